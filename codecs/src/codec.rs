@@ -1,0 +1,201 @@
+use crate::{Error, Head};
+
+/// Who sent the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// The side that calls.
+    Client,
+    /// The side that serves.
+    Server,
+}
+
+/// What [`Codec::split`] found at the front of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The frame is not complete. Call again once the input has at least `at_least` bytes (always more than it has now).
+    NeedMore {
+        /// Total length the input must reach before another call can find more.
+        at_least: usize,
+    },
+    /// A complete frame stands at the front of the input.
+    Frame(Frame),
+}
+
+/// A complete frame: bytes with a length, and what the proxy must know of them without reading further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// Length of the frame in bytes, header included. Never zero, never more than the input that was given.
+    pub len: usize,
+    /// How many bytes from the frame's start [`Codec::error_reply`] needs to answer it. At most `len`, and small: the
+    /// proxy keeps them with the call when it does not keep the whole frame.
+    pub head: usize,
+    /// What the frame is.
+    pub kind: Kind,
+    /// The request id on the wire; 0 in protocols without ids.
+    pub id: u64,
+}
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A call that is answered.
+    Request,
+    /// A call that is not answered. It is delivered, and never retried.
+    OneWay,
+    /// The answer to a request.
+    Response(Outcome),
+    /// A sign of life that is answered by [`Codec::heartbeat_reply`].
+    HeartbeatRequest,
+    /// The answer to a heartbeat, or a sign of life that wants no answer.
+    HeartbeatResponse,
+    /// The server asks that no new calls be sent on this connection (Dubbo's READONLY event).
+    Drain,
+    /// Any other event, to be passed over.
+    Event,
+}
+
+/// How a response ends a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The call succeeded.
+    Success,
+    /// The service answered with an exception of its own; the RPC framework did its part.
+    Exception,
+    /// The framework failed, with the protocol's own status.
+    Error(u32),
+}
+
+/// How far a request must be read to know an attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Depth {
+    /// The cheap front part: what says which service and method is called.
+    #[default]
+    Head,
+    /// Everything, attachments included.
+    Attachments,
+}
+
+/// How calls may share an upstream connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Any number of calls at once; request ids are rewritten, and answers come in any order.
+    Shared,
+    /// One call at a time.
+    Exclusive,
+    /// One upstream connection per client connection, for protocols with sessions.
+    Pinned,
+}
+
+/// The attributes that name what is called, for metrics and logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operation {
+    /// Name of the attribute that holds the service, such as `interface`.
+    pub service: &'static str,
+    /// Name of the attribute that holds the method.
+    pub method: &'static str,
+}
+
+/// Why the proxy answers a request itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The request cannot be read.
+    BadRequest,
+    /// No route matches, or the cluster does not exist.
+    NoRoute,
+    /// No endpoint could be reached.
+    NoEndpoint,
+    /// The connection was lost before the answer came.
+    ConnectionLost,
+    /// The upstream sent what cannot be read.
+    BadResponse,
+    /// No answer came in time.
+    Timeout,
+    /// A limit of the proxy or of a rate limiter is reached.
+    Overloaded,
+    /// Authorization denied the call.
+    Denied,
+    /// An injected fault.
+    Fault,
+}
+
+/// A change to a frame on its way.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Edit<'a> {
+    /// The request id to write; `None` keeps the one on the wire.
+    pub id: Option<u64>,
+    /// Attachments to set: an existing value is replaced, a new one added.
+    pub set: &'a [(String, String)],
+    /// Attachments to remove, before any is set.
+    pub remove: &'a [String],
+}
+
+impl Edit<'_> {
+    /// Whether the attachments stay as they are.
+    pub fn keeps_attachments(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// A protocol.
+///
+/// A codec holds no state of its own: what it must know of a frame stands in the bytes, and every method may be called
+/// again with the same input and gives the same answer. It never panics, whatever the bytes.
+pub trait Codec {
+    /// The name that plans and metrics use, in lower case.
+    fn name(&self) -> &'static str;
+
+    /// How calls may share an upstream connection.
+    fn sharing(&self) -> Sharing;
+
+    /// The largest request id that the protocol can carry.
+    fn max_id(&self) -> u64;
+
+    /// The attributes that name what is called.
+    fn operation(&self) -> Operation;
+
+    /// How far a request must be read to know the attribute `name`.
+    fn depth(&self, name: &str) -> Depth;
+
+    /// Finds the frame at the front of `input`, which `from` sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] as soon as the header says that the frame is over `max_len` bytes; [`Error::Malformed`] or
+    /// [`Error::Unsupported`] when no frame can be found, after which the connection is of no more use.
+    fn split(&self, from: Peer, input: &[u8], max_len: usize) -> Result<Step, Error>;
+
+    /// Reads the attributes of `request`, a complete frame of kind `Request` or `OneWay`, into `head` (cleared first).
+    /// An attribute that this frame does not tell is left out.
+    ///
+    /// # Errors
+    ///
+    /// The frame's ends are known, but what stands between them cannot be read. Attributes read so far are in `head`.
+    fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error>;
+
+    /// Appends `frame`, changed as `edit` says, to `out`.
+    ///
+    /// # Errors
+    ///
+    /// The attachments cannot be edited in this frame. Nothing was appended then; a change of the id alone never fails
+    /// on a frame that [`split`](Codec::split) found.
+    fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error>;
+
+    /// Appends an answer to `request` that the protocol's own client turns into its own exception. `request` is the
+    /// frame's first [`Frame::head`] bytes, or more.
+    fn error_reply(&self, request: &[u8], failure: Failure, text: &str, out: &mut Vec<u8>);
+
+    /// Appends the answer to `heartbeat`, a complete frame of kind `HeartbeatRequest`.
+    fn heartbeat_reply(&self, heartbeat: &[u8], out: &mut Vec<u8>);
+
+    /// Appends the frame that asks a client to send no new calls on its connection. Protocols without one append
+    /// nothing.
+    fn drain_notice(&self, _out: &mut Vec<u8>) {}
+
+    /// The protocol's own name of a response status, such as `SERVER_TIMEOUT`.
+    fn status_name(&self, status: u32) -> Option<&'static str>;
+
+    /// The response status of that name.
+    fn status_code(&self, name: &str) -> Option<u32>;
+}

@@ -1,0 +1,21 @@
+//! RPC protocols as pure functions over bytes: no I/O, no Envoy, no clock.
+//!
+//! A protocol is one implementation of [`Codec`]. It says where the next frame ends, what the head of a request says,
+//! how to rewrite a frame (another request id, attributes set or removed) and how to make one (an error reply, a
+//! heartbeat reply). Everything else, from routing to retries, is the proxy's and is the same for every protocol.
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+mod codec;
+mod error;
+mod head;
+
+pub use codec::{Codec, Depth, Edit, Failure, Frame, Kind, Operation, Outcome, Peer, Sharing, Step};
+pub use error::Error;
+pub use head::Head;

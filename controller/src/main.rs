@@ -1,0 +1,2 @@
+//! The `meltemi` command.
+fn main() {}
