@@ -1,0 +1,58 @@
+/// Windows, thresholds and limits. The defaults suit Envoy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Bytes that tcp_proxy may send on one socket before [`consumed`](crate::Sockets::consumed) lets it send more.
+    /// Default 1 MiB; at most 2^31-1.
+    pub receive_window_downstream: u32,
+    /// The same for one socket towards the connection manager. Default 1 MiB.
+    pub receive_window_upstream: u32,
+    /// Bytes queued on a socket from which on [`Event::Writable`](crate::Event::Writable) will be due. Default 1 MiB.
+    pub write_high: usize,
+    /// Bytes queued below which `Writable` is told. Default 256 KiB.
+    pub write_low: usize,
+    /// The stream id on either side from which on the client connections are handed over to a fresh HTTP/2 connection, as by
+    /// [`drain`](crate::Sockets::drain). Default 2^31 - 2^24.
+    pub handover_stream_id: u32,
+    /// The largest stream id that is opened. Default 2^31-1, the protocol's own limit.
+    pub last_stream_id: u32,
+    /// Sockets at a time, of both sides. A stream of tcp_proxy over it is refused. Default 262 144.
+    pub max_sockets: usize,
+    /// SETTINGS_MAX_CONCURRENT_STREAMS towards tcp_proxy. Default 2^31-1.
+    pub max_concurrent_streams: u32,
+    /// SETTINGS_MAX_FRAME_SIZE towards both peers, 16 384 to 16 777 215. Default 16 384.
+    pub max_frame_size: u32,
+    /// Bytes of one compressed header block, over all its frames. Default 64 KiB.
+    pub max_header_block: usize,
+    /// Bytes of one header list, counted as in RFC 9113 section 6.5.2. Default 64 KiB.
+    pub max_header_list: usize,
+    /// Bytes of queued frames other than DATA towards one peer, over which that peer is held to flood. Default 4 MiB.
+    pub max_control: usize,
+    /// Bytes kept of the body that explains a refused connection. Default 1 KiB.
+    pub max_reason: usize,
+    /// Bytes kept of the body of a unary response. Default 64 KiB.
+    pub max_response_body: usize,
+    /// Closed sockets whose peer has yet to end: when so many more were closed after one, it is reset. Default 4096.
+    pub max_lingering: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            receive_window_downstream: 1 << 20,
+            receive_window_upstream: 1 << 20,
+            write_high: 1 << 20,
+            write_low: 256 << 10,
+            handover_stream_id: (1 << 31) - (1 << 24),
+            last_stream_id: (1 << 31) - 1,
+            max_sockets: 1 << 18,
+            max_concurrent_streams: (1 << 31) - 1,
+            max_frame_size: 16_384,
+            max_header_block: 64 << 10,
+            max_header_list: 64 << 10,
+            max_control: 4 << 20,
+            max_reason: 1024,
+            max_response_body: 64 << 10,
+            max_lingering: 4096,
+        }
+    }
+}
