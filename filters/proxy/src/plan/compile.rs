@@ -1,0 +1,258 @@
+//! From the document to the plan: everything that cannot work is found here, with a word on what to write instead.
+use std::rc::Rc;
+
+use meltemi_codecs::{Codec, Depth};
+use rustc_hash::FxHashMap;
+
+use super::{
+    Plan, PlanError,
+    error::Path,
+    index::Index,
+    matcher::{Pattern, Predicate, Rule, Test},
+    policies::Policies,
+    raw,
+    route::Route,
+    service::{Limits, RetryBudget, Service, UpstreamOptions},
+};
+
+/// The name of the route of the calls that no route matches.
+pub(super) const DEFAULT: &str = "default";
+
+/// Names become HTTP headers and metrics; no sensible one is longer.
+const MAX_NAME: usize = 1024;
+
+pub(super) type Result<T> = core::result::Result<T, PlanError>;
+
+pub(super) fn fail<T>(path: &Path<'_>, message: impl Into<String>) -> Result<T> {
+    Err(PlanError::at(path, message))
+}
+
+pub(super) fn plan(raw: &raw::Plan, codecs: &[&'static dyn Codec]) -> Result<Plan> {
+    let root = Path::Root;
+    let metrics = root.key("metrics");
+    let max_operations = within(&metrics.key("maxOperations"), raw.metrics.max_operations, 0, 100_000)?;
+
+    let path = root.key("services");
+    let mut services = Vec::new();
+    let mut by_authority = FxHashMap::default();
+    for (authority, raw) in raw.services.iter() {
+        let service = Rc::new(service(&path.key(authority), authority, raw, codecs)?);
+        by_authority.insert(authority.into(), Rc::clone(&service));
+        services.push(service);
+    }
+    Ok(Plan { max_operations, services, by_authority })
+}
+
+fn service(
+    path: &Path<'_>,
+    authority: &str,
+    raw: &raw::Service,
+    codecs: &[&'static dyn Codec],
+) -> Result<Service> {
+    name(path, "the authority of a service", authority)?;
+    let codec = codec(&path.key("protocol"), &raw.protocol, codecs)?;
+    let (routes, rules) = routes(&path.key("routes"), &raw.routes, codec)?;
+    let depths =
+        rules.iter().flat_map(|rule| &rule.predicates).map(|predicate| codec.depth(&predicate.attribute));
+
+    Ok(Service {
+        name: authority.to_owned(),
+        codec,
+        depth: depths.max().unwrap_or(Depth::Head),
+        on_no_match: raw.on_no_match,
+        default_route: Rc::new(default_route(&path.key("defaultRoute"), &raw.default_route, codec)?),
+        retry_budget: retry_budget(&path.key("retryBudget"), &raw.retry_budget)?,
+        idle_timeout: raw.idle_timeout.limit(),
+        limits: limits(&path.key("limits"), &raw.limits)?,
+        upstream: upstream(&path.key("upstream"), &raw.upstream)?,
+        routes,
+        index: Index::new(rules),
+    })
+}
+
+fn codec(path: &Path<'_>, protocol: &str, codecs: &[&'static dyn Codec]) -> Result<&'static dyn Codec> {
+    if let Some(codec) = codecs.iter().find(|codec| codec.name() == protocol) {
+        return Ok(*codec);
+    }
+    let known: Vec<_> = codecs.iter().map(|codec| format!("{:?}", codec.name())).collect();
+    fail(path, format!("unknown protocol {protocol:?}; this module knows {}", known.join(", ")))
+}
+
+fn routes(
+    path: &Path<'_>,
+    raw: &[raw::Route],
+    codec: &'static dyn Codec,
+) -> Result<(Vec<Rc<Route>>, Vec<Rule>)> {
+    let mut routes = Vec::with_capacity(raw.len());
+    let mut rules = Vec::with_capacity(raw.len());
+    let mut names = FxHashMap::default();
+    for (number, raw) in raw.iter().enumerate() {
+        let path = &path.index(number);
+        route_name(&path.key("name"), &raw.name, number, &mut names)?;
+        matches(&path.key("match"), raw.matches.as_deref(), number, &mut rules)?;
+        let policies = Policies {
+            cluster: raw.cluster.as_deref(),
+            weighted_clusters: raw.weighted_clusters.as_deref(),
+            timeout: raw.timeout,
+            retry: raw.retry.as_ref(),
+            request_attachments: &raw.request_attachments,
+            response_attachments: &raw.response_attachments,
+        };
+        routes.push(Rc::new(policies.route(path, &raw.name, codec)?));
+    }
+    Ok((routes, rules))
+}
+
+fn route_name<'a>(
+    path: &Path<'_>,
+    text: &'a str,
+    number: usize,
+    names: &mut FxHashMap<&'a str, usize>,
+) -> Result<()> {
+    name(path, "the name of a route", text)?;
+    if text == DEFAULT {
+        return fail(path, "\"default\" is the name of the default route; choose another");
+    }
+    match names.insert(text, number) {
+        None => Ok(()),
+        Some(first) => fail(path, format!("{text:?} is the name of routes[{first}] already; choose another")),
+    }
+}
+
+fn default_route(path: &Path<'_>, raw: &raw::DefaultRoute, codec: &'static dyn Codec) -> Result<Route> {
+    let policies = Policies {
+        cluster: raw.cluster.as_deref(),
+        weighted_clusters: raw.weighted_clusters.as_deref(),
+        timeout: raw.timeout,
+        retry: raw.retry.as_ref(),
+        request_attachments: &raw.request_attachments,
+        response_attachments: &raw.response_attachments,
+    };
+    policies.route(path, DEFAULT, codec)
+}
+
+/// Appends the rules of a route, one for each alternative.
+fn matches(path: &Path<'_>, raw: Option<&[raw::Match]>, route: usize, rules: &mut Vec<Rule>) -> Result<()> {
+    let Some(raw) = raw else {
+        rules.push(Rule { route, predicates: Box::default() });
+        return Ok(());
+    };
+    if raw.is_empty() {
+        return fail(path, "an empty list matches no call; leave \"match\" out to match every call");
+    }
+    for (number, raw) in raw.iter().enumerate() {
+        let path = &path.index(number);
+        let path = &path.key("attributes");
+        if raw.attributes.is_empty() {
+            return fail(path, "names no attribute; leave \"match\" out to match every call");
+        }
+        let predicates = raw.attributes.iter().map(|(attribute, raw)| {
+            let path = &path.key(attribute);
+            if attribute.is_empty() {
+                return fail(path, "the name of an attribute is empty; name one");
+            }
+            Ok(Predicate { attribute: attribute.into(), test: test(path, raw)?, invert: raw.invert })
+        });
+        rules.push(Rule { route, predicates: predicates.collect::<Result<_>>()? });
+    }
+    Ok(())
+}
+
+fn test(path: &Path<'_>, raw: &raw::Matcher) -> Result<Test> {
+    let part = |key: &str, text: &str| match text {
+        "" => fail(&path.key(key), "every value has it; write \"present\": true"),
+        text => Ok(Box::from(text)),
+    };
+    let exact = raw.exact.as_deref().map(|text| Ok(Test::Exact(text.into())));
+    let prefix = raw.prefix.as_deref().map(|text| part("prefix", text).map(Test::Prefix));
+    let suffix = raw.suffix.as_deref().map(|text| part("suffix", text).map(Test::Suffix));
+    let contains = raw.contains.as_deref().map(|text| part("contains", text).map(Test::Contains));
+    let regex = raw.regex.as_deref().map(|source| match Pattern::new(source) {
+        Ok(pattern) => Ok(Test::Regex(pattern)),
+        Err(error) => fail(&path.key("regex"), format!("not a regular expression: {error}")),
+    });
+    let range = raw.range.as_ref().map(|&raw::Range { start, end }| match start < end {
+        true => Ok(Test::Range { start, end }),
+        false => fail(
+            &path.key("range"),
+            format!("{start} to {end} is empty; \"end\" is the first integer after it"),
+        ),
+    });
+    let present = raw.present.map(|present| Ok(Test::Present(present)));
+
+    let mut tests = [exact, prefix, suffix, contains, regex, range, present].into_iter().flatten();
+    let kinds = "exact, prefix, suffix, contains, regex, range, present";
+    match (tests.next(), tests.next()) {
+        (Some(test), None) => test,
+        (None, _) => fail(path, format!("no matcher; write one of {kinds}")),
+        (Some(_), Some(_)) => fail(path, format!("more than one matcher; keep one of {kinds}")),
+    }
+}
+
+fn retry_budget(path: &Path<'_>, raw: &raw::RetryBudget) -> Result<RetryBudget> {
+    within(&path.key("percent"), raw.percent, 0, 100)?;
+    Ok(RetryBudget { percent: raw.percent, min_retries: raw.min_retries })
+}
+
+fn limits(path: &Path<'_>, raw: &raw::Limits) -> Result<Limits> {
+    Ok(Limits {
+        max_frame_bytes: within(&path.key("maxFrameBytes"), raw.max_frame_bytes, 16, 256 << 20)?,
+        max_calls_per_connection: calls(path, raw.max_calls_per_connection)?,
+    })
+}
+
+fn upstream(path: &Path<'_>, raw: &raw::Upstream) -> Result<UpstreamOptions> {
+    let connect_timeout = raw.connect_timeout.limit();
+    Ok(UpstreamOptions {
+        max_connection_age: raw.max_connection_age.limit(),
+        connections_per_endpoint: within(
+            &path.key("connectionsPerEndpoint"),
+            raw.connections_per_endpoint,
+            1,
+            64,
+        )?,
+        connect_timeout: connect_timeout.ok_or_else(|| {
+            PlanError::at(
+                &path.key("connectTimeout"),
+                "no connection opens in no time; write at least \"1ms\"",
+            )
+        })?,
+        max_calls_per_connection: calls(path, raw.max_calls_per_connection)?,
+        ejection_time: raw.ejection_time.limit(),
+    })
+}
+
+fn calls(path: &Path<'_>, value: u32) -> Result<usize> {
+    within(&path.key("maxCallsPerConnection"), value, 1, 1_000_000)
+}
+
+/// Checks a number against its bounds, both included.
+pub(super) fn within(path: &Path<'_>, value: u32, low: u32, high: u32) -> Result<usize> {
+    match usize::try_from(value) {
+        Ok(size) if (low..=high).contains(&value) => Ok(size),
+        _ => fail(path, format!("{value} is out of bounds; write {low} to {high}")),
+    }
+}
+
+/// Checks a name that becomes part of HTTP headers and metrics.
+pub(super) fn name(path: &Path<'_>, what: &str, text: &str) -> Result<()> {
+    if text.is_empty() {
+        return fail(path, format!("{what} is empty; give one"));
+    }
+    if text.len() > MAX_NAME {
+        return fail(path, format!("{what} has {} bytes; at most {MAX_NAME} are allowed", text.len()));
+    }
+    if text.chars().any(char::is_control) {
+        return fail(
+            path,
+            format!("{what} has control characters, which HTTP headers cannot carry; remove them"),
+        );
+    }
+    if text.trim() != text {
+        return fail(
+            path,
+            format!("{what} starts or ends with a space, which HTTP headers cannot carry; remove it"),
+        );
+    }
+    Ok(())
+}

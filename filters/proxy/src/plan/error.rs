@@ -1,0 +1,130 @@
+use core::fmt;
+
+/// Why a plan is refused: where in the document, what is wrong, and what mends it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct PlanError {
+    /// Where the fault is, such as `services["demo"].routes[3].match[0].attributes.method.regex`. Empty when the fault
+    /// is that the document is not JSON.
+    pub path: String,
+    /// What is wrong and what mends it.
+    pub message: String,
+    /// Where it stands in the text, for faults of JSON itself and of its shape.
+    pub position: Option<Position>,
+}
+
+/// A place in the text of a plan, both counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The byte in the line.
+    pub column: usize,
+}
+
+impl PlanError {
+    pub(super) fn at(path: &Path<'_>, message: impl Into<String>) -> Self {
+        Self { path: path.to_string(), message: message.into(), position: None }
+    }
+
+    pub(super) fn from_json(path: String, error: serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
+        let message = error.to_string();
+        let place = format!(" at line {line} column {column}");
+        Self {
+            path,
+            message: message.strip_suffix(&place).unwrap_or(&message).to_owned(),
+            position: (line > 0).then_some(Position { line, column }),
+        }
+    }
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&*self.path, self.position) {
+            ("", Some(Position { line, column })) => {
+                write!(f, "line {line}, column {column}: {}", self.message)
+            }
+            ("", None) => f.write_str(&self.message),
+            (path, _) => write!(f, "{path}: {}", self.message),
+        }
+    }
+}
+
+impl From<serde_path_to_error::Error<serde_json::Error>> for PlanError {
+    fn from(error: serde_path_to_error::Error<serde_json::Error>) -> Self {
+        // Where JSON itself is broken, the path tells less than the place.
+        let path = if error.inner().is_data() { render(error.path()) } else { String::new() };
+        Self::from_json(path, error.into_inner())
+    }
+}
+
+/// A path of the deserializer in the form of [`Path`].
+fn render(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+
+    let mut text = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => text.push_str(&format!("[{index}]")),
+            Segment::Map { key } | Segment::Enum { variant: key } => push_key(&mut text, key),
+            Segment::Unknown => text.push_str(".?"),
+        }
+    }
+    text
+}
+
+/// Appends a key. Names of services are always quoted: most have dots, and a path should not change its form with them.
+fn push_key(text: &mut String, key: &str) {
+    let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if !plain || text == "services" {
+        text.push_str(&format!("[{key:?}]"));
+        return;
+    }
+    if !text.is_empty() {
+        text.push('.');
+    }
+    text.push_str(key);
+}
+
+/// Where the compiler is in the document. Made on the stack as it goes down, written out only when something is wrong.
+#[derive(Clone, Copy)]
+pub(super) enum Path<'a> {
+    /// The document.
+    Root,
+    /// A member of an object.
+    Key(&'a Path<'a>, &'a str),
+    /// An element of an array.
+    Index(&'a Path<'a>, usize),
+}
+
+impl<'a> Path<'a> {
+    pub(super) fn key(&'a self, key: &'a str) -> Path<'a> {
+        Path::Key(self, key)
+    }
+
+    pub(super) fn index(&'a self, index: usize) -> Path<'a> {
+        Path::Index(self, index)
+    }
+
+    fn push_to(&self, text: &mut String) {
+        match self {
+            Path::Root => {}
+            Path::Key(parent, key) => {
+                parent.push_to(text);
+                push_key(text, key);
+            }
+            Path::Index(parent, index) => {
+                parent.push_to(text);
+                text.push_str(&format!("[{index}]"));
+            }
+        }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        self.push_to(&mut text);
+        f.write_str(&text)
+    }
+}

@@ -1,0 +1,106 @@
+use core::fmt;
+
+use meltemi_codecs::Head;
+use regex_lite::Regex;
+
+/// What one attribute must be.
+#[derive(Debug)]
+pub(super) struct Predicate {
+    pub(super) attribute: Box<str>,
+    pub(super) test: Test,
+    pub(super) invert: bool,
+}
+
+/// A test of one value.
+#[derive(Debug)]
+pub(super) enum Test {
+    Exact(Box<str>),
+    Prefix(Box<str>),
+    Suffix(Box<str>),
+    Contains(Box<str>),
+    Regex(Pattern),
+    Range { start: i64, end: i64 },
+    Present(bool),
+}
+
+/// A regular expression that must match the whole value, as Envoy's `safe_regex` must.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    source: Box<str>,
+    anchored: Regex,
+}
+
+impl Pattern {
+    /// Compiles a pattern.
+    pub(super) fn new(source: &str) -> Result<Self, regex_lite::Error> {
+        // By itself first: a lone parenthesis must not close the group that anchors.
+        Regex::new(source)?;
+        let anchored = Regex::new(&format!(r"\A(?:{source})\z"))?;
+        Ok(Self { source: source.into(), anchored })
+    }
+}
+
+impl Predicate {
+    /// Whether a call with this attribute value, or without the attribute, is meant.
+    pub(super) fn matches(&self, value: Option<&str>) -> bool {
+        self.test.passes(value) != self.invert
+    }
+}
+
+impl Test {
+    fn passes(&self, value: Option<&str>) -> bool {
+        let Some(value) = value else { return matches!(self, Test::Present(false)) };
+        match self {
+            Test::Exact(text) => value == &**text,
+            Test::Prefix(text) => value.starts_with(&**text),
+            Test::Suffix(text) => value.ends_with(&**text),
+            Test::Contains(text) => value.contains(&**text),
+            Test::Regex(pattern) => pattern.anchored.is_match(value),
+            Test::Range { start, end } => {
+                value.parse::<i64>().is_ok_and(|number| (*start..*end).contains(&number))
+            }
+            Test::Present(present) => *present,
+        }
+    }
+}
+
+/// As the command explains it: `exact "sayHello"`, `not prefix "x"`.
+impl fmt::Display for Predicate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.invert { "not " } else { "" })?;
+        match &self.test {
+            Test::Exact(text) => write!(f, "exact {text:?}"),
+            Test::Prefix(text) => write!(f, "prefix {text:?}"),
+            Test::Suffix(text) => write!(f, "suffix {text:?}"),
+            Test::Contains(text) => write!(f, "contains {text:?}"),
+            Test::Regex(pattern) => write!(f, "regex {:?}", pattern.source),
+            Test::Range { start, end } => write!(f, "range {start} to {end}"),
+            Test::Present(present) => write!(f, "present {present}"),
+        }
+    }
+}
+
+/// One alternative of a route: all its predicates together.
+#[derive(Debug)]
+pub(super) struct Rule {
+    /// The number of the route in its service.
+    pub(super) route: usize,
+    /// In the order of the plan.
+    pub(super) predicates: Box<[Predicate]>,
+}
+
+impl Rule {
+    /// The first predicate that the call does not meet.
+    pub(super) fn obstacle(&self, head: &Head) -> Option<&Predicate> {
+        self.predicates.iter().find(|predicate| !predicate.matches(head.get(&predicate.attribute)))
+    }
+
+    /// Whether the call meets all predicates but the `known` ones, by bit, that it is known to meet.
+    pub(super) fn matches_rest(&self, mut known: u64, head: &Head) -> bool {
+        self.predicates.iter().all(|predicate| {
+            let met = known & 1 == 1;
+            known >>= 1;
+            met || predicate.matches(head.get(&predicate.attribute))
+        })
+    }
+}

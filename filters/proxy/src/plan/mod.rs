@@ -1,0 +1,76 @@
+//! The plan: what the filter does with the calls of each service.
+//!
+//! A plan is one JSON document. [`raw`] is its shape; [`Plan::parse`] checks it and compiles it into what a call needs.
+//! A plan with anything wrong in it is refused whole, with the path of the fault and what mends it.
+mod compile;
+mod error;
+mod explain;
+mod index;
+mod matcher;
+mod policies;
+mod prefixes;
+pub mod raw;
+mod route;
+#[cfg(feature = "schema")]
+mod schema;
+mod service;
+mod span;
+mod table;
+mod warning;
+
+use std::rc::Rc;
+
+use meltemi_codecs::Codec;
+use rustc_hash::FxHashMap;
+
+pub use error::{PlanError, Position};
+pub use explain::{Explanation, PassedOver};
+pub use route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, Weighted};
+#[cfg(feature = "schema")]
+pub use schema::schema;
+pub use service::{Limits, OnNoMatch, RetryBudget, Service, UpstreamOptions};
+pub use span::Span;
+pub use table::Table;
+pub use warning::Warning;
+
+/// A plan, checked and compiled.
+#[derive(Debug)]
+pub struct Plan {
+    /// Pairs of service and method that have metrics of their own.
+    pub max_operations: usize,
+    /// In the order of the document.
+    services: Vec<Rc<Service>>,
+    by_authority: FxHashMap<Box<str>, Rc<Service>>,
+}
+
+impl Plan {
+    /// Reads a plan. `codecs` are the protocols that it may name; no input at all is a plan without services.
+    ///
+    /// # Errors
+    ///
+    /// The first fault that was found.
+    pub fn parse(json: &[u8], codecs: &[&'static dyn Codec]) -> Result<Self, PlanError> {
+        if json.trim_ascii().is_empty() {
+            return compile::plan(&raw::Plan::default(), codecs);
+        }
+        let mut from = serde_json::Deserializer::from_slice(json);
+        let raw: raw::Plan = serde_path_to_error::deserialize(&mut from)?;
+        from.end().map_err(|error| PlanError::from_json(String::new(), error))?;
+        compile::plan(&raw, codecs)
+    }
+
+    /// The service of the tunnels with this authority.
+    pub fn service(&self, authority: &str) -> Option<&Rc<Service>> {
+        self.by_authority.get(authority)
+    }
+
+    /// The services, in the order of the document.
+    pub fn services(&self) -> impl Iterator<Item = &Rc<Service>> {
+        self.services.iter()
+    }
+
+    /// What works but is hardly meant.
+    pub fn warnings(&self) -> Vec<Warning> {
+        warning::of(self)
+    }
+}

@@ -1,0 +1,161 @@
+//! The part of a route that says what happens to its calls, for named routes and the default route alike.
+use meltemi_codecs::Codec;
+
+use super::{
+    compile::{Result, fail, name, within},
+    error::Path,
+    raw,
+    route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, Weighted},
+    span::Span,
+};
+
+/// What both kinds of routes have.
+pub(super) struct Policies<'a> {
+    pub(super) cluster: Option<&'a str>,
+    pub(super) weighted_clusters: Option<&'a [raw::WeightedCluster]>,
+    pub(super) timeout: Span,
+    pub(super) retry: Option<&'a raw::Retry>,
+    pub(super) request_attachments: &'a raw::Attachments,
+    pub(super) response_attachments: &'a raw::Attachments,
+}
+
+impl Policies<'_> {
+    pub(super) fn route(&self, path: &Path<'_>, name: &str, codec: &'static dyn Codec) -> Result<Route> {
+        let retry = |raw| retry(&path.key("retry"), raw, self.timeout, codec);
+        Ok(Route {
+            name: name.to_owned(),
+            destination: self.destination(path)?,
+            timeout: self.timeout.limit(),
+            retry: self.retry.map(retry).transpose()?,
+            request_edit: attachments(&path.key("requestAttachments"), self.request_attachments)?,
+            response_edit: attachments(&path.key("responseAttachments"), self.response_attachments)?,
+        })
+    }
+
+    fn destination(&self, path: &Path<'_>) -> Result<Destination> {
+        match (self.cluster, self.weighted_clusters) {
+            (None, None) => Ok(Destination::Tunnel),
+            (Some(cluster), None) => {
+                name(&path.key("cluster"), "the name of a cluster", cluster)?;
+                Ok(Destination::Cluster(cluster.into()))
+            }
+            (None, Some(clusters)) => weighted(&path.key("weightedClusters"), clusters),
+            (Some(_), Some(_)) => {
+                fail(path, "both \"cluster\" and \"weightedClusters\" say where calls go; keep one of them")
+            }
+        }
+    }
+}
+
+fn weighted(path: &Path<'_>, raw: &[raw::WeightedCluster]) -> Result<Destination> {
+    for (number, raw) in raw.iter().enumerate() {
+        name(&path.index(number).key("cluster"), "the name of a cluster", &raw.cluster)?;
+    }
+    if raw.is_empty() {
+        return fail(path, "names no cluster; name one, or leave it out to use the tunnel's own");
+    }
+    match Weighted::new(raw.iter().map(|raw| (&*raw.cluster, raw.weight))) {
+        Some(weighted) => Ok(Destination::Weighted(weighted)),
+        None if raw.iter().all(|raw| raw.weight == 0) => {
+            fail(path, "all weights are 0, so that no cluster gets a call; give one a weight")
+        }
+        None => fail(path, format!("the sum of the weights is over {}; make them smaller", u32::MAX)),
+    }
+}
+
+fn attachments(path: &Path<'_>, raw: &raw::Attachments) -> Result<AttachmentEdit> {
+    let named = |path: &Path<'_>, name: &str| match name {
+        "" => fail(path, "the name of an attachment is empty; give one"),
+        _ => Ok(()),
+    };
+    let set = &path.key("set");
+    for (name, _) in raw.set.iter() {
+        named(&set.key(name), name)?;
+    }
+    let remove = &path.key("remove");
+    for (number, name) in raw.remove.iter().enumerate() {
+        let path = &remove.index(number);
+        named(path, name)?;
+        if raw.set.get(name).is_some() {
+            return fail(path, format!("{name:?} is set too; keep one of the two"));
+        }
+    }
+    let set = raw.set.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    Ok(AttachmentEdit { set, remove: raw.remove.clone() })
+}
+
+fn retry(path: &Path<'_>, raw: &raw::Retry, timeout: Span, codec: &'static dyn Codec) -> Result<Retry> {
+    within(&path.key("attempts"), raw.attempts, 1, 10)?;
+    if raw.on.is_empty() {
+        return fail(&path.key("on"), "names no failure; name one, or leave \"retry\" out");
+    }
+    let on = RetryOn {
+        connect_failure: raw.on.contains(&raw::Trigger::ConnectFailure),
+        reset: raw.on.contains(&raw::Trigger::Reset),
+        per_try_timeout: raw.on.contains(&raw::Trigger::PerTryTimeout),
+        status: raw.on.contains(&raw::Trigger::Status),
+    };
+    Ok(Retry {
+        attempts: raw.attempts,
+        on,
+        statuses: statuses(&path.key("statuses"), &raw.statuses, on, codec)?,
+        per_try_timeout: {
+            let path = &path.key("perTryTimeout");
+            if on.per_try_timeout && raw.per_try_timeout.limit().is_none() {
+                return fail(path, "\"per-try-timeout\" stands in \"on\", but a try has no timeout; set one");
+            }
+            if timeout.limit().is_some() && raw.per_try_timeout > timeout {
+                let mend = "make it shorter, or the timeout longer";
+                return fail(
+                    path,
+                    format!("{} is over the route's timeout of {timeout}; {mend}", raw.per_try_timeout),
+                );
+            }
+            raw.per_try_timeout.limit()
+        },
+        backoff: backoff(&path.key("backoff"), &raw.backoff)?,
+    })
+}
+
+fn statuses(
+    path: &Path<'_>,
+    raw: &[raw::Status],
+    on: RetryOn,
+    codec: &'static dyn Codec,
+) -> Result<Vec<u32>> {
+    match (on.status, raw.is_empty()) {
+        (true, true) => return fail(path, "\"status\" stands in \"on\", but no status is listed; list one"),
+        (false, false) => return fail(path, "only used with \"status\" in \"on\"; add it there"),
+        _ => {}
+    }
+    let protocol = codec.name();
+    let code = |(number, raw): (usize, &raw::Status)| match raw {
+        raw::Status::Name(name) => match codec.status_code(name) {
+            Some(code) => Ok(code),
+            None => fail(
+                &path.index(number),
+                format!("{protocol} has no status {name:?}; write a name or a number of its own"),
+            ),
+        },
+        raw::Status::Number(code) => match codec.status_name(*code) {
+            Some(_) => Ok(*code),
+            None => fail(
+                &path.index(number),
+                format!("{protocol} has no status {code}; write a name or a number of its own"),
+            ),
+        },
+    };
+    let mut codes = raw.iter().enumerate().map(code).collect::<Result<Vec<_>>>()?;
+    codes.sort_unstable();
+    codes.dedup();
+    Ok(codes)
+}
+
+fn backoff(path: &Path<'_>, raw: &raw::Backoff) -> Result<Backoff> {
+    let base = raw.base.duration();
+    let max = raw.max.map_or(base.saturating_mul(10), Span::duration);
+    if max < base {
+        return fail(&path.key("max"), format!("shorter than \"base\", {}; make it longer", raw.base));
+    }
+    Ok(Backoff { base, max })
+}

@@ -1,0 +1,131 @@
+use core::time::Duration;
+use std::rc::Rc;
+
+/// What happens to the calls that a route takes.
+#[derive(Debug)]
+pub struct Route {
+    /// The name in metrics and logs, unique in the service; `default` for the default route.
+    pub name: String,
+    /// Where the calls go.
+    pub destination: Destination,
+    /// How long a call may take, retries included.
+    pub timeout: Option<Duration>,
+    /// When and how a failed call is tried again.
+    pub retry: Option<Retry>,
+    /// Changes to the attachments of requests.
+    pub request_edit: AttachmentEdit,
+    /// Changes to the attachments of responses.
+    pub response_edit: AttachmentEdit,
+}
+
+/// The cluster of a call.
+#[derive(Debug)]
+pub enum Destination {
+    /// The one that Envoy would have used: the tunnel's `x-meltemi-cluster`.
+    Tunnel,
+    /// This one.
+    Cluster(Rc<str>),
+    /// One of several, by chance.
+    Weighted(Weighted),
+}
+
+impl Destination {
+    /// The cluster for one call. `random` is uniform over all its values; `tunnel` is the tunnel's own cluster, and
+    /// there is none to go to when the destination is that and the tunnel names none.
+    pub fn pick<'a>(&'a self, random: u32, tunnel: Option<&'a str>) -> Option<&'a str> {
+        match self {
+            Destination::Tunnel => tunnel,
+            Destination::Cluster(cluster) => Some(cluster),
+            Destination::Weighted(weighted) => weighted.pick(random),
+        }
+    }
+}
+
+/// Clusters with shares.
+#[derive(Debug)]
+pub struct Weighted {
+    /// Each cluster with the sum of the weights up to and including its own.
+    clusters: Box<[(Rc<str>, u32)]>,
+    total: u32,
+}
+
+impl Weighted {
+    /// Clusters with their weights. `None` when the weights sum to nothing, or to more than 32 bits hold.
+    pub(super) fn new<'a>(weights: impl Iterator<Item = (&'a str, u32)>) -> Option<Self> {
+        let mut total = 0_u32;
+        let mut clusters = Vec::new();
+        for (cluster, weight) in weights {
+            total = total.checked_add(weight)?;
+            clusters.push((Rc::from(cluster), total));
+        }
+        (total > 0).then(|| Self { clusters: clusters.into(), total })
+    }
+
+    fn pick(&self, random: u32) -> Option<&str> {
+        // The high half of the product is uniform over 0..total.
+        let point = (u64::from(random).wrapping_mul(u64::from(self.total)) >> 32) as u32;
+        self.clusters.iter().find(|(_, end)| point < *end).map(|(cluster, _)| &**cluster)
+    }
+
+    /// Every cluster and its weight, in the order of the plan.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.clusters.iter().scan(0, |start: &mut u32, (cluster, end)| {
+            let weight = end.saturating_sub(*start);
+            *start = *end;
+            Some((&**cluster, weight))
+        })
+    }
+}
+
+/// Changes to the attachments of a message, in the form that [`meltemi_codecs::Edit`] borrows.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct AttachmentEdit {
+    /// The attachments to set, by name.
+    pub set: Vec<(String, String)>,
+    /// The names of the attachments to remove.
+    pub remove: Vec<String>,
+}
+
+impl AttachmentEdit {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// When and how a failed call is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// How often after the first try, at least once.
+    pub attempts: u32,
+    /// The failures that are tried again.
+    pub on: RetryOn,
+    /// The response statuses that are tried again, sorted; none unless [`RetryOn::status`].
+    pub statuses: Vec<u32>,
+    /// How long one try may take.
+    pub per_try_timeout: Option<Duration>,
+    /// How long to wait before each retry.
+    pub backoff: Backoff,
+}
+
+/// The failures that are tried again.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct RetryOn {
+    /// No connection could be had: the call was not sent.
+    pub connect_failure: bool,
+    /// The connection was lost after the call was sent.
+    pub reset: bool,
+    /// The try took longer than [`Retry::per_try_timeout`].
+    pub per_try_timeout: bool,
+    /// The answer's status is one of [`Retry::statuses`].
+    pub status: bool,
+}
+
+/// The waits between tries: random up to `base` before the first retry, up to twice that before the next, and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// The longest wait before the first retry.
+    pub base: Duration,
+    /// The longest wait before any retry.
+    pub max: Duration,
+}

@@ -1,0 +1,93 @@
+use core::time::Duration;
+use std::rc::Rc;
+
+use meltemi_codecs::{Codec, Depth, Head};
+
+use super::{explain::Explanation, index::Index, route::Route};
+
+/// A service: its protocol, its routes and what protects it.
+pub struct Service {
+    /// The authority of the tunnels that carry its connections.
+    pub name: String,
+    /// The protocol of its clients.
+    pub codec: &'static dyn Codec,
+    /// How far a request must be read for [`route`](Service::route) to tell its route.
+    pub depth: Depth,
+    /// What happens to calls that no route matches.
+    pub on_no_match: OnNoMatch,
+    /// The route of those calls when it is [`OnNoMatch::Default`].
+    pub default_route: Rc<Route>,
+    /// How many retries may be under way.
+    pub retry_budget: RetryBudget,
+    /// How long a client connection may stay without a call in flight.
+    pub idle_timeout: Option<Duration>,
+    /// What one client connection may ask for.
+    pub limits: Limits,
+    /// How connections to the endpoints are made and kept.
+    pub upstream: UpstreamOptions,
+    pub(super) routes: Vec<Rc<Route>>,
+    pub(super) index: Index,
+}
+
+impl Service {
+    /// The first route that matches the call; `head` must be read to [`depth`](Service::depth). The default route is
+    /// not among them.
+    pub fn route(&self, head: &Head) -> Option<&Rc<Route>> {
+        self.routes.get(self.index.find(head)?)
+    }
+
+    /// The routes, in the order in which they are tried.
+    pub fn routes(&self) -> impl Iterator<Item = &Rc<Route>> {
+        self.routes.iter()
+    }
+
+    /// Which route matches the call, and why those before it do not.
+    pub fn explain(&self, head: &Head) -> Explanation<'_> {
+        Explanation::new(self, head)
+    }
+}
+
+impl core::fmt::Debug for Service {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Service")
+            .field("name", &self.name)
+            .field("codec", &self.codec.name())
+            .field("routes", &self.routes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+pub use super::raw::OnNoMatch;
+
+/// How many retries may be under way: `percent` of the calls in flight, and never less than `min_retries`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// Percent of the calls in flight, at most 100.
+    pub percent: u32,
+    /// Allowed however few calls are in flight.
+    pub min_retries: u32,
+}
+
+/// What one client connection may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest request or response, in bytes.
+    pub max_frame_bytes: usize,
+    /// Calls in flight.
+    pub max_calls_per_connection: usize,
+}
+
+/// How connections to the endpoints are made and kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamOptions {
+    /// The age from which a connection takes no new call.
+    pub max_connection_age: Option<Duration>,
+    /// Connections that a worker keeps to one endpoint, at least one.
+    pub connections_per_endpoint: usize,
+    /// How long opening a connection may take; never zero.
+    pub connect_timeout: Duration,
+    /// Calls in flight on one connection, at least one.
+    pub max_calls_per_connection: usize,
+    /// How long an endpoint that refused a connection is avoided.
+    pub ejection_time: Option<Duration>,
+}

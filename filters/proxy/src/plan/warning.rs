@@ -1,0 +1,57 @@
+use core::fmt;
+
+use super::{Destination, OnNoMatch, Plan, error::Path, service::Service};
+
+/// Something in a plan that works, but is hardly meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Where it is, in the form of [`PlanError::path`](super::PlanError::path).
+    pub path: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// The warnings of a plan, in the order of the document.
+pub(super) fn of(plan: &Plan) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let root = Path::Root;
+    let services = root.key("services");
+    for service in plan.services() {
+        let path = services.key(&service.name);
+        unreachable_routes(&path, service, &mut warnings);
+        unused_default_route(&path, service, &mut warnings);
+    }
+    warnings
+}
+
+/// Whatever stands behind a route that takes every call gets none.
+fn unreachable_routes(path: &Path<'_>, service: &Service, warnings: &mut Vec<Warning>) {
+    let takes_all = service.index.rules().iter().find(|rule| rule.predicates.is_empty());
+    let Some(number) = takes_all.map(|rule| rule.route) else { return };
+    let routes = path.key("routes");
+    for hidden in number.saturating_add(1)..service.routes.len() {
+        let path = routes.index(hidden).to_string();
+        warnings
+            .push(Warning { path, message: format!("gets no call: routes[{number}] matches every call") });
+    }
+}
+
+/// Policies of a default route that no call takes.
+fn unused_default_route(path: &Path<'_>, service: &Service, warnings: &mut Vec<Warning>) {
+    let route = &service.default_route;
+    let plain = matches!(route.destination, Destination::Tunnel)
+        && route.timeout.is_none()
+        && route.retry.is_none()
+        && route.request_edit.is_empty()
+        && route.response_edit.is_empty();
+    if service.on_no_match == OnNoMatch::Reject && !plain {
+        let message = "gets no call: \"onNoMatch\" rejects those that no route matches".to_owned();
+        warnings.push(Warning { path: path.key("defaultRoute").to_string(), message });
+    }
+}
