@@ -1,1 +1,32 @@
-//! proxy
+//! The layer-7 proxy: plan, routes, calls, upstream pools, retries, telemetry. Sans-IO: time is an argument, bytes go
+//! into caller-owned buffers, and nothing here knows of Envoy.
+//!
+//! A [`Worker`] is all of it for one Envoy worker: [`Worker::receive`] takes what one side sent, and
+//! [`Worker::transmit`] appends what may be written to the other.
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+mod buffers;
+mod call;
+mod client;
+mod clock;
+mod dispatch;
+mod inbox;
+pub mod plan;
+mod pool;
+mod relay;
+mod slots;
+mod sweep;
+mod telemetry;
+mod upstream;
+mod worker;
+
+pub use clock::Instant;
+pub use telemetry::{Class, Label, LocalReply, Metric, Sink};
+pub use worker::Worker;

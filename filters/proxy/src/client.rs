@@ -1,0 +1,278 @@
+//! The client side: connections that tcp_proxy tunnels to the worker, and the requests on them.
+
+use core::time::Duration;
+use std::rc::Rc;
+
+use meltemi_codecs::{Error, Frame, Kind, Peer, Step};
+use meltemi_sockets::{Accept, SocketId};
+
+use crate::clock::{Instant, earliest};
+use crate::inbox::{Inbox, Progress};
+use crate::plan::Service;
+use crate::telemetry::Metric;
+use crate::worker::{Owner, Worker};
+
+/// A client connection of a service that the plan knows.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) socket: SocketId,
+    pub(crate) authority: Rc<str>,
+    pub(crate) service: Rc<Service>,
+    /// The cluster that Istio would have used: the default route.
+    pub(crate) cluster: Option<Rc<str>>,
+    /// The original destination, for clusters that go there.
+    pub(crate) destination: Option<Rc<str>>,
+    pub(crate) peer: Option<Rc<str>>,
+    inbox: Inbox,
+    /// Received bytes whose window has not been given back.
+    credit: usize,
+    /// Keys of the calls without an answer.
+    pub(crate) calls: Vec<usize>,
+    /// Bytes of the frames that those calls keep.
+    pub(crate) held: usize,
+    /// Requests are not read until calls end or answers leave.
+    is_paused: bool,
+    /// The client sends no more.
+    has_ended: bool,
+    /// From then on the connection is closed as soon as no call is in flight.
+    pub(crate) leaves_at: Option<Instant>,
+    /// Upstream connections whose window waits until this client has read.
+    pub(crate) blocked: Vec<usize>,
+    pub(crate) last_active: Instant,
+}
+
+/// Unsent answers of one client over which its requests are not read.
+const SLOW_CLIENT: usize = 1024 * 1024;
+
+/// Unsent answers of one client over which the upstream connections that feed it are not read either.
+pub(crate) const STUCK_CLIENT: usize = 8 * 1024 * 1024;
+
+/// Bytes of frames kept for one client over which its requests are not read, if that is more than one frame.
+const MOST_HELD: usize = 4 * 1024 * 1024;
+
+/// Between asking a client to leave and closing its connection: requests already on their way still arrive.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
+
+/// Header of the tunnel that names the original destination, for clusters of type ORIGINAL_DST.
+pub(crate) const DESTINATION_HEADER: &str = "x-envoy-original-dst-host";
+
+impl Worker {
+    /// A tunnel was opened: a client connection of a managed service, or one to pass through as it is.
+    pub(crate) fn accepted(&mut self, socket: SocketId, accept: Accept) {
+        self.sockets.accept(socket);
+        let destination = accept.headers.iter().find(|(name, _)| name == DESTINATION_HEADER);
+        let destination = destination.map(|(_, value)| Rc::from(value.as_str()));
+        let Some(service) = self.plan.service(&accept.authority).cloned() else {
+            self.relay(socket, accept.cluster.as_deref(), destination.as_deref());
+            return;
+        };
+        let key = self.clients.insert(Client {
+            socket,
+            authority: accept.authority.as_str().into(),
+            service,
+            cluster: accept.cluster.as_deref().map(Rc::from),
+            destination,
+            peer: accept.peer.as_deref().map(Rc::from),
+            inbox: Inbox::default(),
+            credit: 0,
+            calls: Vec::new(),
+            held: 0,
+            is_paused: false,
+            has_ended: false,
+            leaves_at: None,
+            blocked: Vec::new(),
+            last_active: self.now,
+        });
+        self.own(socket, Owner::Client(key));
+        self.telemetry.add_global(Metric::ClientConnections, 1);
+        self.telemetry.add_global(Metric::ClientConnectionsActive, 1);
+        let due = self.clients.get(key).and_then(|client| self.client_due(client));
+        self.wake_at(due);
+    }
+
+    pub(crate) fn client_data(&mut self, key: usize, bytes: &[u8]) {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.credit = client.credit.saturating_add(bytes.len());
+        client.last_active = now;
+        if client.inbox.is_empty() && !client.is_paused {
+            let progress = self.read_requests(key, bytes);
+            if let Some(client) = self.clients.get_mut(key) {
+                client.inbox.keep(bytes.get(progress.used..).unwrap_or_default(), progress.need);
+            }
+        } else {
+            client.inbox.push(bytes);
+            self.read_inbox(key);
+        }
+        self.give_credit(key);
+    }
+
+    /// Reads on in what was kept.
+    fn read_inbox(&mut self, key: usize) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if client.is_paused {
+            return;
+        }
+        let Some(taken) = client.inbox.take() else { return };
+        let progress = self.read_requests(key, &taken);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.inbox.restore(taken, progress.used, progress.need);
+        }
+    }
+
+    /// Gives the window back for what was read, unless reading is paused.
+    fn give_credit(&mut self, key: usize) {
+        if let Some(client) = self.clients.get_mut(key)
+            && !client.is_paused
+        {
+            self.sockets.consumed(client.socket, core::mem::take(&mut client.credit));
+        }
+    }
+
+    /// Handles the complete frames at the front of `input`.
+    fn read_requests(&mut self, key: usize, input: &[u8]) -> Progress {
+        let mut progress = Progress::default();
+        while let Some(rest) = input.get(progress.used..).filter(|rest| !rest.is_empty()) {
+            if self.must_pause(key) {
+                break;
+            }
+            let Some(client) = self.clients.get(key) else { break };
+            let service = &client.service;
+            match service.codec.split(Peer::Client, rest, service.limits.max_frame_bytes) {
+                Ok(Step::NeedMore { at_least }) => {
+                    progress.need = at_least;
+                    break;
+                }
+                Ok(Step::Frame(frame)) => {
+                    let len = frame.len.clamp(1, rest.len());
+                    self.read_frame(key, rest.get(..len).unwrap_or_default(), frame);
+                    progress.used = progress.used.saturating_add(len);
+                }
+                Err(error) => {
+                    self.unreadable_client(key, rest, &error);
+                    break;
+                }
+            }
+        }
+        progress
+    }
+
+    fn read_frame(&mut self, key: usize, bytes: &[u8], frame: Frame) {
+        match frame.kind {
+            Kind::Request | Kind::OneWay => self.start_call(key, bytes, frame),
+            Kind::HeartbeatRequest => {
+                self.telemetry.add_global(Metric::Heartbeats, 1);
+                if let Some(client) = self.clients.get(key)
+                    && let Some(out) = self.sockets.write(client.socket)
+                {
+                    client.service.codec.heartbeat_reply(bytes, out);
+                }
+            }
+            Kind::Response(_) => self.telemetry.add_global(Metric::UnmatchedResponses, 1),
+            _ => {}
+        }
+    }
+
+    /// Whether the client has to wait before its next request is read; notes it if so.
+    fn must_pause(&mut self, key: usize) -> bool {
+        let Some(client) = self.clients.get_mut(key) else { return true };
+        let limits = &client.service.limits;
+        let has_room = client.calls.len() < limits.max_calls_per_connection
+            && client.held < MOST_HELD.max(limits.max_frame_bytes)
+            && self.sockets.queued(client.socket) < SLOW_CLIENT;
+        client.is_paused = !has_room;
+        client.is_paused
+    }
+
+    /// Reads on if the client was paused and need not be any more.
+    pub(crate) fn resume_client(&mut self, key: usize) {
+        if self.clients.get(key).is_none_or(|client| !client.is_paused) || self.must_pause(key) {
+            return;
+        }
+        self.read_inbox(key);
+        self.give_credit(key);
+        self.close_if_ended(key);
+    }
+
+    /// The client's bytes make no sense: answer if they still tell whom, then close.
+    fn unreadable_client(&mut self, key: usize, rest: &[u8], error: &Error) {
+        self.telemetry.add_global(Metric::DecodeErrors, 1);
+        self.reply_unreadable(key, rest, error);
+        self.close_client(key);
+    }
+
+    pub(crate) fn client_ended(&mut self, key: usize) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.has_ended = true;
+        }
+        self.close_if_ended(key);
+    }
+
+    /// Closes a client connection that has ended, or is to leave, once its last answer is written.
+    pub(crate) fn close_if_ended(&mut self, key: usize) {
+        let now = self.now;
+        if self.clients.get(key).is_some_and(|client| {
+            let has_left = client.leaves_at.is_some_and(|leaves_at| leaves_at <= now);
+            (client.has_ended || has_left) && client.calls.is_empty() && !client.is_paused
+        }) {
+            self.close_client(key);
+        }
+    }
+
+    /// No new upstream connections can be opened here: asks every client to connect again.
+    pub(crate) fn leave(&mut self) {
+        if core::mem::replace(&mut self.is_leaving, true) {
+            return;
+        }
+        self.sockets.drain();
+        let leaves_at = self.now.after(LEAVE_TIME);
+        for (_, client) in &mut self.clients {
+            client.leaves_at = Some(leaves_at);
+            if let Some(out) = self.sockets.write(client.socket) {
+                client.service.codec.drain_notice(out);
+            }
+        }
+        self.wake_at(Some(leaves_at));
+    }
+
+    /// When this client next needs attention by time alone.
+    pub(crate) fn client_due(&self, client: &Client) -> Option<Instant> {
+        if !client.calls.is_empty() {
+            return None;
+        }
+        let idle = client.service.idle_timeout.map(|timeout| client.last_active.after(timeout));
+        earliest(idle, client.leaves_at)
+    }
+
+    /// Answers of this client have left: read its requests again, and what feeds it.
+    pub(crate) fn client_writable(&mut self, key: usize) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        for connection in core::mem::take(&mut client.blocked) {
+            self.unblock_connection(connection);
+        }
+        self.resume_client(key);
+    }
+
+    /// Closes a client connection after what is queued for it.
+    pub(crate) fn close_client(&mut self, key: usize) {
+        if let Some(client) = self.clients.get(key) {
+            let socket = client.socket;
+            self.close_socket(socket);
+            self.drop_client(key);
+        }
+    }
+
+    /// Forgets a client whose socket is gone, and cancels its calls.
+    pub(crate) fn drop_client(&mut self, key: usize) {
+        while let Some(&call) = self.clients.get(key).and_then(|client| client.calls.last()) {
+            self.cancel_call(call);
+        }
+        if let Some(client) = self.clients.try_remove(key) {
+            self.release(client.socket);
+            self.telemetry.add_global(Metric::ClientConnectionsActive, -1);
+            for connection in client.blocked {
+                self.unblock_connection(connection);
+            }
+        }
+    }
+}

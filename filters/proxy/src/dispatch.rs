@@ -1,0 +1,483 @@
+//! The life of a call: route, try, answer.
+
+use std::rc::Rc;
+
+use meltemi_codecs::{Edit, Error, Failure, Frame, Kind, Outcome, Sharing};
+
+use crate::call::{Call, CallId, Cause, Stage, pause};
+use crate::client::STUCK_CLIENT;
+use crate::clock::earliest;
+use crate::plan::{OnNoMatch, Service};
+use crate::pool::EndpointId;
+use crate::telemetry::{LocalReply, Metric, OperationId, reason};
+use crate::upstream::CONGESTED;
+use crate::worker::Worker;
+
+/// Connections that one pool opens at once while looking for endpoints.
+const MOST_EXPLORING: usize = 2;
+
+/// Connections of one pool, for protocols with one call at a time.
+const MOST_EXCLUSIVE: usize = 1024;
+
+impl Worker {
+    /// A request was read: routes it and makes the first try.
+    pub(crate) fn start_call(&mut self, client_key: usize, bytes: &[u8], frame: Frame) {
+        let Some(client) = self.clients.get(client_key) else { return };
+        let service = client.service.clone();
+        if service.codec.head(bytes, service.depth, &mut self.head).is_err() {
+            self.telemetry.add_global(Metric::DecodeErrors, 1);
+        }
+        let names = service.codec.operation();
+        let operation = self.telemetry.operation(
+            self.head.get(names.service).unwrap_or_default(),
+            self.head.get(names.method).unwrap_or_default(),
+            self.plan.max_operations,
+        );
+        self.telemetry.add(operation, Metric::Requests, 1);
+        let route = match (service.route(&self.head), service.on_no_match) {
+            (Some(route), _) => route.clone(),
+            (None, OnNoMatch::Default) => service.default_route.clone(),
+            (None, OnNoMatch::Reject) => {
+                self.reject(client_key, bytes, frame, &service, operation, "no route matches");
+                return;
+            }
+        };
+        let Some(cluster) = route.destination.pick(self.random.u32(..), client.cluster.as_deref()) else {
+            self.reject(client_key, bytes, frame, &service, operation, "the default route has no cluster");
+            return;
+        };
+        let pool_key = self.pools.find(&service, cluster, client.destination.as_ref(), self.now);
+        let chosen = self.choose(pool_key, None);
+        let is_whole = route.retry.is_some() || chosen.is_none();
+        let kept = if is_whole { bytes } else { bytes.get(..frame.head).unwrap_or(bytes) };
+        let serial = self.next_serial();
+        let call = Call {
+            serial,
+            client: client_key,
+            position: 0,
+            request_id: frame.id,
+            is_one_way: frame.kind == Kind::OneWay,
+            deadline: route.timeout.map(|timeout| self.now.after(timeout)),
+            service,
+            route,
+            operation,
+            pool: pool_key,
+            frame: self.buffers.copy(kept),
+            is_whole,
+            started: self.now,
+            try_deadline: None,
+            retries: 0,
+            avoid: None,
+            stage: Stage::Waiting,
+        };
+        let due = call.deadline;
+        let held = call.frame.len();
+        let index = self.calls.insert(call);
+        if let Some(client) = self.clients.get_mut(client_key) {
+            client.held = client.held.saturating_add(held);
+            let position = client.calls.len();
+            client.calls.push(index);
+            if let Some(call) = self.calls.get_mut(index) {
+                call.position = position;
+            }
+        }
+        if let Some(pool) = self.pools.get_mut(pool_key) {
+            pool.active = pool.active.saturating_add(1);
+            pool.last_call = self.now;
+        }
+        self.telemetry.add(operation, Metric::InFlight, 1);
+        self.wake_at(due);
+        match chosen {
+            Some(connection) => self.send(index, connection, bytes),
+            None => self.wait(index),
+        }
+        self.grow(pool_key);
+    }
+
+    /// The open connection that should take the next call of a pool: the least loaded, of another endpoint than
+    /// `avoid` if there is one.
+    fn choose(&mut self, pool_key: usize, avoid: Option<EndpointId>) -> Option<usize> {
+        let Self { pools, connections, sockets, .. } = self;
+        let pool = pools.get_mut(pool_key)?;
+        let most = match pool.service.codec.sharing() {
+            Sharing::Shared => pool.options().max_calls_per_connection,
+            Sharing::Exclusive => 1,
+        };
+        let load = |key: usize| {
+            let connection = connections.get(key)?;
+            let in_flight = connection.slots.in_flight();
+            (in_flight < most && sockets.queued(connection.socket) < CONGESTED).then_some(in_flight)
+        };
+        if avoid.is_some() {
+            let other = pool.choose(|key| load(key).filter(|_| connections.get(key).is_some_and(|c| c.endpoint != avoid)));
+            if other.is_some() {
+                return other;
+            }
+        }
+        pool.choose(load)
+    }
+
+    /// Writes a call's request, `bytes`, to a connection.
+    fn send(&mut self, index: usize, connection_key: usize, bytes: &[u8]) {
+        let Some(call) = self.calls.get_mut(index) else { return };
+        let Some(connection) = self.connections.get_mut(connection_key) else { return };
+        let codec = call.service.codec;
+        let taken = match call.is_one_way {
+            true => Some((0, connection.slots.one_way_id(codec.max_id()))),
+            false => connection.slots.take(index, codec.max_id()),
+        };
+        let Some((slot, id)) = taken else {
+            self.try_failed(index, Cause::ConnectFailure, Failure::Overloaded, "the connection has no request id left");
+            return;
+        };
+        call.stage = Stage::Sent { connection: connection_key, slot };
+        let edit = Edit { id: Some(id), set: &call.route.request_edit.set, remove: &call.route.request_edit.remove };
+        let Some(out) = self.sockets.write(connection.socket) else {
+            self.abandon(connection_key, slot);
+            self.try_failed(index, Cause::Reset, Failure::ConnectionLost, "the upstream connection is closing");
+            return;
+        };
+        if codec.rewrite(bytes, &edit, out).is_err() {
+            self.telemetry.add_global(Metric::EditsSkipped, 1);
+            let edit = Edit { id: Some(id), ..Edit::default() };
+            if codec.rewrite(bytes, &edit, out).is_err() {
+                self.abandon(connection_key, slot);
+                self.answer(index, Failure::BadRequest, "the request cannot be rewritten");
+                return;
+            }
+        }
+        if call.is_one_way {
+            self.finish(index);
+            return;
+        }
+        call.try_deadline =
+            call.route.retry.as_ref().and_then(|retry| retry.per_try_timeout).map(|time| self.now.after(time));
+        let due = call.try_deadline;
+        self.wake_at(due);
+    }
+
+    /// Writes a call that kept its whole request to a connection.
+    fn send_kept(&mut self, index: usize, connection: usize) {
+        let Some(call) = self.calls.get_mut(index) else { return };
+        let frame = core::mem::take(&mut call.frame);
+        self.send(index, connection, &frame);
+        match self.calls.get_mut(index) {
+            Some(call) => call.frame = frame,
+            None => self.buffers.give(frame),
+        }
+    }
+
+    /// Lets a call wait for a connection of its pool.
+    fn wait(&mut self, index: usize) {
+        let Some(call) = self.calls.get_mut(index) else { return };
+        call.stage = Stage::Waiting;
+        call.try_deadline = None;
+        let id = CallId { index, serial: call.serial };
+        if let Some(pool) = self.pools.get_mut(call.pool) {
+            pool.waiting.push_back(id);
+        }
+    }
+
+    /// Whether the call of that id still waits for a connection.
+    fn is_waiting(&self, id: CallId) -> bool {
+        self.calls.get(id.index).is_some_and(|call| call.serial == id.serial && call.stage == Stage::Waiting)
+    }
+
+    /// Gives waiting calls to connections, as far as there is room.
+    pub(crate) fn serve_waiting(&mut self, pool_key: usize) {
+        while let Some(&id) = self.pools.get(pool_key).and_then(|pool| pool.waiting.front()) {
+            let is_waiting = self.is_waiting(id);
+            let avoid = self.calls.get(id.index).and_then(|call| call.avoid);
+            let connection = if is_waiting { self.choose(pool_key, avoid) } else { None };
+            if is_waiting && connection.is_none() {
+                break;
+            }
+            if let Some(pool) = self.pools.get_mut(pool_key) {
+                pool.waiting.pop_front();
+            }
+            if let Some(connection) = connection {
+                self.send_kept(id.index, connection);
+            }
+        }
+        self.grow(pool_key);
+    }
+
+    /// Opens connections that a pool needs: for calls that wait, and to find endpoints it does not know yet.
+    pub(crate) fn grow(&mut self, pool_key: usize) {
+        let Some(pool) = self.pools.get(pool_key) else { return };
+        if self.is_leaving {
+            if pool.open.is_empty() && !pool.waiting.is_empty() {
+                self.waiting_failed(pool_key, "this proxy is draining");
+            }
+            return;
+        }
+        let is_wanted = pool.active > 0 || !pool.waiting.is_empty();
+        let target = match pool.service.codec.sharing() {
+            Sharing::Shared if is_wanted && pool.is_exploring() => MOST_EXPLORING,
+            Sharing::Shared => usize::from(pool.open.is_empty() && !pool.waiting.is_empty()),
+            Sharing::Exclusive => pool.waiting.len().min(MOST_EXCLUSIVE.saturating_sub(pool.open.len())),
+        };
+        for _ in pool.connecting..target {
+            self.open_connection(pool_key, None);
+        }
+    }
+
+    /// No connection can be had: every call that waits for one loses this try.
+    pub(crate) fn waiting_failed(&mut self, pool_key: usize, detail: &str) {
+        let Some(pool) = self.pools.get_mut(pool_key) else { return };
+        for id in core::mem::take(&mut pool.waiting) {
+            if self.is_waiting(id) {
+                self.try_failed(id.index, Cause::ConnectFailure, Failure::NoEndpoint, detail);
+            }
+        }
+        self.grow(pool_key);
+    }
+
+    /// A try ended without an answer to pass on: makes the next one if the route allows it, or answers the client.
+    pub(crate) fn try_failed(&mut self, index: usize, cause: Cause, failure: Failure, detail: &str) {
+        let Some(call) = self.calls.get_mut(index) else { return };
+        call.try_deadline = None;
+        let Some(pool) = self.pools.get_mut(call.pool) else { return };
+        let Some(retry) = call.retry(cause).filter(|_| !self.is_leaving || !pool.open.is_empty()) else {
+            self.answer(index, failure, detail);
+            return;
+        };
+        let is_first = call.retries == 0;
+        if is_first && !pool.has_retry_budget() {
+            self.answer(index, failure, &format!("{detail} (no retry: the budget is used up)"));
+            return;
+        }
+        let pause = pause(&retry.backoff, call.retries, self.random.f64());
+        let until = self.now.after(pause);
+        call.retries = call.retries.saturating_add(1);
+        if is_first {
+            pool.retrying = pool.retrying.saturating_add(1);
+        }
+        call.stage = Stage::Backoff { until };
+        self.telemetry.add(call.operation, Metric::Retries, 1);
+        self.wake_at(Some(until));
+    }
+
+    /// Makes the next try of a call whose pause is over.
+    pub(crate) fn try_again(&mut self, index: usize) {
+        let Some(call) = self.calls.get(index) else { return };
+        let (pool_key, avoid) = (call.pool, call.avoid);
+        match self.choose(pool_key, avoid) {
+            Some(connection) => self.send_kept(index, connection),
+            None => {
+                self.wait(index);
+                let named = self.pools.get(pool_key).filter(|pool| pool.open.is_empty() && pool.connecting == 0);
+                if let Some(address) = named.and_then(|pool| pool.living(avoid)) {
+                    self.open_connection(pool_key, Some(&address));
+                }
+            }
+        }
+        self.grow(pool_key);
+    }
+
+    /// A response has come: passes it to the client, unless its status is one to retry.
+    pub(crate) fn respond(&mut self, index: usize, connection: usize, bytes: &[u8], outcome: Outcome) {
+        let Some(call) = self.calls.get_mut(index) else { return };
+        let Some(client) = self.clients.get_mut(call.client) else { return };
+        if let Outcome::Error(status) = outcome
+            && call.retry(Cause::Status(status)).is_some()
+            && (call.retries > 0 || self.pools.get(call.pool).is_some_and(|pool| pool.has_retry_budget()))
+        {
+            call.avoid = self.connections.get(connection).and_then(|connection| connection.endpoint);
+            self.try_failed(index, Cause::Status(status), Failure::ConnectionLost, "the upstream answered with an error");
+            return;
+        }
+        if let Some(out) = self.sockets.write(client.socket) {
+            let codec = call.service.codec;
+            let edits = &call.route.response_edit;
+            let edit = Edit { id: Some(call.request_id), set: &edits.set, remove: &edits.remove };
+            if codec.rewrite(bytes, &edit, out).is_err() {
+                self.telemetry.add_global(Metric::EditsSkipped, 1);
+                let edit = Edit { id: Some(call.request_id), ..Edit::default() };
+                if codec.rewrite(bytes, &edit, out).is_err() {
+                    self.answer(index, Failure::BadResponse, "the response cannot be rewritten");
+                    return;
+                }
+            }
+        }
+        if self.sockets.queued(client.socket) > STUCK_CLIENT
+            && let Some(feeding) = self.connections.get_mut(connection)
+            && !feeding.is_blocked
+        {
+            feeding.is_blocked = true;
+            client.blocked.push(connection);
+        }
+        self.telemetry.add(call.operation, Metric::Responses(outcome.into()), 1);
+        self.telemetry.latency(call.operation, self.now.since(call.started));
+        self.finish(index);
+    }
+
+    /// Answers a call in the upstream's stead.
+    pub(crate) fn answer(&mut self, index: usize, failure: Failure, detail: &str) {
+        let Some(call) = self.calls.get_mut(index) else { return };
+        let tries = call.retries.saturating_add(u32::from(call.stage != Stage::Waiting));
+        let reply = LocalReply {
+            reason: reason(failure),
+            detail: detail.to_owned(),
+            authority: call.service.name.as_str().into(),
+            operation: self.telemetry.label(call.operation),
+            route: Some(call.route.name.clone()),
+            cluster: self.pools.get(call.pool).map(|pool| pool.cluster.to_string()),
+            request_id: call.request_id,
+            peer: self.clients.get(call.client).and_then(|client| client.peer.clone()),
+            tries,
+            elapsed: self.now.since(call.started),
+        };
+        let (client, operation, is_one_way) = (call.client, call.operation, call.is_one_way);
+        let frame = core::mem::take(&mut call.frame);
+        if !is_one_way {
+            self.write_reply(client, &frame, failure, &reply);
+            self.telemetry.latency(operation, reply.elapsed);
+        }
+        if let Some(call) = self.calls.get_mut(index) {
+            call.frame = frame;
+        }
+        self.telemetry.add(operation, Metric::LocalReplies(reply.reason), 1);
+        self.telemetry.reply(reply);
+        self.finish(index);
+    }
+
+    /// Answers a request that no route or cluster serves.
+    fn reject(
+        &mut self,
+        client_key: usize,
+        bytes: &[u8],
+        frame: Frame,
+        service: &Rc<Service>,
+        operation: OperationId,
+        why: &str,
+    ) {
+        let label = self.telemetry.label(operation);
+        let reply = LocalReply {
+            reason: reason(Failure::NoRoute),
+            detail: format!("{why}: {}.{} at {}", label.service, label.method, service.name),
+            authority: service.name.as_str().into(),
+            operation: label,
+            route: None,
+            cluster: None,
+            request_id: frame.id,
+            peer: self.clients.get(client_key).and_then(|client| client.peer.clone()),
+            tries: 0,
+            elapsed: core::time::Duration::ZERO,
+        };
+        if frame.kind != Kind::OneWay {
+            self.write_reply(client_key, bytes, Failure::NoRoute, &reply);
+        }
+        self.telemetry.add(operation, Metric::LocalReplies(reply.reason), 1);
+        self.telemetry.reply(reply);
+    }
+
+    /// Tells a client why its bytes cannot be read, where they still tell which request it was.
+    pub(crate) fn reply_unreadable(&mut self, client_key: usize, rest: &[u8], error: &Error) {
+        let Some(client) = self.clients.get(client_key) else { return };
+        let operation = self.telemetry.operation("", "", self.plan.max_operations);
+        let reply = LocalReply {
+            reason: reason(Failure::BadRequest),
+            detail: format!("bad request: {error}"),
+            authority: client.authority.clone(),
+            operation: self.telemetry.label(operation),
+            route: None,
+            cluster: None,
+            request_id: 0,
+            peer: client.peer.clone(),
+            tries: 0,
+            elapsed: core::time::Duration::ZERO,
+        };
+        if matches!(error, Error::TooLarge { .. }) {
+            self.write_reply(client_key, rest, Failure::BadRequest, &reply);
+        }
+        self.telemetry.add(operation, Metric::LocalReplies(reply.reason), 1);
+        self.telemetry.reply(reply);
+    }
+
+    fn write_reply(&mut self, client_key: usize, request: &[u8], failure: Failure, reply: &LocalReply) {
+        if let Some(client) = self.clients.get(client_key)
+            && let Some(out) = self.sockets.write(client.socket)
+        {
+            let text = format!("meltemi: {}", reply.detail);
+            client.service.codec.error_reply(request, failure, &text, out);
+        }
+    }
+
+    /// The client has left: gives up its call.
+    pub(crate) fn cancel_call(&mut self, index: usize) {
+        let Some(call) = self.calls.get(index) else { return };
+        self.telemetry.add(call.operation, Metric::Cancelled, 1);
+        let stage = call.stage;
+        self.forget(index);
+        if let Stage::Sent { connection, slot } = stage {
+            self.abandon(connection, slot);
+        }
+    }
+
+    /// A call or its try has run out of time.
+    pub(crate) fn expire(&mut self, index: usize) {
+        let now = self.now;
+        let Some(call) = self.calls.get_mut(index) else { return };
+        let stage = call.stage;
+        if call.deadline.is_some_and(|deadline| deadline <= now) {
+            self.telemetry.add(call.operation, Metric::Timeouts, 1);
+            let detail = format!("no answer within {:?}", call.route.timeout.unwrap_or_default());
+            self.answer(index, Failure::Timeout, &detail);
+        } else if call.try_deadline.is_some_and(|deadline| deadline <= now) {
+            self.telemetry.add(call.operation, Metric::Timeouts, 1);
+            if let Stage::Sent { connection, .. } = stage {
+                call.avoid = self.connections.get(connection).and_then(|connection| connection.endpoint);
+            }
+            let time = call.route.retry.as_ref().and_then(|retry| retry.per_try_timeout).unwrap_or_default();
+            let detail = format!("no answer to a try within {time:?}");
+            self.try_failed(index, Cause::PerTryTimeout, Failure::Timeout, &detail);
+        } else {
+            if matches!(stage, Stage::Backoff { until } if until <= now) {
+                self.try_again(index);
+            }
+            return;
+        }
+        if let Stage::Sent { connection, slot } = stage {
+            self.abandon(connection, slot);
+        }
+    }
+
+    /// Ends a call that was answered, and lets its client go on.
+    fn finish(&mut self, index: usize) {
+        if let Some(client) = self.forget(index) {
+            self.resume_client(client);
+            self.close_if_ended(client);
+        }
+    }
+
+    /// Takes a call out of every table; says whose it was.
+    fn forget(&mut self, index: usize) -> Option<usize> {
+        let call = self.calls.try_remove(index)?;
+        self.telemetry.add(call.operation, Metric::InFlight, -1);
+        if let Some(pool) = self.pools.get_mut(call.pool) {
+            pool.active = pool.active.saturating_sub(1);
+            if call.retries > 0 {
+                pool.retrying = pool.retrying.saturating_sub(1);
+            }
+        }
+        if let Some(client) = self.clients.get_mut(call.client) {
+            client.last_active = self.now;
+            client.held = client.held.saturating_sub(call.frame.len());
+            if call.position < client.calls.len() {
+                client.calls.swap_remove(call.position);
+            }
+            if let Some(&moved) = client.calls.get(call.position)
+                && let Some(moved) = self.calls.get_mut(moved)
+            {
+                moved.position = call.position;
+            }
+            if client.calls.is_empty() {
+                let due = self.clients.get(call.client).and_then(|client| self.client_due(client));
+                self.due = earliest(self.due, due);
+            }
+        }
+        self.buffers.give(call.frame);
+        Some(call.client)
+    }
+}

@@ -1,0 +1,145 @@
+//! Time: one alarm, shared by every deadline of the worker.
+//!
+//! `due` is never later than the earliest deadline. When it has passed, one look at everything handles what is due and
+//! finds the next time, so a call that ends in time costs its deadline nothing more.
+
+use core::time::Duration;
+
+use crate::clock::{Instant, earliest};
+use crate::upstream::Stage;
+use crate::worker::Worker;
+
+/// Alarms closer together than this are rung as one.
+const GRAIN: Duration = Duration::from_millis(5);
+
+/// An alarm that has not rung so long after its time is not waited for.
+const LOST: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// Makes sure that deadlines are looked at by `time`.
+    pub(crate) fn wake_at(&mut self, time: Option<Instant>) {
+        self.due = earliest(self.due, time);
+    }
+
+    /// Handles what is due and arms the alarm for what is next.
+    pub(crate) fn keep_time(&mut self) {
+        if self.due.is_some_and(|due| due <= self.now) {
+            self.sweep();
+        }
+        while self.alarms.last().is_some_and(|alarm| alarm.after(LOST) <= self.now) {
+            self.alarms.pop();
+        }
+        if let Some(due) = self.due
+            && self.silent_until <= self.now
+            && self.alarms.last().is_none_or(|alarm| due.after(GRAIN) <= *alarm)
+        {
+            let delay = due.since(self.now).max(GRAIN);
+            if self.sockets.alarm(delay) {
+                self.alarms.push(self.now.after(delay));
+            }
+        }
+    }
+
+    /// An alarm has rung.
+    pub(crate) fn alarm_rang(&mut self) {
+        if let Some(alarm) = self.alarms.pop()
+            && self.now.after(GRAIN) < alarm
+        {
+            // It rang at once: Envoy has no route for it. Asking again and again would only burn time.
+            self.silent_until = self.now.after(LOST);
+        }
+    }
+
+    fn sweep(&mut self) {
+        self.due = None;
+        self.sweep_calls();
+        self.sweep_connections();
+        self.sweep_clients();
+        self.sweep_pools();
+    }
+
+    fn sweep_calls(&mut self) {
+        let mut expired = Vec::new();
+        let mut next = None;
+        for (index, call) in &self.calls {
+            match call.due() {
+                Some(due) if due <= self.now => expired.push(index),
+                due => next = earliest(next, due),
+            }
+        }
+        self.wake_at(next);
+        for index in expired {
+            self.expire(index);
+        }
+    }
+
+    fn sweep_connections(&mut self) {
+        let mut expired = Vec::new();
+        let mut next = None;
+        for (key, connection) in &self.connections {
+            match connection.due() {
+                Some(due) if due <= self.now => expired.push(key),
+                due => next = earliest(next, due),
+            }
+        }
+        self.wake_at(next);
+        for key in expired {
+            self.connection_due(key);
+        }
+    }
+
+    fn connection_due(&mut self, key: usize) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(pool) = self.pools.get_mut(connection.pool) else { return };
+        let (pool_key, socket) = (connection.pool, connection.socket);
+        let is_alone = pool.open.len() <= 1;
+        let is_idle = pool.options().max_connection_age.is_some_and(|age| pool.last_call.after(age) <= now);
+        match connection.stage {
+            Stage::Connecting { .. } => {
+                self.close_socket(socket);
+                self.refused(key, 0, None, "the connect timeout has passed");
+            }
+            // Nothing is renewed that nobody uses.
+            Stage::Open { .. } if is_idle && connection.slots.in_flight() == 0 => self.retire(key),
+            // Envoy was asked for connections and did not choose this endpoint again.
+            Stage::Open { is_overdue: true, .. } if !is_alone => self.retire(key),
+            Stage::Open { .. } => {
+                let renew_at = now.after(pool.options().connect_timeout);
+                connection.stage = Stage::Open { renew_at: Some(renew_at), is_overdue: true };
+                pool.explore();
+                self.wake_at(Some(renew_at));
+                self.open_connection(pool_key, None);
+            }
+            Stage::Retiring => {}
+        }
+    }
+
+    fn sweep_clients(&mut self) {
+        let mut expired = Vec::new();
+        let mut next = None;
+        for (key, client) in &self.clients {
+            match self.client_due(client) {
+                Some(due) if due <= self.now => expired.push(key),
+                due => next = earliest(next, due),
+            }
+        }
+        self.wake_at(next);
+        for key in expired {
+            self.close_client(key);
+        }
+    }
+
+    fn sweep_pools(&mut self) {
+        for key in 0..self.pools.len() {
+            let Some(pool) = self.pools.get_mut(key) else { continue };
+            match pool.explore_at {
+                Some(at) if at <= self.now => {
+                    pool.explore();
+                    self.grow(key);
+                }
+                at => self.wake_at(at),
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What the proxy tells of itself: counters by operation, latencies, and one record for each reply of its own.
+//!
+//! Increments are gathered while an event is handled and given to a [`Sink`] at its end, so that thirty-two answers in
+//! one read cost one host call a counter.
+
+use core::time::Duration;
+use std::rc::Rc;
+
+use meltemi_codecs::{Failure, Outcome};
+use rustc_hash::FxHashMap;
+
+/// How a response ended its call, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The call succeeded.
+    Success,
+    /// The service answered with an exception of its own.
+    Exception,
+    /// The framework of the server failed.
+    Error,
+}
+
+impl Class {
+    /// The label's value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Exception => "exception",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl From<Outcome> for Class {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Success => Self::Success,
+            Outcome::Exception => Self::Exception,
+            Outcome::Error(_) => Self::Error,
+        }
+    }
+}
+
+/// The reason of a local reply, as a label.
+pub(crate) fn reason(failure: Failure) -> &'static str {
+    match failure {
+        Failure::BadRequest => "bad_request",
+        Failure::NoRoute => "no_route",
+        Failure::NoEndpoint => "no_endpoint",
+        Failure::ConnectionLost => "connection_lost",
+        Failure::BadResponse => "bad_response",
+        Failure::Timeout => "timeout",
+        Failure::Overloaded => "overloaded",
+        Failure::Denied => "denied",
+        Failure::Fault => "fault",
+        _ => "other",
+    }
+}
+
+/// What is counted or measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Metric {
+    /// Counter: requests read from clients, one-way calls included.
+    Requests,
+    /// Counter: responses of upstreams passed to clients.
+    Responses(Class),
+    /// Counter: retries made.
+    Retries,
+    /// Counter: tries and calls that ran out of time.
+    Timeouts,
+    /// Counter: tries lost with their upstream connection.
+    Resets,
+    /// Counter: calls that the proxy answered itself, by reason.
+    LocalReplies(&'static str),
+    /// Counter: calls whose client left before the answer.
+    Cancelled,
+    /// Gauge: calls without an answer as yet.
+    InFlight,
+    /// Histogram: time from the request to its answer, in microseconds.
+    Latency,
+    /// Counter: client connections accepted. No operation.
+    ClientConnections,
+    /// Gauge: client connections open. No operation.
+    ClientConnectionsActive,
+    /// Counter: upstream connections opened. No operation.
+    UpstreamConnections,
+    /// Counter: upstream connections that could not be opened. No operation.
+    UpstreamConnectFailures,
+    /// Gauge: upstream connections open. No operation.
+    UpstreamConnectionsActive,
+    /// Counter: frames or heads that could not be read. No operation.
+    DecodeErrors,
+    /// Counter: responses that nobody waited for: late, or to a one-way call. No operation.
+    UnmatchedResponses,
+    /// Counter: frames passed on without the attachments that the plan would have set. No operation.
+    EditsSkipped,
+    /// Counter: heartbeats answered. No operation.
+    Heartbeats,
+}
+
+/// The service and method that a metric is about. At most the plan's `maxOperations` exist; the rest are `other`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Label {
+    /// The RPC service, such as a Dubbo interface.
+    pub service: Rc<str>,
+    /// The method.
+    pub method: Rc<str>,
+}
+
+/// A call that the proxy answered itself: one log line.
+#[derive(Debug, Clone)]
+pub struct LocalReply {
+    /// Why, as the metric's label has it.
+    pub reason: &'static str,
+    /// Why, in words; the client was told the same.
+    pub detail: String,
+    /// The managed service: the authority of the tunnel.
+    pub authority: Rc<str>,
+    /// The RPC service and method.
+    pub operation: Label,
+    /// The route that matched, if one did.
+    pub route: Option<String>,
+    /// The cluster that was chosen, if one was.
+    pub cluster: Option<String>,
+    /// The request id that the client chose.
+    pub request_id: u64,
+    /// The client's address, if the tunnel told it.
+    pub peer: Option<Rc<str>>,
+    /// Tries made.
+    pub tries: u32,
+    /// Time since the request was read.
+    pub elapsed: Duration,
+}
+
+/// Where telemetry goes: Envoy's metrics and log, or a test.
+pub trait Sink {
+    /// Adds `n` to a counter.
+    fn count(&mut self, metric: Metric, label: Option<&Label>, n: u64);
+    /// Sets a gauge up or down by `change`.
+    fn change(&mut self, metric: Metric, label: Option<&Label>, change: i64);
+    /// Records one value of a histogram.
+    fn record(&mut self, metric: Metric, label: Option<&Label>, value: u64);
+    /// Writes one log line.
+    fn log(&mut self, reply: &LocalReply);
+}
+
+/// Number of an operation in [`Telemetry`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OperationId(u32);
+
+type ByName<T> = FxHashMap<Rc<str>, T>;
+
+/// Gathers increments until they are flushed.
+#[derive(Debug, Default)]
+pub(crate) struct Telemetry {
+    operations: Vec<Operation>,
+    by_name: ByName<ByName<OperationId>>,
+    dirty: Vec<OperationId>,
+    global: Vec<(Metric, i64)>,
+    latencies: Vec<(OperationId, u64)>,
+    replies: Vec<LocalReply>,
+}
+
+#[derive(Debug)]
+struct Operation {
+    label: Label,
+    is_dirty: bool,
+    changes: Vec<(Metric, i64)>,
+}
+
+/// Latencies are flushed before more than this many have gathered.
+const MOST_LATENCIES: usize = 4096;
+
+/// A name in a label is cut to this many bytes: it comes from the wire.
+const LONGEST_NAME: usize = 128;
+
+impl Telemetry {
+    /// The number of an operation; once `most` are known, unknown ones are all counted as `other`.
+    pub(crate) fn operation(&mut self, service: &str, method: &str, most: usize) -> OperationId {
+        let (service, method) = (shorten(service), shorten(method));
+        if let Some(id) = self.find(service, method) {
+            return id;
+        }
+        let (service, method) = if self.operations.len() < most { (service, method) } else { ("other", "other") };
+        if let Some(id) = self.find(service, method) {
+            return id;
+        }
+        let label = Label { service: service.into(), method: method.into() };
+        let id = OperationId(u32::try_from(self.operations.len()).unwrap_or(u32::MAX));
+        self.by_name.entry(label.service.clone()).or_default().insert(label.method.clone(), id);
+        self.operations.push(Operation { label, is_dirty: false, changes: Vec::new() });
+        id
+    }
+
+    fn find(&self, service: &str, method: &str) -> Option<OperationId> {
+        self.by_name.get(service)?.get(method).copied()
+    }
+
+    /// The names of an operation.
+    pub(crate) fn label(&self, id: OperationId) -> Label {
+        match self.operations.get(id.0 as usize) {
+            Some(operation) => operation.label.clone(),
+            None => Label { service: "other".into(), method: "other".into() },
+        }
+    }
+
+    /// Adds `n` (which may be negative for a gauge) to a metric of an operation.
+    pub(crate) fn add(&mut self, id: OperationId, metric: Metric, n: i64) {
+        let Some(operation) = self.operations.get_mut(id.0 as usize) else { return };
+        add(&mut operation.changes, metric, n);
+        if !operation.is_dirty {
+            operation.is_dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Adds `n` (which may be negative for a gauge) to a metric that no operation owns.
+    pub(crate) fn add_global(&mut self, metric: Metric, n: i64) {
+        add(&mut self.global, metric, n);
+    }
+
+    /// Records how long a call took.
+    pub(crate) fn latency(&mut self, id: OperationId, elapsed: Duration) {
+        if self.latencies.len() < MOST_LATENCIES {
+            self.latencies.push((id, u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)));
+        }
+    }
+
+    /// Notes a reply of the proxy's own.
+    pub(crate) fn reply(&mut self, reply: LocalReply) {
+        self.replies.push(reply);
+    }
+
+    /// Gives all that has gathered to `sink`.
+    pub(crate) fn flush(&mut self, sink: &mut dyn Sink) {
+        for (metric, n) in self.global.drain(..) {
+            emit(sink, metric, None, n);
+        }
+        for id in self.dirty.drain(..) {
+            let Some(operation) = self.operations.get_mut(id.0 as usize) else { continue };
+            operation.is_dirty = false;
+            for (metric, n) in operation.changes.drain(..) {
+                emit(sink, metric, Some(&operation.label), n);
+            }
+        }
+        for (id, micros) in self.latencies.drain(..) {
+            let label = self.operations.get(id.0 as usize).map(|operation| &operation.label);
+            sink.record(Metric::Latency, label, micros);
+        }
+        for reply in self.replies.drain(..) {
+            sink.log(&reply);
+        }
+    }
+}
+
+fn add(changes: &mut Vec<(Metric, i64)>, metric: Metric, n: i64) {
+    match changes.iter_mut().find(|(known, _)| *known == metric) {
+        Some((_, sum)) => *sum = sum.saturating_add(n),
+        None => changes.push((metric, n)),
+    }
+}
+
+fn emit(sink: &mut dyn Sink, metric: Metric, label: Option<&Label>, n: i64) {
+    match metric {
+        Metric::InFlight | Metric::ClientConnectionsActive | Metric::UpstreamConnectionsActive => {
+            if n != 0 {
+                sink.change(metric, label, n);
+            }
+        }
+        _ => {
+            if let Ok(n @ 1..) = u64::try_from(n) {
+                sink.count(metric, label, n);
+            }
+        }
+    }
+}
+
+/// `name` cut to [`LONGEST_NAME`] bytes, or a dash where there is none.
+fn shorten(name: &str) -> &str {
+    let mut end = name.len().min(LONGEST_NAME);
+    while !name.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    match name.get(..end) {
+        Some("") | None => "-",
+        Some(name) => name,
+    }
+}

@@ -1,0 +1,356 @@
+//! The upstream side: connections of the pools, and the responses on them.
+
+use meltemi_codecs::{Failure, Frame, Kind, Outcome, Peer, Sharing, Step};
+use meltemi_sockets::{SocketId, Target};
+
+use crate::call::Cause;
+use crate::clock::Instant;
+use crate::inbox::{Inbox, Progress};
+use crate::pool::EndpointId;
+use crate::slots::{Answered, Slots};
+use crate::telemetry::Metric;
+use crate::worker::{Owner, Worker};
+
+/// An upstream connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) socket: SocketId,
+    pub(crate) pool: usize,
+    pub(crate) endpoint: Option<EndpointId>,
+    pub(crate) stage: Stage,
+    pub(crate) opened: Instant,
+    pub(crate) slots: Slots,
+    inbox: Inbox,
+    /// Received bytes whose window has not been given back.
+    credit: usize,
+    /// A client that this connection feeds does not read: no window is given back.
+    pub(crate) is_blocked: bool,
+}
+
+/// Where an upstream connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Envoy connects; given up at that time.
+    Connecting { until: Instant },
+    /// Takes calls; is to be renewed at that time, if ever. `is_overdue`: that was tried once.
+    Open { renew_at: Option<Instant>, is_overdue: bool },
+    /// Takes no new calls; closed with its last answer.
+    Retiring,
+}
+
+/// Unsent requests on a connection over which no more are written to it.
+pub(crate) const CONGESTED: usize = 1024 * 1024;
+
+/// Calls given up on a connection whose answers may still come, over which it is retired.
+const MOST_ABANDONED: usize = 256;
+
+impl Connection {
+    /// When this connection next needs attention by time alone.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Connecting { until } => Some(until),
+            Stage::Open { renew_at, .. } => renew_at,
+            Stage::Retiring => None,
+        }
+    }
+}
+
+impl Worker {
+    /// Opens a connection for a pool: to `endpoint`, or to one of Envoy's choice.
+    pub(crate) fn open_connection(&mut self, pool_key: usize, endpoint: Option<&str>) {
+        let Some(pool) = self.pools.get_mut(pool_key) else { return };
+        let destination = pool.destination.as_deref().map(|address| [(crate::client::DESTINATION_HEADER, address)]);
+        let target = Target {
+            cluster: &pool.cluster,
+            endpoint,
+            headers: destination.as_ref().map_or(&[], |header| header.as_slice()),
+        };
+        let Some(socket) = self.sockets.connect(&target) else {
+            self.leave();
+            self.waiting_failed(pool_key, "this proxy is draining");
+            return;
+        };
+        pool.connecting = pool.connecting.saturating_add(1);
+        let until = self.now.after(pool.options().connect_timeout);
+        let key = self.connections.insert(Connection {
+            socket,
+            pool: pool_key,
+            endpoint: None,
+            stage: Stage::Connecting { until },
+            opened: self.now,
+            slots: Slots::default(),
+            inbox: Inbox::default(),
+            credit: 0,
+            is_blocked: false,
+        });
+        self.own(socket, Owner::Connection(key));
+        self.telemetry.add_global(Metric::UpstreamConnectionsActive, 1);
+        self.wake_at(Some(until));
+    }
+
+    /// Envoy has connected: takes the connection into the pool, unless its endpoint has enough of them.
+    pub(crate) fn connected(&mut self, key: usize, address: Option<&str>) {
+        let now = self.now;
+        let jitter = self.random.u32(80..=120);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let pool_key = connection.pool;
+        let Some(pool) = self.pools.get_mut(pool_key) else { return };
+        if !matches!(connection.stage, Stage::Connecting { .. }) {
+            return;
+        }
+        self.telemetry.add_global(Metric::UpstreamConnections, 1);
+        pool.connecting = pool.connecting.saturating_sub(1);
+        let age = pool.options().max_connection_age;
+        let most = pool.options().connections_per_endpoint;
+        let renew_at = age.map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
+        connection.stage = Stage::Open { renew_at, is_overdue: false };
+        connection.endpoint = pool.endpoint(address.unwrap_or_default());
+        let endpoint = connection.endpoint;
+        if let Some(endpoint) = pool.endpoint_mut(endpoint) {
+            endpoint.refusals = 0;
+            endpoint.ejected_until = None;
+            endpoint.connections = endpoint.connections.saturating_add(1);
+        }
+        pool.open.push(key);
+        let is_crowded = pool.endpoint_mut(endpoint).is_some_and(|endpoint| endpoint.connections > most);
+        // Protocols with one call at a time need as many connections as there are calls.
+        if is_crowded && pool.service.codec.sharing() == Sharing::Shared {
+            let oldest = pool.open.iter().copied().filter(|&other| {
+                self.connections.get(other).is_some_and(|connection| connection.endpoint == endpoint)
+            });
+            let oldest = oldest.min_by_key(|&other| self.connections.get(other).map(|connection| connection.opened));
+            let half = age.and_then(|age| age.checked_div(2));
+            let is_old = |other: &usize| {
+                let connection = self.connections.get(*other);
+                connection.zip(half).is_some_and(|(connection, half)| now.since(connection.opened) > half)
+            };
+            match oldest.filter(is_old) {
+                Some(old) => self.retire(old),
+                None => {
+                    pool.repeats = pool.repeats.saturating_add(1);
+                    self.retire(key);
+                }
+            }
+        } else {
+            pool.repeats = 0;
+        }
+        self.wake_at(renew_at);
+        self.serve_waiting(pool_key);
+        self.grow(pool_key);
+    }
+
+    /// Envoy could not connect. `address` is the endpoint that refused, if one was chosen.
+    pub(crate) fn refused(&mut self, key: usize, status: u16, address: Option<&str>, reason: &str) {
+        let now = self.now;
+        let Some(pool_key) = self.drop_connection(key) else { return };
+        self.telemetry.add_global(Metric::UpstreamConnectFailures, 1);
+        let Some(pool) = self.pools.get_mut(pool_key) else { return };
+        let is_news = address.is_some_and(|address| pool.eject(address, now));
+        pool.repeats = pool.repeats.saturating_add(1);
+        let explore_at = pool.explore_later(now);
+        self.wake_at(explore_at);
+        let Some(pool) = self.pools.get(pool_key) else { return };
+        if !pool.open.is_empty() || pool.connecting > 0 || pool.waiting.is_empty() {
+            self.serve_waiting(pool_key);
+            return;
+        }
+        let living = pool.living(None);
+        if is_news || living.is_some() {
+            self.open_connection(pool_key, living.as_deref());
+            return;
+        }
+        let endpoint = address.unwrap_or("no endpoint");
+        let detail = format!("cannot connect to cluster {}: {endpoint}, status {status}: {reason}", pool.cluster);
+        self.waiting_failed(pool_key, &detail);
+    }
+
+    /// An upstream connection is gone: what was in flight on it is tried again or answered.
+    pub(crate) fn connection_lost(&mut self, key: usize, why: &str) {
+        self.connection_failed(key, Failure::ConnectionLost, why);
+    }
+
+    fn connection_failed(&mut self, key: usize, failure: Failure, why: &str) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if matches!(connection.stage, Stage::Connecting { .. }) {
+            self.refused(key, 0, None, why);
+            return;
+        }
+        let calls = connection.slots.drain();
+        let endpoint = connection.endpoint;
+        let Some(pool_key) = self.drop_connection(key) else { return };
+        if let Some(pool) = self.pools.get_mut(pool_key) {
+            let explore_at = pool.explore_later(self.now);
+            self.wake_at(explore_at);
+        }
+        for call in calls {
+            if let Some(call) = self.calls.get_mut(call) {
+                call.avoid = endpoint;
+                self.telemetry.add(call.operation, Metric::Resets, 1);
+            }
+            self.try_failed(call, Cause::Reset, failure, why);
+        }
+        self.grow(pool_key);
+    }
+
+    pub(crate) fn connection_data(&mut self, key: usize, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.credit = connection.credit.saturating_add(bytes.len());
+        if connection.inbox.is_empty() {
+            let progress = self.read_responses(key, bytes);
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.inbox.keep(bytes.get(progress.used..).unwrap_or_default(), progress.need);
+            }
+        } else {
+            connection.inbox.push(bytes);
+            if let Some(taken) = connection.inbox.take() {
+                let progress = self.read_responses(key, &taken);
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.inbox.restore(taken, progress.used, progress.need);
+                }
+            }
+        }
+        self.settle(key);
+    }
+
+    /// Handles the complete frames at the front of `input`.
+    fn read_responses(&mut self, key: usize, input: &[u8]) -> Progress {
+        let mut progress = Progress::default();
+        while let Some(rest) = input.get(progress.used..).filter(|rest| !rest.is_empty()) {
+            let Some(connection) = self.connections.get(key) else { break };
+            let Some(pool) = self.pools.get(connection.pool) else { break };
+            let codec = pool.service.codec;
+            match codec.split(Peer::Server, rest, pool.service.limits.max_frame_bytes) {
+                Ok(Step::NeedMore { at_least }) => {
+                    progress.need = at_least;
+                    break;
+                }
+                Ok(Step::Frame(frame)) => {
+                    let len = frame.len.clamp(1, rest.len());
+                    self.read_upstream_frame(key, rest.get(..len).unwrap_or_default(), frame);
+                    progress.used = progress.used.saturating_add(len);
+                }
+                Err(error) => {
+                    self.telemetry.add_global(Metric::DecodeErrors, 1);
+                    let socket = connection.socket;
+                    self.close_socket(socket);
+                    self.connection_failed(key, Failure::BadResponse, &format!("bad response: {error}"));
+                    break;
+                }
+            }
+        }
+        progress
+    }
+
+    fn read_upstream_frame(&mut self, key: usize, bytes: &[u8], frame: Frame) {
+        match frame.kind {
+            Kind::Response(outcome) => self.read_response(key, bytes, frame, outcome),
+            Kind::HeartbeatRequest => {
+                self.telemetry.add_global(Metric::Heartbeats, 1);
+                if let Some(connection) = self.connections.get(key)
+                    && let Some(pool) = self.pools.get(connection.pool)
+                    && let Some(out) = self.sockets.write(connection.socket)
+                {
+                    pool.service.codec.heartbeat_reply(bytes, out);
+                }
+            }
+            Kind::Drain => self.retire(key),
+            _ => {}
+        }
+    }
+
+    fn read_response(&mut self, key: usize, bytes: &[u8], frame: Frame, outcome: Outcome) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(pool) = self.pools.get(connection.pool) else { return };
+        match connection.slots.answer(frame.id, pool.service.codec.sharing()) {
+            Answered::Call(call) => self.respond(call, key, bytes, outcome),
+            Answered::Abandoned | Answered::Unknown => self.telemetry.add_global(Metric::UnmatchedResponses, 1),
+        }
+    }
+
+    /// After responses were read: gives the window back, lets waiting calls in, closes a retiring connection.
+    fn settle(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if !connection.is_blocked {
+            self.sockets.consumed(connection.socket, core::mem::take(&mut connection.credit));
+        }
+        let pool = connection.pool;
+        self.close_if_retired(key);
+        self.serve_waiting(pool);
+    }
+
+    /// The clients that this connection feeds have read: gives the window back.
+    pub(crate) fn unblock_connection(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.is_blocked = false;
+            self.sockets.consumed(connection.socket, core::mem::take(&mut connection.credit));
+        }
+    }
+
+    /// Requests have left: waiting calls may be written.
+    pub(crate) fn connection_writable(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get(key) {
+            self.serve_waiting(connection.pool);
+        }
+    }
+
+    /// Takes a connection out of its pool: no new calls, and an end with the last answer.
+    pub(crate) fn retire(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if matches!(connection.stage, Stage::Open { .. }) {
+            connection.stage = Stage::Retiring;
+            let (pool, endpoint) = (connection.pool, connection.endpoint);
+            self.leave_pool(pool, key, endpoint);
+        }
+        self.close_if_retired(key);
+    }
+
+    /// Gives up the answer in a slot. The slot stays taken, so that a late answer finds nobody.
+    pub(crate) fn abandon(&mut self, key: usize, slot: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.slots.abandon(slot);
+        let is_shared =
+            self.pools.get(connection.pool).is_some_and(|pool| pool.service.codec.sharing() == Sharing::Shared);
+        if !is_shared || connection.slots.abandoned() > MOST_ABANDONED {
+            self.retire(key);
+        } else {
+            self.close_if_retired(key);
+        }
+    }
+
+    fn close_if_retired(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get(key)
+            && connection.stage == Stage::Retiring
+            && connection.slots.in_flight() == 0
+        {
+            let socket = connection.socket;
+            self.close_socket(socket);
+            self.drop_connection(key);
+        }
+    }
+
+    /// Forgets a connection whose socket is gone or closed; says which pool it was of.
+    pub(crate) fn drop_connection(&mut self, key: usize) -> Option<usize> {
+        let connection = self.connections.try_remove(key)?;
+        self.release(connection.socket);
+        self.telemetry.add_global(Metric::UpstreamConnectionsActive, -1);
+        match connection.stage {
+            Stage::Connecting { .. } => {
+                if let Some(pool) = self.pools.get_mut(connection.pool) {
+                    pool.connecting = pool.connecting.saturating_sub(1);
+                }
+            }
+            Stage::Open { .. } => self.leave_pool(connection.pool, key, connection.endpoint),
+            Stage::Retiring => {}
+        }
+        Some(connection.pool)
+    }
+
+    fn leave_pool(&mut self, pool: usize, key: usize, endpoint: Option<EndpointId>) {
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.open.retain(|&other| other != key);
+            if let Some(endpoint) = pool.endpoint_mut(endpoint) {
+                endpoint.connections = endpoint.connections.saturating_sub(1);
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+use std::rc::Rc;
+
+use meltemi_codecs::Head;
+use meltemi_sockets::{Event, Options, Side, SocketId, Sockets};
+use slab::Slab;
+
+use crate::buffers::Buffers;
+use crate::call::Call;
+use crate::client::Client;
+use crate::clock::Instant;
+use crate::plan::Plan;
+use crate::pool::Pools;
+use crate::relay::Relay;
+use crate::telemetry::{Sink, Telemetry};
+use crate::upstream::Connection;
+
+/// The proxy of one Envoy worker: every client connection that arrives through one tunnel connection, and the upstream
+/// connections that they share.
+///
+/// The caller gives it what arrives with [`receive`](Worker::receive) and then takes what leaves with
+/// [`transmit`](Worker::transmit), once a callback.
+pub struct Worker {
+    pub(crate) sockets: Sockets,
+    pub(crate) plan: Rc<Plan>,
+    /// Who owns the socket of that index.
+    owners: Vec<Owner>,
+    pub(crate) clients: Slab<Client>,
+    pub(crate) connections: Slab<Connection>,
+    pub(crate) relays: Slab<Relay>,
+    pub(crate) calls: Slab<Call>,
+    pub(crate) pools: Pools,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) buffers: Buffers,
+    pub(crate) random: fastrand::Rng,
+    pub(crate) head: Head,
+    pub(crate) now: Instant,
+    pub(crate) serial: u64,
+    /// The earliest deadline of all, or earlier.
+    pub(crate) due: Option<Instant>,
+    /// When the alarms ring, the earliest last.
+    pub(crate) alarms: Vec<Instant>,
+    /// No alarm is set until then: the last one rang at once.
+    pub(crate) silent_until: Instant,
+    /// Envoy drains this connection manager: no connection can be opened any more.
+    pub(crate) is_leaving: bool,
+}
+
+/// The owner of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Nobody,
+    Client(usize),
+    Connection(usize),
+    RelayClient(usize),
+    RelayUpstream(usize),
+}
+
+impl Worker {
+    /// A worker that follows `plan`. `seed` makes its random choices repeatable.
+    pub fn new(plan: Rc<Plan>, options: Options, seed: u64) -> Self {
+        Self {
+            sockets: Sockets::new(options),
+            plan,
+            owners: Vec::new(),
+            clients: Slab::new(),
+            connections: Slab::new(),
+            relays: Slab::new(),
+            calls: Slab::new(),
+            pools: Pools::default(),
+            telemetry: Telemetry::default(),
+            buffers: Buffers::default(),
+            random: fastrand::Rng::with_seed(seed),
+            head: Head::new(),
+            now: Instant::default(),
+            serial: 0,
+            due: None,
+            alarms: Vec::new(),
+            silent_until: Instant::default(),
+            is_leaving: false,
+        }
+    }
+
+    /// Follows another plan from the next request on. Connections and calls in flight go on.
+    pub fn set_plan(&mut self, plan: Rc<Plan>) {
+        if Rc::ptr_eq(&plan, &self.plan) {
+            return;
+        }
+        for (_, client) in &mut self.clients {
+            if let Some(service) = plan.service(&client.authority)
+                && service.codec.name() == client.service.codec.name()
+            {
+                client.service = service.clone();
+            }
+        }
+        self.pools.set_plan(&plan);
+        self.plan = plan;
+        self.wake_at(Some(self.now));
+    }
+
+    /// Handles `bytes`, which `side` sent, and every deadline that has passed at `now`.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke HTTP/2: the connection is of no more use, and the caller should close it after transmitting.
+    pub fn receive(&mut self, side: Side, bytes: &[u8], now: Instant) -> Result<(), meltemi_sockets::Error> {
+        self.now = now;
+        let mut input = bytes;
+        while let Some(event) = self.sockets.receive(side, &mut input)? {
+            self.handle(event);
+        }
+        self.keep_time();
+        Ok(())
+    }
+
+    /// Appends what may be written to `side` in this callback.
+    pub fn transmit(&mut self, side: Side, out: &mut Vec<u8>) {
+        self.sockets.transmit(side, out);
+    }
+
+    /// Gives what was counted since the last call to `sink`.
+    pub fn flush(&mut self, sink: &mut dyn Sink) {
+        self.telemetry.flush(sink);
+    }
+
+    /// Ends every gauge: the connection to which this worker belongs is gone, and all its calls with it.
+    pub fn shut_down(&mut self) {
+        let clients: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
+        for key in clients {
+            self.drop_client(key);
+        }
+        let connections: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in connections {
+            self.drop_connection(key);
+        }
+    }
+
+    fn handle(&mut self, event: Event<'_>) {
+        match event {
+            Event::Accepted { id, accept } => self.accepted(id, accept),
+            Event::Connected { id, endpoint, .. } => match self.owner(id) {
+                Owner::Connection(key) => self.connected(key, endpoint.as_deref()),
+                Owner::RelayUpstream(key) => self.relay_connected(key),
+                _ => self.sockets.close(id),
+            },
+            Event::Refused { id, status, endpoint, reason } => match self.release(id) {
+                Owner::Connection(key) => self.refused(key, status, endpoint.as_deref(), &reason),
+                Owner::RelayUpstream(key) => self.relay_lost(key),
+                _ => {}
+            },
+            Event::Data { id, bytes } => match self.owner(id) {
+                Owner::Client(key) => self.client_data(key, bytes),
+                Owner::Connection(key) => self.connection_data(key, bytes),
+                Owner::RelayClient(key) => self.relay_client_data(key, bytes),
+                Owner::RelayUpstream(key) => self.relay_upstream_data(key, bytes),
+                Owner::Nobody => self.sockets.consumed(id, bytes.len()),
+            },
+            Event::Ended { id } => match self.owner(id) {
+                Owner::Client(key) => self.client_ended(key),
+                Owner::Connection(key) => self.connection_lost(key, "the upstream closed the connection"),
+                Owner::RelayClient(key) => self.relay_client_ended(key),
+                Owner::RelayUpstream(key) => self.relay_upstream_ended(key),
+                Owner::Nobody => self.sockets.close(id),
+            },
+            Event::Reset { id, .. } => match self.release(id) {
+                Owner::Client(key) => self.drop_client(key),
+                Owner::Connection(key) => self.connection_lost(key, "the upstream connection was reset"),
+                Owner::RelayClient(key) | Owner::RelayUpstream(key) => self.relay_lost(key),
+                Owner::Nobody => {}
+            },
+            Event::Writable { id } => match self.owner(id) {
+                Owner::Client(key) => self.client_writable(key),
+                Owner::Connection(key) => self.connection_writable(key),
+                Owner::RelayClient(key) => self.relay_client_writable(key),
+                Owner::RelayUpstream(key) => self.relay_upstream_writable(key),
+                Owner::Nobody => {}
+            },
+            Event::Alarm => self.alarm_rang(),
+            Event::GoingAway { side: Side::Upstream } => self.leave(),
+            Event::GoingAway { side: Side::Downstream } | Event::Response { .. } => {}
+        }
+    }
+
+    /// Gives a socket to its owner.
+    pub(crate) fn own(&mut self, id: SocketId, owner: Owner) {
+        let index = id.index();
+        if index >= self.owners.len() {
+            self.owners.resize(index.saturating_add(1), Owner::Nobody);
+        }
+        if let Some(slot) = self.owners.get_mut(index) {
+            *slot = owner;
+        }
+    }
+
+    /// Takes a socket from its owner, and says who that was.
+    pub(crate) fn release(&mut self, id: SocketId) -> Owner {
+        match self.owners.get_mut(id.index()) {
+            Some(slot) => core::mem::replace(slot, Owner::Nobody),
+            None => Owner::Nobody,
+        }
+    }
+
+    /// Closes a socket that the worker still owns.
+    pub(crate) fn close_socket(&mut self, id: SocketId) {
+        self.release(id);
+        self.sockets.close(id);
+    }
+
+    fn owner(&self, id: SocketId) -> Owner {
+        self.owners.get(id.index()).copied().unwrap_or(Owner::Nobody)
+    }
+
+    /// The next serial number.
+    pub(crate) fn next_serial(&mut self) -> u64 {
+        self.serial = self.serial.wrapping_add(1);
+        self.serial
+    }
+}
