@@ -7,6 +7,7 @@
 //! `MELTEMI_ENVOY` names.
 
 pub mod backend;
+pub mod bench;
 pub mod client;
 pub mod dubbo;
 pub mod envoy;
