@@ -10,6 +10,11 @@ impl Instant {
         Self(nanos)
     }
 
+    /// Nanoseconds since the epoch.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
     /// The instant `delay` later, or the last one that can be told.
     pub fn after(self, delay: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)))

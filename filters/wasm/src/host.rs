@@ -1,0 +1,109 @@
+//! Envoy's side of the Proxy-Wasm ABI, as far as a network filter needs it.
+//!
+//! The SDK's own wrappers panic on any status that they do not expect, and a panic takes every connection of an Envoy
+//! worker with it. These never do: a refused call is a value.
+#![allow(unsafe_code)]
+
+use meltemi_proxy::Instant;
+
+/// A buffer of Envoy's that the filter reads or replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Buffer {
+    /// Bytes from tcp_proxy, on their way to the connection manager.
+    Downstream = 2,
+    /// Bytes from the connection manager, on their way to tcp_proxy.
+    Upstream = 3,
+    /// The plugin's configuration.
+    Configuration = 7,
+}
+
+/// A kind of metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum MetricKind {
+    Counter = 0,
+    Gauge = 1,
+    Histogram = 2,
+}
+
+/// The status with which the host says that all went well.
+const OK: u32 = 0;
+
+unsafe extern "C" {
+    fn proxy_get_buffer_bytes(kind: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_set_buffer_bytes(kind: u32, start: usize, size: usize, data: *const u8, length: usize) -> u32;
+    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
+    fn proxy_define_metric(kind: u32, name: *const u8, length: usize, id: *mut u32) -> u32;
+    fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+    fn proxy_record_metric(id: u32, value: u64) -> u32;
+    fn proxy_close_stream(kind: u32) -> u32;
+    fn proxy_get_property(path: *const u8, length: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+}
+
+/// Takes ownership of memory that the host had this module allocate.
+fn owned(data: *mut u8, size: usize) -> Vec<u8> {
+    if data.is_null() || size == 0 {
+        return Vec::new();
+    }
+    // SAFETY: the host got `data` from the SDK's `proxy_on_memory_allocate`, which forgets a `Vec<u8>` of exactly
+    // this capacity, and has filled `size` bytes of it; nobody else keeps it.
+    unsafe { Vec::from_raw_parts(data, size, size) }
+}
+
+/// The first `size` bytes of a buffer; fewer if it has fewer.
+pub(crate) fn buffer(kind: Buffer, size: usize) -> Vec<u8> {
+    let (mut data, mut length) = (core::ptr::null_mut(), 0);
+    // SAFETY: both pointers are to live locals.
+    let status = unsafe { proxy_get_buffer_bytes(kind as u32, 0, size, &mut data, &mut length) };
+    if status == OK { owned(data, length) } else { Vec::new() }
+}
+
+/// Replaces the first `size` bytes of a buffer; whether the host did.
+pub(crate) fn replace(kind: Buffer, size: usize, bytes: &[u8]) -> bool {
+    // SAFETY: the host copies `bytes` before it returns.
+    unsafe { proxy_set_buffer_bytes(kind as u32, 0, size, bytes.as_ptr(), bytes.len()) == OK }
+}
+
+/// The time of Envoy's clock.
+pub(crate) fn now() -> Instant {
+    let mut time = 0;
+    // SAFETY: the pointer is to a live local; a refusal leaves it at 0.
+    unsafe { proxy_get_current_time_nanoseconds(&mut time) };
+    Instant::from_nanos(time)
+}
+
+/// Defines a metric, or finds the one of that name.
+pub(crate) fn define_metric(kind: MetricKind, name: &str) -> Option<u32> {
+    let mut id = 0;
+    // SAFETY: the pointers are to live data; the host copies the name.
+    let status = unsafe { proxy_define_metric(kind as u32, name.as_ptr(), name.len(), &mut id) };
+    (status == OK).then_some(id)
+}
+
+/// Adds to a counter (`offset` over 0) or a gauge.
+pub(crate) fn increment_metric(id: u32, offset: i64) {
+    // SAFETY: plain values; an unknown id is refused by the host.
+    unsafe { proxy_increment_metric(id, offset) };
+}
+
+/// Records a value of a histogram.
+pub(crate) fn record_metric(id: u32, value: u64) {
+    // SAFETY: plain values; an unknown id is refused by the host.
+    unsafe { proxy_record_metric(id, value) };
+}
+
+/// Closes the connection of the current context, after what is written to it.
+pub(crate) fn close() {
+    const DOWNSTREAM: u32 = 2;
+    // SAFETY: a plain value.
+    unsafe { proxy_close_stream(DOWNSTREAM) };
+}
+
+/// A property of the host's, by its path.
+pub(crate) fn property(name: &str) -> Option<Vec<u8>> {
+    let (mut data, mut length) = (core::ptr::null_mut(), 0);
+    // SAFETY: all pointers are to live data.
+    let status = unsafe { proxy_get_property(name.as_ptr(), name.len(), &mut data, &mut length) };
+    (status == OK).then(|| owned(data, length))
+}

@@ -1,0 +1,84 @@
+use std::rc::Rc;
+
+use meltemi_proxy::Worker;
+use meltemi_sockets::{Options, Side};
+use proxy_wasm::traits::{Context, StreamContext};
+use proxy_wasm::types::{Action, PeerType};
+
+use crate::host::{self, Buffer};
+use crate::report::Report;
+use crate::root::PlanCell;
+
+/// One tunnel connection from tcp_proxy: the worker behind it and the buffer that it writes to.
+pub(crate) struct Stream {
+    plan: Rc<PlanCell>,
+    worker: Option<Worker>,
+    out: Vec<u8>,
+    has_failed: bool,
+}
+
+/// The output buffer's memory is given back when it grew beyond this.
+const MOST_CAPACITY: usize = 1024 * 1024;
+
+impl Stream {
+    pub(crate) fn new(plan: Rc<PlanCell>) -> Self {
+        Self { plan, worker: None, out: Vec::new(), has_failed: false }
+    }
+
+    /// Gives the worker what `from` sent, in the first `size` bytes of `buffer`, and puts there what goes to the other
+    /// side.
+    fn carry(&mut self, from: Side, buffer: Buffer, size: usize) -> Action {
+        let Some(plan) = self.plan.current() else { return self.fail("there is no plan") };
+        let now = host::now();
+        let input = if size == 0 { Vec::new() } else { host::buffer(buffer, size) };
+        let worker =
+            self.worker.get_or_insert_with(|| Worker::new(plan.clone(), Options::default(), now.as_nanos()));
+        worker.set_plan(plan);
+        let received = if self.has_failed { Ok(()) } else { worker.receive(from, &input, now) };
+        self.out.clear();
+        let to = match from {
+            Side::Downstream => Side::Upstream,
+            Side::Upstream => Side::Downstream,
+        };
+        worker.transmit(to, &mut self.out);
+        worker.flush(&mut Report);
+        let is_replaced = (size == 0 && self.out.is_empty()) || host::replace(buffer, size, &self.out);
+        if self.out.capacity() > MOST_CAPACITY {
+            self.out = Vec::new();
+        }
+        match received {
+            Err(error) => self.fail(&format!("{from:?} broke HTTP/2: {error}")),
+            Ok(()) if !is_replaced => self.fail("the host refused the output"),
+            Ok(()) => Action::Continue,
+        }
+    }
+
+    /// Gives up this connection; tcp_proxy opens another.
+    fn fail(&mut self, why: &str) -> Action {
+        if !self.has_failed {
+            self.has_failed = true;
+            log::error!("meltemi: closing the tunnel connection: {why}");
+            host::close();
+        }
+        Action::Continue
+    }
+}
+
+impl Context for Stream {}
+
+impl StreamContext for Stream {
+    fn on_downstream_data(&mut self, size: usize, _: bool) -> Action {
+        self.carry(Side::Downstream, Buffer::Downstream, size)
+    }
+
+    fn on_upstream_data(&mut self, size: usize, _: bool) -> Action {
+        self.carry(Side::Upstream, Buffer::Upstream, size)
+    }
+
+    fn on_downstream_close(&mut self, _: PeerType) {
+        if let Some(mut worker) = self.worker.take() {
+            worker.shut_down();
+            worker.flush(&mut Report);
+        }
+    }
+}
