@@ -21,6 +21,13 @@ pub enum Code {
     Http11Required = 0xd,
 }
 
+impl Code {
+    /// The number on the wire.
+    pub fn number(self) -> u32 {
+        self as u32
+    }
+}
+
 /// The peer broke HTTP/2 so that the whole connection to it is lost.
 ///
 /// A GOAWAY with [`code`](Self::code) is queued for the peer; the owner of the connection closes it.

@@ -8,10 +8,26 @@
     clippy::arithmetic_side_effects
 )]
 
+mod buffer;
+mod client;
+mod drain;
 mod error;
 mod event;
+mod frame;
+mod headers;
+mod hpack;
+mod link;
+mod notice;
 mod options;
+mod peer;
+mod reader;
+mod receive;
+mod server;
+mod slab;
+mod socket;
 mod sockets;
+mod streams;
+mod transmit;
 
 pub use error::{Code, Error};
 pub use event::{Accept, Event, Request, Target};
@@ -25,6 +41,16 @@ pub enum Side {
     Downstream,
     /// Towards the connection manager; this crate is the HTTP/2 client.
     Upstream,
+}
+
+impl Side {
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Side::Downstream => Side::Upstream,
+            Side::Upstream => Side::Downstream,
+        }
+    }
 }
 
 /// A socket: an index into a slab, and a generation that tells its tenants apart.

@@ -1,64 +1,239 @@
 use std::time::Duration;
 
-use crate::{Error, Event, Options, Request, Side, SocketId, Target};
+use crate::buffer::Spares;
+use crate::drain::Drain;
+use crate::link::Link;
+use crate::notice::{Notice, Notices};
+use crate::peer::Peer;
+use crate::slab::Slab;
+use crate::socket::LocalEnd;
+use crate::{Code, Error, Event, Options, Request, Side, SocketId, Target};
 
 /// Both HTTP/2 connections of one filter instance, as sockets.
+///
+/// Bytes come in by [`receive`](Self::receive) and leave by [`transmit`](Self::transmit). All other methods only change
+/// state: nothing that they do leaves before the next `transmit` to that side.
 pub struct Sockets {
     options: Options,
+    downstream: Link,
+    upstream: Link,
+    slab: Slab,
+    notices: Notices,
+    spares: Spares,
+    drain: Drain,
 }
 
 impl Sockets {
     /// Sockets of a new filter instance, before either peer has sent anything.
     pub fn new(options: Options) -> Self {
-        Self { options }
+        Self {
+            downstream: Link::new(Side::Downstream, &options),
+            upstream: Link::new(Side::Upstream, &options),
+            slab: Slab::default(),
+            notices: Notices::new(),
+            spares: Spares::default(),
+            drain: Drain::Not,
+            options,
+        }
     }
-    /// Parses what `side` sent.
-    pub fn receive<'a>(&mut self, _side: Side, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, Error> {
-        *input = &[];
-        Ok(None)
+
+    /// Takes the next event out of what `side` sent.
+    ///
+    /// To be called until it returns `Ok(None)`; the input is empty then, since the beginning of an incomplete frame is
+    /// kept inside. DATA payloads are not: they are told as they come, borrowed from the input.
+    ///
+    /// Some events do not come from the input: [`Event::Writable`] arises when bytes are sent, one GOAWAY refuses many
+    /// sockets. They wait inside and are returned first, by a call for either side, also with an empty input. When one
+    /// waits after [`transmit`](Self::transmit), that has added a PING, so that a call is sure to come.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol so that the connection cannot go on; a GOAWAY that says so is queued. Every later
+    /// call for this side returns the same error.
+    pub fn receive<'a>(&mut self, side: Side, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, Error> {
+        loop {
+            if let Some(event) = self.notice() {
+                return Ok(Some(event));
+            }
+            let mut peer = self.peer(side);
+            if let Some(error) = peer.link.failure {
+                *input = &[];
+                return Err(error);
+            }
+            let result = match peer.link.reader.next(input) {
+                Ok(None) => return Ok(None),
+                Ok(Some(piece)) => peer.piece(piece),
+                Err(fault) => Err(fault),
+            };
+            match result {
+                Ok(None) => {}
+                Ok(Some(event)) => return Ok(Some(event)),
+                Err(fault) => {
+                    *input = &[];
+                    return Err(peer.link.fail(side, fault));
+                }
+            }
+        }
     }
-    /// Answers a tunnel with `:status 200`.
-    pub fn accept(&mut self, _id: SocketId) {}
-    /// Answers a tunnel with a status and the end.
-    pub fn reject(&mut self, _id: SocketId, _status: u16) {}
-    /// Opens a connection.
-    pub fn connect(&mut self, _target: &Target<'_>) -> Option<SocketId> {
-        None
+
+    /// Answers a tunnel with `:status 200`. What was written before can leave now.
+    pub fn accept(&mut self, id: SocketId) {
+        if let Some((mut peer, index)) = self.find(id) {
+            peer.accept(index);
+        }
     }
-    /// Sends a unary request.
-    pub fn request(&mut self, _request: &Request<'_>) -> Option<SocketId> {
-        None
+
+    /// Answers a tunnel that was not accepted with a status (200 to 999) and the end. The id is stale at once.
+    pub fn reject(&mut self, id: SocketId, status: u16) {
+        if let Some((mut peer, index)) = self.find(id) {
+            peer.reject(index, status);
+        }
     }
-    /// Sets an alarm.
-    pub fn alarm(&mut self, _delay: Duration) -> bool {
-        false
+
+    /// Opens a connection through the connection manager; [`Event::Connected`] or [`Event::Refused`] tells the outcome.
+    ///
+    /// What is written before leaves when it is open. If the connection manager allows no more streams at this time, it
+    /// waits for one to end. `None` means that this HTTP/2 connection serves no more: stream ids are used up, GOAWAY
+    /// came, there are [`Options::max_sockets`], or the connection failed.
+    pub fn connect(&mut self, target: &Target<'_>) -> Option<SocketId> {
+        self.peer(Side::Upstream).connect(target)
     }
-    /// The send buffer to append to.
-    pub fn write(&mut self, _id: SocketId) -> Option<&mut Vec<u8>> {
-        None
+
+    /// Sends a unary HTTP or gRPC request; [`Event::Response`] is the outcome. `None` as for [`connect`](Self::connect).
+    pub fn request(&mut self, request: &Request<'_>) -> Option<SocketId> {
+        self.peer(Side::Upstream).request(request)
     }
-    /// Bytes not yet sent.
-    pub fn queued(&self, _id: SocketId) -> usize {
-        0
+
+    /// Has [`Event::Alarm`] come after a delay, rounded up to milliseconds, at least one. False if it cannot be, as for
+    /// [`connect`](Self::connect). Each alarm costs a stream and rings once.
+    pub fn alarm(&mut self, delay: Duration) -> bool {
+        self.peer(Side::Upstream).alarm(delay)
     }
-    /// Half-close.
-    pub fn finish(&mut self, _id: SocketId) {}
-    /// Done in both directions.
-    pub fn close(&mut self, _id: SocketId) {}
-    /// Abort.
-    pub fn reset(&mut self, _id: SocketId) {}
-    /// Receive credit.
-    pub fn consumed(&mut self, _id: SocketId, _n: usize) {}
-    /// GOAWAY towards tcp_proxy.
-    pub fn drain(&mut self) {}
-    /// Appends what may be sent towards `side`.
-    pub fn transmit(&mut self, _side: Side, _out: &mut Vec<u8>) {}
-    /// Whether drained.
+
+    /// The send buffer of a socket, to append to; bytes that are there already must be left alone. `None` if nothing
+    /// more can be written: the id is stale, or [`finish`](Self::finish) was called.
+    pub fn write(&mut self, id: SocketId) -> Option<&mut Vec<u8>> {
+        if self.slab.get(id)?.local != LocalEnd::Open {
+            return None;
+        }
+        let (mut peer, index) = self.find(id)?;
+        peer.enqueue(index);
+        Some(self.slab.at_mut(index)?.send.tail(&mut self.spares))
+    }
+
+    /// Bytes written and not yet sent.
+    pub fn queued(&self, id: SocketId) -> usize {
+        self.slab.get(id).map_or(0, |socket| socket.send.len())
+    }
+
+    /// Half-close: END_STREAM follows what is queued. If the peer has ended too, the id becomes stale once it has left.
+    pub fn finish(&mut self, id: SocketId) {
+        if let Some((mut peer, index)) = self.find(id) {
+            peer.finish(index);
+        }
+    }
+
+    /// Closes in both directions; the id is stale at once.
+    ///
+    /// What is queued is still sent, then END_STREAM; what still comes is swallowed. RST_STREAM, which Envoy counts
+    /// against a connection, follows only if the peer goes on sending, or does not end while
+    /// [`Options::max_lingering`] further sockets are closed. A connection that is not open yet is cancelled, a tunnel
+    /// without an answer is rejected with 503.
+    pub fn close(&mut self, id: SocketId) {
+        if let Some((mut peer, index)) = self.find(id) {
+            peer.close(index);
+        }
+    }
+
+    /// Aborts with RST_STREAM(CANCEL) and drops what is queued. The id is stale at once.
+    pub fn reset(&mut self, id: SocketId) {
+        if let Some((mut peer, index)) = self.find(id) {
+            peer.reset(index, Code::Cancel);
+        }
+    }
+
+    /// Says that so many bytes of earlier [`Event::Data`] need no memory any more, so that the peer may send as many
+    /// again. Told to it in steps of half a window. More than was delivered does not count.
+    pub fn consumed(&mut self, id: SocketId, n: usize) {
+        if let Some(socket) = self.slab.get_mut(id) {
+            let count = n.min(socket.unconsumed);
+            socket.unconsumed = socket.unconsumed.saturating_sub(count);
+            let side = socket.side;
+            self.peer(side).grant(id.index, u32::try_from(count).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Asks tcp_proxy to use another HTTP/2 connection for new clients. Sockets live on, and so do those that it opens
+    /// before it has heard.
+    ///
+    /// Done without being asked when stream ids run short on either side ([`Options::handover_stream_id`]), and when
+    /// the connection manager sends GOAWAY.
+    pub fn drain(&mut self) {
+        if self.drain == Drain::Not {
+            self.drain = Drain::Due;
+        }
+    }
+
+    /// Appends everything that may be sent towards `side` now.
+    ///
+    /// If there is anything to be sent towards the other side, or an event waits to be told, a PING to this side is
+    /// added: its acknowledgement brings the callback in which that can be done. At most one is out a side.
+    pub fn transmit(&mut self, side: Side, out: &mut Vec<u8>) {
+        self.peer(side).flush(out);
+        let due = !self.notices.is_empty() || self.peer(side.other()).is_sendable();
+        let link = self.peer(side).link;
+        if due && link.ping.is_none() && link.failure.is_none() {
+            link.ping(out);
+        }
+    }
+
+    /// Whether tcp_proxy is, or is about to be, asked to open no more streams.
     pub fn is_draining(&self) -> bool {
-        false
+        self.drain != Drain::Not
     }
-    /// Whether there is no socket.
+
+    /// Whether there are no sockets: none that the caller knows, and none with something left to send or to swallow.
+    /// Alarms do not count.
     pub fn is_idle(&self) -> bool {
-        self.options.max_sockets == 0
+        self.slab.is_idle()
+    }
+
+    fn peer(&mut self, side: Side) -> Peer<'_> {
+        let link = match side {
+            Side::Downstream => &mut self.downstream,
+            Side::Upstream => &mut self.upstream,
+        };
+        Peer {
+            side,
+            link,
+            slab: &mut self.slab,
+            notices: &mut self.notices,
+            spares: &mut self.spares,
+            drain: &mut self.drain,
+            options: &self.options,
+        }
+    }
+
+    /// The side and index of a socket, if its id is not stale.
+    fn find(&mut self, id: SocketId) -> Option<(Peer<'_>, u32)> {
+        let side = self.slab.get(id)?.side;
+        Some((self.peer(side), id.index))
+    }
+
+    /// The next event that waits and still matters.
+    fn notice(&mut self) -> Option<Event<'static>> {
+        loop {
+            match self.notices.pop_front()? {
+                Notice::Plain(event) => return Some(event),
+                Notice::Live(id, event) if self.slab.get(id).is_some() => return Some(event),
+                Notice::Last(id, event) => {
+                    if let Some((mut peer, _)) = self.find(id) {
+                        peer.retire(id);
+                        return Some(event);
+                    }
+                }
+                Notice::Live(..) => {}
+            }
+        }
     }
 }

@@ -1,0 +1,161 @@
+//! What leaves, and in which order.
+
+use crate::drain::Drain;
+use crate::frame::{self, Head, MAX_31, flag, kind};
+use crate::notice::Notice;
+use crate::peer::Peer;
+use crate::socket::LocalEnd;
+use crate::{Code, Event, Side};
+
+/// Capacity that the buffer for frames other than DATA keeps.
+const KEPT_CONTROL: usize = 16 << 10;
+
+impl Peer<'_> {
+    /// Appends everything that may be sent now.
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) {
+        if self.side == Side::Upstream {
+            self.open_waiting();
+        }
+        if self.drains() && *self.drain == Drain::Due {
+            frame::put_goaway(&mut self.link.control, MAX_31, Code::NoError);
+            *self.drain = Drain::Announced;
+        }
+        out.append(&mut self.link.control);
+        self.link.control.shrink_to(KEPT_CONTROL);
+        if self.link.failure.is_some() {
+            return;
+        }
+        if self.drains() && *self.drain == Drain::Announced && self.link.ping.is_none() {
+            self.link.ping(out);
+            *self.drain = Drain::Probing;
+        }
+        self.flush_ends(out);
+        self.flush_data(out);
+    }
+
+    /// Whether there is anything that [`flush`](Self::flush) would append.
+    pub(crate) fn is_sendable(&mut self) -> bool {
+        if !self.link.control.is_empty() {
+            return true;
+        }
+        if self.link.failure.is_some() {
+            return false;
+        }
+        let announcing = match *self.drain {
+            Drain::Due => true,
+            Drain::Announced => self.link.ping.is_none(),
+            Drain::Not | Drain::Probing | Drain::Done { .. } => false,
+        };
+        (self.drains() && announcing)
+            || (self.side == Side::Upstream && self.may_open_waiting())
+            || self.next_end().is_some()
+            || (self.link.send_window > 0 && self.next_ready().is_some())
+    }
+
+    fn drains(&self) -> bool {
+        self.side == Side::Downstream
+    }
+
+    /// The first socket of which END_STREAM can be sent by itself; those before it that cannot leave the queue.
+    fn next_end(&mut self) -> Option<u32> {
+        loop {
+            let index = *self.link.ends.front()?;
+            if let Some(socket) = self.socket(index)
+                && socket.in_ends
+            {
+                if socket.end_is_ready() {
+                    return Some(index);
+                }
+                socket.in_ends = false;
+            }
+            self.link.ends.pop_front();
+        }
+    }
+
+    /// The first socket that has bytes to send as far as its own window goes; those before it that have none leave the
+    /// queue, to come back with more bytes or more window.
+    fn next_ready(&mut self) -> Option<u32> {
+        let high = self.options.write_high;
+        loop {
+            let index = *self.link.ready.front()?;
+            if let Some(socket) = self.socket(index)
+                && socket.in_ready
+            {
+                socket.full |= socket.send.len() >= high;
+                if socket.sendable() > 0 {
+                    return Some(index);
+                }
+                socket.in_ready = false;
+                if socket.end_is_ready() {
+                    self.enqueue(index);
+                }
+            }
+            self.link.ready.pop_front();
+        }
+    }
+
+    fn flush_ends(&mut self, out: &mut Vec<u8>) {
+        while let Some(index) = self.next_end() {
+            self.link.ends.pop_front();
+            if let Some(socket) = self.socket(index) {
+                socket.in_ends = false;
+                socket.local = LocalEnd::Sent;
+                Head { length: 0, kind: kind::DATA, flags: flag::END_STREAM, stream: socket.stream }.put(out);
+                self.over(index);
+            }
+        }
+    }
+
+    /// One frame of each socket in turn, until there is no more or the connection's window is used up.
+    fn flush_data(&mut self, out: &mut Vec<u8>) {
+        while self.link.send_window > 0
+            && let Some(index) = self.next_ready()
+        {
+            self.link.ready.pop_front();
+            let limit = usize::try_from(self.link.send_window).unwrap_or(usize::MAX);
+            let limit = limit.min(self.link.peer.max_frame_size);
+            let low = self.options.write_low;
+            let Some(socket) = self.slab.at_mut(index) else { continue };
+            let count = socket.sendable().min(limit);
+            let ends = socket.local == LocalEnd::Due && count == socket.send.len();
+            let length = u32::try_from(count).unwrap_or(0);
+            let flags = if ends { flag::END_STREAM } else { 0 };
+            Head { length, kind: kind::DATA, flags, stream: socket.stream }.put(out);
+            out.extend_from_slice(socket.send.front(count));
+            socket.send.advance(count, self.spares);
+            socket.send_window = socket.send_window.saturating_sub(i64::from(length));
+            self.link.send_window = self.link.send_window.saturating_sub(i64::from(length));
+            let writable = socket.full && socket.send.len() < low && !socket.released;
+            if writable {
+                socket.full = false;
+            }
+            if socket.sendable() > 0 {
+                self.link.ready.push_back(index);
+            } else {
+                socket.in_ready = false;
+            }
+            if ends {
+                socket.local = LocalEnd::Sent;
+            }
+            if writable && !ends {
+                let id = self.slab.id(index);
+                self.notices.push_back(Notice::Live(id, Event::Writable { id }));
+            }
+            if ends {
+                self.over(index);
+            }
+        }
+        // Sockets that the loop found to have nothing but an end.
+        self.flush_ends(out);
+    }
+
+    /// END_STREAM of a socket has left.
+    fn over(&mut self, index: u32) {
+        let Some(socket) = self.slab.at(index) else { return };
+        if socket.is_over() {
+            self.remove(index);
+        } else {
+            self.settle(index);
+        }
+    }
+}
