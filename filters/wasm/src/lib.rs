@@ -1,7 +1,7 @@
 //! The Proxy-Wasm shell: it carries bytes between Envoy's buffers and a [`Worker`], and the worker's telemetry to
 //! Envoy's metrics and log. A module of one's own is a list of codecs in one macro call:
 //!
-//! ```ignore
+//! ```text
 //! meltemi_wasm::module!(Courier);
 //! ```
 #![deny(
@@ -12,10 +12,14 @@
     clippy::arithmetic_side_effects
 )]
 
+#[cfg(test)]
+mod fake_host;
 mod host;
 mod report;
 mod root;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use meltemi_codecs::Codec;
 use proxy_wasm::traits::RootContext;

@@ -103,6 +103,8 @@ fn metric_name(metric: Metric, label: Option<&Label>) -> String {
 fn push_label(name: &mut String, label: &str, value: &str) {
     name.push_str(label);
     name.push_str("=.=");
-    name.extend(value.chars().map(|c| if c.is_ascii_alphanumeric() || "._-$/:".contains(c) { c } else { '_' }));
+    name.extend(
+        value.chars().map(|c| if c.is_ascii_alphanumeric() || "._-$/:".contains(c) { c } else { '_' }),
+    );
     name.push_str(";.;");
 }

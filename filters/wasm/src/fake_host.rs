@@ -1,0 +1,168 @@
+//! A host for native tests: the functions that Envoy would give, over thread-local state.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use crate::host::Buffer;
+
+/// What the fake host holds.
+#[derive(Debug, Default)]
+pub(crate) struct Host {
+    pub(crate) buffers: BTreeMap<u32, Vec<u8>>,
+    pub(crate) metrics: Vec<(String, i64)>,
+    pub(crate) log: Vec<(u32, String)>,
+    pub(crate) closed: bool,
+    /// Whether replacing a buffer is refused, as after the connection is gone.
+    pub(crate) refuses: bool,
+}
+
+thread_local! {
+    static HOST: RefCell<Host> = RefCell::default();
+}
+
+/// Looks at the host, or changes it.
+pub(crate) fn with<T>(look: impl FnOnce(&mut Host) -> T) -> T {
+    HOST.with_borrow_mut(look)
+}
+
+/// Sets a buffer's bytes; says how many they are.
+pub(crate) fn set(buffer: Buffer, bytes: &[u8]) -> usize {
+    with(|host| host.buffers.insert(buffer as u32, bytes.to_vec()));
+    bytes.len()
+}
+
+/// The bytes of a buffer.
+pub(crate) fn get(buffer: Buffer) -> Vec<u8> {
+    with(|host| host.buffers.get(&(buffer as u32)).cloned().unwrap_or_default())
+}
+
+/// The value of a metric, by its full name.
+pub(crate) fn metric(name: &str) -> Option<i64> {
+    with(|host| host.metrics.iter().find(|(known, _)| known == name).map(|(_, value)| *value))
+}
+
+const NOT_FOUND: u32 = 1;
+const BAD_ARGUMENT: u32 = 2;
+
+/// Gives bytes to the module as the host does: in memory that the module allocated.
+unsafe fn hand_over(bytes: Vec<u8>, data: *mut *mut u8, size: *mut usize) -> u32 {
+    let bytes = bytes.into_boxed_slice();
+    unsafe {
+        *size = bytes.len();
+        *data = Box::into_raw(bytes).cast::<u8>();
+    }
+    0
+}
+
+unsafe fn text(data: *const u8, length: usize) -> String {
+    String::from_utf8_lossy(unsafe { core::slice::from_raw_parts(data, length) }).into_owned()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_get_buffer_bytes(
+    kind: u32,
+    start: usize,
+    max: usize,
+    data: *mut *mut u8,
+    size: *mut usize,
+) -> u32 {
+    let bytes = with(|host| host.buffers.get(&kind).cloned());
+    match bytes {
+        Some(bytes) => unsafe { hand_over(bytes.into_iter().skip(start).take(max).collect(), data, size) },
+        None => NOT_FOUND,
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_set_buffer_bytes(
+    kind: u32,
+    start: usize,
+    size: usize,
+    data: *const u8,
+    length: usize,
+) -> u32 {
+    with(|host| {
+        let buffer = host.buffers.entry(kind).or_default();
+        if start != 0 || size > buffer.len() || host.refuses {
+            return BAD_ARGUMENT;
+        }
+        buffer.splice(..size, unsafe { core::slice::from_raw_parts(data, length) }.iter().copied());
+        0
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32 {
+    unsafe { *time = 1_000_000_000 };
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_define_metric(_: u32, name: *const u8, length: usize, id: *mut u32) -> u32 {
+    let name = unsafe { text(name, length) };
+    with(|host| {
+        unsafe { *id = host.metrics.len() as u32 };
+        host.metrics.push((name, 0));
+    });
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_increment_metric(id: u32, offset: i64) -> u32 {
+    with(|host| host.metrics[id as usize].1 += offset);
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_record_metric(id: u32, value: u64) -> u32 {
+    with(|host| host.metrics[id as usize].1 = value as i64);
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_close_stream(_: u32) -> u32 {
+    with(|host| host.closed = true);
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_get_property(_: *const u8, _: usize, data: *mut *mut u8, size: *mut usize) -> u32 {
+    unsafe { hand_over(b"meltemi".to_vec(), data, size) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_log(level: u32, message: *const u8, length: usize) -> u32 {
+    let message = unsafe { text(message, length) };
+    with(|host| host.log.push((level, message)));
+    0
+}
+
+/// Functions that the SDK names and this module never calls.
+macro_rules! unsupported {
+    ($($name:ident),+) => {
+        $(#[unsafe(no_mangle)] extern "C" fn $name() -> u32 { 12 })+
+    };
+}
+
+unsupported!(
+    proxy_call_foreign_function,
+    proxy_continue_stream,
+    proxy_dequeue_shared_queue,
+    proxy_done,
+    proxy_enqueue_shared_queue,
+    proxy_get_header_map_pairs,
+    proxy_get_header_map_value,
+    proxy_get_shared_data,
+    proxy_get_status,
+    proxy_grpc_call,
+    proxy_grpc_cancel,
+    proxy_grpc_close,
+    proxy_grpc_send,
+    proxy_grpc_stream,
+    proxy_http_call,
+    proxy_register_shared_queue,
+    proxy_resolve_shared_queue,
+    proxy_set_property,
+    proxy_set_shared_data
+);

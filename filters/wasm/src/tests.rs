@@ -1,0 +1,126 @@
+use meltemi_codecs::{Codec, Dubbo, Failure};
+use meltemi_proxy::{Label, LocalReply, Metric, Sink};
+use proxy_wasm::traits::RootContext;
+use proxy_wasm::types::{LogLevel, PeerType};
+
+use crate::fake_host as host;
+use crate::host::Buffer;
+use crate::report::Report;
+use crate::root::Root;
+
+const CODECS: &[&dyn Codec] = &[&Dubbo];
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+fn configure(json: &str) -> (Root, bool) {
+    proxy_wasm::set_log_level(LogLevel::Info);
+    let mut root = Root::new(CODECS);
+    let size = host::set(Buffer::Configuration, json.as_bytes());
+    let is_accepted = root.on_configure(size);
+    (root, is_accepted)
+}
+
+fn plan(route: &str) -> String {
+    format!(
+        r#"{{"services": {{"demo": {{"protocol": "dubbo", "onNoMatch": "reject",
+            "routes": [{{"name": "{route}", "match": [{{"attributes": {{"method": {{"exact": "{route}"}}}}}}]}}]}}}}}}"#
+    )
+}
+
+#[test]
+fn a_bad_plan_is_refused_with_its_path() {
+    let (root, is_accepted) = configure(r#"{"services": {"demo": {"protocol": "gopher"}}}"#);
+    assert!(!is_accepted);
+    let log = host::with(|host| host.log.clone());
+    assert!(log.iter().any(|(_, line)| line.contains(r#"services["demo"].protocol"#)), "{log:?}");
+    let mut stream = root.create_stream_context(2).unwrap();
+    let size = host::set(Buffer::Downstream, PREFACE);
+    stream.on_downstream_data(size, false);
+    assert!(host::with(|host| host.closed), "without any plan there is nothing to do but close");
+}
+
+#[test]
+fn an_empty_configuration_is_an_empty_plan() {
+    let mut root = Root::new(CODECS);
+    assert!(root.on_configure(0));
+}
+
+#[test]
+fn a_tunnel_is_answered_on_both_sides() {
+    let (root, is_accepted) = configure(&plan("a"));
+    assert!(is_accepted);
+    let mut stream = root.create_stream_context(2).unwrap();
+    let size = host::set(Buffer::Downstream, PREFACE);
+    stream.on_downstream_data(size, false);
+    let upstream = host::get(Buffer::Downstream);
+    assert!(
+        upstream.starts_with(&PREFACE[..24]),
+        "the connection manager gets a preface of the filter's own"
+    );
+    // SETTINGS, the acknowledgement of ours, and of the PING that asked for this callback.
+    let ping = upstream.windows(9).position(|frame| frame[..4] == [0, 0, 8, 6]).expect("a PING");
+    let mut answer = b"\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0\0\0\x08\x06\x01\0\0\0\0".to_vec();
+    answer.extend_from_slice(&upstream[ping + 9..ping + 17]);
+    let size = host::set(Buffer::Upstream, &answer);
+    stream.on_upstream_data(size, false);
+    let downstream = host::get(Buffer::Upstream);
+    assert_eq!(downstream.get(3), Some(&4), "tcp_proxy gets SETTINGS first: {downstream:?}");
+    assert!(!host::with(|host| host.closed));
+    stream.on_downstream_close(PeerType::Remote);
+}
+
+#[test]
+fn broken_http2_closes_the_tunnel_connection_only() {
+    let (root, _) = configure(&plan("a"));
+    let mut stream = root.create_stream_context(2).unwrap();
+    let size = host::set(Buffer::Downstream, b"GET / HTTP/1.1\r\nHost: nobody\r\n\r\n");
+    stream.on_downstream_data(size, false);
+    assert!(host::with(|host| std::mem::take(&mut host.closed)));
+    let mut other = root.create_stream_context(3).unwrap();
+    let size = host::set(Buffer::Downstream, PREFACE);
+    other.on_downstream_data(size, false);
+    assert!(!host::with(|host| host.closed));
+}
+
+#[test]
+fn a_refused_write_closes_instead_of_losing_bytes() {
+    let (root, _) = configure(&plan("a"));
+    let mut stream = root.create_stream_context(2).unwrap();
+    host::with(|host| host.refuses = true);
+    let size = host::set(Buffer::Downstream, PREFACE);
+    stream.on_downstream_data(size, false);
+    assert!(host::with(|host| host.closed));
+}
+
+#[test]
+fn labels_are_tags_and_the_wire_cannot_end_them() {
+    let label = Label { service: "org.x.Greeter".into(), method: "say;.;reason=.=x".into() };
+    Report.count(Metric::Requests, Some(&label), 2);
+    Report.count(Metric::Requests, Some(&label), 1);
+    let name = "meltemi.service=.=org.x.Greeter;.;method=.=say_._reason_._x;.;requests_total";
+    assert_eq!(host::metric(name), Some(3));
+}
+
+#[test]
+fn a_local_reply_is_one_line_of_json() {
+    proxy_wasm::set_log_level(LogLevel::Info);
+    let reply = LocalReply {
+        reason: "timeout",
+        detail: format!("{:?}", Failure::Timeout),
+        authority: "demo".into(),
+        operation: Label { service: "org.x.Greeter".into(), method: "sayHello".into() },
+        route: Some("canary\n".into()),
+        cluster: Some("v1".into()),
+        request_id: 7,
+        peer: Some("127.0.0.1:1".into()),
+        tries: 2,
+        elapsed: core::time::Duration::from_millis(3),
+    };
+    Report.log(&reply);
+    let (_, line) = host::with(|host| host.log.pop()).unwrap();
+    let json = line.split_once(": ").unwrap().1;
+    let value: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!(value["reason"], "timeout");
+    assert_eq!(value["elapsedMicros"], 3000);
+    assert!(!line.contains('\n'));
+}
