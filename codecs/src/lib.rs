@@ -13,9 +13,12 @@
 )]
 
 mod codec;
+pub mod dubbo;
 mod error;
 mod head;
+mod hessian;
 
 pub use codec::{Codec, Depth, Edit, Failure, Frame, Kind, Operation, Outcome, Peer, Sharing, Step};
+pub use dubbo::Dubbo;
 pub use error::Error;
 pub use head::Head;

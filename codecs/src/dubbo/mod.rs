@@ -1,0 +1,154 @@
+//! Dubbo 2 over TCP: [the protocol](https://dubbo.apache.org/en/overview/reference/protocols/tcp/) of Apache Dubbo up to
+//! and beyond version 3, with Hessian 2 bodies read and edited, and bodies in other serializations passed on.
+//!
+//! Attributes of a request:
+//!
+//! | attribute | from | depth |
+//! |---|---|---|
+//! | `serialization` | the header: `hessian2`, `fastjson2`, ... or a number | head |
+//! | `dubboVersion` | the version of the protocol that the client speaks, such as `2.0.2` | head |
+//! | `interface`, `path` | the service's path, which is its interface unless it was exported otherwise | head |
+//! | `version` | the service's version | head |
+//! | `method` | the method; `$invoke` for a generic call | head |
+//! | `genericMethod` | the method that a generic call names in its first argument | head |
+//! | `parameterTypes` | the JVM descriptor of the parameters | head |
+//! | any other | the attachment of that name: strings, numbers and truth values | attachments |
+//!
+//! All of these are known in Hessian 2 and fastjson2 (binary). The serializations that write one JSON text a line
+//! (`fastjson`, `gson`, `protobuf-json`) tell all but the attachments; the others tell `serialization` only.
+use crate::{Codec, Depth, Edit, Error, Failure, Frame, Head, Kind, Operation, Peer, Sharing, Step};
+
+mod edit;
+mod event;
+mod fastjson2;
+/// The fixed part at the front of every frame.
+pub mod header;
+mod json;
+pub mod message;
+mod request;
+mod response;
+/// The statuses of responses.
+pub mod status;
+
+pub use header::Header;
+
+/// The Dubbo 2 codec.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Dubbo;
+
+/// The attributes that [`Depth::Head`] tells.
+const FRONT: [&str; 8] = [
+    "interface",
+    "method",
+    "version",
+    "path",
+    "parameterTypes",
+    "dubboVersion",
+    "serialization",
+    "genericMethod",
+];
+
+impl Dubbo {
+    /// Reads what a response tells, into `head` (cleared first): the attribute `serialization`; `result`, one of
+    /// `value`, `null` and `exception`; for an exception `exception`, its class, and `message`; for a status other than
+    /// OK `error`, its text; and the attachments. An attribute that this frame does not tell is left out.
+    ///
+    /// # Errors
+    ///
+    /// The frame's ends are known, but what stands between them cannot be read. What was read so far is in `head`.
+    pub fn response_head(&self, response: &[u8], head: &mut Head) -> Result<(), Error> {
+        head.clear();
+        match Header::parse(response)? {
+            Some(header) => response::read(&header, response, head),
+            None => Err(truncated(response)),
+        }
+    }
+}
+
+impl Codec for Dubbo {
+    fn name(&self) -> &'static str {
+        "dubbo"
+    }
+
+    fn sharing(&self) -> Sharing {
+        Sharing::Shared
+    }
+
+    fn max_id(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn operation(&self) -> Operation {
+        Operation { service: "interface", method: "method" }
+    }
+
+    fn depth(&self, name: &str) -> Depth {
+        if FRONT.contains(&name) { Depth::Head } else { Depth::Attachments }
+    }
+
+    fn split(&self, from: Peer, input: &[u8], max_len: usize) -> Result<Step, Error> {
+        let Some(header) = Header::parse(input)? else {
+            return Ok(Step::NeedMore { at_least: Header::LEN });
+        };
+        let size = header.frame_len();
+        let len = match usize::try_from(size) {
+            Ok(len) if len <= max_len => len,
+            _ => return Err(Error::TooLarge { what: "frame", size, limit: max_len }),
+        };
+        if input.len() < len {
+            return Ok(Step::NeedMore { at_least: len });
+        }
+        let body = header.body(input);
+        let kind = match (header.is_event(), header.is_request()) {
+            (true, true) => event::kind(&header, from, body),
+            (true, false) => Kind::HeartbeatResponse,
+            (false, true) if header.is_two_way() => Kind::Request,
+            (false, true) => Kind::OneWay,
+            (false, false) => Kind::Response(response::outcome(&header, body)),
+        };
+        Ok(Step::Frame(Frame { len, head: Header::LEN, kind, id: header.id }))
+    }
+
+    fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error> {
+        head.clear();
+        match Header::parse(request)? {
+            Some(header) => request::read(&header, request, depth, head),
+            None => Err(truncated(request)),
+        }
+    }
+
+    fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+        match Header::parse(frame)? {
+            Some(header) => edit::rewrite(&header, frame, edit, out),
+            None => Err(truncated(frame)),
+        }
+    }
+
+    fn error_reply(&self, request: &[u8], failure: Failure, text: &str, out: &mut Vec<u8>) {
+        if let Ok(Some(header)) = Header::parse(request) {
+            message::write_error(header.id, status::of(failure), text, out);
+        }
+    }
+
+    fn heartbeat_reply(&self, heartbeat: &[u8], out: &mut Vec<u8>) {
+        if let Ok(Some(header)) = Header::parse(heartbeat) {
+            event::write_reply(&header, heartbeat, out);
+        }
+    }
+
+    fn drain_notice(&self, out: &mut Vec<u8>) {
+        event::write_read_only(out);
+    }
+
+    fn status_name(&self, status: u32) -> Option<&'static str> {
+        status::name(status)
+    }
+
+    fn status_code(&self, name: &str) -> Option<u32> {
+        status::code(name)
+    }
+}
+
+fn truncated(frame: &[u8]) -> Error {
+    Error::Malformed { what: "header", offset: frame.len() }
+}

@@ -1,0 +1,165 @@
+use std::borrow::Cow;
+
+use super::header::{self, FASTJSON2, HESSIAN2, Header};
+use super::{fastjson2, json};
+use crate::hessian::{Fault, Map, Parsed, Reader, Value, optional_text};
+use crate::{Depth, Error, Head};
+
+/// What the front of a body says of the rest.
+#[derive(Default)]
+pub(super) struct Front<'a> {
+    method: Option<Cow<'a, str>>,
+    types: Option<Cow<'a, str>>,
+}
+
+impl Front<'_> {
+    /// Whether the first argument names the method.
+    pub(super) fn is_generic(&self) -> bool {
+        matches!(self.method.as_deref(), Some("$invoke" | "$invokeAsync"))
+    }
+
+    /// The number of arguments.
+    pub(super) fn arguments(&self) -> Option<usize> {
+        parameters(self.types.as_deref()?)
+    }
+}
+
+/// Takes the five strings at the front of a body, one call of `next` each, and tells `head` of them. `None` as soon as
+/// one cannot be read.
+pub(super) fn front<'a, E>(
+    mut next: impl FnMut() -> Result<Option<Cow<'a, str>>, E>,
+    head: &mut Head,
+) -> Result<Front<'a>, E> {
+    let mut push = |names: &[&str]| {
+        let text = next()?;
+        if let Some(text) = &text {
+            for name in names {
+                head.push(name, text);
+            }
+        }
+        Ok(text)
+    };
+    push(&["dubboVersion"])?;
+    push(&["interface", "path"])?;
+    push(&["version"])?;
+    let method = push(&["method"])?;
+    let types = push(&["parameterTypes"])?;
+    Ok(Front { method, types })
+}
+
+/// Reads the attributes of a request.
+pub(super) fn read(header: &Header, frame: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error> {
+    let id = header.serialization();
+    match header::serialization_name(id) {
+        Some(name) => head.push("serialization", name),
+        None => head.push("serialization", &id.to_string()),
+    }
+    let body = header.body(frame);
+    match id {
+        HESSIAN2 => {
+            let end = Header::LEN.saturating_add(body.len());
+            hessian(body, depth, head).map_err(|error| Fault::at(error, end))
+        }
+        FASTJSON2 => {
+            fastjson2::read(body, depth, head);
+            Ok(())
+        }
+        id if json::is_lines(id) => {
+            json::read(body, head);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn hessian(body: &[u8], depth: Depth, head: &mut Head) -> Result<(), nom::Err<Fault>> {
+    let mut rest = body;
+    let mut next = || {
+        let (after, text) = optional_text(rest)?;
+        rest = after;
+        Ok(text)
+    };
+    let front = front(&mut next, head)?;
+    if front.is_generic()
+        && let Ok((_, Some(method))) = optional_text(rest)
+    {
+        head.push("genericMethod", &method);
+    }
+    if depth == Depth::Head {
+        return Ok(());
+    }
+    let mut reader = Reader::default();
+    let (rest, ()) = skip_arguments(&front, &mut reader, rest)?;
+    push_attachments(&mut reader, rest, head)
+}
+
+/// Finds the attachments of a request in Hessian 2.
+pub(super) fn attachments<'a>(reader: &mut Reader, body: &'a [u8]) -> Parsed<'a, ()> {
+    let mut rest = body;
+    let mut types = None;
+    for _ in 0..5 {
+        (rest, types) = optional_text(rest)?;
+    }
+    skip_arguments(&Front { method: None, types }, reader, rest)
+}
+
+fn skip_arguments<'a>(front: &Front<'_>, reader: &mut Reader, input: &'a [u8]) -> Parsed<'a, ()> {
+    let Some(count) = front.arguments() else {
+        return Fault::malformed(input, "parameter types");
+    };
+    let mut rest = input;
+    for _ in 0..count {
+        (rest, ()) = reader.skip(rest)?;
+    }
+    Ok((rest, ()))
+}
+
+/// Adds the entries of the map at `input` that are text, numbers or truth values. No map at all is an empty one.
+pub(super) fn push_attachments(
+    reader: &mut Reader,
+    input: &[u8],
+    head: &mut Head,
+) -> Result<(), nom::Err<Fault>> {
+    if input.is_empty() {
+        return Ok(());
+    }
+    let (_, Some(mut map)) = Map::open(reader, input)? else {
+        return Ok(());
+    };
+    while let Some(entry) = map.next(reader)? {
+        if let (Some(key), Some(value)) = (entry.key, Value::into_text(entry.value)) {
+            head.push_attachment(&key, &value);
+        }
+    }
+    Ok(())
+}
+
+/// The number of parameters in a JVM descriptor such as `Ljava/lang/String;[I`.
+pub(super) fn parameters(types: &str) -> Option<usize> {
+    let mut count = 0_usize;
+    let mut rest = types;
+    while !rest.is_empty() {
+        rest = rest.trim_start_matches('[');
+        rest = match rest.split_at_checked(1)? {
+            ("L", name) => name.split_once(';')?.1,
+            ("Z" | "B" | "C" | "D" | "F" | "I" | "J" | "S" | "V", after) => after,
+            _ => return None,
+        };
+        count = count.saturating_add(1);
+    }
+    Some(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parameters;
+
+    #[test]
+    fn parameters_are_counted() {
+        assert_eq!(parameters(""), Some(0));
+        assert_eq!(parameters("I[[JLjava/lang/String;[Lorg/example/User;Z"), Some(5));
+        for broken in ["[", "Ljava/lang/String", "Q", "é"] {
+            assert_eq!(parameters(broken), None, "{broken}");
+        }
+    }
+}
