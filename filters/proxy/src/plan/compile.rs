@@ -8,6 +8,7 @@ use super::{
     Plan, PlanError,
     error::Path,
     index::Index,
+    map::Map,
     matcher::{Pattern, Predicate, Rule, Test},
     policies::Policies,
     raw,
@@ -34,13 +35,10 @@ pub(super) fn plan(raw: &raw::Plan, codecs: &[&'static dyn Codec]) -> Result<Pla
 
     let path = root.key("services");
     let mut services = Vec::new();
-    let mut by_authority = FxHashMap::default();
     for (authority, raw) in raw.services.iter() {
-        let service = Rc::new(service(&path.key(authority), authority, raw, codecs)?);
-        by_authority.insert(authority.into(), Rc::clone(&service));
-        services.push(service);
+        services.push((authority.into(), Rc::new(service(&path.key(authority), authority, raw, codecs)?)));
     }
-    Ok(Plan { max_operations, services, by_authority })
+    Ok(Plan { max_operations, services: Map::new(services) })
 }
 
 fn service(

@@ -3,12 +3,12 @@ use core::fmt;
 /// Why a plan is refused: where in the document, what is wrong, and what mends it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct PlanError {
-    /// Where the fault is, such as `services["demo"].routes[3].match[0].attributes.method.regex`. Empty when the fault
-    /// is that the document is not JSON.
+    /// Where the fault is, such as `services["demo"].routes[3].match[0].attributes.method.regex`. Empty when the
+    /// document is no JSON, or no object.
     pub path: String,
     /// What is wrong and what mends it.
     pub message: String,
-    /// Where it stands in the text, for faults of JSON itself and of its shape.
+    /// Where the text stops being JSON.
     pub position: Option<Position>,
 }
 
@@ -25,15 +25,17 @@ impl PlanError {
     pub(super) fn at(path: &Path<'_>, message: impl Into<String>) -> Self {
         Self { path: path.to_string(), message: message.into(), position: None }
     }
+}
 
-    pub(super) fn from_json(path: String, error: serde_json::Error) -> Self {
+impl From<serde_json::Error> for PlanError {
+    fn from(error: serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());
         let message = error.to_string();
         let place = format!(" at line {line} column {column}");
         Self {
-            path,
+            path: String::new(),
             message: message.strip_suffix(&place).unwrap_or(&message).to_owned(),
-            position: (line > 0).then_some(Position { line, column }),
+            position: Some(Position { line, column }),
         }
     }
 }
@@ -48,29 +50,6 @@ impl fmt::Display for PlanError {
             (path, _) => write!(f, "{path}: {}", self.message),
         }
     }
-}
-
-impl From<serde_path_to_error::Error<serde_json::Error>> for PlanError {
-    fn from(error: serde_path_to_error::Error<serde_json::Error>) -> Self {
-        // Where JSON itself is broken, the path tells less than the place.
-        let path = if error.inner().is_data() { render(error.path()) } else { String::new() };
-        Self::from_json(path, error.into_inner())
-    }
-}
-
-/// A path of the deserializer in the form of [`Path`].
-fn render(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-
-    let mut text = String::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => text.push_str(&format!("[{index}]")),
-            Segment::Map { key } | Segment::Enum { variant: key } => push_key(&mut text, key),
-            Segment::Unknown => text.push_str(".?"),
-        }
-    }
-    text
 }
 
 /// Appends a key. Names of services are always quoted: most have dots, and a path should not change its form with them.

@@ -4,10 +4,10 @@
 //! tree that asks for one such attribute at each step, so that a call meets only the rules that agree with it on the
 //! way down, whatever the number of the others. Rules that cannot be keyed are tried one by one.
 use meltemi_codecs::Head;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::matcher::{Rule, Test};
-use super::prefixes::Prefixes;
+use super::{map::Map, prefixes::Prefixes};
 
 /// The rules of a service, in the order of the plan, and the tree that leads to them.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(super) struct Index {
 struct Node {
     tables: Box<[Table]>,
     /// Where the tables of an attribute are, when there are too many of them to ask the head for each.
-    directory: Option<FxHashMap<Box<str>, Box<[usize]>>>,
+    directory: Option<Map<Box<[usize]>>>,
     /// Numbers of the rules that are tried one by one, sorted.
     rest: Box<[usize]>,
 }
@@ -39,7 +39,7 @@ struct Table {
 
 #[derive(Debug)]
 enum Keys {
-    Exact(FxHashMap<Box<str>, Node>),
+    Exact(Map<Node>),
     Prefix(Prefixes<Node>),
 }
 
@@ -121,11 +121,23 @@ struct Builder<'a> {
     known: &'a mut [u64],
 }
 
-/// What a table asks: which attribute, and how.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key<'a> {
+/// A way to tell rules apart: by one attribute, whole or by its beginning.
+struct Candidate<'a> {
     attribute: &'a str,
     exact: bool,
+    /// Where the group of a value is.
+    values: FxHashMap<&'a str, usize>,
+    /// The values, with the rules that go there.
+    groups: Vec<(&'a str, Vec<usize>)>,
+}
+
+/// A predicate that a table could ask for.
+struct Key<'a> {
+    /// The number of the predicate in its rule.
+    position: usize,
+    attribute: &'a str,
+    exact: bool,
+    value: &'a str,
 }
 
 impl<'a> Builder<'a> {
@@ -133,55 +145,45 @@ impl<'a> Builder<'a> {
         if members.len() <= LEAF || depth >= MAX_DEPTH {
             return Node { rest: members.into(), ..Node::default() };
         }
-        let mut values: FxHashMap<Key<'a>, FxHashSet<&'a str>> = FxHashMap::default();
+        let mut candidates = Candidates::default();
         for number in &members {
-            for (_, key, value) in self.keys(*number) {
-                values.entry(key).or_default().insert(value);
-            }
+            self.keys(*number).for_each(|key| candidates.add(&key));
         }
-        // Each rule goes where most values tell the rules apart. The position decides between equals, which makes the
-        // tree the same for the same plan.
-        let mut tables: Vec<(Key<'a>, Vec<(usize, &'a str)>)> = Vec::new();
-        let mut places: FxHashMap<Key<'a>, usize> = FxHashMap::default();
         let mut rest = Vec::new();
         for number in members {
-            let distinct = |key: &Key<'a>| values.get(key).map_or(0, FxHashSet::len);
-            let best = self.keys(number).rev().max_by_key(|(_, key, _)| (distinct(key), key.exact));
-            let Some((position, key, value)) = best else {
-                rest.push(number);
-                continue;
-            };
-            if let Some(known) = self.known.get_mut(number) {
-                *known |= 1 << position;
-            }
-            let place = *places.entry(key).or_insert_with(|| {
-                tables.push((key, Vec::new()));
-                tables.len().saturating_sub(1)
-            });
-            if let Some((_, entries)) = tables.get_mut(place) {
-                entries.push((number, value));
+            // Each rule goes where most values tell the rules apart.
+            let best = self.keys(number).max_by_key(|key| (candidates.values(key), key.exact));
+            match best {
+                None => rest.push(number),
+                Some(key) => {
+                    candidates.take(&key, number);
+                    if let Some(known) = self.known.get_mut(number) {
+                        *known |= 1 << key.position;
+                    }
+                }
             }
         }
-        let tables: Box<[Table]> =
-            tables.into_iter().map(|(key, entries)| self.table(key, entries, depth)).collect();
+        let tables = candidates.list.into_iter().filter_map(|candidate| self.table(candidate, depth));
+        let tables: Box<[Table]> = tables.collect();
         Node { directory: (tables.len() > DIRECTORY).then(|| directory(&tables)), tables, rest: rest.into() }
     }
 
-    fn table(&mut self, key: Key<'a>, entries: Vec<(usize, &'a str)>, depth: usize) -> Table {
-        let first = entries.first().map_or(usize::MAX, |(number, _)| *number);
-        let mut groups: FxHashMap<&'a str, Vec<usize>> = FxHashMap::default();
-        for (number, value) in entries {
-            groups.entry(value).or_default().push(number);
+    /// The table of the rules that went to a candidate, if any did.
+    fn table(&mut self, candidate: Candidate<'a>, depth: usize) -> Option<Table> {
+        let mut first = None;
+        let mut nodes = Vec::new();
+        for (value, members) in candidate.groups {
+            let Some(number) = members.first().copied() else { continue };
+            first = Some(first.map_or(number, |first| usize::min(first, number)));
+            nodes.push((Box::from(value), self.node(members, depth.saturating_add(1))));
         }
-        let nodes = groups
-            .into_iter()
-            .map(|(value, members)| (Box::from(value), self.node(members, depth.saturating_add(1))));
-        let keys = if key.exact { Keys::Exact(nodes.collect()) } else { Keys::Prefix(nodes.collect()) };
-        Table { attribute: key.attribute.into(), first, keys }
+        let keys =
+            if candidate.exact { Keys::Exact(Map::new(nodes)) } else { Keys::Prefix(Prefixes::new(nodes)) };
+        Some(Table { attribute: candidate.attribute.into(), first: first?, keys })
     }
 
-    /// The predicates of a rule that a table could ask for and none on the way here has: position, key, value.
-    fn keys(&self, number: usize) -> impl DoubleEndedIterator<Item = (usize, Key<'a>, &'a str)> {
+    /// The predicates of a rule that a table could ask for and none on the way here has.
+    fn keys(&self, number: usize) -> impl Iterator<Item = Key<'a>> {
         let known = self.known.get(number).copied().unwrap_or_default();
         let predicates = self.rules.get(number).map_or(&[][..], |rule| &rule.predicates);
         predicates.iter().take(64).enumerate().filter_map(move |(position, predicate)| {
@@ -191,15 +193,63 @@ impl<'a> Builder<'a> {
                 _ => return None,
             };
             let open = !predicate.invert && known & (1 << position) == 0;
-            open.then_some((position, Key { attribute: &predicate.attribute, exact }, &**value))
+            open.then_some(Key { position, attribute: &predicate.attribute, exact, value })
         })
     }
 }
 
-fn directory(tables: &[Table]) -> FxHashMap<Box<str>, Box<[usize]>> {
-    let mut directory: FxHashMap<&str, Vec<usize>> = FxHashMap::default();
-    for (number, table) in tables.iter().enumerate() {
-        directory.entry(&table.attribute).or_default().push(number);
+#[derive(Default)]
+struct Candidates<'a> {
+    list: Vec<Candidate<'a>>,
+    /// Where the candidates of an attribute are in the list: by prefix, and whole.
+    by_prefix: FxHashMap<&'a str, usize>,
+    by_whole: FxHashMap<&'a str, usize>,
+}
+
+impl<'a> Candidates<'a> {
+    fn add(&mut self, key: &Key<'a>) {
+        let numbers = if key.exact { &mut self.by_whole } else { &mut self.by_prefix };
+        let number = *numbers.entry(key.attribute).or_insert(self.list.len());
+        if number == self.list.len() {
+            let (values, groups) = Default::default();
+            self.list.push(Candidate { attribute: key.attribute, exact: key.exact, values, groups });
+        }
+        let Some(Candidate { values, groups, .. }) = self.list.get_mut(number) else { return };
+        if *values.entry(key.value).or_insert(groups.len()) == groups.len() {
+            groups.push((key.value, Vec::new()));
+        }
     }
-    directory.into_iter().map(|(attribute, tables)| (attribute.into(), tables.into())).collect()
+
+    /// How many values the candidate of the key has.
+    fn values(&self, key: &Key<'a>) -> usize {
+        self.number(key)
+            .and_then(|number| self.list.get(number))
+            .map_or(0, |candidate| candidate.groups.len())
+    }
+
+    /// Puts a rule into the group of its key.
+    fn take(&mut self, key: &Key<'a>, rule: usize) {
+        let candidate = self.number(key).and_then(|number| self.list.get_mut(number));
+        let Some(Candidate { values, groups, .. }) = candidate else { return };
+        let group = values.get(key.value).and_then(|number| groups.get_mut(*number));
+        group.into_iter().for_each(|(_, members)| members.push(rule));
+    }
+
+    fn number(&self, key: &Key<'a>) -> Option<usize> {
+        let numbers = if key.exact { &self.by_whole } else { &self.by_prefix };
+        numbers.get(key.attribute).copied()
+    }
+}
+
+fn directory(tables: &[Table]) -> Map<Box<[usize]>> {
+    let mut names = FxHashMap::default();
+    let mut lists: Vec<(Box<str>, Vec<usize>)> = Vec::new();
+    for (number, table) in tables.iter().enumerate() {
+        let place = *names.entry(&*table.attribute).or_insert(lists.len());
+        match lists.get_mut(place) {
+            Some((_, list)) => list.push(number),
+            None => lists.push((table.attribute.clone(), vec![number])),
+        }
+    }
+    Map::new(lists.into_iter().map(|(name, list)| (name, list.into())).collect())
 }

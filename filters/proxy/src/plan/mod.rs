@@ -6,10 +6,13 @@ mod compile;
 mod error;
 mod explain;
 mod index;
+mod json;
+mod map;
 mod matcher;
 mod policies;
 mod prefixes;
 pub mod raw;
+mod reader;
 mod route;
 #[cfg(feature = "schema")]
 mod schema;
@@ -21,7 +24,12 @@ mod warning;
 use std::rc::Rc;
 
 use meltemi_codecs::Codec;
-use rustc_hash::FxHashMap;
+use serde::Deserialize;
+
+use error::Path;
+use json::Json;
+use map::Map;
+use reader::Reader;
 
 pub use error::{PlanError, Position};
 pub use explain::{Explanation, PassedOver};
@@ -38,9 +46,7 @@ pub use warning::Warning;
 pub struct Plan {
     /// Pairs of service and method that have metrics of their own.
     pub max_operations: usize,
-    /// In the order of the document.
-    services: Vec<Rc<Service>>,
-    by_authority: FxHashMap<Box<str>, Rc<Service>>,
+    services: Map<Rc<Service>>,
 }
 
 impl Plan {
@@ -53,20 +59,19 @@ impl Plan {
         if json.trim_ascii().is_empty() {
             return compile::plan(&raw::Plan::default(), codecs);
         }
-        let mut from = serde_json::Deserializer::from_slice(json);
-        let raw: raw::Plan = serde_path_to_error::deserialize(&mut from)?;
-        from.end().map_err(|error| PlanError::from_json(String::new(), error))?;
+        let json: Json = serde_json::from_slice(json)?;
+        let raw = raw::Plan::deserialize(Reader::new(&json, &Path::Root))?;
         compile::plan(&raw, codecs)
     }
 
     /// The service of the tunnels with this authority.
     pub fn service(&self, authority: &str) -> Option<&Rc<Service>> {
-        self.by_authority.get(authority)
+        self.services.get(authority)
     }
 
     /// The services, in the order of the document.
     pub fn services(&self) -> impl Iterator<Item = &Rc<Service>> {
-        self.services.iter()
+        self.services.values()
     }
 
     /// What works but is hardly meant.
@@ -74,3 +79,6 @@ impl Plan {
         warning::of(self)
     }
 }
+
+#[cfg(test)]
+mod tests;

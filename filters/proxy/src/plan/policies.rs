@@ -145,10 +145,7 @@ fn statuses(
             ),
         },
     };
-    let mut codes = raw.iter().enumerate().map(code).collect::<Result<Vec<_>>>()?;
-    codes.sort_unstable();
-    codes.dedup();
-    Ok(codes)
+    raw.iter().enumerate().map(code).collect()
 }
 
 fn backoff(path: &Path<'_>, raw: &raw::Backoff) -> Result<Backoff> {

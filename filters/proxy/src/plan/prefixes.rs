@@ -13,9 +13,9 @@ struct Entry<V> {
     parent: Option<usize>,
 }
 
-impl<V> FromIterator<(Box<str>, V)> for Prefixes<V> {
+impl<V> Prefixes<V> {
     /// The prefixes must differ.
-    fn from_iter<I: IntoIterator<Item = (Box<str>, V)>>(entries: I) -> Self {
+    pub(super) fn new(entries: Vec<(Box<str>, V)>) -> Self {
         let entries = entries.into_iter().map(|(prefix, value)| Entry { prefix, value, parent: None });
         let mut entries: Box<[Entry<V>]> = entries.collect();
         entries.sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix));
@@ -34,9 +34,7 @@ impl<V> FromIterator<(Box<str>, V)> for Prefixes<V> {
         }
         Self { entries }
     }
-}
 
-impl<V> Prefixes<V> {
     /// The values of all prefixes of `text`, the longest first.
     pub(super) fn of(&self, text: &str) -> impl Iterator<Item = &V> {
         // Every prefix of the text is the last entry that sorts no higher than the text, or a prefix of that entry.
@@ -83,7 +81,7 @@ mod tests {
     use super::*;
 
     fn all(prefixes: &[&str], text: &str) -> Vec<String> {
-        let prefixes: Prefixes<String> = prefixes.iter().map(|p| (Box::from(*p), (*p).to_owned())).collect();
+        let prefixes = Prefixes::new(prefixes.iter().map(|p| (Box::from(*p), (*p).to_owned())).collect());
         prefixes.of(text).cloned().collect()
     }
 

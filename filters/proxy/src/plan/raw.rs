@@ -252,8 +252,8 @@ impl<'de> Deserialize<'de> for Status {
             }
 
             fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Status, E> {
-                let out_of_range = || E::invalid_value(serde::de::Unexpected::Unsigned(number), &self);
-                u32::try_from(number).map(Status::Number).map_err(|_| out_of_range())
+                let unexpected = |_| E::invalid_value(serde::de::Unexpected::Unsigned(number), &self);
+                u32::try_from(number).map(Status::Number).map_err(unexpected)
             }
         }
 

@@ -100,7 +100,7 @@ pub struct Retry {
     pub attempts: u32,
     /// The failures that are tried again.
     pub on: RetryOn,
-    /// The response statuses that are tried again, sorted; none unless [`RetryOn::status`].
+    /// The response statuses that are tried again; none unless [`RetryOn::status`].
     pub statuses: Vec<u32>,
     /// How long one try may take.
     pub per_try_timeout: Option<Duration>,

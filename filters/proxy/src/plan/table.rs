@@ -2,11 +2,10 @@ use core::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, MapAccess, Visitor},
+    de::{MapAccess, Visitor},
 };
 
-/// A JSON object with keys of the user's choice, in the order of the document. A key that stands twice is an error, for
-/// one of the two would be lost.
+/// A JSON object with keys of the user's choice, in the order of the document.
 #[derive(Debug)]
 pub struct Table<V>(Vec<(String, V)>);
 
@@ -49,15 +48,9 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Table<V>, A::Error> {
-        let mut entries: Vec<(String, V)> = Vec::new();
-        let mut seen = rustc_hash::FxHashSet::default();
-        while let Some(key) = map.next_key::<String>()? {
-            if !seen.insert(key.clone()) {
-                return Err(A::Error::custom(format_args!(
-                    "the key {key:?} stands twice; keep one of the two"
-                )));
-            }
-            entries.push((key, map.next_value()?));
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
         }
         Ok(Table(entries))
     }

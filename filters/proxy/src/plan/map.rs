@@ -1,0 +1,42 @@
+use core::fmt;
+
+use rustc_hash::FxHashMap;
+
+/// A map from texts of the plan, in the order of the plan. Its keys are the operator's, never a peer's, and so its hash
+/// need not withstand an attack.
+pub(super) struct Map<V> {
+    /// All maps share one type of table, which keeps the module small.
+    numbers: FxHashMap<Box<str>, usize>,
+    values: Box<[V]>,
+}
+
+impl<V> Map<V> {
+    /// The keys must differ.
+    pub(super) fn new(entries: Vec<(Box<str>, V)>) -> Self {
+        let mut numbers = FxHashMap::default();
+        numbers.reserve(entries.len());
+        let values = entries.into_iter().enumerate().map(|(number, (key, value))| {
+            numbers.insert(key, number);
+            value
+        });
+        Self { values: values.collect(), numbers }
+    }
+
+    /// The value of a key.
+    pub(super) fn get(&self, key: &str) -> Option<&V> {
+        self.values.get(*self.numbers.get(key)?)
+    }
+
+    /// The values.
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.values.iter()
+    }
+}
+
+impl<V: fmt::Debug> fmt::Debug for Map<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map()
+            .entries(self.numbers.iter().map(|(key, number)| (key, self.values.get(*number))))
+            .finish()
+    }
+}

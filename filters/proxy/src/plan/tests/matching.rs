@@ -1,0 +1,160 @@
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn matchers_mean_what_they_say() {
+    let (yes, no) = (true, false);
+    for (matcher, cases) in [
+        (
+            json!({"exact": "a"}),
+            vec![(Some("a"), yes), (Some("A"), no), (Some("ab"), no), (Some(""), no), (None, no)],
+        ),
+        (json!({"exact": ""}), vec![(Some(""), yes), (Some("a"), no), (None, no)]),
+        (json!({"prefix": "ab"}), vec![(Some("ab"), yes), (Some("abc"), yes), (Some("a"), no), (None, no)]),
+        (json!({"suffix": "bc"}), vec![(Some("bc"), yes), (Some("abc"), yes), (Some("bcd"), no), (None, no)]),
+        (json!({"contains": "b"}), vec![(Some("abc"), yes), (Some("b"), yes), (Some("ac"), no), (None, no)]),
+        // The whole value, whatever the expression says of its ends.
+        (
+            json!({"regex": "a|b+"}),
+            vec![(Some("a"), yes), (Some("bb"), yes), (Some("ab"), no), (Some("xa"), no), (None, no)],
+        ),
+        (json!({"regex": "^a$"}), vec![(Some("a"), yes), (Some("a\n"), no), (Some("b\na"), no)]),
+        (json!({"regex": "(?i)get.*"}), vec![(Some("GETTER"), yes), (Some("forget"), no)]),
+        (json!({"regex": ""}), vec![(Some(""), yes), (Some("a"), no), (None, no)]),
+        // A shorter alternative that comes first does not hide a longer one that fits.
+        (json!({"regex": "a|ab"}), vec![(Some("ab"), yes)]),
+        (
+            json!({"range": {"start": -10, "end": 10}}),
+            vec![
+                (Some("-10"), yes),
+                (Some("0"), yes),
+                (Some("+9"), yes),
+                (Some("007"), yes),
+                (Some("10"), no),
+                (Some("-11"), no),
+                (Some("9.0"), no),
+                (Some("0x1"), no),
+                (Some(" 1"), no),
+                (Some("1a"), no),
+                (Some(""), no),
+                (Some("99999999999999999999"), no),
+                (None, no),
+            ],
+        ),
+        (
+            json!({"range": {"start": i64::MIN, "end": i64::MAX}}),
+            vec![(Some("-9223372036854775808"), yes), (Some("9223372036854775807"), no)],
+        ),
+        (json!({"present": true}), vec![(Some(""), yes), (Some("a"), yes), (None, no)]),
+        (json!({"present": false}), vec![(Some(""), no), (Some("a"), no), (None, yes)]),
+    ] {
+        for (value, expected) in cases {
+            for invert in [false, true] {
+                let mut matcher = matcher.clone();
+                matcher.as_object_mut().unwrap().insert("invert".to_owned(), invert.into());
+                let plan = parse(&route(json!({"match": [{"attributes": {"tag": matcher}}]}))).unwrap();
+                let head = head(value.map(|value| ("tag", value)).as_slice());
+                let matches = plan.service("demo").unwrap().route(&head).is_some();
+                assert_eq!(matches, expected != invert, "{matcher} {value:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn alternatives_are_or_and_their_attributes_and() {
+    let plan = parse(&route(json!({"match": [
+        {"attributes": {"method": {"exact": "a"}, "tag": {"exact": "x"}}},
+        {"attributes": {"method": {"exact": "b"}}}
+    ]})))
+    .unwrap();
+    let service = plan.service("demo").unwrap();
+    for (attributes, expected) in [
+        (&[("method", "a"), ("tag", "x")][..], true),
+        (&[("method", "a")], false),
+        (&[("tag", "x")], false),
+        (&[("method", "b")], true),
+        (&[], false),
+    ] {
+        assert_eq!(service.route(&head(attributes)).is_some(), expected, "{attributes:?}");
+    }
+}
+
+#[test]
+fn the_first_route_that_matches_wins() {
+    let exact = |name: &str, value: &str| json!({"name": name, "match": [{"attributes": {"method": {"exact": value}}}]});
+    let plan = parse(&demo(json!({"routes": [
+        exact("a", "a"),
+        {"name": "prefix", "match": [{"attributes": {"method": {"prefix": "b"}}}]},
+        exact("b", "b"),
+        exact("a2", "a"),
+        {"name": "all"},
+        exact("c", "c")
+    ]})))
+    .unwrap();
+    let service = plan.service("demo").unwrap();
+    for (method, expected) in [("a", "a"), ("b", "prefix"), ("bb", "prefix"), ("c", "all"), ("d", "all")] {
+        assert_eq!(service.route(&head(&[("method", method)])).unwrap().name, expected);
+    }
+    assert_eq!(service.route(&head(&[])).unwrap().name, "all");
+}
+
+#[test]
+fn the_protocols_attributes_win_over_the_callers() {
+    let plan = parse(&route(json!({"match": [{"attributes": {"method": {"exact": "a"}}}]}))).unwrap();
+    let service = plan.service("demo").unwrap();
+    let mut head = Head::new();
+    head.push("method", "b");
+    head.push_attachment("method", "a");
+    assert!(service.route(&head).is_none());
+}
+
+#[test]
+fn a_request_is_read_as_far_as_the_matchers_need() {
+    for (attribute, depth) in [("method", Depth::Head), ("tag", Depth::Attachments)] {
+        let plan = parse(&route(json!({"match": [{"attributes": {attribute: {"exact": "a"}}}]}))).unwrap();
+        assert_eq!(plan.service("demo").unwrap().depth, depth);
+    }
+    // What is only edited need not be read to choose the route.
+    let plan = parse(&route(json!({"requestAttachments": {"set": {"tag": "x"}}}))).unwrap();
+    assert_eq!(plan.service("demo").unwrap().depth, Depth::Head);
+}
+
+#[test]
+fn explanations_say_why_routes_are_passed_over() {
+    let plan = parse(&demo(json!({"routes": [
+        {"name": "one", "match": [
+            {"attributes": {"method": {"exact": "a"}}},
+            {"attributes": {"tag": {"prefix": "x"}}}
+        ]},
+        {"name": "two", "match": [{"attributes": {
+            "interface": {"regex": "org.*"}, "method": {"present": true, "invert": true}
+        }}]},
+        {"name": "three", "match": [
+            {"attributes": {"id": {"range": {"start": 0, "end": 5}}}},
+            {"attributes": {"method": {"suffix": "b", "invert": true}}},
+            {"attributes": {"method": {"contains": "b"}}}
+        ]},
+        {"name": "four"}
+    ]})))
+    .unwrap();
+    let service = plan.service("demo").unwrap();
+    let explanation = service.explain(&head(&[("interface", "org.A"), ("method", "b")]));
+    let passed_over: Vec<_> =
+        explanation.passed_over.iter().map(|passed| (&*passed.route.name, passed.reasons.clone())).collect();
+    assert_eq!(
+        passed_over,
+        [
+            (
+                "one",
+                vec![
+                    "method: \"b\" does not match exact \"a\"".to_owned(),
+                    "tag: the call has none, which does not match prefix \"x\"".to_owned(),
+                ]
+            ),
+            ("two", vec!["method: \"b\" does not match not present true".to_owned()]),
+        ]
+    );
+    assert_eq!(explanation.matched.unwrap().name, "three");
+}

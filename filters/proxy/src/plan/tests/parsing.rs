@@ -1,0 +1,211 @@
+use core::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+use crate::plan::{
+    AttachmentEdit, Backoff, Destination, Limits, OnNoMatch, Retry, RetryBudget, RetryOn, UpstreamOptions,
+};
+
+#[test]
+fn no_input_is_a_plan_without_services() {
+    for text in ["", " \n", "{}"] {
+        let plan = Plan::parse(text.as_bytes(), CODECS).unwrap();
+        assert_eq!(plan.services().count(), 0);
+        assert_eq!(plan.max_operations, 500);
+    }
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let plan = parse(&demo(json!({}))).unwrap();
+    let service = plan.service("demo").unwrap();
+    assert_eq!(service.name, "demo");
+    assert_eq!(service.codec.name(), "toy");
+    assert_eq!(service.depth, Depth::Head);
+    assert_eq!(service.on_no_match, OnNoMatch::Default);
+    assert_eq!(service.idle_timeout, None);
+    assert_eq!(service.retry_budget, RetryBudget { percent: 20, min_retries: 10 });
+    assert_eq!(service.limits, Limits { max_frame_bytes: 16 << 20, max_calls_per_connection: 4096 });
+    assert_eq!(
+        service.upstream,
+        UpstreamOptions {
+            max_connection_age: Some(Duration::from_secs(60)),
+            connections_per_endpoint: 1,
+            connect_timeout: Duration::from_secs(5),
+            max_calls_per_connection: 1024,
+            ejection_time: Some(Duration::from_secs(5)),
+        }
+    );
+    assert_eq!(service.routes().count(), 0);
+    assert!(service.route(&head(&[("method", "a")])).is_none());
+
+    let route = &service.default_route;
+    assert_eq!(route.name, "default");
+    assert!(matches!(route.destination, Destination::Tunnel));
+    assert_eq!((route.timeout, &route.retry), (None, &None));
+    assert!(route.request_edit.is_empty() && route.response_edit.is_empty());
+    assert!(plan.service("Demo").is_none());
+    assert_eq!(plan.warnings(), []);
+}
+
+#[test]
+fn what_is_written_is_kept() {
+    let plan = parse(&json!({
+        "services": {
+            "b.example:20880": {
+                "protocol": "toy",
+                "routes": [{
+                    "name": "canary",
+                    "match": [{"attributes": {"tag": {"exact": "x"}}}],
+                    "cluster": "v1",
+                    "timeout": "2s",
+                    "retry": {
+                        "attempts": 2,
+                        "on": ["connect-failure", "reset", "per-try-timeout", "status"],
+                        "statuses": ["SERVER_THREADPOOL_EXHAUSTED_ERROR", 80, "SERVICE_ERROR"],
+                        "perTryTimeout": "500ms",
+                        "backoff": {"base": "10ms", "max": "1s"}
+                    },
+                    "requestAttachments": {"set": {"b": "1", "a": "2"}, "remove": ["x"]},
+                    "responseAttachments": {"remove": ["y"]}
+                }],
+                "onNoMatch": "reject",
+                "retryBudget": {"percent": 5, "minRetries": 0},
+                "idleTimeout": "1m",
+                "limits": {"maxFrameBytes": 16, "maxCallsPerConnection": 1},
+                "upstream": {
+                    "maxConnectionAge": "0s",
+                    "connectionsPerEndpoint": 64,
+                    "connectTimeout": "1ms",
+                    "maxCallsPerConnection": 1,
+                    "ejectionTime": "0s"
+                }
+            },
+            "a.example:20880": {"protocol": "toy"}
+        },
+        "metrics": {"maxOperations": 0}
+    }))
+    .unwrap();
+    assert_eq!(plan.max_operations, 0);
+    let service = plan.service("b.example:20880").unwrap();
+    assert_eq!(service.depth, Depth::Attachments);
+    assert_eq!(service.on_no_match, OnNoMatch::Reject);
+    assert_eq!(service.retry_budget, RetryBudget { percent: 5, min_retries: 0 });
+    assert_eq!(service.idle_timeout, Some(Duration::from_secs(60)));
+    assert_eq!(service.limits, Limits { max_frame_bytes: 16, max_calls_per_connection: 1 });
+    assert_eq!(
+        service.upstream,
+        UpstreamOptions {
+            max_connection_age: None,
+            connections_per_endpoint: 64,
+            connect_timeout: Duration::from_millis(1),
+            max_calls_per_connection: 1,
+            ejection_time: None,
+        }
+    );
+
+    let route = service.route(&head(&[("tag", "x")])).unwrap();
+    assert_eq!(route.name, "canary");
+    assert_eq!(route.destination.pick(0, Some("tunnel")), Some("v1"));
+    assert_eq!(route.timeout, Some(Duration::from_secs(2)));
+    assert_eq!(
+        route.retry,
+        Some(Retry {
+            attempts: 2,
+            on: RetryOn { connect_failure: true, reset: true, per_try_timeout: true, status: true },
+            statuses: vec![100, 80, 80],
+            per_try_timeout: Some(Duration::from_millis(500)),
+            backoff: Backoff { base: Duration::from_millis(10), max: Duration::from_secs(1) },
+        })
+    );
+    assert_eq!(route.request_edit.remove, ["x"]);
+    assert!(route.request_edit.set.contains(&("a".to_owned(), "2".to_owned())));
+    assert_eq!(route.response_edit, AttachmentEdit { set: vec![], remove: vec!["y".to_owned()] });
+}
+
+/// As Envoy may write the numbers of its configuration, and leave out what is null.
+#[test]
+fn integers_may_be_written_as_floating_point_numbers() {
+    let text = r#"{"services": {"demo": {"protocol": "toy", "limits": {"maxFrameBytes": 1.6777216e+07},
+        "routes": [{"name": "r", "cluster": null, "match": [{"attributes": {"id": {"range": {"start": -1e3, "end": 2.0}}}}]}]}}}"#;
+    let plan = Plan::parse(text.as_bytes(), CODECS).unwrap();
+    let service = plan.service("demo").unwrap();
+    assert_eq!(service.limits.max_frame_bytes, 16 << 20);
+    assert!(service.route(&head(&[("id", "-1000")])).is_some());
+    assert!(service.route(&head(&[("id", "2")])).is_none());
+}
+
+#[test]
+fn services_keep_the_order_of_the_document() {
+    let text =
+        r#"{"services": {"b": {"protocol": "toy"}, "c": {"protocol": "toy"}, "a": {"protocol": "toy"}}}"#;
+    let plan = Plan::parse(text.as_bytes(), CODECS).unwrap();
+    assert_eq!(plan.services().map(|service| &*service.name).collect::<Vec<_>>(), ["b", "c", "a"]);
+}
+
+#[test]
+fn a_retry_by_itself_is_one_after_connect_failures() {
+    let plan = parse(&demo(json!({"defaultRoute": {"retry": {}}}))).unwrap();
+    let retry = plan.service("demo").unwrap().default_route.retry.clone().unwrap();
+    assert_eq!(
+        retry,
+        Retry {
+            attempts: 1,
+            on: RetryOn { connect_failure: true, ..RetryOn::default() },
+            statuses: vec![],
+            per_try_timeout: None,
+            backoff: Backoff { base: Duration::from_millis(25), max: Duration::from_millis(250) },
+        }
+    );
+    let plan = parse(&demo(json!({"defaultRoute": {"retry": {"backoff": {"base": "1s"}}}}))).unwrap();
+    let retry = plan.service("demo").unwrap().default_route.retry.clone().unwrap();
+    assert_eq!(retry.backoff.max, Duration::from_secs(10));
+}
+
+#[test]
+fn weights_share_the_calls() {
+    let clusters = json!([
+        {"cluster": "none", "weight": 0},
+        {"cluster": "v1", "weight": 90},
+        {"cluster": "no", "weight": 0},
+        {"cluster": "v2", "weight": 10}
+    ]);
+    let plan = parse(&route(json!({"weightedClusters": clusters}))).unwrap();
+    let service = plan.service("demo").unwrap();
+    let destination = &service.route(&head(&[])).unwrap().destination;
+    let Destination::Weighted(weighted) = destination else { panic!("{destination:?}") };
+    assert_eq!(weighted.iter().collect::<Vec<_>>(), [("none", 0), ("v1", 90), ("no", 0), ("v2", 10)]);
+
+    let picks: Vec<_> = (0..1000).map(|n| destination.pick(n * (u32::MAX / 1000), None).unwrap()).collect();
+    assert_eq!(picks.iter().filter(|cluster| **cluster == "v1").count(), 901);
+    assert_eq!(picks.iter().filter(|cluster| **cluster == "v2").count(), 99);
+    assert_eq!(destination.pick(0, None), Some("v1"));
+    assert_eq!(destination.pick(u32::MAX, None), Some("v2"));
+
+    assert_eq!(Destination::Tunnel.pick(0, Some("outbound|20880||demo")), Some("outbound|20880||demo"));
+    assert_eq!(Destination::Tunnel.pick(0, None), None);
+}
+
+#[test]
+fn what_is_hardly_meant_is_warned_of() {
+    let plan = parse(&demo(json!({
+        "routes": [
+            {"name": "a", "match": [{"attributes": {"method": {"exact": "a"}}}]},
+            {"name": "b"},
+            {"name": "c", "match": [{"attributes": {"method": {"exact": "a"}}}]},
+            {"name": "d"}
+        ],
+        "onNoMatch": "reject",
+        "defaultRoute": {"timeout": "1s"}
+    })));
+    let warnings: Vec<_> = plan.unwrap().warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "services[\"demo\"].routes[2]: gets no call: routes[1] matches every call",
+            "services[\"demo\"].routes[3]: gets no call: routes[1] matches every call",
+            "services[\"demo\"].defaultRoute: gets no call: \"onNoMatch\" rejects those that no route matches",
+        ]
+    );
+}
