@@ -19,7 +19,7 @@ pub fn root() -> Option<PathBuf> {
 /// user's cache folder.
 pub fn target() -> PathBuf {
     if let Some(named) = env::var_os("CARGO_TARGET_DIR").filter(|name| !name.is_empty()) {
-        return PathBuf::from(named);
+        return std::path::absolute(&named).unwrap_or_else(|_| named.into());
     }
     if let Some(root) = root() {
         return root.join("target");

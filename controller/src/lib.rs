@@ -4,4 +4,12 @@
 //! the way the demo does.
 
 pub mod checkout;
+pub mod cli;
+pub mod decode;
+pub mod demo;
 pub mod envoy;
+pub mod module;
+pub mod protocol;
+pub mod sample;
+pub mod screen;
+pub mod validate;

@@ -1,2 +1,7 @@
 //! The `meltemi` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    meltemi::cli::run()
+}

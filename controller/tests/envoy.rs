@@ -23,7 +23,7 @@ static_resources:
 "#;
 
 fn launch(folder: &Path, config: &Config) -> Launch {
-    let path = folder.join("envoy.json");
+    let path = folder.join("envoy.yaml");
     config.write(&path).unwrap();
     let binary = envoy::find(None, &checkout::envoy_store(), &ProgressBar::hidden()).unwrap();
     let args = ["--concurrency", "1"].map(Into::into).into();

@@ -78,13 +78,18 @@ impl Config {
         count
     }
 
-    /// Writes it to `path`, as JSON, which Envoy reads as YAML too.
+    /// Writes it to `path`, as YAML.
     ///
     /// # Errors
     ///
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        fs::write(path, format!("{:#}\n", self.0)).map_err(Error::io("write", path))
+        let wrong = |error: serde_saphyr::ser::Error| Error::Config {
+            file: path.display().to_string(),
+            why: error.to_string(),
+        };
+        let text = serde_saphyr::to_string(&self.0).map_err(wrong)?;
+        fs::write(path, text).map_err(Error::io("write", path))
     }
 }
 

@@ -1,0 +1,124 @@
+//! The command line: what the command understands, and which module does it.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::protocol::Protocol;
+use crate::{decode, demo, screen, validate};
+
+/// Layer-7 management of any RPC protocol on a stock Envoy.
+#[derive(Debug, Parser)]
+#[command(name = "meltemi", version, arg_required_else_help = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show on a real Envoy, step by step, what Meltemi does with Dubbo calls.
+    Demo(demo::Options),
+    /// Print one JSON object for each frame of captured bytes.
+    Decode {
+        /// The protocol that the bytes are of.
+        #[arg(long, value_enum)]
+        protocol: Protocol,
+        /// Refuse frames that are longer than this.
+        #[arg(long, value_name = "BYTES", default_value_t = decode::MAX_FRAME_BYTES)]
+        max_frame_bytes: usize,
+        /// The file with the bytes that one side sent; `-` or nothing is the standard input.
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Check a plan as the filter would.
+    Validate {
+        /// The plan in JSON; or in YAML, on its own or in the file that Envoy watches. `-` is the standard input.
+        plan: PathBuf,
+    },
+    /// Print the JSON Schema of plans.
+    Schema,
+    /// Print a script that completes this command in a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Runs the command that the process's arguments name. The exit code is 0 when all went well, 1 when a check failed or
+/// something could not be done, 2 when the arguments are wrong.
+pub fn run() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Demo(options) => demo::run(&options).map_err(|error| error.to_string()),
+        Command::Decode { protocol, max_frame_bytes, file } => decode(protocol, max_frame_bytes, &file),
+        Command::Validate { plan } => check(&plan),
+        Command::Schema => print(&format!("{:#}\n", meltemi_proxy::plan::schema())),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "meltemi", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            screen::fail(why);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn decode(protocol: Protocol, max_len: usize, file: &Path) -> Result<(), String> {
+    let (name, input): (_, Box<dyn Read>) = match standard(file) {
+        true => ("standard input".into(), Box::new(io::stdin().lock())),
+        false => (
+            file.display().to_string(),
+            Box::new(File::open(file).map_err(|error| unreadable(file, &error))?),
+        ),
+    };
+    let mut output = BufWriter::new(io::stdout().lock());
+    let outcome = decode::decode(protocol, max_len, input, &mut output);
+    // What was read so far is told before the error is.
+    match (outcome, output.flush()) {
+        (Ok(()), Ok(())) => Ok(()),
+        (Err(decode::Error::Write(error)), _) | (Ok(()), Err(error)) => written(error),
+        (Err(error), _) => Err(format!("{name}: {error}")),
+    }
+}
+
+fn check(file: &Path) -> Result<(), String> {
+    let mut text = String::new();
+    let (name, read) = match standard(file) {
+        true => ("-".into(), io::stdin().read_to_string(&mut text).map(|_| ())),
+        false => (file.display().to_string(), fs::read_to_string(file).map(|read| text = read)),
+    };
+    read.map_err(|error| unreadable(file, &error))?;
+    for warning in validate::check(&name, &text)? {
+        screen::warn(warning);
+    }
+    Ok(())
+}
+
+fn print(text: &str) -> Result<(), String> {
+    io::stdout().lock().write_all(text.as_bytes()).or_else(written)
+}
+
+fn standard(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
+fn unreadable(file: &Path, error: &io::Error) -> String {
+    format!("cannot read {}: {error}", file.display())
+}
+
+/// Whoever reads the output may stop when they have seen enough.
+fn written(error: io::Error) -> Result<(), String> {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(format!("cannot write the output: {error}")),
+    }
+}

@@ -1,0 +1,129 @@
+//! `meltemi decode`: what captured bytes say, one JSON object for each frame.
+
+mod dubbo;
+mod record;
+
+use std::io::{self, Read, Write};
+
+use meltemi_codecs::{Codec, Error as CodecError, Step};
+
+use crate::protocol::Protocol;
+use record::Record;
+
+/// The longest frame that is read unless the command line says otherwise; the plan's own default.
+pub const MAX_FRAME_BYTES: usize = 16 << 20;
+
+/// How many bytes are read at once.
+const CHUNK: usize = 64 << 10;
+
+/// Why decoding ended before the input did.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The input cannot be read.
+    #[error("cannot read: {0}")]
+    Read(io::Error),
+    /// The output cannot be written.
+    #[error("cannot write: {0}")]
+    Write(io::Error),
+    /// The bytes break the protocol, or the limit.
+    #[error("offset {offset}: {what}")]
+    Broken {
+        /// Where, in bytes from the start of the input.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// The input ends inside a frame.
+    #[error(
+        "offset {end}: the input ends inside the frame that starts at offset {start}; it needs {missing} bytes more"
+    )]
+    Incomplete {
+        /// Where the frame starts.
+        start: u64,
+        /// Where the input ends.
+        end: u64,
+        /// How many bytes are missing at least.
+        missing: usize,
+    },
+}
+
+/// Writes a line with a JSON object to `output` for each frame in `input`, as soon as the frame is read. The memory it
+/// takes is bounded by `max_len`, the longest frame it accepts.
+///
+/// # Errors
+///
+/// The first fault. What was read before it, the readable part of the broken frame included, is written by then.
+pub fn decode(
+    protocol: Protocol,
+    max_len: usize,
+    mut input: impl Read,
+    output: &mut impl Write,
+) -> Result<(), Error> {
+    let Protocol::Dubbo = protocol;
+    let codec = &meltemi_codecs::dubbo::Dubbo;
+    let mut buffer = Vec::new();
+    let mut chunk = vec![0; CHUNK];
+    let mut start = 0_usize;
+    let mut offset = 0_u64;
+    loop {
+        let rest = buffer.get(start..).unwrap_or_default();
+        let step = match codec.split(dubbo::sender(rest), rest, max_len) {
+            Ok(step) => step,
+            Err(error) => return Err(broken(offset, &error)),
+        };
+        match step {
+            Step::Frame(frame) => {
+                let bytes = rest.get(..frame.len).unwrap_or(rest);
+                let (record, fault) = dubbo::record(codec, &frame, bytes);
+                write(&record, output).map_err(Error::Write)?;
+                if let Some(error) = fault {
+                    return Err(broken(offset, &error));
+                }
+                start += frame.len;
+                offset += frame.len as u64;
+            }
+            Step::NeedMore { at_least } => {
+                buffer.drain(..start);
+                start = 0;
+                // Whoever follows a live capture sees each frame before the next one arrives.
+                output.flush().map_err(Error::Write)?;
+                let read = read(&mut input, &mut chunk).map_err(Error::Read)?;
+                buffer.extend_from_slice(read);
+                if read.is_empty() && buffer.is_empty() {
+                    return Ok(());
+                }
+                if read.is_empty() {
+                    let end = offset + buffer.len() as u64;
+                    let missing = at_least.saturating_sub(buffer.len());
+                    return Err(Error::Incomplete { start: offset, end, missing });
+                }
+            }
+        }
+    }
+}
+
+/// One read into `chunk`, and what it brought.
+fn read<'a>(input: &mut impl Read, chunk: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    loop {
+        match input.read(chunk) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return Ok(chunk.get(..outcome?).unwrap_or_default()),
+        }
+    }
+}
+
+fn write(record: &Record, output: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *output, record)?;
+    output.write_all(b"\n")
+}
+
+/// An error of the codec, with its offset counted from the start of the input instead of the frame.
+fn broken(start: u64, error: &CodecError) -> Error {
+    let (within, what) = match error {
+        CodecError::Malformed { what, offset } => (*offset, format!("malformed {what}")),
+        CodecError::Unsupported { what, offset } => (*offset, format!("unsupported {what}")),
+        other => (0, other.to_string()),
+    };
+    Error::Broken { offset: start + within as u64, what }
+}

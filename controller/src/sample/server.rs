@@ -1,0 +1,177 @@
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use meltemi_codecs::dubbo::message::{self, Answer, Value};
+use meltemi_codecs::{Codec, Dubbo, Kind, Peer, Step};
+
+use super::SERVED_BY;
+
+/// The longest request it takes.
+const MAX_FRAME_BYTES: usize = 16 << 20;
+
+/// A Dubbo server that greets whomever the first argument names, whatever the method, and names itself in the response
+/// attachment [`SERVED_BY`]. Dropping it kills it.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    /// Takes no more connections.
+    dead: AtomicBool,
+    /// Takes calls and answers none.
+    hung: AtomicBool,
+    answered: AtomicU64,
+    swallowed: AtomicU64,
+    connections: Mutex<Vec<TcpStream>>,
+}
+
+impl Server {
+    /// Starts a server that calls itself `name` on `port` of this machine; on a free one if another program holds that.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no port or no thread.
+    pub fn start(name: &str, port: u16) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            dead: AtomicBool::new(false),
+            hung: AtomicBool::new(false),
+            answered: AtomicU64::new(0),
+            swallowed: AtomicU64::new(0),
+            connections: Mutex::default(),
+        });
+        let acceptor = thread::Builder::new().name(format!("server {name}")).spawn({
+            let shared = shared.clone();
+            move || accept(&listener, &shared)
+        })?;
+        Ok(Self { address, shared, acceptor: Some(acceptor) })
+    }
+
+    /// Where it accepts connections.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many calls it has answered.
+    pub fn answered(&self) -> u64 {
+        self.shared.answered.load(Ordering::Relaxed)
+    }
+
+    /// From now on takes calls and answers none, as a server does that is about to die.
+    pub fn hang(&self) {
+        self.shared.hung.store(true, Ordering::Relaxed);
+    }
+
+    /// How many calls it has taken since it [hangs](Self::hang).
+    pub fn swallowed(&self) -> u64 {
+        self.shared.swallowed.load(Ordering::Relaxed)
+    }
+
+    /// Kills it: every connection is closed, with whatever calls it was to answer, and no new one is accepted.
+    pub fn kill(&mut self) {
+        let Some(acceptor) = self.acceptor.take() else { return };
+        self.shared.dead.store(true, Ordering::Relaxed);
+        // Wakes the acceptor, which then sees that it is dead.
+        drop(TcpStream::connect(self.address));
+        // A panic of the acceptor has been told of already.
+        let _ = acceptor.join();
+        for connection in self.shared.connections().drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Starts it again where it was, after it was [killed](Self::kill).
+    ///
+    /// # Errors
+    ///
+    /// The system gives no thread.
+    pub fn revive(&mut self) -> io::Result<()> {
+        self.kill();
+        *self = Self::start(&self.shared.name, self.address.port())?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Shared {
+    fn connections(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for stream in listener.incoming() {
+        if shared.dead.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(stream) = stream else { continue };
+        let Ok(handle) = stream.try_clone() else { continue };
+        shared.connections().push(handle);
+        let shared = shared.clone();
+        // A connection that ends with an error is over, and its peer knows.
+        thread::spawn(move || serve(stream, &shared));
+    }
+}
+
+/// Answers what comes on one connection until it ends.
+fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut input = Vec::new();
+    let mut output = Vec::new();
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let read = stream.read(&mut chunk)?;
+        if read == 0 {
+            return Ok(());
+        }
+        input.extend_from_slice(chunk.get(..read).unwrap_or_default());
+        let mut start = 0;
+        while let Step::Frame(frame) = Dubbo
+            .split(Peer::Client, input.get(start..).unwrap_or_default(), MAX_FRAME_BYTES)
+            .map_err(io::Error::other)?
+        {
+            let bytes = input.get(start..start + frame.len).unwrap_or_default();
+            match frame.kind {
+                Kind::Request if shared.hung.load(Ordering::Relaxed) => {
+                    shared.swallowed.fetch_add(1, Ordering::Relaxed);
+                }
+                Kind::Request => {
+                    let greeting = greeting(bytes, &shared.name);
+                    let answer = Answer::Value(Value::from(&*greeting));
+                    answer.write(frame.id, &[(SERVED_BY, &shared.name)], &mut output);
+                    shared.answered.fetch_add(1, Ordering::Relaxed);
+                }
+                Kind::HeartbeatRequest => Dubbo.heartbeat_reply(bytes, &mut output),
+                _ => {}
+            }
+            start += frame.len;
+        }
+        input.drain(..start);
+        stream.write_all(&output)?;
+        output.clear();
+    }
+}
+
+fn greeting(request: &[u8], server: &str) -> String {
+    let arguments = message::read_arguments(request).unwrap_or_default();
+    match arguments.first() {
+        Some(Value::Text(name)) => format!("Hello {name}, this is {server}"),
+        _ => format!("Hello, this is {server}"),
+    }
+}

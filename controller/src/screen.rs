@@ -1,0 +1,71 @@
+//! What the command writes for people: coloured on a terminal, plain in a pipe, never escape codes in a file.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressStyle};
+
+const TITLE: Style = Style::new().bold();
+const DETAIL: Style = Style::new().dimmed();
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const CAUTION: Style = AnsiColor::Yellow.on_default().bold();
+
+/// Writes a line of results to the standard output. A closed pipe is no error: nobody reads on.
+fn line(text: impl Display) {
+    let _ = writeln!(anstream::stdout(), "{text}");
+}
+
+/// The title of a part.
+pub fn title(text: impl Display) {
+    line("");
+    line(format_args!("{TITLE}{text}{TITLE:#}"));
+}
+
+/// Something told along the way, indented.
+pub fn say(text: impl Display) {
+    for part in text.to_string().lines() {
+        line(format_args!("  {part}"));
+    }
+}
+
+/// Something to look at more closely, such as a piece of configuration: indented and dim.
+pub fn detail(text: impl Display) {
+    for part in text.to_string().lines() {
+        line(format_args!("    {DETAIL}{part}{DETAIL:#}"));
+    }
+}
+
+/// A statement and whether it holds.
+pub fn verdict(holds: bool, statement: impl Display) {
+    let (style, mark) = if holds { (GOOD, "✓") } else { (BAD, "✗") };
+    line(format_args!("  {style}{mark}{style:#} {statement}"));
+}
+
+/// A warning, on the standard error.
+pub fn warn(text: impl Display) {
+    let _ = writeln!(anstream::stderr(), "{CAUTION}warning{CAUTION:#}: {text}");
+}
+
+/// The one line that tells why the command failed, on the standard error.
+pub fn fail(text: impl Display) {
+    let _ = writeln!(anstream::stderr(), "{BAD}error{BAD:#}: {text}");
+}
+
+/// A spinner, or a bar once its length is known, on the standard error. In a pipe it is one line with `task`.
+pub fn progress(task: &str) -> ProgressBar {
+    let bar = ProgressBar::no_length();
+    if !io::stderr().is_terminal() {
+        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+        let _ = writeln!(io::stderr(), "{task}");
+    }
+    let style = ProgressStyle::with_template("  {spinner} {msg} {wide_bar} {bytes:>10} {elapsed:>4}");
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar.set_message(task.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}

@@ -1,0 +1,244 @@
+//! `meltemi decode` on frames of real programs and on broken ones.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use meltemi::decode::{self, MAX_FRAME_BYTES};
+use meltemi::protocol::Protocol;
+use serde_json::{Value, json};
+
+fn vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../codecs/vectors/dubbo")
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(vectors().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "bin")).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+fn vector(name: &str) -> Vec<u8> {
+    fs::read(vectors().join(name)).unwrap()
+}
+
+fn meltemi(input: &[u8]) -> assert_cmd::assert::Assert {
+    let mut command = Command::cargo_bin("meltemi").unwrap();
+    command.args(["decode", "--protocol", "dubbo"]).write_stdin(input).assert()
+}
+
+fn lines(output: &[u8]) -> Vec<Value> {
+    String::from_utf8_lossy(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn decoded(input: &[u8]) -> Vec<Value> {
+    let mut output = Vec::new();
+    decode::decode(Protocol::Dubbo, MAX_FRAME_BYTES, input, &mut output).unwrap();
+    lines(&output)
+}
+
+/// Decodes input that is broken: what was read of it, and the error.
+fn broken(input: &[u8]) -> (Vec<Value>, String) {
+    let assert = meltemi(input).code(1);
+    let output = assert.get_output();
+    let error = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(error.lines().count(), 1, "{error}");
+    (lines(&output.stdout), error)
+}
+
+#[test]
+fn every_frame_of_a_real_program_is_told() {
+    for path in files("java-2.7.23").into_iter().chain(files("envoy-1.38.2")) {
+        // <scene>-<method>.<c2s or s2c>.id<id>.<kind>.bin
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let parts: Vec<&str> = name.rsplit('.').collect();
+        let kind = match parts[1] {
+            "req" => "request",
+            "req-oneway" => "one-way",
+            "resp" => "response",
+            "event-resp" => "heartbeat-response",
+            _ if name.starts_with("readonly-event") => "event",
+            _ => "heartbeat-request",
+        };
+        let id: u64 = parts[2].strip_prefix("id").unwrap().parse().unwrap();
+        let frame = fs::read(&path).unwrap();
+        let records = decoded(&frame);
+        let [record] = records.as_slice() else { panic!("{name}: {records:?}") };
+        assert_eq!(record["kind"], kind, "{name}");
+        assert_eq!(record["id"], id, "{name}");
+        assert_eq!(record["length"], frame.len(), "{name}");
+        assert_eq!(record["serialization"], "hessian2", "{name}");
+        assert_eq!(record.get("status").is_some(), kind.ends_with("response"), "{name}");
+        if kind == "request" || kind == "one-way" {
+            assert_eq!(record["attributes"]["interface"], "org.example.DemoService", "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_form_of_a_body_is_read_to_its_attachments() {
+    for path in files("hessian-4.0.66") {
+        let [record] = &decoded(&fs::read(&path).unwrap())[..] else { panic!("{}", path.display()) };
+        assert_eq!(record["attributes"]["method"], path.file_stem().unwrap().to_str().unwrap());
+        assert!(record["attachments"].is_object(), "{record}");
+    }
+}
+
+#[test]
+fn requests_and_responses_are_told_in_full() {
+    let bytes = [
+        vector("java-2.7.23/main-whoami.c2s.id10.req.bin"),
+        vector("java-2.7.23/main-whoami.s2c.id10.resp.bin"),
+        vector("java-2.7.23/main-fail.s2c.id8.resp.bin"),
+        vector("envoy-1.38.2/noroute-sayHello.s2c.id0.resp.bin"),
+    ];
+    let records = lines(&meltemi(&bytes.concat()).success().get_output().stdout);
+    assert_eq!(
+        records[0],
+        json!({
+            "kind": "request", "id": 10, "length": 184, "serialization": "hessian2",
+            "attributes": {
+                "dubboVersion": "2.0.2", "interface": "org.example.DemoService", "path": "org.example.DemoService",
+                "version": "1.0.0", "method": "whoami", "parameterTypes": "",
+            },
+            "attachments": {
+                "path": "org.example.DemoService", "remote.application": "demo-consumer", "x-lane": "gray",
+                "interface": "org.example.DemoService", "version": "1.0.0",
+            },
+        })
+    );
+    assert_eq!(
+        records[1],
+        json!({
+            "kind": "response", "id": 10, "status": "OK", "length": 62, "serialization": "hessian2",
+            "attributes": {"result": "value"},
+            "attachments": {"dubbo": "2.0.2", "served-by": "java-2.7.23"},
+        })
+    );
+    assert_eq!(records[2]["attributes"]["exception"], "java.lang.IllegalStateException");
+    assert_eq!(records[2]["attributes"]["message"], "fail: x");
+    assert_eq!(records[3]["status"], "SERVICE_NOT_FOUND");
+    assert!(records[3]["attributes"]["error"].as_str().unwrap().contains("no route"));
+}
+
+#[test]
+fn codes_without_a_name_are_numbers() {
+    let mut request = vector("java-2.7.23/main-plus.c2s.id1.req.bin");
+    request[2] = 0xc0 | 30;
+    let mut response = vector("envoy-1.38.2/noroute-sayHello.s2c.id0.resp.bin");
+    response[3] = 99;
+    let records = decoded(&[request, response].concat());
+    assert_eq!(records[0]["serialization"], 30);
+    assert_eq!(records[0]["kind"], "request");
+    assert!(records[0].get("attachments").is_none());
+    assert_eq!(records[1]["status"], 99);
+}
+
+#[test]
+fn a_file_says_what_the_standard_input_says() {
+    let file = vectors().join("java-2.7.23/main-plus.c2s.id1.req.bin");
+    let run = |file: &Path| {
+        let mut command = Command::cargo_bin("meltemi").unwrap();
+        let assert = command.args(["decode", "--protocol", "dubbo"]).arg(file);
+        let assert = assert.write_stdin(vector("java-2.7.23/main-plus.c2s.id1.req.bin")).assert();
+        assert.success().get_output().stdout.clone()
+    };
+    assert_eq!(run(&file), run(Path::new("-")));
+    let mut command = Command::cargo_bin("meltemi").unwrap();
+    let assert = command.args(["decode", "--protocol", "dubbo", "/no/such/file"]).assert().code(1);
+    let error = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(error.starts_with("error: cannot read /no/such/file: "), "{error}");
+}
+
+#[test]
+fn nothing_is_no_error() {
+    assert!(decoded(b"").is_empty());
+}
+
+#[test]
+fn broken_input_is_told_with_its_offset_after_what_was_read() {
+    let good = vector("java-2.7.23/main-plus.c2s.id1.req.bin");
+    let (records, error) = broken(&[&good[..], b"\xda\xbc"].concat());
+    assert_eq!(records.len(), 1);
+    assert_eq!(error, format!("error: standard input: offset {}: malformed magic\n", good.len() + 1));
+
+    let (records, error) = broken(b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!((records.len(), &*error), (0, "error: standard input: offset 0: malformed magic\n"));
+
+    let mut huge = good.clone();
+    huge[12..16].copy_from_slice(&0x7fff_ffff_u32.to_be_bytes());
+    let (records, error) = broken(&[&good[..], &huge].concat());
+    assert_eq!(records.len(), 1);
+    let offset = good.len();
+    assert_eq!(
+        error,
+        format!(
+            "error: standard input: offset {offset}: frame of 2147483663 bytes is over the limit of 16777216\n"
+        )
+    );
+}
+
+#[test]
+fn a_broken_body_is_told_as_far_as_it_can_be_read() {
+    let mut frame = vector("java-2.7.23/main-sayHello.c2s.id0.req.bin");
+    // The attachment map, where a byte stands that starts nothing.
+    let map = frame.windows(6).position(|window| window == b"H\x04path").unwrap();
+    frame[map + 1] = 0x45;
+    let (records, error) = broken(&[&frame[..], &frame].concat());
+    assert_eq!(records.len(), 1, "nothing after the first error is told");
+    assert_eq!(records[0]["attributes"]["method"], "sayHello");
+    assert!(error.starts_with(&format!("error: standard input: offset {}: ", map + 1)), "{error}");
+}
+
+#[test]
+fn an_incomplete_frame_is_an_error_wherever_it_ends() {
+    let frame = vector("java-2.7.23/main-plus.c2s.id1.req.bin");
+    for end in 1..frame.len() {
+        let mut output = Vec::new();
+        let input = [&frame[..], &frame[..end]].concat();
+        let error = decode::decode(Protocol::Dubbo, MAX_FRAME_BYTES, &input[..], &mut output).unwrap_err();
+        assert_eq!(lines(&output).len(), 1);
+        let place = format!(
+            "offset {}: the input ends inside the frame that starts at offset {}",
+            input.len(),
+            frame.len()
+        );
+        assert!(error.to_string().starts_with(&place), "{error}");
+    }
+}
+
+/// Gives its bytes a few at a time.
+struct Trickle<'a>(&'a [u8], usize);
+
+impl Read for Trickle<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let size = self.1.min(buffer.len());
+        self.0.read(&mut buffer[..size])
+    }
+}
+
+#[test]
+fn however_the_input_arrives_the_output_is_the_same() {
+    let names = ["java-2.7.23/threadpool-sayHello.c2s.id2.req.bin", "java-2.7.23/main-fail.s2c.id8.resp.bin"];
+    let stream = names.map(vector).concat();
+    let told = |size| {
+        let mut output = Vec::new();
+        decode::decode(Protocol::Dubbo, MAX_FRAME_BYTES, Trickle(&stream, size), &mut output).unwrap();
+        output
+    };
+    let whole = told(usize::MAX);
+    for size in [1, 7, 4096, 30_000] {
+        assert_eq!(told(size), whole, "{size} bytes at a time");
+    }
+}
+
+#[test]
+fn other_protocols_are_refused_by_naming_the_known_ones() {
+    let mut command = Command::cargo_bin("meltemi").unwrap();
+    let assert = command.args(["decode", "--protocol", "smtp"]).assert().code(2);
+    let error = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(error.contains("smtp") && error.contains("possible values: dubbo"), "{error}");
+}
