@@ -83,8 +83,6 @@ pub enum Sharing {
     Shared,
     /// One call at a time.
     Exclusive,
-    /// One upstream connection per client connection, for protocols with sessions.
-    Pinned,
 }
 
 /// The attributes that name what is called, for metrics and logs.
