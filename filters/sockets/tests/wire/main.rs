@@ -1,0 +1,6 @@
+//! The sockets against frames written by hand.
+
+mod behaviour;
+mod hostile;
+mod raw;
+mod windows;

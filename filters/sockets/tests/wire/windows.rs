@@ -1,0 +1,140 @@
+//! Flow control to the byte.
+
+use meltemi_sockets::{Event, Options, Side};
+
+use crate::raw::*;
+
+fn payload_of(frames: &[Frame]) -> usize {
+    frames.iter().filter(|frame| frame.kind == DATA).map(|frame| frame.payload.len()).sum()
+}
+
+#[test]
+fn windows_of_stream_and_connection_are_honoured() {
+    let mut raw = Raw::new(Options::default());
+    let (id, stream) = raw.connected();
+    raw.sockets.write(id).unwrap().extend([7; 200_000]);
+    let frames = raw.sent_but_pings(Side::Upstream);
+    // The windows of the specification, in frames as large as it allows.
+    let lengths: Vec<usize> = frames.iter().map(|frame| frame.payload.len()).collect();
+    assert_eq!(lengths, [16_384, 16_384, 16_384, 16_383]);
+    assert_eq!(raw.sockets.queued(id), 200_000 - 65_535);
+    raw.ok(Side::Upstream, &number(WINDOW_UPDATE, stream, 1000));
+    assert_eq!(payload_of(&raw.sent_but_pings(Side::Upstream)), 0);
+    raw.ok(Side::Upstream, &number(WINDOW_UPDATE, 0, 600));
+    assert_eq!(payload_of(&raw.sent_but_pings(Side::Upstream)), 600);
+    raw.ok(Side::Upstream, &number(WINDOW_UPDATE, 0, 600));
+    assert_eq!(payload_of(&raw.sent_but_pings(Side::Upstream)), 400);
+    raw.ok(Side::Upstream, &number(WINDOW_UPDATE, stream, 1 << 20));
+    assert_eq!(payload_of(&raw.sent_but_pings(Side::Upstream)), 200);
+    raw.ok(Side::Upstream, &number(WINDOW_UPDATE, 0, 1 << 20));
+    assert_eq!(payload_of(&raw.sent_but_pings(Side::Upstream)), 200_000 - 65_535 - 1200);
+    assert_eq!(raw.sockets.queued(id), 0);
+}
+
+#[test]
+fn settings_change_windows_and_frames_of_open_streams() {
+    let mut raw = Raw::new(Options::default());
+    let (id, stream) = raw.connected();
+    raw.ok(Side::Upstream, &number(WINDOW_UPDATE, 0, 1 << 20));
+    raw.sockets.write(id).unwrap().extend([7; 65_000]);
+    assert_eq!(payload_of(&raw.sent_but_pings(Side::Upstream)), 65_000);
+    // The window becomes negative, by 65 000 - 1000.
+    raw.ok(Side::Upstream, &settings(&[(4, 9), (4, 1000), (5, 100_000)]));
+    raw.sockets.write(id).unwrap().extend([7; 50_000]);
+    assert_eq!(payload_of(&raw.sent_but_pings(Side::Upstream)), 0);
+    raw.ok(Side::Upstream, &number(WINDOW_UPDATE, stream, 64_000));
+    assert_eq!(payload_of(&raw.sent_but_pings(Side::Upstream)), 0);
+    raw.ok(Side::Upstream, &settings(&[(4, 1001)]));
+    assert_eq!(payload_of(&raw.sent_but_pings(Side::Upstream)), 1);
+    raw.ok(Side::Upstream, &settings(&[(4, 100_000)]));
+    let frames = raw.sent_but_pings(Side::Upstream);
+    let lengths: Vec<_> = frames.iter().filter(|f| f.kind == DATA).map(|f| f.payload.len()).collect();
+    assert_eq!(lengths, [49_999]);
+    // A window that overflows by it breaks the connection.
+    raw.ok(Side::Upstream, &number(WINDOW_UPDATE, stream, 0x7fff_0000));
+    assert!(raw.feed(Side::Upstream, &settings(&[(4, 0x7fff_ffff)])).is_err());
+}
+
+#[test]
+fn window_is_granted_in_halves_and_only_for_what_was_delivered() {
+    let mut raw = Raw::new(Options { receive_window_downstream: 1000, ..Options::default() });
+    let id = raw.accepted(1);
+    assert_eq!(raw.ok(Side::Downstream, &frame(DATA, 0, 1, [1; 700])).len(), 1);
+    raw.sockets.consumed(id, 499);
+    assert_eq!(raw.sent_but_pings(Side::Downstream), []);
+    raw.sockets.consumed(id, 1);
+    let [update] = &raw.sent_but_pings(Side::Downstream)[..] else { panic!() };
+    assert_eq!((update.kind, update.stream, update.number()), (WINDOW_UPDATE, 1, 500));
+    // 200 are left, and no more are granted whatever is said.
+    raw.sockets.consumed(id, 1 << 40);
+    assert_eq!(raw.sent_but_pings(Side::Downstream), []);
+    assert_eq!(raw.ok(Side::Downstream, &frame(DATA, 0, 1, [1; 800])).len(), 1);
+    raw.sockets.consumed(id, 300);
+    assert_eq!(raw.sent_but_pings(Side::Downstream)[0].number(), 500);
+}
+
+#[test]
+fn padding_is_granted_again_by_itself() {
+    let mut raw = Raw::new(Options { receive_window_downstream: 1000, ..Options::default() });
+    let id = raw.accepted(1);
+    let padded = [&[99][..], b"abc", &[0; 99]].concat();
+    let mut granted = 0;
+    for _ in 0..100 {
+        assert_eq!(
+            raw.ok(Side::Downstream, &frame(DATA, PADDED, 1, &padded)),
+            [Event::Data { id, bytes: b"abc" }]
+        );
+        raw.sockets.consumed(id, 3);
+        for update in raw.sent_but_pings(Side::Downstream) {
+            granted += update.number();
+        }
+    }
+    assert!((103 * 100 - 1000..=103 * 100).contains(&granted), "{granted}");
+    // Nothing but padding, which is no event.
+    assert_eq!(raw.ok(Side::Downstream, &frame(DATA, PADDED, 1, [2, 0, 0])), []);
+    assert_eq!(raw.ok(Side::Downstream, &frame(DATA, PADDED | END_STREAM, 1, [0])), [Event::Ended { id }]);
+}
+
+/// Until it has acknowledged a smaller window, a peer may use that of the specification.
+#[test]
+fn a_small_window_holds_from_its_acknowledgement() {
+    let options = Options { receive_window_downstream: 100, ..Options::default() };
+    let mut raw = Raw { sockets: meltemi_sockets::Sockets::new(options) };
+    raw.ok(Side::Downstream, &[PREFACE, &settings(&[])].concat());
+    let id = raw.arrived(1);
+    raw.sockets.accept(id);
+    assert_eq!(raw.ok(Side::Downstream, &frame(DATA, 0, 1, [1; 16_000])).len(), 1);
+    raw.ok(Side::Downstream, &frame(SETTINGS, ACK, 0, ""));
+    // It is 15 900 below nothing now.
+    raw.sockets.consumed(id, 16_000);
+    raw.sent_but_pings(Side::Downstream);
+    assert_eq!(raw.ok(Side::Downstream, &frame(DATA, 0, 1, [1; 100])).len(), 1);
+    assert!(matches!(raw.ok(Side::Downstream, &frame(DATA, 0, 1, [1; 1]))[..], [Event::Reset { .. }]));
+}
+
+#[test]
+fn writable_comes_between_the_marks() {
+    let mut raw = Raw::new(Options { write_high: 1000, write_low: 100, ..Options::default() });
+    let (id, stream) = raw.connected();
+    raw.ok(Side::Upstream, &settings(&[(4, 0)]));
+    raw.answer_pings();
+    // The window of this stream was that of the specification; now nothing may be sent.
+    raw.sockets.write(id).unwrap().extend([7; 999]);
+    raw.sent_but_pings(Side::Upstream);
+    assert_eq!(raw.ok(Side::Upstream, &number(WINDOW_UPDATE, stream, 950)), []);
+    assert_eq!(payload_of(&raw.sent_but_pings(Side::Upstream)), 950);
+    assert_eq!(raw.ok(Side::Downstream, &[]), []);
+    raw.sockets.write(id).unwrap().extend([7; 951]);
+    raw.sent_but_pings(Side::Upstream);
+    assert_eq!(raw.sockets.queued(id), 1000);
+    raw.ok(Side::Upstream, &number(WINDOW_UPDATE, stream, 900));
+    raw.sent(Side::Upstream);
+    assert_eq!(raw.ok(Side::Upstream, &[]), []);
+    raw.ok(Side::Upstream, &number(WINDOW_UPDATE, stream, 1));
+    // The event waits, and a PING sees to it that it is asked for.
+    let frames = raw.sent(Side::Upstream);
+    assert_eq!(payload_of(&frames), 1);
+    assert!(frames.iter().any(|frame| frame.kind == PING));
+    assert_eq!(raw.ok(Side::Downstream, &[]), [Event::Writable { id }]);
+    assert_eq!(raw.ok(Side::Downstream, &[]), []);
+}
