@@ -35,7 +35,7 @@ pub struct Service {
     /// The route of the calls that no route of the list matches.
     #[serde(default)]
     pub default_route: DefaultRoute,
-    /// How much of the load may be retries.
+    /// How many calls may be on a retry at a time.
     #[serde(default)]
     pub retry_budget: RetryBudget,
     /// A client connection without a call in flight for so long is closed; `0s` never closes one.
@@ -69,12 +69,14 @@ pub struct Route {
     /// The name of the route in metrics and logs, unique in its service. `default` is the name of the default route.
     pub name: String,
     /// The alternatives of which one must match the call. Without it every call matches.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[serde(default, rename = "match")]
     pub matches: Option<Vec<Match>>,
     /// The Envoy cluster that calls go to. Without it and without `weightedClusters`: the tunnel's own.
     #[serde(default)]
     pub cluster: Option<String>,
     /// Several Envoy clusters that calls are spread over by chance, in place of `cluster`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[serde(default)]
     pub weighted_clusters: Option<Vec<WeightedCluster>>,
     /// How long a call may take, retries included; `0s` sets no limit.
@@ -100,6 +102,7 @@ pub struct DefaultRoute {
     #[serde(default)]
     pub cluster: Option<String>,
     /// Several Envoy clusters that calls are spread over by chance, in place of `cluster`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[serde(default)]
     pub weighted_clusters: Option<Vec<WeightedCluster>>,
     /// How long a call may take, retries included; `0s` sets no limit.
@@ -125,10 +128,10 @@ pub struct Match {
     pub attributes: Table<Matcher>,
 }
 
-/// What one attribute must be: one of the matchers, and perhaps its opposite.
+/// What one attribute must be: exactly one of the matchers, perhaps inverted.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[cfg_attr(feature = "schema", schemars(transform = super::schema::exactly_one_matcher))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::exactly_one_test))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Matcher {
     /// The value is this text.
@@ -152,8 +155,7 @@ pub struct Matcher {
     /// Whether the call has the attribute at all, with any value.
     #[serde(default)]
     pub present: Option<bool>,
-    /// Turns the result around: what did not match does. A missing attribute matches an inverted matcher, except
-    /// `present: false`.
+    /// Turns the result around: what did not match does, a missing attribute too.
     #[serde(default)]
     pub invert: bool,
 }
@@ -185,10 +187,12 @@ pub struct WeightedCluster {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Retry {
-    /// How often a call may be tried again after its first try, 1 to 10.
+    /// How often a call may be tried again after its first try.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10)))]
     #[serde(default = "one")]
     pub attempts: u32,
     /// The failures that are tried again.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[serde(default = "connect_failure")]
     pub on: Vec<Trigger>,
     /// The response statuses that are tried again, by name or number of the protocol. They need `status` in `on`.
@@ -261,7 +265,7 @@ impl<'de> Deserialize<'de> for Status {
     }
 }
 
-/// The wait before a retry: random between nothing and `base` before the first, twice that before the next, and so on.
+/// The wait before a retry, a random part of a time that doubles with each.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -297,14 +301,15 @@ pub struct Attachments {
     pub remove: Vec<String>,
 }
 
-/// How much of the load may be retries: as many at a time as the greater of the two allows.
+/// How many calls may be on a retry at a time: as many as the greater of the two allows.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RetryBudget {
-    /// Retries allowed at a time, in percent of the calls in flight, 0 to 100.
+    /// Calls that may be on a retry at a time, in percent of the calls in flight.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100)))]
     pub percent: u32,
-    /// Retries that are allowed at a time, however few calls are in flight.
+    /// Calls that may be on a retry at a time however few are in flight.
     pub min_retries: u32,
 }
 
@@ -319,9 +324,11 @@ impl Default for RetryBudget {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
-    /// The largest request or response in bytes, 16 to 268435456 (256 MiB). A larger one closes its connection.
+    /// The largest request or response, in bytes. A larger one closes its connection.
+    #[cfg_attr(feature = "schema", schemars(range(min = 16, max = 268435456)))]
     pub max_frame_bytes: u32,
-    /// Calls in flight on one client connection, 1 to 1000000. More of them wait in the client's socket.
+    /// Calls in flight on one client connection. More of them wait in the client's socket.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000000)))]
     pub max_calls_per_connection: u32,
 }
 
@@ -336,15 +343,17 @@ impl Default for Limits {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Upstream {
-    /// A connection of this age takes no new call and is renewed, so that new endpoints take part; `0s` keeps it.
+    /// A connection of this age is replaced, so that new endpoints take part; `0s` replaces none.
     pub max_connection_age: Span,
-    /// Connections that a worker keeps to one endpoint, 1 to 64.
+    /// Connections that a worker keeps to one endpoint.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 64)))]
     pub connections_per_endpoint: u32,
     /// How long opening a connection may take; at least `1ms`.
     pub connect_timeout: Span,
-    /// Calls in flight on one connection, 1 to 1000000, of protocols that allow more than one.
+    /// Calls in flight on one connection, for protocols that allow more than one.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000000)))]
     pub max_calls_per_connection: u32,
-    /// How long an endpoint that refused a connection is avoided while there are others; `0s` avoids none.
+    /// How long an endpoint that refused a connection is avoided; longer each time. `0s` avoids none.
     pub ejection_time: Span,
 }
 
@@ -365,7 +374,8 @@ impl Default for Upstream {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Metrics {
-    /// Pairs of service and method that have metrics of their own, up to 100000; all others are counted as `other`.
+    /// Pairs of service and method that have metrics of their own; all others are counted as `other`.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100000)))]
     pub max_operations: u32,
 }
 

@@ -1,15 +1,29 @@
-use schemars::Schema;
+use schemars::{Schema, generate::SchemaSettings, transform::RecursiveTransform};
 use serde_json::{Value, json};
 
 use super::raw;
 
 /// The JSON Schema of a plan (draft 2020-12), generated from the types that read it.
 pub fn schema() -> Value {
-    schemars::schema_for!(raw::Plan).to_value()
+    let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(tidy));
+    settings.into_generator().into_root_schema_for::<raw::Plan>().to_value()
+}
+
+/// Removes what only says that a field may be left out.
+fn tidy(schema: &mut Schema) {
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.remove("default");
+    }
+    if schema.get("$ref").is_some() && schema.get("default").is_some_and(Value::is_object) {
+        schema.insert("default".to_owned(), json!({}));
+    }
+    if schema.get("format").is_some_and(|format| format == "uint32" || format == "int64") {
+        schema.remove("format");
+    }
 }
 
 /// Says of a matcher that exactly one of its tests stands in it.
-pub(super) fn exactly_one_matcher(schema: &mut Schema) {
+pub(super) fn exactly_one_test(schema: &mut Schema) {
     let tests = ["exact", "prefix", "suffix", "contains", "regex", "range", "present"];
     let alternatives: Vec<_> = tests.into_iter().map(|test| json!({"required": [test]})).collect();
     schema.insert("oneOf".to_owned(), alternatives.into());
