@@ -39,7 +39,7 @@ pub struct Frame {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A call that is answered.
+    /// A call that is answered. From a server it is a call back to the client, which the proxy cannot serve.
     Request,
     /// A call that is not answered. It is delivered, and never retried.
     OneWay,
@@ -81,7 +81,9 @@ pub enum Depth {
 pub enum Sharing {
     /// Any number of calls at once; request ids are rewritten, and answers come in any order.
     Shared,
-    /// One call at a time.
+    /// One call at a time, on an upstream connection and on a client's: the next request of a client is routed when the
+    /// one before it is answered, so that calls run and are answered in order. For protocols without ids, and for
+    /// servers that serve a connection in order.
     Exclusive,
 }
 
@@ -172,7 +174,7 @@ pub trait Codec {
     /// The frame's ends are known, but what stands between them cannot be read. Attributes read so far are in `head`.
     fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error>;
 
-    /// Appends `frame`, changed as `edit` says, to `out`.
+    /// Appends `frame`, changed as `edit` says, to `out`. Its length may change, with another id too.
     ///
     /// # Errors
     ///
