@@ -38,6 +38,12 @@ impl Pattern {
         let anchored = Regex::new(&format!(r"\A(?:{source})\z"))?;
         Ok(Self { source: source.into(), anchored })
     }
+
+    /// The pattern as the plan has it.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
 }
 
 impl Predicate {

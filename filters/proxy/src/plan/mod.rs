@@ -5,6 +5,8 @@
 mod compile;
 mod error;
 mod explain;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzz;
 mod index;
 mod json;
 mod map;
@@ -33,6 +35,8 @@ use reader::Reader;
 
 pub use error::{PlanError, Position};
 pub use explain::{Explanation, PassedOver};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use fuzz::fuzz_plan;
 pub use route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, Weighted};
 #[cfg(feature = "schema")]
 pub use schema::schema;
