@@ -355,7 +355,7 @@ mod tests {
     use super::super::backend;
     use super::*;
 
-    const BRIEF: Span = Span { warm_up: Duration::from_millis(10), measured: Duration::from_millis(50) };
+    const BRIEF: Span = Span { warm_up: Duration::from_millis(20), measured: Duration::from_millis(200) };
 
     fn measure(case: &Case) -> Measurement {
         let servers = backend::start(&["127.0.0.1:0".parse().unwrap()], &[64, 16 << 10, 1 << 20]).unwrap();
