@@ -5,9 +5,9 @@ use super::text::{is_text, skip_text, text};
 use super::{END, Fault, MAP, NULL, Parsed};
 
 /// How deep values may stand within each other.
-const DEPTH: usize = 256;
+const DEPTH: usize = 128;
 /// The number of values left at a level that ends with `Z`.
-const OPEN: usize = usize::MAX;
+const OPEN: u32 = u32::MAX;
 
 /// How many of the things that later bytes may refer to by number stand before a place in the body. The numbers go on
 /// through the whole body: an attachment may refer to a class that an argument defined.
@@ -70,7 +70,7 @@ pub(crate) struct Object<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     /// The number of fields of each class defined so far.
-    fields: Vec<usize>,
+    fields: Vec<u32>,
     objects: usize,
     types: usize,
     uses: Marks,
@@ -80,7 +80,7 @@ pub(crate) struct Reader {
 enum After {
     Nothing,
     /// So many values, or [`OPEN`].
-    Values(usize),
+    Values(u32),
 }
 
 impl Reader {
@@ -152,7 +152,7 @@ impl Reader {
     }
 
     /// Passes over `count` values and all that stands in them, without recursion.
-    fn skip_values<'a>(&mut self, input: &'a [u8], count: usize) -> Parsed<'a, ()> {
+    fn skip_values<'a>(&mut self, input: &'a [u8], count: u32) -> Parsed<'a, ()> {
         let mut outer = [0; DEPTH];
         let mut depth = 0_usize;
         let mut left = count;
@@ -234,9 +234,9 @@ impl Reader {
             }
             0x70..=0x77 => {
                 let (rest, ()) = self.type_name(rest)?;
-                self.container(rest, usize::from(tag & 7))
+                self.container(rest, u32::from(tag & 7))
             }
-            0x78..=0x7f => self.container(rest, usize::from(tag & 7)),
+            0x78..=0x7f => self.container(rest, u32::from(tag & 7)),
             0x60..=0x6f => self.instance(input, rest, usize::from(tag & 0x0f)),
             b'O' => {
                 let (rest, class) = index(rest)?;
@@ -246,7 +246,7 @@ impl Reader {
         }
     }
 
-    fn container<'a>(&mut self, rest: &'a [u8], count: usize) -> Parsed<'a, After> {
+    fn container<'a>(&mut self, rest: &'a [u8], count: u32) -> Parsed<'a, After> {
         self.objects = self.objects.saturating_add(1);
         Ok((rest, After::Values(count)))
     }
@@ -289,9 +289,12 @@ impl Reader {
 }
 
 /// Reads the number of values or names that follow. Each takes at least one byte, so that none can be more than those.
-fn count(input: &[u8]) -> Parsed<'_, usize> {
+fn count(input: &[u8]) -> Parsed<'_, u32> {
     let (rest, count) = index(input)?;
-    if count > rest.len() { Fault::malformed(input, "count") } else { Ok((rest, count)) }
+    match u32::try_from(count) {
+        Ok(narrow) if count <= rest.len() => Ok((rest, narrow)),
+        _ => Fault::malformed(input, "count"),
+    }
 }
 
 fn index(input: &[u8]) -> Parsed<'_, usize> {

@@ -6,6 +6,14 @@ use super::{Fault, NULL, Parsed};
 /// Reads a string, chunked or not (section 4.12). What no Unicode text can hold, such as half a surrogate pair, reads as
 /// U+FFFD.
 pub(crate) fn text(input: &[u8]) -> Parsed<'_, Cow<'_, str>> {
+    // Nearly every string is short and ASCII, and has as many bytes as units.
+    if let Some((&tag @ 0x00..=0x1f, rest)) = input.split_first()
+        && let Some((bytes, rest)) = rest.split_at_checked(tag.into())
+        && let Ok(text) = str::from_utf8(bytes)
+        && text.is_ascii()
+    {
+        return Ok((rest, Cow::Borrowed(text)));
+    }
     let (rest, (bytes, last)) = piece(input)?;
     if last {
         return Ok((rest, decode(bytes)));
