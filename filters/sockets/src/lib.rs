@@ -14,6 +14,8 @@ mod drain;
 mod error;
 mod event;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod headers;
 mod hpack;
 mod link;
