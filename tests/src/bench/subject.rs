@@ -28,6 +28,7 @@ pub struct Subject {
     envoy: Envoy,
     version: String,
     plan: PlanFile,
+    running: String,
     addresses: Vec<(Proxy, SocketAddr)>,
     _folder: tempfile::TempDir,
 }
@@ -91,7 +92,14 @@ impl Subject {
             Ok((proxy, address.with_context(|| format!("Envoy has no listener {}", proxy.listener()))?))
         };
         let addresses = Proxy::ALL.into_iter().map(&mut address).collect::<Result<_>>()?;
-        Ok(Self { envoy, version: version(parts.envoy)?, plan, addresses, _folder: folder })
+        Ok(Self {
+            envoy,
+            version: version(parts.envoy)?,
+            plan,
+            running: parts.plan.to_owned(),
+            addresses,
+            _folder: folder,
+        })
     }
 
     /// Where a proxy accepts connections.
@@ -124,16 +132,20 @@ impl Subject {
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
-    /// Gives Meltemi another plan, and waits until Envoy has taken it.
+    /// Gives Meltemi this plan, and waits until Envoy has taken it. Does nothing if it is the one that runs already.
     ///
     /// # Errors
     ///
     /// The plan is refused or not taken within a minute.
     pub fn change_plan(&mut self, plan: &str) -> Result<()> {
         const RELOADS: &str = r"^extension_config_discovery\.network_filter\.meltemi\.config_reload$";
+        if self.running == plan {
+            return Ok(());
+        }
         let before = self.envoy.admin().sum(RELOADS)?;
         self.plan.write(plan)?;
         self.envoy.admin().wait(RELOADS, CHANGE, |now| now > before).context("the new plan was not taken")?;
+        plan.clone_into(&mut self.running);
         Ok(())
     }
 }
