@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -202,7 +202,7 @@ impl Backend {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap()
+        self.shared.lock()
     }
 
     fn wait(&self, what: &str, condition: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
@@ -236,7 +236,7 @@ impl Drop for Backend {
 impl Shared {
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
         while let Ok((stream, _)) = listener.accept() {
-            let mut state = self.state.lock().unwrap();
+            let mut state = self.lock();
             if state.stopping {
                 return;
             }
@@ -250,7 +250,7 @@ impl Shared {
             let shared = Arc::clone(self);
             thread::spawn(move || {
                 shared.serve(&connection);
-                let mut state = shared.state.lock().unwrap();
+                let mut state = shared.lock();
                 state.connections.remove(&id);
                 state.held.retain(|(held, _)| !Arc::ptr_eq(held, &connection));
                 // The last handle closes the socket, before anyone hears that the connection is gone.
@@ -267,7 +267,7 @@ impl Shared {
             && let Ok(Some(frame)) = Frame::read(&mut reader)
         {
             let method = frame.call().map(|call| call.method);
-            let mut state = self.state.lock().unwrap();
+            let mut state = self.lock();
             state.received.push(frame.clone());
             let action =
                 method.and_then(|method| state.actions.get(&method).cloned()).unwrap_or(Action::Answer);
@@ -308,9 +308,14 @@ impl Shared {
         }
     }
 
+    /// The state, also after a failed wait for it has ended a test.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn may_read(&self) -> bool {
-        let state = self.state.lock().unwrap();
-        let state = self.changed.wait_while(state, |state| state.paused && !state.stopping).unwrap();
+        let paused = |state: &mut State| state.paused && !state.stopping;
+        let state = self.changed.wait_while(self.lock(), paused).unwrap_or_else(PoisonError::into_inner);
         !state.stopping
     }
 }

@@ -44,6 +44,11 @@ impl Client {
         self.send_bytes(&frame.bytes());
     }
 
+    /// Another handle to send with, while this one receives.
+    pub fn sender(&self) -> TcpStream {
+        self.reader.get_ref().try_clone().unwrap()
+    }
+
     /// Receives the next frame; `None` when the proxy has closed the connection.
     ///
     /// # Errors

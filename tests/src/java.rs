@@ -20,6 +20,10 @@ use crate::wait::DEADLINE;
 /// The versions of Apache Dubbo that tests run: the last of 2.7, and a 3.3.
 pub const VERSIONS: [&str; 2] = ["2.7.23", "3.3.5"];
 
+/// 127.0.0.1 as one number: in the place of what looks like a loopback address to it, Dubbo's client puts the address of
+/// a network card.
+const LOOPBACK: &str = "2130706433";
+
 /// Apache Dubbo in a process of its own. Killed when dropped.
 pub struct Peer {
     version: String,
@@ -97,9 +101,10 @@ impl Peer {
         &self.version
     }
 
-    /// Makes the client `reference`, with `parameters` of Dubbo's in the form `a=b&c=d`.
+    /// Makes the client `reference` to the loopback port of `address`, with `parameters` of Dubbo's in the form
+    /// `a=b&c=d`.
     pub fn connect(&self, reference: &str, address: SocketAddr, parameters: &str) {
-        let url = format!("dubbo://{address}?{parameters}");
+        let url = format!("dubbo://{LOOPBACK}:{}?{parameters}", address.port());
         self.ask(json!({"do": "connect", "reference": reference, "url": url}));
     }
 

@@ -15,11 +15,13 @@ pub mod files;
 pub mod hessian;
 pub mod java;
 pub mod proxy;
+pub mod traffic;
 pub mod wait;
 
 pub use backend::{Action, Backend};
-pub use client::Client;
+pub use client::{Client, server_of};
 pub use dubbo::Frame;
 pub use envoy::{Envoy, each_envoy};
 pub use proxy::{Proxy, Setup};
+pub use traffic::Traffic;
 pub use wait::{DEADLINE, eventually};

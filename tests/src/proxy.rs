@@ -123,7 +123,7 @@ impl Setup {
             usize::from(self.module),
             "{PLAN} in {BOOTSTRAP}"
         );
-        let config = folder.path().join("envoy.json");
+        let config = folder.path().join("envoy.yaml");
         self.bootstrap.write(&config).unwrap();
 
         let arguments = ["-l", "warning", "--component-log-level", "wasm:info", "--concurrency"];
@@ -166,6 +166,16 @@ impl Proxy {
     /// Where bytes go through plain tcp_proxy.
     pub fn tcp_proxy(&self) -> SocketAddr {
         self.process.listener("demo_tcp_proxy").unwrap()
+    }
+
+    /// How many client connections are open.
+    pub fn clients(&self) -> u64 {
+        self.stat(r"^listener\.127\.0\.0\.1_[0-9]+\.downstream_cx_active$")
+    }
+
+    /// How many client connections were ever opened to the port of Meltemi.
+    pub fn accepted(&self) -> u64 {
+        self.stat(r"^tcp\.demo\.downstream_cx_total$")
     }
 
     /// The sum of the counters and gauges whose names match the regular expression `filter`.

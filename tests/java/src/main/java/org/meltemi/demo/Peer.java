@@ -105,7 +105,8 @@ public final class Peer {
     private Object serve(int port, String name) {
         ProtocolConfig protocol = new ProtocolConfig("dubbo", port);
         protocol.setPayload(PAYLOAD);
-        protocol.setThreads(64);
+        protocol.setThreads(128);
+        protocol.setParameters(new TreeMap<>(Map.of("prefer.serialization", "hessian2,fastjson2")));
         server = new GreeterServer(name);
         ServiceConfig<Greeter> service = new ServiceConfig<>();
         service.setApplication(application);

@@ -1,0 +1,104 @@
+//! What an operator sees: metrics with labels, and a log line for each reply of the proxy's own.
+
+use meltemi_tests::dubbo::{Frame, INTERFACE};
+use meltemi_tests::{Action, Backend, Client, Setup, each_envoy, eventually};
+use serde_json::{Value, json};
+
+#[test]
+fn calls_are_counted_by_service_and_method() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let service = json!({"protocol": "dubbo", "defaultRoute": {
+            "cluster": "v1", "timeout": "500ms",
+            "retry": {"attempts": 1, "on": ["status"], "statuses": [100]},
+        }});
+        v1.on("hold", Action::Hold);
+        v1.on("late", Action::Ignore);
+        v1.on("busy", Action::Status(100, "busy".to_owned()));
+        let proxy = Setup::new().servers(v1.address(), v2.address()).service(&service).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        for text in ["a", "b", "c"] {
+            client.ask("sayHello", text);
+        }
+        client.call("busy", "x");
+        client.call("late", "x");
+        client.send(&Frame::request(1001, "hold", "x"));
+        v1.wait_for_held(1);
+
+        let service = format!("service=\"{INTERFACE}\"");
+        let metric = |name: &str, method: &str, more: &str| {
+            proxy.metric(name, &[&service, &format!("method=\"{method}\""), more])
+        };
+        eventually("the counts are there", || (metric("meltemi_in_flight", "hold", "") == 1).then_some(()));
+        assert_eq!(metric("meltemi_requests_total", "sayHello", ""), 3);
+        assert_eq!(metric("meltemi_responses_total", "sayHello", "class=\"success\""), 3);
+        assert_eq!(metric("meltemi_responses_total", "busy", "class=\"error\""), 1);
+        assert_eq!(metric("meltemi_retries_total", "busy", ""), 1);
+        assert_eq!(metric("meltemi_timeouts_total", "late", ""), 1);
+        assert_eq!(metric("meltemi_local_replies_total", "late", "reason=\"timeout\""), 1);
+        assert_eq!(proxy.metric("meltemi_client_connections_active", &[]), 1);
+        assert_eq!(proxy.metric("meltemi_upstream_connections_active", &[]), 1);
+        v1.release();
+        client.receive();
+        eventually("the call has ended", || (metric("meltemi_in_flight", "hold", "") == 0).then_some(()));
+        eventually("latencies are merged", || {
+            (metric("meltemi_latency_microseconds_count", "sayHello", "") == 3).then_some(())
+        });
+    });
+}
+
+/// Names come from clients: there are only so many, and they cannot break the form of the metrics.
+#[test]
+fn metrics_are_bounded() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let mut plan = meltemi_tests::proxy::plan_of(&json!({"protocol": "dubbo"}));
+        plan["metrics"] = json!({"maxOperations": 5});
+        let proxy = Setup::new().servers(v1.address(), v2.address()).plan(&plan).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        client.ask("bad\"name;.;\n", "x");
+        for number in 0..20 {
+            client.ask(&format!("method{number}"), "x");
+        }
+        let series = || {
+            let text = proxy.metrics();
+            let requests = text.lines().filter(|line| line.starts_with("meltemi_requests_total{"));
+            requests.map(str::to_owned).collect::<Vec<_>>()
+        };
+        eventually("all calls are counted", || {
+            (proxy.metric("meltemi_requests_total", &[]) == 21).then_some(())
+        });
+        assert_eq!(series().len(), 6, "five operations, and the others: {:#?}", series());
+        assert_eq!(proxy.metric("meltemi_requests_total", &["method=\"other\""]), 16);
+    });
+}
+
+#[test]
+fn local_replies_are_logged_as_json() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let service = json!({"protocol": "dubbo", "onNoMatch": "reject", "routes": []});
+        let proxy = Setup::new().servers(v1.address(), v2.address()).service(&service).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        client.send(&Frame::request(4711, "sayHello", "x"));
+        client.receive();
+        let line = eventually("the log line", || {
+            let log = proxy.log();
+            let line = log.lines().find(|line| line.contains("local_reply"))?;
+            Some(line.get(line.find('{')?..)?.to_owned())
+        });
+        // Envoy may add a word of its own after the line.
+        let mut values = serde_json::Deserializer::from_str(&line).into_iter::<Value>();
+        let entry = values.next().unwrap().unwrap();
+        for (name, value) in [
+            ("reason", json!("no_route")),
+            ("authority", json!("demo")),
+            ("service", json!(INTERFACE)),
+            ("method", json!("sayHello")),
+            ("requestId", json!(4711)),
+        ] {
+            assert_eq!(entry[name], value, "{name} in {entry}");
+        }
+        assert!(entry["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{entry}");
+    });
+}
