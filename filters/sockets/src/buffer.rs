@@ -34,6 +34,12 @@ impl SendBuffer {
         {
             self.bytes = buffer;
         }
+        if self.sent >= COMPACT_FROM && self.sent >= self.bytes.len() >> 1 {
+            // At least as much was sent as is moved, so each byte is moved once at most on average; and only when more
+            // comes, so that what leaves in one go is not moved at all.
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
         &mut self.bytes
     }
 
@@ -47,11 +53,6 @@ impl SendBuffer {
         self.sent = self.sent.saturating_add(count);
         if self.sent >= self.bytes.len() {
             self.clear(spares);
-        } else if self.sent >= COMPACT_FROM && self.sent >= self.bytes.len() >> 1 {
-            // At least as much was sent as is moved, so each byte is moved once at most on average.
-            self.bytes.drain(..self.sent);
-            self.sent = 0;
-            self.bytes.shrink_to(self.bytes.len().saturating_mul(2));
         }
     }
 

@@ -16,8 +16,8 @@ pub(crate) enum Piece<'a> {
     DataBegin { head: Head, overhead: u32 },
     /// Payload of the DATA frame that began last, never empty.
     Data(&'a [u8]),
-    /// The end of that frame.
-    DataEnd { stream: u32, end_stream: bool },
+    /// The end of a frame's payload with END_STREAM.
+    DataEnd { stream: u32 },
 }
 
 /// A payload, in the input where it was whole there.
@@ -53,10 +53,10 @@ enum State {
         stream: u32,
         end_stream: bool,
     },
-    /// Padding, or a frame of unknown kind.
+    /// Padding, after which the stream `end` ends, or a frame of unknown kind.
     Skip {
         left: u32,
-        end: Option<(u32, bool)>,
+        end: Option<u32>,
     },
 }
 
@@ -121,12 +121,8 @@ impl Reader {
                         .ok_or(Fault(Code::ProtocolError, "padding is longer than its frame"))?;
                     return Ok(Some(self.data(head, left, padding, overhead)));
                 }
-                State::Data { left: 0, padding: 0, stream, end_stream } => {
-                    self.state = State::Head;
-                    return Ok(Some(Piece::DataEnd { stream, end_stream }));
-                }
                 State::Data { left: 0, padding, stream, end_stream } => {
-                    self.state = State::Skip { left: padding, end: Some((stream, end_stream)) };
+                    self.state = State::Skip { left: padding, end: end_stream.then_some(stream) };
                 }
                 State::Data { left, padding, stream, end_stream } => {
                     let bytes = take(input, left);
@@ -134,13 +130,17 @@ impl Reader {
                         return Ok(None);
                     }
                     let left = left.saturating_sub(length(bytes));
-                    self.state = State::Data { left, padding, stream, end_stream };
+                    self.state = if left == 0 && padding == 0 && !end_stream {
+                        State::Head
+                    } else {
+                        State::Data { left, padding, stream, end_stream }
+                    };
                     return Ok(Some(Piece::Data(bytes)));
                 }
                 State::Skip { left: 0, end } => {
                     self.state = State::Head;
-                    if let Some((stream, end_stream)) = end {
-                        return Ok(Some(Piece::DataEnd { stream, end_stream }));
+                    if let Some(stream) = end {
+                        return Ok(Some(Piece::DataEnd { stream }));
                     }
                 }
                 State::Skip { left, end } => {

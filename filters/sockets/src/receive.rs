@@ -20,9 +20,8 @@ impl Peer<'_> {
         match piece {
             Piece::Data(bytes) => return Ok(self.data(bytes)),
             Piece::DataBegin { head, overhead } => self.data_begin(head, overhead)?,
-            Piece::DataEnd { stream, end_stream } => {
-                self.link.target = None;
-                if end_stream && let Some(&index) = self.link.streams.get(&stream) {
+            Piece::DataEnd { stream } => {
+                if let Some(&index) = self.link.streams.get(&stream) {
                     self.ended(index);
                 }
             }
@@ -45,6 +44,7 @@ impl Peer<'_> {
 
     fn data_begin(&mut self, head: Head, overhead: u32) -> Result<(), Fault> {
         self.link.arrived(head.length)?;
+        self.link.target = None;
         let Some(&index) = self.link.streams.get(&head.stream) else {
             if self.is_idle(head.stream) {
                 return Err(Fault(Code::ProtocolError, "DATA on a stream that was not opened"));

@@ -117,6 +117,10 @@ impl Peer<'_> {
             let low = self.options.write_low;
             let Some(socket) = self.slab.at_mut(index) else { continue };
             let count = socket.sendable().min(limit);
+            if socket.sendable() > limit {
+                // A large message: room for all of it and its frames' heads, so that `out` does not grow in steps.
+                out.reserve(socket.sendable().saturating_add(socket.sendable() >> 8));
+            }
             let ends = socket.local == LocalEnd::Due && count == socket.send.len();
             let length = u32::try_from(count).unwrap_or(0);
             let flags = if ends { flag::END_STREAM } else { 0 };
