@@ -15,6 +15,8 @@
 mod codec;
 pub mod dubbo;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod head;
 mod hessian;
 

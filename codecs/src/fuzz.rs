@@ -1,0 +1,148 @@
+//! What every codec promises whatever the bytes, as functions for fuzz targets. They panic when a promise is broken.
+use crate::dubbo::Header;
+use crate::{Codec, Depth, Dubbo, Edit, Failure, Head, Kind, Outcome, Peer, Step};
+
+const LIMIT: usize = 1 << 20;
+
+/// Feeds `data` to the Dubbo codec twice: as it is, and with magic and length made right.
+pub fn fuzz_dubbo(data: &[u8]) {
+    fuzz_codec(&Dubbo, data);
+    let (Some(&[flags, status]), Some(body)) =
+        (data.get(2..4).and_then(|bytes| bytes.as_array()), data.get(16..))
+    else {
+        return;
+    };
+    let mut frame = Vec::new();
+    Header { flags, status, id: 7, length: u32::try_from(body.len()).unwrap_or_default() }.write(&mut frame);
+    frame.extend_from_slice(body);
+    fuzz_codec(&Dubbo, &frame);
+    let mut head = Head::new();
+    let _ = Dubbo.response_head(&frame, &mut head);
+    let _ = crate::dubbo::message::read_arguments(&frame);
+    let _ = crate::dubbo::message::read_answer(&frame);
+}
+
+/// Feeds `input` to `codec` from both peers, and does with each frame in it all that the proxy may.
+pub fn fuzz_codec(codec: &dyn Codec, input: &[u8]) {
+    for from in [Peer::Client, Peer::Server] {
+        let mut rest = input;
+        // Frames of one byte would make this quadratic.
+        for _ in 0..64 {
+            match codec.split(from, rest, LIMIT) {
+                Ok(Step::Frame(frame)) => {
+                    assert!(frame.len > 0 && frame.len <= rest.len() && frame.head <= frame.len, "{frame:?}");
+                    let (bytes, after) = rest.split_at(frame.len);
+                    check_frame(codec, from, bytes, frame.kind, frame.id);
+                    rest = after;
+                }
+                Ok(Step::NeedMore { at_least }) => {
+                    assert!(at_least > rest.len(), "{at_least} of {}", rest.len());
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+fn check_frame(codec: &dyn Codec, from: Peer, bytes: &[u8], kind: Kind, id: u64) {
+    let whole = codec.split(from, bytes, LIMIT);
+    let Ok(Step::Frame(frame)) = whole else { panic_on("a frame is one on its own", &whole) };
+    for cut in [0, 1, bytes.len() / 2, bytes.len().saturating_sub(1)] {
+        let cut = codec.split(from, bytes.get(..cut).unwrap_or_default(), LIMIT);
+        assert!(matches!(cut, Ok(Step::NeedMore { at_least }) if at_least <= bytes.len()), "{cut:?}");
+    }
+
+    let mut head = Head::new();
+    if matches!(kind, Kind::Request | Kind::OneWay) {
+        let _ = codec.head(bytes, Depth::Head, &mut head);
+        let front: Vec<_> =
+            head.attributes().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let _ = codec.head(bytes, Depth::Attachments, &mut head);
+        for (name, value) in &front {
+            assert_eq!(codec.depth(name), Depth::Head, "{name}");
+            assert!(head.attributes().any(|entry| entry == (name, value)), "{name}");
+        }
+    }
+
+    let mut out = b"before".to_vec();
+    let other = !id & codec.max_id();
+    let edit = Edit { id: Some(other), ..Edit::default() };
+    let rewritten = codec.rewrite(bytes, &edit, &mut out);
+    assert!(rewritten.is_ok(), "{rewritten:?}");
+    let out = out.strip_prefix(b"before").unwrap_or_default();
+    let again = codec.split(from, out, LIMIT.saturating_mul(2));
+    let Ok(Step::Frame(again)) = again else { panic_on("a rewritten frame is a frame", &again) };
+    assert_eq!((again.len, again.kind, again.id), (out.len(), kind, other));
+
+    check_edit(codec, from, bytes, kind);
+    check_replies(codec, bytes.get(..frame.head).unwrap_or_default(), bytes, frame.kind, id);
+}
+
+fn check_edit(codec: &dyn Codec, from: Peer, bytes: &[u8], kind: Kind) {
+    let set = [("k".to_owned(), "é😀".to_owned())];
+    let remove = ["path".to_owned()];
+    let mut out = b"before".to_vec();
+    let edited = codec.rewrite(bytes, &Edit { id: None, set: &set, remove: &remove }, &mut out);
+    let out = out.strip_prefix(b"before").unwrap_or_default();
+    if edited.is_err() {
+        assert!(out.is_empty());
+        return;
+    }
+    let again = codec.split(from, out, LIMIT.saturating_mul(2));
+    let Ok(Step::Frame(again)) = again else { panic_on("an edited frame is a frame", &again) };
+    assert_eq!((again.len, again.kind), (out.len(), kind));
+    if !matches!(kind, Kind::Request | Kind::OneWay) {
+        return;
+    }
+    let (mut before, mut after) = (Head::new(), Head::new());
+    let read = codec.head(bytes, Depth::Attachments, &mut before);
+    assert_eq!((read, codec.head(out, Depth::Attachments, &mut after)), (Ok(()), Ok(())));
+    let kept = before.attachments().filter(|(name, _)| !matches!(*name, "k" | "path"));
+    let expected: Vec<_> = kept.chain([("k", "é😀")]).collect();
+    assert_eq!(after.attachments().collect::<Vec<_>>(), expected);
+    assert_eq!(after.attributes().collect::<Vec<_>>(), before.attributes().collect::<Vec<_>>());
+}
+
+fn check_replies(codec: &dyn Codec, head: &[u8], bytes: &[u8], kind: Kind, id: u64) {
+    let mut out = Vec::new();
+    match kind {
+        Kind::Request => codec.error_reply(head, Failure::Timeout, "é😀", &mut out),
+        Kind::HeartbeatRequest => codec.heartbeat_reply(bytes, &mut out),
+        _ => return,
+    }
+    let reply = codec.split(Peer::Server, &out, LIMIT);
+    let Ok(Step::Frame(reply)) = reply else { panic_on("a reply is a frame", &reply) };
+    assert_eq!((reply.len, reply.id), (out.len(), id));
+    match kind {
+        Kind::Request => assert!(matches!(reply.kind, Kind::Response(Outcome::Error(_)))),
+        _ => assert_eq!(reply.kind, Kind::HeartbeatResponse),
+    }
+}
+
+#[allow(clippy::panic)]
+fn panic_on(promise: &str, found: &dyn std::fmt::Debug) -> ! {
+    panic!("{promise}: {found:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path};
+
+    use super::fuzz_dubbo;
+
+    #[test]
+    fn the_vectors_keep_every_promise() {
+        let root = path::Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/dubbo");
+        let folders = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+        let files = folders.filter(|folder| folder.is_dir()).flat_map(|folder| fs::read_dir(folder).unwrap());
+        let mut seen = 0;
+        for file in files.map(|entry| entry.unwrap().path()) {
+            if file.extension().is_some_and(|extension| extension == "bin") {
+                fuzz_dubbo(&fs::read(file).unwrap());
+                seen += 1;
+            }
+        }
+        assert!(seen > 100);
+    }
+}
