@@ -4,6 +4,7 @@ use std::mem;
 use std::time::Duration;
 
 use crate::drain::Drain;
+use crate::frame::MAX_31;
 use crate::headers::{self, ALARM_PATH, AUTHORITY, CLUSTER, DELAY, SESSION};
 use crate::hpack::{Fields, List};
 use crate::link::Opening;
@@ -69,7 +70,7 @@ impl Peer<'_> {
         let stream = link.next_stream.checked_add(waiting.checked_mul(2)?)?;
         if link.going_away
             || link.failure.is_some()
-            || stream > self.options.last_stream_id
+            || stream > self.options.last_stream_id.min(MAX_31)
             || self.slab.len() >= self.options.max_sockets
         {
             return None;

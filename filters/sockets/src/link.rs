@@ -52,7 +52,9 @@ pub(crate) struct Link {
     /// The peer sent GOAWAY.
     pub(crate) going_away: bool,
     pub(crate) failure: Option<Error>,
-    max_control: usize,
+    /// Frames in `control` that frames of the peer made necessary.
+    pub(crate) answers: usize,
+    max_answers: usize,
 }
 
 /// What the peer's SETTINGS allow.
@@ -139,7 +141,8 @@ impl Link {
             pings_sent: 0,
             going_away: false,
             failure: None,
-            max_control: options.max_control,
+            answers: 0,
+            max_answers: options.max_answers,
         }
     }
 
@@ -171,9 +174,15 @@ impl Link {
         Ok(())
     }
 
-    /// To be called after queueing a frame that a frame of the peer's made necessary.
+    /// Where to put a frame that a frame of the peer's makes necessary. To be followed by
+    /// [`check_flood`](Self::check_flood).
+    pub(crate) fn answer(&mut self) -> &mut Vec<u8> {
+        self.answers = self.answers.saturating_add(1);
+        &mut self.control
+    }
+
     pub(crate) fn check_flood(&self) -> Result<(), Fault> {
-        if self.control.len() > self.max_control {
+        if self.answers > self.max_answers {
             return Err(Fault(Code::EnhanceYourCalm, "more answers are queued than are read"));
         }
         Ok(())

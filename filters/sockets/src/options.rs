@@ -25,13 +25,14 @@ pub struct Options {
     pub max_header_block: usize,
     /// Bytes of one header list, counted as in RFC 9113 section 6.5.2. Default 64 KiB.
     pub max_header_list: usize,
-    /// Bytes of queued frames other than DATA towards one peer, over which that peer is held to flood. Default 4 MiB.
-    pub max_control: usize,
+    /// Frames that wait to be sent in answer to one peer's frames (acknowledgements, resets), over which that peer is
+    /// held to flood. Default 10 000.
+    pub max_answers: usize,
     /// Bytes kept of the body that explains a refused connection. Default 1 KiB.
     pub max_reason: usize,
     /// Bytes kept of the body of a unary response. Default 64 KiB.
     pub max_response_body: usize,
-    /// Closed sockets whose peer has yet to end: when so many more were closed after one, it is reset. Default 4096.
+    /// Closed sockets whose peer has yet to end: when so many more were closed after one, it is reset. Default 1024.
     pub max_lingering: usize,
 }
 
@@ -49,10 +50,10 @@ impl Default for Options {
             max_frame_size: 16_384,
             max_header_block: 64 << 10,
             max_header_list: 64 << 10,
-            max_control: 4 << 20,
+            max_answers: 10_000,
             max_reason: 1024,
             max_response_body: 64 << 10,
-            max_lingering: 4096,
+            max_lingering: 1024,
         }
     }
 }

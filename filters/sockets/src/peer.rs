@@ -128,7 +128,7 @@ impl Peer<'_> {
         if let Some(socket) = self.slab.at(index)
             && socket.stream != 0
         {
-            frame::put_rst_stream(&mut self.link.control, socket.stream, code);
+            frame::put_rst_stream(self.link.answer(), socket.stream, code);
         }
         self.lost(index, code.number());
     }

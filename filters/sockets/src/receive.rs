@@ -254,7 +254,7 @@ impl Peer<'_> {
                 _ => {}
             }
         }
-        frame::put_settings_ack(&mut self.link.control);
+        frame::put_settings_ack(self.link.answer());
         self.resize_windows(window)
     }
 
@@ -299,7 +299,7 @@ impl Peer<'_> {
             return Err(Fault(Code::FrameSizeError, "PING has a wrong length"));
         };
         if !head.has(flag::ACK) {
-            frame::put_ping(&mut self.link.control, flag::ACK, opaque);
+            frame::put_ping(self.link.answer(), flag::ACK, opaque);
         } else if self.link.ping == Some(opaque) {
             self.link.ping = None;
             if self.side == Side::Downstream && *self.drain == Drain::Probing {

@@ -41,7 +41,8 @@ impl Peer<'_> {
         };
         if !head.is_connect {
             self.put_status(stream, 405, true);
-            return if end_stream { self.link.check_flood() } else { self.refuse(stream, Code::NoError) };
+            // The rest of the request is of no use, RFC 9113 section 8.1.
+            return if end_stream { Ok(()) } else { self.refuse(stream, Code::NoError) };
         }
         let mut socket = Socket::new(self.side, stream, Kind::Accepted);
         socket.send_window = i64::from(self.link.peer.initial_window);
@@ -84,7 +85,7 @@ impl Peer<'_> {
 
     /// A stream that never becomes a socket.
     fn refuse(&mut self, stream: u32, code: Code) -> Result<(), Fault> {
-        frame::put_rst_stream(&mut self.link.control, stream, code);
+        frame::put_rst_stream(self.link.answer(), stream, code);
         self.link.check_flood()
     }
 

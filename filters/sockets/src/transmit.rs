@@ -21,6 +21,7 @@ impl Peer<'_> {
             *self.drain = Drain::Announced;
         }
         out.append(&mut self.link.control);
+        self.link.answers = 0;
         self.link.control.shrink_to(KEPT_CONTROL);
         if self.link.failure.is_some() {
             return;

@@ -84,7 +84,7 @@ fn options(choices: &mut Choices<'_>) -> Options {
         max_concurrent_streams: 9,
         max_header_block: 2000,
         max_header_list: 1000,
-        max_control: 10_000,
+        max_answers: 300,
         max_response_body: 50,
         max_reason: 20,
         max_lingering: 3,

@@ -75,7 +75,7 @@ fn common() -> Vec<(&'static str, Vec<u8>, Code)> {
         ("WINDOW_UPDATE too large", number(WINDOW_UPDATE, 0, 0x7fff_ffff), FlowControlError),
         ("WINDOW_UPDATE on an idle stream", number(WINDOW_UPDATE, 99, 1), ProtocolError),
         ("WINDOW_UPDATE of a wrong length", frame(WINDOW_UPDATE, 0, 0, [0; 3]), FrameSizeError),
-        ("PINGs without end", frame(PING, 0, 0, [7; 8]).repeat(300_000), EnhanceYourCalm),
+        ("PINGs without end", frame(PING, 0, 0, [7; 8]).repeat(10_001), EnhanceYourCalm),
     ]
 }
 
