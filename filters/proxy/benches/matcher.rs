@@ -37,10 +37,8 @@ const CASES: [Case; 8] = [
     },
     Case {
         name: "interface and method",
-        matchers: |n| {
-            json!({"interface": {"exact": interface(n / 100)}, "method": {"exact": format!("method{}", n % 100)}})
-        },
-        call: |n| call(interface(n / 100), format!("method{}", n % 100), "blue".to_owned()),
+        matchers: |n| json!({"interface": {"exact": interface(n / 100)}, "method": {"exact": method(n)}}),
+        call: |n| call(interface(n / 100), method(n), "blue".to_owned()),
     },
     Case {
         name: "attachment",
@@ -71,6 +69,11 @@ const CASES: [Case; 8] = [
 
 fn interface(n: usize) -> String {
     format!("com.example.catalog.api.Service{n}")
+}
+
+/// One of the methods that every interface has.
+fn method(n: usize) -> String {
+    format!("method{}", n % 100)
 }
 
 fn call(interface: String, method: String, tenant: String) -> [(&'static str, String); 3] {
