@@ -16,13 +16,25 @@ impl Inbox {
 
     /// Keeps `bytes` behind what is there.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
         self.kept.extend_from_slice(bytes);
     }
 
     /// Keeps what a read of fresh bytes left over. A next look is of use at `need` bytes.
     pub(crate) fn keep(&mut self, rest: &[u8], need: usize) {
-        self.kept.extend_from_slice(rest);
         self.need = need;
+        self.reserve(rest.len());
+        self.kept.extend_from_slice(rest);
+    }
+
+    /// Makes room for a large frame in few steps. What its header claims is believed only as far as what has come:
+    /// a claim alone takes no memory.
+    fn reserve(&mut self, more: usize) {
+        let length = self.kept.len().saturating_add(more);
+        if length > self.kept.capacity() {
+            let room = self.need.min(length.saturating_mul(4)).max(length);
+            self.kept.reserve_exact(room.saturating_sub(self.kept.len()));
+        }
     }
 
     /// Takes everything out to be read, if that is of use.

@@ -18,7 +18,7 @@ pub(crate) struct Stream {
 }
 
 /// The output buffer's memory is given back when it grew beyond this.
-const MOST_CAPACITY: usize = 1024 * 1024;
+const MOST_CAPACITY: usize = 4 * 1024 * 1024;
 
 impl Stream {
     pub(crate) fn new(plan: Rc<PlanCell>) -> Self {
