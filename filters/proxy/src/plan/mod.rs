@@ -63,8 +63,10 @@ impl Plan {
         if json.trim_ascii().is_empty() {
             return compile::plan(&raw::Plan::default(), codecs);
         }
-        let json: Json = serde_json::from_slice(json)?;
-        let raw = raw::Plan::deserialize(Reader::new(&json, &Path::Root))?;
+        let raw = {
+            let json: Json = serde_json::from_slice(json)?;
+            raw::Plan::deserialize(Reader::new(&json, &Path::Root))?
+        };
         compile::plan(&raw, codecs)
     }
 

@@ -1,6 +1,6 @@
 use core::fmt;
 
-use super::{Destination, OnNoMatch, Plan, error::Path, service::Service};
+use super::{Destination, OnNoMatch, Plan, Retry, Route, error::Path, service::Service};
 
 /// Something in a plan that works, but is hardly meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// The warnings of a plan, in the order of the document.
+/// The warnings of a plan, service by service.
 pub(super) fn of(plan: &Plan) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let root = Path::Root;
@@ -25,6 +25,10 @@ pub(super) fn of(plan: &Plan) -> Vec<Warning> {
     for service in plan.services() {
         let path = services.key(&service.name);
         unreachable_routes(&path, service, &mut warnings);
+        for (number, route) in service.routes().enumerate() {
+            last_try(&path.key("routes").index(number), route, &mut warnings);
+        }
+        last_try(&path.key("defaultRoute"), &service.default_route, &mut warnings);
         unused_default_route(&path, service, &mut warnings);
     }
     warnings
@@ -39,6 +43,16 @@ fn unreachable_routes(path: &Path<'_>, service: &Service, warnings: &mut Vec<War
         let path = routes.index(hidden).to_string();
         warnings
             .push(Warning { path, message: format!("gets no call: routes[{number}] matches every call") });
+    }
+}
+
+/// A limit of one try that ends the call, where the route has other failures tried again.
+fn last_try(path: &Path<'_>, route: &Route, warnings: &mut Vec<Warning>) {
+    let ends_call = |retry: &&Retry| retry.per_try_timeout.is_some() && !retry.on.per_try_timeout;
+    if route.retry.as_ref().filter(ends_call).is_some() {
+        let path = path.key("retry").key("perTryTimeout").to_string();
+        let message = "ends the whole call: \"per-try-timeout\" does not stand in \"on\"".to_owned();
+        warnings.push(Warning { path, message });
     }
 }
 

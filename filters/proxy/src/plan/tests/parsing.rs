@@ -194,7 +194,7 @@ fn what_is_hardly_meant_is_warned_of() {
             {"name": "a", "match": [{"attributes": {"method": {"exact": "a"}}}]},
             {"name": "b"},
             {"name": "c", "match": [{"attributes": {"method": {"exact": "a"}}}]},
-            {"name": "d"}
+            {"name": "d", "retry": {"perTryTimeout": "1s"}}
         ],
         "onNoMatch": "reject",
         "defaultRoute": {"timeout": "1s"}
@@ -205,6 +205,8 @@ fn what_is_hardly_meant_is_warned_of() {
         [
             "services[\"demo\"].routes[2]: gets no call: routes[1] matches every call",
             "services[\"demo\"].routes[3]: gets no call: routes[1] matches every call",
+            "services[\"demo\"].routes[3].retry.perTryTimeout: ends the whole call: \"per-try-timeout\" does not stand in \
+             \"on\"",
             "services[\"demo\"].defaultRoute: gets no call: \"onNoMatch\" rejects those that no route matches",
         ]
     );
