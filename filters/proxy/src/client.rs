@@ -3,14 +3,14 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use meltemi_codecs::{Error, Frame, Kind, Peer, Step};
+use meltemi_codecs::{Error, Frame, Kind, Peer, Sharing, Step};
 use meltemi_sockets::{Accept, SocketId};
 
 use crate::clock::{Instant, earliest};
 use crate::inbox::{Inbox, Progress};
 use crate::plan::Service;
 use crate::telemetry::Metric;
-use crate::worker::{Owner, Worker};
+use crate::worker::{FULL, Owner, Worker};
 
 /// A client connection of a service that the plan knows.
 #[derive(Debug)]
@@ -32,20 +32,26 @@ pub(crate) struct Client {
     pub(crate) held: usize,
     /// Requests are not read until calls end or answers leave.
     is_paused: bool,
+    /// Requests are being read just now.
+    is_reading: bool,
     /// The client sends no more.
     has_ended: bool,
     /// From then on the connection is closed as soon as no call is in flight.
     pub(crate) leaves_at: Option<Instant>,
     /// Upstream connections whose window waits until this client has read.
     pub(crate) blocked: Vec<usize>,
+    /// When to see whether it has: so many bytes were unsent the last time.
+    patience: Option<(Instant, usize)>,
     pub(crate) last_active: Instant,
 }
 
-/// Unsent answers of one client over which its requests are not read.
-const SLOW_CLIENT: usize = 1024 * 1024;
+/// Unsent answers of one client over which the upstream connections that feed it are not read either. Its requests are
+/// not read from [`FULL`] on.
+pub(crate) const STUCK: usize = 8 * FULL;
 
-/// Unsent answers of one client over which the upstream connections that feed it are not read either.
-pub(crate) const STUCK_CLIENT: usize = 8 * 1024 * 1024;
+/// A client that keeps an upstream connection from being read, and in so long reads nothing itself, is given up: others
+/// wait for their answers on that connection.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytes of frames kept for one client over which its requests are not read, if that is more than one frame.
 const MOST_HELD: usize = 4 * 1024 * 1024;
@@ -78,14 +84,19 @@ impl Worker {
             calls: Vec::new(),
             held: 0,
             is_paused: false,
+            is_reading: false,
             has_ended: false,
             leaves_at: None,
             blocked: Vec::new(),
+            patience: None,
             last_active: self.now,
         });
         self.own(socket, Owner::Client(key));
         self.telemetry.add_global(Metric::ClientConnections, 1);
         self.telemetry.add_global(Metric::ClientConnectionsActive, 1);
+        if self.is_leaving {
+            self.ask_to_leave(key);
+        }
         let due = self.clients.get(key).and_then(|client| self.client_due(client));
         self.wake_at(due);
     }
@@ -136,7 +147,8 @@ impl Worker {
             if self.must_pause(key) {
                 break;
             }
-            let Some(client) = self.clients.get(key) else { break };
+            let Some(client) = self.clients.get_mut(key) else { break };
+            client.is_reading = true;
             let service = &client.service;
             match service.codec.split(Peer::Client, rest, service.limits.max_frame_bytes) {
                 Ok(Step::NeedMore { at_least }) => {
@@ -153,6 +165,9 @@ impl Worker {
                     break;
                 }
             }
+        }
+        if let Some(client) = self.clients.get_mut(key) {
+            client.is_reading = false;
         }
         progress
     }
@@ -177,9 +192,14 @@ impl Worker {
     fn must_pause(&mut self, key: usize) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return true };
         let limits = &client.service.limits;
-        let has_room = client.calls.len() < limits.max_calls_per_connection
+        let most_calls = match client.service.codec.sharing() {
+            Sharing::Shared => limits.max_calls_per_connection,
+            // Answers are known by their order.
+            Sharing::Exclusive => 1,
+        };
+        let has_room = client.calls.len() < most_calls
             && client.held < MOST_HELD.max(limits.max_frame_bytes)
-            && self.sockets.queued(client.socket) < SLOW_CLIENT;
+            && self.sockets.queued(client.socket) < FULL;
         client.is_paused = !has_room;
         client.is_paused
     }
@@ -213,7 +233,8 @@ impl Worker {
         let now = self.now;
         if self.clients.get(key).is_some_and(|client| {
             let has_left = client.leaves_at.is_some_and(|leaves_at| leaves_at <= now);
-            (client.has_ended || has_left) && client.calls.is_empty() && !client.is_paused
+            let has_more = client.is_paused || client.is_reading;
+            (client.has_ended || has_left) && client.calls.is_empty() && !has_more
         }) {
             self.close_client(key);
         }
@@ -225,28 +246,74 @@ impl Worker {
             return;
         }
         self.sockets.drain();
+        let clients: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
+        for key in clients {
+            self.ask_to_leave(key);
+        }
+    }
+
+    fn ask_to_leave(&mut self, key: usize) {
         let leaves_at = self.now.after(LEAVE_TIME);
-        for (_, client) in &mut self.clients {
-            client.leaves_at = Some(leaves_at);
-            if let Some(out) = self.sockets.write(client.socket) {
-                client.service.codec.drain_notice(out);
-            }
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.leaves_at = Some(leaves_at);
+        if let Some(out) = self.sockets.write(client.socket) {
+            client.service.codec.drain_notice(out);
         }
         self.wake_at(Some(leaves_at));
     }
 
     /// When this client next needs attention by time alone.
     pub(crate) fn client_due(&self, client: &Client) -> Option<Instant> {
+        let patience = client.patience.map(|(until, _)| until);
         if !client.calls.is_empty() {
-            return None;
+            return patience;
         }
         let idle = client.service.idle_timeout.map(|timeout| client.last_active.after(timeout));
-        earliest(idle, client.leaves_at)
+        earliest(patience, earliest(idle, client.leaves_at))
+    }
+
+    /// The time of this client has come.
+    pub(crate) fn client_expired(&mut self, key: usize) {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(key) else { return };
+        match client.patience {
+            Some((until, unsent)) if until <= now => {
+                if self.sockets.queued(client.socket) < unsent {
+                    self.bear_with(key);
+                } else {
+                    // It would hold what is unsent for ever.
+                    self.sockets.reset(client.socket);
+                    self.drop_client(key);
+                }
+            }
+            _ => self.close_client(key),
+        }
+    }
+
+    /// This client does not read the answers that `connection` brings: that is not read until the client has, and
+    /// makes room for one that is.
+    pub(crate) fn block(&mut self, key: usize, connection: usize) {
+        let Some(feeding) = self.connections.get_mut(connection) else { return };
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if !core::mem::replace(&mut feeding.is_blocked, true) {
+            client.blocked.push(connection);
+            self.bear_with(key);
+            self.retire(connection);
+        }
+    }
+
+    fn bear_with(&mut self, key: usize) {
+        let until = self.now.after(PATIENCE);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.patience = Some((until, self.sockets.queued(client.socket)));
+            self.wake_at(Some(until));
+        }
     }
 
     /// Answers of this client have left: read its requests again, and what feeds it.
     pub(crate) fn client_writable(&mut self, key: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
+        client.patience = None;
         for connection in core::mem::take(&mut client.blocked) {
             self.unblock_connection(connection);
         }
@@ -264,15 +331,14 @@ impl Worker {
 
     /// Forgets a client whose socket is gone, and cancels its calls.
     pub(crate) fn drop_client(&mut self, key: usize) {
-        while let Some(&call) = self.clients.get(key).and_then(|client| client.calls.last()) {
+        let Some(client) = self.clients.try_remove(key) else { return };
+        self.release(client.socket);
+        self.telemetry.add_global(Metric::ClientConnectionsActive, -1);
+        for call in client.calls {
             self.cancel_call(call);
         }
-        if let Some(client) = self.clients.try_remove(key) {
-            self.release(client.socket);
-            self.telemetry.add_global(Metric::ClientConnectionsActive, -1);
-            for connection in client.blocked {
-                self.unblock_connection(connection);
-            }
+        for connection in client.blocked {
+            self.unblock_connection(connection);
         }
     }
 }

@@ -3,15 +3,15 @@
 use std::rc::Rc;
 
 use meltemi_codecs::{Edit, Error, Failure, Frame, Kind, Outcome, Sharing};
+use slab::Slab;
 
 use crate::call::{Call, CallId, Cause, Stage, pause};
-use crate::client::STUCK_CLIENT;
-use crate::clock::earliest;
+use crate::client::STUCK;
+use crate::clock::{Instant, earliest};
 use crate::plan::{OnNoMatch, Service};
 use crate::pool::EndpointId;
 use crate::telemetry::{LocalReply, Metric, OperationId, reason};
-use crate::upstream::CONGESTED;
-use crate::worker::Worker;
+use crate::worker::{FULL, Worker};
 
 /// Connections that one pool opens at once while looking for endpoints.
 const MOST_EXPLORING: usize = 2;
@@ -88,7 +88,7 @@ impl Worker {
         self.telemetry.add(operation, Metric::InFlight, 1);
         self.wake_at(due);
         match chosen {
-            Some(connection) => self.send(index, connection, bytes),
+            Some(connection) => self.send(index, connection, Some(bytes)),
             None => self.wait(index),
         }
         self.grow(pool_key);
@@ -103,13 +103,17 @@ impl Worker {
             Sharing::Shared => pool.options().max_calls_per_connection,
             Sharing::Exclusive => 1,
         };
+        let max_id = pool.service.codec.max_id();
         let load = |key: usize| {
             let connection = connections.get(key)?;
             let in_flight = connection.slots.in_flight();
-            (in_flight < most && sockets.queued(connection.socket) < CONGESTED).then_some(in_flight)
+            let has_room = in_flight < most && connection.slots.has_room(max_id);
+            (has_room && sockets.queued(connection.socket) < FULL).then_some(in_flight)
         };
         if avoid.is_some() {
-            let other = pool.choose(|key| load(key).filter(|_| connections.get(key).is_some_and(|c| c.endpoint != avoid)));
+            let other = pool.choose(|key| {
+                load(key).filter(|_| connections.get(key).is_some_and(|c| c.endpoint != avoid))
+            });
             if other.is_some() {
                 return other;
             }
@@ -117,8 +121,8 @@ impl Worker {
         pool.choose(load)
     }
 
-    /// Writes a call's request, `bytes`, to a connection.
-    fn send(&mut self, index: usize, connection_key: usize, bytes: &[u8]) {
+    /// Writes a call's request to a connection: `fresh` from the client, or as the call kept it.
+    fn send(&mut self, index: usize, connection_key: usize, fresh: Option<&[u8]>) {
         let Some(call) = self.calls.get_mut(index) else { return };
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
         let codec = call.service.codec;
@@ -127,20 +131,32 @@ impl Worker {
             false => connection.slots.take(index, codec.max_id()),
         };
         let Some((slot, id)) = taken else {
-            self.try_failed(index, Cause::ConnectFailure, Failure::Overloaded, "the connection has no request id left");
+            self.try_failed(
+                index,
+                Cause::ConnectFailure,
+                Failure::Overloaded,
+                "the connection has no request id left",
+            );
             return;
         };
         call.stage = Stage::Sent { connection: connection_key, slot };
-        let edit = Edit { id: Some(id), set: &call.route.request_edit.set, remove: &call.route.request_edit.remove };
+        let edit =
+            Edit { id: Some(id), set: &call.route.request_edit.set, remove: &call.route.request_edit.remove };
         let Some(out) = self.sockets.write(connection.socket) else {
             self.abandon(connection_key, slot);
-            self.try_failed(index, Cause::Reset, Failure::ConnectionLost, "the upstream connection is closing");
+            self.try_failed(
+                index,
+                Cause::Reset,
+                Failure::ConnectionLost,
+                "the upstream connection is closing",
+            );
             return;
         };
-        if codec.rewrite(bytes, &edit, out).is_err() {
+        let request = fresh.unwrap_or(&call.frame);
+        if codec.rewrite(request, &edit, out).is_err() {
             self.telemetry.add_global(Metric::EditsSkipped, 1);
             let edit = Edit { id: Some(id), ..Edit::default() };
-            if codec.rewrite(bytes, &edit, out).is_err() {
+            if codec.rewrite(request, &edit, out).is_err() {
                 self.abandon(connection_key, slot);
                 self.answer(index, Failure::BadRequest, "the request cannot be rewritten");
                 return;
@@ -150,21 +166,14 @@ impl Worker {
             self.finish(index);
             return;
         }
-        call.try_deadline =
-            call.route.retry.as_ref().and_then(|retry| retry.per_try_timeout).map(|time| self.now.after(time));
+        call.try_deadline = call
+            .route
+            .retry
+            .as_ref()
+            .and_then(|retry| retry.per_try_timeout)
+            .map(|time| self.now.after(time));
         let due = call.try_deadline;
         self.wake_at(due);
-    }
-
-    /// Writes a call that kept its whole request to a connection.
-    fn send_kept(&mut self, index: usize, connection: usize) {
-        let Some(call) = self.calls.get_mut(index) else { return };
-        let frame = core::mem::take(&mut call.frame);
-        self.send(index, connection, &frame);
-        match self.calls.get_mut(index) {
-            Some(call) => call.frame = frame,
-            None => self.buffers.give(frame),
-        }
     }
 
     /// Lets a call wait for a connection of its pool.
@@ -173,20 +182,18 @@ impl Worker {
         call.stage = Stage::Waiting;
         call.try_deadline = None;
         let id = CallId { index, serial: call.serial };
-        if let Some(pool) = self.pools.get_mut(call.pool) {
-            pool.waiting.push_back(id);
+        let Some(pool) = self.pools.get_mut(call.pool) else { return };
+        pool.waiting.push_back(id);
+        if pool.waiting.len() > pool.active.saturating_mul(2) {
+            let calls = &self.calls;
+            pool.waiting.retain(|id| is_waiting(calls, *id));
         }
-    }
-
-    /// Whether the call of that id still waits for a connection.
-    fn is_waiting(&self, id: CallId) -> bool {
-        self.calls.get(id.index).is_some_and(|call| call.serial == id.serial && call.stage == Stage::Waiting)
     }
 
     /// Gives waiting calls to connections, as far as there is room.
     pub(crate) fn serve_waiting(&mut self, pool_key: usize) {
         while let Some(&id) = self.pools.get(pool_key).and_then(|pool| pool.waiting.front()) {
-            let is_waiting = self.is_waiting(id);
+            let is_waiting = is_waiting(&self.calls, id);
             let avoid = self.calls.get(id.index).and_then(|call| call.avoid);
             let connection = if is_waiting { self.choose(pool_key, avoid) } else { None };
             if is_waiting && connection.is_none() {
@@ -196,7 +203,7 @@ impl Worker {
                 pool.waiting.pop_front();
             }
             if let Some(connection) = connection {
-                self.send_kept(id.index, connection);
+                self.send(id.index, connection, None);
             }
         }
         self.grow(pool_key);
@@ -206,6 +213,7 @@ impl Worker {
     pub(crate) fn grow(&mut self, pool_key: usize) {
         let Some(pool) = self.pools.get(pool_key) else { return };
         if self.is_leaving {
+            // Those being opened are not waited for: no alarm can be set that would end it.
             if pool.open.is_empty() && !pool.waiting.is_empty() {
                 self.waiting_failed(pool_key, "this proxy is draining");
             }
@@ -226,7 +234,7 @@ impl Worker {
     pub(crate) fn waiting_failed(&mut self, pool_key: usize, detail: &str) {
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         for id in core::mem::take(&mut pool.waiting) {
-            if self.is_waiting(id) {
+            if is_waiting(&self.calls, id) {
                 self.try_failed(id.index, Cause::ConnectFailure, Failure::NoEndpoint, detail);
             }
         }
@@ -255,7 +263,12 @@ impl Worker {
         }
         call.stage = Stage::Backoff { until };
         self.telemetry.add(call.operation, Metric::Retries, 1);
-        self.wake_at(Some(until));
+        if self.is_leaving {
+            // There may be no alarm any more that would end the pause.
+            self.try_again(index);
+        } else {
+            self.wake_at(Some(until));
+        }
     }
 
     /// Makes the next try of a call whose pause is over.
@@ -263,10 +276,11 @@ impl Worker {
         let Some(call) = self.calls.get(index) else { return };
         let (pool_key, avoid) = (call.pool, call.avoid);
         match self.choose(pool_key, avoid) {
-            Some(connection) => self.send_kept(index, connection),
+            Some(connection) => self.send(index, connection, None),
             None => {
                 self.wait(index);
-                let named = self.pools.get(pool_key).filter(|pool| pool.open.is_empty() && pool.connecting == 0);
+                let named =
+                    self.pools.get(pool_key).filter(|pool| pool.open.is_empty() && pool.connecting == 0);
                 if let Some(address) = named.and_then(|pool| pool.living(avoid)) {
                     self.open_connection(pool_key, Some(&address));
                 }
@@ -284,7 +298,12 @@ impl Worker {
             && (call.retries > 0 || self.pools.get(call.pool).is_some_and(|pool| pool.has_retry_budget()))
         {
             call.avoid = self.connections.get(connection).and_then(|connection| connection.endpoint);
-            self.try_failed(index, Cause::Status(status), Failure::ConnectionLost, "the upstream answered with an error");
+            self.try_failed(
+                index,
+                Cause::Status(status),
+                Failure::ConnectionLost,
+                "the upstream answered with an error",
+            );
             return;
         }
         if let Some(out) = self.sockets.write(client.socket) {
@@ -300,15 +319,12 @@ impl Worker {
                 }
             }
         }
-        if self.sockets.queued(client.socket) > STUCK_CLIENT
-            && let Some(feeding) = self.connections.get_mut(connection)
-            && !feeding.is_blocked
-        {
-            feeding.is_blocked = true;
-            client.blocked.push(connection);
-        }
         self.telemetry.add(call.operation, Metric::Responses(outcome.into()), 1);
         self.telemetry.latency(call.operation, self.now.since(call.started));
+        if self.sockets.queued(client.socket) > STUCK {
+            let client = call.client;
+            self.block(client, connection);
+        }
         self.finish(index);
     }
 
@@ -408,10 +424,11 @@ impl Worker {
     pub(crate) fn cancel_call(&mut self, index: usize) {
         let Some(call) = self.calls.get(index) else { return };
         self.telemetry.add(call.operation, Metric::Cancelled, 1);
-        let stage = call.stage;
+        let (stage, pool) = (call.stage, call.pool);
         self.forget(index);
         if let Stage::Sent { connection, slot } = stage {
             self.abandon(connection, slot);
+            self.serve_waiting(pool);
         }
     }
 
@@ -419,28 +436,29 @@ impl Worker {
     pub(crate) fn expire(&mut self, index: usize) {
         let now = self.now;
         let Some(call) = self.calls.get_mut(index) else { return };
-        let stage = call.stage;
-        if call.deadline.is_some_and(|deadline| deadline <= now) {
-            self.telemetry.add(call.operation, Metric::Timeouts, 1);
-            let detail = format!("no answer within {:?}", call.route.timeout.unwrap_or_default());
-            self.answer(index, Failure::Timeout, &detail);
-        } else if call.try_deadline.is_some_and(|deadline| deadline <= now) {
-            self.telemetry.add(call.operation, Metric::Timeouts, 1);
-            if let Stage::Sent { connection, .. } = stage {
-                call.avoid = self.connections.get(connection).and_then(|connection| connection.endpoint);
-            }
-            let time = call.route.retry.as_ref().and_then(|retry| retry.per_try_timeout).unwrap_or_default();
-            let detail = format!("no answer to a try within {time:?}");
-            self.try_failed(index, Cause::PerTryTimeout, Failure::Timeout, &detail);
-        } else {
-            if matches!(stage, Stage::Backoff { until } if until <= now) {
+        let has_passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        let is_over = has_passed(call.deadline);
+        if !is_over && !has_passed(call.try_deadline) {
+            if matches!(call.stage, Stage::Backoff { until } if until <= now) {
                 self.try_again(index);
             }
             return;
         }
-        if let Stage::Sent { connection, slot } = stage {
+        self.telemetry.add(call.operation, Metric::Timeouts, 1);
+        let (pool, route) = (call.pool, call.route.clone());
+        if let Stage::Sent { connection, slot } = call.stage {
+            call.avoid = self.connections.get(connection).and_then(|connection| connection.endpoint);
             self.abandon(connection, slot);
         }
+        if is_over {
+            let detail = format!("no answer within {:?}", route.timeout.unwrap_or_default());
+            self.answer(index, Failure::Timeout, &detail);
+        } else {
+            let time = route.retry.as_ref().and_then(|retry| retry.per_try_timeout).unwrap_or_default();
+            let detail = format!("no answer to a try within {time:?}");
+            self.try_failed(index, Cause::PerTryTimeout, Failure::Timeout, &detail);
+        }
+        self.serve_waiting(pool);
     }
 
     /// Ends a call that was answered, and lets its client go on.
@@ -480,4 +498,9 @@ impl Worker {
         self.buffers.give(call.frame);
         Some(call.client)
     }
+}
+
+/// Whether the call of that id still waits for a connection.
+fn is_waiting(calls: &Slab<Call>, id: CallId) -> bool {
+    calls.get(id.index).is_some_and(|call| call.serial == id.serial && call.stage == Stage::Waiting)
 }

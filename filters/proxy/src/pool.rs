@@ -119,8 +119,7 @@ impl Pool {
         if let Some(known) = self.endpoints.iter().position(|endpoint| &*endpoint.address == address) {
             return Some(EndpointId(known));
         }
-        let endpoint =
-            Endpoint { address: address.into(), connections: 0, ejected_until: None, refusals: 0 };
+        let endpoint = Endpoint { address: address.into(), connections: 0, ejected_until: None, refusals: 0 };
         if self.endpoints.len() < MOST_ENDPOINTS {
             self.endpoints.push(endpoint);
             return Some(EndpointId(self.endpoints.len().saturating_sub(1)));
@@ -128,6 +127,10 @@ impl Pool {
         let unused = self.endpoints.iter().position(|endpoint| endpoint.connections == 0)?;
         *self.endpoints.get_mut(unused)? = endpoint;
         Some(EndpointId(unused))
+    }
+
+    pub(crate) fn endpoint_ref(&self, id: Option<EndpointId>) -> Option<&Endpoint> {
+        self.endpoints.get(id?.0)
     }
 
     pub(crate) fn endpoint_mut(&mut self, id: Option<EndpointId>) -> Option<&mut Endpoint> {
@@ -145,16 +148,15 @@ impl Pool {
         self.explore_at = None;
     }
 
-    /// Notes that `address` refused a connection: it is not named for a while, longer each time. Whether that was
-    /// news: it was not ejected already.
-    pub(crate) fn eject(&mut self, address: &str, now: Instant) -> bool {
-        let time = self.options().ejection_time.unwrap_or_default();
-        let Some(endpoint) = self.endpoint(address).and_then(|id| self.endpoints.get_mut(id.0)) else {
-            return false;
-        };
-        let is_news = endpoint.ejected_until.is_none_or(|until| until <= now);
+    /// Notes that an endpoint refused a connection: it is not named for a while, longer each time. Whether that was
+    /// news: it had not refused the last time, or long ago.
+    pub(crate) fn eject(&mut self, id: Option<EndpointId>, now: Instant) -> bool {
+        let time = self.options().ejection_time;
+        let Some(endpoint) = self.endpoint_mut(id) else { return false };
+        let is_news = endpoint.refusals == 0 || endpoint.ejected_until.is_some_and(|until| until <= now);
         endpoint.refusals = endpoint.refusals.saturating_add(1);
-        endpoint.ejected_until = Some(now.after(time.saturating_mul(endpoint.refusals.min(MOST_REFUSALS))));
+        endpoint.ejected_until =
+            time.map(|time| now.after(time.saturating_mul(endpoint.refusals.min(MOST_REFUSALS))));
         is_news
     }
 

@@ -3,7 +3,7 @@
 use meltemi_sockets::{SocketId, Target};
 
 use crate::client::DESTINATION_HEADER;
-use crate::worker::{Owner, Worker};
+use crate::worker::{FULL, Owner, Worker};
 
 /// A client connection and the upstream connection that belongs to it alone.
 #[derive(Debug)]
@@ -30,9 +30,6 @@ impl End {
     }
 }
 
-/// Bytes unsent on one side over which the other is not read.
-const MOST_QUEUED: usize = 1024 * 1024;
-
 impl Worker {
     /// Passes a client connection through to `cluster`.
     pub(crate) fn relay(&mut self, client: SocketId, cluster: Option<&str>, destination: Option<&str>) {
@@ -45,8 +42,12 @@ impl Worker {
             self.sockets.close(client);
             return;
         };
-        let relay =
-            Relay { client: End::new(client), upstream: End::new(upstream), early: Vec::new(), is_open: false };
+        let relay = Relay {
+            client: End::new(client),
+            upstream: End::new(upstream),
+            early: Vec::new(),
+            is_open: false,
+        };
         let key = self.relays.insert(relay);
         self.own(client, Owner::RelayClient(key));
         self.own(upstream, Owner::RelayUpstream(key));
@@ -132,7 +133,7 @@ fn pass(sockets: &mut meltemi_sockets::Sockets, from: &mut End, to: &End, bytes:
     };
     out.extend_from_slice(bytes);
     from.credit = from.credit.saturating_add(bytes.len());
-    if sockets.queued(to.socket) < MOST_QUEUED {
+    if sockets.queued(to.socket) < FULL {
         sockets.consumed(from.socket, core::mem::take(&mut from.credit));
     }
 }

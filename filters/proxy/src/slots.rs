@@ -49,20 +49,21 @@ impl Slots {
         self.abandoned
     }
 
+    /// Whether a slot can be taken, with ids up to `max_id`.
+    pub(crate) fn has_room(&self, max_id: u64) -> bool {
+        // The number plus one must fit the low bits and the protocol's ids. Without ids there is one slot.
+        !self.free.is_empty() || (self.slots.len() as u64) < max_id.clamp(1, (1 << SLOT_BITS) - 1)
+    }
+
     /// Takes a slot for `call`: its number and the request id to send. `None` if all are taken.
     pub(crate) fn take(&mut self, call: usize, max_id: u64) -> Option<(usize, u64)> {
-        let slot = match self.free.pop_front() {
-            Some(slot) => slot,
-            None => {
-                let slot = self.slots.len();
-                // The number plus one must fit the low bits and the protocol's ids.
-                if slot as u64 >= max_id.min((1 << SLOT_BITS) - 1) {
-                    return None;
-                }
-                self.slots.push(Slot::Free);
-                slot
-            }
-        };
+        if !self.has_room(max_id) {
+            return None;
+        }
+        let slot = self.free.pop_front().unwrap_or_else(|| {
+            self.slots.push(Slot::Free);
+            self.slots.len().saturating_sub(1)
+        });
         let id = self.next_id(slot.saturating_add(1) as u64, max_id);
         *self.slots.get_mut(slot)? = Slot::Busy { id, call };
         self.in_flight = self.in_flight.saturating_add(1);
@@ -76,6 +77,9 @@ impl Slots {
 
     fn next_id(&mut self, low: u64, max_id: u64) -> u64 {
         self.sequence = self.sequence.wrapping_add(1);
+        if max_id == 0 {
+            return 0;
+        }
         // Only whole bits of the largest id are used, so that no sum is ever over it.
         let unused = max_id.saturating_add(1).max(2).ilog2();
         let mask = if max_id == u64::MAX { u64::MAX } else { (1_u64 << unused.min(63)).wrapping_sub(1) };
@@ -178,6 +182,16 @@ mod tests {
             ids.dedup();
             assert_eq!(ids.len(), slots.in_flight());
         }
+    }
+
+    #[test]
+    fn without_ids_there_is_one_slot() {
+        let mut slots = Slots::default();
+        assert_eq!(slots.take(5, 0), Some((0, 0)));
+        assert_eq!(slots.take(6, 0), None);
+        assert_eq!(slots.answer(0, Sharing::Exclusive), Answered::Call(5));
+        assert_eq!(slots.take(6, 0), Some((0, 0)));
+        assert_eq!(slots.one_way_id(0), 0);
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Worker {
         }
         self.wake_at(next);
         for key in expired {
-            self.close_client(key);
+            self.client_expired(key);
         }
     }
 

@@ -181,7 +181,8 @@ impl Telemetry {
         if let Some(id) = self.find(service, method) {
             return id;
         }
-        let (service, method) = if self.operations.len() < most { (service, method) } else { ("other", "other") };
+        let (service, method) =
+            if self.operations.len() < most { (service, method) } else { ("other", "other") };
         if let Some(id) = self.find(service, method) {
             return id;
         }

@@ -9,13 +9,14 @@ use crate::inbox::{Inbox, Progress};
 use crate::pool::EndpointId;
 use crate::slots::{Answered, Slots};
 use crate::telemetry::Metric;
-use crate::worker::{Owner, Worker};
+use crate::worker::{FULL, Owner, Worker};
 
 /// An upstream connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) socket: SocketId,
     pub(crate) pool: usize,
+    /// The endpoint; while connecting, the one that was named, if any.
     pub(crate) endpoint: Option<EndpointId>,
     pub(crate) stage: Stage,
     pub(crate) opened: Instant,
@@ -38,9 +39,6 @@ pub(crate) enum Stage {
     Retiring,
 }
 
-/// Unsent requests on a connection over which no more are written to it.
-pub(crate) const CONGESTED: usize = 1024 * 1024;
-
 /// Calls given up on a connection whose answers may still come, over which it is retired.
 const MOST_ABANDONED: usize = 256;
 
@@ -59,7 +57,8 @@ impl Worker {
     /// Opens a connection for a pool: to `endpoint`, or to one of Envoy's choice.
     pub(crate) fn open_connection(&mut self, pool_key: usize, endpoint: Option<&str>) {
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        let destination = pool.destination.as_deref().map(|address| [(crate::client::DESTINATION_HEADER, address)]);
+        let destination =
+            pool.destination.as_deref().map(|address| [(crate::client::DESTINATION_HEADER, address)]);
         let target = Target {
             cluster: &pool.cluster,
             endpoint,
@@ -71,11 +70,12 @@ impl Worker {
             return;
         };
         pool.connecting = pool.connecting.saturating_add(1);
+        let endpoint = endpoint.and_then(|address| pool.endpoint(address));
         let until = self.now.after(pool.options().connect_timeout);
         let key = self.connections.insert(Connection {
             socket,
             pool: pool_key,
-            endpoint: None,
+            endpoint,
             stage: Stage::Connecting { until },
             opened: self.now,
             slots: Slots::default(),
@@ -118,7 +118,8 @@ impl Worker {
             let oldest = pool.open.iter().copied().filter(|&other| {
                 self.connections.get(other).is_some_and(|connection| connection.endpoint == endpoint)
             });
-            let oldest = oldest.min_by_key(|&other| self.connections.get(other).map(|connection| connection.opened));
+            let oldest =
+                oldest.min_by_key(|&other| self.connections.get(other).map(|connection| connection.opened));
             let half = age.and_then(|age| age.checked_div(2));
             let is_old = |other: &usize| {
                 let connection = self.connections.get(*other);
@@ -142,10 +143,12 @@ impl Worker {
     /// Envoy could not connect. `address` is the endpoint that refused, if one was chosen.
     pub(crate) fn refused(&mut self, key: usize, status: u16, address: Option<&str>, reason: &str) {
         let now = self.now;
+        let named = self.connections.get(key).and_then(|connection| connection.endpoint);
         let Some(pool_key) = self.drop_connection(key) else { return };
         self.telemetry.add_global(Metric::UpstreamConnectFailures, 1);
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        let is_news = address.is_some_and(|address| pool.eject(address, now));
+        let endpoint = address.and_then(|address| pool.endpoint(address)).or(named);
+        let is_news = pool.eject(endpoint, now);
         pool.repeats = pool.repeats.saturating_add(1);
         let explore_at = pool.explore_later(now);
         self.wake_at(explore_at);
@@ -159,8 +162,9 @@ impl Worker {
             self.open_connection(pool_key, living.as_deref());
             return;
         }
-        let endpoint = address.unwrap_or("no endpoint");
-        let detail = format!("cannot connect to cluster {}: {endpoint}, status {status}: {reason}", pool.cluster);
+        let endpoint = pool.endpoint_ref(endpoint).map_or("no endpoint", |endpoint| &endpoint.address);
+        let detail =
+            format!("cannot connect to cluster {}: {endpoint}, status {status}: {reason}", pool.cluster);
         self.waiting_failed(pool_key, &detail);
     }
 
@@ -177,6 +181,7 @@ impl Worker {
         }
         let calls = connection.slots.drain();
         let endpoint = connection.endpoint;
+        self.sockets.close(connection.socket);
         let Some(pool_key) = self.drop_connection(key) else { return };
         if let Some(pool) = self.pools.get_mut(pool_key) {
             let explore_at = pool.explore_later(self.now);
@@ -195,29 +200,34 @@ impl Worker {
     pub(crate) fn connection_data(&mut self, key: usize, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.credit = connection.credit.saturating_add(bytes.len());
+        let (socket, pool) = (connection.socket, connection.pool);
         if connection.inbox.is_empty() {
-            let progress = self.read_responses(key, bytes);
-            if let Some(connection) = self.connections.get_mut(key) {
+            if let Some(progress) = self.read_responses(key, socket, bytes)
+                && let Some(connection) = self.connections.get_mut(key)
+            {
                 connection.inbox.keep(bytes.get(progress.used..).unwrap_or_default(), progress.need);
+                self.settle(key);
             }
         } else {
             connection.inbox.push(bytes);
-            if let Some(taken) = connection.inbox.take() {
-                let progress = self.read_responses(key, &taken);
-                if let Some(connection) = self.connections.get_mut(key) {
-                    connection.inbox.restore(taken, progress.used, progress.need);
-                }
+            let Some(taken) = connection.inbox.take() else { return self.settle(key) };
+            if let Some(progress) = self.read_responses(key, socket, &taken)
+                && let Some(connection) = self.connections.get_mut(key)
+            {
+                connection.inbox.restore(taken, progress.used, progress.need);
+                self.settle(key);
             }
         }
-        self.settle(key);
+        self.serve_waiting(pool);
     }
 
-    /// Handles the complete frames at the front of `input`.
-    fn read_responses(&mut self, key: usize, input: &[u8]) -> Progress {
+    /// Handles the complete frames at the front of `input`. `None` once the connection of that socket is gone: another
+    /// may have its key by then.
+    fn read_responses(&mut self, key: usize, socket: SocketId, input: &[u8]) -> Option<Progress> {
         let mut progress = Progress::default();
         while let Some(rest) = input.get(progress.used..).filter(|rest| !rest.is_empty()) {
-            let Some(connection) = self.connections.get(key) else { break };
-            let Some(pool) = self.pools.get(connection.pool) else { break };
+            let connection = self.connections.get(key).filter(|connection| connection.socket == socket)?;
+            let pool = self.pools.get(connection.pool)?;
             let codec = pool.service.codec;
             match codec.split(Peer::Server, rest, pool.service.limits.max_frame_bytes) {
                 Ok(Step::NeedMore { at_least }) => {
@@ -231,14 +241,12 @@ impl Worker {
                 }
                 Err(error) => {
                     self.telemetry.add_global(Metric::DecodeErrors, 1);
-                    let socket = connection.socket;
-                    self.close_socket(socket);
                     self.connection_failed(key, Failure::BadResponse, &format!("bad response: {error}"));
-                    break;
+                    return None;
                 }
             }
         }
-        progress
+        Some(progress)
     }
 
     fn read_upstream_frame(&mut self, key: usize, bytes: &[u8], frame: Frame) {
@@ -248,6 +256,7 @@ impl Worker {
                 self.telemetry.add_global(Metric::Heartbeats, 1);
                 if let Some(connection) = self.connections.get(key)
                     && let Some(pool) = self.pools.get(connection.pool)
+                    && self.sockets.queued(connection.socket) < FULL
                     && let Some(out) = self.sockets.write(connection.socket)
                 {
                     pool.service.codec.heartbeat_reply(bytes, out);
@@ -263,19 +272,19 @@ impl Worker {
         let Some(pool) = self.pools.get(connection.pool) else { return };
         match connection.slots.answer(frame.id, pool.service.codec.sharing()) {
             Answered::Call(call) => self.respond(call, key, bytes, outcome),
-            Answered::Abandoned | Answered::Unknown => self.telemetry.add_global(Metric::UnmatchedResponses, 1),
+            Answered::Abandoned | Answered::Unknown => {
+                self.telemetry.add_global(Metric::UnmatchedResponses, 1)
+            }
         }
     }
 
-    /// After responses were read: gives the window back, lets waiting calls in, closes a retiring connection.
+    /// After responses were read: gives the window back, closes a retiring connection.
     fn settle(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if !connection.is_blocked {
             self.sockets.consumed(connection.socket, core::mem::take(&mut connection.credit));
         }
-        let pool = connection.pool;
         self.close_if_retired(key);
-        self.serve_waiting(pool);
     }
 
     /// The clients that this connection feeds have read: gives the window back.
@@ -308,8 +317,10 @@ impl Worker {
     pub(crate) fn abandon(&mut self, key: usize, slot: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.slots.abandon(slot);
-        let is_shared =
-            self.pools.get(connection.pool).is_some_and(|pool| pool.service.codec.sharing() == Sharing::Shared);
+        let is_shared = self
+            .pools
+            .get(connection.pool)
+            .is_some_and(|pool| pool.service.codec.sharing() == Sharing::Shared);
         if !is_shared || connection.slots.abandoned() > MOST_ABANDONED {
             self.retire(key);
         } else {
