@@ -69,7 +69,6 @@ fn build(progress: &ProgressBar) -> Result<PathBuf, Error> {
     if !status.success() {
         return Err(Error::Build(complaint.unwrap_or_else(|| status.to_string())));
     }
-    progress.finish_and_clear();
     let module = checkout::target().join(BUILT);
     module.canonicalize().map_err(|_| Error::Build(format!("{} was not made", module.display())))
 }

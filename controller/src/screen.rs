@@ -54,18 +54,17 @@ pub fn fail(text: impl Display) {
     let _ = writeln!(anstream::stderr(), "{BAD}error{BAD:#}: {text}");
 }
 
-/// A spinner, or a bar once its length is known, on the standard error. In a pipe it is one line with `task`.
+/// A spinner on the standard error. In a pipe it is one line with `task`.
 pub fn progress(task: &str) -> ProgressBar {
-    let bar = ProgressBar::no_length();
     if !io::stderr().is_terminal() {
-        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
         let _ = writeln!(io::stderr(), "{task}");
+        return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("  {spinner} {msg} {wide_bar} {bytes:>10} {elapsed:>4}");
-    if let Ok(style) = style {
-        bar.set_style(style);
+    let spinner = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("  {spinner} {msg} ({elapsed})") {
+        spinner.set_style(style);
     }
-    bar.set_message(task.to_owned());
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
+    spinner.set_message(task.to_owned());
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
 }

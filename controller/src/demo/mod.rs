@@ -47,6 +47,14 @@ pub enum Error {
         /// What happened.
         source: std::io::Error,
     },
+    /// Envoy does not run the module.
+    #[error("Envoy refused {}: {why}; build it again with `cargo wasm`, or name another with --module", module.display())]
+    Refused {
+        /// The module.
+        module: PathBuf,
+        /// What Envoy said.
+        why: String,
+    },
     /// The filter did not take up a plan.
     #[error("Envoy did not take up the plan {} within {seconds} s: {why}", plan.display())]
     Plan {
@@ -57,9 +65,14 @@ pub enum Error {
         /// The last that was seen.
         why: String,
     },
-    /// So many statements do not hold.
-    #[error("{0} of the demo's statements do not hold")]
-    False(usize),
+    /// Some statements do not hold.
+    #[error("{failed} of {total} statements of the demo do not hold")]
+    False {
+        /// How many do not.
+        failed: usize,
+        /// How many there are.
+        total: usize,
+    },
 }
 
 impl Error {
@@ -77,14 +90,14 @@ pub fn run(options: &Options) -> Result<(), Error> {
     leftovers::clear_on_interrupt()
         .map_err(|error| Error::Io { what: "cannot watch for Ctrl-C", source: error })?;
     let mut stage = Stage::set(options)?;
-    let outcome = match steps::all(&mut stage) {
-        Ok(0) if options.keep => keep(&mut stage),
-        Ok(0) => Ok(()),
-        Ok(failed) => Err(Error::False(failed)),
-        Err(error) => Err(error),
-    };
+    let shown = steps::all(&mut stage).and_then(|score| score.conclude());
+    let outcome = shown.and_then(|()| if options.keep { keep(&mut stage) } else { Ok(()) });
     if outcome.is_err() {
-        screen::say(format_args!("Envoy's log is kept: {}", stage.keep_log().display()));
+        screen::title("What failed");
+        if let Some(complaint) = stage.envoy.complaint() {
+            screen::say(format_args!("the first error in Envoy's log: {complaint}"));
+        }
+        screen::say(format_args!("the files of this run are kept in {}", stage.keep_folder().display()));
     }
     leftovers::clear();
     outcome

@@ -27,6 +27,9 @@ const V2_PORT: u16 = 20882;
 /// The method by which the demo asks which plan is in force, and the response attachment that tells.
 const PROBE: &str = "plan";
 
+/// The configurations that Envoy refused of those that the internal listener asked for.
+const REFUSALS: &str = r"^extension_config_discovery\..*\.update_rejected$";
+
 /// How long a plan may take to be in force.
 const PLAN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -84,8 +87,20 @@ impl Stage {
         // One worker, so that all connections share what they can share, however few they are.
         let args = ["--concurrency", "1", "--log-level", "warning"].map(Into::into).into();
         let launch = Launch { binary, config: file, folder: folder.clone(), args };
-        let envoy = Envoy::start_killable(&launch, leftovers::add_envoy)?;
+        let envoy = match Envoy::start_killable(&launch, leftovers::add_envoy) {
+            // Somebody may have taken a port between the look at it and Envoy's start.
+            Err(envoy::Error::Exited { .. }) => {
+                config.leave_all_ports();
+                config.write(&launch.config)?;
+                Envoy::start_killable(&launch, leftovers::add_envoy)
+            }
+            other => other,
+        }?;
         progress.finish_and_clear();
+        if envoy.admin().sum(REFUSALS)? > 0 {
+            let why = envoy.complaint().unwrap_or_else(|| "its log does not say why".to_owned());
+            return Err(Error::Refused { module, why });
+        }
         let address = envoy.listener("demo")?;
         let client = Client::connect(address).map_err(Error::io("cannot connect to Envoy"))?;
         let native = envoy.listener("demo_dubbo_proxy")?;
@@ -149,10 +164,10 @@ impl Stage {
         Ok(path)
     }
 
-    /// Lets the folder of the run stay after the demo, and says where Envoy's log is in it.
-    pub fn keep_log(&self) -> &Path {
+    /// Lets the folder of the run stay after the demo.
+    pub fn keep_folder(&self) -> &Path {
         leftovers::spare_folder();
-        self.envoy.log()
+        &self.folder
     }
 }
 

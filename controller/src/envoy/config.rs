@@ -53,8 +53,14 @@ impl Config {
     }
 
     /// Lets Envoy choose a port in the place of each [listening port](Self::listen_ports) that another program holds.
-    /// Returns the ports that were given up.
+    /// Returns the ports that were given up. Envoy does not start if another program takes one of the others meanwhile.
     pub fn leave_taken_ports(&mut self) -> Vec<u16> {
+        for listener in self.0["static_resources"]["listeners"].as_array_mut().into_iter().flatten() {
+            if listener.get("address").is_some() {
+                // By default two Envoys listen on one port happily, and each gets a part of the other's connections.
+                listener["enable_reuse_port"] = false.into();
+            }
+        }
         let taken = |port: &u16| *port != 0 && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_err();
         let ports: Vec<u16> = self.listen_ports().into_iter().filter(taken).collect();
         self.move_ports(&ports.iter().map(|port| (*port, 0)).collect());
@@ -147,6 +153,9 @@ plan: {path: some/plan.yaml}
         config.move_ports(&[(20880, held), (15000, 0)].into());
         assert_eq!(config.leave_taken_ports(), [held]);
         assert_eq!(config.listen_ports(), [0, 0]);
+        let listeners = &config.value()["static_resources"]["listeners"];
+        assert_eq!(listeners[0]["enable_reuse_port"], false);
+        assert!(listeners[1].get("enable_reuse_port").is_none(), "an internal listener has no port");
     }
 
     #[test]

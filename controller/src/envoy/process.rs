@@ -107,6 +107,11 @@ impl Envoy {
         &self.log
     }
 
+    /// The first error in its log.
+    pub fn complaint(&self) -> Option<String> {
+        complaint(&self.log)
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.pid
@@ -148,7 +153,7 @@ impl Killer {
         loop {
             let ended = self.child().try_wait().map_err(Error::io("wait for", Path::new("envoy")))?;
             if let Some(status) = ended {
-                return Err(Error::Exited { status, why: complaint(log), log: log.to_owned() });
+                return Err(Error::Exited { status, why: reason(log), log: log.to_owned() });
             }
             let known = fs::read_to_string(address).ok().and_then(|text| text.trim().parse().ok());
             admin = admin.or_else(|| known.map(Admin::new));
@@ -157,21 +162,29 @@ impl Killer {
             }
             if start.elapsed() > READY {
                 let what = "become ready".to_owned();
-                return Err(Error::Late { what, seconds: READY.as_secs(), why: complaint(log) });
+                return Err(Error::Late { what, seconds: READY.as_secs(), why: reason(log) });
             }
             thread::sleep(POLL);
         }
     }
 }
 
-/// The last line of the log that tells of an error, without its time stamp.
-fn complaint(log: &Path) -> String {
-    let bytes = fs::read(log).unwrap_or_default();
+/// The first line of the log that tells of an error, which is the cause of the others, without its time stamp and source.
+fn complaint(log: &Path) -> Option<String> {
+    let bytes = fs::read(log).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    let mut lines = text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
-    let last = lines.clone().next().unwrap_or("its log is empty");
     let grave = |line: &&str| line.contains("][critical]") || line.contains("][error]");
-    let line = lines.find(grave).unwrap_or(last);
+    let line = text.lines().find(grave)?;
     // [2026-08-01 12:00:00.000][123][critical][main] [source/server/server.cc:1] what happened
-    line.splitn(3, "] ").last().unwrap_or(line).to_owned()
+    Some(line.splitn(3, "] ").last().unwrap_or(line).to_owned())
+}
+
+/// The complaint, or else the last line, of a log that should tell why Envoy failed.
+fn reason(log: &Path) -> String {
+    let last = || {
+        let bytes = fs::read(log).ok()?;
+        let text = String::from_utf8_lossy(&bytes);
+        Some(text.lines().rfind(|line| !line.trim().is_empty())?.to_owned())
+    };
+    complaint(log).or_else(last).unwrap_or_else(|| "it said nothing".to_owned())
 }
