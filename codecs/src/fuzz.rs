@@ -96,8 +96,11 @@ fn check_edit(codec: &dyn Codec, from: Peer, bytes: &[u8], kind: Kind) {
         return;
     }
     let (mut before, mut after) = (Head::new(), Head::new());
-    let read = codec.head(bytes, Depth::Attachments, &mut before);
-    assert_eq!((read, codec.head(out, Depth::Attachments, &mut after)), (Ok(()), Ok(())));
+    if codec.head(bytes, Depth::Attachments, &mut before).is_err() {
+        // Some limit of reading that editing does not have.
+        return;
+    }
+    assert_eq!(codec.head(out, Depth::Attachments, &mut after), Ok(()));
     let kept = before.attachments().filter(|(name, _)| !matches!(*name, "k" | "path"));
     let expected: Vec<_> = kept.chain([("k", "é😀")]).collect();
     assert_eq!(after.attachments().collect::<Vec<_>>(), expected);

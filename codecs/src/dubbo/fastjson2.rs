@@ -93,7 +93,10 @@ fn push_attachments(input: &[u8], head: &mut Head) -> Option<()> {
     let (&OBJECT, mut rest) = input.split_first()? else {
         return None;
     };
-    while *rest.first()? != OBJECT_END {
+    for _ in 0..request::MOST_ATTACHMENTS {
+        if *rest.first()? == OBJECT_END {
+            return Some(());
+        }
         let (after, key) = text(rest)?;
         let (&tag, tail) = after.split_first()?;
         let number;
@@ -112,7 +115,7 @@ fn push_attachments(input: &[u8], head: &mut Head) -> Option<()> {
             head.push_attachment(&key, &value);
         }
     }
-    Some(())
+    None
 }
 
 /// Reads a string: its length is in the tag or follows it, in bytes.

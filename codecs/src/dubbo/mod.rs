@@ -16,6 +16,11 @@
 //!
 //! All of these are known in Hessian 2 and fastjson2 (binary). The serializations that write one JSON text a line
 //! (`fastjson`, `gson`, `protobuf-json`) tell all but the attachments; the others tell `serialization` only.
+//!
+//! Attachments are set and removed in requests in Hessian 2, and in responses with status OK that have some. Entries that
+//! stay keep their bytes; what is set stands after them. [`Error::Unsupported`] is given for other frames (a response
+//! without attachments gets none, since not every client could read them), and for the removal of an attachment that
+//! holds an object or a class to which a later attachment refers by number.
 use crate::{Codec, Depth, Edit, Error, Failure, Frame, Head, Kind, Operation, Peer, Sharing, Step};
 
 mod edit;

@@ -5,6 +5,10 @@ use super::{fastjson2, json};
 use crate::hessian::{Fault, Map, Parsed, Reader, Value, optional_text};
 use crate::{Depth, Error, Head};
 
+/// The most attachments that are read. Each takes far more memory in a head than the two bytes that it may have on the
+/// wire.
+pub(super) const MOST_ATTACHMENTS: usize = 4096;
+
 /// What the front of a body says of the rest.
 #[derive(Default)]
 pub(super) struct Front<'a> {
@@ -126,7 +130,12 @@ pub(super) fn push_attachments(
     let (_, Some(mut map)) = Map::open(reader, input)? else {
         return Ok(());
     };
+    let mut left = MOST_ATTACHMENTS;
     while let Some(entry) = map.next(reader)? {
+        left = match left.checked_sub(1) {
+            Some(left) => left,
+            None => return Fault::unsupported(map.rest(), "number of attachments").map(|(_, ())| ()),
+        };
         if let (Some(key), Some(value)) = (entry.key, Value::into_text(entry.value)) {
             head.push_attachment(&key, &value);
         }

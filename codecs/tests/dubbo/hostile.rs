@@ -100,6 +100,20 @@ fn depth_is_limited_without_recursion() {
 }
 
 #[test]
+fn attachments_are_limited_in_number() {
+    for (count, refused) in [(4096, false), (4097, true)] {
+        let mut bytes = with_argument(b"N");
+        let map = bytes.iter().rposition(|byte| *byte == b'H').unwrap();
+        bytes.splice(map.., [&b"H"[..], &b"\0\0".repeat(count), b"Z"].concat());
+        let length = u32::try_from(bytes.len() - 16).unwrap();
+        bytes[12..16].copy_from_slice(&length.to_be_bytes());
+        let read = Dubbo.head(&bytes, Depth::Attachments, &mut Head::new());
+        assert_eq!(matches!(read, Err(Error::Unsupported { what: "number of attachments", .. })), refused);
+        assert_eq!(read.is_err(), refused);
+    }
+}
+
+#[test]
 fn a_head_that_breaks_off_keeps_what_was_read() {
     let mut bytes = with_argument(b"N");
     let method = bytes.windows(2).position(|pair| pair == b"\x01m").unwrap();
