@@ -9,6 +9,9 @@ use meltemi::decode::{self, MAX_FRAME_BYTES};
 use meltemi::protocol::Protocol;
 use serde_json::{Value, json};
 
+/// The folders with what real programs sent.
+const PROGRAMS: [&str; 3] = ["java-2.7.23", "java-3.3.5", "envoy-1.38.2"];
+
 fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../codecs/vectors/dubbo")
 }
@@ -51,7 +54,7 @@ fn broken(input: &[u8]) -> (Vec<Value>, String) {
 
 #[test]
 fn every_frame_of_a_real_program_is_told() {
-    for path in files("java-2.7.23").into_iter().chain(files("envoy-1.38.2")) {
+    for path in PROGRAMS.into_iter().flat_map(files) {
         // <scene>-<method>.<c2s or s2c>.id<id>.<kind>.bin
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let parts: Vec<&str> = name.rsplit('.').collect();
@@ -60,7 +63,7 @@ fn every_frame_of_a_real_program_is_told() {
             "req-oneway" => "one-way",
             "resp" => "response",
             "event-resp" => "heartbeat-response",
-            _ if name.starts_with("readonly-event") => "event",
+            _ if name.starts_with("readonly") => "event",
             _ => "heartbeat-request",
         };
         let id: u64 = parts[2].strip_prefix("id").unwrap().parse().unwrap();
@@ -70,10 +73,33 @@ fn every_frame_of_a_real_program_is_told() {
         assert_eq!(record["kind"], kind, "{name}");
         assert_eq!(record["id"], id, "{name}");
         assert_eq!(record["length"], frame.len(), "{name}");
-        assert_eq!(record["serialization"], "hessian2", "{name}");
+        let serialization = if name.contains("fastjson2") { "fastjson2" } else { "hessian2" };
+        assert_eq!(record["serialization"], serialization, "{name}");
         assert_eq!(record.get("status").is_some(), kind.ends_with("response"), "{name}");
         if kind == "request" || kind == "one-way" {
             assert_eq!(record["attributes"]["interface"], "org.example.DemoService", "{name}");
+        }
+    }
+}
+
+/// What another decoder of Hessian reads of the requests is told, and no attachment besides.
+#[test]
+fn another_decoder_agrees() {
+    for folder in PROGRAMS {
+        let expected = fs::read_to_string(vectors().join(folder).join("expected.tsv")).unwrap();
+        for line in expected.lines() {
+            let mut fields = line.split('\t');
+            let name = format!("{folder}/{}", fields.next().unwrap());
+            let [record] = &decoded(&vector(&name))[..] else { panic!("{name}") };
+            let mut attachments = serde_json::Map::new();
+            for (field, value) in fields.map(|field| field.split_once('=').unwrap()) {
+                match field.strip_prefix('@') {
+                    Some(field) => drop(attachments.insert(field.to_owned(), value.into())),
+                    None => assert_eq!(record["attributes"][field], value, "{name} {field}"),
+                }
+            }
+            let told = record.get("attachments").and_then(Value::as_object).cloned().unwrap_or_default();
+            assert_eq!(told, attachments, "{name}");
         }
     }
 }

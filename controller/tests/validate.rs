@@ -42,17 +42,34 @@ fn a_good_plan_is_passed_over_in_silence() {
 fn what_the_filter_refuses_is_told_with_its_place() {
     // What is written in the good plan, what is put in its place, and where and how the error must begin.
     for (from, to, place) in [
-        (r#""dubbo","#, r#""dubbo""#, "-:5:7: "),
-        (r#""protocol""#, r#""protocoll""#, r#"-:4:"#),
-        (r#""dubbo""#, r#""smtp""#, r#"-:4:19: services["demo"].protocol: "#),
-        (r#""split""#, r#""canary""#, r#"-:7:18: services["demo"].routes[1].name: "#),
-        (r#""exact""#, r#""exakt""#, r#"-:6:"#),
-        (r#"{"exact": "canary"}"#, r#"{"regex": "("}"#, r#"-:6:"#),
-        (r#"{"exact": "canary"}"#, r#"{}"#, r#"-:6:"#),
-        (r#""2s""#, r#""2 seconds""#, r#"-:9:"#),
-        (r#""2s""#, r#"2"#, r#"-:9:"#),
-        (r#""weight": 90"#, r#""weight": -1"#, r#"-:7:"#),
-        (r#"["connect-failure", "reset"]"#, r#"["sunshine"]"#, r#"-:9:"#),
+        (r#""dubbo","#, r#""dubbo""#, "-:5:7: expected"),
+        (r#""protocol""#, r#""protocoll""#, r#"-:4:20: services["demo"].protocoll: unknown field"#),
+        (r#""dubbo""#, r#""smtp""#, r#"-:4:19: services["demo"].protocol: unknown protocol "smtp""#),
+        (r#""split""#, r#""canary""#, r#"-:7:18: services["demo"].routes[1].name: "canary""#),
+        (r#""exact""#, r#""exakt""#, r#"-:6:71: services["demo"].routes[0].match[0].attributes.tag.exakt: "#),
+        (
+            r#"{"exact": "canary"}"#,
+            r#"{"regex": "("}"#,
+            r#"-:6:71: services["demo"].routes[0].match[0].attributes.tag.regex: not a regular expression"#,
+        ),
+        (
+            r#"{"exact": "canary"}"#,
+            r#"{}"#,
+            r#"-:6:61: services["demo"].routes[0].match[0].attributes.tag: no matcher"#,
+        ),
+        (r#""2s""#, r#""2 seconds""#, r#"-:9:35: services["demo"].defaultRoute.timeout: "2 seconds" is not"#),
+        (r#""2s""#, r#"2"#, r#"-:9:35: services["demo"].defaultRoute.timeout: expected a duration"#),
+        (
+            r#""weight": 90"#,
+            r#""weight": -1"#,
+            r#"-:7:76: services["demo"].routes[1].weightedClusters[0].weight: "#,
+        ),
+        (r#""connect-failure""#, r#""sunshine""#, r#"-:9:73: services["demo"].defaultRoute.retry.on[0]: "#),
+        (
+            r#""attempts": 2"#,
+            r#""attempts": 2, "attempts": 3"#,
+            r#"-:9:50: services["demo"].defaultRoute.retry: "attempts" stands here twice"#,
+        ),
     ] {
         let plan = GOOD.replacen(from, to, 1);
         assert_ne!(plan, GOOD, "{from}");
