@@ -48,7 +48,8 @@ impl Peer<'_> {
     }
 
     pub(crate) fn alarm(&mut self, delay: Duration) -> bool {
-        let milliseconds = delay.as_nanos().div_ceil(1_000_000).max(1);
+        let rest = u64::from(delay.subsec_nanos().div_ceil(1_000_000));
+        let milliseconds = delay.as_secs().saturating_mul(1000).saturating_add(rest).max(1);
         let fields = self.new_fields();
         push(fields, ":method", "GET");
         push(fields, ":scheme", "http");

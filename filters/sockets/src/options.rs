@@ -4,7 +4,10 @@ pub struct Options {
     /// Bytes that tcp_proxy may send on one socket before [`consumed`](crate::Sockets::consumed) lets it send more.
     /// Default 1 MiB; at most 2^31-1.
     pub receive_window_downstream: u32,
-    /// The same for one socket towards the connection manager. Default 1 MiB.
+    /// The same for one socket towards the connection manager. Default 16 MiB.
+    ///
+    /// When an upstream closes its connection, Envoy resets the stream and drops what the window keeps it from sending.
+    /// So the half of the window that may not have been granted again should hold all that an upstream has on its way.
     pub receive_window_upstream: u32,
     /// Bytes queued on a socket from which on [`Event::Writable`](crate::Event::Writable) will be due. Default 1 MiB.
     pub write_high: usize,
@@ -40,7 +43,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             receive_window_downstream: 1 << 20,
-            receive_window_upstream: 1 << 20,
+            receive_window_upstream: 16 << 20,
             write_high: 1 << 20,
             write_low: 256 << 10,
             handover_stream_id: (1 << 31) - (1 << 24),
