@@ -14,7 +14,7 @@ pub struct Options {
     /// Bytes queued below which `Writable` is told. Default 256 KiB.
     pub write_low: usize,
     /// The stream id on either side from which on the client connections are handed over to a fresh HTTP/2 connection, as by
-    /// [`drain`](crate::Sockets::drain). Default 2^31 - 2^24.
+    /// [`drain`](crate::Sockets::drain). Default 2^30: as many are left to those that stay.
     pub handover_stream_id: u32,
     /// The largest stream id that is opened. Default 2^31-1, the protocol's own limit.
     pub last_stream_id: u32,
@@ -46,7 +46,7 @@ impl Default for Options {
             receive_window_upstream: 16 << 20,
             write_high: 1 << 20,
             write_low: 256 << 10,
-            handover_stream_id: (1 << 31) - (1 << 24),
+            handover_stream_id: 1 << 30,
             last_stream_id: (1 << 31) - 1,
             max_sockets: 1 << 18,
             max_concurrent_streams: (1 << 31) - 1,

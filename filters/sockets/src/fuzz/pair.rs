@@ -7,8 +7,8 @@ use crate::{Event, Options, Side, SocketId, Sockets, Target};
 pub fn fuzz_pair(data: &[u8]) {
     let mut choices = Choices(data);
     let options = Options {
-        receive_window_downstream: 1 + 40 * u32::from(choices.byte()),
-        receive_window_upstream: 1 + 40 * u32::from(choices.byte()),
+        receive_window_downstream: 20 + 40 * u32::from(choices.byte()),
+        receive_window_upstream: 20 + 40 * u32::from(choices.byte()),
         write_high: 1000,
         write_low: 300,
         max_sockets: 20,
