@@ -19,6 +19,17 @@ const MOST_EXPLORING: usize = 2;
 /// Connections of one pool, for protocols with one call at a time.
 const MOST_EXCLUSIVE: usize = 1024;
 
+/// Which connection takes a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// The one of this key.
+    Take(usize),
+    /// One that is being opened, to another endpoint than the one that just failed.
+    Hold,
+    /// None has room.
+    Full,
+}
+
 impl Worker {
     /// A request was read: routes it and makes the first try.
     pub(crate) fn start_call(&mut self, client_key: usize, bytes: &[u8], frame: Frame) {
@@ -47,7 +58,10 @@ impl Worker {
             return;
         };
         let pool_key = self.pools.find(&service, cluster, client.destination.as_ref(), self.now);
-        let chosen = self.choose(pool_key, None);
+        let chosen = match self.choose(pool_key, None) {
+            Choice::Take(connection) => Some(connection),
+            Choice::Hold | Choice::Full => None,
+        };
         let is_whole = route.retry.is_some() || chosen.is_none();
         let kept = if is_whole { bytes } else { bytes.get(..frame.head).unwrap_or(bytes) };
         let serial = self.next_serial();
@@ -96,9 +110,9 @@ impl Worker {
 
     /// The open connection that should take the next call of a pool: the least loaded, of another endpoint than
     /// `avoid` if there is one.
-    fn choose(&mut self, pool_key: usize, avoid: Option<EndpointId>) -> Option<usize> {
+    fn choose(&mut self, pool_key: usize, avoid: Option<EndpointId>) -> Choice {
         let Self { pools, connections, sockets, .. } = self;
-        let pool = pools.get_mut(pool_key)?;
+        let Some(pool) = pools.get_mut(pool_key) else { return Choice::Full };
         let most = match pool.service.codec.sharing() {
             Sharing::Shared => pool.options().max_calls_per_connection,
             Sharing::Exclusive => 1,
@@ -114,11 +128,14 @@ impl Worker {
             let other = pool.choose(|key| {
                 load(key).filter(|_| connections.get(key).is_some_and(|c| c.endpoint != avoid))
             });
-            if other.is_some() {
-                return other;
+            if let Some(other) = other {
+                return Choice::Take(other);
+            }
+            if pool.connecting > 0 && pool.living(avoid).is_some() {
+                return Choice::Hold;
             }
         }
-        pool.choose(load)
+        pool.choose(load).map_or(Choice::Full, Choice::Take)
     }
 
     /// Writes a call's request to a connection: `fresh` from the client, or as the call kept it.
@@ -192,18 +209,24 @@ impl Worker {
 
     /// Gives waiting calls to connections, as far as there is room.
     pub(crate) fn serve_waiting(&mut self, pool_key: usize) {
-        while let Some(&id) = self.pools.get(pool_key).and_then(|pool| pool.waiting.front()) {
-            let is_waiting = is_waiting(&self.calls, id);
-            let avoid = self.calls.get(id.index).and_then(|call| call.avoid);
-            let connection = if is_waiting { self.choose(pool_key, avoid) } else { None };
-            if is_waiting && connection.is_none() {
+        let count = self.pools.get(pool_key).map_or(0, |pool| pool.waiting.len());
+        for _ in 0..count {
+            let Some(id) = self.pools.get_mut(pool_key).and_then(|pool| pool.waiting.pop_front()) else {
                 break;
+            };
+            if !is_waiting(&self.calls, id) {
+                continue;
             }
-            if let Some(pool) = self.pools.get_mut(pool_key) {
-                pool.waiting.pop_front();
-            }
-            if let Some(connection) = connection {
-                self.send(id.index, connection, None);
+            let avoid = self.calls.get(id.index).and_then(|call| call.avoid);
+            let choice = self.choose(pool_key, avoid);
+            match (choice, self.pools.get_mut(pool_key)) {
+                (Choice::Take(connection), _) => self.send(id.index, connection, None),
+                (Choice::Hold, Some(pool)) => pool.waiting.push_back(id),
+                (Choice::Full, Some(pool)) => {
+                    pool.waiting.push_front(id);
+                    break;
+                }
+                (_, None) => break,
             }
         }
         self.grow(pool_key);
@@ -275,18 +298,25 @@ impl Worker {
     pub(crate) fn try_again(&mut self, index: usize) {
         let Some(call) = self.calls.get(index) else { return };
         let (pool_key, avoid) = (call.pool, call.avoid);
+        self.connect_elsewhere(pool_key, avoid);
         match self.choose(pool_key, avoid) {
-            Some(connection) => self.send(index, connection, None),
-            None => {
-                self.wait(index);
-                let named =
-                    self.pools.get(pool_key).filter(|pool| pool.open.is_empty() && pool.connecting == 0);
-                if let Some(address) = named.and_then(|pool| pool.living(avoid)) {
-                    self.open_connection(pool_key, Some(&address));
-                }
-            }
+            Choice::Take(connection) => self.send(index, connection, None),
+            Choice::Hold | Choice::Full => self.wait(index),
         }
         self.grow(pool_key);
+    }
+
+    /// Opens a connection to an endpoint other than `avoid`, if one is known and none is open or being opened.
+    fn connect_elsewhere(&mut self, pool_key: usize, avoid: Option<EndpointId>) {
+        let Some(pool) = self.pools.get(pool_key) else { return };
+        let is_avoided = |key: &usize| self.connections.get(*key).is_some_and(|open| open.endpoint == avoid);
+        if !self.is_leaving
+            && pool.connecting == 0
+            && pool.open.iter().all(is_avoided)
+            && let Some(address) = pool.living(avoid)
+        {
+            self.open_connection(pool_key, Some(&address));
+        }
     }
 
     /// A response has come: passes it to the client, unless its status is one to retry.

@@ -24,9 +24,9 @@ pub(crate) struct Endpoint {
     pub(crate) address: Rc<str>,
     /// Open connections that take calls.
     pub(crate) connections: usize,
-    /// Not named until then: it refused a connection.
+    /// A refusal before then is no news.
     pub(crate) ejected_until: Option<Instant>,
-    /// Refusals since the last connection.
+    /// Signs since the last connection that it takes no more of them; with any, it is not named.
     pub(crate) refusals: u32,
 }
 
@@ -148,8 +148,8 @@ impl Pool {
         self.explore_at = None;
     }
 
-    /// Notes that an endpoint refused a connection: it is not named for a while, longer each time. Whether that was
-    /// news: it had not refused the last time, or long ago.
+    /// Notes that an endpoint refused a connection, or is leaving: it is not named until Envoy has chosen it again.
+    /// Whether that was news: it had not refused the last time, or long ago.
     pub(crate) fn eject(&mut self, id: Option<EndpointId>, now: Instant) -> bool {
         let time = self.options().ejection_time;
         let Some(endpoint) = self.endpoint_mut(id) else { return false };

@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 
+use crate::call::Call;
 use crate::clock::{Instant, earliest};
 use crate::upstream::Stage;
 use crate::worker::Worker;
@@ -70,6 +71,9 @@ impl Worker {
         self.wake_at(next);
         for index in expired {
             self.expire(index);
+            // A call that goes on has a deadline still.
+            let due = self.calls.get(index).and_then(Call::due);
+            self.wake_at(due);
         }
     }
 
@@ -103,7 +107,10 @@ impl Worker {
             // Nothing is renewed that nobody uses.
             Stage::Open { .. } if is_idle && connection.slots.in_flight() == 0 => self.retire(key),
             // Envoy was asked for connections and did not choose this endpoint again.
-            Stage::Open { is_overdue: true, .. } if !is_alone => self.retire(key),
+            Stage::Open { is_overdue: true, .. } if !is_alone => {
+                self.shun(key);
+                self.retire(key);
+            }
             Stage::Open { .. } => {
                 let renew_at = now.after(pool.options().connect_timeout);
                 connection.stage = Stage::Open { renew_at: Some(renew_at), is_overdue: true };

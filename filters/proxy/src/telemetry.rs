@@ -1,13 +1,15 @@
 //! What the proxy tells of itself: counters by operation, latencies, and one record for each reply of its own.
 //!
-//! Increments are gathered while an event is handled and given to a [`Sink`] at its end, so that thirty-two answers in
-//! one read cost one host call a counter.
+//! Increments are gathered and given to a [`Sink`] four times a second. Each host call costs a good part of what a whole
+//! request does, so latencies are counted by bucket here instead of being recorded one by one there.
 
 use core::time::Duration;
 use std::rc::Rc;
 
 use meltemi_codecs::{Failure, Outcome};
 use rustc_hash::FxHashMap;
+
+use crate::clock::Instant;
 
 /// How a response ended its call, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,8 +78,12 @@ pub enum Metric {
     Cancelled,
     /// Gauge: calls without an answer as yet.
     InFlight,
-    /// Histogram: time from the request to its answer, in microseconds.
-    Latency,
+    /// Counter: answers that took at most so many microseconds, of [`LATENCY_BUCKETS`]; `None` = any time.
+    LatencyBucket(Option<u64>),
+    /// Counter: sum of the times from request to answer, in microseconds.
+    LatencySum,
+    /// Counter: answers that were timed.
+    LatencyCount,
     /// Counter: client connections accepted. No operation.
     ClientConnections,
     /// Gauge: client connections open. No operation.
@@ -97,6 +103,15 @@ pub enum Metric {
     /// Counter: heartbeats answered. No operation.
     Heartbeats,
 }
+
+/// Upper bounds of the latency histogram's buckets, in microseconds, as Prometheus has them: each counts all below it.
+pub const LATENCY_BUCKETS: [u64; 17] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000, 30_000_000,
+];
+
+/// How long counts gather before they are flushed.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The service and method that a metric is about. At most the plan's `maxOperations` exist; the rest are `other`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -138,8 +153,6 @@ pub trait Sink {
     fn count(&mut self, metric: Metric, label: Option<&Label>, n: u64);
     /// Sets a gauge up or down by `change`.
     fn change(&mut self, metric: Metric, label: Option<&Label>, change: i64);
-    /// Records one value of a histogram.
-    fn record(&mut self, metric: Metric, label: Option<&Label>, value: u64);
     /// Writes one log line.
     fn log(&mut self, reply: &LocalReply);
 }
@@ -157,8 +170,8 @@ pub(crate) struct Telemetry {
     by_name: ByName<ByName<OperationId>>,
     dirty: Vec<OperationId>,
     global: Vec<(Metric, i64)>,
-    latencies: Vec<(OperationId, u64)>,
     replies: Vec<LocalReply>,
+    flushed_at: Instant,
 }
 
 #[derive(Debug)]
@@ -166,10 +179,19 @@ struct Operation {
     label: Label,
     is_dirty: bool,
     changes: Vec<(Metric, i64)>,
+    latencies: Latencies,
 }
 
-/// Latencies are flushed before more than this many have gathered.
-const MOST_LATENCIES: usize = 4096;
+/// Times of answers, by bucket.
+#[derive(Debug, Default)]
+struct Latencies {
+    /// Answers in each bucket and in none of those before it.
+    buckets: [u64; LATENCY_BUCKETS.len()],
+    /// Answers over the last bucket.
+    over: u64,
+    /// Sum in microseconds.
+    sum: u64,
+}
 
 /// A name in a label is cut to this many bytes: it comes from the wire.
 const LONGEST_NAME: usize = 128;
@@ -189,7 +211,7 @@ impl Telemetry {
         let label = Label { service: service.into(), method: method.into() };
         let id = OperationId(u32::try_from(self.operations.len()).unwrap_or(u32::MAX));
         self.by_name.entry(label.service.clone()).or_default().insert(label.method.clone(), id);
-        self.operations.push(Operation { label, is_dirty: false, changes: Vec::new() });
+        self.operations.push(Operation { label, is_dirty: false, changes: Vec::new(), latencies: Latencies::default() });
         id
     }
 
@@ -207,12 +229,18 @@ impl Telemetry {
 
     /// Adds `n` (which may be negative for a gauge) to a metric of an operation.
     pub(crate) fn add(&mut self, id: OperationId, metric: Metric, n: i64) {
-        let Some(operation) = self.operations.get_mut(id.0 as usize) else { return };
-        add(&mut operation.changes, metric, n);
-        if !operation.is_dirty {
-            operation.is_dirty = true;
+        if let Some(operation) = self.touch(id) {
+            add(&mut operation.changes, metric, n);
+        }
+    }
+
+    /// An operation that is to be flushed.
+    fn touch(&mut self, id: OperationId) -> Option<&mut Operation> {
+        let operation = self.operations.get_mut(id.0 as usize)?;
+        if !core::mem::replace(&mut operation.is_dirty, true) {
             self.dirty.push(id);
         }
+        Some(operation)
     }
 
     /// Adds `n` (which may be negative for a gauge) to a metric that no operation owns.
@@ -222,9 +250,12 @@ impl Telemetry {
 
     /// Records how long a call took.
     pub(crate) fn latency(&mut self, id: OperationId, elapsed: Duration) {
-        if self.latencies.len() < MOST_LATENCIES {
-            self.latencies.push((id, u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)));
-        }
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        let bucket = LATENCY_BUCKETS.partition_point(|bound| *bound < micros);
+        let Some(Operation { latencies, .. }) = self.touch(id) else { return };
+        let count = latencies.buckets.get_mut(bucket).unwrap_or(&mut latencies.over);
+        *count = count.saturating_add(1);
+        latencies.sum = latencies.sum.saturating_add(micros);
     }
 
     /// Notes a reply of the proxy's own.
@@ -232,8 +263,25 @@ impl Telemetry {
         self.replies.push(reply);
     }
 
-    /// Gives all that has gathered to `sink`.
-    pub(crate) fn flush(&mut self, sink: &mut dyn Sink) {
+    /// When what has gathered is to be flushed, if anything has.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let is_dirty = !self.dirty.is_empty() || !self.global.is_empty();
+        is_dirty.then(|| self.flushed_at.after(FLUSH_INTERVAL))
+    }
+
+    /// Gives log lines to `sink` at once, and counts when they are due.
+    pub(crate) fn flush(&mut self, now: Instant, sink: &mut dyn Sink) {
+        for reply in self.replies.drain(..) {
+            sink.log(&reply);
+        }
+        if self.due().is_some_and(|due| due <= now) {
+            self.flush_counts(sink);
+            self.flushed_at = now;
+        }
+    }
+
+    /// Gives every count to `sink`.
+    pub(crate) fn flush_counts(&mut self, sink: &mut dyn Sink) {
         for (metric, n) in self.global.drain(..) {
             emit(sink, metric, None, n);
         }
@@ -243,13 +291,27 @@ impl Telemetry {
             for (metric, n) in operation.changes.drain(..) {
                 emit(sink, metric, Some(&operation.label), n);
             }
+            core::mem::take(&mut operation.latencies).flush(&operation.label, sink);
         }
-        for (id, micros) in self.latencies.drain(..) {
-            let label = self.operations.get(id.0 as usize).map(|operation| &operation.label);
-            sink.record(Metric::Latency, label, micros);
+    }
+}
+
+impl Latencies {
+    fn flush(self, label: &Label, sink: &mut dyn Sink) {
+        let mut count = 0_u64;
+        for (bound, n) in LATENCY_BUCKETS.into_iter().zip(self.buckets) {
+            count = count.saturating_add(n);
+            if count > 0 {
+                sink.count(Metric::LatencyBucket(Some(bound)), Some(label), count);
+            }
         }
-        for reply in self.replies.drain(..) {
-            sink.log(&reply);
+        count = count.saturating_add(self.over);
+        if count > 0 {
+            sink.count(Metric::LatencyBucket(None), Some(label), count);
+            sink.count(Metric::LatencyCount, Some(label), count);
+            if self.sum > 0 {
+                sink.count(Metric::LatencySum, Some(label), self.sum);
+            }
         }
     }
 }

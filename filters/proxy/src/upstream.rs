@@ -262,8 +262,20 @@ impl Worker {
                     pool.service.codec.heartbeat_reply(bytes, out);
                 }
             }
-            Kind::Drain => self.retire(key),
+            Kind::Drain => {
+                self.shun(key);
+                self.retire(key);
+            }
             _ => {}
+        }
+    }
+
+    /// The endpoint of a connection takes no more calls, or is gone from its cluster: it is not named.
+    pub(crate) fn shun(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get(key)
+            && let Some(pool) = self.pools.get_mut(connection.pool)
+        {
+            pool.eject(connection.endpoint, self.now);
         }
     }
 

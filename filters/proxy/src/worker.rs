@@ -113,6 +113,8 @@ impl Worker {
         while let Some(event) = self.sockets.receive(side, &mut input)? {
             self.handle(event);
         }
+        let due = self.telemetry.due();
+        self.wake_at(due.filter(|due| *due > now));
         self.keep_time();
         Ok(())
     }
@@ -122,13 +124,15 @@ impl Worker {
         self.sockets.transmit(side, out);
     }
 
-    /// Gives what was counted since the last call to `sink`.
+    /// Gives log lines to `sink`, and four times a second what was counted. To be called after each
+    /// [`receive`](Worker::receive); an alarm brings one in time for the last counts.
     pub fn flush(&mut self, sink: &mut dyn Sink) {
-        self.telemetry.flush(sink);
+        self.telemetry.flush(self.now, sink);
     }
 
-    /// Ends every gauge: the connection to which this worker belongs is gone, and all its calls with it.
-    pub fn shut_down(&mut self) {
+    /// Ends every gauge and gives all counts to `sink`: the connection to which this worker belongs is gone, and all its
+    /// calls with it.
+    pub fn shut_down(&mut self, sink: &mut dyn Sink) {
         let clients: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
         for key in clients {
             self.drop_client(key);
