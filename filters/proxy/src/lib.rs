@@ -28,5 +28,5 @@ mod upstream;
 mod worker;
 
 pub use clock::Instant;
-pub use telemetry::{Class, Label, LocalReply, Metric, Sink};
+pub use telemetry::{Class, LATENCY_BUCKETS, Label, LocalReply, Metric, Sink};
 pub use worker::Worker;

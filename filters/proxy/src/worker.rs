@@ -141,6 +141,8 @@ impl Worker {
         for key in connections {
             self.drop_connection(key);
         }
+        self.telemetry.flush(self.now, sink);
+        self.telemetry.flush_counts(sink);
     }
 
     fn handle(&mut self, event: Event<'_>) {

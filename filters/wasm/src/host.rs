@@ -24,7 +24,6 @@ pub(crate) enum Buffer {
 pub(crate) enum MetricKind {
     Counter = 0,
     Gauge = 1,
-    Histogram = 2,
 }
 
 /// The status with which the host says that all went well.
@@ -42,7 +41,6 @@ unsafe extern "C" {
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, length: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
-    fn proxy_record_metric(id: u32, value: u64) -> u32;
     fn proxy_close_stream(kind: u32) -> u32;
     fn proxy_get_property(path: *const u8, length: usize, data: *mut *mut u8, size: *mut usize) -> u32;
 }
@@ -91,12 +89,6 @@ pub(crate) fn define_metric(kind: MetricKind, name: &str) -> Option<u32> {
 pub(crate) fn increment_metric(id: u32, offset: i64) {
     // SAFETY: plain values; an unknown id is refused by the host.
     unsafe { proxy_increment_metric(id, offset) };
-}
-
-/// Records a value of a histogram.
-pub(crate) fn record_metric(id: u32, value: u64) {
-    // SAFETY: plain values; an unknown id is refused by the host.
-    unsafe { proxy_record_metric(id, value) };
 }
 
 /// Closes the connection of the current context, after what is written to it.

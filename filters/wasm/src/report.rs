@@ -1,7 +1,7 @@
 //! Telemetry as Envoy's metrics and log lines.
 //!
 //! Labels travel in the metric's name, in the form `<label>=.=<value>;.;` that Istio's `extraStatTags` and Envoy's
-//! `stats_tags` turn into tags.
+//! `stats_tags` turn into tags. Latencies are counters in the form of Prometheus's histograms, with the label `le`.
 
 use std::cell::RefCell;
 
@@ -10,8 +10,11 @@ use rustc_hash::FxHashMap;
 
 use crate::host::{self, MetricKind};
 
+/// The host's numbers of metrics; `None` where it refused one.
+type MetricIds = FxHashMap<(Metric, Option<Label>), Option<u32>>;
+
 thread_local! {
-    static METRICS: RefCell<FxHashMap<(Metric, Option<Label>), Option<u32>>> = RefCell::default();
+    static METRICS: RefCell<MetricIds> = RefCell::default();
 }
 
 /// The metrics and the log of the Envoy that runs this module.
@@ -27,12 +30,6 @@ impl Sink for Report {
     fn change(&mut self, metric: Metric, label: Option<&Label>, change: i64) {
         if let Some(id) = metric_id(metric, label, MetricKind::Gauge) {
             host::increment_metric(id, change);
-        }
-    }
-
-    fn record(&mut self, metric: Metric, label: Option<&Label>, value: u64) {
-        if let Some(id) = metric_id(metric, label, MetricKind::Histogram) {
-            host::record_metric(id, value);
         }
     }
 
@@ -74,6 +71,8 @@ fn metric_name(metric: Metric, label: Option<&Label>) -> String {
     match metric {
         Metric::Responses(class) => push_label(&mut name, "class", class.name()),
         Metric::LocalReplies(reason) => push_label(&mut name, "reason", reason),
+        Metric::LatencyBucket(Some(bound)) => push_label(&mut name, "le", &bound.to_string()),
+        Metric::LatencyBucket(None) => push_label(&mut name, "le", "+Inf"),
         _ => {}
     }
     name.push_str(match metric {
@@ -85,7 +84,9 @@ fn metric_name(metric: Metric, label: Option<&Label>) -> String {
         Metric::LocalReplies(_) => "local_replies_total",
         Metric::Cancelled => "cancelled_total",
         Metric::InFlight => "in_flight",
-        Metric::Latency => "latency_microseconds",
+        Metric::LatencyBucket(_) => "latency_microseconds_bucket",
+        Metric::LatencySum => "latency_microseconds_sum",
+        Metric::LatencyCount => "latency_microseconds_count",
         Metric::ClientConnections => "client_connections_total",
         Metric::ClientConnectionsActive => "client_connections_active",
         Metric::UpstreamConnections => "upstream_connections_total",
@@ -104,7 +105,7 @@ fn push_label(name: &mut String, label: &str, value: &str) {
     name.push_str(label);
     name.push_str("=.=");
     name.extend(
-        value.chars().map(|c| if c.is_ascii_alphanumeric() || "._-$/:".contains(c) { c } else { '_' }),
+        value.chars().map(|c| if c.is_ascii_alphanumeric() || "._-$/:+".contains(c) { c } else { '_' }),
     );
     name.push_str(";.;");
 }

@@ -77,8 +77,7 @@ impl StreamContext for Stream {
 
     fn on_downstream_close(&mut self, _: PeerType) {
         if let Some(mut worker) = self.worker.take() {
-            worker.shut_down();
-            worker.flush(&mut Report);
+            worker.shut_down(&mut Report);
         }
     }
 }
