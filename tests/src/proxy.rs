@@ -210,6 +210,13 @@ impl Proxy {
         self.process.pid()
     }
 
+    /// Envoy's resident memory in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
     /// Puts `plan` in place of the running one, and waits until Envoy has read it. Its workers see it a little later.
     pub fn update(&mut self, plan: &Value) {
         let attempts =

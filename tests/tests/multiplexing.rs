@@ -8,6 +8,12 @@ use meltemi_tests::dubbo::Frame;
 use meltemi_tests::{Action, Backend, Client, Setup, each_envoy, eventually, server_of};
 use serde_json::json;
 
+/// Requests of a mebibyte to the server that does not read.
+const PAUSED: u64 = 256;
+
+/// What Envoy may keep of them and of the answers to the client that does not read, in bytes.
+const MOST_BUFFERED: u64 = 128 << 20;
+
 #[test]
 fn answers_in_any_order_find_their_calls() {
     each_envoy(|envoy| {
@@ -103,7 +109,8 @@ fn five_hundred_clients_are_served_at_once() {
     });
 }
 
-/// A client that does not read its answers, and a server that does not read its requests, hold up only themselves.
+/// A client that does not read its answers, and a server that does not read its requests, hold up only themselves, and
+/// Envoy does not buffer all that they leave unread.
 #[test]
 fn a_slow_peer_holds_up_only_itself() {
     each_envoy(|envoy| {
@@ -122,12 +129,13 @@ fn a_slow_peer_holds_up_only_itself() {
             slow_client.send(&Frame::request(id, "echoBytes", mebibyte.clone()));
         }
         v1.pause();
+        let memory = proxy.memory();
         let address = proxy.meltemi();
         let mut held_up = Client::connect(address);
         let sender = thread::spawn({
             let (mut stream, mebibyte) = (held_up.sender(), mebibyte.clone());
             move || {
-                for id in 0..64 {
+                for id in 0..PAUSED {
                     stream.write_all(&Frame::request(id, "paused", mebibyte.clone()).bytes()).unwrap();
                 }
             }
@@ -136,11 +144,21 @@ fn a_slow_peer_holds_up_only_itself() {
         for number in 0..200 {
             assert_eq!(client.ask("sayHello", &number.to_string()), "v2");
         }
-        assert!(!sender.is_finished());
+        let received = || proxy.stat(r"^tcp\.demo\.downstream_cx_rx_bytes_total$");
+        let mut last = received();
+        eventually("Envoy reads no more", || {
+            assert_eq!(client.ask("sayHello", "meanwhile"), "v2");
+            let before = std::mem::replace(&mut last, received());
+            (last - before < 1 << 20).then_some(())
+        });
+        assert!(!sender.is_finished(), "all was taken though nobody reads it");
+        let growth = proxy.memory().saturating_sub(memory);
+        assert!(growth < MOST_BUFFERED, "Envoy grew by {growth} bytes");
+
         v1.resume();
-        let mut ids: Vec<_> = (0..64).map(|_| held_up.receive().id).collect();
+        let mut ids: Vec<_> = (0..PAUSED).map(|_| held_up.receive().id).collect();
         ids.sort_unstable();
-        assert_eq!(ids, (0..64).collect::<Vec<_>>());
+        assert_eq!(ids, (0..PAUSED).collect::<Vec<_>>());
         sender.join().unwrap();
         for _ in 0..6 {
             assert!(slow_client.receive().value() == Some(mebibyte.clone().into()));
