@@ -1,6 +1,6 @@
 //! The upstream side: connections of the pools, and the responses on them.
 
-use meltemi_codecs::{Failure, Frame, Kind, Outcome, Peer, Sharing, Step};
+use meltemi_codecs::{Codec, Failure, Frame, Kind, Outcome, Peer, Sharing, Step};
 use meltemi_sockets::{SocketId, Target};
 
 use crate::call::Cause;
@@ -254,14 +254,13 @@ impl Worker {
             Kind::Response(outcome) => self.read_response(key, bytes, frame, outcome),
             Kind::HeartbeatRequest => {
                 self.telemetry.add_global(Metric::Heartbeats, 1);
-                if let Some(connection) = self.connections.get(key)
-                    && let Some(pool) = self.pools.get(connection.pool)
-                    && self.sockets.queued(connection.socket) < FULL
-                    && let Some(out) = self.sockets.write(connection.socket)
-                {
-                    pool.service.codec.heartbeat_reply(bytes, out);
-                }
+                self.answer_upstream(key, |codec, out| codec.heartbeat_reply(bytes, out));
             }
+            // A call back: which client it is for, a shared connection does not tell.
+            Kind::Request => self.answer_upstream(key, |codec, out| {
+                let text = "meltemi: calls from a server to its clients are not supported";
+                codec.error_reply(bytes, Failure::NoRoute, text, out);
+            }),
             Kind::Drain => {
                 self.shun(key);
                 self.retire(key);
@@ -276,6 +275,17 @@ impl Worker {
             && let Some(pool) = self.pools.get_mut(connection.pool)
         {
             pool.eject(connection.endpoint, self.now);
+        }
+    }
+
+    /// Writes a frame of the proxy's own to an upstream, unless that does not read.
+    fn answer_upstream(&mut self, key: usize, write: impl FnOnce(&dyn Codec, &mut Vec<u8>)) {
+        if let Some(connection) = self.connections.get(key)
+            && let Some(pool) = self.pools.get(connection.pool)
+            && self.sockets.queued(connection.socket) < FULL
+            && let Some(out) = self.sockets.write(connection.socket)
+        {
+            write(pool.service.codec, out);
         }
     }
 
