@@ -53,8 +53,11 @@ pub(crate) const STUCK: usize = 8 * FULL;
 /// wait for their answers on that connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Bytes of frames kept for one client over which its requests are not read, if that is more than one frame.
+/// Bytes of frames kept for one client over which its requests are not read.
 const MOST_HELD: usize = 4 * 1024 * 1024;
+
+/// Bytes of frames kept for all clients over which only those are read for which none are.
+const MOST_HELD_BY_ALL: usize = 128 * 1024 * 1024;
 
 /// Between asking a client to leave and closing its connection: requests already on their way still arrive.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
@@ -198,7 +201,8 @@ impl Worker {
             Sharing::Exclusive => 1,
         };
         let has_room = client.calls.len() < most_calls
-            && client.held < MOST_HELD.max(limits.max_frame_bytes)
+            && client.held < MOST_HELD
+            && (client.held == 0 || self.held < MOST_HELD_BY_ALL)
             && self.sockets.queued(client.socket) < FULL;
         client.is_paused = !has_room;
         client.is_paused
@@ -278,7 +282,7 @@ impl Worker {
         let Some(client) = self.clients.get_mut(key) else { return };
         match client.patience {
             Some((until, unsent)) if until <= now => {
-                if self.sockets.queued(client.socket) < unsent {
+                if self.sockets.queued(client.socket) != unsent {
                     self.bear_with(key);
                 } else {
                     // It would hold what is unsent for ever.

@@ -89,6 +89,7 @@ impl Worker {
         let index = self.calls.insert(call);
         if let Some(client) = self.clients.get_mut(client_key) {
             client.held = client.held.saturating_add(held);
+            self.held = self.held.saturating_add(held);
             let position = client.calls.len();
             client.calls.push(index);
             if let Some(call) = self.calls.get_mut(index) {
@@ -503,6 +504,7 @@ impl Worker {
     fn forget(&mut self, index: usize) -> Option<usize> {
         let call = self.calls.try_remove(index)?;
         self.telemetry.add(call.operation, Metric::InFlight, -1);
+        self.held = self.held.saturating_sub(call.frame.len());
         if let Some(pool) = self.pools.get_mut(call.pool) {
             pool.active = pool.active.saturating_sub(1);
             if call.retries > 0 {

@@ -13,6 +13,9 @@ use crate::worker::Worker;
 /// Alarms closer together than this are rung as one.
 const GRAIN: Duration = Duration::from_millis(5);
 
+/// An alarm that rings so long before its time was not set: Envoy rounds to milliseconds.
+const EARLY: Duration = Duration::from_millis(2);
+
 /// An alarm that has not rung so long after its time is not waited for.
 const LOST: Duration = Duration::from_secs(1);
 
@@ -27,6 +30,9 @@ impl Worker {
         if self.due.is_some_and(|due| due <= self.now) {
             self.sweep();
         }
+        // What is due already is flushed right after.
+        let flush = self.telemetry.due().filter(|flush| *flush > self.now);
+        self.wake_at(flush);
         while self.alarms.last().is_some_and(|alarm| alarm.after(LOST) <= self.now) {
             self.alarms.pop();
         }
@@ -44,7 +50,7 @@ impl Worker {
     /// An alarm has rung.
     pub(crate) fn alarm_rang(&mut self) {
         if let Some(alarm) = self.alarms.pop()
-            && self.now.after(GRAIN) < alarm
+            && self.now.after(EARLY) < alarm
         {
             // It rang at once: Envoy has no route for it. Asking again and again would only burn time.
             self.silent_until = self.now.after(LOST);

@@ -28,6 +28,8 @@ pub struct Worker {
     pub(crate) connections: Slab<Connection>,
     pub(crate) relays: Slab<Relay>,
     pub(crate) calls: Slab<Call>,
+    /// Bytes of the frames that all calls keep.
+    pub(crate) held: usize,
     pub(crate) pools: Pools,
     pub(crate) telemetry: Telemetry,
     pub(crate) buffers: Buffers,
@@ -71,6 +73,7 @@ impl Worker {
             connections: Slab::new(),
             relays: Slab::new(),
             calls: Slab::new(),
+            held: 0,
             pools: Pools::default(),
             telemetry: Telemetry::default(),
             buffers: Buffers::default(),
@@ -113,8 +116,6 @@ impl Worker {
         while let Some(event) = self.sockets.receive(side, &mut input)? {
             self.handle(event);
         }
-        let due = self.telemetry.due();
-        self.wake_at(due.filter(|due| *due > now));
         self.keep_time();
         Ok(())
     }
