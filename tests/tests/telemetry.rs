@@ -41,9 +41,12 @@ fn calls_are_counted_by_service_and_method() {
         v1.release();
         client.receive();
         eventually("the call has ended", || (metric("meltemi_in_flight", "hold", "") == 0).then_some(()));
-        eventually("latencies are merged", || {
+        eventually("latencies are flushed", || {
             (metric("meltemi_latency_microseconds_count", "sayHello", "") == 3).then_some(())
         });
+        assert_eq!(metric("meltemi_latency_microseconds_bucket", "sayHello", "le=\"+Inf\""), 3);
+        assert_eq!(metric("meltemi_latency_microseconds_bucket", "sayHello", "le=\"10000000\""), 3);
+        assert!(metric("meltemi_latency_microseconds_sum", "sayHello", "") > 0);
     });
 }
 
