@@ -1,0 +1,22 @@
+//! A worker between simulated peers: tcp_proxy with clients on one side, the connection manager with servers on the
+//! other, byte by byte and under a virtual clock.
+
+mod clients;
+mod dubbo;
+mod http2;
+mod random;
+mod servers;
+mod toy;
+mod wire;
+mod world;
+
+mod balancing;
+mod chaos;
+mod closing;
+mod hostile;
+mod pressure;
+mod protocols;
+mod relays;
+mod retries;
+mod routing;
+mod timeouts;

@@ -1,0 +1,139 @@
+//! Protocols with small request ids, and with none.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use meltemi_proxy::Metric;
+use serde_json::{Value, json};
+
+use crate::servers::{Policy, Reply, What};
+use crate::toy::{FAILED, NARROW, ORDERED, Toy, WIDE};
+use crate::world::{Ask, Setup, World};
+
+const A: &str = "10.0.0.1:20880";
+const B: &str = "10.0.0.2:20880";
+
+fn world(protocol: &'static Toy, service: Value) -> World {
+    let mut service = service;
+    service["protocol"] = json!(meltemi_codecs::Codec::name(protocol));
+    let plan = json!({"services": {"demo": service}});
+    let mut world = World::new(Setup { wire: Rc::new(protocol), plan, ..Setup::default() });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    world
+}
+
+#[test]
+fn ids_of_32_bits_are_enough_for_every_call() {
+    let mut world = world(&WIDE, json!({"upstream": {"maxCallsPerConnection": 100_000}}));
+    world.serve(|_, random| What::Echo(0).after(Duration::from_millis(random.between(1..50))));
+    let client = world.connect();
+    for _ in 0..20 {
+        let calls = world.call_all(client, (0..2000).map(|_| Ask::new("echo").size(8)));
+        world.await_all(&calls);
+        assert!(calls.iter().all(|&call| world.calls[call].error().is_none()));
+    }
+}
+
+#[test]
+fn calls_wait_when_all_ids_of_8_bits_are_in_use() {
+    let mut world = world(&NARROW, json!({}));
+    world.serve(|_, _| What::Echo(0).after(Duration::from_millis(20)));
+    let clients = [world.connect(), world.connect(), world.connect(), world.connect()];
+    world.call_and_wait(clients[0], Ask::new("echo"));
+    let mut calls = Vec::new();
+    for client in clients {
+        calls.extend(world.call_all(client, (0..200).map(|_| Ask::new("echo"))));
+    }
+    world.await_all(&calls);
+    assert!(calls.iter().all(|&call| world.calls[call].error().is_none()));
+}
+
+#[test]
+fn a_late_answer_finds_nobody_however_few_ids_there_are() {
+    let mut world = world(
+        &NARROW,
+        json!({"routes": [
+            {"name": "late", "match": [{"attributes": {"method": {"exact": "late"}}}], "timeout": "20ms"},
+        ]}),
+    );
+    world.serve(|arrival, _| match arrival.method {
+        "late" => What::Echo(0).after(Duration::from_millis(300)),
+        _ => Reply::echo(),
+    });
+    let client = world.connect();
+    world.call_and_wait(client, Ask::new("echo"));
+    let late = world.call_all(client, (0..40).map(|_| Ask::new("late")));
+    world.await_all(&late);
+    assert!(late.iter().all(|&call| world.calls[call].error() == Some(FAILED)));
+    for _ in 0..20 {
+        let calls = world.call_all(client, (0..100).map(|_| Ask::new("echo")));
+        world.await_all(&calls);
+        world.run_for(Duration::from_millis(15));
+    }
+    assert_eq!(world.sum(Metric::UnmatchedResponses), 40);
+    assert_eq!(world.manager.open(), 1);
+}
+
+#[test]
+fn without_ids_a_client_gets_its_answers_in_the_order_of_its_calls() {
+    let mut world = world(&ORDERED, json!({}));
+    world.cluster("demo", &[A, B], Policy::RoundRobin);
+    world.serve(|_, random| What::Echo(0).after(Duration::from_millis(random.between(1..20))));
+    let clients = [world.connect(), world.connect(), world.connect()];
+    let mut calls = Vec::new();
+    for client in clients {
+        calls.extend(world.call_all(client, (0..30).map(|_| Ask::new("echo"))));
+    }
+    world.await_all(&calls);
+    assert!(calls.iter().all(|&call| world.calls[call].error().is_none()));
+}
+
+#[test]
+fn without_ids_a_connection_has_one_call_at_a_time() {
+    let mut world = world(&ORDERED, json!({}));
+    world.serve(|_, _| What::Echo(0).after(Duration::from_millis(20)));
+    let clients: Vec<usize> = (0..30).map(|_| world.connect()).collect();
+    for _ in 0..3 {
+        let calls: Vec<usize> = clients.iter().map(|&client| world.call(client, Ask::new("echo"))).collect();
+        for _ in 0..40 {
+            world.run_for(Duration::from_millis(1));
+            assert!(world.manager.connections.values().all(|upstream| upstream.in_flight <= 1));
+        }
+        world.await_all(&calls);
+    }
+    // As many connections as there were calls at a time, and no more: they are used again.
+    assert_eq!(world.manager.open(), 30);
+    assert_eq!(world.manager.asked.len(), 30);
+}
+
+#[test]
+fn without_ids_a_connection_whose_call_was_given_up_is_closed() {
+    let mut world = world(&ORDERED, json!({"defaultRoute": {"timeout": "50ms"}}));
+    world.serve(|arrival, _| match arrival.method {
+        "late" => What::Echo(0).after(Duration::from_millis(100)),
+        _ => Reply::echo(),
+    });
+    let client = world.connect();
+    let calls = world.call_all(client, ["late", "echo", "late", "echo"].map(Ask::new));
+    world.await_all(&calls);
+    let errors: Vec<_> = calls.iter().map(|&call| world.calls[call].error()).collect();
+    assert_eq!(errors, [Some(FAILED), None, Some(FAILED), None]);
+    world.run_for(Duration::from_millis(200));
+    assert_eq!(world.sum(Metric::UnmatchedResponses), 0);
+    assert_eq!(world.manager.open(), 1);
+}
+
+#[test]
+fn attachments_that_a_protocol_does_not_have_are_left_out() {
+    let mut world = world(
+        &WIDE,
+        json!({"defaultRoute": {
+            "requestAttachments": {"set": {"a": "b"}},
+            "responseAttachments": {"set": {"a": "b"}},
+        }}),
+    );
+    let client = world.connect();
+    let call = world.call_and_wait(client, Ask::new("echo"));
+    assert_eq!(world.calls[call].error(), None);
+    assert_eq!(world.sum(Metric::EditsSkipped), 2);
+}

@@ -1,0 +1,161 @@
+//! Where calls go: routes, splits, attachments, and plans that change.
+
+use std::time::Duration;
+
+use meltemi_proxy::Metric;
+use serde_json::{Value, json};
+
+use crate::dubbo::SERVICE_NOT_FOUND;
+use crate::servers::{Policy, What};
+use crate::world::{Ask, Setup, World};
+
+const DEMO: &str = "10.0.0.1:20880";
+const V1: &str = "10.0.1.1:20880";
+const V2: &str = "10.0.2.1:20880";
+
+fn plan(service: Value) -> Value {
+    let mut service = service;
+    service["protocol"] = json!("dubbo");
+    json!({"services": {"demo": service}})
+}
+
+fn world(service: Value) -> World {
+    let mut world = World::new(Setup { plan: plan(service), ..Setup::default() });
+    world.cluster("demo", &[DEMO], Policy::RoundRobin);
+    world.cluster("v1", &[V1], Policy::RoundRobin);
+    world.cluster("v2", &[V2], Policy::RoundRobin);
+    world
+}
+
+fn endpoint(world: &mut World, client: usize, ask: Ask) -> String {
+    let call = world.call_and_wait(client, ask);
+    world.calls[call].endpoint().expect("an answer of an endpoint").to_owned()
+}
+
+#[test]
+fn the_first_route_that_matches_takes_the_call() {
+    let mut world = world(json!({"routes": [
+        {"name": "gray", "match": [{"attributes": {"tag": {"exact": "gray"}}}], "cluster": "v2"},
+        {"name": "hello", "match": [{"attributes": {"method": {"prefix": "say"}}}], "cluster": "v1"},
+    ]}));
+    let client = world.connect();
+    assert_eq!(endpoint(&mut world, client, Ask::new("sayHello")), V1);
+    assert_eq!(endpoint(&mut world, client, Ask::new("sayHello").with("tag", "gray")), V2);
+    assert_eq!(endpoint(&mut world, client, Ask::new("find").with("tag", "gray")), V2);
+    assert_eq!(endpoint(&mut world, client, Ask::new("find").with("tag", "blue")), DEMO);
+}
+
+#[test]
+fn calls_in_one_write_go_each_their_way() {
+    let mut world = world(json!({"routes": [
+        {"name": "one", "match": [{"attributes": {"method": {"exact": "one"}}}], "cluster": "v1"},
+        {"name": "two", "match": [{"attributes": {"method": {"exact": "two"}}}], "cluster": "v2"},
+    ]}));
+    let client = world.connect();
+    let calls = world.call_all(client, (0..40).map(|n| Ask::new(["one", "two", "three"][n % 3])));
+    world.await_all(&calls);
+    for call in calls {
+        let wanted = [V1, V2, DEMO][call % 3];
+        assert_eq!(world.calls[call].endpoint(), Some(wanted));
+    }
+}
+
+#[test]
+fn a_call_without_a_route_is_answered_if_the_plan_says_so() {
+    let mut world = world(json!({"onNoMatch": "reject", "routes": [
+        {"name": "hello", "match": [{"attributes": {"method": {"exact": "sayHello"}}}], "cluster": "v1"},
+    ]}));
+    let client = world.connect();
+    let call = world.call_and_wait(client, Ask::new("other"));
+    assert_eq!(world.calls[call].error(), Some(SERVICE_NOT_FOUND));
+    assert_eq!(world.sum(Metric::LocalReplies("no_route")), 1);
+    assert_eq!(world.metrics.replies[0].reason, "no_route");
+    assert_eq!(endpoint(&mut world, client, Ask::new("sayHello")), V1);
+    world.call(client, Ask::new("other").one_way());
+    assert_eq!(endpoint(&mut world, client, Ask::new("sayHello")), V1);
+}
+
+#[test]
+fn a_split_keeps_its_weights() {
+    let weighted = json!([{"cluster": "v1", "weight": 90}, {"cluster": "v2", "weight": 10}]);
+    let mut world = world(json!({"defaultRoute": {"weightedClusters": weighted}}));
+    let client = world.connect();
+    for _ in 0..20 {
+        let calls = world.call_all(client, (0..100).map(|_| Ask::new("echo")));
+        world.await_all(&calls);
+    }
+    // Four standard deviations of 2000 draws: 54.
+    let served = world.served();
+    assert!((1746..=1854).contains(&served[V1]), "{served:?}");
+    assert_eq!(served[V1] + served[V2], 2000);
+}
+
+#[test]
+fn attachments_are_set_and_removed_both_ways() {
+    let mut world = world(json!({"defaultRoute": {
+        "requestAttachments": {"set": {"lane": "blue", "tag": "new"}, "remove": ["secret"]},
+        "responseAttachments": {"set": {"via": "meltemi"}, "remove": ["load"]},
+    }}));
+    world.serve(|_, _| {
+        What::Attach(vec![("load".to_owned(), "7".to_owned()), ("a".to_owned(), "b".to_owned())]).now()
+    });
+    let client = world.connect();
+    let ask = Ask::new("echo").with("tag", "old").with("secret", "x").with("kept", "k");
+    let call = world.call_and_wait(client, ask);
+    let mut got = world.calls[call].deliveries[0].attachments.clone();
+    got.sort();
+    let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    assert_eq!(got, pairs(&[("kept", "k"), ("lane", "blue"), ("tag", "new")]));
+    let mut got = world.calls[call].answer.clone().unwrap().attachments;
+    got.sort();
+    assert_eq!(got, pairs(&[("a", "b"), ("via", "meltemi")]));
+}
+
+#[test]
+fn a_new_plan_routes_the_next_call_and_leaves_those_under_way() {
+    let mut world = world(json!({"defaultRoute": {"cluster": "v1"}}));
+    world.serve(|_, _| What::Echo(0).after(Duration::from_millis(100)));
+    let client = world.connect();
+    let early = world.call_all(client, (0..10).map(|_| Ask::new("echo")));
+    world.run_for(Duration::from_millis(50));
+    world.set_plan(&plan(json!({"defaultRoute": {"cluster": "v2"}})));
+    let late = world.call_all(client, (0..10).map(|_| Ask::new("echo")));
+    world.await_all(&early);
+    world.await_all(&late);
+    assert!(early.iter().all(|&call| world.calls[call].endpoint() == Some(V1)));
+    assert!(late.iter().all(|&call| world.calls[call].endpoint() == Some(V2)));
+    // A plan that no longer has the service leaves its connections as they are.
+    world.set_plan(&json!({}));
+    assert_eq!(endpoint(&mut world, client, Ask::new("echo")), V2);
+}
+
+#[test]
+fn new_limits_of_a_plan_hold_for_connections_that_are_there() {
+    let mut world = world(json!({}));
+    let client = world.connect();
+    assert_eq!(endpoint(&mut world, client, Ask::new("echo")), DEMO);
+    world.set_plan(&plan(json!({"idleTimeout": "1s", "limits": {"maxFrameBytes": 1000}})));
+    assert_eq!(endpoint(&mut world, client, Ask::new("echo").size(500)), DEMO);
+    world.run_until(|world| world.proxy.clients[0].closed_at.is_some());
+    let client = world.connect();
+    world.call(client, Ask::new("echo").size(2000));
+    world.run_until(move |world| world.proxy.clients[client].closed_at.is_some());
+}
+
+#[test]
+fn a_request_with_the_id_of_another_under_way_is_answered_as_well() {
+    let mut world = world(json!({}));
+    world.serve(|_, _| What::Echo(0).after(Duration::from_millis(20)));
+    let clients = [world.connect(), world.connect()];
+    // Both clients count from the same number.
+    let first = world.call_all(clients[0], (0..20).map(|_| Ask::new("echo")));
+    world.proxy.clients[clients[1]].next_id = world.proxy.clients[clients[0]].next_id - 20;
+    let second = world.call_all(clients[1], (0..20).map(|_| Ask::new("echo")));
+    world.proxy.clients[clients[1]].next_id -= 20;
+    let third = world.call_all(clients[1], (0..20).map(|_| Ask::new("echo")));
+    for calls in [first, second, third] {
+        world.await_all(&calls);
+    }
+}

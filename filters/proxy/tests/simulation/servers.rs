@@ -1,0 +1,464 @@
+//! The connection manager and the servers behind it: CONNECT streams to endpoints that it chooses as Envoy does, and
+//! alarms.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use meltemi_sockets::Side;
+
+use crate::clients::call_of;
+use crate::http2::{Connection, Habits, Role};
+use crate::random::Random;
+use crate::wire::{Message, Response};
+use crate::world::{Delivery, World};
+
+/// The end of the connection manager with its clusters.
+pub struct ConnectionManager {
+    pub http2: Connection,
+    /// The worker has sent something: there is a connection.
+    pub has_begun: bool,
+    pub clusters: BTreeMap<String, Cluster>,
+    pub endpoints: BTreeMap<String, Endpoint>,
+    pub connections: BTreeMap<u32, Upstream>,
+    /// What servers do with requests.
+    pub serve: Box<Serve>,
+    /// How long opening a connection takes, in nanoseconds, at least and at most.
+    pub connect_time: (u64, u64),
+    /// Servers keep what comes and answer nothing by themselves.
+    pub is_raw: bool,
+    /// There is a route for alarms.
+    pub has_alarms: bool,
+    pub alarms_set: usize,
+    pub alarms_out: usize,
+    /// Connections that were asked for, in their order: cluster, and the endpoint if it was named.
+    pub asked: Vec<Asked>,
+}
+
+/// How servers answer.
+type Serve = dyn FnMut(&Arrival<'_>, &mut Random) -> Reply;
+
+/// A connection that the worker asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    pub cluster: String,
+    pub named: Option<String>,
+    pub chosen: Option<String>,
+}
+
+/// A cluster and how Envoy balances it.
+pub struct Cluster {
+    pub endpoints: Vec<String>,
+    pub policy: Policy,
+    next: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    RoundRobin,
+    Random,
+    /// Of two endpoints chosen at random the one with fewer streams.
+    LeastRequest,
+    /// Always the first.
+    First,
+}
+
+/// A server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    Up,
+    /// Connections to it are refused.
+    Refusing,
+    /// Connections to it are not answered.
+    Silent,
+}
+
+/// A connection to a server.
+pub struct Upstream {
+    pub endpoint: String,
+    pub is_open: bool,
+    inbox: Vec<u8>,
+    /// Bytes that came, where no protocol is spoken.
+    pub raw: Option<Vec<u8>>,
+    pub received: usize,
+    pub heartbeats_answered: usize,
+    /// The worker sends no more.
+    pub has_ended: bool,
+    /// Requests without an answer.
+    pub in_flight: usize,
+}
+
+/// A request that a server got.
+pub struct Arrival<'a> {
+    pub endpoint: &'a str,
+    pub method: &'a str,
+    /// How often the call has arrived anywhere, this time included.
+    pub times: usize,
+}
+
+/// What a server does with a request.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub after: Duration,
+    pub what: What,
+}
+
+#[derive(Debug, Clone)]
+pub enum What {
+    /// The payload comes back, and so many bytes more.
+    Echo(usize),
+    /// The same with attachments.
+    Attach(Vec<(String, String)>),
+    /// The framework fails with this status.
+    Error(u32),
+    Nothing,
+    /// The server closes the connection.
+    Close,
+    /// The server resets the connection.
+    Reset,
+    /// These bytes come instead of an answer.
+    Raw(Vec<u8>),
+}
+
+impl Reply {
+    pub fn echo() -> Self {
+        What::Echo(0).after(Duration::from_millis(1))
+    }
+}
+
+impl What {
+    pub fn after(self, after: Duration) -> Reply {
+        Reply { after, what: self }
+    }
+
+    /// At once, or as good as.
+    pub fn now(self) -> Reply {
+        self.after(Duration::from_micros(10))
+    }
+}
+
+impl ConnectionManager {
+    pub fn new(habits: Habits) -> Self {
+        Self {
+            http2: Connection::new(Role::Server, habits),
+            has_begun: false,
+            clusters: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            serve: Box::new(|_, _| Reply::echo()),
+            connect_time: (200_000, 200_000),
+            is_raw: false,
+            has_alarms: true,
+            alarms_set: 0,
+            alarms_out: 0,
+            asked: Vec::new(),
+        }
+    }
+
+    /// Streams of open connections to an endpoint.
+    pub fn streams_to(&self, endpoint: &str) -> Vec<u32> {
+        let open =
+            self.connections.iter().filter(|(_, upstream)| upstream.is_open && upstream.endpoint == endpoint);
+        open.map(|(stream, _)| *stream).collect()
+    }
+
+    /// Open connections.
+    pub fn open(&self) -> usize {
+        self.connections.values().filter(|upstream| upstream.is_open).count()
+    }
+
+    fn choose(&mut self, cluster: &str, named: Option<&str>, random: &mut Random) -> Option<String> {
+        let load = |endpoint: &String| {
+            self.connections
+                .values()
+                .filter(|upstream| upstream.is_open && upstream.endpoint == *endpoint)
+                .count()
+        };
+        let cluster = self.clusters.get_mut(cluster)?;
+        if let Some(named) = named {
+            return cluster.endpoints.iter().find(|endpoint| *endpoint == named).cloned();
+        }
+        if cluster.endpoints.is_empty() {
+            return None;
+        }
+        let chosen = match cluster.policy {
+            Policy::RoundRobin => {
+                cluster.next += 1;
+                &cluster.endpoints[cluster.next % cluster.endpoints.len()]
+            }
+            Policy::First => &cluster.endpoints[0],
+            Policy::Random => random.pick(&cluster.endpoints),
+            Policy::LeastRequest => {
+                let (a, b) = (random.pick(&cluster.endpoints), random.pick(&cluster.endpoints));
+                if load(b) < load(a) { b } else { a }
+            }
+        };
+        Some(chosen.clone())
+    }
+}
+
+impl World {
+    /// Makes a cluster of endpoints that are up.
+    pub fn cluster(&mut self, name: &str, endpoints: &[&str], policy: Policy) {
+        for endpoint in endpoints {
+            self.manager.endpoints.insert((*endpoint).to_owned(), Endpoint::Up);
+        }
+        let endpoints = endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect();
+        self.manager.clusters.insert(name.to_owned(), Cluster { endpoints, policy, next: 0 });
+    }
+
+    /// Says what servers do with requests.
+    pub fn serve(&mut self, serve: impl FnMut(&Arrival<'_>, &mut Random) -> Reply + 'static) {
+        self.manager.serve = Box::new(serve);
+    }
+
+    /// Changes what an endpoint does with new connections.
+    pub fn set_endpoint(&mut self, endpoint: &str, state: Endpoint) {
+        self.tell(|| format!("{endpoint} is {state:?}"));
+        self.manager.endpoints.insert(endpoint.to_owned(), state);
+    }
+
+    /// An endpoint dies: its connections close, new ones are refused.
+    pub fn kill(&mut self, endpoint: &str) {
+        self.set_endpoint(endpoint, Endpoint::Refusing);
+        for stream in self.manager.streams_to(endpoint) {
+            self.close_upstream(stream, true);
+        }
+    }
+
+    /// A server closes a connection, or resets it. What it had still to send is lost.
+    pub fn close_upstream(&mut self, stream: u32, is_clean: bool) {
+        if self.manager.connections.remove(&stream).is_none() {
+            return;
+        }
+        self.tell(|| format!("connection {stream} is closed by the server, cleanly: {is_clean}"));
+        if is_clean {
+            self.manager.http2.end_now(stream);
+            // Envoy: the answer is complete before the request is.
+            self.manager.http2.reset(stream, 0);
+        } else {
+            self.manager.http2.reset(stream, 2);
+        }
+        self.flush(Side::Upstream);
+    }
+
+    /// Writes bytes to a connection from the server's end.
+    pub fn write_upstream(&mut self, stream: u32, bytes: &[u8]) {
+        self.manager.http2.write(stream, bytes);
+        self.flush(Side::Upstream);
+    }
+
+    /// A server reads a connection from now on, or does not.
+    pub fn set_server_reading(&mut self, stream: u32, is_reading: bool) {
+        self.tell(|| format!("connection {stream} is read: {is_reading}"));
+        self.manager.http2.set_reading(stream, is_reading);
+        self.flush(Side::Upstream);
+    }
+
+    /// The connection manager drains: GOAWAY, and what comes later is not served.
+    pub fn go_away(&mut self) {
+        let last = self.manager.http2.last_peer_stream();
+        self.tell(|| format!("the connection manager goes away after stream {last}"));
+        self.manager.http2.go_away(last);
+        self.flush(Side::Upstream);
+    }
+
+    pub fn manager_head(&mut self, stream: u32, fields: &[(String, String)]) {
+        let field =
+            |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        match (field(":method"), field(":path")) {
+            (Some("GET"), Some("/alarm")) => {
+                let delay = field("x-envoy-fault-delay-request").expect("a delay").parse().expect("a number");
+                self.set_alarm(stream, Duration::from_millis(delay));
+            }
+            (Some("CONNECT"), None) => {
+                assert_eq!(field(":authority"), Some("meltemi"));
+                let cluster = field("x-meltemi-cluster").expect("a cluster").to_owned();
+                let named = field("x-meltemi-session").map(|session| {
+                    String::from_utf8(STANDARD.decode(session).expect("base64")).expect("an endpoint")
+                });
+                self.open_upstream(stream, cluster, named);
+            }
+            _ => panic!("the connection manager has no route for {fields:?}"),
+        }
+    }
+
+    fn set_alarm(&mut self, stream: u32, delay: Duration) {
+        self.tell(|| format!("alarm {stream} is set to {delay:?}"));
+        self.manager.alarms_set += 1;
+        if !self.manager.has_alarms {
+            self.manager.http2.head(stream, &[(":status", "404")]);
+            self.manager.http2.end(stream);
+            return;
+        }
+        self.manager.alarms_out += 1;
+        self.after(delay, move |world| {
+            world.manager.alarms_out -= 1;
+            world.manager.http2.head(stream, &[(":status", "200")]);
+            world.manager.http2.end(stream);
+            world.flush(Side::Upstream);
+        });
+    }
+
+    fn open_upstream(&mut self, stream: u32, cluster: String, named: Option<String>) {
+        let chosen = self.manager.choose(&cluster, named.as_deref(), &mut self.random);
+        self.tell(|| format!("connection {stream} to {cluster} ({named:?}): {chosen:?}"));
+        self.manager.asked.push(Asked { cluster, named, chosen: chosen.clone() });
+        let Some(endpoint) = chosen else {
+            self.refuse(stream, None, "no healthy upstream");
+            return;
+        };
+        self.manager.connections.insert(
+            stream,
+            Upstream {
+                endpoint,
+                is_open: false,
+                inbox: Vec::new(),
+                raw: self.manager.is_raw.then(Vec::new),
+                received: 0,
+                heartbeats_answered: 0,
+                has_ended: false,
+                in_flight: 0,
+            },
+        );
+        let (least, most) = self.manager.connect_time;
+        let delay = Duration::from_nanos(self.random.between(least..most));
+        self.after(delay, move |world| world.upstream_connected(stream));
+    }
+
+    fn upstream_connected(&mut self, stream: u32) {
+        let Some(upstream) = self.manager.connections.get_mut(&stream) else { return };
+        let endpoint = upstream.endpoint.clone();
+        match self.manager.endpoints[&endpoint] {
+            Endpoint::Silent => {}
+            Endpoint::Refusing => {
+                self.manager.connections.remove(&stream);
+                self.refuse(stream, Some(&endpoint), "upstream connect error: connection refused");
+                self.flush(Side::Upstream);
+            }
+            Endpoint::Up => {
+                upstream.is_open = true;
+                let session = STANDARD.encode(&endpoint);
+                let fields =
+                    [(":status", "200"), ("x-meltemi-session", &session), ("x-meltemi-host", &endpoint)];
+                self.manager.http2.head(stream, &fields);
+                if self.manager.connections[&stream].has_ended {
+                    self.manager.connections.remove(&stream);
+                    self.manager.http2.end(stream);
+                }
+                self.flush(Side::Upstream);
+            }
+        }
+    }
+
+    fn refuse(&mut self, stream: u32, endpoint: Option<&str>, body: &str) {
+        self.tell(|| format!("connection {stream} is refused"));
+        let session = endpoint.map(|endpoint| STANDARD.encode(endpoint));
+        let mut fields = vec![(":status", "503"), ("content-type", "text/plain")];
+        fields.extend(session.as_deref().map(|session| ("x-meltemi-session", session)));
+        self.manager.http2.head(stream, &fields);
+        self.manager.http2.write(stream, body.as_bytes());
+        self.manager.http2.end(stream);
+    }
+
+    pub fn upstream_data(&mut self, stream: u32, bytes: &[u8]) {
+        let Some(upstream) = self.manager.connections.get_mut(&stream) else { return };
+        assert!(upstream.is_open, "DATA before the head on stream {stream}");
+        upstream.received += bytes.len();
+        if let Some(raw) = &mut upstream.raw {
+            raw.extend_from_slice(bytes);
+            return;
+        }
+        upstream.inbox.extend_from_slice(bytes);
+        let mut inbox = std::mem::take(&mut upstream.inbox);
+        let mut used = 0;
+        while let Some((len, message)) = self.wire.take(&inbox[used..]) {
+            used += len;
+            match message {
+                Message::Request(request) => self.arrived(stream, request),
+                Message::HeartbeatAnswer { .. } => {
+                    if let Some(upstream) = self.manager.connections.get_mut(&stream) {
+                        upstream.heartbeats_answered += 1;
+                    }
+                }
+                other => panic!("a server was sent {other:?}"),
+            }
+        }
+        inbox.drain(..used);
+        if let Some(upstream) = self.manager.connections.get_mut(&stream) {
+            upstream.inbox = inbox;
+        }
+    }
+
+    fn arrived(&mut self, stream: u32, request: crate::wire::Request) {
+        let Some(upstream) = self.manager.connections.get_mut(&stream) else { return };
+        let call = call_of(&self.calls, &request.payload);
+        let endpoint = upstream.endpoint.clone();
+        let record = &mut self.calls[call];
+        assert_eq!(record.ask.method, request.method);
+        assert_eq!(record.ask.is_one_way, !request.is_two_way);
+        record.deliveries.push(Delivery { endpoint: endpoint.clone(), attachments: request.attachments });
+        let times = record.deliveries.len();
+        if request.is_two_way {
+            upstream.in_flight += 1;
+        }
+        let arrival = Arrival { endpoint: &endpoint, method: &request.method, times };
+        let Reply { after, what } = (self.manager.serve)(&arrival, &mut self.random);
+        self.tell(|| {
+            format!("{endpoint} is sent {call} on connection {stream}, will {what:?} after {after:?}")
+        });
+        let (id, payload) = (request.id, request.payload);
+        if request.is_two_way || matches!(what, What::Close | What::Reset) {
+            self.after(after, move |world| world.reply(stream, id, payload, what));
+        }
+    }
+
+    fn reply(&mut self, stream: u32, id: u64, payload: Vec<u8>, what: What) {
+        let Some(upstream) = self.manager.connections.get_mut(&stream) else { return };
+        if !matches!(what, What::Nothing) {
+            upstream.in_flight = upstream.in_flight.saturating_sub(1);
+        }
+        let endpoint = upstream.endpoint.as_bytes();
+        let echo = |more: usize| {
+            let mut echo = vec![endpoint.len() as u8];
+            echo.extend_from_slice(endpoint);
+            echo.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+            echo.extend_from_slice(&payload);
+            echo.resize(echo.len() + more, 0xee);
+            echo
+        };
+        let response = match what {
+            What::Echo(more) => Response { id, payload: echo(more), ..Response::default() },
+            What::Attach(attachments) => {
+                Response { id, payload: echo(0), attachments, ..Response::default() }
+            }
+            What::Error(status) => {
+                Response { id, error: Some(status), payload: b"overloaded".to_vec(), ..Response::default() }
+            }
+            What::Nothing => return,
+            What::Close => return self.close_upstream(stream, true),
+            What::Reset => return self.close_upstream(stream, false),
+            What::Raw(bytes) => return self.write_upstream(stream, &bytes),
+        };
+        let bytes = self.wire.bytes(&Message::Response(response));
+        self.write_upstream(stream, &bytes);
+    }
+
+    /// The worker closes a connection: the server does so in turn.
+    pub fn upstream_ended(&mut self, stream: u32) {
+        let Some(upstream) = self.manager.connections.get_mut(&stream) else { return };
+        upstream.has_ended = true;
+        let is_open = upstream.is_open && upstream.raw.is_none();
+        self.tell(|| format!("connection {stream} is closed by the worker"));
+        if is_open {
+            self.manager.connections.remove(&stream);
+            self.manager.http2.end(stream);
+        }
+    }
+
+    pub fn upstream_reset(&mut self, stream: u32) {
+        self.tell(|| format!("connection {stream} is reset by the worker"));
+        self.manager.connections.remove(&stream);
+    }
+}

@@ -1,0 +1,433 @@
+//! A worker between both of its peers, under a virtual clock.
+//!
+//! Envoy's rule for network filters is kept to the letter: what the worker writes towards one side leaves only in the
+//! callback for bytes of the other.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use meltemi_proxy::{Instant, Label, LocalReply, Metric, Sink, Worker, plan::Plan};
+use meltemi_sockets::{Options, Side};
+use serde_json::{Value, json};
+
+use crate::clients::TcpProxy;
+use crate::dubbo::DubboWire;
+use crate::http2::{self, Habits};
+use crate::random::Random;
+use crate::servers::ConnectionManager;
+use crate::wire::Wire;
+
+/// What a simulation starts with.
+pub struct Setup {
+    pub seed: u64,
+    pub wire: Rc<dyn Wire>,
+    pub plan: Value,
+    /// The most time that bytes spend on their way, in nanoseconds. Over a microsecond they are cut and held up at random.
+    pub delay: u64,
+    pub downstream: Habits,
+    pub upstream: Habits,
+    pub options: Options,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            wire: Rc::new(DubboWire),
+            plan: json!({"services": {"demo": {"protocol": "dubbo"}}}),
+            delay: 1000,
+            downstream: Habits::default(),
+            upstream: Habits::default(),
+            options: Options::default(),
+        }
+    }
+}
+
+/// Everything.
+pub struct World {
+    /// Nanoseconds since the start.
+    pub now: u64,
+    pub random: Random,
+    pub wire: Rc<dyn Wire>,
+    pub proxy: TcpProxy,
+    pub manager: ConnectionManager,
+    pub calls: Vec<Call>,
+    pub metrics: Metrics,
+    /// The worker said that a peer broke HTTP/2.
+    pub failure: Option<meltemi_sockets::Error>,
+    /// Callbacks of the worker so far.
+    pub callbacks: u64,
+    /// What happens is written to stderr.
+    is_told: bool,
+    worker: Worker,
+    delay: u64,
+    pipes: [Pipe; 4],
+    steps: BTreeMap<(u64, u64), Step>,
+    serial: u64,
+}
+
+/// Bytes on their way: chunks with the time at which they arrive.
+#[derive(Default)]
+struct Pipe {
+    chunks: VecDeque<(u64, Vec<u8>)>,
+}
+
+/// Where a pipe leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    ToWorker(Side),
+    ToPeer(Side),
+}
+
+enum Step {
+    Deliver(Way),
+    Act(Box<dyn FnOnce(&mut World)>),
+}
+
+/// One call of a client and all that became of it.
+#[derive(Debug)]
+pub struct Call {
+    pub client: usize,
+    pub ask: Ask,
+    pub sent_at: u64,
+    pub deliveries: Vec<Delivery>,
+    pub answer: Option<Answer>,
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    pub method: String,
+    pub attachments: Vec<(String, String)>,
+    pub size: usize,
+    pub is_one_way: bool,
+}
+
+/// A request as an endpoint saw it.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub endpoint: String,
+    pub attachments: Vec<(String, String)>,
+}
+
+/// What a client got.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub at: u64,
+    /// Who answered; or the protocol's status and message where the framework failed.
+    pub result: Result<String, (u32, String)>,
+    pub attachments: Vec<(String, String)>,
+}
+
+impl Ask {
+    pub fn new(method: &str) -> Self {
+        Self { method: method.to_owned(), size: 64, ..Self::default() }
+    }
+
+    pub fn size(self, size: usize) -> Self {
+        Self { size, ..self }
+    }
+
+    pub fn one_way(self) -> Self {
+        Self { is_one_way: true, ..self }
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.attachments.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+impl Call {
+    /// The endpoint that answered.
+    pub fn endpoint(&self) -> Option<&str> {
+        self.answer.as_ref()?.result.as_deref().ok()
+    }
+
+    /// The status of the error that answered.
+    pub fn error(&self) -> Option<u32> {
+        Some(self.answer.as_ref()?.result.as_ref().err()?.0)
+    }
+}
+
+/// What the worker counted.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    sums: BTreeMap<String, i64>,
+    pub replies: Vec<LocalReply>,
+}
+
+impl Metrics {
+    /// The sum of a counter or gauge over all operations, as far as the worker has told it.
+    pub fn sum(&self, metric: Metric) -> i64 {
+        self.sums.get(&format!("{metric:?}")).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, metric: Metric, n: i64) {
+        *self.sums.entry(format!("{metric:?}")).or_default() += n;
+    }
+}
+
+impl Sink for Metrics {
+    fn count(&mut self, metric: Metric, _: Option<&Label>, n: u64) {
+        self.add(metric, n as i64);
+    }
+
+    fn change(&mut self, metric: Metric, label: Option<&Label>, change: i64) {
+        self.add(metric, change);
+        assert!(self.sum(metric) >= 0, "{metric:?} of {label:?} is negative");
+    }
+
+    fn log(&mut self, reply: &LocalReply) {
+        self.replies.push(reply.clone());
+    }
+}
+
+/// A worker that needs more callbacks than this spins.
+const MOST_CALLBACKS: u64 = 2_000_000;
+
+impl World {
+    pub fn new(setup: Setup) -> Self {
+        let plan = parse(&setup.plan, &setup.wire);
+        Self {
+            now: 1_000_000_000,
+            random: Random::new(setup.seed),
+            proxy: TcpProxy::new(setup.downstream),
+            manager: ConnectionManager::new(setup.upstream),
+            calls: Vec::new(),
+            metrics: Metrics::default(),
+            failure: None,
+            callbacks: 0,
+            is_told: std::env::var_os("MELTEMI_TRACE").is_some(),
+            worker: Worker::new(plan, setup.options, setup.seed),
+            wire: setup.wire,
+            delay: setup.delay,
+            pipes: Default::default(),
+            steps: BTreeMap::new(),
+            serial: 0,
+        }
+    }
+
+    /// A new plan, from the next callback on.
+    pub fn set_plan(&mut self, plan: &Value) {
+        self.worker.set_plan(parse(plan, &self.wire));
+    }
+
+    /// Tells what happens, if `MELTEMI_TRACE` is set.
+    pub fn tell(&self, what: impl FnOnce() -> String) {
+        if self.is_told {
+            eprintln!("{:>14.6} {}", self.now as f64 / 1e6, what());
+        }
+    }
+
+    /// Has something happen after a delay.
+    pub fn after(&mut self, delay: Duration, act: impl FnOnce(&mut World) + 'static) {
+        let at = self.now + delay.as_nanos() as u64;
+        self.schedule(at, Step::Act(Box::new(act)));
+    }
+
+    /// Runs for so long.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now + time.as_nanos() as u64;
+        while self.steps.first_key_value().is_some_and(|((at, _), _)| *at <= end) {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Runs until something is so.
+    ///
+    /// # Panics
+    ///
+    /// It never is.
+    #[track_caller]
+    pub fn run_until(&mut self, is_so: impl Fn(&World) -> bool) {
+        while !is_so(self) {
+            assert!(self.step(), "nothing more happens");
+        }
+    }
+
+    /// Runs until nothing more happens; says how long that took.
+    pub fn run_out(&mut self) -> Duration {
+        let start = self.now;
+        while self.step() {}
+        Duration::from_nanos(self.now - start)
+    }
+
+    /// Runs until each of these calls has an answer.
+    #[track_caller]
+    pub fn await_all(&mut self, calls: &[usize]) {
+        for &call in calls {
+            self.run_until(|world| world.calls[call].answer.is_some());
+        }
+    }
+
+    /// Makes a call and runs until it has an answer; its number.
+    #[track_caller]
+    pub fn call_and_wait(&mut self, client: usize, ask: Ask) -> usize {
+        let call = self.call(client, ask);
+        self.await_all(&[call]);
+        call
+    }
+
+    /// The sum of a counter or gauge over all operations, once the worker has told what it counted.
+    pub fn sum(&mut self, metric: Metric) -> i64 {
+        self.run_for(Duration::from_millis(300));
+        self.metrics.sum(metric)
+    }
+
+    /// Bytes of clients and servers that are on their way or inside the worker.
+    pub fn held(&self) -> u64 {
+        let (proxy, manager) = (self.proxy.http2.guards(), self.manager.http2.guards());
+        (proxy.bytes_sent + manager.bytes_sent) - (proxy.bytes_received + manager.bytes_received)
+    }
+
+    /// How many calls each endpoint answered.
+    pub fn served(&self) -> BTreeMap<String, usize> {
+        let mut served: BTreeMap<_, _> =
+            self.manager.endpoints.keys().map(|endpoint| (endpoint.clone(), 0)).collect();
+        for endpoint in self.calls.iter().filter_map(Call::endpoint) {
+            *served.entry(endpoint.to_owned()).or_default() += 1;
+        }
+        served
+    }
+
+    /// Drops the worker's connections, as when Envoy closes the tunnel.
+    pub fn shut_down(&mut self) {
+        self.worker.shut_down(&mut self.metrics);
+    }
+
+    /// Sends what a peer has to send.
+    pub fn flush(&mut self, side: Side) {
+        let bytes = match side {
+            Side::Downstream => self.proxy.http2.flush(&mut self.random),
+            // Envoy makes the connection manager's codec when the first bytes arrive.
+            Side::Upstream if !self.manager.has_begun => return,
+            Side::Upstream => self.manager.http2.flush(&mut self.random),
+        };
+        self.send(Way::ToWorker(side), bytes);
+    }
+
+    fn schedule(&mut self, at: u64, step: Step) {
+        self.serial += 1;
+        self.steps.insert((at, self.serial), step);
+    }
+
+    fn step(&mut self) -> bool {
+        let Some(((at, _), step)) = self.steps.pop_first() else { return false };
+        self.now = self.now.max(at);
+        match step {
+            Step::Act(act) => act(self),
+            Step::Deliver(way) => self.deliver(way),
+        }
+        true
+    }
+
+    fn send(&mut self, way: Way, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        // Arrivals fall on ticks, so that neighbours sometimes arrive as one.
+        let tick = (self.delay / 16).max(1);
+        let last = self.pipe(way).chunks.back().map_or(0, |(at, _)| *at);
+        let is_erratic = self.delay > 1000;
+        let mut rest = bytes.as_slice();
+        let mut at = last;
+        let mut cuts = 0;
+        while !rest.is_empty() {
+            let count = if is_erratic && cuts < 8 { self.random.size(rest.len()) } else { rest.len() };
+            cuts += 1;
+            let (chunk, after) = rest.split_at(count);
+            rest = after;
+            let delay = if is_erratic { self.random.between(0..self.delay) } else { self.delay };
+            at = at.max((self.now + delay) / tick * tick).max(self.now);
+            self.pipe(way).chunks.push_back((at, chunk.to_vec()));
+            self.schedule(at, Step::Deliver(way));
+        }
+    }
+
+    fn pipe(&mut self, way: Way) -> &mut Pipe {
+        &mut self.pipes[match way {
+            Way::ToWorker(Side::Downstream) => 0,
+            Way::ToWorker(Side::Upstream) => 1,
+            Way::ToPeer(Side::Downstream) => 2,
+            Way::ToPeer(Side::Upstream) => 3,
+        }]
+    }
+
+    fn deliver(&mut self, way: Way) {
+        let now = self.now;
+        let pipe = self.pipe(way);
+        let mut bytes = Vec::new();
+        while let Some((at, chunk)) = pipe.chunks.pop_front() {
+            if at > now {
+                pipe.chunks.push_front((at, chunk));
+                break;
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        if bytes.is_empty() {
+            return;
+        }
+        match way {
+            Way::ToWorker(side) => self.call_back(side, &bytes),
+            Way::ToPeer(Side::Downstream) => {
+                for event in self.proxy.http2.receive(&bytes) {
+                    self.tunnel_event(event);
+                }
+                self.flush(Side::Downstream);
+            }
+            Way::ToPeer(Side::Upstream) => {
+                self.manager.has_begun = true;
+                for event in self.manager.http2.receive(&bytes) {
+                    self.manager_event(event);
+                }
+                self.flush(Side::Upstream);
+            }
+        }
+    }
+
+    /// Envoy's callback: bytes of one side come, bytes for the other leave.
+    fn call_back(&mut self, side: Side, bytes: &[u8]) {
+        if self.failure.is_some() {
+            return;
+        }
+        self.callbacks += 1;
+        assert!(self.callbacks < MOST_CALLBACKS, "the worker spins");
+        let received = self.worker.receive(side, bytes, Instant::from_nanos(self.now));
+        let other = match side {
+            Side::Downstream => Side::Upstream,
+            Side::Upstream => Side::Downstream,
+        };
+        let mut out = Vec::new();
+        self.worker.transmit(other, &mut out);
+        self.worker.flush(&mut self.metrics);
+        self.failure = received.err();
+        self.send(Way::ToPeer(other), out);
+    }
+
+    fn tunnel_event(&mut self, event: http2::Event) {
+        match event {
+            http2::Event::Head { stream, fields } => self.tunnel_head(stream, &fields),
+            http2::Event::Data { stream, bytes } => self.tunnel_data(stream, &bytes),
+            http2::Event::End { stream } => self.tunnel_ended(stream),
+            http2::Event::Reset { stream, code } => self.tunnel_reset(stream, code),
+            http2::Event::GoAway { last, .. } => self.tunnels_refused(last),
+        }
+    }
+
+    fn manager_event(&mut self, event: http2::Event) {
+        match event {
+            http2::Event::Head { stream, fields } => self.manager_head(stream, &fields),
+            http2::Event::Data { stream, bytes } => self.upstream_data(stream, &bytes),
+            http2::Event::End { stream } => self.upstream_ended(stream),
+            http2::Event::Reset { stream, .. } => self.upstream_reset(stream),
+            http2::Event::GoAway { last, code } => panic!("GOAWAY {last} {code} to the connection manager"),
+        }
+    }
+}
+
+fn parse(plan: &Value, wire: &Rc<dyn Wire>) -> Rc<Plan> {
+    Rc::new(Plan::parse(plan.to_string().as_bytes(), &[wire.codec()]).expect("a plan"))
+}
