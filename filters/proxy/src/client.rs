@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use meltemi_codecs::{Error, Frame, Kind, Peer, Sharing, Step};
+use meltemi_codecs::{Error, Failure, Frame, Kind, Peer, Sharing, Step};
 use meltemi_sockets::{Accept, SocketId};
 
 use crate::clock::{Instant, earliest};
@@ -58,6 +58,12 @@ const MOST_HELD: usize = 4 * 1024 * 1024;
 
 /// Bytes of frames kept for all clients over which only those are read for which none are.
 const MOST_HELD_BY_ALL: usize = 128 * 1024 * 1024;
+
+/// Bytes of incomplete requests of all clients over which one with a large one is closed.
+const MOST_INCOMPLETE: usize = 256 * 1024 * 1024;
+
+/// Bytes of an incomplete request that are looked at to answer it.
+const MOST_HEAD: usize = 4096;
 
 /// Between asking a client to leave and closing its connection: requests already on their way still arrive.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
@@ -118,7 +124,18 @@ impl Worker {
             client.inbox.push(bytes);
             self.read_inbox(key);
         }
+        self.check_incomplete(key);
         self.give_credit(key);
+    }
+
+    /// Gives a client up that has much of a frame here when all together have too much.
+    fn check_incomplete(&mut self, key: usize) {
+        let Some(client) = self.clients.get(key).filter(|client| client.inbox.len() > FULL) else { return };
+        let all: usize = self.clients.iter().map(|(_, client)| client.inbox.len()).sum();
+        if all > MOST_INCOMPLETE {
+            let head = client.inbox.front(MOST_HEAD).to_vec();
+            self.refuse_client(key, Some(&head), Failure::Overloaded, "too many large requests at once");
+        }
     }
 
     /// Reads on in what was kept.
@@ -221,7 +238,13 @@ impl Worker {
     /// The client's bytes make no sense: answer if they still tell whom, then close.
     fn unreadable_client(&mut self, key: usize, rest: &[u8], error: &Error) {
         self.telemetry.add_global(Metric::DecodeErrors, 1);
-        self.reply_unreadable(key, rest, error);
+        let request = matches!(error, Error::TooLarge { .. }).then_some(rest);
+        self.refuse_client(key, request, Failure::BadRequest, &format!("bad request: {error}"));
+    }
+
+    /// Closes a client connection after an answer to its last request, if that is known.
+    fn refuse_client(&mut self, key: usize, request: Option<&[u8]>, failure: Failure, detail: &str) {
+        self.reply_unread(key, request, failure, detail);
         self.close_client(key);
     }
 

@@ -1,16 +1,14 @@
-//! The life of a call: route, try, answer.
+//! The life of a call: route, try, respond.
 
-use std::rc::Rc;
-
-use meltemi_codecs::{Edit, Error, Failure, Frame, Kind, Outcome, Sharing};
+use meltemi_codecs::{Edit, Failure, Frame, Kind, Outcome, Sharing};
 use slab::Slab;
 
 use crate::call::{Call, CallId, Cause, Stage, pause};
 use crate::client::STUCK;
 use crate::clock::{Instant, earliest};
-use crate::plan::{OnNoMatch, Service};
+use crate::plan::OnNoMatch;
 use crate::pool::EndpointId;
-use crate::telemetry::{LocalReply, Metric, OperationId, reason};
+use crate::telemetry::Metric;
 use crate::worker::{FULL, Worker};
 
 /// Connections that one pool opens at once while looking for endpoints.
@@ -359,98 +357,6 @@ impl Worker {
         self.finish(index);
     }
 
-    /// Answers a call in the upstream's stead.
-    pub(crate) fn answer(&mut self, index: usize, failure: Failure, detail: &str) {
-        let Some(call) = self.calls.get_mut(index) else { return };
-        let tries = call.retries.saturating_add(u32::from(call.stage != Stage::Waiting));
-        let reply = LocalReply {
-            reason: reason(failure),
-            detail: detail.to_owned(),
-            authority: call.service.name.as_str().into(),
-            operation: self.telemetry.label(call.operation),
-            route: Some(call.route.name.clone()),
-            cluster: self.pools.get(call.pool).map(|pool| pool.cluster.to_string()),
-            request_id: call.request_id,
-            peer: self.clients.get(call.client).and_then(|client| client.peer.clone()),
-            tries,
-            elapsed: self.now.since(call.started),
-        };
-        let (client, operation, is_one_way) = (call.client, call.operation, call.is_one_way);
-        let frame = core::mem::take(&mut call.frame);
-        if !is_one_way {
-            self.write_reply(client, &frame, failure, &reply);
-            self.telemetry.latency(operation, reply.elapsed);
-        }
-        if let Some(call) = self.calls.get_mut(index) {
-            call.frame = frame;
-        }
-        self.telemetry.add(operation, Metric::LocalReplies(reply.reason), 1);
-        self.telemetry.reply(reply);
-        self.finish(index);
-    }
-
-    /// Answers a request that no route or cluster serves.
-    fn reject(
-        &mut self,
-        client_key: usize,
-        bytes: &[u8],
-        frame: Frame,
-        service: &Rc<Service>,
-        operation: OperationId,
-        why: &str,
-    ) {
-        let label = self.telemetry.label(operation);
-        let reply = LocalReply {
-            reason: reason(Failure::NoRoute),
-            detail: format!("{why}: {}.{} at {}", label.service, label.method, service.name),
-            authority: service.name.as_str().into(),
-            operation: label,
-            route: None,
-            cluster: None,
-            request_id: frame.id,
-            peer: self.clients.get(client_key).and_then(|client| client.peer.clone()),
-            tries: 0,
-            elapsed: core::time::Duration::ZERO,
-        };
-        if frame.kind != Kind::OneWay {
-            self.write_reply(client_key, bytes, Failure::NoRoute, &reply);
-        }
-        self.telemetry.add(operation, Metric::LocalReplies(reply.reason), 1);
-        self.telemetry.reply(reply);
-    }
-
-    /// Tells a client why its bytes cannot be read, where they still tell which request it was.
-    pub(crate) fn reply_unreadable(&mut self, client_key: usize, rest: &[u8], error: &Error) {
-        let Some(client) = self.clients.get(client_key) else { return };
-        let operation = self.telemetry.operation("", "", self.plan.max_operations);
-        let reply = LocalReply {
-            reason: reason(Failure::BadRequest),
-            detail: format!("bad request: {error}"),
-            authority: client.authority.clone(),
-            operation: self.telemetry.label(operation),
-            route: None,
-            cluster: None,
-            request_id: 0,
-            peer: client.peer.clone(),
-            tries: 0,
-            elapsed: core::time::Duration::ZERO,
-        };
-        if matches!(error, Error::TooLarge { .. }) {
-            self.write_reply(client_key, rest, Failure::BadRequest, &reply);
-        }
-        self.telemetry.add(operation, Metric::LocalReplies(reply.reason), 1);
-        self.telemetry.reply(reply);
-    }
-
-    fn write_reply(&mut self, client_key: usize, request: &[u8], failure: Failure, reply: &LocalReply) {
-        if let Some(client) = self.clients.get(client_key)
-            && let Some(out) = self.sockets.write(client.socket)
-        {
-            let text = format!("meltemi: {}", reply.detail);
-            client.service.codec.error_reply(request, failure, &text, out);
-        }
-    }
-
     /// The client has left: gives up its call.
     pub(crate) fn cancel_call(&mut self, index: usize) {
         let Some(call) = self.calls.get(index) else { return };
@@ -493,7 +399,7 @@ impl Worker {
     }
 
     /// Ends a call that was answered, and lets its client go on.
-    fn finish(&mut self, index: usize) {
+    pub(crate) fn finish(&mut self, index: usize) {
         if let Some(client) = self.forget(index) {
             self.resume_client(client);
             self.close_if_ended(client);

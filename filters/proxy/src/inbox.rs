@@ -14,6 +14,15 @@ impl Inbox {
         self.kept.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// At most the first `most` bytes.
+    pub(crate) fn front(&self, most: usize) -> &[u8] {
+        self.kept.get(..most).unwrap_or(&self.kept)
+    }
+
     /// Keeps `bytes` behind what is there.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());

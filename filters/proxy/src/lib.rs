@@ -21,6 +21,7 @@ mod inbox;
 pub mod plan;
 mod pool;
 mod relay;
+mod reply;
 mod slots;
 mod sweep;
 mod telemetry;

@@ -106,8 +106,8 @@ pub enum Metric {
 
 /// Upper bounds of the latency histogram's buckets, in microseconds, as Prometheus has them: each counts all below it.
 pub const LATENCY_BUCKETS: [u64; 17] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
-    5_000_000, 10_000_000, 30_000_000,
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000,
 ];
 
 /// How long counts gather before they are flushed.
@@ -211,7 +211,12 @@ impl Telemetry {
         let label = Label { service: service.into(), method: method.into() };
         let id = OperationId(u32::try_from(self.operations.len()).unwrap_or(u32::MAX));
         self.by_name.entry(label.service.clone()).or_default().insert(label.method.clone(), id);
-        self.operations.push(Operation { label, is_dirty: false, changes: Vec::new(), latencies: Latencies::default() });
+        self.operations.push(Operation {
+            label,
+            is_dirty: false,
+            changes: Vec::new(),
+            latencies: Latencies::default(),
+        });
         id
     }
 
