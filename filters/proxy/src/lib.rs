@@ -17,6 +17,8 @@ mod call;
 mod client;
 mod clock;
 mod dispatch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod inbox;
 pub mod plan;
 mod pool;

@@ -110,7 +110,10 @@ unsafe extern "C" fn proxy_define_metric(_: u32, name: *const u8, length: usize,
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_increment_metric(id: u32, offset: i64) -> u32 {
-    with(|host| host.metrics[id as usize].1 += offset);
+    with(|host| {
+        let value = &mut host.metrics[id as usize].1;
+        *value = value.saturating_add(offset);
+    });
     0
 }
 
