@@ -46,6 +46,29 @@ fn a_request_over_the_limit_is_answered_and_its_connection_closed() {
 }
 
 #[test]
+fn large_requests_that_never_end_are_bounded_over_all_clients() {
+    let mut world = world(json!({}));
+    let (_, slow) = bystander(&mut world);
+    // Each is just under the limit of one frame, and less its last bytes; together they are over 256 MiB.
+    let most = 16 * 1024 * 1024;
+    let clients: Vec<usize> = (0..20).map(|_| world.connect()).collect();
+    for &client in &clients {
+        let mut frame = vec![0xda, 0xbb, 0xc2, 0];
+        frame.extend_from_slice(&77_u64.to_be_bytes());
+        frame.extend_from_slice(&(most as u32 - 16).to_be_bytes());
+        frame.resize(most - 100, b'N');
+        world.proxy.clients[client].raw = Some(Vec::new());
+        world.write(client, &frame);
+    }
+    world.await_all(&[slow]);
+    assert_eq!(world.calls[slow].error(), None);
+    let closed = world.sum(Metric::LocalReplies("overloaded"));
+    assert!((1..=5).contains(&closed), "{closed} of {} were closed", clients.len());
+    let open = clients.iter().filter(|&&client| world.proxy.clients[client].closed_at.is_none()).count();
+    assert_eq!(open as i64, clients.len() as i64 - closed);
+}
+
+#[test]
 fn bytes_that_are_no_frame_close_the_connection_of_their_client() {
     let mut world = world(json!({}));
     let (_, slow) = bystander(&mut world);
