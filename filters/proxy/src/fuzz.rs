@@ -108,7 +108,7 @@ impl<'a> Play<'a> {
         match self.choices.below(16) {
             0 | 1 => self.open_tunnel(),
             2..=4 => {
-                let tunnel = 1 + 2 * self.choices.below(self.tunnels as usize + 1) as u32;
+                let tunnel = self.tunnel();
                 let request = self.request();
                 self.frame(Side::Downstream, 0, 0, tunnel, &request);
             }
@@ -134,7 +134,7 @@ impl<'a> Play<'a> {
             12 => {
                 let count = self.choices.below(64);
                 let bytes = self.choices.bytes(count);
-                match self.choices.below(4) {
+                match self.choices.below(64) {
                     0 => self.next[index(side)].extend_from_slice(bytes),
                     _ => self.frame(side, 0, 0, stream, bytes),
                 }
@@ -155,12 +155,21 @@ impl<'a> Play<'a> {
     /// A side and a stream of it, mostly one that is there.
     fn stream(&mut self) -> (Side, u32) {
         match self.choices.below(2) {
-            0 => (Side::Downstream, 1 + 2 * self.choices.below(self.tunnels as usize + 1) as u32),
+            0 => (Side::Downstream, self.tunnel()),
             _ => {
                 let stream = self.choices.below(self.opened.len());
                 (Side::Upstream, self.opened.get(stream).copied().unwrap_or(1))
             }
         }
+    }
+
+    /// The stream of a tunnel, rarely one that was not opened.
+    fn tunnel(&mut self) -> u32 {
+        let more = usize::from(self.choices.below(64) == 0);
+        if self.tunnels == 0 {
+            self.open_tunnel();
+        }
+        1 + 2 * self.choices.below(self.tunnels as usize + more) as u32
     }
 
     fn open_tunnel(&mut self) {
@@ -342,7 +351,15 @@ mod tests {
             }
         }
         // It came to all that.
-        let names = ["Responses(Success)", "Retries", "Timeouts", "Resets", "Cancelled", "DecodeErrors", "Heartbeats"];
-eprintln!("{counters:?}");        assert_eq!(names.map(|name| counters.contains_key(name)), [true; 7], "{counters:?}");
+        let names = [
+            "Responses(Success)",
+            "Retries",
+            "Timeouts",
+            "Resets",
+            "Cancelled",
+            "DecodeErrors",
+            "Heartbeats",
+        ];
+        assert_eq!(names.map(|name| counters.contains_key(name)), [true; 7], "{counters:?}");
     }
 }
