@@ -31,7 +31,7 @@ pub struct Frame {
     pub body: Vec<u8>,
 }
 
-/// What a request of [`request`] says.
+/// What a request of [`Frame::request`] says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// The method's name.
