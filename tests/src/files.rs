@@ -6,14 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use indicatif::ProgressBar;
+
 /// The repository's root.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
-
-/// Cargo's target folder.
-pub fn target() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// The folder that keeps what was fetched, for all checkouts: `MELTEMI_CACHE`, else `~/.cache/meltemi`.
@@ -59,14 +56,6 @@ pub fn run(command: &mut Command) {
 pub fn module() -> &'static Path {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
     MODULE.get_or_init(|| {
-        run(Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).current_dir(root()).args([
-            "build",
-            "--profile=module",
-            "--target=wasm32-wasip1",
-            "--package=meltemi-module",
-        ]));
-        let module = target().join("wasm32-wasip1/module/meltemi.wasm");
-        assert!(module.exists(), "cargo made no {}", module.display());
-        module
+        meltemi::module::find(None, &ProgressBar::hidden()).unwrap_or_else(|error| panic!("{error}"))
     })
 }

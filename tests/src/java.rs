@@ -12,6 +12,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use meltemi::checkout;
 use serde_json::{Value, json};
 
 use crate::files;
@@ -57,7 +58,7 @@ pub struct Exception {
 impl Peer {
     /// Starts Apache Dubbo `version`.
     pub fn start(version: &str) -> Self {
-        let log = files::target().join("e2e").join(format!("dubbo-{version}-{}.log", process::id()));
+        let log = checkout::target().join("e2e").join(format!("dubbo-{version}-{}.log", process::id()));
         fs::create_dir_all(log.parent().unwrap()).unwrap();
         let mut child = Command::new("java")
             .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx1g"])

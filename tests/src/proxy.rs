@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
 
+use meltemi::checkout;
 use meltemi::envoy::{Config, Envoy as Process, Launch, PlanFile};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -106,7 +107,7 @@ impl Setup {
 
     /// Starts `envoy` and waits until it serves.
     pub fn start(mut self, envoy: &Envoy) -> Proxy {
-        let parent = files::target().join("e2e");
+        let parent = checkout::target().join("e2e");
         fs::create_dir_all(&parent).unwrap();
         let test = thread::current().name().unwrap_or("main").replace("::", "-");
         let folder = tempfile::Builder::new().prefix(&format!("{test}-")).tempdir_in(parent).unwrap();
