@@ -62,7 +62,7 @@ fn metric_id(metric: Metric, label: Option<&Label>, kind: MetricKind) -> Option<
 }
 
 /// The metric's name with its labels.
-fn metric_name(metric: Metric, label: Option<&Label>) -> String {
+pub(crate) fn metric_name(metric: Metric, label: Option<&Label>) -> String {
     let mut name = String::from("meltemi.");
     if let Some(label) = label {
         push_label(&mut name, "service", &label.service);

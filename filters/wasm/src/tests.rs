@@ -1,11 +1,11 @@
 use meltemi_codecs::{Codec, Dubbo, Failure};
-use meltemi_proxy::{Label, LocalReply, Metric, Sink};
+use meltemi_proxy::{Class, Label, LocalReply, Metric, Sink};
 use proxy_wasm::traits::RootContext;
 use proxy_wasm::types::{LogLevel, PeerType};
 
 use crate::fake_host as host;
 use crate::host::Buffer;
-use crate::report::Report;
+use crate::report::{Report, metric_name};
 use crate::root::Root;
 
 const CODECS: &[&dyn Codec] = &[&Dubbo];
@@ -123,4 +123,37 @@ fn a_local_reply_is_one_line_of_json() {
     assert_eq!(value["reason"], "timeout");
     assert_eq!(value["elapsedMicros"], 3000);
     assert!(!line.contains('\n'));
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let documents = include_str!("../../../docs/metrics.md");
+    let metrics = [
+        Metric::Requests,
+        Metric::Responses(Class::Success),
+        Metric::Retries,
+        Metric::Timeouts,
+        Metric::Resets,
+        Metric::LocalReplies("timeout"),
+        Metric::Cancelled,
+        Metric::InFlight,
+        Metric::LatencyBucket(None),
+        Metric::LatencySum,
+        Metric::LatencyCount,
+        Metric::ClientConnections,
+        Metric::ClientConnectionsActive,
+        Metric::UpstreamConnections,
+        Metric::UpstreamConnectFailures,
+        Metric::UpstreamConnectionsActive,
+        Metric::DecodeErrors,
+        Metric::UnmatchedResponses,
+        Metric::EditsSkipped,
+        Metric::Heartbeats,
+    ];
+    for metric in metrics {
+        let name = metric_name(metric, None);
+        let name = name.rsplit([';', '.']).next().unwrap();
+        assert!(documents.contains(&format!("| `meltemi_{name}` |")), "{name}");
+    }
+    assert_eq!(documents.matches("| `meltemi_").count(), metrics.len());
 }
