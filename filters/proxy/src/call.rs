@@ -98,3 +98,101 @@ pub(crate) fn pause(backoff: &Backoff, retries: u32, random: f64) -> Duration {
     let span = backoff.base.saturating_mul(2_u32.saturating_pow(retries)).min(backoff.max);
     span.mul_f64(random.clamp(0.0, 1.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn at(millis: u64) -> Instant {
+        Instant::default().after(Duration::from_millis(millis))
+    }
+
+    /// A call of a route with this retry policy.
+    fn call(retry: &str) -> Call {
+        let plan = format!(
+            r#"{{"services": {{"demo": {{"protocol": "dubbo", "defaultRoute": {{"retry": {retry}}}}}}}}}"#
+        );
+        let plan = crate::plan::Plan::parse(plan.as_bytes(), &[&meltemi_codecs::Dubbo]).unwrap();
+        let service = plan.service("demo").unwrap().clone();
+        Call {
+            serial: 0,
+            client: 0,
+            position: 0,
+            request_id: 0,
+            is_one_way: false,
+            route: service.default_route.clone(),
+            service,
+            operation: crate::telemetry::Telemetry::default().operation("", "", 1),
+            pool: 0,
+            frame: Vec::new(),
+            is_whole: true,
+            started: at(0),
+            deadline: None,
+            try_deadline: None,
+            retries: 0,
+            avoid: None,
+            stage: Stage::Waiting,
+        }
+    }
+
+    #[test]
+    fn only_what_the_route_lists_is_tried_again() {
+        let causes = [Cause::ConnectFailure, Cause::Reset, Cause::PerTryTimeout, Cause::Status(80)];
+        let retried = |retry| causes.map(|cause| call(retry).retry(cause).is_some());
+        assert_eq!(retried(r#"{"on": ["connect-failure"]}"#), [true, false, false, false]);
+        assert_eq!(retried(r#"{"on": ["reset"]}"#), [false, true, false, false]);
+        assert_eq!(
+            retried(r#"{"on": ["per-try-timeout"], "perTryTimeout": "1s"}"#),
+            [false, false, true, false]
+        );
+        assert_eq!(retried(r#"{"on": ["status"], "statuses": [80]}"#), [false, false, false, true]);
+        assert_eq!(retried(r#"{"on": ["status"], "statuses": [100]}"#), [false; 4]);
+        assert_eq!(causes.map(|cause| call("null").retry(cause).is_some()), [false; 4]);
+    }
+
+    #[test]
+    fn a_one_way_call_is_tried_again_only_if_it_was_not_sent() {
+        let mut call = call(r#"{"on": ["connect-failure", "reset"]}"#);
+        call.is_one_way = true;
+        assert!(call.retry(Cause::ConnectFailure).is_some());
+        assert!(call.retry(Cause::Reset).is_none());
+    }
+
+    #[test]
+    fn tries_are_counted_and_need_the_whole_request() {
+        let mut call = call(r#"{"on": ["reset"], "attempts": 2}"#);
+        call.retries = 1;
+        assert!(call.retry(Cause::Reset).is_some());
+        call.is_whole = false;
+        assert!(call.retry(Cause::Reset).is_none());
+        call.is_whole = true;
+        call.retries = 2;
+        assert!(call.retry(Cause::Reset).is_none());
+    }
+
+    #[test]
+    fn a_call_is_due_by_what_ends_first_where_it_stands() {
+        let mut call = call("null");
+        assert_eq!(call.due(), None);
+        call.deadline = Some(at(50));
+        call.try_deadline = Some(at(20));
+        assert_eq!(call.due(), Some(at(50)), "nothing was sent that could take too long");
+        call.stage = Stage::Sent { connection: 0, slot: 0 };
+        assert_eq!(call.due(), Some(at(20)));
+        call.stage = Stage::Backoff { until: at(30) };
+        assert_eq!(call.due(), Some(at(30)));
+        call.stage = Stage::Backoff { until: at(60) };
+        assert_eq!(call.due(), Some(at(50)));
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let backoff = Backoff { base: 25 * MS, max: 250 * MS };
+        let longest = [0, 1, 2, 3, 4, 10, u32::MAX].map(|retries| pause(&backoff, retries, 1.0));
+        assert_eq!(longest, [25, 50, 100, 200, 250, 250, 250].map(|n| n * MS));
+        assert_eq!(pause(&backoff, 2, 0.5), 50 * MS);
+        assert_eq!(pause(&backoff, 2, 0.0), Duration::ZERO);
+    }
+}

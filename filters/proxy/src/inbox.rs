@@ -40,8 +40,8 @@ impl Inbox {
     /// a claim alone takes no memory.
     fn reserve(&mut self, more: usize) {
         let length = self.kept.len().saturating_add(more);
-        if length > self.kept.capacity() {
-            let room = self.need.min(length.saturating_mul(4)).max(length);
+        if length > self.kept.capacity() && length < self.need {
+            let room = self.need.min(length.saturating_mul(4));
             self.kept.reserve_exact(room.saturating_sub(self.kept.len()));
         }
     }
@@ -68,4 +68,77 @@ pub(crate) struct Progress {
     pub(crate) used: usize,
     /// Bytes that what is left must reach before it is worth another look; 0 = any time.
     pub(crate) need: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_in_pieces_is_looked_at_once_it_is_there() {
+        let mut inbox = Inbox::default();
+        inbox.keep(b"fra", 5);
+        assert_eq!(inbox.take(), None);
+        inbox.push(b"m");
+        assert_eq!(inbox.take(), None);
+        inbox.push(b"es");
+        let taken = inbox.take().unwrap();
+        assert_eq!(taken, b"frames");
+        inbox.restore(taken, 5, 9);
+        assert_eq!((inbox.len(), inbox.front(10)), (1, &b"s"[..]));
+        assert_eq!(inbox.take(), None);
+        inbox.push(b"12345678");
+        assert_eq!(inbox.take().unwrap(), b"s12345678");
+    }
+
+    #[test]
+    fn what_waits_to_be_read_needs_no_more_bytes() {
+        let mut inbox = Inbox::default();
+        inbox.keep(b"waits", 0);
+        let taken = inbox.take().unwrap();
+        inbox.restore(taken, 0, 0);
+        assert_eq!(inbox.take().unwrap(), b"waits");
+        assert_eq!(inbox.take(), None);
+    }
+
+    #[test]
+    fn a_large_frame_takes_few_steps_and_a_claim_alone_no_memory() {
+        let mut inbox = Inbox::default();
+        inbox.keep(&[0; 16], 16 << 20);
+        assert!(inbox.kept.capacity() <= 64);
+        let mut steps = 0;
+        while inbox.len() < 16 << 20 {
+            let before = inbox.kept.capacity();
+            inbox.push(&[0; 16_384]);
+            steps += usize::from(inbox.kept.capacity() != before);
+            assert!(inbox.kept.capacity() <= (inbox.len() * 4).max(1 << 16));
+        }
+        assert!(steps <= 8, "{steps} steps");
+    }
+
+    #[test]
+    fn what_waits_grows_in_few_steps_too() {
+        let mut inbox = Inbox::default();
+        inbox.keep(&[0; 16], 0);
+        let mut steps = 0;
+        while inbox.len() < 1 << 20 {
+            let before = inbox.kept.capacity();
+            inbox.push(&[0; 1000]);
+            steps += usize::from(inbox.kept.capacity() != before);
+        }
+        assert!(steps <= 20, "{steps} steps");
+    }
+
+    #[test]
+    fn memory_of_a_large_frame_is_given_back() {
+        let mut inbox = Inbox::default();
+        inbox.keep(&[0; MOST_CAPACITY + 1], 0);
+        let taken = inbox.take().unwrap();
+        inbox.restore(taken, MOST_CAPACITY + 1, 0);
+        assert_eq!(inbox.kept.capacity(), 0);
+        inbox.keep(b"small", 0);
+        let taken = inbox.take().unwrap();
+        inbox.restore(taken, 5, 0);
+        assert!(inbox.is_empty() && inbox.kept.capacity() > 0);
+    }
 }

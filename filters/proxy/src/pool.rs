@@ -244,3 +244,136 @@ impl Pools {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLUSTER: &str = "outbound|20880||demo";
+
+    fn at(millis: u64) -> Instant {
+        Instant::default().after(Duration::from_millis(millis))
+    }
+
+    fn plan(service: &str) -> Plan {
+        let plan = format!(r#"{{"services": {{"demo": {{"protocol": "dubbo", {service}}}}}}}"#);
+        Plan::parse(plan.as_bytes(), &[&meltemi_codecs::Dubbo]).unwrap()
+    }
+
+    fn pool(service: &str) -> Pool {
+        Pool::new(CLUSTER.into(), None, plan(service).service("demo").unwrap().clone(), at(0))
+    }
+
+    #[test]
+    fn the_least_loaded_connection_is_chosen_and_equals_take_turns() {
+        let mut pool = pool(r#""routes": []"#);
+        assert_eq!(pool.choose(|_| Some(0)), None);
+        pool.open = vec![10, 11, 12];
+        let turns: Vec<_> = (0..6).map(|_| pool.choose(|_| Some(1)).unwrap()).collect();
+        assert_eq!(turns, [10, 11, 12, 10, 11, 12]);
+        for _ in 0..3 {
+            assert_eq!(pool.choose(|key| Some(if key == 11 { 2 } else { 5 })), Some(11));
+            assert_eq!(pool.choose(|key| (key == 12).then_some(9)), Some(12));
+            assert_eq!(pool.choose(|_| None), None);
+        }
+    }
+
+    #[test]
+    fn of_many_connections_a_few_are_compared_and_all_come_to_their_turn() {
+        let mut pool = pool(r#""routes": []"#);
+        pool.open = (0..500).collect();
+        let mut loads = vec![0_usize; 500];
+        for _ in 0..5000 {
+            let chosen = pool.choose(|key| loads.get(key).copied()).unwrap();
+            loads[chosen] += 1;
+        }
+        assert!(loads.iter().all(|&load| load == 10), "{loads:?}");
+    }
+
+    #[test]
+    fn an_endpoint_that_refuses_is_not_named_until_it_was_connected_to() {
+        let mut pool = pool(r#""upstream": {"ejectionTime": "1s"}"#);
+        let [a, b] = ["10.0.0.1:1", "10.0.0.2:1"].map(|address| pool.endpoint(address));
+        assert_eq!(pool.endpoint("10.0.0.1:1"), a);
+        pool.endpoint_mut(b).unwrap().connections = 1;
+        assert_eq!(pool.living(None).as_deref(), Some("10.0.0.1:1"), "that with the fewest connections");
+        assert_eq!(pool.living(a).as_deref(), Some("10.0.0.2:1"));
+        assert!(pool.eject(a, at(0)));
+        assert_eq!(pool.living(None).as_deref(), Some("10.0.0.2:1"));
+        assert_eq!(pool.living(b), None);
+        pool.endpoint_mut(a).unwrap().refusals = 0;
+        assert_eq!(pool.living(b).as_deref(), Some("10.0.0.1:1"));
+    }
+
+    #[test]
+    fn a_refusal_is_news_once_in_an_ejection() {
+        let mut timed = pool(r#""upstream": {"ejectionTime": "1s"}"#);
+        let a = timed.endpoint("10.0.0.1:1");
+        // The second ejection is twice as long.
+        let news = [0, 999, 1000, 2998, 2999, 3001].map(|millis| timed.eject(a, at(millis)));
+        assert_eq!(news, [true, false, false, false, false, false]);
+        assert!(timed.eject(a, at(100_000)));
+        let mut untimed = pool(r#""upstream": {"ejectionTime": "0s"}"#);
+        let a = untimed.endpoint("10.0.0.1:1");
+        assert_eq!([0, 1, 100_000].map(|millis| untimed.eject(a, at(millis))), [true, false, false]);
+        assert!(!untimed.eject(None, at(0)), "nobody knows which it was");
+    }
+
+    #[test]
+    fn endpoints_that_are_long_gone_are_forgotten() {
+        let mut pool = pool(r#""routes": []"#);
+        for n in 0..MOST_ENDPOINTS {
+            let id = pool.endpoint(&format!("10.0.0.1:{n}"));
+            pool.endpoint_mut(id).unwrap().connections = usize::from(n != 7);
+        }
+        assert_eq!(pool.endpoint("10.0.0.2:1"), Some(EndpointId(7)));
+        pool.endpoint_mut(Some(EndpointId(7))).unwrap().connections = 1;
+        assert_eq!(pool.endpoint("10.0.0.3:1"), None);
+        assert_eq!(pool.endpoints.len(), MOST_ENDPOINTS);
+    }
+
+    #[test]
+    fn the_budget_is_a_share_of_the_calls_and_never_less_than_the_least() {
+        let mut pool = pool(r#""retryBudget": {"percent": 20, "minRetries": 3}"#);
+        let mut most = |active| {
+            pool.active = active;
+            (0..1000).find(|&retrying| {
+                pool.retrying = retrying;
+                !pool.has_retry_budget()
+            })
+        };
+        assert_eq!([0, 10, 19, 20, 100].map(&mut most), [3, 3, 3, 4, 20].map(Some));
+    }
+
+    #[test]
+    fn the_search_for_endpoints_ends_when_they_repeat_and_begins_again() {
+        let mut pool = pool(r#""upstream": {"ejectionTime": "2s"}"#);
+        assert!(pool.is_exploring());
+        pool.repeats = ENOUGH_REPEATS;
+        assert!(!pool.is_exploring());
+        assert_eq!(pool.explore_later(at(1000)), Some(at(3000)));
+        assert_eq!(pool.explore_later(at(2000)), Some(at(3000)), "the first loss says when");
+        pool.explore();
+        assert!(pool.is_exploring());
+        assert_eq!(pool.explore_at, None);
+    }
+
+    #[test]
+    fn a_cluster_has_one_pool_for_each_protocol_and_destination() {
+        let first = plan(r#""upstream": {"connectionsPerEndpoint": 1}"#);
+        let service = first.service("demo").unwrap();
+        let mut pools = Pools::default();
+        let key = pools.find(service, CLUSTER, None, at(0));
+        assert_eq!(pools.find(service, CLUSTER, None, at(1)), key);
+        assert_ne!(pools.find(service, "other", None, at(0)), key);
+        let destination = Rc::from("10.1.0.1:20880");
+        let pinned = pools.find(service, CLUSTER, Some(&destination), at(0));
+        assert_ne!(pinned, key);
+        assert_eq!(pools.find(service, CLUSTER, Some(&destination), at(0)), pinned);
+        assert_eq!(pools.len(), 3);
+        pools.set_plan(&plan(r#""upstream": {"connectionsPerEndpoint": 4}"#));
+        assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4);
+        pools.set_plan(&Plan::parse(b"", &[]).unwrap());
+        assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4, "what it had last");
+    }
+}
