@@ -4,7 +4,6 @@ use std::mem;
 use std::time::Duration;
 
 use crate::drain::Drain;
-use crate::frame::MAX_31;
 use crate::headers::{self, ALARM_PATH, AUTHORITY, CLUSTER, DELAY, SESSION};
 use crate::hpack::{Fields, List};
 use crate::link::Opening;
@@ -69,9 +68,8 @@ impl Peer<'_> {
         let link = &mut *self.link;
         let waiting = u32::try_from(link.waiting.len()).ok()?;
         let stream = link.next_stream.checked_add(waiting.checked_mul(2)?)?;
-        if link.going_away
-            || link.failure.is_some()
-            || stream > self.options.last_stream_id.min(MAX_31)
+        if link.failure.is_some()
+            || stream > self.options.last_stream_id.min(link.last_served)
             || self.slab.len() >= self.options.max_sockets
         {
             return None;

@@ -75,8 +75,9 @@ pub enum Event<'a> {
         /// The trailers, where gRPC has its status (an answer without a body has it in `headers`).
         trailers: Vec<(String, String)>,
     },
-    /// The peer sent GOAWAY. Upstream no more connections can be opened; those that it will not serve are refused.
-    /// Existing sockets live on.
+    /// The peer sent GOAWAY: it will soon be gone, and existing sockets live on until then. Upstream, after a GOAWAY that
+    /// names the last stream that is served, no more connections can be opened, and those that it will not serve are
+    /// refused; the notice that comes before it leaves some seconds.
     GoingAway {
         /// Which peer.
         side: Side,

@@ -51,6 +51,8 @@ pub(crate) struct Link {
     pings_sent: u32,
     /// The peer sent GOAWAY.
     pub(crate) going_away: bool,
+    /// The last stream of ours that the peer will serve.
+    pub(crate) last_served: u32,
     pub(crate) failure: Option<Error>,
     /// Frames in `control` that frames of the peer made necessary.
     pub(crate) answers: usize,
@@ -140,6 +142,7 @@ impl Link {
             ping: None,
             pings_sent: 0,
             going_away: false,
+            last_served: MAX_31,
             failure: None,
             answers: 0,
             max_answers: options.max_answers,

@@ -326,9 +326,16 @@ impl Peer<'_> {
     }
 
     /// The connection manager serves no stream after `last_stream`. Clients that come now must get another connection.
+    ///
+    /// The notice that Envoy sends first names the largest id (RFC 9113 section 6.8). Until it names another, some seconds
+    /// later, it serves what is opened: connections that retries need, and alarms by which time is kept.
     fn no_more_streams(&mut self, last_stream: u32) {
         if *self.drain == Drain::Not {
             *self.drain = Drain::Due;
+        }
+        self.link.last_served = self.link.last_served.min(last_stream);
+        if last_stream == MAX_31 {
+            return;
         }
         self.link.waiting.clear();
         for index in self.slab.indices() {

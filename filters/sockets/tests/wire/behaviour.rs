@@ -196,6 +196,35 @@ fn a_goaway_refuses_what_will_not_be_served() {
 }
 
 #[test]
+fn a_notice_of_a_goaway_refuses_nothing_yet() {
+    let mut raw = Raw::new(Options::default());
+    let side = Side::Upstream;
+    let (late, stream) = raw.connecting();
+    raw.ok(side, &settings(&[(3, 1)]));
+    let waiting = raw.sockets.connect(&Target { cluster: "v1", ..Target::default() }).unwrap();
+    let notice = frame(GOAWAY, 0, 0, [[0x7f, 0xff, 0xff, 0xff], [0; 4]].concat());
+    assert_eq!(raw.ok(side, &notice), [Event::GoingAway { side }]);
+    assert!(raw.sockets.is_draining());
+    assert!(raw.sockets.alarm(Duration::from_secs(1)));
+    assert!(raw.sockets.connect(&Target { cluster: "v1", ..Target::default() }).is_some());
+    // Some seconds later it is meant.
+    let goaway = frame(GOAWAY, 0, 0, [stream.to_be_bytes(), [0; 4]].concat());
+    let events = raw.ok(side, &goaway);
+    assert_eq!(events.len(), 3, "{events:?}");
+    assert!(events.iter().all(|event| match event {
+        Event::Refused { id, .. } => *id != late,
+        event => *event == Event::Alarm,
+    }));
+    assert!(events.contains(&Event::Refused {
+        id: waiting,
+        status: 0,
+        endpoint: None,
+        reason: String::new()
+    }));
+    assert!(!raw.sockets.alarm(Duration::from_secs(1)));
+}
+
+#[test]
 fn streams_after_the_final_goaway_are_not_served() {
     let mut raw = Raw::new(Options::default());
     raw.accepted(1);
