@@ -267,7 +267,7 @@ impl Worker {
         }
     }
 
-    /// No new upstream connections can be opened here: asks every client to connect again.
+    /// New upstream connections can soon not be opened here: asks every client to connect again.
     pub(crate) fn leave(&mut self) {
         if core::mem::replace(&mut self.is_leaving, true) {
             return;

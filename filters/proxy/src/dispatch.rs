@@ -9,7 +9,7 @@ use crate::clock::{Instant, earliest};
 use crate::plan::OnNoMatch;
 use crate::pool::EndpointId;
 use crate::telemetry::Metric;
-use crate::worker::{FULL, Worker};
+use crate::worker::{FULL, Reach, Worker};
 
 /// Connections that one pool opens at once while looking for endpoints.
 const MOST_EXPLORING: usize = 2;
@@ -234,7 +234,7 @@ impl Worker {
     /// Opens connections that a pool needs: for calls that wait, and to find endpoints it does not know yet.
     pub(crate) fn grow(&mut self, pool_key: usize) {
         let Some(pool) = self.pools.get(pool_key) else { return };
-        if self.is_leaving {
+        if self.reach != Reach::Open {
             // Those being opened are not waited for: no alarm can be set that would end it.
             if pool.open.is_empty() && !pool.waiting.is_empty() {
                 self.waiting_failed(pool_key, "this proxy is draining");
@@ -268,7 +268,8 @@ impl Worker {
         let Some(call) = self.calls.get_mut(index) else { return };
         call.try_deadline = None;
         let Some(pool) = self.pools.get_mut(call.pool) else { return };
-        let Some(retry) = call.retry(cause).filter(|_| !self.is_leaving || !pool.open.is_empty()) else {
+        let Some(retry) = call.retry(cause).filter(|_| self.reach == Reach::Open || !pool.open.is_empty())
+        else {
             self.answer(index, failure, detail);
             return;
         };
@@ -285,8 +286,8 @@ impl Worker {
         }
         call.stage = Stage::Backoff { until };
         self.telemetry.add(call.operation, Metric::Retries, 1);
-        if self.is_leaving {
-            // There may be no alarm any more that would end the pause.
+        if self.reach != Reach::Open {
+            // No alarm would end the pause.
             self.try_again(index);
         } else {
             self.wake_at(Some(until));
@@ -309,7 +310,7 @@ impl Worker {
     fn connect_elsewhere(&mut self, pool_key: usize, avoid: Option<EndpointId>) {
         let Some(pool) = self.pools.get(pool_key) else { return };
         let is_avoided = |key: &usize| self.connections.get(*key).is_some_and(|open| open.endpoint == avoid);
-        if !self.is_leaving
+        if self.reach == Reach::Open
             && pool.connecting == 0
             && pool.open.iter().all(is_avoided)
             && let Some(address) = pool.living(avoid)

@@ -5,10 +5,10 @@
 
 use core::time::Duration;
 
-use crate::call::Call;
+use crate::call::{Call, Stage::Backoff};
 use crate::clock::{Instant, earliest};
 use crate::upstream::Stage;
-use crate::worker::Worker;
+use crate::worker::{Reach, Worker};
 
 /// Alarms closer together than this are rung as one.
 const GRAIN: Duration = Duration::from_millis(5);
@@ -43,7 +43,27 @@ impl Worker {
             let delay = due.since(self.now).max(GRAIN);
             if self.sockets.alarm(delay) {
                 self.alarms.push(self.now.after(delay));
+            } else if self.reach == Reach::Open {
+                self.reach = Reach::Closing;
             }
+        }
+        if self.reach == Reach::Closing {
+            self.reach = Reach::Closed;
+            self.leave();
+            self.end_waits();
+        }
+    }
+
+    /// No alarm will ring any more: calls that wait for a time or a connection go to a connection that is open, or fail.
+    fn end_waits(&mut self) {
+        let calls: Vec<usize> = self.calls.iter().map(|(index, _)| index).collect();
+        for index in calls {
+            if self.calls.get(index).is_some_and(|call| matches!(call.stage, Backoff { .. })) {
+                self.try_again(index);
+            }
+        }
+        for pool in 0..self.pools.len() {
+            self.grow(pool);
         }
     }
 
@@ -100,6 +120,7 @@ impl Worker {
 
     fn connection_due(&mut self, key: usize) {
         let now = self.now;
+        let is_last = self.reach != Reach::Open;
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(pool) = self.pools.get_mut(connection.pool) else { return };
         let (pool_key, socket) = (connection.pool, connection.socket);
@@ -112,6 +133,10 @@ impl Worker {
             }
             // Nothing is renewed that nobody uses.
             Stage::Open { .. } if is_idle && connection.slots.in_flight() == 0 => self.retire(key),
+            // It cannot be renewed.
+            Stage::Open { .. } if is_last => {
+                connection.stage = Stage::Open { renew_at: None, is_overdue: false };
+            }
             // Envoy was asked for connections and did not choose this endpoint again.
             Stage::Open { is_overdue: true, .. } if !is_alone => {
                 self.shun(key);

@@ -9,7 +9,7 @@ use crate::inbox::{Inbox, Progress};
 use crate::pool::EndpointId;
 use crate::slots::{Answered, Slots};
 use crate::telemetry::Metric;
-use crate::worker::{FULL, Owner, Worker};
+use crate::worker::{FULL, Owner, Reach, Worker};
 
 /// An upstream connection.
 #[derive(Debug)]
@@ -65,7 +65,9 @@ impl Worker {
             headers: destination.as_ref().map_or(&[], |header| header.as_slice()),
         };
         let Some(socket) = self.sockets.connect(&target) else {
-            self.leave();
+            if self.reach == Reach::Open {
+                self.reach = Reach::Closing;
+            }
             self.waiting_failed(pool_key, "this proxy is draining");
             return;
         };

@@ -43,8 +43,19 @@ pub struct Worker {
     pub(crate) alarms: Vec<Instant>,
     /// No alarm is set until then: the last one rang at once.
     pub(crate) silent_until: Instant,
-    /// Envoy drains this connection manager: no connection can be opened any more.
+    /// Clients are asked to connect again: Envoy drains this connection manager, or stream ids are used up.
     pub(crate) is_leaving: bool,
+    pub(crate) reach: Reach,
+}
+
+/// Whether streams can be opened: connections and alarms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Open,
+    /// One could not be, just now.
+    Closing,
+    /// None can be any more: there are the connections that are open, and time passes only with what comes on them.
+    Closed,
 }
 
 /// Unsent bytes on a socket from which on what feeds it has to wait, until [`Event::Writable`].
@@ -85,6 +96,7 @@ impl Worker {
             alarms: Vec::new(),
             silent_until: Instant::default(),
             is_leaving: false,
+            reach: Reach::Open,
         }
     }
 

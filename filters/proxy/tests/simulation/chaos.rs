@@ -233,7 +233,14 @@ fn run(seed: u64) {
             world.after(scene.in_span(&mut random), move |world| happen(world, mishap, plan));
         }
         if scene.goes_away {
-            world.after(scene.in_span(&mut random), World::go_away);
+            let (at, later) = (scene.in_span(&mut random), Duration::from_millis(random.between(0..300)));
+            match random.chance(0.7) {
+                true => world.after(at, move |world| {
+                    world.give_notice();
+                    world.after(later, World::go_away);
+                }),
+                false => world.after(at, World::go_away),
+            }
         }
     }
     world.run_for(Duration::from_millis(scene.span));

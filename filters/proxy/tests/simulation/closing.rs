@@ -6,7 +6,7 @@ use meltemi_proxy::Metric;
 use meltemi_sockets::Side;
 use serde_json::{Value, json};
 
-use crate::dubbo::SERVER_ERROR;
+use crate::dubbo::{SERVER_ERROR, SERVER_TIMEOUT};
 use crate::servers::{Policy, Reply, What};
 use crate::wire::Message;
 use crate::world::{Ask, Setup, World};
@@ -238,6 +238,51 @@ fn a_call_that_needs_a_new_connection_while_draining_is_answered() {
     let call = world.call_and_wait(client, Ask::new("echo"));
     let (status, text) = world.calls[call].answer.as_ref().unwrap().result.clone().unwrap_err();
     assert_eq!((status, text.as_str()), (SERVER_ERROR, "meltemi: this proxy is draining"));
+}
+
+#[test]
+fn a_notice_of_draining_leaves_time_for_everything() {
+    let mut world = world(json!({"defaultRoute": {"timeout": "400ms", "retry": {
+        "on": ["reset", "connect-failure"], "attempts": 3, "backoff": {"base": "50ms"},
+    }}}));
+    let clients = [world.connect(), world.connect()];
+    world.call_and_wait(clients[0], Ask::new("echo"));
+    let slow = world.call(clients[0], Ask::new("slow"));
+    world.run_for(Duration::from_millis(50));
+    world.give_notice();
+    world.run_for(Duration::from_millis(10));
+    assert!(world.proxy.is_refused, "tcp_proxy opens no more tunnels here");
+    // A retry finds a new connection.
+    let stream = world.manager.streams_to(A)[0];
+    world.close_upstream(stream, true);
+    world.await_all(&[slow]);
+    assert_eq!(world.calls[slow].error(), None);
+    // Deadlines are kept.
+    world.serve(|_, _| What::Nothing.now());
+    let lost = world.call(clients[0], Ask::new("echo"));
+    world.await_all(&[lost]);
+    assert_eq!(world.calls[lost].error(), Some(SERVER_TIMEOUT));
+    // Clients are closed without being heard of again.
+    world.run_until(|world| clients.iter().all(|&client| is_closed(world, client)));
+}
+
+#[test]
+fn calls_that_wait_when_no_stream_can_be_opened_any_more_are_answered() {
+    let mut world = world(json!({"defaultRoute": {"retry": {
+        "on": ["reset", "connect-failure"], "attempts": 1, "backoff": {"base": "10s", "max": "10s"},
+    }}}));
+    world.serve(|_, _| What::Close.now());
+    let client = world.connect();
+    let paused = world.call(client, Ask::new("echo"));
+    world.run_for(Duration::from_millis(10));
+    world.kill(A);
+    world.set_endpoint(A, crate::servers::Endpoint::Silent);
+    let waiting = world.call(client, Ask::new("echo"));
+    world.run_for(Duration::from_millis(10));
+    assert!([paused, waiting].iter().all(|&call| world.calls[call].answer.is_none()));
+    world.go_away();
+    world.await_all(&[paused, waiting]);
+    assert!([paused, waiting].iter().all(|&call| world.calls[call].error() == Some(SERVER_ERROR)));
 }
 
 #[test]

@@ -256,6 +256,13 @@ impl World {
         self.flush(Side::Upstream);
     }
 
+    /// The connection manager is about to drain: a GOAWAY that refuses nothing yet.
+    pub fn give_notice(&mut self) {
+        self.tell(|| "the connection manager gives notice".to_owned());
+        self.manager.http2.go_away(u32::MAX >> 1);
+        self.flush(Side::Upstream);
+    }
+
     /// The connection manager drains: GOAWAY, and what comes later is not served.
     pub fn go_away(&mut self) {
         let last = self.manager.http2.last_peer_stream();
