@@ -22,7 +22,8 @@ const INTERRUPTED: i32 = 130;
 
 /// Makes Ctrl-C (and the signals by which a terminal or a supervisor ends a process) clear up and end the process.
 pub fn clear_on_interrupt() -> std::io::Result<()> {
-    let handler = ctrlc::try_set_handler(|| {
+    // Also where these signals were ignored, as in the background of a script: Envoy must not be left running.
+    let handler = ctrlc::set_handler(|| {
         clear();
         process::exit(if EXPECTED.load(Ordering::Relaxed) { 0 } else { INTERRUPTED });
     });
