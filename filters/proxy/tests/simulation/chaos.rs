@@ -435,8 +435,8 @@ fn quiet_down(world: &mut World, scene: &Scene) {
     let resets = world.manager.http2.guards().resets;
     assert!(resets == 0 || !scene.is_light, "the worker reset {resets} streams");
     let alarms = world.manager.alarms_set;
-    // A few for each try and its pause, and none for nothing.
-    let most = 300 + world.calls.len() * 4 * (1 + scene.attempts as usize);
+    // A few for each try and its pause, one for the age of a connection, and none for nothing.
+    let most = 300 + world.calls.len() * 4 * (1 + scene.attempts as usize) + world.manager.asked.len();
     assert!(alarms <= most, "{alarms} alarms");
 }
 
