@@ -13,11 +13,19 @@ use crate::worker::{Reach, Worker};
 /// Alarms closer together than this are rung as one.
 const GRAIN: Duration = Duration::from_millis(5);
 
-/// An alarm that rings so long before its time was not set: Envoy rounds to milliseconds.
-const EARLY: Duration = Duration::from_millis(2);
+/// So many alarms in a row that ring in the first half of their time were not set: Envoy has no route for them. One or
+/// two may be early, since Envoy counts from when it last looked at its clock.
+const MOST_EARLY: u32 = 3;
 
 /// An alarm that has not rung so long after its time is not waited for.
 const LOST: Duration = Duration::from_secs(1);
+
+/// An alarm that Envoy was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Alarm {
+    set_at: Instant,
+    rings_at: Instant,
+}
 
 impl Worker {
     /// Makes sure that deadlines are looked at by `time`.
@@ -33,16 +41,16 @@ impl Worker {
         // What is due already is flushed right after.
         let flush = self.telemetry.due().filter(|flush| *flush > self.now);
         self.wake_at(flush);
-        while self.alarms.last().is_some_and(|alarm| alarm.after(LOST) <= self.now) {
+        while self.alarms.last().is_some_and(|alarm| alarm.rings_at.after(LOST) <= self.now) {
             self.alarms.pop();
         }
         if let Some(due) = self.due
             && self.silent_until <= self.now
-            && self.alarms.last().is_none_or(|alarm| due.after(GRAIN) <= *alarm)
+            && self.alarms.last().is_none_or(|alarm| due.after(GRAIN) <= alarm.rings_at)
         {
             let delay = due.since(self.now).max(GRAIN);
             if self.sockets.alarm(delay) {
-                self.alarms.push(self.now.after(delay));
+                self.alarms.push(Alarm { set_at: self.now, rings_at: self.now.after(delay) });
             } else if self.reach == Reach::Open {
                 self.reach = Reach::Closing;
             }
@@ -69,10 +77,15 @@ impl Worker {
 
     /// An alarm has rung.
     pub(crate) fn alarm_rang(&mut self) {
-        if let Some(alarm) = self.alarms.pop()
-            && self.now.after(EARLY) < alarm
-        {
-            // It rang at once: Envoy has no route for it. Asking again and again would only burn time.
+        let Some(alarm) = self.alarms.pop() else { return };
+        if self.now.since(alarm.set_at) >= alarm.rings_at.since(self.now) {
+            self.early_alarms = 0;
+            return;
+        }
+        self.early_alarms = self.early_alarms.saturating_add(1);
+        if self.early_alarms >= MOST_EARLY {
+            // Asking again and again would only burn time.
+            self.early_alarms = 0;
             self.silent_until = self.now.after(LOST);
         }
     }

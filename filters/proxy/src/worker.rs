@@ -11,6 +11,7 @@ use crate::clock::Instant;
 use crate::plan::Plan;
 use crate::pool::Pools;
 use crate::relay::Relay;
+use crate::sweep::Alarm;
 use crate::telemetry::{Sink, Telemetry};
 use crate::upstream::Connection;
 
@@ -40,9 +41,11 @@ pub struct Worker {
     /// The earliest deadline of all, or earlier.
     pub(crate) due: Option<Instant>,
     /// When the alarms ring, the earliest last.
-    pub(crate) alarms: Vec<Instant>,
-    /// No alarm is set until then: the last one rang at once.
+    pub(crate) alarms: Vec<Alarm>,
+    /// No alarm is set until then: the last ones rang at once.
     pub(crate) silent_until: Instant,
+    /// Alarms in a row that rang far too early.
+    pub(crate) early_alarms: u32,
     /// Clients are asked to connect again: Envoy drains this connection manager, or stream ids are used up.
     pub(crate) is_leaving: bool,
     pub(crate) reach: Reach,
@@ -95,6 +98,7 @@ impl Worker {
             due: None,
             alarms: Vec::new(),
             silent_until: Instant::default(),
+            early_alarms: 0,
             is_leaving: false,
             reach: Reach::Open,
         }

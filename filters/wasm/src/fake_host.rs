@@ -13,6 +13,7 @@ pub(crate) struct Host {
     pub(crate) metrics: Vec<(String, i64)>,
     pub(crate) log: Vec<(u32, String)>,
     pub(crate) closed: bool,
+    pub(crate) shared: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
     /// Whether replacing a buffer is refused, as after the connection is gone.
     pub(crate) refuses: bool,
 }
@@ -44,6 +45,7 @@ pub(crate) fn metric(name: &str) -> Option<i64> {
 
 const NOT_FOUND: u32 = 1;
 const BAD_ARGUMENT: u32 = 2;
+const CAS_MISMATCH: u32 = 8;
 
 /// Gives bytes to the module as the host does: in memory that the module allocated.
 unsafe fn hand_over(bytes: Vec<u8>, data: *mut *mut u8, size: *mut usize) -> u32 {
@@ -135,6 +137,49 @@ unsafe extern "C" fn proxy_log(level: u32, message: *const u8, length: usize) ->
     0
 }
 
+#[unsafe(no_mangle)]
+extern "C" fn proxy_set_tick_period_milliseconds(_: u32) -> u32 {
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_get_shared_data(
+    key: *const u8,
+    length: usize,
+    data: *mut *mut u8,
+    size: *mut usize,
+    cas: *mut u32,
+) -> u32 {
+    let key = unsafe { core::slice::from_raw_parts(key, length) };
+    match with(|host| host.shared.get(key).cloned()) {
+        Some((bytes, change)) => unsafe {
+            *cas = change;
+            hand_over(bytes, data, size)
+        },
+        None => NOT_FOUND,
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_set_shared_data(
+    key: *const u8,
+    length: usize,
+    data: *const u8,
+    size: usize,
+    cas: u32,
+) -> u32 {
+    let (key, bytes) =
+        unsafe { (core::slice::from_raw_parts(key, length), core::slice::from_raw_parts(data, size)) };
+    with(|host| {
+        if cas != 0 && host.shared.get(key).is_some_and(|(_, change)| *change != cas) {
+            return CAS_MISMATCH;
+        }
+        let change = host.shared.values().map(|(_, change)| *change).max().unwrap_or(0).saturating_add(1);
+        host.shared.insert(key.to_vec(), (bytes.to_vec(), change));
+        0
+    })
+}
+
 /// Functions that the SDK names and this module never calls.
 macro_rules! unsupported {
     ($($name:ident),+) => {
@@ -151,7 +196,6 @@ unsupported!(
     proxy_enqueue_shared_queue,
     proxy_get_header_map_pairs,
     proxy_get_header_map_value,
-    proxy_get_shared_data,
     proxy_get_status,
     proxy_grpc_call,
     proxy_grpc_cancel,
@@ -161,6 +205,5 @@ unsupported!(
     proxy_http_call,
     proxy_register_shared_queue,
     proxy_resolve_shared_queue,
-    proxy_set_property,
-    proxy_set_shared_data
+    proxy_set_property
 );

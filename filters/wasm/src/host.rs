@@ -4,6 +4,8 @@
 //! worker with it. These never do: a refused call is a value.
 #![allow(unsafe_code)]
 
+use core::time::Duration;
+
 use meltemi_proxy::Instant;
 
 /// A buffer of Envoy's that the filter reads or replaces.
@@ -42,6 +44,15 @@ unsafe extern "C" {
     fn proxy_define_metric(kind: u32, name: *const u8, length: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
     fn proxy_close_stream(kind: u32) -> u32;
+    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+    fn proxy_get_shared_data(
+        key: *const u8,
+        length: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+        cas: *mut u32,
+    ) -> u32;
+    fn proxy_set_shared_data(key: *const u8, length: usize, data: *const u8, size: usize, cas: u32) -> u32;
     fn proxy_get_property(path: *const u8, length: usize, data: *mut *mut u8, size: *mut usize) -> u32;
 }
 
@@ -104,4 +115,25 @@ pub(crate) fn property(name: &str) -> Option<Vec<u8>> {
     // SAFETY: all pointers are to live data.
     let status = unsafe { proxy_get_property(name.as_ptr(), name.len(), &mut data, &mut length) };
     (status == OK).then(|| owned(data, length))
+}
+
+/// Lets the host call `on_tick` of the current root context so often.
+pub(crate) fn tick_every(period: Duration) {
+    let millis = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
+    // SAFETY: a plain value.
+    unsafe { proxy_set_tick_period_milliseconds(millis) };
+}
+
+/// What all VMs of the same id share under `key`, and the number of the change that put it there.
+pub(crate) fn shared_data(key: &[u8]) -> Option<(Vec<u8>, u32)> {
+    let (mut data, mut size, mut cas) = (core::ptr::null_mut(), 0, 0);
+    // SAFETY: all pointers are to live data.
+    let status = unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), &mut data, &mut size, &mut cas) };
+    (status == OK).then(|| (owned(data, size), cas))
+}
+
+/// Shares `bytes` under `key` in the place of what `change` put there, or of anything if that is 0; whether it did.
+pub(crate) fn set_shared_data(key: &[u8], bytes: &[u8], change: u32) -> bool {
+    // SAFETY: the host copies key and bytes before it returns.
+    unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), bytes.as_ptr(), bytes.len(), change) == OK }
 }

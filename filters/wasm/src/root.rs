@@ -1,4 +1,5 @@
-use std::cell::RefCell;
+use core::time::Duration;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use meltemi_codecs::Codec;
@@ -13,14 +14,75 @@ use crate::stream::Stream;
 /// The plan of one plugin, as all its contexts in this VM see it.
 ///
 /// An update of the configuration makes a new root context in the same VM, while the connections of the old one live
-/// on: they read the new plan from here.
-#[derive(Debug, Default)]
-pub(crate) struct PlanCell(RefCell<Option<Rc<Plan>>>);
+/// on: they read the new plan from here. When a configuration *comes back*, though, Envoy reuses the root context that
+/// a worker with open connections still has of it, and does not tell. Its main thread has no connections, so its VM
+/// hears of every update: what one VM is given, it publishes to the others, and they look for it from time to time.
+#[derive(Debug)]
+pub(crate) struct PlanCell {
+    plan: RefCell<Option<Rc<Plan>>>,
+    /// The JSON text of the plan in force.
+    text: RefCell<Vec<u8>>,
+    /// Where the text is published, and the change of it that is known here.
+    key: Vec<u8>,
+    known: Cell<u32>,
+    /// What is changed after each text, to be looked at in its stead; `None` looks at the text as well.
+    bell_key: Vec<u8>,
+    bell: Cell<Option<u32>>,
+}
+
+/// How often a VM looks for a plan that another one has published.
+const LOOK: Duration = Duration::from_millis(200);
 
 impl PlanCell {
+    fn new(plugin: &[u8]) -> Self {
+        Self {
+            plan: RefCell::default(),
+            text: RefCell::default(),
+            key: [b"meltemi.plan.", plugin].concat(),
+            known: Cell::default(),
+            bell_key: [b"meltemi.bell.", plugin].concat(),
+            bell: Cell::default(),
+        }
+    }
+
     /// The plan that is in force.
     pub(crate) fn current(&self) -> Option<Rc<Plan>> {
-        self.0.borrow().clone()
+        self.plan.borrow().clone()
+    }
+
+    fn put(&self, text: Vec<u8>, plan: Plan) {
+        log::info!("meltemi: plan of {} services in force", plan.services().count());
+        *self.plan.borrow_mut() = Some(Rc::new(plan));
+        *self.text.borrow_mut() = text;
+    }
+
+    /// Publishes the plan in force, unless what is published is not known here: that is newer, then, and is looked at
+    /// next.
+    fn publish(&self) {
+        self.bell.set(None);
+        let text = self.text.borrow();
+        let published = || host::shared_data(&self.key);
+        match published() {
+            Some((known, change)) if known == *text => self.known.set(change),
+            Some((_, change)) if change != self.known.get() => {}
+            _ if host::set_shared_data(&self.key, &text, self.known.get()) => {
+                host::set_shared_data(&self.bell_key, b"rung", 0);
+                let own = published().filter(|(known, _)| known == &*text);
+                self.known.set(own.map_or(0, |(_, change)| change));
+            }
+            _ => {}
+        }
+    }
+
+    /// The published text, if it is another than that of the plan in force.
+    fn news(&self) -> Option<Vec<u8>> {
+        let (_, bell) = host::shared_data(&self.bell_key)?;
+        if self.bell.replace(Some(bell)) == Some(bell) {
+            return None;
+        }
+        let (text, change) = host::shared_data(&self.key)?;
+        self.known.set(change);
+        (text != *self.text.borrow()).then_some(text)
     }
 }
 
@@ -37,8 +99,18 @@ pub(crate) struct Root {
 impl Root {
     pub(crate) fn new(codecs: &'static [&'static dyn Codec]) -> Self {
         let name = host::property("plugin_name").unwrap_or_default();
-        let plan = PLANS.with_borrow_mut(|plans| plans.entry(name).or_default().clone());
+        let new = |name: &[u8]| Rc::new(PlanCell::new(name));
+        let plan =
+            PLANS.with_borrow_mut(|plans| plans.entry(name).or_insert_with_key(|name| new(name)).clone());
         Self { codecs, plan }
+    }
+}
+
+#[cfg(test)]
+impl Root {
+    /// The JSON text of the plan in force.
+    pub(crate) fn plan_text(&self) -> Vec<u8> {
+        self.plan.text.borrow().clone()
     }
 }
 
@@ -49,14 +121,23 @@ impl RootContext for Root {
         let json = if size == 0 { Vec::new() } else { host::buffer(host::Buffer::Configuration, size) };
         match Plan::parse(&json, self.codecs) {
             Ok(plan) => {
-                log::info!("meltemi: plan of {} services in force", plan.services().count());
-                *self.plan.0.borrow_mut() = Some(Rc::new(plan));
+                self.plan.put(json, plan);
+                self.plan.publish();
+                host::tick_every(LOOK);
                 true
             }
             Err(error) => {
                 log::error!("meltemi: plan refused: {error}");
                 false
             }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if let Some(json) = self.plan.news()
+            && let Ok(plan) = Plan::parse(&json, self.codecs)
+        {
+            self.plan.put(json, plan);
         }
     }
 

@@ -39,6 +39,51 @@ fn a_bad_plan_is_refused_with_its_path() {
     assert!(host::with(|host| host.closed), "without any plan there is nothing to do but close");
 }
 
+/// Does `work` in another VM, which is a thread here, and takes over what it shared.
+fn elsewhere(work: impl FnOnce() + Send + 'static) {
+    let shared = host::with(|host| host.shared.clone());
+    let vm = std::thread::spawn(move || {
+        host::with(|host| host.shared = shared);
+        work();
+        host::with(|host| host.shared.clone())
+    });
+    let shared = vm.join().unwrap();
+    host::with(|host| host.shared = shared);
+}
+
+#[test]
+fn a_plan_that_comes_back_is_in_force_again() {
+    let [a, b] = ["a", "b"].map(plan);
+    let (mut first, _) = configure(&a);
+    let (mut second, _) = configure(&b);
+    first.on_tick();
+    assert_eq!(first.plan_text(), b.as_bytes(), "one VM, one plan");
+    // The VM of Envoy's main thread is told of everything; this one has the first root context still.
+    elsewhere({
+        let [a, b] = [a.clone(), b.clone()];
+        move || {
+            configure(&b);
+            configure(&a);
+        }
+    });
+    second.on_tick();
+    assert_eq!(second.plan_text(), a.as_bytes());
+    // What this VM hears too late does not come between.
+    let late = plan("late");
+    elsewhere({
+        let [a, late] = [a.clone(), late.clone()];
+        move || [&a, &late, &a].iter().for_each(|plan| drop(configure(plan)))
+    });
+    configure(&late);
+    first.on_tick();
+    assert_eq!(first.plan_text(), a.as_bytes());
+    elsewhere(move || {
+        let (mut root, _) = configure(&a);
+        root.on_tick();
+        assert_eq!(root.plan_text(), a.as_bytes());
+    });
+}
+
 #[test]
 fn an_empty_configuration_is_an_empty_plan() {
     let mut root = Root::new(CODECS);
