@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::ProgressBar;
 use meltemi::checkout;
@@ -53,6 +54,13 @@ const STEPS: [(&str, &[&str]); 6] = [
     ),
 ];
 
+/// One demo at a time: each takes the same ports if they are free.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn demo(args: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("meltemi"));
     command.arg("demo").args(args).stdin(Stdio::null());
@@ -67,6 +75,7 @@ fn run(mut command: Command) -> (i32, String, String) {
 
 #[test]
 fn every_statement_holds() {
+    let _turn = turn();
     let (code, output, error) = run(demo(&[]));
     let told = format!("{output}\n{error}");
     assert_eq!(code, 0, "{told}");
@@ -135,6 +144,7 @@ impl Drop for Kept {
 
 #[test]
 fn a_kept_demo_can_be_called_and_leaves_nothing_behind() {
+    let _turn = turn();
     let mut kept = Kept::start();
     let plan = Path::new(kept.about("plan")).to_owned();
     assert!(fs::read_to_string(&plan).unwrap().contains("canary"), "the shipped plan is restored");
@@ -164,6 +174,7 @@ fn interrupt(process: u32) {
 
 #[test]
 fn what_cannot_run_is_told_in_one_line() {
+    let _turn = turn();
     let fails = |command: Command, expected: &str| {
         let (code, output, error) = run(command);
         assert_eq!(code, 1, "{output}\n{error}");

@@ -21,6 +21,8 @@ const IN_FLIGHT: usize = 8;
 const ONE_BY_ONE: usize = 1;
 
 /// The retries that Meltemi has made, as Envoy counts them.
+/// Counts reach Envoy four times a second.
+const COUNTS_LIMIT: Duration = Duration::from_secs(5);
 const RETRIES: &str = r"^wasmcustom\.meltemi\..*retries_total$";
 
 /// Shows every step.
@@ -159,10 +161,12 @@ impl Steps<'_> {
   "retryBudget": {"percent": 100}
 }"#,
         )?;
-        let retries = self.stage.envoy.admin().sum(RETRIES)?;
+        let earlier = self.stage.envoy.admin().sum(RETRIES)?;
         let load = Load { clients: 4, calls: 1000 };
         let (replies, lost) = self.under_load(&load)?;
-        let retries = self.stage.envoy.admin().sum(RETRIES)? - retries;
+        let admin = self.stage.envoy.admin();
+        let counted = admin.wait(RETRIES, COUNTS_LIMIT, |retries| retries >= earlier + lost);
+        let retries = counted.or_else(|_| admin.sum(RETRIES))? - earlier;
         let total = load.clients * load.calls;
         let errors = replies.iter().find(|reply| reply.server().is_none());
         let tally = tally(&replies);
