@@ -21,9 +21,10 @@ const IN_FLIGHT: usize = 8;
 const ONE_BY_ONE: usize = 1;
 
 /// The retries that Meltemi has made, as Envoy counts them.
-/// Counts reach Envoy four times a second.
-const COUNTS_LIMIT: Duration = Duration::from_secs(5);
 const RETRIES: &str = r"^wasmcustom\.meltemi\..*retries_total$";
+
+/// How long to wait for the counts, which reach Envoy four times a second.
+const COUNTS_LIMIT: Duration = Duration::from_secs(5);
 
 /// Shows every step.
 pub fn all(stage: &mut Stage) -> Result<Score, Error> {
