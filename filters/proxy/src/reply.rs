@@ -52,23 +52,9 @@ impl Worker {
         why: &str,
     ) {
         let label = self.telemetry.label(operation);
-        let reply = LocalReply {
-            reason: reason(Failure::NoRoute),
-            detail: format!("{why}: {}.{} at {}", label.service, label.method, service.name),
-            authority: service.name.as_str().into(),
-            operation: label,
-            route: None,
-            cluster: None,
-            request_id: frame.id,
-            peer: self.clients.get(client_key).and_then(|client| client.peer.clone()),
-            tries: 0,
-            elapsed: core::time::Duration::ZERO,
-        };
-        if frame.kind != Kind::OneWay {
-            self.write_reply(client_key, bytes, Failure::NoRoute, &reply);
-        }
-        self.telemetry.add(operation, Metric::LocalReplies(reply.reason), 1);
-        self.telemetry.reply(reply);
+        let detail = format!("{why}: {}.{} at {}", label.service, label.method, service.name);
+        let request = (frame.kind != Kind::OneWay).then_some(bytes);
+        self.reply_unrouted(client_key, request, frame.id, operation, Failure::NoRoute, detail);
     }
 
     /// Tells a client why a request of it is not read, where what has come of it (`request`) tells which it is.
@@ -79,16 +65,29 @@ impl Worker {
         failure: Failure,
         detail: &str,
     ) {
-        let Some(client) = self.clients.get(client_key) else { return };
         let operation = self.telemetry.operation("", "", self.plan.max_operations);
+        self.reply_unrouted(client_key, request, 0, operation, failure, detail.to_owned());
+    }
+
+    /// Answers `request`, if it is one to answer, before it has become a call.
+    fn reply_unrouted(
+        &mut self,
+        client_key: usize,
+        request: Option<&[u8]>,
+        request_id: u64,
+        operation: OperationId,
+        failure: Failure,
+        detail: String,
+    ) {
+        let Some(client) = self.clients.get(client_key) else { return };
         let reply = LocalReply {
             reason: reason(failure),
-            detail: detail.to_owned(),
+            detail,
             authority: client.authority.clone(),
             operation: self.telemetry.label(operation),
             route: None,
             cluster: None,
-            request_id: 0,
+            request_id,
             peer: client.peer.clone(),
             tries: 0,
             elapsed: core::time::Duration::ZERO,
