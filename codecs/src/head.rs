@@ -39,6 +39,15 @@ impl Head {
         self.add(name, value, true);
     }
 
+    /// Makes `value` all that is known under `name`, whoever said something of it before; `None` leaves nothing.
+    pub fn replace(&mut self, name: &str, value: Option<&str>) {
+        let Self { text, entries } = self;
+        entries.retain(|entry| text.get(entry.name.clone()) != Some(name));
+        if let Some(value) = value {
+            self.push(name, value);
+        }
+    }
+
     fn add(&mut self, name: &str, value: &str, attachment: bool) {
         let start = self.text.len();
         self.text.push_str(name);
@@ -69,5 +78,28 @@ impl Head {
 
     fn resolve(&self, entry: &Entry) -> Option<(&str, &str)> {
         Some((self.text.get(entry.name.clone())?, self.text.get(entry.value.clone())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_replaces_is_all_that_is_known() {
+        let mut head = Head::new();
+        head.push("method", "a");
+        head.push_attachment("source.ip", "forged");
+        head.push("source.ip", "forged too");
+        head.push_attachment("tag", "x");
+        head.replace("source.ip", Some("10.0.0.1"));
+        assert_eq!(
+            head.iter().collect::<Vec<_>>(),
+            [("method", "a"), ("tag", "x"), ("source.ip", "10.0.0.1")]
+        );
+        head.replace("source.ip", None);
+        head.replace("never", None);
+        assert_eq!(head.iter().collect::<Vec<_>>(), [("method", "a"), ("tag", "x")]);
+        assert_eq!(head.get("source.ip"), None);
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant as Clock};
 use std::{env, iter};
 
 use meltemi_codecs::Dubbo;
-use meltemi_proxy::{Instant, Label, LocalReply, Metric, Sink, Worker, plan::Plan};
+use meltemi_proxy::{Instant, Labels, LocalReply, Metric, Sink, Worker, plan::Plan};
 use meltemi_sockets::{Options, Side};
 use serde_json::{Value, json};
 
@@ -149,11 +149,11 @@ struct World {
 struct Silent;
 
 impl Sink for Silent {
-    fn count(&mut self, metric: Metric, _: Option<&Label>, n: u64) {
+    fn count(&mut self, metric: Metric, _: Option<&Labels>, n: u64) {
         black_box((metric, n));
     }
 
-    fn change(&mut self, metric: Metric, _: Option<&Label>, change: i64) {
+    fn change(&mut self, metric: Metric, _: Option<&Labels>, change: i64) {
         black_box((metric, change));
     }
 

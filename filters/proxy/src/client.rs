@@ -8,7 +8,9 @@ use meltemi_sockets::{Accept, SocketId};
 
 use crate::clock::{Instant, earliest};
 use crate::inbox::{Inbox, Progress};
+use crate::peers::PeerId;
 use crate::plan::Service;
+use crate::source::Source;
 use crate::telemetry::Metric;
 use crate::worker::{FULL, Owner, Worker};
 
@@ -23,6 +25,9 @@ pub(crate) struct Client {
     /// The original destination, for clusters that go there.
     pub(crate) destination: Option<Rc<str>>,
     pub(crate) peer: Option<Rc<str>>,
+    pub(crate) source: Source,
+    /// Number of its identity in the metrics, where it has one.
+    pub(crate) source_id: Option<PeerId>,
     inbox: Inbox,
     /// Received bytes whose window has not been given back.
     credit: usize,
@@ -81,6 +86,9 @@ impl Worker {
             self.relay(socket, accept.cluster.as_deref(), destination.as_deref());
             return;
         };
+        let source = Source::new(&accept);
+        let most = self.plan.max_operations;
+        let source_id = source.principal.as_deref().map(|principal| self.telemetry.source(principal, most));
         let key = self.clients.insert(Client {
             socket,
             authority: accept.authority.as_str().into(),
@@ -88,6 +96,8 @@ impl Worker {
             cluster: accept.cluster.as_deref().map(Rc::from),
             destination,
             peer: accept.peer.as_deref().map(Rc::from),
+            source,
+            source_id,
             inbox: Inbox::default(),
             credit: 0,
             calls: Vec::new(),

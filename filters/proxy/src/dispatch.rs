@@ -36,6 +36,9 @@ impl Worker {
         if service.codec.head(bytes, service.depth, &mut self.head).is_err() {
             self.telemetry.add_global(Metric::DecodeErrors, 1);
         }
+        if service.asks_source {
+            client.source.tell(&mut self.head);
+        }
         let names = service.codec.operation();
         let operation = self.telemetry.operation(
             self.head.get(names.service).unwrap_or_default(),
@@ -43,6 +46,9 @@ impl Worker {
             self.plan.max_operations,
         );
         self.telemetry.add(operation, Metric::Requests, 1);
+        if let Some(source) = client.source_id {
+            self.telemetry.add_source(operation, source, self.plan.max_operations);
+        }
         let route = match (service.route(&self.head), service.on_no_match) {
             (Some(route), _) => route.clone(),
             (None, OnNoMatch::Default) => service.default_route.clone(),

@@ -14,7 +14,7 @@ use meltemi_codecs::Dubbo;
 use meltemi_sockets::{Options, Side};
 
 use crate::plan::Plan;
-use crate::{Instant, Label, LocalReply, Metric, Sink, Worker};
+use crate::{Instant, Labels, LocalReply, Metric, Sink, Worker};
 
 /// Plays both peers of a worker as `data` says: tunnels, requests and answers that are right or wrong, ends, resets,
 /// windows, time that passes, new plans, and bytes that are no frames at all.
@@ -298,12 +298,12 @@ struct Sums {
 }
 
 impl Sink for Sums {
-    fn count(&mut self, metric: Metric, _: Option<&Label>, n: u64) {
+    fn count(&mut self, metric: Metric, _: Option<&Labels>, n: u64) {
         *self.counters.entry(format!("{metric:?}")).or_default() += n;
     }
 
-    fn change(&mut self, metric: Metric, label: Option<&Label>, change: i64) {
-        *self.gauges.entry(format!("{metric:?} {label:?}")).or_default() += change;
+    fn change(&mut self, metric: Metric, labels: Option<&Labels>, change: i64) {
+        *self.gauges.entry(format!("{metric:?} {labels:?}")).or_default() += change;
     }
 
     fn log(&mut self, reply: &LocalReply) {

@@ -20,16 +20,18 @@ mod dispatch;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod inbox;
+mod peers;
 pub mod plan;
 mod pool;
 mod relay;
 mod reply;
 mod slots;
+mod source;
 mod sweep;
 mod telemetry;
 mod upstream;
 mod worker;
 
 pub use clock::Instant;
-pub use telemetry::{Class, LATENCY_BUCKETS, Label, LocalReply, Metric, Sink};
+pub use telemetry::{Class, LATENCY_BUCKETS, Label, Labels, LocalReply, Metric, Sink};
 pub use worker::Worker;

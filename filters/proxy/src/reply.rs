@@ -15,6 +15,7 @@ impl Worker {
     pub(crate) fn answer(&mut self, index: usize, failure: Failure, detail: &str) {
         let Some(call) = self.calls.get_mut(index) else { return };
         let tries = call.retries.saturating_add(u32::from(call.stage != Stage::Waiting));
+        let client = self.clients.get(call.client);
         let reply = LocalReply {
             reason: reason(failure),
             detail: detail.to_owned(),
@@ -23,7 +24,8 @@ impl Worker {
             route: Some(call.route.name.clone()),
             cluster: self.pools.get(call.pool).map(|pool| pool.cluster.to_string()),
             request_id: call.request_id,
-            peer: self.clients.get(call.client).and_then(|client| client.peer.clone()),
+            peer: client.and_then(|client| client.peer.clone()),
+            principal: client.and_then(|client| client.source.principal.clone()),
             tries,
             elapsed: self.now.since(call.started),
         };
@@ -89,6 +91,7 @@ impl Worker {
             cluster: None,
             request_id,
             peer: client.peer.clone(),
+            principal: client.source.principal.clone(),
             tries: 0,
             elapsed: core::time::Duration::ZERO,
         };

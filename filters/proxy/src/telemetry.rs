@@ -10,6 +10,7 @@ use meltemi_codecs::{Failure, Outcome};
 use rustc_hash::FxHashMap;
 
 use crate::clock::Instant;
+use crate::peers::{Peer, PeerId, Peers};
 
 /// How a response ended its call, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,6 +85,8 @@ pub enum Metric {
     LatencySum,
     /// Counter: answers that were timed.
     LatencyCount,
+    /// Counter: requests of clients with an identity, by that.
+    SourceRequests,
     /// Counter: client connections accepted. No operation.
     ClientConnections,
     /// Gauge: client connections open. No operation.
@@ -122,6 +125,20 @@ pub struct Label {
     pub method: Rc<str>,
 }
 
+/// What a count is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Labels {
+    /// A service and a method of it.
+    Operation(Label),
+    /// A service and who calls it.
+    Source {
+        /// The RPC service.
+        service: Rc<str>,
+        /// The client's identity, such as `cluster.local/ns/demo/sa/client`.
+        principal: Rc<str>,
+    },
+}
+
 /// A call that the proxy answered itself: one log line.
 #[derive(Debug, Clone)]
 pub struct LocalReply {
@@ -141,6 +158,8 @@ pub struct LocalReply {
     pub request_id: u64,
     /// The client's address, if the tunnel told it.
     pub peer: Option<Rc<str>>,
+    /// The client's identity, if the tunnel told it.
+    pub principal: Option<Rc<str>>,
     /// Tries made.
     pub tries: u32,
     /// Time since the request was read.
@@ -150,26 +169,27 @@ pub struct LocalReply {
 /// Where telemetry goes: Envoy's metrics and log, or a test.
 pub trait Sink {
     /// Adds `n` to a counter.
-    fn count(&mut self, metric: Metric, label: Option<&Label>, n: u64);
+    fn count(&mut self, metric: Metric, labels: Option<&Labels>, n: u64);
     /// Sets a gauge up or down by `change`.
-    fn change(&mut self, metric: Metric, label: Option<&Label>, change: i64);
+    fn change(&mut self, metric: Metric, labels: Option<&Labels>, change: i64);
     /// Writes one log line.
     fn log(&mut self, reply: &LocalReply);
 }
 
 /// Number of an operation in [`Telemetry`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct OperationId(u32);
 
 type ByName<T> = FxHashMap<Rc<str>, T>;
 
 /// Gathers increments until they are flushed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Telemetry {
     operations: Vec<Operation>,
     by_name: ByName<ByName<OperationId>>,
     dirty: Vec<OperationId>,
     global: Vec<(Metric, i64)>,
+    sources: Peers,
     replies: Vec<LocalReply>,
     flushed_at: Instant,
 }
@@ -177,6 +197,8 @@ pub(crate) struct Telemetry {
 #[derive(Debug)]
 struct Operation {
     label: Label,
+    /// The same for all operations of a service.
+    service: u32,
     is_dirty: bool,
     changes: Vec<(Metric, i64)>,
     latencies: Latencies,
@@ -191,6 +213,20 @@ struct Latencies {
     over: u64,
     /// Sum in microseconds.
     sum: u64,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            operations: Vec::new(),
+            by_name: FxHashMap::default(),
+            dirty: Vec::new(),
+            global: Vec::new(),
+            sources: Peers::new(Metric::SourceRequests),
+            replies: Vec::new(),
+            flushed_at: Instant::default(),
+        }
+    }
 }
 
 /// A name in a label is cut to this many bytes: it comes from the wire.
@@ -210,9 +246,12 @@ impl Telemetry {
         }
         let label = Label { service: service.into(), method: method.into() };
         let id = OperationId(u32::try_from(self.operations.len()).unwrap_or(u32::MAX));
-        self.by_name.entry(label.service.clone()).or_default().insert(label.method.clone(), id);
+        let methods = self.by_name.entry(label.service.clone()).or_default();
+        let service = methods.values().copied().min().unwrap_or(id);
+        methods.insert(label.method.clone(), id);
         self.operations.push(Operation {
             label,
+            service: service.0,
             is_dirty: false,
             changes: Vec::new(),
             latencies: Latencies::default(),
@@ -248,6 +287,18 @@ impl Telemetry {
         Some(operation)
     }
 
+    /// The number of a client's identity, once `most` are known that of `other`.
+    pub(crate) fn source(&mut self, principal: &str, most: usize) -> PeerId {
+        self.sources.peer(Peer { principal: shorten(principal).into() }, most)
+    }
+
+    /// Counts a request of a client with an identity.
+    pub(crate) fn add_source(&mut self, id: OperationId, source: PeerId, most: usize) {
+        if let Some(operation) = self.operations.get(id.0 as usize) {
+            self.sources.add(operation.service, &operation.label.service, source, most);
+        }
+    }
+
     /// Adds `n` (which may be negative for a gauge) to a metric that no operation owns.
     pub(crate) fn add_global(&mut self, metric: Metric, n: i64) {
         add(&mut self.global, metric, n);
@@ -270,7 +321,7 @@ impl Telemetry {
 
     /// When what has gathered is to be flushed, if anything has.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let is_dirty = !self.dirty.is_empty() || !self.global.is_empty();
+        let is_dirty = !self.dirty.is_empty() || !self.global.is_empty() || self.sources.is_dirty();
         is_dirty.then(|| self.flushed_at.after(FLUSH_INTERVAL))
     }
 
@@ -293,29 +344,31 @@ impl Telemetry {
         for id in self.dirty.drain(..) {
             let Some(operation) = self.operations.get_mut(id.0 as usize) else { continue };
             operation.is_dirty = false;
+            let labels = Labels::Operation(operation.label.clone());
             for (metric, n) in operation.changes.drain(..) {
-                emit(sink, metric, Some(&operation.label), n);
+                emit(sink, metric, Some(&labels), n);
             }
-            core::mem::take(&mut operation.latencies).flush(&operation.label, sink);
+            core::mem::take(&mut operation.latencies).flush(&labels, sink);
         }
+        self.sources.flush(sink);
     }
 }
 
 impl Latencies {
-    fn flush(self, label: &Label, sink: &mut dyn Sink) {
+    fn flush(self, labels: &Labels, sink: &mut dyn Sink) {
         let mut count = 0_u64;
         for (bound, n) in LATENCY_BUCKETS.into_iter().zip(self.buckets) {
             count = count.saturating_add(n);
             if count > 0 {
-                sink.count(Metric::LatencyBucket(Some(bound)), Some(label), count);
+                sink.count(Metric::LatencyBucket(Some(bound)), Some(labels), count);
             }
         }
         count = count.saturating_add(self.over);
         if count > 0 {
-            sink.count(Metric::LatencyBucket(None), Some(label), count);
-            sink.count(Metric::LatencyCount, Some(label), count);
+            sink.count(Metric::LatencyBucket(None), Some(labels), count);
+            sink.count(Metric::LatencyCount, Some(labels), count);
             if self.sum > 0 {
-                sink.count(Metric::LatencySum, Some(label), self.sum);
+                sink.count(Metric::LatencySum, Some(labels), self.sum);
             }
         }
     }
@@ -328,16 +381,16 @@ fn add(changes: &mut Vec<(Metric, i64)>, metric: Metric, n: i64) {
     }
 }
 
-fn emit(sink: &mut dyn Sink, metric: Metric, label: Option<&Label>, n: i64) {
+fn emit(sink: &mut dyn Sink, metric: Metric, labels: Option<&Labels>, n: i64) {
     match metric {
         Metric::InFlight | Metric::ClientConnectionsActive | Metric::UpstreamConnectionsActive => {
             if n != 0 {
-                sink.change(metric, label, n);
+                sink.change(metric, labels, n);
             }
         }
         _ => {
             if let Ok(n @ 1..) = u64::try_from(n) {
-                sink.count(metric, label, n);
+                sink.count(metric, labels, n);
             }
         }
     }
@@ -370,19 +423,23 @@ mod tests {
     struct Told(Vec<String>);
 
     impl Told {
-        fn tell(&mut self, metric: Metric, label: Option<&Label>, n: impl core::fmt::Display) {
-            let name = label.map_or_else(String::new, |label| format!("{}.{} ", label.service, label.method));
+        fn tell(&mut self, metric: Metric, labels: Option<&Labels>, n: impl core::fmt::Display) {
+            let name = match labels {
+                None => String::new(),
+                Some(Labels::Operation(label)) => format!("{}.{} ", label.service, label.method),
+                Some(Labels::Source { service, principal }) => format!("{principal} to {service} "),
+            };
             self.0.push(format!("{name}{metric:?} {n}"));
         }
     }
 
     impl Sink for Told {
-        fn count(&mut self, metric: Metric, label: Option<&Label>, n: u64) {
-            self.tell(metric, label, n);
+        fn count(&mut self, metric: Metric, labels: Option<&Labels>, n: u64) {
+            self.tell(metric, labels, n);
         }
 
-        fn change(&mut self, metric: Metric, label: Option<&Label>, change: i64) {
-            self.tell(metric, label, format!("{change:+}"));
+        fn change(&mut self, metric: Metric, labels: Option<&Labels>, change: i64) {
+            self.tell(metric, labels, format!("{change:+}"));
         }
 
         fn log(&mut self, reply: &LocalReply) {
@@ -432,6 +489,44 @@ mod tests {
         telemetry.flush(at(1250), &mut told);
         assert_eq!(told.0, ["A.a Requests 2"]);
         assert_eq!(telemetry.due(), None);
+    }
+
+    #[test]
+    fn requests_are_counted_by_service_and_identity() {
+        let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
+        let operations = [("A", "a"), ("A", "b"), ("B", "a")];
+        let [a, other_a, b] = operations.map(|(service, method)| telemetry.operation(service, method, 10));
+        let [x, y, again] = ["x", "y", "x"].map(|principal| telemetry.source(principal, 10));
+        assert_eq!(x, again);
+        for (operation, source) in [(a, x), (other_a, x), (a, y), (b, x), (a, x)] {
+            telemetry.add_source(operation, source, 10);
+        }
+        assert!(telemetry.due().is_some());
+        telemetry.flush_counts(&mut told);
+        let counted = ["x to A SourceRequests 3", "y to A SourceRequests 1", "x to B SourceRequests 1"];
+        assert_eq!(told.0, counted);
+        assert_eq!(telemetry.due(), None);
+        telemetry.add_source(b, x, 10);
+        telemetry.flush_counts(&mut told);
+        assert_eq!(told.0[3..], ["x to B SourceRequests 1"]);
+    }
+
+    #[test]
+    fn identities_beyond_the_most_are_counted_as_other() {
+        let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
+        let [a, b] = ["A", "B"].map(|service| telemetry.operation(service, "m", 10));
+        let [x, y, z] = ["x", "y", "z"].map(|principal| telemetry.source(principal, 2));
+        for operation in [a, b] {
+            for source in [x, y, z] {
+                telemetry.add_source(operation, source, 3);
+            }
+        }
+        telemetry.flush_counts(&mut told);
+        let counted =
+            ["x to A", "y to A", "other to other", "x to B"].map(|pair| format!("{pair} SourceRequests"));
+        let counts = [1, 1, 3, 1];
+        let counted: Vec<_> = counted.iter().zip(counts).map(|(pair, n)| format!("{pair} {n}")).collect();
+        assert_eq!(told.0, counted);
     }
 
     #[test]

@@ -5,13 +5,13 @@
 
 use std::cell::RefCell;
 
-use meltemi_proxy::{Label, LocalReply, Metric, Sink};
+use meltemi_proxy::{Label, Labels, LocalReply, Metric, Sink};
 use rustc_hash::FxHashMap;
 
 use crate::host::{self, MetricKind};
 
 /// The host's numbers of metrics; `None` where it refused one.
-type MetricIds = FxHashMap<(Metric, Option<Label>), Option<u32>>;
+type MetricIds = FxHashMap<(Metric, Option<Labels>), Option<u32>>;
 
 thread_local! {
     static METRICS: RefCell<MetricIds> = RefCell::default();
@@ -21,14 +21,14 @@ thread_local! {
 pub(crate) struct Report;
 
 impl Sink for Report {
-    fn count(&mut self, metric: Metric, label: Option<&Label>, n: u64) {
-        if let Some(id) = metric_id(metric, label, MetricKind::Counter) {
+    fn count(&mut self, metric: Metric, labels: Option<&Labels>, n: u64) {
+        if let Some(id) = metric_id(metric, labels, MetricKind::Counter) {
             host::increment_metric(id, i64::try_from(n).unwrap_or(i64::MAX));
         }
     }
 
-    fn change(&mut self, metric: Metric, label: Option<&Label>, change: i64) {
-        if let Some(id) = metric_id(metric, label, MetricKind::Gauge) {
+    fn change(&mut self, metric: Metric, labels: Option<&Labels>, change: i64) {
+        if let Some(id) = metric_id(metric, labels, MetricKind::Gauge) {
             host::increment_metric(id, change);
         }
     }
@@ -45,6 +45,7 @@ impl Sink for Report {
             "cluster": reply.cluster,
             "requestId": reply.request_id,
             "peer": reply.peer.as_deref(),
+            "sourcePrincipal": reply.principal.as_deref(),
             "tries": reply.tries,
             "elapsedMicros": u64::try_from(reply.elapsed.as_micros()).unwrap_or(u64::MAX),
         });
@@ -53,20 +54,27 @@ impl Sink for Report {
 }
 
 /// The host's number of a metric, defined when it is first needed.
-fn metric_id(metric: Metric, label: Option<&Label>, kind: MetricKind) -> Option<u32> {
+fn metric_id(metric: Metric, labels: Option<&Labels>, kind: MetricKind) -> Option<u32> {
     METRICS.with_borrow_mut(|metrics| {
         *metrics
-            .entry((metric, label.cloned()))
-            .or_insert_with(|| host::define_metric(kind, &metric_name(metric, label)))
+            .entry((metric, labels.cloned()))
+            .or_insert_with(|| host::define_metric(kind, &metric_name(metric, labels)))
     })
 }
 
 /// The metric's name with its labels.
-pub(crate) fn metric_name(metric: Metric, label: Option<&Label>) -> String {
+pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
     let mut name = String::from("meltemi.");
-    if let Some(label) = label {
-        push_label(&mut name, "service", &label.service);
-        push_label(&mut name, "method", &label.method);
+    match labels {
+        None => {}
+        Some(Labels::Operation(Label { service, method })) => {
+            push_label(&mut name, "service", service);
+            push_label(&mut name, "method", method);
+        }
+        Some(Labels::Source { service, principal }) => {
+            push_label(&mut name, "service", service);
+            push_label(&mut name, "source_principal", principal);
+        }
     }
     match metric {
         Metric::Responses(class) => push_label(&mut name, "class", class.name()),
@@ -87,6 +95,7 @@ pub(crate) fn metric_name(metric: Metric, label: Option<&Label>) -> String {
         Metric::LatencyBucket(_) => "latency_microseconds_bucket",
         Metric::LatencySum => "latency_microseconds_sum",
         Metric::LatencyCount => "latency_microseconds_count",
+        Metric::SourceRequests => "source_requests_total",
         Metric::ClientConnections => "client_connections_total",
         Metric::ClientConnectionsActive => "client_connections_active",
         Metric::UpstreamConnections => "upstream_connections_total",

@@ -1,5 +1,5 @@
 use meltemi_codecs::{Codec, Dubbo, Failure};
-use meltemi_proxy::{Class, Label, LocalReply, Metric, Sink};
+use meltemi_proxy::{Class, Label, Labels, LocalReply, Metric, Sink};
 use proxy_wasm::traits::RootContext;
 use proxy_wasm::types::{LogLevel, PeerType};
 
@@ -140,10 +140,15 @@ fn a_refused_write_closes_instead_of_losing_bytes() {
 #[test]
 fn labels_are_tags_and_the_wire_cannot_end_them() {
     let label = Label { service: "org.x.Greeter".into(), method: "say;.;reason=.=x".into() };
-    Report.count(Metric::Requests, Some(&label), 2);
-    Report.count(Metric::Requests, Some(&label), 1);
+    let labels = Labels::Operation(label);
+    Report.count(Metric::Requests, Some(&labels), 2);
+    Report.count(Metric::Requests, Some(&labels), 1);
     let name = "meltemi.service=.=org.x.Greeter;.;method=.=say_._reason_._x;.;requests_total";
     assert_eq!(host::metric(name), Some(3));
+    let labels = Labels::Source { service: "org.x.Greeter".into(), principal: "td/ns/a/sa/b".into() };
+    Report.count(Metric::SourceRequests, Some(&labels), 4);
+    let name = "meltemi.service=.=org.x.Greeter;.;source_principal=.=td/ns/a/sa/b;.;source_requests_total";
+    assert_eq!(host::metric(name), Some(4));
 }
 
 #[test]
@@ -158,6 +163,7 @@ fn a_local_reply_is_one_line_of_json() {
         cluster: Some("v1".into()),
         request_id: 7,
         peer: Some("127.0.0.1:1".into()),
+        principal: Some("td/ns/a/sa/b".into()),
         tries: 2,
         elapsed: core::time::Duration::from_millis(3),
     };
@@ -167,6 +173,7 @@ fn a_local_reply_is_one_line_of_json() {
     let value: serde_json::Value = serde_json::from_str(json).unwrap();
     assert_eq!(value["reason"], "timeout");
     assert_eq!(value["elapsedMicros"], 3000);
+    assert_eq!(value["sourcePrincipal"], "td/ns/a/sa/b");
     assert!(!line.contains('\n'));
 }
 
@@ -185,6 +192,7 @@ fn every_metric_is_documented() {
         Metric::LatencyBucket(None),
         Metric::LatencySum,
         Metric::LatencyCount,
+        Metric::SourceRequests,
         Metric::ClientConnections,
         Metric::ClientConnectionsActive,
         Metric::UpstreamConnections,

@@ -4,6 +4,8 @@ use std::rc::Rc;
 use meltemi_codecs::{Codec, Depth};
 use rustc_hash::FxHashMap;
 
+use crate::source;
+
 use super::{
     Plan, PlanError,
     error::Path,
@@ -50,13 +52,15 @@ fn service(
     name(path, "the authority of a service", authority)?;
     let codec = codec(&path.key("protocol"), &raw.protocol, codecs)?;
     let (routes, rules) = routes(&path.key("routes"), &raw.routes, codec)?;
-    let depths =
-        rules.iter().flat_map(|rule| &rule.predicates).map(|predicate| codec.depth(&predicate.attribute));
+    let attributes = || rules.iter().flat_map(|rule| &rule.predicates).map(|predicate| &*predicate.attribute);
+    let is_source = |attribute: &&str| attribute.starts_with(source::PREFIX);
+    let depths = attributes().filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
 
     Ok(Service {
         name: authority.to_owned(),
         codec,
         depth: depths.max().unwrap_or(Depth::Head),
+        asks_source: attributes().any(|name| is_source(&name)),
         on_no_match: raw.on_no_match,
         default_route: Rc::new(default_route(&path.key("defaultRoute"), &raw.default_route, codec)?),
         retry_budget: retry_budget(&path.key("retryBudget"), &raw.retry_budget)?,
@@ -148,6 +152,10 @@ fn matches(path: &Path<'_>, raw: Option<&[raw::Match]>, route: usize, rules: &mu
             let path = &path.key(attribute);
             if attribute.is_empty() {
                 return fail(path, "the name of an attribute is empty; name one");
+            }
+            if attribute.starts_with(source::PREFIX) && !source::ATTRIBUTES.contains(&attribute) {
+                let known = source::ATTRIBUTES.join(", ");
+                return fail(path, format!("no attribute of the connection; write one of {known}"));
             }
             Ok(Predicate { attribute: attribute.into(), test: test(path, raw)?, invert: raw.invert })
         });

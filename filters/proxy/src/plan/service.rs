@@ -13,6 +13,8 @@ pub struct Service {
     pub codec: &'static dyn Codec,
     /// How far a request must be read for [`route`](Service::route) to tell its route.
     pub depth: Depth,
+    /// Whether routes match on what the tunnel tells of a connection: the attributes that begin with `source.`.
+    pub asks_source: bool,
     /// What happens to calls that no route matches.
     pub on_no_match: OnNoMatch,
     /// The route of those calls when it is [`OnNoMatch::Default`].

@@ -84,14 +84,21 @@ impl World {
 
     /// Opens a client connection.
     pub fn connect_to(&mut self, authority: &str, cluster: &str) -> usize {
+        self.connect_with(authority, cluster, &[])
+    }
+
+    /// Opens a client connection whose tunnel has further headers.
+    pub fn connect_with(&mut self, authority: &str, cluster: &str, headers: &[(&str, &str)]) -> usize {
         let key = self.proxy.clients.len();
         self.tell(|| format!("client {key} connects"));
+        let peer = format!("192.0.2.1:{}", 40_000 + key);
         let fields = [
             (":method", "CONNECT"),
             (":authority", authority),
             ("x-meltemi-cluster", cluster),
-            ("x-meltemi-peer", &format!("192.0.2.1:{}", 40_000 + key)),
+            ("x-meltemi-peer", &peer),
         ];
+        let fields = [&fields, headers].concat();
         let stream = if self.proxy.is_refused { 0 } else { self.proxy.http2.open(&fields) };
         self.proxy.by_stream.insert(stream, key);
         self.proxy.clients.push(Client {

@@ -6,6 +6,7 @@ mod dubbo;
 mod http2;
 mod random;
 mod servers;
+mod sources;
 mod toy;
 mod wire;
 mod world;

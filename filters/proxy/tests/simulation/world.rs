@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use meltemi_proxy::{Instant, Label, LocalReply, Metric, Sink, Worker, plan::Plan};
+use meltemi_proxy::{Instant, Labels, LocalReply, Metric, Sink, Worker, plan::Plan};
 use meltemi_sockets::{Options, Side};
 use serde_json::{Value, json};
 
@@ -170,13 +170,13 @@ impl Metrics {
 }
 
 impl Sink for Metrics {
-    fn count(&mut self, metric: Metric, _: Option<&Label>, n: u64) {
+    fn count(&mut self, metric: Metric, _: Option<&Labels>, n: u64) {
         self.add(metric, n as i64);
     }
 
-    fn change(&mut self, metric: Metric, label: Option<&Label>, change: i64) {
+    fn change(&mut self, metric: Metric, labels: Option<&Labels>, change: i64) {
         self.add(metric, change);
-        assert!(self.sum(metric) >= 0, "{metric:?} of {label:?} is negative");
+        assert!(self.sum(metric) >= 0, "{metric:?} of {labels:?} is negative");
     }
 
     fn log(&mut self, reply: &LocalReply) {

@@ -122,6 +122,19 @@ fn a_request_is_read_as_far_as_the_matchers_need() {
 }
 
 #[test]
+fn attributes_of_the_connection_need_no_reading() {
+    for (attributes, depth, asks_source) in [
+        (json!({"source.principal": {"exact": "a"}, "method": {"exact": "b"}}), Depth::Head, true),
+        (json!({"source.namespace": {"exact": "a"}, "tag": {"exact": "b"}}), Depth::Attachments, true),
+        (json!({"source": {"exact": "a"}}), Depth::Attachments, false),
+    ] {
+        let plan = parse(&route(json!({"match": [{"attributes": attributes}]}))).unwrap();
+        let service = plan.service("demo").unwrap();
+        assert_eq!((service.depth, service.asks_source), (depth, asks_source));
+    }
+}
+
+#[test]
 fn explanations_say_why_routes_are_passed_over() {
     let plan = parse(&demo(json!({"routes": [
         {"name": "one", "match": [

@@ -1,0 +1,114 @@
+//! Calls counted by RPC service and by who is at the other end.
+//!
+//! Peers and services are numbered, so that a call costs one look-up by two numbers.
+
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use crate::telemetry::{Labels, Metric, Sink};
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Peer {
+    pub(crate) principal: Rc<str>,
+}
+
+/// Number of a peer in [`Peers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct PeerId(u32);
+
+/// Counts of one metric. As many peers and pairs of service and peer are known as the caller allows; the calls of all
+/// others are counted as `other`.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    metric: Metric,
+    peers: Vec<Peer>,
+    by_peer: FxHashMap<Peer, PeerId>,
+    counts: Vec<Count>,
+    by_pair: FxHashMap<(u32, PeerId), usize>,
+    other: Option<usize>,
+    dirty: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Count {
+    labels: Labels,
+    pending: u64,
+}
+
+/// The number of every peer that is not known.
+const OTHER: PeerId = PeerId(u32::MAX);
+
+impl Peers {
+    pub(crate) fn new(metric: Metric) -> Self {
+        Self {
+            metric,
+            peers: Vec::new(),
+            by_peer: FxHashMap::default(),
+            counts: Vec::new(),
+            by_pair: FxHashMap::default(),
+            other: None,
+            dirty: Vec::new(),
+        }
+    }
+
+    /// The number of a peer, known from now on unless `most` are.
+    pub(crate) fn peer(&mut self, peer: Peer, most: usize) -> PeerId {
+        if let Some(id) = self.by_peer.get(&peer) {
+            return *id;
+        }
+        match u32::try_from(self.peers.len()) {
+            Ok(number) if self.peers.len() < most => {
+                self.peers.push(peer.clone());
+                self.by_peer.insert(peer, PeerId(number));
+                PeerId(number)
+            }
+            _ => OTHER,
+        }
+    }
+
+    /// Counts a call of a service, which is given by number and name.
+    pub(crate) fn add(&mut self, number: u32, service: &Rc<str>, peer: PeerId, most: usize) {
+        let known = self.by_pair.get(&(number, peer)).copied();
+        let index = known.unwrap_or_else(|| self.pair(number, service, peer, most));
+        if let Some(count) = self.counts.get_mut(index) {
+            if count.pending == 0 {
+                self.dirty.push(index);
+            }
+            count.pending = count.pending.saturating_add(1);
+        }
+    }
+
+    fn pair(&mut self, number: u32, service: &Rc<str>, peer: PeerId, most: usize) -> usize {
+        let index = self.counts.len();
+        let known = self.peers.get(peer.0 as usize).filter(|_| self.by_pair.len() < most);
+        let labels = match (known, self.other) {
+            (Some(Peer { principal }), _) => {
+                self.by_pair.insert((number, peer), index);
+                Labels::Source { service: service.clone(), principal: principal.clone() }
+            }
+            (None, Some(other)) => return other,
+            (None, None) => {
+                self.other = Some(index);
+                Labels::Source { service: "other".into(), principal: "other".into() }
+            }
+        };
+        self.counts.push(Count { labels, pending: 0 });
+        index
+    }
+
+    /// Whether there is something to flush.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Gives every count to `sink`.
+    pub(crate) fn flush(&mut self, sink: &mut dyn Sink) {
+        for index in self.dirty.drain(..) {
+            if let Some(count) = self.counts.get_mut(index) {
+                sink.count(self.metric, Some(&count.labels), core::mem::take(&mut count.pending));
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Who calls: what Envoy tells of a client, and what a client says of itself.
+
+use meltemi_tests::dubbo::INTERFACE;
+use meltemi_tests::{Backend, Client, Setup, each_envoy, eventually};
+use serde_json::{Value, json};
+
+const PRINCIPAL: &str = "cluster.local/ns/dubbo/sa/client";
+
+/// The shipped configuration with `value` as the client's identity.
+fn identity(setup: Setup, value: &str) -> Setup {
+    setup.change(|bootstrap| {
+        let listeners = bootstrap["static_resources"]["listeners"].as_array_mut().unwrap();
+        let demo = listeners.iter_mut().find(|listener| listener["name"] == "demo").unwrap();
+        let tunnel = &mut demo["filter_chains"][0]["filters"][0]["typed_config"]["tunneling_config"];
+        let headers = tunnel["headers_to_add"].as_array_mut().unwrap();
+        let header = headers.iter_mut().find(|header| header["header"]["key"] == "x-meltemi-peer-identity");
+        header.unwrap()["header"]["value"] = json!(value);
+    })
+}
+
+/// Calls of the one client go to v2, all others to v1.
+fn service() -> Value {
+    json!({
+        "protocol": "dubbo",
+        "routes": [{
+            "name": "client",
+            "match": [{"attributes": {"source.principal": {"exact": PRINCIPAL}}}],
+            "cluster": "v2",
+        }],
+        "defaultRoute": {"cluster": "v1"},
+    })
+}
+
+#[test]
+fn routes_match_who_calls() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let setup = Setup::new().servers(v1.address(), v2.address()).service(&service());
+        let uris = format!("spiffe://{PRINCIPAL},spiffe://cluster.local/ns/other/sa/other");
+        let mut proxy = identity(setup, &uris).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        assert_eq!(client.ask("sayHello", "x"), "v2");
+        let labels = [format!("service=\"{INTERFACE}\""), format!("source_principal=\"{PRINCIPAL}\"")];
+        eventually("the call is counted", || {
+            let labels = labels.each_ref().map(String::as_str);
+            (proxy.metric("meltemi_source_requests_total", &labels) == 1).then_some(())
+        });
+
+        proxy.update_service(&json!({"protocol": "dubbo", "onNoMatch": "reject"}));
+        let line = eventually("a call is answered under the new plan, with a log line", || {
+            client.call("sayHello", "x");
+            proxy.log().lines().find(|line| line.contains("local_reply")).map(str::to_owned)
+        });
+        assert!(line.contains(&format!("\"sourcePrincipal\":\"{PRINCIPAL}\"")), "{line}");
+    });
+}
+
+#[test]
+fn without_an_identity_a_client_cannot_claim_one() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let proxy = Setup::new().servers(v1.address(), v2.address()).service(&service()).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        client.call_with("sayHello", "x", &[("source.principal", PRINCIPAL)]);
+        assert_eq!((v1.calls("sayHello"), v2.calls("sayHello")), (1, 0));
+        eventually("the call is counted", || {
+            (proxy.metric("meltemi_requests_total", &[]) == 1).then_some(())
+        });
+        assert_eq!(proxy.metric("meltemi_source_requests_total", &[]), 0);
+    });
+}
