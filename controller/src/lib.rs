@@ -3,13 +3,17 @@
 //! The command itself is a thin front: what it does stands in these modules, so that the end-to-end tests start Envoy
 //! the way the demo does.
 
+pub mod api;
 pub mod checkout;
 pub mod cli;
 pub mod decode;
 pub mod demo;
 pub mod envoy;
+pub mod generate;
+pub mod istio;
 pub mod module;
 pub mod protocol;
 pub mod sample;
 pub mod screen;
 pub mod validate;
+pub mod world;

@@ -1,0 +1,183 @@
+//! `MetaRouter` of `meltemi.io`: where the calls of a service go, and what protects them.
+
+use std::collections::BTreeMap;
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::aeraki::{Destination, GlobalRateLimit, LocalRateLimit, Mutation, Percent};
+
+/// How the calls of one service are routed, by the attributes of each call.
+#[derive(Debug, Clone, Default, PartialEq, CustomResource, Deserialize, Serialize, JsonSchema)]
+#[kube(
+    group = "meltemi.io",
+    version = "v1alpha1",
+    kind = "MetaRouter",
+    plural = "metarouters",
+    namespaced,
+    status = "super::aeraki::Status",
+    derive = "Default",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MetaRouterSpec {
+    /// The namespaces whose clients go by this router: names, `.` for the router's own, `*` for all. Empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub export_to: Vec<String>,
+    /// The gateways that go by this router, as `namespace/name` or `name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<String>,
+    /// The service: its host name in full, or short for one of the router's own namespace.
+    pub hosts: Vec<String>,
+    /// The routes: the first that matches a call takes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// What happens to calls that no route matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_no_match: Option<OnNoMatch>,
+    /// How many calls a server takes in a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_rate_limit: Option<LocalRateLimit>,
+    /// How many calls all servers take in a time, as a rate limit service counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global_rate_limit: Option<GlobalRateLimit>,
+}
+
+/// What happens to a call that no route matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNoMatch {
+    /// It goes to the service as if there were no router.
+    Default,
+    /// It is answered with an error of its protocol.
+    Reject,
+}
+
+/// Which calls are meant, where they go, and how.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Route {
+    /// The name of the route in metrics and logs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// What the calls must be. Without it every call matches.
+    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matches: Option<Match>,
+    /// Where they go: one destination, or several with weights that sum to 100.
+    pub route: Vec<WeightedDestination>,
+    /// A service that gets copies of the calls, and whose answers nobody waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Destination>,
+    /// The share of the calls that is mirrored; all of them without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror_percentage: Option<Percent>,
+    /// Attachments to set in requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub request_mutation: Vec<Mutation>,
+    /// Attachments to set in responses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub response_mutation: Vec<Mutation>,
+    /// The names of attachments to remove from requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub request_remove: Vec<String>,
+    /// The names of attachments to remove from responses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub response_remove: Vec<String>,
+    /// How long a call may take, retries included, such as `2s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// When and how a failed call is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<Retries>,
+}
+
+/// What the attributes of a call must be. Each of them must match.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Match {
+    /// The attributes, by name.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, StringMatch>,
+}
+
+/// What one attribute must be: exactly one of the matchers, perhaps inverted.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StringMatch {
+    /// The value is this text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact: Option<String>,
+    /// The value starts with this text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// The value ends with this text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suffix: Option<String>,
+    /// The value contains this text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+    /// The whole value matches this regular expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regex: Option<String>,
+    /// The value is a decimal integer of this range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<Range>,
+    /// Whether the call has the attribute at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub present: Option<bool>,
+    /// Turns the result around.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invert: Option<bool>,
+}
+
+/// A range of integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct Range {
+    /// The first integer of the range.
+    pub start: i64,
+    /// The first integer after the range.
+    pub end: i64,
+}
+
+/// A destination and its share of the calls.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+pub struct WeightedDestination {
+    /// Where the calls go.
+    pub destination: Destination,
+    /// The share in percent; it may be left out of an only destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+}
+
+/// When and how a failed call is tried again. One-way calls never are.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retries {
+    /// How often a call may be tried again after its first try; 1 without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// The failures that are tried again; `connect-failure` without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<RetryOn>,
+    /// The response statuses that are tried again, by the protocol's names or numbers. They need `status` in `on`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub statuses: Vec<String>,
+    /// How long one try may take, such as `500ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_try_timeout: Option<String>,
+}
+
+/// A failure that a call can be tried again after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RetryOn {
+    /// No connection to an endpoint could be had: the call was not sent.
+    ConnectFailure,
+    /// The connection was lost after the call was sent and before its answer came.
+    Reset,
+    /// No answer came within `perTryTimeout`.
+    PerTryTimeout,
+    /// The answer has one of the listed `statuses`.
+    Status,
+}
