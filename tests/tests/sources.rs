@@ -1,6 +1,6 @@
 //! Who calls: what Envoy tells of a client, and what a client says of itself.
 
-use meltemi_tests::dubbo::INTERFACE;
+use meltemi_tests::dubbo::{Frame, INTERFACE};
 use meltemi_tests::{Backend, Client, Setup, each_envoy, eventually};
 use serde_json::{Value, json};
 
@@ -67,5 +67,47 @@ fn without_an_identity_a_client_cannot_claim_one() {
             (proxy.metric("meltemi_requests_total", &[]) == 1).then_some(())
         });
         assert_eq!(proxy.metric("meltemi_source_requests_total", &[]), 0);
+    });
+}
+
+/// What authorization policies become: routes by who calls what, and a default route that rejects.
+#[test]
+fn calls_are_denied_by_who_makes_them() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let service = json!({
+            "protocol": "dubbo",
+            "routes": [{
+                "name": "client",
+                "match": [{"attributes": {
+                    "source.namespace": {"exact": "dubbo"},
+                    "interface": {"exact": INTERFACE},
+                    "method": {"exact": "sayHello"},
+                }}],
+                "cluster": "v1",
+            }],
+            "defaultRoute": {"reject": {"message": "access denied"}},
+        });
+        let setup = || Setup::new().servers(v1.address(), v2.address()).service(&service);
+        let proxy = identity(setup(), &format!("spiffe://{PRINCIPAL}")).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        assert_eq!(client.ask("sayHello", "x"), "v1");
+        client.send(&Frame::request(900, "erase", "x").one_way());
+        let denied = client.call("erase", "x");
+        assert_eq!(denied.message().as_deref(), Some("meltemi: access denied"), "{denied:?}");
+        assert_eq!(client.ask("sayHello", "y"), "v1");
+        eventually("the denials are counted", || {
+            let labels = ["method=\"erase\"", "reason=\"denied\""];
+            (proxy.metric("meltemi_local_replies_total", &labels) == 2).then_some(())
+        });
+        let log = proxy.log();
+        let line = log.lines().find(|line| line.contains("local_reply")).unwrap();
+        assert!(line.contains("\"reason\":\"denied\"") && line.contains("\"route\":\"default\""), "{line}");
+
+        let proxy = setup().start(envoy);
+        let mut stranger = Client::connect(proxy.meltemi());
+        let denied = stranger.call_with("sayHello", "x", &[("source.namespace", "dubbo")]);
+        assert_eq!(denied.message().as_deref(), Some("meltemi: access denied"), "{denied:?}");
+        assert_eq!(v1.calls("erase") + v2.calls("erase"), 0);
     });
 }

@@ -6,7 +6,7 @@ use slab::Slab;
 use crate::call::{Call, CallId, Cause, Stage, pause};
 use crate::client::STUCK;
 use crate::clock::{Instant, earliest};
-use crate::plan::OnNoMatch;
+use crate::plan::{Destination, OnNoMatch};
 use crate::pool::EndpointId;
 use crate::telemetry::Metric;
 use crate::worker::{FULL, Reach, Worker};
@@ -53,12 +53,17 @@ impl Worker {
             (Some(route), _) => route.clone(),
             (None, OnNoMatch::Default) => service.default_route.clone(),
             (None, OnNoMatch::Reject) => {
-                self.reject(client_key, bytes, frame, &service, operation, "no route matches");
+                self.answer_unrouted(client_key, bytes, frame, &service, operation, "no route matches");
                 return;
             }
         };
+        if let Destination::Reject(why) = &route.destination {
+            self.deny(client_key, bytes, frame, operation, &route.name, why);
+            return;
+        }
         let Some(cluster) = route.destination.pick(self.random.u32(..), client.cluster.as_deref()) else {
-            self.reject(client_key, bytes, frame, &service, operation, "the default route has no cluster");
+            let why = "the default route has no cluster";
+            self.answer_unrouted(client_key, bytes, frame, &service, operation, why);
             return;
         };
         let pool_key = self.pools.find(&service, cluster, client.destination.as_ref(), self.now);

@@ -10,6 +10,22 @@ use crate::plan::Service;
 use crate::telemetry::{LocalReply, Metric, OperationId, reason};
 use crate::worker::Worker;
 
+/// A request that is answered before it has become a call.
+struct Early<'a> {
+    /// Its bytes, if it is one to answer.
+    request: Option<&'a [u8]>,
+    request_id: u64,
+    operation: OperationId,
+    route: Option<&'a str>,
+}
+
+impl<'a> Early<'a> {
+    fn new(bytes: &'a [u8], frame: Frame, operation: OperationId) -> Self {
+        let request = (frame.kind != Kind::OneWay).then_some(bytes);
+        Self { request, request_id: frame.id, operation, route: None }
+    }
+}
+
 impl Worker {
     /// Answers a call in the upstream's stead.
     pub(crate) fn answer(&mut self, index: usize, failure: Failure, detail: &str) {
@@ -44,7 +60,7 @@ impl Worker {
     }
 
     /// Answers a request that no route or cluster serves.
-    pub(crate) fn reject(
+    pub(crate) fn answer_unrouted(
         &mut self,
         client_key: usize,
         bytes: &[u8],
@@ -55,8 +71,22 @@ impl Worker {
     ) {
         let label = self.telemetry.label(operation);
         let detail = format!("{why}: {}.{} at {}", label.service, label.method, service.name);
-        let request = (frame.kind != Kind::OneWay).then_some(bytes);
-        self.reply_unrouted(client_key, request, frame.id, operation, Failure::NoRoute, detail);
+        let early = Early::new(bytes, frame, operation);
+        self.answer_early(client_key, early, Failure::NoRoute, detail);
+    }
+
+    /// Answers a request that the route of that name rejects.
+    pub(crate) fn deny(
+        &mut self,
+        client_key: usize,
+        bytes: &[u8],
+        frame: Frame,
+        operation: OperationId,
+        route: &str,
+        why: &str,
+    ) {
+        let early = Early { route: Some(route), ..Early::new(bytes, frame, operation) };
+        self.answer_early(client_key, early, Failure::Denied, why.to_owned());
     }
 
     /// Tells a client why a request of it is not read, where what has come of it (`request`) tells which it is.
@@ -68,26 +98,19 @@ impl Worker {
         detail: &str,
     ) {
         let operation = self.telemetry.operation("", "", self.plan.max_operations);
-        self.reply_unrouted(client_key, request, 0, operation, failure, detail.to_owned());
+        let early = Early { request, request_id: 0, operation, route: None };
+        self.answer_early(client_key, early, failure, detail.to_owned());
     }
 
-    /// Answers `request`, if it is one to answer, before it has become a call.
-    fn reply_unrouted(
-        &mut self,
-        client_key: usize,
-        request: Option<&[u8]>,
-        request_id: u64,
-        operation: OperationId,
-        failure: Failure,
-        detail: String,
-    ) {
+    fn answer_early(&mut self, client_key: usize, early: Early<'_>, failure: Failure, detail: String) {
+        let Early { request, request_id, operation, route } = early;
         let Some(client) = self.clients.get(client_key) else { return };
         let reply = LocalReply {
             reason: reason(failure),
             detail,
             authority: client.authority.clone(),
             operation: self.telemetry.label(operation),
-            route: None,
+            route: route.map(str::to_owned),
             cluster: None,
             request_id,
             peer: client.peer.clone(),

@@ -95,6 +95,7 @@ fn routes(
         let policies = Policies {
             cluster: raw.cluster.as_deref(),
             weighted_clusters: raw.weighted_clusters.as_deref(),
+            reject: raw.reject.as_ref(),
             timeout: raw.timeout,
             retry: raw.retry.as_ref(),
             request_attachments: &raw.request_attachments,
@@ -125,6 +126,7 @@ fn default_route(path: &Path<'_>, raw: &raw::DefaultRoute, codec: &'static dyn C
     let policies = Policies {
         cluster: raw.cluster.as_deref(),
         weighted_clusters: raw.weighted_clusters.as_deref(),
+        reject: raw.reject.as_ref(),
         timeout: raw.timeout,
         retry: raw.retry.as_ref(),
         request_attachments: &raw.request_attachments,

@@ -13,6 +13,7 @@ use super::{
 pub(super) struct Policies<'a> {
     pub(super) cluster: Option<&'a str>,
     pub(super) weighted_clusters: Option<&'a [raw::WeightedCluster]>,
+    pub(super) reject: Option<&'a raw::Reject>,
     pub(super) timeout: Span,
     pub(super) retry: Option<&'a raw::Retry>,
     pub(super) request_attachments: &'a raw::Attachments,
@@ -24,7 +25,7 @@ impl Policies<'_> {
         let retry = |raw| retry(&path.key("retry"), raw, self.timeout, codec);
         Ok(Route {
             name: name.to_owned(),
-            destination: self.destination(path)?,
+            destination: self.destination(path, name)?,
             timeout: self.timeout.limit(),
             retry: self.retry.map(retry).transpose()?,
             request_edit: attachments(&path.key("requestAttachments"), self.request_attachments)?,
@@ -32,20 +33,44 @@ impl Policies<'_> {
         })
     }
 
-    fn destination(&self, path: &Path<'_>) -> Result<Destination> {
-        match (self.cluster, self.weighted_clusters) {
-            (None, None) => Ok(Destination::Tunnel),
-            (Some(cluster), None) => {
+    fn destination(&self, path: &Path<'_>, route: &str) -> Result<Destination> {
+        match (self.cluster, self.weighted_clusters, self.reject) {
+            (None, None, None) => Ok(Destination::Tunnel),
+            (Some(cluster), None, None) => {
                 name(&path.key("cluster"), "the name of a cluster", cluster)?;
                 Ok(Destination::Cluster(cluster.into()))
             }
-            (None, Some(clusters)) => weighted(&path.key("weightedClusters"), clusters),
-            (Some(_), Some(_)) => {
+            (None, Some(clusters), None) => weighted(&path.key("weightedClusters"), clusters),
+            (None, None, Some(raw)) => reject(&path.key("reject"), raw, route),
+            (Some(_), Some(_), None) => {
                 fail(path, "both \"cluster\" and \"weightedClusters\" say where calls go; keep one of them")
+            }
+            (cluster, _, Some(_)) => {
+                let other = if cluster.is_some() { "cluster" } else { "weightedClusters" };
+                let mend = "keep one of them";
+                fail(
+                    path,
+                    format!("{other:?} says where calls go, and \"reject\" that they go nowhere; {mend}"),
+                )
             }
         }
     }
 }
+
+fn reject(path: &Path<'_>, raw: &raw::Reject, route: &str) -> Result<Destination> {
+    let path = &path.key("message");
+    match raw.message.as_deref() {
+        None => Ok(Destination::Reject(format!("denied by route {route:?}").into())),
+        Some("") => fail(path, "says nothing; leave it out, or tell clients why"),
+        Some(message) if message.len() > MAX_MESSAGE => {
+            fail(path, format!("has {} bytes; at most {MAX_MESSAGE} are allowed", message.len()))
+        }
+        Some(message) => Ok(Destination::Reject(message.into())),
+    }
+}
+
+/// Clients log what they are told, with every call.
+const MAX_MESSAGE: usize = 1024;
 
 fn weighted(path: &Path<'_>, raw: &[raw::WeightedCluster]) -> Result<Destination> {
     for (number, raw) in raw.iter().enumerate() {

@@ -64,6 +64,7 @@ pub enum OnNoMatch {
 /// Which calls are meant, where they go, and how.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::at_most_one_destination))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Route {
     /// The name of the route in metrics and logs, unique in its service. `default` is the name of the default route.
@@ -72,13 +73,16 @@ pub struct Route {
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[serde(default, rename = "match")]
     pub matches: Option<Vec<Match>>,
-    /// The Envoy cluster that calls go to. Without it and without `weightedClusters`: the tunnel's own.
+    /// The Envoy cluster that calls go to. Without it, `weightedClusters` and `reject`: the tunnel's own.
     #[serde(default)]
     pub cluster: Option<String>,
     /// Several Envoy clusters that calls are spread over by chance, in place of `cluster`.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[serde(default)]
     pub weighted_clusters: Option<Vec<WeightedCluster>>,
+    /// Calls are answered with an error in place of going anywhere.
+    #[serde(default)]
+    pub reject: Option<Reject>,
     /// How long a call may take, retries included; `0s` sets no limit.
     #[serde(default)]
     pub timeout: Span,
@@ -96,15 +100,19 @@ pub struct Route {
 /// Where the calls go that no route matches, and how.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[cfg_attr(feature = "schema", schemars(transform = super::schema::at_most_one_destination))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DefaultRoute {
-    /// The Envoy cluster that calls go to. Without it and without `weightedClusters`: the tunnel's own.
+    /// The Envoy cluster that calls go to. Without it, `weightedClusters` and `reject`: the tunnel's own.
     #[serde(default)]
     pub cluster: Option<String>,
     /// Several Envoy clusters that calls are spread over by chance, in place of `cluster`.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[serde(default)]
     pub weighted_clusters: Option<Vec<WeightedCluster>>,
+    /// Calls are answered with an error in place of going anywhere.
+    #[serde(default)]
+    pub reject: Option<Reject>,
     /// How long a call may take, retries included; `0s` sets no limit.
     #[serde(default)]
     pub timeout: Span,
@@ -180,6 +188,16 @@ pub struct WeightedCluster {
     pub cluster: String,
     /// Its share, in proportion to the sum of the weights.
     pub weight: u32,
+}
+
+/// An answer in place of a server's: an error of the protocol that says that the call is denied. One-way calls are dropped.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Reject {
+    /// What the client is told. Without it: which route denies the call.
+    #[serde(default)]
+    pub message: Option<String>,
 }
 
 /// When and how a failed call is tried again. One-way calls never are.

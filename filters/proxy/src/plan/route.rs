@@ -27,16 +27,19 @@ pub enum Destination {
     Cluster(Rc<str>),
     /// One of several, by chance.
     Weighted(Weighted),
+    /// None: calls are denied, and clients told this.
+    Reject(Rc<str>),
 }
 
 impl Destination {
     /// The cluster for one call. `random` is uniform over all its values; `tunnel` is the tunnel's own cluster, and
-    /// there is none to go to when the destination is that and the tunnel names none.
+    /// there is none to go to when the destination is that and the tunnel names none, or when calls are denied.
     pub fn pick<'a>(&'a self, random: u32, tunnel: Option<&'a str>) -> Option<&'a str> {
         match self {
             Destination::Tunnel => tunnel,
             Destination::Cluster(cluster) => Some(cluster),
             Destination::Weighted(weighted) => weighted.pick(random),
+            Destination::Reject(_) => None,
         }
     }
 }

@@ -22,6 +22,13 @@ fn tidy(schema: &mut Schema) {
     }
 }
 
+/// Says of a route that calls go to one place only.
+pub(super) fn at_most_one_destination(schema: &mut Schema) {
+    let pairs = [["cluster", "weightedClusters"], ["cluster", "reject"], ["weightedClusters", "reject"]];
+    let pairs: Vec<_> = pairs.into_iter().map(|pair| json!({"required": pair})).collect();
+    schema.insert("not".to_owned(), json!({"anyOf": pairs}));
+}
+
 /// Says of a matcher that exactly one of its tests stands in it.
 pub(super) fn exactly_one_test(schema: &mut Schema) {
     let tests = ["exact", "prefix", "suffix", "contains", "regex", "range", "present"];

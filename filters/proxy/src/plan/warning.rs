@@ -25,10 +25,14 @@ pub(super) fn of(plan: &Plan) -> Vec<Warning> {
     for service in plan.services() {
         let path = services.key(&service.name);
         unreachable_routes(&path, service, &mut warnings);
+        let routes = path.key("routes");
         for (number, route) in service.routes().enumerate() {
-            last_try(&path.key("routes").index(number), route, &mut warnings);
+            let path = &routes.index(number);
+            last_try(path, route, &mut warnings);
+            unused_policies(path, route, &mut warnings);
         }
         last_try(&path.key("defaultRoute"), &service.default_route, &mut warnings);
+        unused_policies(&path.key("defaultRoute"), &service.default_route, &mut warnings);
         unused_default_route(&path, service, &mut warnings);
     }
     warnings
@@ -56,14 +60,25 @@ fn last_try(path: &Path<'_>, route: &Route, warnings: &mut Vec<Warning>) {
     }
 }
 
+/// Policies of a route whose calls go nowhere.
+fn unused_policies(path: &Path<'_>, route: &Route, warnings: &mut Vec<Warning>) {
+    if matches!(route.destination, Destination::Reject(_)) && has_policies(route) {
+        let message = "rejects its calls: its other policies are never used".to_owned();
+        warnings.push(Warning { path: path.to_string(), message });
+    }
+}
+
+fn has_policies(route: &Route) -> bool {
+    route.timeout.is_some()
+        || route.retry.is_some()
+        || !route.request_edit.is_empty()
+        || !route.response_edit.is_empty()
+}
+
 /// Policies of a default route that no call takes.
 fn unused_default_route(path: &Path<'_>, service: &Service, warnings: &mut Vec<Warning>) {
     let route = &service.default_route;
-    let plain = matches!(route.destination, Destination::Tunnel)
-        && route.timeout.is_none()
-        && route.retry.is_none()
-        && route.request_edit.is_empty()
-        && route.response_edit.is_empty();
+    let plain = matches!(route.destination, Destination::Tunnel) && !has_policies(route);
     if service.on_no_match == OnNoMatch::Reject && !plain {
         let message = "gets no call: \"onNoMatch\" rejects those that no route matches".to_owned();
         warnings.push(Warning { path: path.key("defaultRoute").to_string(), message });

@@ -15,6 +15,7 @@ pub const SERVER_TIMEOUT: u32 = 31;
 pub const BAD_REQUEST: u32 = 40;
 pub const BAD_RESPONSE: u32 = 50;
 pub const SERVICE_NOT_FOUND: u32 = 60;
+pub const SERVICE_ERROR: u32 = 70;
 pub const SERVER_ERROR: u32 = 80;
 pub const THREADPOOL_EXHAUSTED: u32 = 100;
 

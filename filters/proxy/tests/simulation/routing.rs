@@ -5,7 +5,7 @@ use std::time::Duration;
 use meltemi_proxy::Metric;
 use serde_json::{Value, json};
 
-use crate::dubbo::SERVICE_NOT_FOUND;
+use crate::dubbo::{SERVICE_ERROR, SERVICE_NOT_FOUND};
 use crate::servers::{Policy, What};
 use crate::world::{Ask, Setup, World};
 
@@ -73,6 +73,44 @@ fn a_call_without_a_route_is_answered_if_the_plan_says_so() {
     assert_eq!(endpoint(&mut world, client, Ask::new("sayHello")), V1);
     world.call(client, Ask::new("other").one_way());
     assert_eq!(endpoint(&mut world, client, Ask::new("sayHello")), V1);
+}
+
+#[test]
+fn a_route_that_rejects_answers_its_calls_and_drops_those_that_want_no_answer() {
+    let mut world = world(json!({"routes": [
+        {"name": "closed", "match": [{"attributes": {"method": {"exact": "secret"}}}],
+            "reject": {"message": "not for you"}},
+    ]}));
+    let client = world.connect();
+    let mixed = world.call_all(client, ["echo", "secret", "echo"].map(Ask::new));
+    world.await_all(&mixed);
+    let answers: Vec<_> =
+        mixed.iter().map(|&call| world.calls[call].answer.clone().unwrap().result).collect();
+    let denied = Err((SERVICE_ERROR, "meltemi: not for you".to_owned()));
+    assert_eq!(answers, [Ok(DEMO.to_owned()), denied, Ok(DEMO.to_owned())]);
+    let dropped = world.call(client, Ask::new("secret").one_way());
+    assert_eq!(endpoint(&mut world, client, Ask::new("echo")), DEMO);
+    assert!(world.calls[dropped].deliveries.is_empty());
+    assert_eq!(world.sum(Metric::LocalReplies("denied")), 2);
+    assert_eq!(world.metrics.sum(Metric::InFlight), 0);
+    let reply = &world.metrics.replies[0];
+    assert_eq!(
+        (reply.reason, reply.route.as_deref(), reply.cluster.as_deref()),
+        ("denied", Some("closed"), None)
+    );
+}
+
+#[test]
+fn a_default_route_may_reject() {
+    let mut world = world(json!({
+        "routes": [{"name": "open", "match": [{"attributes": {"method": {"exact": "echo"}}}]}],
+        "defaultRoute": {"reject": {}},
+    }));
+    let client = world.connect();
+    assert_eq!(endpoint(&mut world, client, Ask::new("echo")), DEMO);
+    let call = world.call_and_wait(client, Ask::new("other"));
+    let why = "meltemi: denied by route \"default\"".to_owned();
+    assert_eq!(world.calls[call].answer.clone().unwrap().result, Err((SERVICE_ERROR, why)));
 }
 
 #[test]

@@ -188,11 +188,28 @@ fn weights_share_the_calls() {
 }
 
 #[test]
+fn a_route_that_rejects_says_why() {
+    let plan = parse(&demo(json!({
+        "routes": [{"name": "closed", "reject": {}}],
+        "defaultRoute": {"reject": {"message": "ask the owners"}},
+    })))
+    .unwrap();
+    assert_eq!(plan.warnings(), []);
+    let service = plan.service("demo").unwrap();
+    let routes = [service.route(&head(&[])).unwrap(), &service.default_route];
+    for (route, why) in routes.into_iter().zip(["denied by route \"closed\"", "ask the owners"]) {
+        let Destination::Reject(message) = &route.destination else { panic!("{route:?}") };
+        assert_eq!(&**message, why);
+        assert_eq!(route.destination.pick(0, Some("tunnel")), None);
+    }
+}
+
+#[test]
 fn what_is_hardly_meant_is_warned_of() {
     let plan = parse(&demo(json!({
         "routes": [
             {"name": "a", "match": [{"attributes": {"method": {"exact": "a"}}}]},
-            {"name": "b"},
+            {"name": "b", "reject": {}, "timeout": "1s"},
             {"name": "c", "match": [{"attributes": {"method": {"exact": "a"}}}]},
             {"name": "d", "retry": {"perTryTimeout": "1s"}}
         ],
@@ -205,6 +222,7 @@ fn what_is_hardly_meant_is_warned_of() {
         [
             "services[\"demo\"].routes[2]: gets no call: routes[1] matches every call",
             "services[\"demo\"].routes[3]: gets no call: routes[1] matches every call",
+            "services[\"demo\"].routes[1]: rejects its calls: its other policies are never used",
             "services[\"demo\"].routes[3].retry.perTryTimeout: ends the whole call: \"per-try-timeout\" does not stand in \
              \"on\"",
             "services[\"demo\"].defaultRoute: gets no call: \"onNoMatch\" rejects those that no route matches",

@@ -222,6 +222,27 @@ fn routes_that_cannot_work_are_refused() {
             ": both \"cluster\" and \"weightedClusters\" say where calls go; keep one of them",
         ),
         (
+            json!({"cluster": "v1", "reject": {}}),
+            ": \"cluster\" says where calls go, and \"reject\" that they go nowhere; keep one of them",
+        ),
+        (
+            json!({"weightedClusters": [], "reject": {"message": "no"}}),
+            ": \"weightedClusters\" says where calls go, and \"reject\" that they go nowhere; keep one of them",
+        ),
+        (
+            json!({"reject": {"message": ""}}),
+            ".reject.message: says nothing; leave it out, or tell clients why",
+        ),
+        (
+            json!({"reject": {"message": "x".repeat(1025)}}),
+            ".reject.message: has 1025 bytes; at most 1024 are allowed",
+        ),
+        (
+            json!({"match": [{"attributes": {"source.principle": {"exact": "x"}}}]}),
+            ".match[0].attributes[\"source.principle\"]: no attribute of the connection; write one of \
+             source.ip, source.namespace, source.principal",
+        ),
+        (
             json!({"weightedClusters": []}),
             ".weightedClusters: names no cluster; name one, or leave it out to use the tunnel's own",
         ),
