@@ -1,4 +1,4 @@
-//! Who calls: what Envoy tells of a client, and what a client says of itself.
+//! Who calls and who answers: what Envoy tells of both, and what a client says of itself.
 
 use meltemi_tests::dubbo::{Frame, INTERFACE};
 use meltemi_tests::{Backend, Client, Setup, each_envoy, eventually};
@@ -109,5 +109,36 @@ fn calls_are_denied_by_who_makes_them() {
         let denied = stranger.call_with("sayHello", "x", &[("source.namespace", "dubbo")]);
         assert_eq!(denied.message().as_deref(), Some("meltemi: access denied"), "{denied:?}");
         assert_eq!(v1.calls("erase") + v2.calls("erase"), 0);
+    });
+}
+
+#[test]
+fn responses_are_counted_by_who_answers() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let service = json!({
+            "protocol": "dubbo",
+            "routes": [{"name": "v2", "match": [{"attributes": {"method": {"exact": "other"}}}], "cluster": "v2"}],
+            "defaultRoute": {"cluster": "v1"},
+        });
+        let setup = Setup::new().servers(v1.address(), v2.address()).service(&service);
+        // As istiod tells Envoy of a workload. Of v2 nothing is known.
+        let proxy = setup.change(|bootstrap| {
+            let clusters = bootstrap["static_resources"]["clusters"].as_array_mut().unwrap();
+            let v1 = clusters.iter_mut().find(|cluster| cluster["name"] == "v1").unwrap();
+            let metadata = json!({"filter_metadata": {"istio": {"workload": "v1;dubbo;demo;v1;Kubernetes"}}});
+            v1["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["metadata"] = metadata;
+        });
+        let proxy = proxy.start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        for text in ["a", "b"] {
+            assert_eq!(client.ask("sayHello", text), "v1");
+            assert_eq!(client.ask("other", text), "v2");
+        }
+        let counted = |labels: &[&str]| proxy.metric("meltemi_destination_requests_total", labels);
+        let service = format!("service=\"{INTERFACE}\"");
+        let labels = [&*service, "destination_workload=\"v1\"", "destination_principal=\"-\""];
+        eventually("the responses are counted", || (counted(&labels) == 2).then_some(()));
+        assert_eq!(counted(&[]), 2);
     });
 }

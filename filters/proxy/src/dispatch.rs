@@ -333,6 +333,9 @@ impl Worker {
     /// A response has come: passes it to the client, unless its status is one to retry.
     pub(crate) fn respond(&mut self, index: usize, connection: usize, bytes: &[u8], outcome: Outcome) {
         let Some(call) = self.calls.get_mut(index) else { return };
+        if let Some(destination) = self.connections.get(connection).and_then(|open| open.destination) {
+            self.telemetry.add_destination(call.operation, destination, self.plan.max_operations);
+        }
         let Some(client) = self.clients.get_mut(call.client) else { return };
         if let Outcome::Error(status) = outcome
             && call.retry(Cause::Status(status)).is_some()

@@ -11,7 +11,19 @@ use crate::telemetry::{Labels, Metric, Sink};
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Peer {
+    /// The workload; `None` for clients, which have none here.
+    pub(crate) workload: Option<Rc<str>>,
     pub(crate) principal: Rc<str>,
+}
+
+impl Peer {
+    fn labels(&self, service: Rc<str>) -> Labels {
+        let principal = self.principal.clone();
+        match self.workload.clone() {
+            None => Labels::Source { service, principal },
+            Some(workload) => Labels::Destination { service, workload, principal },
+        }
+    }
 }
 
 /// Number of a peer in [`Peers`].
@@ -27,6 +39,8 @@ pub(crate) struct Peers {
     by_peer: FxHashMap<Peer, PeerId>,
     counts: Vec<Count>,
     by_pair: FxHashMap<(u32, PeerId), usize>,
+    /// Who stands for all that are not known, and where their calls are counted.
+    other_peer: Peer,
     other: Option<usize>,
     dirty: Vec<usize>,
 }
@@ -41,9 +55,11 @@ struct Count {
 const OTHER: PeerId = PeerId(u32::MAX);
 
 impl Peers {
-    pub(crate) fn new(metric: Metric) -> Self {
+    /// No counts yet. `other` stands for every peer that is not known.
+    pub(crate) fn new(metric: Metric, other: Peer) -> Self {
         Self {
             metric,
+            other_peer: other,
             peers: Vec::new(),
             by_peer: FxHashMap::default(),
             counts: Vec::new(),
@@ -84,14 +100,14 @@ impl Peers {
         let index = self.counts.len();
         let known = self.peers.get(peer.0 as usize).filter(|_| self.by_pair.len() < most);
         let labels = match (known, self.other) {
-            (Some(Peer { principal }), _) => {
+            (Some(known), _) => {
                 self.by_pair.insert((number, peer), index);
-                Labels::Source { service: service.clone(), principal: principal.clone() }
+                known.labels(service.clone())
             }
             (None, Some(other)) => return other,
             (None, None) => {
                 self.other = Some(index);
-                Labels::Source { service: "other".into(), principal: "other".into() }
+                self.other_peer.labels("other".into())
             }
         };
         self.counts.push(Count { labels, pending: 0 });

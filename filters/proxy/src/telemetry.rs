@@ -87,6 +87,8 @@ pub enum Metric {
     LatencyCount,
     /// Counter: requests of clients with an identity, by that.
     SourceRequests,
+    /// Counter: responses of servers whose workload or identity is known, by those.
+    DestinationRequests,
     /// Counter: client connections accepted. No operation.
     ClientConnections,
     /// Gauge: client connections open. No operation.
@@ -117,7 +119,7 @@ pub const LATENCY_BUCKETS: [u64; 17] = [
 const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The service and method that a metric is about. At most the plan's `maxOperations` exist; the rest are `other`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Label {
     /// The RPC service, such as a Dubbo interface.
     pub service: Rc<str>,
@@ -126,7 +128,7 @@ pub struct Label {
 }
 
 /// What a count is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Labels {
     /// A service and a method of it.
     Operation(Label),
@@ -135,6 +137,15 @@ pub enum Labels {
         /// The RPC service.
         service: Rc<str>,
         /// The client's identity, such as `cluster.local/ns/demo/sa/client`.
+        principal: Rc<str>,
+    },
+    /// A service and who serves it.
+    Destination {
+        /// The RPC service.
+        service: Rc<str>,
+        /// The server's workload, such as the name of its Deployment.
+        workload: Rc<str>,
+        /// The server's identity, such as `cluster.local/ns/demo/sa/server`.
         principal: Rc<str>,
     },
 }
@@ -190,6 +201,7 @@ pub(crate) struct Telemetry {
     dirty: Vec<OperationId>,
     global: Vec<(Metric, i64)>,
     sources: Peers,
+    destinations: Peers,
     replies: Vec<LocalReply>,
     flushed_at: Instant,
 }
@@ -222,7 +234,11 @@ impl Default for Telemetry {
             by_name: FxHashMap::default(),
             dirty: Vec::new(),
             global: Vec::new(),
-            sources: Peers::new(Metric::SourceRequests),
+            sources: Peers::new(Metric::SourceRequests, Peer { workload: None, principal: "other".into() }),
+            destinations: Peers::new(
+                Metric::DestinationRequests,
+                Peer { workload: Some("other".into()), principal: "other".into() },
+            ),
             replies: Vec::new(),
             flushed_at: Instant::default(),
         }
@@ -289,13 +305,26 @@ impl Telemetry {
 
     /// The number of a client's identity, once `most` are known that of `other`.
     pub(crate) fn source(&mut self, principal: &str, most: usize) -> PeerId {
-        self.sources.peer(Peer { principal: shorten(principal).into() }, most)
+        self.sources.peer(Peer { workload: None, principal: shorten(principal).into() }, most)
     }
 
     /// Counts a request of a client with an identity.
     pub(crate) fn add_source(&mut self, id: OperationId, source: PeerId, most: usize) {
         if let Some(operation) = self.operations.get(id.0 as usize) {
             self.sources.add(operation.service, &operation.label.service, source, most);
+        }
+    }
+
+    /// The number of a server's workload and identity, once `most` are known that of `other`.
+    pub(crate) fn destination(&mut self, workload: &str, principal: &str, most: usize) -> PeerId {
+        let workload = Some(shorten(workload).into());
+        self.destinations.peer(Peer { workload, principal: shorten(principal).into() }, most)
+    }
+
+    /// Counts a response of a server whose workload or identity is known.
+    pub(crate) fn add_destination(&mut self, id: OperationId, destination: PeerId, most: usize) {
+        if let Some(operation) = self.operations.get(id.0 as usize) {
+            self.destinations.add(operation.service, &operation.label.service, destination, most);
         }
     }
 
@@ -321,7 +350,10 @@ impl Telemetry {
 
     /// When what has gathered is to be flushed, if anything has.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let is_dirty = !self.dirty.is_empty() || !self.global.is_empty() || self.sources.is_dirty();
+        let is_dirty = !self.dirty.is_empty()
+            || !self.global.is_empty()
+            || self.sources.is_dirty()
+            || self.destinations.is_dirty();
         is_dirty.then(|| self.flushed_at.after(FLUSH_INTERVAL))
     }
 
@@ -351,6 +383,7 @@ impl Telemetry {
             core::mem::take(&mut operation.latencies).flush(&labels, sink);
         }
         self.sources.flush(sink);
+        self.destinations.flush(sink);
     }
 }
 
@@ -428,6 +461,9 @@ mod tests {
                 None => String::new(),
                 Some(Labels::Operation(label)) => format!("{}.{} ", label.service, label.method),
                 Some(Labels::Source { service, principal }) => format!("{principal} to {service} "),
+                Some(Labels::Destination { service, workload, principal }) => {
+                    format!("{service} of {workload} as {principal} ")
+                }
             };
             self.0.push(format!("{name}{metric:?} {n}"));
         }
@@ -509,6 +545,25 @@ mod tests {
         telemetry.add_source(b, x, 10);
         telemetry.flush_counts(&mut told);
         assert_eq!(told.0[3..], ["x to B SourceRequests 1"]);
+    }
+
+    #[test]
+    fn responses_are_counted_by_service_workload_and_identity() {
+        let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
+        let a = telemetry.operation("A", "a", 10);
+        let known = [("v1", "x"), ("v2", "x"), ("", "x")];
+        let peers = known.map(|(workload, principal)| telemetry.destination(workload, principal, 3));
+        let late = telemetry.destination("v3", "y", 3);
+        for peer in peers.into_iter().chain([late, late]) {
+            telemetry.add_destination(a, peer, 3);
+        }
+        telemetry.flush_counts(&mut told);
+        let counted = ["A of v1 as x", "A of v2 as x", "A of - as x", "other of other as other"];
+        let counted: Vec<_> = counted.iter().map(|name| format!("{name} DestinationRequests")).collect();
+        let expected: Vec<_> =
+            counted.iter().zip([1, 1, 1, 2]).map(|(name, n)| format!("{name} {n}")).collect();
+        assert_eq!(told.0, expected);
+        assert_eq!(telemetry.due(), None);
     }
 
     #[test]

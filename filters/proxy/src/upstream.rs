@@ -6,8 +6,10 @@ use meltemi_sockets::{SocketId, Target};
 use crate::call::Cause;
 use crate::clock::Instant;
 use crate::inbox::{Inbox, Progress};
+use crate::peers::PeerId;
 use crate::pool::EndpointId;
 use crate::slots::{Answered, Slots};
+use crate::source::principal;
 use crate::telemetry::Metric;
 use crate::worker::{FULL, Owner, Reach, Worker};
 
@@ -18,6 +20,8 @@ pub(crate) struct Connection {
     pub(crate) pool: usize,
     /// The endpoint; while connecting, the one that was named, if any.
     pub(crate) endpoint: Option<EndpointId>,
+    /// Number of the server's workload and identity in the metrics, where Envoy told one.
+    pub(crate) destination: Option<PeerId>,
     pub(crate) stage: Stage,
     pub(crate) opened: Instant,
     pub(crate) slots: Slots,
@@ -41,6 +45,13 @@ pub(crate) enum Stage {
 
 /// Calls given up on a connection whose answers may still come, over which it is retired.
 const MOST_ABANDONED: usize = 256;
+
+/// Field of Envoy's answer that tells the server's workload; more follows its name after a semicolon: namespace, canonical
+/// service, revision, cluster.
+const WORKLOAD_HEADER: &str = "x-meltemi-workload";
+
+/// Field of Envoy's answer that names the server by its certificate.
+const IDENTITY_HEADER: &str = "x-meltemi-identity";
 
 impl Connection {
     /// When this connection next needs attention by time alone.
@@ -78,6 +89,7 @@ impl Worker {
             socket,
             pool: pool_key,
             endpoint,
+            destination: None,
             stage: Stage::Connecting { until },
             opened: self.now,
             slots: Slots::default(),
@@ -91,8 +103,9 @@ impl Worker {
     }
 
     /// Envoy has connected: takes the connection into the pool, unless its endpoint has enough of them.
-    pub(crate) fn connected(&mut self, key: usize, address: Option<&str>) {
+    pub(crate) fn connected(&mut self, key: usize, address: Option<&str>, headers: &[(String, String)]) {
         let now = self.now;
+        let destination = self.destination(headers);
         let jitter = self.random.u32(80..=120);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let pool_key = connection.pool;
@@ -106,6 +119,7 @@ impl Worker {
         let most = pool.options().connections_per_endpoint;
         let renew_at = age.map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
         connection.stage = Stage::Open { renew_at, is_overdue: false };
+        connection.destination = destination;
         connection.endpoint = pool.endpoint(address.unwrap_or_default());
         let endpoint = connection.endpoint;
         if let Some(endpoint) = pool.endpoint_mut(endpoint) {
@@ -140,6 +154,19 @@ impl Worker {
         self.wake_at(renew_at);
         self.serve_waiting(pool_key);
         self.grow(pool_key);
+    }
+
+    /// The server that Envoy's answer names.
+    fn destination(&mut self, headers: &[(String, String)]) -> Option<PeerId> {
+        let value = |header| headers.iter().find(|(name, _)| name == header).map(|(_, value)| value.as_str());
+        let workload = value(WORKLOAD_HEADER).and_then(|fields| fields.split(';').next());
+        let workload = workload.filter(|workload| !matches!(*workload, "" | "-"));
+        let principal = value(IDENTITY_HEADER).and_then(principal);
+        if workload.is_none() && principal.is_none() {
+            return None;
+        }
+        let most = self.plan.max_operations;
+        Some(self.telemetry.destination(workload.unwrap_or_default(), principal.unwrap_or_default(), most))
     }
 
     /// Envoy could not connect. `address` is the endpoint that refused, if one was chosen.

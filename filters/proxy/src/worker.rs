@@ -165,8 +165,8 @@ impl Worker {
     fn handle(&mut self, event: Event<'_>) {
         match event {
             Event::Accepted { id, accept } => self.accepted(id, accept),
-            Event::Connected { id, endpoint, .. } => match self.owner(id) {
-                Owner::Connection(key) => self.connected(key, endpoint.as_deref()),
+            Event::Connected { id, endpoint, headers } => match self.owner(id) {
+                Owner::Connection(key) => self.connected(key, endpoint.as_deref(), &headers),
                 Owner::RelayUpstream(key) => self.relay_connected(key),
                 _ => self.sockets.close(id),
             },

@@ -75,6 +75,11 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
             push_label(&mut name, "service", service);
             push_label(&mut name, "source_principal", principal);
         }
+        Some(Labels::Destination { service, workload, principal }) => {
+            push_label(&mut name, "service", service);
+            push_label(&mut name, "destination_workload", workload);
+            push_label(&mut name, "destination_principal", principal);
+        }
     }
     match metric {
         Metric::Responses(class) => push_label(&mut name, "class", class.name()),
@@ -96,6 +101,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::LatencySum => "latency_microseconds_sum",
         Metric::LatencyCount => "latency_microseconds_count",
         Metric::SourceRequests => "source_requests_total",
+        Metric::DestinationRequests => "destination_requests_total",
         Metric::ClientConnections => "client_connections_total",
         Metric::ClientConnectionsActive => "client_connections_active",
         Metric::UpstreamConnections => "upstream_connections_total",

@@ -149,6 +149,12 @@ fn labels_are_tags_and_the_wire_cannot_end_them() {
     Report.count(Metric::SourceRequests, Some(&labels), 4);
     let name = "meltemi.service=.=org.x.Greeter;.;source_principal=.=td/ns/a/sa/b;.;source_requests_total";
     assert_eq!(host::metric(name), Some(4));
+    let (service, workload, principal) = ("org.x.Greeter".into(), "v1".into(), "td/ns/a/sa/b".into());
+    let labels = Labels::Destination { service, workload, principal };
+    Report.count(Metric::DestinationRequests, Some(&labels), 5);
+    let name = "meltemi.service=.=org.x.Greeter;.;destination_workload=.=v1;.;\
+                destination_principal=.=td/ns/a/sa/b;.;destination_requests_total";
+    assert_eq!(host::metric(name), Some(5));
 }
 
 #[test]
@@ -193,6 +199,7 @@ fn every_metric_is_documented() {
         Metric::LatencySum,
         Metric::LatencyCount,
         Metric::SourceRequests,
+        Metric::DestinationRequests,
         Metric::ClientConnections,
         Metric::ClientConnectionsActive,
         Metric::UpstreamConnections,

@@ -21,6 +21,8 @@ pub struct ConnectionManager {
     pub has_begun: bool,
     pub clusters: BTreeMap<String, Cluster>,
     pub endpoints: BTreeMap<String, Endpoint>,
+    /// Fields that Envoy adds when it has connected to an endpoint.
+    pub fields: BTreeMap<String, Vec<(&'static str, &'static str)>>,
     pub connections: BTreeMap<u32, Upstream>,
     /// What servers do with requests.
     pub serve: Box<Serve>,
@@ -145,6 +147,7 @@ impl ConnectionManager {
             has_begun: false,
             clusters: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            fields: BTreeMap::new(),
             connections: BTreeMap::new(),
             serve: Box::new(|_, _| Reply::echo()),
             connect_time: (200_000, 200_000),
@@ -347,8 +350,9 @@ impl World {
             Endpoint::Up => {
                 upstream.is_open = true;
                 let session = STANDARD.encode(&endpoint);
-                let fields =
-                    [(":status", "200"), ("x-meltemi-session", &session), ("x-meltemi-host", &endpoint)];
+                let mut fields =
+                    vec![(":status", "200"), ("x-meltemi-session", &session), ("x-meltemi-host", &endpoint)];
+                fields.extend(self.manager.fields.get(&endpoint).into_iter().flatten());
                 self.manager.http2.head(stream, &fields);
                 if self.manager.connections[&stream].has_ended {
                     self.manager.connections.remove(&stream);

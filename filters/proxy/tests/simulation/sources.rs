@@ -1,9 +1,12 @@
-//! Who calls: what the tunnel tells of a client, and what a client says of itself.
+//! Who calls and who answers: what Envoy tells of both ends, and what a client says of itself.
 
-use meltemi_proxy::Metric;
+use std::time::Duration;
+
+use meltemi_proxy::{Labels, Metric};
 use serde_json::{Value, json};
 
-use crate::servers::Policy;
+use crate::dubbo::INTERFACE;
+use crate::servers::{Policy, What};
 use crate::world::{Ask, Setup, World};
 
 const DEMO: &str = "10.0.0.1:20880";
@@ -93,4 +96,52 @@ fn a_reply_of_the_proxys_own_tells_who_called() {
     let client = world.connect_with("demo", "demo", &[(IDENTITY, CLIENT)]);
     world.call_and_wait(client, Ask::new("echo"));
     assert_eq!(world.metrics.replies[0].principal.as_deref(), Some(PRINCIPAL));
+}
+
+#[test]
+fn responses_are_counted_by_who_answers() {
+    const V1: &str = "10.0.1.1:1";
+    const V2: &str = "10.0.1.2:1";
+    const UNKNOWN: &str = "10.0.1.3:1";
+    let mut world = World::new(Setup::default());
+    world.cluster("demo", &[V1, V2, UNKNOWN], Policy::RoundRobin);
+    let identity = "spiffe://cluster.local/ns/dubbo/sa/server";
+    let workload = ("x-meltemi-workload", "v1;dubbo;demo;v1;Kubernetes");
+    world.manager.fields.insert(V1.to_owned(), vec![workload, ("x-meltemi-identity", identity)]);
+    world.manager.fields.insert(V2.to_owned(), vec![("x-meltemi-workload", "v2")]);
+    world
+        .manager
+        .fields
+        .insert(UNKNOWN.to_owned(), vec![("x-meltemi-workload", "-"), ("x-meltemi-identity", "")]);
+    let client = world.connect();
+    // Once all three are known, each has its turn.
+    world.call_and_wait(client, Ask::new("echo"));
+    world.run_for(Duration::from_millis(300));
+    let calls = world.call_all(client, (0..30).map(|_| Ask::new("echo")));
+    world.await_all(&calls);
+    world.run_for(Duration::from_millis(300));
+    let served = world.served();
+    let labels = |workload: &str, principal: &str| Labels::Destination {
+        service: INTERFACE.into(),
+        workload: workload.into(),
+        principal: principal.into(),
+    };
+    let (first, second) = (labels("v1", "cluster.local/ns/dubbo/sa/server"), labels("v2", "-"));
+    let expected = [(&first, served[V1] as u64), (&second, served[V2] as u64)];
+    assert_eq!(world.metrics.counted(Metric::DestinationRequests), expected);
+    assert!(served.values().all(|&count| count >= 10), "{served:?}");
+}
+
+#[test]
+fn a_response_that_is_tried_again_is_counted_too() {
+    let plan = json!({"services": {"demo": {"protocol": "dubbo", "defaultRoute": {
+        "retry": {"on": ["status"], "statuses": [100], "backoff": {"base": "1ms"}},
+    }}}});
+    let mut world = World::new(Setup { plan, ..Setup::default() });
+    world.cluster("demo", &[DEMO], Policy::RoundRobin);
+    world.manager.fields.insert(DEMO.to_owned(), vec![("x-meltemi-workload", "v1;a;b;c;d")]);
+    world.serve(|arrival, _| if arrival.times == 1 { What::Error(100).now() } else { What::Echo(0).now() });
+    let client = world.connect();
+    assert_eq!(endpoint(&mut world, client, Ask::new("echo")), DEMO);
+    assert_eq!(world.sum(Metric::DestinationRequests), 2);
 }
