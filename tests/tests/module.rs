@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use meltemi_tests::files;
+use meltemi_tests::{Backend, Client, Setup, each_envoy, files};
 use wasmparser::{Import, Parser, Payload};
 
 /// In bytes. Envoy's agents fetch the module for every pod.
@@ -44,4 +44,16 @@ fn the_module_is_small_and_imports_only_what_envoy_has() {
     };
     let unknown: Vec<_> = imports.iter().filter(|import| !is_known(import)).collect();
     assert!(!imports.is_empty() && unknown.is_empty(), "{unknown:?}");
+}
+
+/// Otherwise the module says so, and follows the machine's clock.
+#[test]
+fn every_envoy_has_a_time_that_nobody_sets() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let proxy = Setup::new().servers(v1.address(), v2.address()).start(envoy);
+        Client::connect(proxy.meltemi()).ask("sayHello", "x");
+        let log = proxy.log();
+        assert!(log.contains("in force") && !log.contains("monotonic"), "{log}");
+    });
 }

@@ -14,6 +14,8 @@ pub(crate) struct Host {
     pub(crate) log: Vec<(u32, String)>,
     pub(crate) closed: bool,
     pub(crate) shared: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
+    /// Nanoseconds by a clock that nobody sets, if there is one.
+    pub(crate) uptime: Option<u64>,
     /// Whether replacing a buffer is refused, as after the connection is gone.
     pub(crate) refuses: bool,
 }
@@ -46,6 +48,8 @@ pub(crate) fn metric(name: &str) -> Option<i64> {
 const NOT_FOUND: u32 = 1;
 const BAD_ARGUMENT: u32 = 2;
 const CAS_MISMATCH: u32 = 8;
+/// WASI's.
+const ENOTSUP: u32 = 58;
 
 /// Gives bytes to the module as the host does: in memory that the module allocated.
 unsafe fn hand_over(bytes: Vec<u8>, data: *mut *mut u8, size: *mut usize) -> u32 {
@@ -98,6 +102,17 @@ unsafe extern "C" fn proxy_set_buffer_bytes(
 unsafe extern "C" fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32 {
     unsafe { *time = 1_000_000_000 };
     0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clock_time_get(clock: u32, _: u64, time: *mut u64) -> u32 {
+    match with(|host| host.uptime).filter(|_| clock == 1) {
+        Some(uptime) => {
+            unsafe { *time = uptime };
+            0
+        }
+        None => ENOTSUP,
+    }
 }
 
 #[unsafe(no_mangle)]

@@ -56,6 +56,12 @@ unsafe extern "C" {
     fn proxy_get_property(path: *const u8, length: usize, data: *mut *mut u8, size: *mut usize) -> u32;
 }
 
+#[cfg_attr(target_family = "wasm", link(wasm_import_module = "wasi_snapshot_preview1"))]
+unsafe extern "C" {
+    /// [WASI](https://github.com/WebAssembly/WASI/blob/snapshot-01/phases/snapshot/docs.md#clock_time_get).
+    fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
+}
+
 /// Takes ownership of memory that the host had this module allocate.
 fn owned(data: *mut u8, size: usize) -> Vec<u8> {
     if data.is_null() || size == 0 {
@@ -80,12 +86,26 @@ pub(crate) fn replace(kind: Buffer, size: usize, bytes: &[u8]) -> bool {
     unsafe { proxy_set_buffer_bytes(kind as u32, 0, size, bytes.as_ptr(), bytes.len()) == OK }
 }
 
-/// The time of Envoy's clock.
+/// The time that deadlines follow: setting the clock of the machine does not change it, where the host has such a time.
 pub(crate) fn now() -> Instant {
+    Instant::from_nanos(monotonic_time().unwrap_or_else(wall_time))
+}
+
+/// Nanoseconds since some moment in the past, if the host counts them.
+pub(crate) fn monotonic_time() -> Option<u64> {
+    const MONOTONIC: u32 = 1;
+    let mut time = 0;
+    // SAFETY: the pointer is to a live local.
+    let errno = unsafe { clock_time_get(MONOTONIC, 0, &mut time) };
+    (errno == 0).then_some(time)
+}
+
+/// Nanoseconds since the Unix epoch.
+pub(crate) fn wall_time() -> u64 {
     let mut time = 0;
     // SAFETY: the pointer is to a live local; a refusal leaves it at 0.
     unsafe { proxy_get_current_time_nanoseconds(&mut time) };
-    Instant::from_nanos(time)
+    time
 }
 
 /// Defines a metric, or finds the one of that name.

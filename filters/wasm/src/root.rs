@@ -124,6 +124,11 @@ impl RootContext for Root {
                 self.plan.put(json, plan);
                 self.plan.publish();
                 host::tick_every(LOOK);
+                if host::monotonic_time().is_none() {
+                    log::warn!(
+                        "meltemi: the host has no monotonic time: timeouts follow the machine's clock"
+                    );
+                }
                 true
             }
             Err(error) => {

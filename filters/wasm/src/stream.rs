@@ -31,8 +31,9 @@ impl Stream {
         let Some(plan) = self.plan.current() else { return self.fail("there is no plan") };
         let now = host::now();
         let input = if size == 0 { Vec::new() } else { host::buffer(buffer, size) };
-        let worker =
-            self.worker.get_or_insert_with(|| Worker::new(plan.clone(), Options::default(), now.as_nanos()));
+        let worker = self
+            .worker
+            .get_or_insert_with(|| Worker::new(plan.clone(), Options::default(), host::wall_time()));
         worker.set_plan(plan);
         let received = if self.has_failed { Ok(()) } else { worker.receive(from, &input, now) };
         self.out.clear();

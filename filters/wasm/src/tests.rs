@@ -4,7 +4,7 @@ use proxy_wasm::traits::RootContext;
 use proxy_wasm::types::{LogLevel, PeerType};
 
 use crate::fake_host as host;
-use crate::host::Buffer;
+use crate::host::{Buffer, now, wall_time};
 use crate::report::{Report, metric_name};
 use crate::root::Root;
 
@@ -181,6 +181,13 @@ fn a_local_reply_is_one_line_of_json() {
     assert_eq!(value["elapsedMicros"], 3000);
     assert_eq!(value["sourcePrincipal"], "td/ns/a/sa/b");
     assert!(!line.contains('\n'));
+}
+
+#[test]
+fn time_follows_the_clock_that_nobody_sets_where_there_is_one() {
+    assert_eq!(now().as_nanos(), wall_time());
+    host::with(|host| host.uptime = Some(7));
+    assert_eq!(now().as_nanos(), 7);
 }
 
 #[test]
