@@ -39,6 +39,7 @@ pub enum Action {
 pub struct Backend {
     name: String,
     address: SocketAddr,
+    listener: TcpListener,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
@@ -82,10 +83,10 @@ impl Backend {
             changed: Condvar::new(),
         });
         let acceptor = thread::spawn({
-            let shared = Arc::clone(&shared);
+            let (shared, listener) = (Arc::clone(&shared), listener.try_clone().unwrap());
             move || shared.accept(&listener)
         });
-        Self { name: name.to_owned(), address, shared, acceptor: Some(acceptor) }
+        Self { name: name.to_owned(), address, listener, shared, acceptor: Some(acceptor) }
     }
 
     /// The address it listens on.
@@ -225,8 +226,8 @@ impl Drop for Backend {
         }
         self.shared.changed.notify_all();
         self.reset_connections();
-        // Wakes the acceptor, which sees that it is to stop.
-        drop(TcpStream::connect(self.address));
+        // Wakes the acceptor, from whatever network namespace this is.
+        let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }

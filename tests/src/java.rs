@@ -102,10 +102,10 @@ impl Peer {
         &self.version
     }
 
-    /// Makes the client `reference` to the loopback port of `address`, with `parameters` of Dubbo's in the form
-    /// `a=b&c=d`.
+    /// Makes the client `reference` to `address`, with `parameters` of Dubbo's in the form `a=b&c=d`.
     pub fn connect(&self, reference: &str, address: SocketAddr, parameters: &str) {
-        let url = format!("dubbo://{LOOPBACK}:{}?{parameters}", address.port());
+        let host = if address.ip().is_loopback() { LOOPBACK.to_owned() } else { address.ip().to_string() };
+        let url = format!("dubbo://{host}:{}?{parameters}", address.port());
         self.ask(json!({"do": "connect", "reference": reference, "url": url}));
     }
 

@@ -1,0 +1,54 @@
+use std::fs;
+use std::process::Command;
+
+use meltemi::envoy::Admin;
+use serde_json::json;
+
+use crate::cluster::Cluster;
+use crate::namespace::Namespace;
+use crate::network::{CONTROL, run_path};
+use crate::process::Process;
+use crate::tools::Tools;
+
+/// The namespace of istiod, and the mesh's root namespace.
+pub(crate) const NAMESPACE: &str = "istio-system";
+
+/// The labels of Meltemi's metrics, which Istio's bootstrap makes tags of only when told to.
+const TAGS: [&str; 4] = ["service", "method", "class", "reason"];
+
+/// Starts istiod and waits until it serves.
+pub(crate) fn start(tools: &Tools, control: &Namespace, cluster: &Cluster) -> Process {
+    let folder = run_path("istiod");
+    fs::create_dir_all(&folder).unwrap();
+    let mesh = json!({
+        "rootNamespace": NAMESPACE,
+        "trustDomain": "cluster.local",
+        "defaultConfig": {"extraStatTags": TAGS},
+    });
+    // JSON is YAML.
+    fs::write(folder.join("mesh.yaml"), mesh.to_string()).unwrap();
+    let mut istiod = control.enter(|| {
+        Process::start(
+            "istiod",
+            None,
+            Command::new(&tools.pilot_discovery)
+                .current_dir(&folder)
+                .arg("discovery")
+                .arg("--kubeconfig")
+                .arg(cluster.kubeconfig())
+                .args(["--meshConfig", "mesh.yaml"])
+                .args(["--httpAddr", "127.0.0.1:8080", "--grpcAddr", "127.0.0.1:15010"])
+                .args(["--secureGRPCAddr", &format!("{CONTROL}:15012"), "--httpsAddr", ""])
+                .args(["--monitoringAddr", "127.0.0.1:15014"])
+                .env("POD_NAME", "istiod")
+                .env("POD_NAMESPACE", NAMESPACE)
+                .env("CLUSTER_ID", "Kubernetes")
+                .env("PILOT_CERT_PROVIDER", "istiod")
+                // An extension that only Istio's own build of Envoy has.
+                .env("PILOT_ENABLE_METADATA_EXCHANGE", "false"),
+        )
+    });
+    let http = Admin::new("127.0.0.1:8080".parse().unwrap());
+    control.enter(|| istiod.wait_until("istiod is ready", || http.fetch("/ready").ok()));
+    istiod
+}

@@ -1,0 +1,150 @@
+use std::fmt::Write;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::cluster::Cluster;
+use crate::files::FileServer;
+use crate::network::{Network, run_path};
+use crate::pod::{self, Pod, Workload};
+use crate::process::Process;
+use crate::tools::Tools;
+use crate::{endpoints, istiod};
+
+/// A mesh: API server, istiod, a network, and pods.
+#[derive(Debug)]
+pub struct Mesh {
+    tools: Tools,
+    network: Network,
+    cluster: Cluster,
+    files: FileServer,
+    _istiod: Process,
+    pods: Vec<Pod>,
+}
+
+impl Mesh {
+    /// Starts a mesh without pods. Waits until no other runs on this machine.
+    pub fn start() -> Self {
+        let tools = Tools::find();
+        let network = Network::start();
+        let start = Instant::now();
+        pod::make_program_paths(&tools);
+        let cluster = Cluster::start(&tools, network.control());
+        println!("API server ready after {:?}", start.elapsed());
+        make_namespace(&cluster, istiod::NAMESPACE);
+        let istiod = istiod::start(&tools, network.control(), &cluster);
+        println!("istiod ready after {:?}", start.elapsed());
+        let files = FileServer::start(network.control(), run_path("files"));
+        Self { tools, network, cluster, files, _istiod: istiod, pods: Vec::new() }
+    }
+
+    /// The API server.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// A server of files that agents can reach.
+    pub fn files(&self) -> &FileServer {
+        &self.files
+    }
+
+    /// Makes the namespace `name`, if it is not there.
+    pub fn make_namespace(&self, name: &str) {
+        make_namespace(&self.cluster, name);
+    }
+
+    /// Starts pods, side by side, and waits until their sidecars serve.
+    pub fn start_pods(&mut self, workloads: impl IntoIterator<Item = Workload>) {
+        let first = self.pods.len();
+        for workload in workloads {
+            self.pods.push(Pod::create(workload, &self.network, &self.cluster, &self.tools));
+        }
+        self.settle();
+        for pod in &mut self.pods[first..] {
+            if pod.workload().sidecar {
+                pod.start_sidecar(&self.cluster, &self.tools);
+            }
+        }
+        for pod in &mut self.pods[first..] {
+            pod.wait_until_ready();
+        }
+    }
+
+    /// The pod `name` of `namespace`.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn pod(&self, namespace: &str, name: &str) -> &Pod {
+        let wanted = |pod: &&Pod| pod.workload().namespace == namespace && pod.workload().name == name;
+        self.pods.iter().find(wanted).unwrap_or_else(|| panic!("no pod {namespace}/{name}"))
+    }
+
+    /// Kills a pod, as a lost node does: without a word to its peers.
+    pub fn kill_pod(&mut self, namespace: &str, name: &str) {
+        let wanted = |pod: &Pod| pod.workload().namespace == namespace && pod.workload().name == name;
+        let index = self.pods.iter().position(wanted).unwrap_or_else(|| panic!("no pod {namespace}/{name}"));
+        self.pods.swap_remove(index).delete(&self.cluster);
+        self.settle();
+    }
+
+    /// Applies objects in YAML, and does what controllers would do then.
+    pub fn apply(&self, yaml: &str) {
+        self.cluster.apply(yaml);
+        self.settle();
+    }
+
+    /// Has EndpointSlices and the pods' names of services follow from the pods and services that there are.
+    pub fn settle(&self) {
+        endpoints::reconcile(&self.cluster);
+        let mut hosts = String::new();
+        for service in self.cluster.list("/api/v1/services") {
+            let [name, namespace] =
+                ["name", "namespace"].map(|field| service["metadata"][field].as_str().unwrap_or_default());
+            if let Some(address) = service["spec"]["clusterIP"].as_str().filter(|address| *address != "None")
+            {
+                writeln!(hosts, "{address} {name}.{namespace}.svc.cluster.local {name}.{namespace}").unwrap();
+            }
+        }
+        for pod in &self.pods {
+            pod.write_hosts(&hosts);
+        }
+    }
+}
+
+fn make_namespace(cluster: &Cluster, name: &str) {
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    cluster.put(&format!("/api/v1/namespaces/{name}"), &object);
+}
+
+/// The one mesh of a test program, started by the first test that wants it. Whoever holds it has it alone.
+pub fn shared() -> impl DerefMut<Target = Mesh> {
+    static MESH: Mutex<Option<Mesh>> = Mutex::new(None);
+    // A test that failed with the mesh in hand leaves it as good as any other test does.
+    let mut mesh = MESH.lock().unwrap_or_else(PoisonError::into_inner);
+    mesh.get_or_insert_with(Mesh::start);
+    Shared(mesh)
+}
+
+struct Shared(MutexGuard<'static, Option<Mesh>>);
+
+impl Deref for Shared {
+    type Target = Mesh;
+
+    fn deref(&self) -> &Mesh {
+        self.0.as_ref().expect("it was started")
+    }
+}
+
+impl DerefMut for Shared {
+    fn deref_mut(&mut self) -> &mut Mesh {
+        self.0.as_mut().expect("it was started")
+    }
+}

@@ -1,0 +1,278 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use meltemi::envoy::Admin;
+use meltemi_tests::eventually;
+use nix::unistd::gethostname;
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::istiod;
+use crate::namespace::Namespace;
+use crate::network::{Network, PROXY_USER, run_path};
+use crate::process::Process;
+use crate::tools::Tools;
+
+/// The agent's cache of modules, which it puts nowhere else.
+const DATA: &str = "/var/lib/istio";
+
+/// Where Envoy's admin interface and the agent's report of its health are in every pod.
+const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
+const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15021);
+
+/// What a pod is to be.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// Its namespace, which must exist.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its service account, which is made.
+    pub account: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its containers' ports, by name.
+    pub ports: BTreeMap<String, u16>,
+    /// Whether it is part of the mesh.
+    pub sidecar: bool,
+}
+
+impl Workload {
+    /// A pod with a sidecar and without labels, of the service account `name`.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            account: name.to_owned(),
+            labels: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            sidecar: true,
+        }
+    }
+
+    /// With one label more.
+    #[must_use]
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.labels.insert(name.to_owned(), value.to_owned());
+        self
+    }
+}
+
+/// A pod: a network namespace, and in it an agent and an Envoy.
+#[derive(Debug)]
+pub struct Pod {
+    workload: Workload,
+    network: Namespace,
+    hosts: PathBuf,
+    agent: Option<Process>,
+}
+
+impl Pod {
+    /// Makes the pod's network and its object; nothing runs in it yet.
+    pub(crate) fn create(workload: Workload, network: &Network, cluster: &Cluster, tools: &Tools) -> Self {
+        let name = format!("{}-{}", workload.namespace, workload.name);
+        let folder = run_path("pods").join(&name);
+        let [hosts, data] = ["hosts", "data"].map(|part| folder.join(part));
+        fs::create_dir_all(data.join("data")).unwrap();
+        fs::create_dir_all(DATA).unwrap();
+        fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
+        let mut binds = vec![(hosts.clone(), PathBuf::from("/etc/hosts")), (data, PathBuf::from(DATA))];
+        for program in [&tools.pilot_agent, &tools.envoy] {
+            binds.push((program.clone(), program_path(program)));
+        }
+        let network = network.pod(&name, workload.sidecar, binds);
+        let pod = Self { workload, network, hosts, agent: None };
+        pod.register(cluster);
+        pod
+    }
+
+    /// What it was made as.
+    pub fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    /// Its address.
+    pub fn address(&self) -> Ipv4Addr {
+        self.network.address()
+    }
+
+    /// Runs `work` in the pod, as [`Namespace::enter`] does.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.network.enter(work)
+    }
+
+    /// Asks its Envoy's admin interface.
+    pub fn admin<T: Send>(&self, ask: impl FnOnce(&Admin) -> T + Send) -> T {
+        self.enter(|| ask(&Admin::new(ADMIN)))
+    }
+
+    /// The configuration that its Envoy runs, without endpoints.
+    pub fn config_dump(&self) -> Value {
+        let dump = self.admin(|admin| admin.fetch("/config_dump")).unwrap();
+        serde_json::from_str(&dump).unwrap()
+    }
+
+    /// The plan that its Envoy has now, of the one Meltemi it runs.
+    pub fn plan(&self) -> Option<Value> {
+        // An error while there is none.
+        let dump = self.admin(|admin| admin.fetch("/config_dump?resource=ecds_filters")).ok()?;
+        let dump: Value = serde_json::from_str(&dump).unwrap();
+        let plan = &dump["configs"][0]["ecds_filter"]["typed_config"]["config"]["configuration"]["value"];
+        serde_json::from_str(plan.as_str()?).unwrap()
+    }
+
+    /// Waits until its Envoy has a plan for which `wanted` holds.
+    pub fn wait_for_plan(&self, wanted: impl Fn(&Value) -> bool) {
+        eventually("the plan has arrived", || self.plan().filter(&wanted).map(drop));
+    }
+
+    /// What its agent and Envoy have logged.
+    pub fn log(&self) -> String {
+        self.agent.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    /// Writes what its applications know other hosts by.
+    pub(crate) fn write_hosts(&self, services: &str) {
+        // In place: the file is mounted over the one of the machine.
+        let own = gethostname().unwrap();
+        let own = own.to_string_lossy();
+        let istiod = format!("{} istiod.{}.svc", crate::network::CONTROL, istiod::NAMESPACE);
+        let hosts = format!("127.0.0.1 localhost\n{} {own}\n{istiod}\n{services}", self.address());
+        fs::write(&self.hosts, hosts).unwrap();
+    }
+
+    /// Starts its agent, which starts Envoy. Returns at once.
+    pub(crate) fn start_sidecar(&mut self, cluster: &Cluster, tools: &Tools) {
+        let Workload { namespace, name, account, labels, .. } = &self.workload;
+        let folder = self.hosts.with_file_name("agent");
+        let secrets = folder.join("var/run/secrets");
+        for part in ["tokens", "istio"] {
+            fs::create_dir_all(secrets.join(part)).unwrap();
+        }
+        fs::create_dir_all(folder.join("etc/istio/proxy")).unwrap();
+        fs::create_dir_all(folder.join("etc/istio/pod")).unwrap();
+        fs::write(secrets.join("tokens/istio-token"), cluster.token(namespace, account, "istio-ca")).unwrap();
+        fs::write(secrets.join("istio/root-cert.pem"), root_certificate(cluster, namespace)).unwrap();
+        fs::copy(&tools.bootstrap, folder.join("etc/istio/envoy_bootstrap.json")).unwrap();
+        for part in ["agent", "data"] {
+            give_to_proxy(&self.hosts.with_file_name(part));
+        }
+        let proxy = json!({
+            "discoveryAddress": format!("istiod.{}.svc:15012", istiod::NAMESPACE),
+            "binaryPath": program_path(&tools.envoy),
+            "proxyBootstrapTemplatePath": "etc/istio/envoy_bootstrap.json",
+            "configPath": "etc/istio/proxy",
+            "concurrency": 2,
+        });
+        let agent = self.enter(|| {
+            Process::start(
+                &format!("{namespace}-{name}"),
+                Some(PROXY_USER),
+                Command::new(program_path(&tools.pilot_agent))
+                    .args(["proxy", "sidecar", "--domain", &format!("{namespace}.svc.cluster.local")])
+                    .current_dir(&folder)
+                    .uid(PROXY_USER)
+                    .gid(PROXY_USER)
+                    .env_clear()
+                    .env("POD_NAME", name)
+                    .env("POD_NAMESPACE", namespace)
+                    .env("INSTANCE_IP", self.address().to_string())
+                    .env("SERVICE_ACCOUNT", account)
+                    .env("ISTIO_META_CLUSTER_ID", "Kubernetes")
+                    .env("ISTIO_META_WORKLOAD_NAME", name)
+                    .env("ISTIO_META_INTERCEPTION_MODE", "REDIRECT")
+                    .env("ISTIO_METAJSON_LABELS", json!(labels).to_string())
+                    .env("CA_ADDR", format!("istiod.{}.svc:15012", istiod::NAMESPACE))
+                    .env("PILOT_CERT_PROVIDER", "istiod")
+                    .env("TRUST_DOMAIN", "cluster.local")
+                    .env("PROXY_CONFIG", proxy.to_string()),
+            )
+        });
+        self.agent = Some(agent);
+    }
+
+    /// Waits until its Envoy has its configuration and serves.
+    pub(crate) fn wait_until_ready(&mut self) {
+        let Self { agent: Some(agent), network, .. } = self else { return };
+        let health = Admin::new(HEALTH);
+        network.enter(|| agent.wait_until("the sidecar is ready", || health.fetch("/healthz/ready").ok()));
+    }
+
+    /// Writes its service account, its object and its object's status.
+    fn register(&self, cluster: &Cluster) {
+        let Workload { namespace, name, account, ports, .. } = &self.workload;
+        let api = format!("/api/v1/namespaces/{namespace}");
+        let object = |kind: &str, name: &str| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}});
+        cluster.put(&format!("{api}/serviceaccounts/{account}"), &object("ServiceAccount", account));
+
+        let mut labels = self.workload.labels.clone();
+        if self.workload.sidecar {
+            // Without it, clients in the mesh talk plain text to the pod.
+            labels.insert("security.istio.io/tlsMode".to_owned(), "istio".to_owned());
+        }
+        let ports: Vec<_> =
+            ports.iter().map(|(name, port)| json!({"name": name, "containerPort": port})).collect();
+        let mut pod = object("Pod", name);
+        pod["metadata"]["labels"] = json!(labels);
+        pod["spec"] = json!({
+            "serviceAccountName": account,
+            "nodeName": "node",
+            "containers": [{"name": "application", "image": "none", "ports": ports}],
+        });
+        cluster.put(&self.path(), &pod);
+
+        let mut status = object("Pod", name);
+        status["status"] = json!({
+            "phase": "Running",
+            "podIP": self.address(),
+            "podIPs": [{"ip": self.address()}],
+            "conditions": [{"type": "Ready", "status": "True"}],
+        });
+        cluster.put(&format!("{}/status", self.path()), &status);
+    }
+
+    /// Kills everything in the pod and removes its object.
+    pub(crate) fn delete(self, cluster: &Cluster) {
+        cluster.remove(&self.path());
+        self.network.delete();
+    }
+
+    fn path(&self) -> String {
+        format!("/api/v1/namespaces/{}/pods/{}", self.workload.namespace, self.workload.name)
+    }
+}
+
+/// Where a pod sees `program`, whose own folder user 1337 may not be able to enter.
+fn program_path(program: &Path) -> PathBuf {
+    run_path("bin").join(program.file_name().unwrap())
+}
+
+/// Makes the files over which pods see their programs.
+pub(crate) fn make_program_paths(tools: &Tools) {
+    fs::create_dir_all(run_path("bin")).unwrap();
+    for program in [&tools.pilot_agent, &tools.envoy] {
+        fs::write(program_path(program), "").unwrap();
+    }
+}
+
+/// The certificate of the mesh's authority, which istiod puts into every namespace.
+fn root_certificate(cluster: &Cluster, namespace: &str) -> String {
+    let path = format!("/api/v1/namespaces/{namespace}/configmaps/istio-ca-root-cert");
+    eventually(&format!("istiod has made {path}"), || {
+        Some(cluster.find(&path)?["data"]["root-cert.pem"].as_str()?.to_owned())
+    })
+}
+
+fn give_to_proxy(path: &Path) {
+    chown(path, Some(PROXY_USER), Some(PROXY_USER)).unwrap();
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            give_to_proxy(&entry.unwrap().path());
+        }
+    }
+}

@@ -1,0 +1,105 @@
+use std::env;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{fs, str};
+
+use meltemi_tests::{Envoy, files};
+
+/// Where the module `istio.io/istio` keeps its CRDs, and the name under which they are cached.
+const CRDS: (&str, &str) = ("manifests/charts/base/files/crd-all.gen.yaml", "istio-crds.yaml");
+
+/// Likewise, the template of Envoy's bootstrap configuration that the agent fills in.
+const BOOTSTRAP: (&str, &str) = ("tools/packaging/common/envoy_bootstrap.json", "envoy_bootstrap.json");
+
+/// Debian's packages, and the command of each that is run.
+const PACKAGES: [(&str, &str); 8] = [
+    ("etcd-server", "etcd"),
+    ("kubernetes-client", "kubectl"),
+    ("docker-registry", "docker-registry"),
+    ("iptables", "iptables-restore"),
+    ("iproute2", "ip"),
+    ("openssl", "openssl"),
+    ("procps", "kill"),
+    ("util-linux", "flock"),
+];
+
+/// The programs that a mesh is made of, and two files that belong to them.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// istiod.
+    pub pilot_discovery: PathBuf,
+    /// The agent that runs beside each Envoy.
+    pub pilot_agent: PathBuf,
+    /// The API server of Kubernetes.
+    pub kube_apiserver: PathBuf,
+    /// The newest stock Envoy that Meltemi supports.
+    pub envoy: PathBuf,
+    /// Istio's custom resource definitions.
+    pub crds: PathBuf,
+    /// The template of Envoy's bootstrap configuration.
+    pub bootstrap: PathBuf,
+}
+
+impl Tools {
+    /// Finds the programs. Those of Istio and Kubernetes are built from their sources unless they are in the cache, which
+    /// takes two cores ten minutes.
+    ///
+    /// # Panics
+    ///
+    /// When a program of Debian's is missing, with the command that installs it; when one cannot be built.
+    pub fn find() -> Self {
+        let missing: Vec<_> =
+            PACKAGES.iter().filter(|(_, command)| !on_path(command)).map(|(package, _)| *package).collect();
+        assert!(
+            missing.is_empty(),
+            "the mesh needs: apt-get install --no-install-recommends {}",
+            missing.join(" ")
+        );
+        let istio = built("istio", |project, out| {
+            let module = go(project, &["mod", "download", "-json", "istio.io/istio"]);
+            let module: serde_json::Value = serde_json::from_str(&module).unwrap();
+            let sources = Path::new(module["Dir"].as_str().unwrap());
+            for (file, name) in [CRDS, BOOTSTRAP] {
+                fs::copy(sources.join(file), out.join(name)).unwrap();
+            }
+        });
+        let kube = built("kube", |_, _| ());
+        Self {
+            pilot_discovery: istio.join("pilot-discovery"),
+            pilot_agent: istio.join("pilot-agent"),
+            kube_apiserver: kube.join("kube-apiserver"),
+            envoy: Envoy::all().pop().expect("MELTEMI_ENVOY_VERSIONS names no version").binary,
+            crds: istio.join(CRDS.1),
+            bootstrap: istio.join(BOOTSTRAP.1),
+        }
+    }
+}
+
+/// The folder of the tools of the Go project `name`, built if its `go.sum` has changed since; `extra` adds files.
+fn built(name: &str, extra: impl FnOnce(&Path, &Path)) -> PathBuf {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(name);
+    let mut hasher = DefaultHasher::new();
+    for file in ["go.mod", "go.sum"] {
+        fs::read(project.join(file)).unwrap().hash(&mut hasher);
+    }
+    let folder = Path::new("mesh").join(format!("{name}-{:016x}", hasher.finish()));
+    files::cached(&folder, |out| {
+        // Without the tables for debuggers, which the linker takes half of its time for.
+        go(&project, &["build", "-ldflags=-s -w", "-o", &format!("{}/", out.display()), "tool"]);
+        extra(&project, out);
+    })
+}
+
+fn go(project: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("go").args(arguments).current_dir(project).output();
+    let output = output
+        .unwrap_or_else(|error| panic!("the mesh's programs are built with Go 1.26 or later (go): {error}"));
+    assert!(output.status.success(), "go {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn on_path(command: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(command).is_file())
+}
