@@ -38,7 +38,7 @@ pub struct Service {
     /// How many calls may be on a retry at a time.
     #[serde(default)]
     pub retry_budget: RetryBudget,
-    /// A client connection without a call in flight for so long is closed; `0s` never closes one.
+    /// How long a client connection without a call in flight may be silent, heartbeats included; `0s` sets no limit.
     #[serde(default)]
     pub idle_timeout: Span,
     /// What one client connection may ask for.

@@ -21,7 +21,7 @@ pub struct Service {
     pub default_route: Rc<Route>,
     /// How many retries may be under way.
     pub retry_budget: RetryBudget,
-    /// How long a client connection may stay without a call in flight.
+    /// How long a client connection without a call in flight may stay when nothing comes or goes on it.
     pub idle_timeout: Option<Duration>,
     /// What one client connection may ask for.
     pub limits: Limits,

@@ -160,6 +160,21 @@ fn an_idle_client_is_closed_and_a_busy_one_is_not() {
 }
 
 #[test]
+fn a_client_that_sends_heartbeats_is_not_idle() {
+    let mut world = world(json!({"idleTimeout": "1s"}));
+    let client = world.connect();
+    for _ in 0..5 {
+        world.run_for(Duration::from_millis(800));
+        world.heartbeat(client);
+    }
+    world.run_for(Duration::from_millis(800));
+    assert!(world.proxy.clients[client].closed_at.is_none());
+    assert_eq!(world.proxy.clients[client].heartbeats_answered, 5);
+    world.run_for(Duration::from_millis(300));
+    assert!(world.proxy.clients[client].closed_at.is_some());
+}
+
+#[test]
 fn a_connection_that_is_not_answered_in_time_is_given_up() {
     let mut world = world(json!({"upstream": {"connectTimeout": "300ms"}}));
     world.set_endpoint(A, crate::servers::Endpoint::Silent);
