@@ -44,6 +44,7 @@ impl Worker {
             principal: client.and_then(|client| client.source.principal.clone()),
             tries,
             elapsed: self.now.since(call.started),
+            suppressed: 0,
         };
         let (client, operation, is_one_way) = (call.client, call.operation, call.is_one_way);
         let frame = core::mem::take(&mut call.frame);
@@ -55,7 +56,7 @@ impl Worker {
             call.frame = frame;
         }
         self.telemetry.add(operation, Metric::LocalReplies(reply.reason), 1);
-        self.telemetry.reply(reply);
+        self.telemetry.reply(reply, self.now);
         self.finish(index);
     }
 
@@ -117,12 +118,13 @@ impl Worker {
             principal: client.source.principal.clone(),
             tries: 0,
             elapsed: core::time::Duration::ZERO,
+            suppressed: 0,
         };
         if let Some(request) = request {
             self.write_reply(client_key, request, failure, &reply);
         }
         self.telemetry.add(operation, Metric::LocalReplies(reply.reason), 1);
-        self.telemetry.reply(reply);
+        self.telemetry.reply(reply, self.now);
     }
 
     fn write_reply(&mut self, client_key: usize, request: &[u8], failure: Failure, reply: &LocalReply) {

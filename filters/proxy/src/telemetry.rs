@@ -10,6 +10,7 @@ use meltemi_codecs::{Failure, Outcome};
 use rustc_hash::FxHashMap;
 
 use crate::clock::Instant;
+use crate::line_limit::LineLimit;
 use crate::peers::{Peer, PeerId, Peers};
 
 /// How a response ended its call, as a label.
@@ -175,6 +176,8 @@ pub struct LocalReply {
     pub tries: u32,
     /// Time since the request was read.
     pub elapsed: Duration,
+    /// Replies for the same reason since the last line of it, which are counted but have no line.
+    pub suppressed: u64,
 }
 
 /// Where telemetry goes: Envoy's metrics and log, or a test.
@@ -203,6 +206,7 @@ pub(crate) struct Telemetry {
     sources: Peers,
     destinations: Peers,
     replies: Vec<LocalReply>,
+    line_limit: LineLimit,
     flushed_at: Instant,
 }
 
@@ -240,6 +244,7 @@ impl Default for Telemetry {
                 Peer { workload: Some("other".into()), principal: "other".into() },
             ),
             replies: Vec::new(),
+            line_limit: LineLimit::default(),
             flushed_at: Instant::default(),
         }
     }
@@ -343,9 +348,11 @@ impl Telemetry {
         latencies.sum = latencies.sum.saturating_add(micros);
     }
 
-    /// Notes a reply of the proxy's own.
-    pub(crate) fn reply(&mut self, reply: LocalReply) {
-        self.replies.push(reply);
+    /// Notes a reply of the proxy's own, unless there were many for its reason just now.
+    pub(crate) fn reply(&mut self, reply: LocalReply, now: Instant) {
+        if let Some(suppressed) = self.line_limit.admit(reply.reason, now) {
+            self.replies.push(LocalReply { suppressed, ..reply });
+        }
     }
 
     /// When what has gathered is to be flushed, if anything has.

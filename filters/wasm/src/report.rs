@@ -48,6 +48,7 @@ impl Sink for Report {
             "sourcePrincipal": reply.principal.as_deref(),
             "tries": reply.tries,
             "elapsedMicros": u64::try_from(reply.elapsed.as_micros()).unwrap_or(u64::MAX),
+            "suppressed": reply.suppressed,
         });
         log::warn!("meltemi: {line}");
     }

@@ -172,6 +172,7 @@ fn a_local_reply_is_one_line_of_json() {
         principal: Some("td/ns/a/sa/b".into()),
         tries: 2,
         elapsed: core::time::Duration::from_millis(3),
+        suppressed: 5,
     };
     Report.log(&reply);
     let (_, line) = host::with(|host| host.log.pop()).unwrap();
@@ -179,6 +180,7 @@ fn a_local_reply_is_one_line_of_json() {
     let value: serde_json::Value = serde_json::from_str(json).unwrap();
     assert_eq!(value["reason"], "timeout");
     assert_eq!(value["elapsedMicros"], 3000);
+    assert_eq!(value["suppressed"], 5);
     assert_eq!(value["sourcePrincipal"], "td/ns/a/sa/b");
     assert!(!line.contains('\n'));
 }

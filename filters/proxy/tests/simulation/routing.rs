@@ -101,6 +101,20 @@ fn a_route_that_rejects_answers_its_calls_and_drops_those_that_want_no_answer() 
 }
 
 #[test]
+fn many_replies_for_one_reason_have_few_lines() {
+    let mut world = world(json!({"defaultRoute": {"reject": {}}}));
+    let client = world.connect();
+    let calls = world.call_all(client, (0..100).map(|_| Ask::new("echo")));
+    world.await_all(&calls);
+    assert_eq!(world.metrics.replies.len(), 10);
+    world.run_for(Duration::from_secs(1));
+    world.call_and_wait(client, Ask::new("echo"));
+    let suppressed: Vec<_> = world.metrics.replies.iter().map(|reply| reply.suppressed).collect();
+    assert_eq!(suppressed, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 90]);
+    assert_eq!(world.sum(Metric::LocalReplies("denied")), 101);
+}
+
+#[test]
 fn a_default_route_may_reject() {
     let mut world = world(json!({
         "routes": [{"name": "open", "match": [{"attributes": {"method": {"exact": "echo"}}}]}],

@@ -1,0 +1,63 @@
+use core::time::Duration;
+
+use crate::clock::Instant;
+
+/// Admits so many log lines a second for each reason, and tells with the next one how many it did not: a client that is
+/// refused a hundred thousand times a second must not fill a disk.
+#[derive(Debug, Default)]
+pub(crate) struct LineLimit {
+    reasons: Vec<Reason>,
+}
+
+#[derive(Debug)]
+struct Reason {
+    name: &'static str,
+    /// When the span began that `lines` were admitted in.
+    since: Instant,
+    lines: u32,
+    suppressed: u64,
+}
+
+const SPAN: Duration = Duration::from_secs(1);
+
+/// Lines of one reason in a [`SPAN`].
+const MOST_LINES: u32 = 10;
+
+impl LineLimit {
+    /// Whether a line may be written; with the number of those that were not since the last one.
+    pub(crate) fn admit(&mut self, name: &'static str, now: Instant) -> Option<u64> {
+        let known = self.reasons.iter().position(|reason| reason.name == name);
+        let index = known.unwrap_or_else(|| {
+            self.reasons.push(Reason { name, since: now, lines: 0, suppressed: 0 });
+            self.reasons.len().saturating_sub(1)
+        });
+        let reason = self.reasons.get_mut(index)?;
+        if now.since(reason.since) >= SPAN {
+            reason.since = now;
+            reason.lines = 0;
+        }
+        if reason.lines >= MOST_LINES {
+            reason.suppressed = reason.suppressed.saturating_add(1);
+            return None;
+        }
+        reason.lines = reason.lines.saturating_add(1);
+        Some(core::mem::take(&mut reason.suppressed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_lines_and_the_next_tells_of_the_others() {
+        let at = |millis| Instant::default().after(Duration::from_millis(millis));
+        let mut limit = LineLimit::default();
+        let admitted: Vec<_> = (0..100).filter_map(|n| limit.admit("timeout", at(5000 + n))).collect();
+        assert_eq!(admitted, [0; 10]);
+        assert_eq!(limit.admit("denied", at(5100)), Some(0), "another reason has lines of its own");
+        assert_eq!(limit.admit("timeout", at(5999)), None);
+        assert_eq!(limit.admit("timeout", at(6000)), Some(91));
+        assert_eq!(limit.admit("timeout", at(6000)), Some(0));
+    }
+}
