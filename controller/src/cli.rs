@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::protocol::Protocol;
-use crate::{decode, demo, screen, validate};
+use crate::{decode, demo, push, screen, validate};
 
 /// Layer-7 management of any RPC protocol on a stock Envoy.
 #[derive(Debug, Parser)]
@@ -42,6 +42,10 @@ enum Command {
     },
     /// Print the JSON Schema of plans.
     Schema,
+    /// Push the module to a registry, as an image that Istio loads, and print its name with the digest.
+    ///
+    /// Credentials are those of `docker login` or `podman login`, unless --username is given.
+    Push(push::Options),
     /// Print a script that completes this command in a shell.
     Completions {
         /// The shell.
@@ -57,6 +61,9 @@ pub fn run() -> ExitCode {
         Command::Decode { protocol, max_frame_bytes, file } => decode(protocol, max_frame_bytes, &file),
         Command::Validate { plan } => check(&plan),
         Command::Schema => print(&format!("{:#}\n", meltemi_proxy::plan::schema())),
+        Command::Push(options) => {
+            push::run(&options).map_err(|error| error.to_string()).and_then(|line| print(&line))
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "meltemi", &mut script);

@@ -13,6 +13,7 @@ pub mod generate;
 pub mod istio;
 pub mod module;
 pub mod protocol;
+pub mod push;
 pub mod sample;
 pub mod screen;
 pub mod validate;

@@ -68,3 +68,17 @@ pub fn progress(task: &str) -> ProgressBar {
     spinner.enable_steady_tick(Duration::from_millis(100));
     spinner
 }
+
+/// A bar on the standard error that counts `bytes`. In a pipe it is one line with `task`.
+pub fn transfer(task: &str, bytes: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        let _ = writeln!(io::stderr(), "{task}");
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(bytes);
+    if let Ok(style) = ProgressStyle::with_template("  {msg} {bar:24} {bytes} of {total_bytes}") {
+        bar.set_style(style);
+    }
+    bar.set_message(task.to_owned());
+    bar
+}
