@@ -6,7 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::aeraki::{Destination, GlobalRateLimit, LocalRateLimit, Mutation, Percent};
+use super::aeraki::{self, Destination, GlobalRateLimit, LocalRateLimit, Mutation, Percent, Status};
 
 /// How the calls of one service are routed, by the attributes of each call.
 #[derive(Debug, Clone, Default, PartialEq, CustomResource, Deserialize, Serialize, JsonSchema)]
@@ -16,7 +16,7 @@ use super::aeraki::{Destination, GlobalRateLimit, LocalRateLimit, Mutation, Perc
     kind = "MetaRouter",
     plural = "metarouters",
     namespaced,
-    status = "super::aeraki::Status",
+    status = "Status",
     derive = "Default",
     derive = "PartialEq"
 )]
@@ -180,4 +180,47 @@ pub enum RetryOn {
     PerTryTimeout,
     /// The answer has one of the listed `statuses`.
     Status,
+}
+
+impl From<aeraki::MetaRouterSpec> for MetaRouterSpec {
+    /// A router of Aeraki's, which has less to say.
+    fn from(spec: aeraki::MetaRouterSpec) -> Self {
+        Self {
+            export_to: spec.export_to,
+            gateways: spec.gateways,
+            hosts: spec.hosts,
+            routes: spec.routes.into_iter().map(Route::from).collect(),
+            on_no_match: None,
+            local_rate_limit: spec.local_rate_limit,
+            global_rate_limit: spec.global_rate_limit,
+        }
+    }
+}
+
+impl From<aeraki::Route> for Route {
+    fn from(route: aeraki::Route) -> Self {
+        let destination = |weighted: aeraki::WeightedDestination| WeightedDestination {
+            destination: weighted.destination,
+            weight: weighted.weight,
+        };
+        let matches = |matches: aeraki::Match| Match {
+            attributes: matches.attributes.into_iter().map(|(name, value)| (name, value.into())).collect(),
+        };
+        Self {
+            name: route.name,
+            matches: route.matches.map(matches),
+            route: route.route.into_iter().map(destination).collect(),
+            mirror: route.mirror,
+            mirror_percentage: route.mirror_percentage,
+            request_mutation: route.request_mutation,
+            response_mutation: route.response_mutation,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<aeraki::StringMatch> for StringMatch {
+    fn from(matcher: aeraki::StringMatch) -> Self {
+        Self { exact: matcher.exact, prefix: matcher.prefix, regex: matcher.regex, ..Self::default() }
+    }
 }

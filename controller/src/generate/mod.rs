@@ -1,11 +1,32 @@
 //! The generator: a pure function from the [`World`] to the Istio objects that make stock sidecars manage its services.
+//!
+//! Each namespace whose sidecars see a managed service gets the module with a plan of just those services, the sockets, and
+//! the tunnels. No object reaches proxies that the module does not reach.
 
+mod gateway;
+mod group;
+mod host;
+mod module;
 mod object;
+mod plan;
+mod protocol;
 mod report;
+mod router;
+mod scope;
+mod service;
+mod sidecar;
+mod sockets;
+mod tunnel;
+mod virtual_service;
+mod visibility;
 
 use crate::world::World;
+use plan::Planner;
+use protocol::Protocols;
+use report::Reports;
+use visibility::Visibility;
 
-pub use object::Object;
+pub use object::{MANAGED_BY, Metadata, Object, ROLE, Role};
 pub use report::{Finding, Report, ResourceRef, Severity};
 
 /// How the generated objects reach the mesh.
@@ -17,6 +38,8 @@ pub struct Options {
     pub module: String,
     /// The checksum of the module in hexadecimal, for a URL that does not tell it.
     pub module_sha256: Option<String>,
+    /// The codecs that the module has, by the names that plans use.
+    pub codecs: Vec<String>,
     /// The Secret that the module is pulled with, in each namespace.
     pub image_pull_secret: Option<String>,
     /// How the module and its plan are delivered.
@@ -51,6 +74,46 @@ pub struct Output {
 }
 
 /// Makes the objects. What cannot be made of a resource is said in its report; the others are not held up by it.
-pub fn generate(_: &World, _: &Options) -> Output {
-    Output::default()
+pub fn generate(world: &World, options: &Options) -> Output {
+    let mut reports = Reports::default();
+    let domain = &*options.cluster_domain;
+    let protocols = Protocols::new(world, &options.codecs, &mut reports);
+    let services = service::managed(world, domain, &protocols, &mut reports);
+    let routers = router::meta_routers(world, domain, &mut reports);
+    let routings = virtual_service::routings(world, domain);
+    let visibility = Visibility::new(world, &options.root_namespace);
+    let mut planner = Planner::new(world, domain, routers, &routings);
+    planner.report_strangers(&services, &mut reports);
+
+    let named = services.iter().map(|service| &*service.namespace).chain(world.sidecars.iter().filter_map(
+        |sidecar| {
+            sidecar.metadata.namespace.as_deref().filter(|namespace| *namespace != options.root_namespace)
+        },
+    ));
+    let mut objects = Vec::new();
+    for namespace in scope::with_sidecars(world, named) {
+        objects.extend(sidecar::objects(
+            namespace,
+            &services,
+            &visibility,
+            &mut planner,
+            options,
+            &mut reports,
+        ));
+    }
+    objects.extend(gateway::objects(
+        world,
+        &services,
+        &protocols,
+        &mut planner,
+        &routings,
+        options,
+        &mut reports,
+    ));
+    objects.sort_by(|a, b| {
+        let key =
+            |object: &Object| (object.kind, object.metadata.namespace.clone(), object.metadata.name.clone());
+        key(a).cmp(&key(b))
+    });
+    Output { objects, reports: reports.into_vec() }
 }

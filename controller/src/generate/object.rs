@@ -6,6 +6,9 @@ use serde_json::Value;
 /// The label of every object that Meltemi generates, and its value.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "meltemi");
 
+/// The label that tells the [`Role`] of a generated object.
+pub const ROLE: &str = "meltemi.io/role";
+
 /// A generated object.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -27,35 +30,73 @@ pub struct Metadata {
     pub name: String,
     /// The namespace.
     pub namespace: String,
-    /// The labels: [`MANAGED_BY`].
+    /// The labels: [`MANAGED_BY`] and [`ROLE`].
     pub labels: BTreeMap<&'static str, &'static str>,
+}
+
+/// What an object is for. No tunnel may exist without the sockets that it leads to, nor sockets without the module: so
+/// objects come in this order, and go in the reverse one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// The module and its plan.
+    Module,
+    /// The internal listener, and the cluster that leads to it.
+    Sockets,
+    /// What sends a service's connections there, or configures a native filter in its place.
+    Tunnel,
+}
+
+impl Role {
+    /// The value of the label [`ROLE`].
+    pub const fn label(self) -> &'static str {
+        match self {
+            Role::Module => "module",
+            Role::Sockets => "sockets",
+            Role::Tunnel => "tunnel",
+        }
+    }
+
+    /// The role that a label tells. Whatever is unknown is taken for a tunnel, which comes last and goes first.
+    pub fn of_label(label: &str) -> Self {
+        match label {
+            "module" => Role::Module,
+            "sockets" => Role::Sockets,
+            _ => Role::Tunnel,
+        }
+    }
 }
 
 impl Object {
     /// An EnvoyFilter.
-    pub fn envoy_filter(namespace: &str, name: String, spec: Value) -> Self {
-        Self::new("networking.istio.io/v1alpha3", "EnvoyFilter", namespace, name, spec)
+    pub(super) fn envoy_filter(role: Role, namespace: &str, name: String, spec: Value) -> Self {
+        Self::new(role, "networking.istio.io/v1alpha3", "EnvoyFilter", namespace, name, spec)
     }
 
-    /// A WasmPlugin.
-    pub fn wasm_plugin(namespace: &str, name: String, spec: Value) -> Self {
-        Self::new("extensions.istio.io/v1alpha1", "WasmPlugin", namespace, name, spec)
+    /// A WasmPlugin, which is the module.
+    pub(super) fn wasm_plugin(namespace: &str, name: String, spec: Value) -> Self {
+        Self::new(Role::Module, "extensions.istio.io/v1alpha1", "WasmPlugin", namespace, name, spec)
     }
 
-    /// A VirtualService.
-    pub fn virtual_service(namespace: &str, name: String, spec: Value) -> Self {
-        Self::new("networking.istio.io/v1", "VirtualService", namespace, name, spec)
+    /// A VirtualService, without which a gateway has no listener to tunnel from.
+    pub(super) fn virtual_service(namespace: &str, name: String, spec: Value) -> Self {
+        Self::new(Role::Tunnel, "networking.istio.io/v1", "VirtualService", namespace, name, spec)
     }
 
     fn new(
+        role: Role,
         api_version: &'static str,
         kind: &'static str,
         namespace: &str,
         name: String,
         spec: Value,
     ) -> Self {
-        let metadata =
-            Metadata { name, namespace: namespace.to_owned(), labels: BTreeMap::from([MANAGED_BY]) };
+        let labels = BTreeMap::from([MANAGED_BY, (ROLE, role.label())]);
+        let metadata = Metadata { name, namespace: namespace.to_owned(), labels };
         Self { api_version, kind, metadata, spec }
+    }
+
+    /// What the object is for.
+    pub fn role(&self) -> Role {
+        Role::of_label(self.metadata.labels.get(ROLE).copied().unwrap_or_default())
     }
 }

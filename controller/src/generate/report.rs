@@ -1,11 +1,14 @@
+use std::collections::BTreeMap;
 use std::fmt;
+
+use kube::{Resource, ResourceExt};
 
 /// What was found in one resource that a person wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The resource.
     pub resource: ResourceRef,
-    /// What was found, in the order of the resource. None means that all of it is honoured.
+    /// What was found. None means that all of it is honoured.
     pub findings: Vec<Finding>,
 }
 
@@ -44,11 +47,74 @@ pub enum Severity {
     Warning,
 }
 
+impl ResourceRef {
+    /// A resource by its names.
+    pub fn new(kind: &str, group: &str, namespace: Option<&str>, name: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            group: group.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            name: name.to_owned(),
+        }
+    }
+
+    /// The names of a resource of a known type.
+    pub fn of<T: Resource<DynamicType = ()>>(resource: &T) -> Self {
+        Self {
+            kind: T::kind(&()).into_owned(),
+            group: T::group(&()).into_owned(),
+            namespace: resource.namespace(),
+            name: resource.name_any(),
+        }
+    }
+}
+
 impl fmt::Display for ResourceRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespace {
             Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
             None => write!(f, "{} {}", self.kind, self.name),
         }
+    }
+}
+
+/// The findings as they are made.
+#[derive(Debug, Default)]
+pub(super) struct Reports(BTreeMap<ResourceRef, Vec<Finding>>);
+
+impl Reports {
+    /// A resource was looked at: it has a report even if nothing is found.
+    pub(super) fn seen(&mut self, resource: &ResourceRef) {
+        self.0.entry(resource.clone()).or_default();
+    }
+
+    pub(super) fn error(&mut self, on: &ResourceRef, path: impl Into<String>, message: impl Into<String>) {
+        self.add(on, Severity::Error, path.into(), message.into());
+    }
+
+    pub(super) fn not_honoured(
+        &mut self,
+        on: &ResourceRef,
+        path: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        self.add(on, Severity::NotHonoured, path.into(), message.into());
+    }
+
+    pub(super) fn warn(&mut self, on: &ResourceRef, path: impl Into<String>, message: impl Into<String>) {
+        self.add(on, Severity::Warning, path.into(), message.into());
+    }
+
+    fn add(&mut self, on: &ResourceRef, severity: Severity, path: String, message: String) {
+        let finding = Finding { severity, path, message };
+        let findings = self.0.entry(on.clone()).or_default();
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
+    }
+
+    /// The reports, in the order of their resources.
+    pub(super) fn into_vec(self) -> Vec<Report> {
+        self.0.into_iter().map(|(resource, findings)| Report { resource, findings }).collect()
     }
 }

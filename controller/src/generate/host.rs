@@ -1,0 +1,36 @@
+//! Host names as people write them.
+
+/// A host in full: a name without a dot is a service of the namespace, as Istio has it.
+pub(super) fn in_full(host: &str, namespace: &str, domain: &str) -> String {
+    match host.contains(['.', '*']) {
+        true => host.to_owned(),
+        false => format!("{host}.{namespace}.svc.{domain}"),
+    }
+}
+
+/// Whether a host in full is what a pattern means: the same name, `*.domain`, or `*`.
+pub(super) fn matches(pattern: &str, host: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+        None => pattern == host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_are_of_the_namespace() {
+        assert_eq!(in_full("demo", "shop", "cluster.local"), "demo.shop.svc.cluster.local");
+        assert_eq!(in_full("org.acme.greeter", "shop", "cluster.local"), "org.acme.greeter");
+        assert_eq!(in_full("*", "shop", "cluster.local"), "*");
+    }
+
+    #[test]
+    fn patterns_match_whole_names_or_ends() {
+        assert!(matches("a.b", "a.b") && !matches("a.b", "x.a.b"));
+        assert!(matches("*.b", "a.b") && !matches("*.b", ".b") && !matches("*.b", "ab"));
+        assert!(matches("*", "a"));
+    }
+}

@@ -1,0 +1,112 @@
+//! Which ports are managed, and by which codec.
+
+use std::collections::BTreeMap;
+
+use super::report::{Reports, ResourceRef};
+use crate::world::World;
+
+/// The protocol of a managed port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// One that the module has this codec for.
+    Codec(String),
+    /// Redis, which Envoy itself speaks.
+    Redis,
+}
+
+/// The protocols by name.
+#[derive(Debug)]
+pub(super) struct Protocols {
+    codecs: BTreeMap<String, String>,
+    /// Protocols that someone asked for and the module has no codec for.
+    missing: BTreeMap<String, String>,
+}
+
+/// What Aeraki puts before the names of codecs.
+const AERAKI: &str = "aeraki.meta_protocol.codec.";
+
+impl Protocols {
+    /// The protocols that the module has codecs for, and those that people declared.
+    pub(super) fn new(world: &World, codecs: &[String], reports: &mut Reports) -> Self {
+        let own = codecs.iter().map(|codec| (codec.clone(), codec.clone()));
+        let mut protocols = Self { codecs: own.collect(), missing: BTreeMap::new() };
+        for declared in &world.application_protocols {
+            let origin = ResourceRef::of(declared);
+            reports.seen(&origin);
+            let protocol = declared.spec.protocol.to_lowercase();
+            let codec = declared.spec.codec.strip_prefix(AERAKI).unwrap_or(&declared.spec.codec).to_owned();
+            if codecs.contains(&codec) {
+                protocols.codecs.insert(protocol, codec);
+            } else {
+                let message = format!(
+                    "the module has no codec {codec:?}, but {}: the protocol's services stay plain TCP. A module that has \
+                     it is named by --module and --codecs",
+                    codecs.join(", ")
+                );
+                reports.not_honoured(&origin, "spec.codec", message);
+                protocols.codecs.remove(&protocol);
+                protocols.missing.insert(protocol, codec);
+            }
+        }
+        protocols
+    }
+
+    /// The protocol of a port with this name and `appProtocol`, if it is to be managed and can be. Names are Aeraki's:
+    /// `tcp-metaprotocol-<protocol>`, `tcp-dubbo`, `tcp-thrift`, `tcp-redis`, each perhaps with a suffix after a dash.
+    pub(super) fn of_port(
+        &self,
+        (name, app_protocol): (Option<&str>, Option<&str>),
+        origin: &ResourceRef,
+        path: impl Fn() -> String,
+        reports: &mut Reports,
+    ) -> Option<Protocol> {
+        let asked = match app_protocol {
+            Some(app_protocol) => app_protocol.strip_prefix("meltemi.io/")?.to_lowercase(),
+            None => of_name(name?)?,
+        };
+        if asked == "redis" {
+            return Some(Protocol::Redis);
+        }
+        let codec = self.codecs.get(&asked);
+        if codec.is_none() {
+            let message = match self.missing.get(&asked) {
+                Some(codec) => format!("the module has no codec for {codec}: the port stays plain TCP"),
+                None => format!(
+                    "no codec is known for the protocol {asked}: the port stays plain TCP; an ApplicationProtocol says \
+                     which codec of the module reads it"
+                ),
+            };
+            reports.not_honoured(origin, path(), message);
+        }
+        codec.cloned().map(Protocol::Codec)
+    }
+}
+
+fn of_name(name: &str) -> Option<String> {
+    let name = name.to_lowercase();
+    let mut parts = name.strip_prefix("tcp-")?.split('-');
+    match parts.next()? {
+        "metaprotocol" => parts.next().filter(|protocol| !protocol.is_empty()).map(str::to_owned),
+        known @ ("dubbo" | "thrift" | "redis") => Some(known.to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_protocols() {
+        let told = |name| of_name(name);
+        assert_eq!(told("tcp-metaprotocol-dubbo").as_deref(), Some("dubbo"));
+        assert_eq!(told("TCP-MetaProtocol-Courier-2").as_deref(), Some("courier"));
+        assert_eq!(told("tcp-dubbo").as_deref(), Some("dubbo"));
+        assert_eq!(told("tcp-redis-cache").as_deref(), Some("redis"));
+        for plain in
+            ["tcp", "tcp-", "tcp-mysql", "tcp-metaprotocol", "tcp-metaprotocol-", "dubbo", "http-dubbo"]
+        {
+            assert_eq!(told(plain), None, "{plain}");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Routers: what MetaRouters and VirtualServices say of the routes to a host, in one form.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use meltemi_proxy::plan::Span;
+use serde_json::{Map, Value, json};
+
+use super::host;
+use super::report::{Reports, ResourceRef};
+use super::service::cluster;
+use super::visibility::Exports;
+use crate::api::aeraki::Destination;
+use crate::api::{self, OnNoMatch};
+use crate::world::World;
+
+/// What one resource says of the routes to a host.
+#[derive(Debug)]
+pub(super) struct Router {
+    pub(super) origin: ResourceRef,
+    pub(super) namespace: String,
+    pub(super) host: String,
+    pub(super) exports: Exports,
+    /// The gateways that go by it, as `namespace/name`.
+    pub(super) gateways: Vec<String>,
+    /// Sidecars go by it too.
+    pub(super) is_for_mesh: bool,
+    /// The routes, of which at most the last takes every call.
+    pub(super) routes: Vec<Draft>,
+    /// Calls that no route matches are answered with an error.
+    pub(super) rejects: bool,
+}
+
+/// A route whose destinations wait for the port that calls come by.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Draft {
+    pub(super) name: String,
+    /// The plan's alternatives, each an object of matchers by attribute; `None` takes every call.
+    pub(super) alternatives: Option<Vec<Map<String, Value>>>,
+    pub(super) destinations: Vec<Target>,
+    /// What else the plan has for a route: `timeout`, `retry`, `requestAttachments`, `responseAttachments`.
+    pub(super) policies: Map<String, Value>,
+}
+
+/// A destination with its host in full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) host: String,
+    pub(super) subset: Option<String>,
+    pub(super) port: Option<u16>,
+    pub(super) weight: u32,
+}
+
+impl Target {
+    pub(super) fn cluster(&self, port: u16) -> String {
+        cluster(&self.host, self.port.unwrap_or(port), self.subset.as_deref())
+    }
+}
+
+impl Draft {
+    /// The route as the plan has it, for calls that come by `port`.
+    pub(super) fn route(&self, name: &str, port: u16) -> Value {
+        let mut route = self.destination_and_policies(port);
+        route.insert("name".into(), name.into());
+        if let Some(alternatives) = &self.alternatives {
+            let alternatives = alternatives.iter().map(|attributes| json!({"attributes": attributes}));
+            route.insert("match".into(), alternatives.collect());
+        }
+        route.into()
+    }
+
+    /// The default route as the plan has it.
+    pub(super) fn destination_and_policies(&self, port: u16) -> Map<String, Value> {
+        let mut route = self.policies.clone();
+        match &*self.destinations {
+            [] => {}
+            [only] => _ = route.insert("cluster".into(), only.cluster(port).into()),
+            several => {
+                let weighted = several.iter().filter(|target| target.weight > 0);
+                let clusters =
+                    weighted.map(|target| json!({"cluster": target.cluster(port), "weight": target.weight}));
+                route.insert("weightedClusters".into(), clusters.collect());
+            }
+        }
+        route
+    }
+}
+
+/// The duration that a resource writes, such as `2s`, `1m30s` or `0.5s`, as the plan writes it.
+pub(super) fn duration(text: &str) -> Option<String> {
+    let millis = u64::try_from(text.parse::<SignedDuration>().ok()?.as_millis()).ok()?;
+    Some(Span::from_millis(millis).to_string())
+}
+
+/// Every MetaRouter, those of `meltemi.io` and Aeraki's, by namespace and name.
+pub(super) fn meta_routers(world: &World, domain: &str, reports: &mut Reports) -> Vec<Router> {
+    let mut routers = Vec::new();
+    for router in &world.meta_routers {
+        let origin = ResourceRef::of(router);
+        reports.seen(&origin);
+        let is_for_mesh =
+            router.spec.gateways.is_empty() || router.spec.gateways.iter().any(|gateway| gateway == "mesh");
+        let rejects = router.spec.on_no_match == Some(OnNoMatch::Reject);
+        routers.extend(meta_router(origin, &router.spec, domain, is_for_mesh, rejects, reports));
+    }
+    for router in &world.aeraki_meta_routers {
+        let origin = ResourceRef::of(router);
+        reports.seen(&origin);
+        let rejects = !router.spec.routes.is_empty();
+        let spec = api::MetaRouterSpec::from(router.spec.clone());
+        routers.extend(meta_router(origin, &spec, domain, true, rejects, reports));
+    }
+    routers.sort_by(|a, b| a.origin.namespace.cmp(&b.origin.namespace).then_with(|| a.origin.cmp(&b.origin)));
+    routers
+}
+
+fn meta_router(
+    origin: ResourceRef,
+    spec: &api::MetaRouterSpec,
+    domain: &str,
+    is_for_mesh: bool,
+    rejects: bool,
+    reports: &mut Reports,
+) -> Option<Router> {
+    let namespace = origin.namespace.clone().unwrap_or_default();
+    let [host] = &*spec.hosts else {
+        reports.error(
+            &origin,
+            "spec.hosts",
+            format!("{} hosts: a router is for exactly one", spec.hosts.len()),
+        );
+        return None;
+    };
+    if spec.local_rate_limit.is_some() {
+        reports.not_honoured(&origin, "spec.localRateLimit", "rate limits are not enforced yet");
+    }
+    if spec.global_rate_limit.is_some() {
+        reports.not_honoured(&origin, "spec.globalRateLimit", "rate limits are not enforced yet");
+    }
+    let mut routes: Vec<Draft> = Vec::new();
+    for (at, route) in spec.routes.iter().enumerate() {
+        if routes.last().is_some_and(|last| last.alternatives.is_none()) {
+            reports.warn(
+                &origin,
+                format!("spec.routes[{at}]"),
+                "no call gets here: the route before takes every call",
+            );
+            break;
+        }
+        routes.push(draft(&origin, at, route, &namespace, domain, reports));
+    }
+    let qualified = |gateway: &String| match gateway.contains('/') {
+        true => gateway.clone(),
+        false => format!("{namespace}/{gateway}"),
+    };
+    Some(Router {
+        host: host::in_full(host, &namespace, domain),
+        exports: Exports::new(spec.export_to.iter().map(String::as_str), &namespace),
+        gateways: spec.gateways.iter().filter(|gateway| *gateway != "mesh").map(qualified).collect(),
+        is_for_mesh,
+        routes,
+        rejects,
+        namespace,
+        origin,
+    })
+}
+
+fn draft(
+    origin: &ResourceRef,
+    at: usize,
+    route: &api::Route,
+    namespace: &str,
+    domain: &str,
+    reports: &mut Reports,
+) -> Draft {
+    let path = |field: &str| format!("spec.routes[{at}].{field}");
+    if route.mirror.is_some() {
+        reports.not_honoured(origin, path("mirror"), "calls are not mirrored yet");
+    }
+    let mut policies = Map::new();
+    if let Some(timeout) = route.timeout.as_deref().and_then(duration) {
+        policies.insert("timeout".into(), timeout.into());
+    }
+    if let Some(retries) = &route.retries {
+        policies.insert("retry".into(), retry(retries));
+    }
+    let request = edit(&route.request_mutation, &route.request_remove);
+    policies.extend(request.map(|edit| ("requestAttachments".to_owned(), edit)));
+    let response = edit(&route.response_mutation, &route.response_remove);
+    policies.extend(response.map(|edit| ("responseAttachments".to_owned(), edit)));
+    let attributes = route.matches.as_ref().map(|matches| &matches.attributes);
+    let destinations = route.route.iter().map(|weighted| {
+        let Destination { host, subset, port } = &weighted.destination;
+        Target {
+            host: host::in_full(host, namespace, domain),
+            subset: subset.clone().filter(|subset| !subset.is_empty()),
+            port: port.map(|port| port.number).filter(|&port| port != 0),
+            weight: weighted.weight.unwrap_or_default(),
+        }
+    });
+    Draft {
+        name: match &*route.name {
+            "" => at.to_string(),
+            name => name.to_owned(),
+        },
+        alternatives: attributes
+            .filter(|attributes| !attributes.is_empty())
+            .map(|attributes| vec![matchers(attributes)]),
+        destinations: destinations.collect(),
+        policies,
+    }
+}
+
+fn matchers(attributes: &BTreeMap<String, api::StringMatch>) -> Map<String, Value> {
+    let matcher = |matcher: &api::StringMatch| match matcher.exact.as_deref() {
+        // As Envoy has it: an empty text to match means that the attribute is there.
+        Some("") => json!({"present": true, "invert": matcher.invert.unwrap_or_default()}),
+        _ => json!(matcher),
+    };
+    attributes.iter().map(|(name, of_attribute)| (name.clone(), matcher(of_attribute))).collect()
+}
+
+fn retry(retries: &api::Retries) -> Value {
+    let mut retry = Map::new();
+    retry.extend(retries.attempts.map(|attempts| ("attempts".to_owned(), attempts.into())));
+    if !retries.on.is_empty() {
+        retry.insert("on".into(), json!(retries.on));
+    }
+    let status =
+        |status: &String| status.parse::<u32>().map_or_else(|_| json!(status), |number| json!(number));
+    if !retries.statuses.is_empty() {
+        retry.insert("statuses".into(), retries.statuses.iter().map(status).collect());
+    }
+    let per_try = retries.per_try_timeout.as_deref().and_then(duration);
+    retry.extend(per_try.map(|per_try| ("perTryTimeout".to_owned(), per_try.into())));
+    retry.into()
+}
+
+fn edit(set: &[api::aeraki::Mutation], remove: &[String]) -> Option<Value> {
+    let set: Map<String, Value> =
+        set.iter().map(|mutation| (mutation.key.clone(), mutation.value.clone().into())).collect();
+    attachments(set, remove)
+}
+
+/// Changes to attachments as the plan has them, if there are any.
+pub(super) fn attachments(set: Map<String, Value>, remove: &[String]) -> Option<Value> {
+    let mut edit = Map::new();
+    if !set.is_empty() {
+        edit.insert("set".into(), set.into());
+    }
+    if !remove.is_empty() {
+        edit.insert("remove".into(), json!(remove));
+    }
+    (!edit.is_empty()).then(|| edit.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_what_go_and_istio_write() {
+        for (written, plan) in
+            [("2s", "2s"), ("1m30s", "90s"), ("0.5s", "500ms"), ("100ms", "100ms"), ("1h", "1h")]
+        {
+            assert_eq!(duration(written).as_deref(), Some(plan), "{written}");
+        }
+        for wrong in ["", "2", "-1s", "soon"] {
+            assert_eq!(duration(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The sockets: the internal listener with the module in it, and the cluster that leads there.
+
+use serde_json::{Value, json};
+
+use super::object::{Object, Role};
+use super::service::Labels;
+
+/// Which proxies get a set of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proxies {
+    /// Sidecars. Each gets outbound patches once, whether it has clients or servers in its pod.
+    Sidecars,
+    /// Gateways.
+    Gateways,
+}
+
+impl Proxies {
+    /// The context of the patches that each proxy gets once.
+    pub(super) const fn context(self) -> &'static str {
+        match self {
+            Proxies::Sidecars => "SIDECAR_OUTBOUND",
+            Proxies::Gateways => "GATEWAY",
+        }
+    }
+}
+
+/// The EnvoyFilter with the sockets of each shard: its listener, and the ECDS name of the module and plan in it.
+pub(super) fn object(
+    namespace: &str,
+    name: String,
+    proxies: Proxies,
+    selector: Option<&Labels>,
+    shards: impl Iterator<Item = (String, String)>,
+) -> Object {
+    let add = |apply_to: &str, value: Value| {
+        json!({
+            "applyTo": apply_to,
+            "match": {"context": proxies.context()},
+            "patch": {"operation": "ADD", "value": value},
+        })
+    };
+    let both = |(shard, module): (String, String)| {
+        [add("CLUSTER", cluster(&shard)), add("LISTENER", listener(&shard, &module))]
+    };
+    let patches: Vec<Value> = shards.flat_map(both).collect();
+    Object::envoy_filter(Role::Sockets, namespace, name, envoy_filter(selector, patches))
+}
+
+/// The spec of an EnvoyFilter.
+pub(super) fn envoy_filter(selector: Option<&Labels>, patches: Vec<Value>) -> Value {
+    let mut spec = json!({"configPatches": patches});
+    if let Some(labels) = selector {
+        spec["workloadSelector"] = json!({"labels": labels});
+    }
+    spec
+}
+
+/// The way to the internal listener. Every client connection of an Envoy worker is a stream of one HTTP/2 connection.
+fn cluster(shard: &str) -> Value {
+    json!({
+        "name": shard,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "circuit_breakers": {"thresholds": [
+            {"max_connections": u32::MAX, "max_pending_requests": u32::MAX, "max_requests": u32::MAX}
+        ]},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                // Tunnels that were opened while the module was missing stay plain TCP until their connection ends.
+                "common_http_protocol_options": {"max_connection_duration": "1800s"},
+                "explicit_http_config": {"http2_protocol_options": http2()},
+            }
+        },
+        "load_assignment": {
+            "cluster_name": shard,
+            "endpoints": [{"lb_endpoints": [
+                {"endpoint": {"address": {"envoy_internal_address": {"server_listener_name": shard}}}}
+            ]}],
+        },
+    })
+}
+
+/// The windows are those of `envoy-configs/dubbo.yaml`, which tells why.
+fn http2() -> Value {
+    json!({
+        "allow_connect": true,
+        "max_concurrent_streams": i32::MAX,
+        "initial_stream_window_size": 16 << 20,
+        "initial_connection_window_size": i32::MAX,
+    })
+}
+
+fn listener(shard: &str, module: &str) -> Value {
+    let wasm = json!({
+        "name": module,
+        "config_discovery": {
+            // Where the module cannot be had, istio-agent puts an RBAC filter in its place: all pass, or none.
+            "type_urls": [
+                "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm",
+                "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC",
+            ],
+            // A module that never comes must not hold up the start of a pod.
+            "config_source": {"ads": {}, "initial_fetch_timeout": "10s", "resource_api_version": "V3"},
+        },
+    });
+    json!({
+        "name": shard,
+        "internal_listener": {},
+        "filter_chains": [{"filters": [wasm, connection_manager(shard)]}],
+    })
+}
+
+fn connection_manager(shard: &str) -> Value {
+    let header = |name: &str, value: &str| json!({"header": {"key": name, "value": value}});
+    json!({
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": shard,
+            "codec_type": "HTTP2",
+            "generate_request_id": false,
+            // A stream is a connection to a server: it lives as long as that, busy or idle.
+            "common_http_protocol_options": {"idle_timeout": "0s"},
+            "stream_idle_timeout": "0s",
+            "http2_protocol_options": http2(),
+            "upgrade_configs": [{"upgrade_type": "CONNECT"}],
+            "http_filters": http_filters(),
+            "route_config": {
+                "name": shard,
+                "virtual_hosts": [{
+                    "name": "sockets",
+                    "domains": ["*"],
+                    "routes": [
+                        {"match": {"path": "/alarm"}, "direct_response": {"status": 200}},
+                        {
+                            "match": {"connect_matcher": {}},
+                            "route": {
+                                "cluster_header": "x-meltemi-cluster",
+                                "timeout": "0s",
+                                "idle_timeout": "0s",
+                                "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
+                            },
+                            "response_headers_to_add": [
+                                header("x-meltemi-host", "%UPSTREAM_REMOTE_ADDRESS%"),
+                                header("x-meltemi-workload", "%UPSTREAM_METADATA(istio:workload)%"),
+                                header("x-meltemi-identity", "%UPSTREAM_PEER_URI_SAN%"),
+                            ],
+                        },
+                        {
+                            "match": {"prefix": "/"},
+                            "route": {"cluster_header": "x-meltemi-cluster", "timeout": "0s", "idle_timeout": "0s"},
+                        },
+                    ],
+                }],
+            },
+        },
+    })
+}
+
+fn http_filters() -> Value {
+    json!([
+        // An alarm: the answer comes x-envoy-fault-delay-request milliseconds late.
+        {
+            "name": "envoy.filters.http.fault",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",
+                "delay": {"header_delay": {}, "percentage": {"numerator": 100}},
+            },
+        },
+        // x-meltemi-session names the endpoint that Meltemi wants; in an answer, the one that was tried.
+        {
+            "name": "envoy.filters.http.stateful_session",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.StatefulSession",
+                "strict": true,
+                "session_state": {
+                    "name": "envoy.http.stateful_session.header",
+                    "typed_config": {
+                        "@type":
+                            "type.googleapis.com/envoy.extensions.http.stateful_session.header.v3.HeaderBasedSessionState",
+                        "name": "x-meltemi-session",
+                    },
+                },
+            },
+        },
+        {
+            "name": "envoy.filters.http.router",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+                "suppress_envoy_headers": true,
+            },
+        },
+    ])
+}

@@ -1,0 +1,79 @@
+//! The tunnels: what makes Istio's own listeners carry client connections to the sockets.
+
+use serde_json::{Value, json};
+
+use super::sockets::Proxies;
+
+/// One tunnel: the connections of one filter chain, as streams to a shard's sockets.
+#[derive(Debug)]
+pub(super) struct Tunnel<'a> {
+    /// The authority of the streams: the service's key in the plan.
+    pub(super) authority: &'a str,
+    /// The cluster of the shard.
+    pub(super) shard: &'a str,
+    /// The cluster that Istio would have used: where calls go by default, and all bytes when there is no module.
+    pub(super) cluster: &'a str,
+    /// Whether that cluster connects to where the client meant to.
+    pub(super) is_original_destination: bool,
+    /// Whether the client's identity is known, by mTLS.
+    pub(super) tells_identity: bool,
+}
+
+impl Tunnel<'_> {
+    /// The patch that puts the tunnel on a listener of sidecars of clients, or of gateways.
+    pub(super) fn on_listener(&self, proxies: Proxies, listener: &str) -> Value {
+        self.patch(json!({
+            "context": proxies.context(),
+            "listener": {"name": listener, "filterChain": {"filter": {"name": TCP_PROXY}}},
+        }))
+    }
+
+    /// The patch that puts the tunnel on the chains of a port that servers are called by.
+    pub(super) fn on_inbound(&self, port: u16) -> Value {
+        self.patch(json!({
+            "context": "SIDECAR_INBOUND",
+            "listener": {
+                "name": "virtualInbound",
+                "filterChain": {"destinationPort": port, "filter": {"name": TCP_PROXY}},
+            },
+        }))
+    }
+
+    fn patch(&self, matches: Value) -> Value {
+        let header = |name: &str, value: &str| json!({"header": {"key": name, "value": value}});
+        let mut headers = vec![
+            header("x-meltemi-cluster", self.cluster),
+            header("x-meltemi-peer", "%DOWNSTREAM_REMOTE_ADDRESS%"),
+        ];
+        if self.tells_identity {
+            headers.push(header("x-meltemi-peer-identity", "%DOWNSTREAM_PEER_URI_SAN%"));
+        }
+        if self.is_original_destination {
+            headers.push(header("x-envoy-original-dst-host", "%DOWNSTREAM_LOCAL_ADDRESS%"));
+        }
+        json!({
+            "applyTo": "NETWORK_FILTER",
+            "match": matches,
+            "patch": {
+                "operation": "MERGE",
+                "value": {"typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                    "cluster": self.shard,
+                    "tunneling_config": {"hostname": self.authority, "headers_to_add": headers},
+                }},
+            },
+        })
+    }
+}
+
+const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
+
+/// The patch that makes clusters which connect to where the client meant to take that from the tunnel's header. `matches`
+/// says which clusters.
+pub(super) fn original_destination(context: &str, matches: Value) -> Value {
+    json!({
+        "applyTo": "CLUSTER",
+        "match": {"context": context, "cluster": matches},
+        "patch": {"operation": "MERGE", "value": {"original_dst_lb_config": {"use_http_header": true}}},
+    })
+}

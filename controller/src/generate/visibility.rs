@@ -1,0 +1,149 @@
+//! Who sees what: `exportTo`, and Istio's Sidecar.
+
+use std::collections::BTreeMap;
+
+use super::host;
+use super::service::{Labels, Service};
+use crate::istio::{EgressListener, Sidecar};
+use crate::world::World;
+
+/// The namespaces that something is exported to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Exports {
+    All,
+    To(Vec<String>),
+}
+
+impl Exports {
+    /// Reads a list of namespaces: `.` is its own one, `*` all, `~` none. An empty list means all.
+    pub(super) fn new<'a>(list: impl Iterator<Item = &'a str>, own: &str) -> Self {
+        let list: Vec<&str> = list.map(str::trim).filter(|entry| !entry.is_empty()).collect();
+        if list.is_empty() || list.contains(&"*") {
+            return Exports::All;
+        }
+        let named = list.into_iter().filter(|&entry| entry != "~");
+        Exports::To(named.map(|entry| if entry == "." { own } else { entry }.to_owned()).collect())
+    }
+
+    /// Whether a namespace is among them.
+    pub(super) fn reach(&self, namespace: &str) -> bool {
+        match self {
+            Exports::All => true,
+            Exports::To(list) => list.iter().any(|entry| entry == namespace),
+        }
+    }
+}
+
+/// What the sidecars of each namespace see.
+#[derive(Debug)]
+pub(super) struct Visibility<'a> {
+    root_namespace: &'a str,
+    sidecars: BTreeMap<&'a str, Vec<&'a Sidecar>>,
+}
+
+/// What some sidecars of one namespace see.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View<'a> {
+    namespace: &'a str,
+    /// The listeners of the Sidecar; without one everything that is exported is seen.
+    egress: Option<&'a [EgressListener]>,
+}
+
+impl<'a> Visibility<'a> {
+    pub(super) fn new(world: &'a World, root_namespace: &'a str) -> Self {
+        let mut sidecars: BTreeMap<&str, Vec<&Sidecar>> = BTreeMap::new();
+        for sidecar in &world.sidecars {
+            sidecars
+                .entry(sidecar.metadata.namespace.as_deref().unwrap_or_default())
+                .or_default()
+                .push(sidecar);
+        }
+        for of_namespace in sidecars.values_mut() {
+            of_namespace.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        }
+        Self { root_namespace, sidecars }
+    }
+
+    /// What a namespace's sidecars see, but for those that a Sidecar selects.
+    pub(super) fn of_namespace(&self, namespace: &'a str) -> View<'a> {
+        let default = |namespace: &str| self.of(namespace).find(|sidecar| selector(sidecar).is_none());
+        let sidecar = default(namespace).filter(|sidecar| !sidecar.spec.egress.is_empty());
+        let sidecar = sidecar.or_else(|| default(self.root_namespace));
+        let egress = sidecar.map(|sidecar| &*sidecar.spec.egress).filter(|egress| !egress.is_empty());
+        View { namespace, egress }
+    }
+
+    /// What the sidecars see that a namespace's Sidecars select, each with its selector.
+    pub(super) fn of_selected(&self, namespace: &'a str) -> impl Iterator<Item = (&'a Labels, View<'a>)> {
+        self.of(namespace).filter_map(move |sidecar| {
+            let egress = &*sidecar.spec.egress;
+            let view = match egress.is_empty() {
+                true => self.of_namespace(namespace),
+                false => View { namespace, egress: Some(egress) },
+            };
+            selector(sidecar).map(|labels| (labels, view))
+        })
+    }
+
+    /// Whether the workloads that a service selects are called by what a Sidecar says, not by what the service does.
+    pub(super) fn has_own_ingress(&self, service: &Service, target: u16) -> bool {
+        self.of(&service.namespace).any(|sidecar| {
+            let applies = match (selector(sidecar), &service.selector) {
+                (Some(labels), Some(selected)) => {
+                    labels.iter().all(|(key, value)| selected.get(key) == Some(value))
+                }
+                (None, _) => true,
+                (Some(_), None) => false,
+            };
+            applies && sidecar.spec.ingress.iter().any(|listener| listener.port.number == target)
+        })
+    }
+
+    fn of(&self, namespace: &str) -> impl Iterator<Item = &'a Sidecar> {
+        self.sidecars.get(namespace).into_iter().flatten().copied()
+    }
+}
+
+fn selector(sidecar: &Sidecar) -> Option<&Labels> {
+    sidecar
+        .spec
+        .workload_selector
+        .as_ref()
+        .map(|selector| &selector.labels)
+        .filter(|labels| !labels.is_empty())
+}
+
+impl View<'_> {
+    /// Whether a port of a service is seen, on the listener that the service itself has.
+    pub(super) fn sees(&self, service: &Service, port: u16) -> bool {
+        let named = |entry: &String| {
+            let (namespace, pattern) = entry.split_once('/').unwrap_or(("*", entry));
+            let in_namespace = match namespace {
+                "*" => true,
+                "." => service.namespace == self.namespace,
+                namespace => service.namespace == namespace,
+            };
+            in_namespace && host::matches(pattern, &service.host)
+        };
+        let listens = |listener: &EgressListener| {
+            let port = listener.port.as_ref().is_none_or(|only| only.number == port);
+            port && listener.bind.is_empty() && listener.hosts.iter().any(named)
+        };
+        service.exports.reach(self.namespace) && self.egress.is_none_or(|egress| egress.iter().any(listens))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exports_reach_whom_they_name() {
+        let exports = |list: &[&str]| Exports::new(list.iter().copied(), "own");
+        assert_eq!(exports(&[]), Exports::All);
+        assert_eq!(exports(&["a", "*"]), Exports::All);
+        let some = exports(&[".", " b"]);
+        assert!(some.reach("own") && some.reach("b") && !some.reach("c"));
+        assert!(!exports(&["~"]).reach("own"));
+    }
+}
