@@ -156,17 +156,22 @@ pub struct Proxy {
 impl Proxy {
     /// Where Dubbo goes through Meltemi.
     pub fn meltemi(&self) -> SocketAddr {
-        self.process.listener("demo").unwrap()
+        self.listener("demo")
+    }
+
+    /// Where the listener of that name is.
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        self.process.listener(name).unwrap()
     }
 
     /// Where Dubbo goes through Envoy's native dubbo_proxy.
     pub fn dubbo_proxy(&self) -> SocketAddr {
-        self.process.listener("demo_dubbo_proxy").unwrap()
+        self.listener("demo_dubbo_proxy")
     }
 
     /// Where bytes go through plain tcp_proxy.
     pub fn tcp_proxy(&self) -> SocketAddr {
-        self.process.listener("demo_tcp_proxy").unwrap()
+        self.listener("demo_tcp_proxy")
     }
 
     /// How many client connections are open.

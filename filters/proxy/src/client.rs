@@ -81,7 +81,9 @@ impl Worker {
     pub(crate) fn accepted(&mut self, socket: SocketId, accept: Accept) {
         self.sockets.accept(socket);
         let destination = accept.headers.iter().find(|(name, _)| name == DESTINATION_HEADER);
-        let destination = destination.map(|(_, value)| Rc::from(value.as_str()));
+        let destination =
+            destination.map(|(_, value)| value.as_str()).filter(|value| !matches!(*value, "" | "-"));
+        let destination = destination.map(Rc::from);
         let Some(service) = self.plan.service(&accept.authority).cloned() else {
             self.relay(socket, accept.cluster.as_deref(), destination.as_deref());
             return;

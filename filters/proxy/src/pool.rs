@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
+use slab::Slab;
 
 use crate::call::CallId;
 use crate::clock::{Instant, earliest};
@@ -42,6 +43,8 @@ pub(crate) struct Pool {
     pub(crate) open: Vec<usize>,
     /// Connections being opened.
     pub(crate) connecting: usize,
+    /// All connections that name this pool, those that end with their last answer included.
+    pub(crate) connections: usize,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) waiting: VecDeque<CallId>,
     /// Calls that this pool serves, and those of them that are retries: the retry budget's two sides.
@@ -65,6 +68,10 @@ const MOST_COMPARED: usize = 32;
 /// Between the loss of an endpoint and the next search, where the plan sets no ejection time.
 const EXPLORE_PAUSE: Duration = Duration::from_secs(5);
 
+/// A pool without connections and calls is forgotten so long after its last call. Until then it remembers endpoints that
+/// refused.
+pub(crate) const UNUSED: Duration = Duration::from_secs(60);
+
 /// Ejections grow with the refusals up to this many.
 const MOST_REFUSALS: u32 = 8;
 
@@ -79,6 +86,7 @@ impl Pool {
             service,
             open: Vec::new(),
             connecting: 0,
+            connections: 0,
             endpoints: Vec::new(),
             waiting: VecDeque::new(),
             active: 0,
@@ -88,6 +96,17 @@ impl Pool {
             last_call: now,
             next: 0,
         }
+    }
+
+    /// After how long without a call a connection is closed. Whatever the plan's age, this is some time where pools are
+    /// as many as the addresses that clients think of.
+    pub(crate) fn idle_time(&self) -> Option<Duration> {
+        self.options().max_connection_age.or(self.destination.is_some().then_some(UNUSED))
+    }
+
+    /// When to forget this pool, if nothing belongs to it any more.
+    fn forget_at(&self) -> Option<Instant> {
+        (self.connections == 0 && self.active == 0).then(|| self.last_call.after(UNUSED))
     }
 
     pub(crate) fn options(&self) -> &UpstreamOptions {
@@ -191,13 +210,22 @@ impl Pool {
 /// All pools of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
-    pools: Vec<Pool>,
-    /// Keys by cluster; few pools share one.
-    by_cluster: FxHashMap<Rc<str>, Vec<usize>>,
+    pools: Slab<Pool>,
+    by_cluster: FxHashMap<Rc<str>, Keys>,
+}
+
+/// Keys of the pools of one cluster, one for each protocol.
+#[derive(Debug, Default)]
+struct Keys {
+    /// Where Envoy chooses the endpoint.
+    free: Vec<usize>,
+    /// Where the client has, by the address.
+    by_destination: FxHashMap<Rc<str>, Vec<usize>>,
 }
 
 impl Pools {
-    /// Key of the pool of `service`'s protocol for `cluster`, made if need be.
+    /// Key of the pool of `service`'s protocol for `cluster`, made if need be. Calls with another `destination` have
+    /// another pool: in a cluster that goes there, one to share would lead to a server that the client did not address.
     pub(crate) fn find(
         &mut self,
         service: &Rc<Service>,
@@ -206,19 +234,48 @@ impl Pools {
         now: Instant,
     ) -> usize {
         let protocol = service.codec.name();
-        let known = self.by_cluster.get(cluster).into_iter().flatten().copied().find(|&key| {
-            self.pools.get(key).is_some_and(|pool| {
-                pool.service.codec.name() == protocol && pool.destination.as_ref() == destination
-            })
+        let keys = self.by_cluster.get(cluster).and_then(|keys| match destination {
+            None => Some(&keys.free),
+            Some(destination) => keys.by_destination.get(destination),
         });
+        let known = keys
+            .into_iter()
+            .flatten()
+            .copied()
+            .find(|&key| self.pools.get(key).is_some_and(|pool| pool.service.codec.name() == protocol));
         if let Some(key) = known {
             return key;
         }
-        let key = self.pools.len();
         let cluster: Rc<str> = cluster.into();
-        self.pools.push(Pool::new(cluster.clone(), destination.cloned(), service.clone(), now));
-        self.by_cluster.entry(cluster).or_default().push(key);
+        let pool = Pool::new(cluster.clone(), destination.cloned(), service.clone(), now);
+        let key = self.pools.insert(pool);
+        let keys = self.by_cluster.entry(cluster).or_default();
+        match destination {
+            None => keys.free.push(key),
+            Some(destination) => keys.by_destination.entry(destination.clone()).or_default().push(key),
+        }
         key
+    }
+
+    /// Forgets pools that nothing has belonged to for long; says when it will be so for another.
+    pub(crate) fn forget_unused(&mut self, now: Instant) -> Option<Instant> {
+        let mut next = None;
+        self.pools.retain(|key, pool| match pool.forget_at() {
+            Some(at) if at <= now => {
+                if let Some(keys) = self.by_cluster.get_mut(&pool.cluster) {
+                    keys.remove(key, pool.destination.as_deref());
+                    if keys.free.is_empty() && keys.by_destination.is_empty() {
+                        self.by_cluster.remove(&pool.cluster);
+                    }
+                }
+                false
+            }
+            at => {
+                next = earliest(next, at);
+                true
+            }
+        });
+        next
     }
 
     pub(crate) fn get(&self, key: usize) -> Option<&Pool> {
@@ -233,13 +290,33 @@ impl Pools {
         self.pools.len()
     }
 
+    /// The key of every pool.
+    pub(crate) fn keys(&self) -> Vec<usize> {
+        self.pools.iter().map(|(key, _)| key).collect()
+    }
+
     /// Pools take limits and budgets from the service of the same name in `plan`.
     pub(crate) fn set_plan(&mut self, plan: &Plan) {
-        for pool in &mut self.pools {
+        for (_, pool) in &mut self.pools {
             if let Some(service) = plan.service(&pool.service.name)
                 && service.codec.name() == pool.service.codec.name()
             {
                 pool.service = service.clone();
+            }
+        }
+    }
+}
+
+impl Keys {
+    fn remove(&mut self, key: usize, destination: Option<&str>) {
+        let Some(destination) = destination else {
+            self.free.retain(|&other| other != key);
+            return;
+        };
+        if let Some(keys) = self.by_destination.get_mut(destination) {
+            keys.retain(|&other| other != key);
+            if keys.is_empty() {
+                self.by_destination.remove(destination);
             }
         }
     }
@@ -375,5 +452,36 @@ mod tests {
         assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4);
         pools.set_plan(&Plan::parse(b"", &[]).unwrap());
         assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4, "what it had last");
+    }
+    #[test]
+    fn a_pool_is_forgotten_once_nothing_has_belonged_to_it_for_long() {
+        let plan = plan(r#""routes": []"#);
+        let service = plan.service("demo").unwrap();
+        let mut pools = Pools::default();
+        let [a, b] = ["10.1.0.1:1", "10.1.0.2:1"].map(Rc::from);
+        let [free, first, second] =
+            [None, Some(&a), Some(&b)].map(|destination| pools.find(service, CLUSTER, destination, at(0)));
+        pools.get_mut(free).unwrap().connections = 1;
+        pools.get_mut(second).unwrap().active = 1;
+        assert_eq!(pools.forget_unused(at(59_999)), Some(at(60_000)));
+        assert_eq!(pools.forget_unused(at(60_000)), None);
+        assert!(pools.get(first).is_none() && pools.get(second).is_some() && pools.get(free).is_some());
+        assert_eq!(pools.find(service, CLUSTER, Some(&b), at(60_000)), second);
+        let again = pools.find(service, CLUSTER, Some(&a), at(60_000));
+        assert_eq!(pools.find(service, CLUSTER, Some(&a), at(60_000)), again);
+        pools.get_mut(free).unwrap().connections = 0;
+        pools.get_mut(second).unwrap().active = 0;
+        assert_eq!(pools.forget_unused(at(120_000)), None);
+        assert_eq!(pools.len(), 0);
+        assert!(pools.by_cluster.is_empty());
+    }
+
+    #[test]
+    fn connections_to_what_clients_address_are_closed_some_time() {
+        let plan = plan(r#""upstream": {"maxConnectionAge": "0s"}"#);
+        let service = plan.service("demo").unwrap();
+        let pool = |destination| Pool::new(CLUSTER.into(), destination, service.clone(), at(0));
+        assert_eq!(pool(None).idle_time(), None);
+        assert_eq!(pool(Some("10.1.0.1:1".into())).idle_time(), Some(UNUSED));
     }
 }

@@ -70,7 +70,7 @@ impl Worker {
                 self.try_again(index);
             }
         }
-        for pool in 0..self.pools.len() {
+        for pool in self.pools.keys() {
             self.grow(pool);
         }
     }
@@ -138,7 +138,7 @@ impl Worker {
         let Some(pool) = self.pools.get_mut(connection.pool) else { return };
         let (pool_key, socket) = (connection.pool, connection.socket);
         let is_alone = pool.open.len() <= 1;
-        let is_idle = pool.options().max_connection_age.is_some_and(|age| pool.last_call.after(age) <= now);
+        let is_idle = pool.idle_time().is_some_and(|time| pool.last_call.after(time) <= now);
         match connection.stage {
             Stage::Connecting { .. } => {
                 self.close_socket(socket);
@@ -149,6 +149,12 @@ impl Worker {
             // It cannot be renewed.
             Stage::Open { .. } if is_last => {
                 connection.stage = Stage::Open { renew_at: None, is_overdue: false };
+            }
+            // It need not be renewed, only closed when nobody uses it.
+            Stage::Open { .. } if pool.options().max_connection_age.is_none() => {
+                let renew_at = pool.idle_time().map(|time| now.after(time));
+                connection.stage = Stage::Open { renew_at, is_overdue: false };
+                self.wake_at(renew_at);
             }
             // Envoy was asked for connections and did not choose this endpoint again.
             Stage::Open { is_overdue: true, .. } if !is_alone => {
@@ -182,7 +188,10 @@ impl Worker {
     }
 
     fn sweep_pools(&mut self) {
-        for key in 0..self.pools.len() {
+        // Whatever leaves a pool is counted, and the flush of the counts brings the next sweep.
+        let next = self.pools.forget_unused(self.now);
+        self.wake_at(next);
+        for key in self.pools.keys() {
             let Some(pool) = self.pools.get_mut(key) else { continue };
             match pool.explore_at {
                 Some(at) if at <= self.now => {

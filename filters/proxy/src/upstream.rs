@@ -83,6 +83,7 @@ impl Worker {
             return;
         };
         pool.connecting = pool.connecting.saturating_add(1);
+        pool.connections = pool.connections.saturating_add(1);
         let endpoint = endpoint.and_then(|address| pool.endpoint(address));
         let until = self.now.after(pool.options().connect_timeout);
         let key = self.connections.insert(Connection {
@@ -117,7 +118,8 @@ impl Worker {
         pool.connecting = pool.connecting.saturating_sub(1);
         let age = pool.options().max_connection_age;
         let most = pool.options().connections_per_endpoint;
-        let renew_at = age.map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
+        let renew_at =
+            pool.idle_time().map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
         connection.stage = Stage::Open { renew_at, is_overdue: false };
         connection.destination = destination;
         connection.endpoint = pool.endpoint(address.unwrap_or_default());
@@ -395,6 +397,9 @@ impl Worker {
         let connection = self.connections.try_remove(key)?;
         self.release(connection.socket);
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, -1);
+        if let Some(pool) = self.pools.get_mut(connection.pool) {
+            pool.connections = pool.connections.saturating_sub(1);
+        }
         match connection.stage {
             Stage::Connecting { .. } => {
                 if let Some(pool) = self.pools.get_mut(connection.pool) {

@@ -162,6 +162,12 @@ impl Worker {
         self.telemetry.flush_counts(sink);
     }
 
+    /// How many pools of upstream connections there are: one for each cluster, and one for each address in a cluster that
+    /// clients address by themselves.
+    pub fn pools(&self) -> usize {
+        self.pools.len()
+    }
+
     fn handle(&mut self, event: Event<'_>) {
         match event {
             Event::Accepted { id, accept } => self.accepted(id, accept),

@@ -127,7 +127,7 @@ fn an_idle_pool_closes_its_connections_and_sets_no_more_alarms() {
     calls(&mut world, client, 10, Duration::ZERO);
     assert_eq!(world.sum(Metric::UpstreamConnectionsActive), 2);
     let took = world.run_out();
-    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert!(took < Duration::from_secs(75), "{took:?}");
     assert_eq!(world.sum(Metric::UpstreamConnectionsActive), 0);
     assert_eq!(world.manager.open(), 0);
     calls(&mut world, client, 1, Duration::ZERO);

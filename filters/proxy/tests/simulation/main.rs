@@ -2,6 +2,7 @@
 //! other, byte by byte and under a virtual clock.
 
 mod clients;
+mod destinations;
 mod dubbo;
 mod http2;
 mod random;

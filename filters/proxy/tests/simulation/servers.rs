@@ -46,6 +46,8 @@ type Serve = dyn FnMut(&Arrival<'_>, &mut Random) -> Reply;
 pub struct Asked {
     pub cluster: String,
     pub named: Option<String>,
+    /// The original destination.
+    pub destination: Option<String>,
     pub chosen: Option<String>,
 }
 
@@ -64,6 +66,8 @@ pub enum Policy {
     LeastRequest,
     /// Always the first.
     First,
+    /// The original destination, whatever the cluster's endpoints.
+    OriginalDestination,
 }
 
 /// A server.
@@ -171,7 +175,13 @@ impl ConnectionManager {
         self.connections.values().filter(|upstream| upstream.is_open).count()
     }
 
-    fn choose(&mut self, cluster: &str, named: Option<&str>, random: &mut Random) -> Option<String> {
+    fn choose(
+        &mut self,
+        cluster: &str,
+        named: Option<&str>,
+        destination: Option<&str>,
+        random: &mut Random,
+    ) -> Option<String> {
         let load = |endpoint: &String| {
             self.connections
                 .values()
@@ -179,6 +189,9 @@ impl ConnectionManager {
                 .count()
         };
         let cluster = self.clusters.get_mut(cluster)?;
+        if cluster.policy == Policy::OriginalDestination {
+            return destination.map(str::to_owned);
+        }
         if let Some(named) = named {
             return cluster.endpoints.iter().find(|endpoint| *endpoint == named).cloned();
         }
@@ -190,7 +203,7 @@ impl ConnectionManager {
                 cluster.next += 1;
                 &cluster.endpoints[cluster.next % cluster.endpoints.len()]
             }
-            Policy::First => &cluster.endpoints[0],
+            Policy::First | Policy::OriginalDestination => &cluster.endpoints[0],
             Policy::Random => random.pick(&cluster.endpoints),
             Policy::LeastRequest => {
                 let (a, b) = (random.pick(&cluster.endpoints), random.pick(&cluster.endpoints));
@@ -288,7 +301,8 @@ impl World {
                 let named = field("x-meltemi-session").map(|session| {
                     String::from_utf8(STANDARD.decode(session).expect("base64")).expect("an endpoint")
                 });
-                self.open_upstream(stream, cluster, named);
+                let destination = field("x-envoy-original-dst-host").map(str::to_owned);
+                self.open_upstream(stream, cluster, named, destination);
             }
             _ => panic!("the connection manager has no route for {fields:?}"),
         }
@@ -311,10 +325,17 @@ impl World {
         });
     }
 
-    fn open_upstream(&mut self, stream: u32, cluster: String, named: Option<String>) {
-        let chosen = self.manager.choose(&cluster, named.as_deref(), &mut self.random);
+    fn open_upstream(
+        &mut self,
+        stream: u32,
+        cluster: String,
+        named: Option<String>,
+        destination: Option<String>,
+    ) {
+        let addressed = destination.as_deref();
+        let chosen = self.manager.choose(&cluster, named.as_deref(), addressed, &mut self.random);
         self.tell(|| format!("connection {stream} to {cluster} ({named:?}): {chosen:?}"));
-        self.manager.asked.push(Asked { cluster, named, chosen: chosen.clone() });
+        self.manager.asked.push(Asked { cluster, named, destination, chosen: chosen.clone() });
         let Some(endpoint) = chosen else {
             self.refuse(stream, None, "no healthy upstream");
             return;

@@ -294,6 +294,11 @@ impl World {
         (proxy.bytes_sent + manager.bytes_sent) - (proxy.bytes_received + manager.bytes_received)
     }
 
+    /// Pools of upstream connections.
+    pub fn pools(&self) -> usize {
+        self.worker.pools()
+    }
+
     /// How many calls each endpoint answered.
     pub fn served(&self) -> BTreeMap<String, usize> {
         let mut served: BTreeMap<_, _> =
