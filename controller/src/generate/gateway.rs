@@ -63,7 +63,7 @@ pub(super) fn objects(
         };
         let mut group = Group::new(namespace, Proxies::Gateways, selector);
         for entrance in &entrances {
-            group.add(entrance.authority(), entrance.plan.entry.clone().into());
+            group.add(entrance.authority(), entrance.plan.entry.clone());
         }
         let shards = group.shards();
         objects.extend(group.objects(&shards, options));

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::Options;
 use super::module::{self, Module};
 use super::object::{Object, Role};
+use super::plan::Entry;
 use super::service::Labels;
 use super::sockets::{self, Proxies, envoy_filter};
 
@@ -21,7 +21,7 @@ pub(super) struct Group<'a> {
     pub(super) selector: Option<Labels>,
     /// Where there is no module, no connection passes.
     pub(super) fails_closed: bool,
-    entries: BTreeMap<String, Rc<Value>>,
+    entries: BTreeMap<String, Rc<Entry>>,
 }
 
 /// Patches, each with what it is about, so that it stays in its object while others come and go.
@@ -36,7 +36,7 @@ impl<'a> Group<'a> {
     }
 
     /// Adds what the plan says of the tunnels with an authority.
-    pub(super) fn add(&mut self, authority: String, entry: Rc<Value>) {
+    pub(super) fn add(&mut self, authority: String, entry: Rc<Entry>) {
         self.entries.insert(authority, entry);
     }
 
@@ -46,18 +46,14 @@ impl<'a> Group<'a> {
 
     /// Divides what there is into as many shards as keep each plan small enough.
     pub(super) fn shards(&self) -> Shards {
-        Shards {
-            count: shards(
-                self.entries.iter().map(|(authority, entry)| (&**authority, entry.to_string().len())),
-            ),
-        }
+        Shards { count: shards(self.entries.iter().map(|(authority, entry)| (&**authority, entry.bytes))) }
     }
 
     /// The module and the sockets of each shard.
     pub(super) fn objects(&self, shards: &Shards, options: &Options) -> Vec<Object> {
         let mut plans: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
         for (authority, entry) in &self.entries {
-            plans.entry(shards.of(authority)).or_default().insert(authority.clone(), Value::clone(entry));
+            plans.entry(shards.of(authority)).or_default().insert(authority.clone(), entry.value.clone());
         }
         let base = self.base();
         let named = |shard: &str| shard.replacen(SHARD, base, 1);
@@ -129,12 +125,13 @@ fn numbered(name: &str, part: usize) -> String {
 
 /// How many parts keep each under [`MOST`] bytes, as far as that is possible.
 fn shards<'a>(sizes: impl Iterator<Item = (&'a str, usize)>) -> usize {
-    let sizes: Vec<(&str, usize)> = sizes.collect();
+    let sizes: Vec<(u32, usize)> =
+        sizes.map(|(about, size)| (crc32fast::hash(about.as_bytes()), size)).collect();
     let total: usize = sizes.iter().map(|(_, size)| size).sum();
     let fits = |&count: &usize| {
         let mut parts = vec![0; count];
-        for (about, size) in &sizes {
-            parts[shard(about, count)] += size;
+        for (hash, size) in &sizes {
+            parts[*hash as usize % count] += size;
         }
         parts.iter().all(|&part| part <= MOST)
     };
@@ -143,10 +140,5 @@ fn shards<'a>(sizes: impl Iterator<Item = (&'a str, usize)>) -> usize {
 }
 
 fn shard(about: &str, count: usize) -> usize {
-    if count < 2 {
-        return 0;
-    }
-    let hash = Sha256::digest(about.as_bytes());
-    let number = hash.iter().take(7).fold(0_usize, |number, byte| (number << 8) | usize::from(*byte));
-    number % count
+    crc32fast::hash(about.as_bytes()) as usize % count
 }

@@ -1,5 +1,7 @@
 //! Host names as people write them.
 
+use std::collections::HashMap;
+
 /// A host in full: a name without a dot is a service of the namespace, as Istio has it.
 pub(super) fn in_full(host: &str, namespace: &str, domain: &str) -> String {
     match host.contains(['.', '*']) {
@@ -13,6 +15,33 @@ pub(super) fn matches(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix('*') {
         Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
         None => pattern == host,
+    }
+}
+
+/// Things by the hosts that they are for, which may be patterns.
+#[derive(Debug, Clone)]
+pub(super) struct ByHost<T> {
+    exact: HashMap<String, Vec<T>>,
+    patterns: Vec<(String, T)>,
+}
+
+impl<T> ByHost<T> {
+    /// Things with the host of each, in full.
+    pub(super) fn new(all: impl Iterator<Item = (String, T)>) -> Self {
+        let mut by_host = Self { exact: HashMap::new(), patterns: Vec::new() };
+        for (host, thing) in all {
+            match host.starts_with('*') {
+                true => by_host.patterns.push((host, thing)),
+                false => by_host.exact.entry(host).or_default().push(thing),
+            }
+        }
+        by_host
+    }
+
+    /// What is for a host: things of just this one first.
+    pub(super) fn of(&self, host: &str) -> impl Iterator<Item = &T> {
+        let patterns = self.patterns.iter().filter(move |(pattern, _)| matches(pattern, host));
+        self.exact.get(host).into_iter().flatten().chain(patterns.map(|(_, thing)| thing))
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use meltemi_proxy::plan::Plan;
 use serde_json::{Map, Value, json};
 
-use super::host;
+use super::host::{self, ByHost};
 use super::protocol::Protocol;
 use super::report::{Reports, ResourceRef};
 use super::router::{Draft, Router, Target};
@@ -23,10 +23,25 @@ pub(super) struct Planner<'a> {
     by_host: BTreeMap<String, Vec<usize>>,
     routings: &'a [Routing<'a>],
     subsets: Subsets<'a>,
-    entries: HashMap<Key, Rc<Value>>,
-    routings_of: HashMap<String, Vec<usize>>,
+    entries: HashMap<Key, Rc<Entry>>,
+    routings_of: ByHost<usize>,
     checked: BTreeSet<(ResourceRef, u16)>,
     refused: BTreeSet<ResourceRef>,
+}
+
+/// What a plan says of one service.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) value: Value,
+    /// Its length as JSON.
+    pub(super) bytes: usize,
+}
+
+impl Entry {
+    pub(super) fn new(value: Value) -> Rc<Self> {
+        let bytes = value.to_string().len();
+        Rc::new(Self { value, bytes })
+    }
 }
 
 /// All that an entry is made of, so that namespaces which see the same share it.
@@ -51,13 +66,17 @@ impl<'a> Planner<'a> {
         for (at, router) in routers.iter().enumerate() {
             by_host.entry(router.host.clone()).or_default().push(at);
         }
+        let of_host = routings
+            .iter()
+            .enumerate()
+            .map(|(at, routing)| routing.hosts().map(move |host| (host.clone(), at)));
         Self {
             routers,
             by_host,
             routings,
             subsets: Subsets::new(world, domain),
             entries: HashMap::new(),
-            routings_of: HashMap::new(),
+            routings_of: ByHost::new(of_host.flatten()),
             checked: BTreeSet::new(),
             refused: BTreeSet::new(),
         }
@@ -83,15 +102,12 @@ impl<'a> Planner<'a> {
         service: &Service,
         port: &ManagedPort,
         reports: &mut Reports,
-    ) -> Rc<Value> {
+    ) -> Rc<Entry> {
         let routers = self.routers_of(client, service, |router| router.is_for_mesh);
         let all = self.routings;
-        let of_host = self
-            .routings_of
-            .entry(service.host.clone())
-            .or_insert_with(|| (0..all.len()).filter(|&at| all[at].is_of(&service.host)).collect());
-        let seen = of_host.iter().copied().filter(|&at| all[at].exports.reach(client));
-        let routings: Vec<usize> = seen.collect();
+        let of_host = self.routings_of.of(&service.host).copied();
+        let mut routings: Vec<usize> = of_host.filter(|&at| all[at].exports.reach(client)).collect();
+        routings.sort_unstable();
         let of_client = (!routings.is_empty()).then(|| client.to_owned());
         let key = Key {
             host: service.host.clone(),
@@ -114,7 +130,7 @@ impl<'a> Planner<'a> {
                 routes.connections = routing.connections(client, port.number);
             }
         }
-        let entry = Rc::new(entry(port, routes));
+        let entry = Entry::new(entry(port, routes));
         self.entries.insert(key, entry.clone());
         entry
     }
@@ -142,7 +158,7 @@ impl<'a> Planner<'a> {
             self.add_routers(&routers, service, port, &mut routes, reports);
         }
         let (host, port) = target?;
-        let entry = entry(&port, routes);
+        let entry = Entry::new(entry(&port, routes));
         Some(GatewayPlan { entry, host, port: port.number })
     }
 
@@ -189,7 +205,7 @@ impl<'a> Planner<'a> {
 /// What holds for the calls of a gateway's clients.
 #[derive(Debug)]
 pub(super) struct GatewayPlan {
-    pub(super) entry: Value,
+    pub(super) entry: Rc<Entry>,
     /// The service that connections go to when there is no module.
     pub(super) host: String,
     pub(super) port: u16,
@@ -279,7 +295,7 @@ fn refusal(router: &Router, port: &ManagedPort) -> Option<(String, String)> {
 
 /// The subsets that DestinationRules define, by host.
 #[derive(Debug)]
-struct Subsets<'a>(Vec<(String, &'a DestinationRule)>);
+struct Subsets<'a>(ByHost<&'a DestinationRule>);
 
 impl<'a> Subsets<'a> {
     fn new(world: &'a World, domain: &str) -> Self {
@@ -287,19 +303,17 @@ impl<'a> Subsets<'a> {
             let namespace = rule.metadata.namespace.as_deref().unwrap_or_default();
             (host::in_full(&rule.spec.host, namespace, domain), rule)
         };
-        Self(world.destination_rules.iter().map(in_full).collect())
+        Self(ByHost::new(world.destination_rules.iter().map(in_full)))
     }
 
     /// Says which subsets a router names and nothing defines, and what of the rules cannot be honoured.
     fn check(&self, router: &Router, port: u16, service: &Service, reports: &mut Reports) {
-        let rules = |host: &str| -> Vec<&DestinationRule> {
-            self.0.iter().filter(|(pattern, _)| host::matches(pattern, host)).map(|(_, rule)| *rule).collect()
-        };
         for (at, draft) in router.routes.iter().enumerate() {
             for (to, target) in draft.destinations.iter().enumerate() {
                 let Some(subset) = &target.subset else { continue };
-                let defined = rules(&target.host)
-                    .iter()
+                let defined = self
+                    .0
+                    .of(&target.host)
                     .any(|rule| rule.spec.subsets.iter().any(|of_rule| of_rule.name == *subset));
                 if !defined {
                     let path = format!("spec.routes[{at}].route[{to}].destination.subset");
@@ -312,7 +326,7 @@ impl<'a> Subsets<'a> {
                 }
             }
         }
-        for rule in rules(&service.host) {
+        for &rule in self.0.of(&service.host) {
             let policies = [("spec.trafficPolicy", rule.spec.traffic_policy.as_ref())];
             let of_subsets =
                 rule.spec.subsets.iter().map(|subset| ("spec.subsets", subset.traffic_policy.as_ref()));

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Options;
 use super::group::{Group, Patches, Shards};
 use super::object::Object;
-use super::plan::Planner;
+use super::plan::{Entry, Planner};
 use super::protocol::Protocol;
 use super::report::Reports;
 use super::service::{Labels, ManagedPort, Service};
@@ -31,7 +31,7 @@ pub(super) fn objects<'a>(
         group.add(authority(service, port.number), planner.outbound(namespace, service, port, reports));
     }
     for (service, codec, target) in &servers {
-        group.add(inbound_authority(service, *target), json!({"protocol": codec}).into());
+        group.add(inbound_authority(service, *target), Entry::new(json!({"protocol": codec})));
     }
     if group.is_empty() {
         return Vec::new();

@@ -64,9 +64,9 @@ impl<'a> Routing<'a> {
         }
     }
 
-    /// Whether it is about a host of the mesh, for the sidecars.
-    pub(super) fn is_of(&self, host: &str) -> bool {
-        self.is_for(&self.gateways, MESH) && self.hosts.iter().any(|pattern| host::matches(pattern, host))
+    /// The hosts of the mesh, or patterns of them, that it is about for the sidecars.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &String> {
+        self.is_for(&self.gateways, MESH).then_some(&self.hosts).into_iter().flatten()
     }
 
     /// Whether it routes the connections of a gateway's port.

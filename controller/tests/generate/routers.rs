@@ -1,0 +1,224 @@
+use serde_json::{Value, json};
+
+use crate::{findings, made, namespace, plan, service};
+
+fn router(namespace: &str, name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: meltemi.io/v1alpha1\nkind: MetaRouter\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+         spec:\n  hosts: [demo.shop.svc.cluster.local]\n{spec}"
+    )
+}
+
+fn virtual_service(spec: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: demo, namespace: shop}}\n\
+         spec:\n  hosts: [demo]\n{spec}"
+    )
+}
+
+fn routes(text: &str, client: &str) -> Value {
+    let world = namespace("shop") + &namespace("web") + &service("shop", "demo", "10.0.0.1") + text;
+    plan(&made(&world), client)["demo.shop.svc.cluster.local:20880"].clone()
+}
+
+fn route_names(entry: &Value) -> Vec<&str> {
+    entry["routes"].as_array().into_iter().flatten().map(|route| route["name"].as_str().unwrap()).collect()
+}
+
+const ONE: &str =
+    "  routes: [{name: one, match: {attributes: {a: {exact: x}}}, route: [{destination: {host: demo}}]}]\n";
+
+#[test]
+fn routers_of_one_host_merge_in_a_defined_order() {
+    let all = "  routes: [{name: all, route: [{destination: {host: demo}}]}]\n";
+    let both = "  routes:
+  - {name: two, match: {attributes: {a: {prefix: z}}}, route: [{destination: {host: demo.shop.svc.cluster.local}}]}
+  - {name: rest, route: [{destination: {host: demo.shop.svc.cluster.local, subset: v1, port: {number: 7}}}]}
+";
+    let text = router("ours", "z", both) + &router("shop", "b", ONE) + &router("shop", "a", all);
+    let entry = routes(&text, "web");
+    // The routers of the service's namespace come first, and what takes every call comes last.
+    assert_eq!(route_names(&entry), ["shop/b/one", "ours/z/two", "shop/a/all"]);
+    let world = namespace("shop") + &service("shop", "demo", "10.0.0.1") + &text;
+    let found = findings(&made(&world));
+    assert!(
+        found.iter().any(|finding| finding.contains("takes no call: shop/a/all takes all")),
+        "{found:#?}"
+    );
+    assert!(
+        found.iter().any(|finding| finding.contains("no DestinationRule defines the subset \"v1\"")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn routers_reach_the_namespaces_that_they_are_exported_to() {
+    let own = router("shop", "a", &format!("  exportTo: [\".\"]\n{ONE}"));
+    assert_eq!(route_names(&routes(&own, "shop")), ["shop/a/one"]);
+    assert_eq!(route_names(&routes(&own, "web")), Vec::<&str>::new());
+}
+
+#[test]
+fn a_router_for_gateways_is_not_for_the_mesh() {
+    let gateway = router("shop", "a", &format!("  gateways: [edge]\n{ONE}"));
+    assert_eq!(routes(&gateway, "shop"), json!({"protocol": "dubbo"}));
+    let both = router("shop", "a", &format!("  gateways: [edge, mesh]\n{ONE}"));
+    assert_eq!(route_names(&routes(&both, "shop")), ["shop/a/one"]);
+}
+
+#[test]
+fn every_field_of_a_route_reaches_the_plan() {
+    let spec = "  onNoMatch: reject
+  routes:
+  - name: all
+    match:
+      attributes:
+        a: {exact: ''}
+        b: {suffix: s, invert: true}
+        c: {range: {start: 1, end: 9}}
+        d: {regex: 'x.*'}
+        e: {contains: z}
+        f: {present: false}
+    route:
+    - {destination: {host: demo, subset: v1}, weight: 80}
+    - {destination: {host: other.far.svc.cluster.local, port: {number: 9}}, weight: 20}
+    requestMutation: [{key: k, value: v}]
+    responseMutation: [{key: l, value: w}]
+    requestRemove: [m]
+    responseRemove: [o]
+    timeout: 1m30s
+    retries: {attempts: 3, on: [reset, status], statuses: [SERVER_TIMEOUT, '80'], perTryTimeout: 100ms}
+";
+    let wanted = json!({
+        "protocol": "dubbo",
+        "onNoMatch": "reject",
+        "routes": [{
+            "name": "shop/a/all",
+            "match": [{"attributes": {
+                "a": {"present": true, "invert": false},
+                "b": {"suffix": "s", "invert": true},
+                "c": {"range": {"start": 1, "end": 9}},
+                "d": {"regex": "x.*"},
+                "e": {"contains": "z"},
+                "f": {"present": false},
+            }}],
+            "weightedClusters": [
+                {"cluster": "outbound|20880|v1|demo.shop.svc.cluster.local", "weight": 80},
+                {"cluster": "outbound|9||other.far.svc.cluster.local", "weight": 20},
+            ],
+            "requestAttachments": {"set": {"k": "v"}, "remove": ["m"]},
+            "responseAttachments": {"set": {"l": "w"}, "remove": ["o"]},
+            "timeout": "90s",
+            "retry": {
+                "attempts": 3, "on": ["reset", "status"], "statuses": ["SERVER_TIMEOUT", 80], "perTryTimeout": "100ms",
+            },
+        }],
+    });
+    assert_eq!(routes(&router("shop", "a", spec), "shop"), wanted);
+}
+
+#[test]
+fn a_router_that_the_filter_would_refuse_holds_up_no_other() {
+    let bad = "  routes: [{name: bad, match: {attributes: {a: {regex: '('}}}, route: [{destination: {host: demo}}]}]\n";
+    let text = router("shop", "bad", bad) + &router("shop", "good", ONE);
+    assert_eq!(route_names(&routes(&text, "shop")), ["shop/good/one"]);
+    let found = findings(&made(&(service("shop", "demo", "10.0.0.1") + &text)));
+    let start = "Error MetaRouter shop/bad: spec.routes[0].match[0].attributes";
+    assert!(found.iter().any(|finding| finding.starts_with(start)), "{found:#?}");
+}
+
+#[test]
+fn what_is_not_honoured_is_said() {
+    let spec = "  localRateLimit: {tokenBucket: {maxTokens: 1}}
+  globalRateLimit: {domain: d, rateLimitService: r}
+  routes: [{route: [{destination: {host: demo}}], mirror: {host: demo}}]
+";
+    let found = findings(&made(&(service("shop", "demo", "10.0.0.1") + &router("shop", "a", spec))));
+    let wanted = [
+        "NotHonoured MetaRouter shop/a: spec.localRateLimit: rate limits are not enforced yet",
+        "NotHonoured MetaRouter shop/a: spec.globalRateLimit: rate limits are not enforced yet",
+        "NotHonoured MetaRouter shop/a: spec.routes[0].mirror: calls are not mirrored yet",
+    ];
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn a_router_for_nobody_says_so() {
+    let found = findings(&made(&router("shop", "a", ONE)));
+    assert!(
+        found[0].starts_with("Error MetaRouter shop/a: spec.hosts[0]: no managed service has the host"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn virtual_services_route_calls() {
+    let spec = "  http:
+  - name: canary
+    match:
+    - {method: {exact: sayHello}, headers: {tag: {prefix: c}, any: {}}, withoutHeaders: {x: {exact: z}}}
+    - {uri: {prefix: /}, method: {exact: never}}
+    - {method: {exact: elsewhere}, sourceNamespace: web}
+    route: [{destination: {host: demo, subset: v2}}]
+    timeout: 2s
+    retries: {attempts: 2, perTryTimeout: 500ms, retryOn: 'connect-failure,5xx,retriable-4xx,80'}
+    headers: {request: {set: {a: b}, add: {c: d}, remove: [e]}}
+    mirror: {host: demo}
+    fault: {abort: {}}
+  - route: [{destination: {host: demo, subset: v1}}]
+";
+    let entry = routes(&virtual_service(spec), "shop");
+    let wanted = json!([
+        {
+            "name": "shop/demo/canary",
+            "match": [{"attributes": {
+                "method": {"exact": "sayHello"},
+                "tag": {"prefix": "c"},
+                "any": {"present": true},
+                "x": {"exact": "z", "invert": true},
+            }}],
+            "cluster": "outbound|20880|v2|demo.shop.svc.cluster.local",
+            "timeout": "2s",
+            "retry": {
+                "attempts": 2, "on": ["connect-failure", "per-try-timeout", "reset", "status"], "statuses": [80],
+                "perTryTimeout": "500ms",
+            },
+            "requestAttachments": {"set": {"a": "b", "c": "d"}, "remove": ["e"]},
+        },
+        {"name": "shop/demo/1", "cluster": "outbound|20880|v1|demo.shop.svc.cluster.local"},
+    ]);
+    assert_eq!(entry["routes"], wanted);
+    let found = findings(&made(&(service("shop", "demo", "10.0.0.1") + &virtual_service(spec))));
+    let places: Vec<&str> = found.iter().map(|finding| finding.split(": ").nth(1).unwrap()).collect();
+    let wanted = [
+        "spec.http[0].match[1].uri",
+        "spec.http[0].retries.retryOn",
+        "spec.http[0].mirror",
+        "spec.http[0].fault",
+    ];
+    assert_eq!(places, wanted, "{found:#?}");
+    // The client's namespace decides where a match asks for it.
+    let entry = routes(&virtual_service(spec), "web");
+    assert_eq!(entry["routes"][0]["match"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn weights_of_connections_become_the_default_route() {
+    let spec = "  tcp:
+  - match: [{port: 1}]
+    route: [{destination: {host: demo, subset: v1}}]
+  - match: [{port: 20880}]
+    route:
+    - {destination: {host: demo, subset: v1}, weight: 90}
+    - {destination: {host: demo, subset: v2}, weight: 10}
+";
+    let default = json!({"weightedClusters": [
+        {"cluster": "outbound|20880|v1|demo.shop.svc.cluster.local", "weight": 90},
+        {"cluster": "outbound|20880|v2|demo.shop.svc.cluster.local", "weight": 10},
+    ]});
+    assert_eq!(routes(&virtual_service(spec), "shop")["defaultRoute"], default);
+    // Calls that a router's routes leave over take it too.
+    let entry = routes(&(virtual_service(spec) + &router("shop", "a", ONE)), "shop");
+    assert_eq!(route_names(&entry), ["shop/a/one"]);
+    assert_eq!(entry["defaultRoute"], default);
+}
