@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::protocol::Protocol;
-use crate::{decode, demo, push, screen, validate};
+use crate::{crds, decode, demo, push, screen, validate};
 
 /// Layer-7 management of any RPC protocol on a stock Envoy.
 #[derive(Debug, Parser)]
@@ -46,6 +46,8 @@ enum Command {
     ///
     /// Credentials are those of `docker login` or `podman login`, unless --username is given.
     Push(push::Options),
+    /// Print the CustomResourceDefinitions, to be applied to a cluster.
+    Crds,
     /// Print a script that completes this command in a shell.
     Completions {
         /// The shell.
@@ -64,6 +66,7 @@ pub fn run() -> ExitCode {
         Command::Push(options) => {
             push::run(&options).map_err(|error| error.to_string()).and_then(|line| print(&line))
         }
+        Command::Crds => print(&crds::yaml()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "meltemi", &mut script);

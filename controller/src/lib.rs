@@ -6,6 +6,7 @@
 pub mod api;
 pub mod checkout;
 pub mod cli;
+pub mod crds;
 pub mod decode;
 pub mod demo;
 pub mod envoy;

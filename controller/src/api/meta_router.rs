@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::aeraki::{self, Destination, GlobalRateLimit, LocalRateLimit, Mutation, Percent, Status};
+use super::schema;
 
 /// How the calls of one service are routed, by the attributes of each call.
 #[derive(Debug, Clone, Default, PartialEq, CustomResource, Deserialize, Serialize, JsonSchema)]
@@ -15,23 +16,29 @@ use super::aeraki::{self, Destination, GlobalRateLimit, LocalRateLimit, Mutation
     version = "v1alpha1",
     kind = "MetaRouter",
     plural = "metarouters",
+    category = "meltemi",
     namespaced,
     status = "Status",
     derive = "Default",
     derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::router)]
 pub struct MetaRouterSpec {
     /// The namespaces whose clients go by this router: names, `.` for the router's own, `*` for all. Empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::exports)]
     pub export_to: Vec<String>,
     /// The gateways that go by this router, as `namespace/name` or `name`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::gateways)]
     pub gateways: Vec<String>,
     /// The service: its host name in full, or short for one of the router's own namespace.
+    #[schemars(transform = schema::only_host)]
     pub hosts: Vec<String>,
     /// The routes: the first that matches a call takes it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::routes)]
     pub routes: Vec<Route>,
     /// What happens to calls that no route matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,35 +64,44 @@ pub enum OnNoMatch {
 /// Which calls are meant, where they go, and how.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::route)]
 pub struct Route {
     /// The name of the route in metrics and logs.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(transform = schema::value)]
     pub name: String,
     /// What the calls must be. Without it every call matches.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     pub matches: Option<Match>,
     /// Where they go: one destination, or several with weights that sum to 100.
+    #[schemars(transform = schema::destinations)]
     pub route: Vec<WeightedDestination>,
     /// A service that gets copies of the calls, and whose answers nobody waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Destination>,
     /// The share of the calls that is mirrored; all of them without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::share)]
     pub mirror_percentage: Option<Percent>,
     /// Attachments to set in requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::edits)]
     pub request_mutation: Vec<Mutation>,
     /// Attachments to set in responses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::edits)]
     pub response_mutation: Vec<Mutation>,
     /// The names of attachments to remove from requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::names)]
     pub request_remove: Vec<String>,
     /// The names of attachments to remove from responses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::names)]
     pub response_remove: Vec<String>,
     /// How long a call may take, retries included, such as `2s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::duration)]
     pub timeout: Option<String>,
     /// When and how a failed call is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,27 +114,34 @@ pub struct Route {
 pub struct Match {
     /// The attributes, by name.
     #[serde(default)]
+    #[schemars(transform = schema::attributes)]
     pub attributes: BTreeMap<String, StringMatch>,
 }
 
 /// What one attribute must be: exactly one of the matchers, perhaps inverted.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::matcher)]
 pub struct StringMatch {
     /// The value is this text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::value)]
     pub exact: Option<String>,
     /// The value starts with this text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::value)]
     pub prefix: Option<String>,
     /// The value ends with this text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::value)]
     pub suffix: Option<String>,
     /// The value contains this text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::value)]
     pub contains: Option<String>,
     /// The whole value matches this regular expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::regex)]
     pub regex: Option<String>,
     /// The value is a decimal integer of this range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,6 +156,7 @@ pub struct StringMatch {
 
 /// A range of integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[schemars(transform = schema::range)]
 pub struct Range {
     /// The first integer of the range.
     pub start: i64,
@@ -147,24 +171,31 @@ pub struct WeightedDestination {
     pub destination: Destination,
     /// The share in percent; it may be left out of an only destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::weight)]
     pub weight: Option<u32>,
 }
 
 /// When and how a failed call is tried again. One-way calls never are.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::retries)]
 pub struct Retries {
     /// How often a call may be tried again after its first try; 1 without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::attempts)]
     pub attempts: Option<u32>,
     /// The failures that are tried again; `connect-failure` without it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    // Not `on`: to YAML 1.1, which kubectl reads, that is a truth value.
+    #[serde(default, rename = "retryOn", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::failures)]
     pub on: Vec<RetryOn>,
-    /// The response statuses that are tried again, by the protocol's names or numbers. They need `status` in `on`.
+    /// The response statuses that are tried again, by the protocol's names or numbers. They need `status` in `retryOn`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::statuses)]
     pub statuses: Vec<String>,
     /// How long one try may take, such as `500ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::positive_duration)]
     pub per_try_timeout: Option<String>,
 }
 

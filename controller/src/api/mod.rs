@@ -2,5 +2,6 @@
 
 pub mod aeraki;
 mod meta_router;
+mod schema;
 
 pub use meta_router::*;

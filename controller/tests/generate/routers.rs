@@ -87,7 +87,7 @@ fn every_field_of_a_route_reaches_the_plan() {
     requestRemove: [m]
     responseRemove: [o]
     timeout: 1m30s
-    retries: {attempts: 3, on: [reset, status], statuses: [SERVER_TIMEOUT, '80'], perTryTimeout: 100ms}
+    retries: {attempts: 3, retryOn: [reset, status], statuses: [SERVER_TIMEOUT, '80'], perTryTimeout: 100ms}
 ";
     let wanted = json!({
         "protocol": "dubbo",

@@ -2,6 +2,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::schema;
+
 /// Who may call what on the Dubbo services of a namespace.
 #[derive(Debug, Clone, Default, PartialEq, CustomResource, Deserialize, Serialize, JsonSchema)]
 #[kube(
@@ -9,6 +11,7 @@ use serde::{Deserialize, Serialize};
     version = "v1alpha1",
     kind = "DubboAuthorizationPolicy",
     plural = "dubboauthorizationpolicies",
+    category = "meltemi",
     shortname = "dap",
     namespaced,
     status = "super::Status",
@@ -18,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub struct DubboAuthorizationPolicySpec {
     /// The rules: a call is meant if one of them matches. Without rules no call is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::entries)]
     pub rules: Vec<AuthorizationRule>,
     /// What happens to the calls that are meant.
     #[serde(default)]
@@ -40,9 +44,11 @@ pub enum AuthorizationAction {
 pub struct AuthorizationRule {
     /// The sources, of which one must match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::entries)]
     pub from: Vec<From>,
     /// The operations, of which one must match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::entries)]
     pub to: Vec<To>,
 }
 
@@ -60,15 +66,19 @@ pub struct From {
 pub struct Source {
     /// The identities, such as `cluster.local/ns/shop/sa/web`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::wildcards)]
     pub principals: Vec<String>,
     /// The identities that it must not be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::wildcards)]
     pub not_principals: Vec<String>,
     /// The namespaces of the identities.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::wildcards)]
     pub namespaces: Vec<String>,
     /// The namespaces that it must not be of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::wildcards)]
     pub not_namespaces: Vec<String>,
 }
 
@@ -86,14 +96,18 @@ pub struct To {
 pub struct Operation {
     /// The interfaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::wildcards)]
     pub interfaces: Vec<String>,
     /// The interfaces that it must not be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::wildcards)]
     pub not_interfaces: Vec<String>,
     /// The methods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::wildcards)]
     pub methods: Vec<String>,
     /// The methods that it must not be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::wildcards)]
     pub not_methods: Vec<String>,
 }

@@ -3,6 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::RedisAuth;
+use crate::api::schema;
 
 /// How connections to a Redis service are made.
 #[derive(Debug, Clone, Default, PartialEq, CustomResource, Deserialize, Serialize, JsonSchema)]
@@ -11,6 +12,7 @@ use super::RedisAuth;
     version = "v1alpha1",
     kind = "RedisDestination",
     plural = "redisdestinations",
+    category = "meltemi",
     shortname = "rd",
     namespaced,
     status = "super::Status",
@@ -18,9 +20,11 @@ use super::RedisAuth;
     derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::redis_destination)]
 pub struct RedisDestinationSpec {
     /// The host of the service.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(transform = schema::host)]
     pub host: String,
     /// How connections are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,9 +57,11 @@ pub struct RedisConnectionPool {
 pub struct RedisTcp {
     /// How long connecting may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::positive_duration)]
     pub connect_timeout: Option<String>,
     /// The most connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::positive)]
     pub max_connections: Option<u32>,
     /// How idle connections are kept alive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,9 +76,11 @@ pub struct TcpKeepalive {
     pub probes: Option<u32>,
     /// How long a connection is idle before the first probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::positive_duration)]
     pub time: Option<String>,
     /// The time between probes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::positive_duration)]
     pub interval: Option<String>,
 }
 
@@ -88,6 +96,7 @@ pub struct RedisUpstream {
     pub auth: Option<RedisAuth>,
     /// Where a cluster is discovered: `host:port` each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::endpoints)]
     pub discovery_endpoints: Vec<String>,
 }
 

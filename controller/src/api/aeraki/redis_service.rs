@@ -3,6 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Percent;
+use crate::api::schema;
 
 /// How the commands to a Redis service are read and where they go.
 #[derive(Debug, Clone, Default, PartialEq, CustomResource, Deserialize, Serialize, JsonSchema)]
@@ -11,24 +12,29 @@ use super::Percent;
     version = "v1alpha1",
     kind = "RedisService",
     plural = "redisservices",
+    category = "meltemi",
     shortname = "rsvc",
     namespaced,
     status = "super::Status",
     derive = "Default",
     derive = "PartialEq"
 )]
+#[schemars(transform = schema::redis_service)]
 pub struct RedisServiceSpec {
     /// The hosts of the services.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::hosts)]
     pub host: Vec<String>,
     /// How connections behave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<RedisSettings>,
     /// The routes, by the key of a command.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::entries)]
     pub redis: Vec<RedisRoute>,
     /// Faults to inject.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::entries)]
     pub faults: Vec<RedisFault>,
 }
 
@@ -41,6 +47,7 @@ pub struct RedisSettings {
     pub auth: Option<RedisAuth>,
     /// How long a command may take; `1m` without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::positive_duration)]
     pub op_timeout: Option<String>,
     /// Whether `{tag}` in a key decides the server.
     #[serde(default)]
@@ -56,6 +63,7 @@ pub struct RedisSettings {
     pub max_buffer_size_before_flush: Option<u32>,
     /// How long they are collected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::positive_duration)]
     pub buffer_flush_timeout: Option<String>,
     /// Which servers are read from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +95,7 @@ pub enum ReadPolicy {
 
 /// A password: exactly one of the two.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[schemars(transform = schema::redis_auth)]
 pub struct RedisAuth {
     /// The password in a Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,31 +108,39 @@ pub struct RedisAuth {
 /// A password in a Secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::redis_secret)]
 pub struct RedisSecret {
     /// The Secret, in the resource's own namespace.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(transform = schema::host)]
     pub name: String,
     /// The field of the password: `password`, or `token` if there is none, without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text)]
     pub password_field: Option<String>,
     /// The field of the user's name: `username` without it, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text)]
     pub username_field: Option<String>,
 }
 
 /// A user's name and password.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[schemars(transform = schema::redis_password)]
 pub struct RedisPassword {
     /// The user's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::value)]
     pub username: Option<String>,
     /// The password.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(transform = schema::text)]
     pub password: String,
 }
 
 /// Where commands go, by their key.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[schemars(transform = schema::redis_route)]
 pub struct RedisRoute {
     /// The keys; all that no other route takes without it.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
@@ -133,6 +150,7 @@ pub struct RedisRoute {
     pub route: Option<RedisTarget>,
     /// Services that get copies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::entries)]
     pub mirror: Vec<RedisMirror>,
 }
 
@@ -149,7 +167,8 @@ pub struct RedisMatch {
 #[serde(rename_all = "camelCase")]
 pub struct RedisKey {
     /// What the key starts with.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(transform = schema::value)]
     pub prefix: String,
     /// Whether it is taken off before the command is sent.
     #[serde(default)]
@@ -158,21 +177,31 @@ pub struct RedisKey {
 
 /// A service and its port.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[schemars(transform = schema::redis_target)]
 pub struct RedisTarget {
     /// The host of the service.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(transform = schema::host)]
     pub host: String,
     /// The port; the one that the command came by without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::port)]
     pub port: Option<u16>,
+}
+
+impl RedisTarget {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A service that gets copies of commands.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::redis_mirror)]
 pub struct RedisMirror {
     /// The service.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "RedisTarget::is_empty")]
     pub route: RedisTarget,
     /// The share of the commands; all of them without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -184,6 +213,7 @@ pub struct RedisMirror {
 
 /// A fault to inject.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[schemars(transform = schema::redis_fault)]
 pub struct RedisFault {
     /// The kind of fault.
     #[serde(default, rename = "type")]
@@ -193,9 +223,11 @@ pub struct RedisFault {
     pub percentage: Option<Percent>,
     /// How long commands are delayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::positive_duration)]
     pub delay: Option<String>,
     /// The commands; all of them without it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::commands)]
     pub commands: Vec<String>,
 }
 

@@ -1,0 +1,367 @@
+//! What the schemas of the custom resources say beyond the types: bounds, patterns and rules in CEL.
+//!
+//! Lists and texts are bounded so that the API server can tell that the rules cost little. What needs more than one
+//! resource to tell is for the controller.
+
+use schemars::Schema;
+use serde_json::{Value, json};
+
+/// A host name: labels of lower-case letters, digits and hyphens.
+pub(crate) const HOST: &str = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
+/// The name of a namespace, a subset or a Secret's like.
+const LABEL: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// A duration as Go writes it.
+pub(crate) const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$";
+/// What a list of exports holds.
+const EXPORT: &str = r"^(\*|\.|~|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$";
+/// A gateway, perhaps after its namespace.
+const GATEWAY: &str =
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// An endpoint by host and port.
+const ENDPOINT: &str = r"^[^:/\s]+:[0-9]{1,5}$";
+/// A value, `prefix*`, `*suffix` or `*`.
+const WILDCARD: &str = r"^(\*|\*?[^*]+|[^*]+\*)$";
+
+fn set(schema: &mut Schema, settings: Value) {
+    if let Value::Object(settings) = settings {
+        settings.into_iter().for_each(|(key, value)| _ = schema.insert(key, value));
+    }
+}
+
+fn items(schema: &mut Schema, settings: Value) {
+    let items = schema.get_mut("items").and_then(Value::as_object_mut);
+    if let (Some(items), Value::Object(settings)) = (items, settings) {
+        items.extend(settings);
+    }
+}
+
+fn require(schema: &mut Schema, fields: &[&str]) {
+    set(schema, json!({"required": fields}));
+}
+
+fn rules(schema: &mut Schema, rules: &[(&str, &str)]) {
+    let rules = rules.iter().map(|(rule, message)| json!({"rule": rule, "message": message}));
+    set(schema, json!({"x-kubernetes-validations": rules.collect::<Vec<_>>()}));
+}
+
+/// A text that is not empty.
+pub(super) fn text(schema: &mut Schema) {
+    set(schema, json!({"minLength": 1, "maxLength": 1024}));
+}
+
+/// A text that may be empty.
+pub(super) fn value(schema: &mut Schema) {
+    set(schema, json!({"maxLength": 4096}));
+}
+
+/// A host name.
+pub(super) fn host(schema: &mut Schema) {
+    set(schema, json!({"pattern": HOST, "minLength": 1, "maxLength": 253}));
+}
+
+/// One host name in a list.
+pub(super) fn only_host(schema: &mut Schema) {
+    set(schema, json!({"minItems": 1, "maxItems": 1}));
+    items(schema, json!({"pattern": HOST, "minLength": 1, "maxLength": 253}));
+}
+
+/// Some host names.
+pub(super) fn hosts(schema: &mut Schema) {
+    set(schema, json!({"minItems": 1, "maxItems": 64}));
+    items(schema, json!({"pattern": HOST, "minLength": 1, "maxLength": 253}));
+}
+
+/// A subset's name.
+pub(super) fn label(schema: &mut Schema) {
+    set(schema, json!({"pattern": LABEL, "maxLength": 63}));
+}
+
+/// A duration.
+pub(super) fn duration(schema: &mut Schema) {
+    set(schema, json!({"pattern": DURATION, "maxLength": 32}));
+}
+
+/// A duration that is not nothing.
+pub(super) fn positive_duration(schema: &mut Schema) {
+    duration(schema);
+    rules(schema, &[("duration(self) >= duration('1ms')", "must be 1ms or more")]);
+}
+
+/// A port.
+pub(super) fn port(schema: &mut Schema) {
+    set(schema, json!({"minimum": 1, "maximum": 65535}));
+}
+
+/// A share of 0 to 100.
+pub(super) fn percent(schema: &mut Schema) {
+    set(schema, json!({"minimum": 0, "maximum": 100}));
+}
+
+/// A share of more than nothing.
+pub(super) fn share(schema: &mut Schema) {
+    rules(schema, &[("self.value > 0.0", "must be more than 0")]);
+}
+
+/// One or more.
+pub(super) fn positive(schema: &mut Schema) {
+    set(schema, json!({"minimum": 1}));
+}
+
+/// The namespaces that something is exported to.
+pub(super) fn exports(schema: &mut Schema) {
+    set(schema, json!({"maxItems": 128}));
+    items(schema, json!({"pattern": EXPORT, "maxLength": 63}));
+    rules(
+        schema,
+        &[
+            ("self.size() < 2 || !self.exists(e, e == '*' || e == '~')", "'*' and '~' must stand alone"),
+            ("self.all(e, self.exists_one(other, other == e))", "a namespace stands here twice"),
+        ],
+    );
+}
+
+/// Gateways.
+pub(super) fn gateways(schema: &mut Schema) {
+    set(schema, json!({"maxItems": 64}));
+    items(schema, json!({"pattern": GATEWAY, "minLength": 1, "maxLength": 317}));
+}
+
+/// A router of `meltemi.io`.
+pub(super) fn router(schema: &mut Schema) {
+    require(schema, &["hosts"]);
+    let rule =
+        "has(self.routes) || has(self.onNoMatch) || has(self.localRateLimit) || has(self.globalRateLimit)";
+    rules(schema, &[(rule, "one of routes, onNoMatch, localRateLimit and globalRateLimit is needed")]);
+}
+
+/// A router of Aeraki's.
+pub(super) fn aeraki_router(schema: &mut Schema) {
+    require(schema, &["hosts"]);
+    let rule = "has(self.routes) || has(self.localRateLimit) || has(self.globalRateLimit)";
+    rules(schema, &[(rule, "one of routes, localRateLimit and globalRateLimit is needed")]);
+}
+
+/// Routes.
+pub(super) fn routes(schema: &mut Schema) {
+    set(schema, json!({"minItems": 1, "maxItems": 256}));
+}
+
+const MIRRORED: (&str, &str) =
+    ("!has(self.mirrorPercentage) || has(self.mirror)", "mirrorPercentage needs mirror");
+
+/// A route of `meltemi.io`.
+pub(super) fn route(schema: &mut Schema) {
+    require(schema, &["route"]);
+    let in_time = "!has(self.timeout) || !has(self.retries) || !has(self.retries.perTryTimeout) || \
+         duration(self.timeout) == duration('0s') || duration(self.retries.perTryTimeout) <= duration(self.timeout)";
+    rules(schema, &[MIRRORED, (in_time, "perTryTimeout must not be longer than timeout")]);
+}
+
+/// A route of Aeraki's.
+pub(super) fn aeraki_route(schema: &mut Schema) {
+    require(schema, &["route"]);
+    rules(schema, &[MIRRORED]);
+}
+
+/// The destinations of a route.
+pub(super) fn destinations(schema: &mut Schema) {
+    set(schema, json!({"minItems": 1, "maxItems": 16}));
+    let rule = "self.size() < 2 || self.map(d, has(d.weight) ? d.weight : 0).sum() == 100";
+    rules(schema, &[(rule, "the weights of several destinations must sum to 100")]);
+}
+
+/// A weight.
+pub(super) fn weight(schema: &mut Schema) {
+    set(schema, json!({"minimum": 0, "maximum": 100}));
+}
+
+/// Attributes by name.
+pub(super) fn attributes(schema: &mut Schema) {
+    set(schema, json!({"maxProperties": 32}));
+    rules(schema, &[("self.all(name, name != '')", "the name of an attribute is empty")]);
+}
+
+/// A matcher of `meltemi.io`.
+pub(super) fn matcher(schema: &mut Schema) {
+    let rule = "[has(self.exact), has(self.prefix), has(self.suffix), has(self.contains), has(self.regex), \
+         has(self.range), has(self.present)].filter(there, there).size() == 1";
+    rules(
+        schema,
+        &[(rule, "exactly one of exact, prefix, suffix, contains, regex, range and present is needed")],
+    );
+}
+
+/// A matcher of Aeraki's.
+pub(super) fn aeraki_matcher(schema: &mut Schema) {
+    let rule = "[has(self.exact), has(self.prefix), has(self.regex)].filter(there, there).size() == 1";
+    rules(schema, &[(rule, "exactly one of exact, prefix and regex is needed")]);
+}
+
+/// A regular expression. Matching anything with it is an error of the rule if it is none.
+pub(super) fn regex(schema: &mut Schema) {
+    set(schema, json!({"minLength": 1, "maxLength": 512}));
+    rules(schema, &[("''.matches(self) in [true, false]", "not a regular expression")]);
+}
+
+/// A range of integers.
+pub(super) fn range(schema: &mut Schema) {
+    rules(schema, &[("self.start < self.end", "start must be less than end")]);
+}
+
+/// Mutations, or names of attachments.
+pub(super) fn edits(schema: &mut Schema) {
+    set(schema, json!({"maxItems": 64}));
+}
+
+/// Names of attachments.
+pub(super) fn names(schema: &mut Schema) {
+    set(schema, json!({"maxItems": 64}));
+    items(schema, json!({"minLength": 1, "maxLength": 1024}));
+}
+
+/// When a call is tried again.
+pub(super) fn retries(schema: &mut Schema) {
+    let on =
+        |failure: &str| format!("has(self.retryOn) && self.retryOn.exists(failure, failure == '{failure}')");
+    rules(
+        schema,
+        &[
+            (&format!("!has(self.statuses) || ({})", on("status")), "statuses need \"status\" in retryOn"),
+            (&format!("!({}) || has(self.statuses)", on("status")), "\"status\" in retryOn needs statuses"),
+            (
+                &format!("!({}) || has(self.perTryTimeout)", on("per-try-timeout")),
+                "\"per-try-timeout\" in retryOn needs perTryTimeout",
+            ),
+        ],
+    );
+}
+
+/// Tries after the first.
+pub(super) fn attempts(schema: &mut Schema) {
+    set(schema, json!({"minimum": 1, "maximum": 10}));
+}
+
+/// The failures that are tried again.
+pub(super) fn failures(schema: &mut Schema) {
+    set(schema, json!({"maxItems": 4}));
+}
+
+/// The statuses that are tried again.
+pub(super) fn statuses(schema: &mut Schema) {
+    set(schema, json!({"minItems": 1, "maxItems": 64}));
+    items(schema, json!({"minLength": 1, "maxLength": 128}));
+}
+
+/// A limit of calls at each server.
+pub(super) fn local_rate_limit(schema: &mut Schema) {
+    let rule = "has(self.tokenBucket) || has(self.conditions)";
+    rules(schema, &[(rule, "tokenBucket or conditions are needed")]);
+}
+
+/// Conditions of a limit.
+pub(super) fn conditions(schema: &mut Schema) {
+    set(schema, json!({"minItems": 1, "maxItems": 64}));
+}
+
+/// A condition of a limit.
+pub(super) fn condition(schema: &mut Schema) {
+    require(schema, &["match", "tokenBucket"]);
+}
+
+/// A token bucket.
+pub(super) fn bucket(schema: &mut Schema) {
+    require(schema, &["maxTokens", "tokensPerFill", "fillInterval"]);
+}
+
+/// A limit of calls that a service counts.
+pub(super) fn global_rate_limit(schema: &mut Schema) {
+    require(schema, &["domain", "rateLimitService", "descriptors"]);
+}
+
+/// What is sent to the service.
+pub(super) fn descriptors(schema: &mut Schema) {
+    set(schema, json!({"minItems": 1, "maxItems": 64}));
+}
+
+/// One entry of it.
+pub(super) fn descriptor(schema: &mut Schema) {
+    require(schema, &["property", "descriptorKey"]);
+}
+
+/// A protocol and its codec.
+pub(super) fn protocol(schema: &mut Schema) {
+    require(schema, &["protocol", "codec"]);
+}
+
+/// The name of a protocol.
+pub(super) fn protocol_name(schema: &mut Schema) {
+    set(schema, json!({"pattern": "^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$", "maxLength": 63}));
+}
+
+/// A Redis service.
+pub(super) fn redis_service(schema: &mut Schema) {
+    require(schema, &["host"]);
+}
+
+/// The password of a Redis service.
+pub(super) fn redis_auth(schema: &mut Schema) {
+    rules(schema, &[("has(self.secret) != has(self.plain)", "exactly one of secret and plain is needed")]);
+}
+
+/// A Secret by name.
+pub(super) fn redis_secret(schema: &mut Schema) {
+    require(schema, &["name"]);
+}
+
+/// A password.
+pub(super) fn redis_password(schema: &mut Schema) {
+    require(schema, &["password"]);
+}
+
+/// Some entries, of which each is looked at alone.
+pub(super) fn entries(schema: &mut Schema) {
+    set(schema, json!({"maxItems": 128}));
+}
+
+/// A route of Redis commands.
+pub(super) fn redis_route(schema: &mut Schema) {
+    require(schema, &["route"]);
+}
+
+/// A service that Redis commands go to.
+pub(super) fn redis_target(schema: &mut Schema) {
+    require(schema, &["host"]);
+}
+
+/// A service that gets copies of Redis commands.
+pub(super) fn redis_mirror(schema: &mut Schema) {
+    require(schema, &["route"]);
+}
+
+/// A fault of a Redis service.
+pub(super) fn redis_fault(schema: &mut Schema) {
+    rules(schema, &[("self.type != 'DELAY' || has(self.delay)", "a fault of type DELAY needs delay")]);
+}
+
+/// The names of Redis commands.
+pub(super) fn commands(schema: &mut Schema) {
+    set(schema, json!({"maxItems": 256}));
+    items(schema, json!({"pattern": "^[A-Za-z]+$", "maxLength": 32}));
+}
+
+/// How a Redis service is connected to.
+pub(super) fn redis_destination(schema: &mut Schema) {
+    require(schema, &["host"]);
+}
+
+/// Where a Redis cluster is discovered.
+pub(super) fn endpoints(schema: &mut Schema) {
+    set(schema, json!({"maxItems": 64}));
+    items(schema, json!({"pattern": ENDPOINT, "maxLength": 260}));
+}
+
+/// Values with wildcards.
+pub(super) fn wildcards(schema: &mut Schema) {
+    set(schema, json!({"maxItems": 256}));
+    items(schema, json!({"pattern": WILDCARD, "minLength": 1, "maxLength": 1024}));
+}

@@ -1,0 +1,89 @@
+//! The CustomResourceDefinitions of the kinds that Meltemi reads, made from their types.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+use crate::api::{self, aeraki};
+
+pub use apiextensions::CustomResourceDefinition;
+
+/// All of them: Meltemi's own first, then Aeraki's.
+pub fn all() -> Vec<CustomResourceDefinition> {
+    let host = ("Host", ".spec.hosts[0]", "The service");
+    let protocol = ("Protocol", ".spec.protocol", "The protocol");
+    let codec = ("Codec", ".spec.codec", "The codec that reads it");
+    let hosts = ("Hosts", ".spec.host", "The services");
+    let redis = ("Host", ".spec.host", "The service");
+    let action = ("Action", ".spec.action", "What happens to the calls");
+    vec![
+        finished(api::MetaRouter::crd(), &[host]),
+        finished(aeraki::MetaRouter::crd(), &[host]),
+        finished(aeraki::ApplicationProtocol::crd(), &[protocol, codec]),
+        finished(aeraki::RedisService::crd(), &[hosts]),
+        finished(aeraki::RedisDestination::crd(), &[redis]),
+        finished(aeraki::DubboAuthorizationPolicy::crd(), &[action]),
+    ]
+}
+
+/// All of them as one YAML stream.
+pub fn yaml() -> String {
+    all().iter().map(|crd| format!("---\n{}", serde_saphyr::to_string(crd).unwrap_or_default())).collect()
+}
+
+/// The schema of a kind in a group, if it is one of them.
+pub fn schema(group: &str, kind: &str) -> Option<Value> {
+    let crd = all().into_iter().find(|crd| crd.spec.group == group && crd.spec.names.kind == kind)?;
+    let version = crd.spec.versions.into_iter().next()?;
+    serde_json::to_value(version.schema?.open_api_v3_schema?).ok()
+}
+
+/// A column of `kubectl get`: its name, the path of its value, and what it tells.
+type Column = (&'static str, &'static str, &'static str);
+
+/// The columns that come after those of the kind.
+const STATUS: [Column; 2] = [
+    ("Accepted", ".status.conditions[?(@.type==\"Accepted\")].status", "Whether the resource is in force"),
+    ("Honoured", ".status.conditions[?(@.type==\"Honoured\")].status", "Whether all of its fields are"),
+];
+
+/// Adds what the types do not tell: columns, and the description of the resource, which is that of its specification.
+/// Takes out the formats that the API server does not know, and would warn of: their bounds say the same.
+fn finished(mut crd: CustomResourceDefinition, columns: &[Column]) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        let told = columns.iter().chain(&STATUS).map(|column| (column, "string"));
+        let age = (&("Age", ".metadata.creationTimestamp", "When it was made"), "date");
+        let columns = told.chain([age]).map(|((name, path, description), kind)| {
+            apiextensions::CustomResourceColumnDefinition {
+                name: (*name).to_owned(),
+                json_path: (*path).to_owned(),
+                description: Some((*description).to_owned()),
+                type_: kind.to_owned(),
+                ..Default::default()
+            }
+        });
+        version.additional_printer_columns = Some(columns.collect());
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            let spec = schema.properties.as_ref().and_then(|properties| properties.get("spec"));
+            schema.description = spec.and_then(|spec| spec.description.clone());
+            clean(schema);
+        }
+    }
+    crd
+}
+
+fn clean(schema: &mut apiextensions::JSONSchemaProps) {
+    use apiextensions::{JSONSchemaPropsOrArray as Items, JSONSchemaPropsOrBool as Additional};
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    schema.properties.iter_mut().flatten().for_each(|(_, property)| clean(property));
+    match &mut schema.items {
+        Some(Items::Schema(items)) => clean(items),
+        Some(Items::Schemas(all)) => all.iter_mut().for_each(clean),
+        None => {}
+    }
+    if let Some(Additional::Schema(values)) = &mut schema.additional_properties {
+        clean(values);
+    }
+}
