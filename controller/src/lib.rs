@@ -4,6 +4,7 @@
 //! the way the demo does.
 
 pub mod api;
+pub mod check;
 pub mod checkout;
 pub mod cli;
 pub mod crds;

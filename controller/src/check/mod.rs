@@ -1,0 +1,111 @@
+//! The rules of the custom resources: everything that Aeraki's webhook refuses, what it forgot, and Meltemi's own.
+//!
+//! Each function is pure and looks at one resource. What needs the others is said by [`crate::generate`].
+
+mod fields;
+mod notes;
+mod policy;
+mod redis;
+mod router;
+mod text;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use kube::ResourceExt;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::api::{self, MetaRouterSpec, aeraki};
+use crate::crds;
+use crate::generate::{Finding, Severity};
+use notes::Notes;
+
+/// Checks a router.
+pub fn meta_router(router: &api::MetaRouter) -> Vec<Finding> {
+    of_spec(|notes| router::router(notes, &router.spec, &router.namespace().unwrap_or_default(), false))
+}
+
+/// Checks a router of Aeraki's.
+pub fn aeraki_meta_router(router: &aeraki::MetaRouter) -> Vec<Finding> {
+    let spec = MetaRouterSpec::from(router.spec.clone());
+    of_spec(|notes| router::router(notes, &spec, &router.namespace().unwrap_or_default(), true))
+}
+
+/// Checks the name of a protocol and its codec.
+pub fn application_protocol(protocol: &aeraki::ApplicationProtocol) -> Vec<Finding> {
+    of_spec(|notes| policy::application_protocol(notes, &protocol.spec))
+}
+
+/// Checks how Redis commands are routed.
+pub fn redis_service(service: &aeraki::RedisService) -> Vec<Finding> {
+    of_spec(|notes| redis::service(notes, &service.spec))
+}
+
+/// Checks how a Redis service is connected to.
+pub fn redis_destination(destination: &aeraki::RedisDestination) -> Vec<Finding> {
+    of_spec(|notes| redis::destination(notes, &destination.spec))
+}
+
+/// Checks who may call what.
+pub fn dubbo_authorization_policy(policy: &aeraki::DubboAuthorizationPolicy) -> Vec<Finding> {
+    of_spec(|notes| policy::dubbo_authorization(notes, &policy.spec))
+}
+
+fn of_spec(look: impl FnOnce(&mut Notes)) -> Vec<Finding> {
+    let mut notes = Notes::default();
+    notes.field("spec", look);
+    notes.into_findings()
+}
+
+/// Checks an object as it was written: its shape, fields that its kind does not have, and the rules. `None` if it is
+/// none of the kinds with rules.
+pub fn object(object: &Value) -> Option<Vec<Finding>> {
+    let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
+    let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
+    let check = match (group, text("kind")) {
+        ("meltemi.io", "MetaRouter") => typed::<api::MetaRouter>(object, meta_router),
+        ("metaprotocol.aeraki.io", "MetaRouter") => typed(object, aeraki_meta_router),
+        ("metaprotocol.aeraki.io", "ApplicationProtocol") => typed(object, application_protocol),
+        ("redis.aeraki.io", "RedisService") => typed(object, redis_service),
+        ("redis.aeraki.io", "RedisDestination") => typed(object, redis_destination),
+        ("dubbo.aeraki.io", "DubboAuthorizationPolicy") => typed(object, dubbo_authorization_policy),
+        _ => return None,
+    };
+    let mut findings = unknown_fields(object, group, text("kind"));
+    findings.extend(check);
+    Some(findings)
+}
+
+fn typed<T: DeserializeOwned>(object: &Value, check: impl FnOnce(&T) -> Vec<Finding>) -> Vec<Finding> {
+    match serde_path_to_error::deserialize(object) {
+        Ok(read) => check(&read),
+        Err(error) => {
+            let path = match error.path().to_string() {
+                root if root == "." => String::new(),
+                path => path,
+            };
+            vec![Finding { severity: Severity::Error, path, message: error.inner().to_string() }]
+        }
+    }
+}
+
+/// Fields that the schema of the kind does not know. The API server knows those of the metadata itself.
+fn unknown_fields(object: &Value, group: &str, kind: &str) -> Vec<Finding> {
+    static SCHEMAS: LazyLock<BTreeMap<(String, String), Value>> = LazyLock::new(|| {
+        let names = crds::all().into_iter().map(|crd| (crd.spec.group, crd.spec.names.kind));
+        names
+            .filter_map(|(group, kind)| Some(((group.clone(), kind.clone()), crds::schema(&group, &kind)?)))
+            .collect()
+    });
+    let Some(schema) = SCHEMAS.get(&(group.to_owned(), kind.to_owned())) else { return Vec::new() };
+    let mut notes = Notes::default();
+    for (name, value) in object.as_object().into_iter().flatten() {
+        match &**name {
+            "apiVersion" | "kind" | "metadata" | "status" => {}
+            "spec" => notes.field(name, |notes| fields::unknown(notes, value, &schema["properties"]["spec"])),
+            _ => notes.error_at(name, "unknown field; all that a resource says stands in spec"),
+        }
+    }
+    notes.into_findings()
+}

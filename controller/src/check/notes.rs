@@ -1,0 +1,81 @@
+use std::fmt::Display;
+
+use crate::generate::{Finding, Severity};
+
+/// The findings of one resource as they are made, and where in it the rules are.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    path: String,
+    findings: Vec<Finding>,
+}
+
+impl Notes {
+    /// Looks at a member of an object.
+    pub(super) fn field(&mut self, name: &str, look: impl FnOnce(&mut Self)) {
+        let length = self.path.len();
+        push_key(&mut self.path, name);
+        look(self);
+        self.path.truncate(length);
+    }
+
+    /// Looks at an element of a list.
+    pub(super) fn item(&mut self, index: usize, look: impl FnOnce(&mut Self)) {
+        let length = self.path.len();
+        self.path.push_str(&format!("[{index}]"));
+        look(self);
+        self.path.truncate(length);
+    }
+
+    /// Looks at each element of a list.
+    pub(super) fn each<T>(&mut self, name: &str, list: &[T], mut look: impl FnMut(&mut Self, &T)) {
+        self.field(name, |notes| {
+            for (index, item) in list.iter().enumerate() {
+                notes.item(index, |notes| look(notes, item));
+            }
+        });
+    }
+
+    /// Looks at a member that may be missing.
+    pub(super) fn some<T>(&mut self, name: &str, value: Option<&T>, look: impl FnOnce(&mut Self, &T)) {
+        if let Some(value) = value {
+            self.field(name, |notes| look(notes, value));
+        }
+    }
+
+    /// The resource is not in force.
+    pub(super) fn error(&mut self, message: impl Display) {
+        self.add(Severity::Error, message);
+    }
+
+    /// The resource is not in force because of a member.
+    pub(super) fn error_at(&mut self, field: &str, message: impl Display) {
+        self.field(field, |notes| notes.error(message));
+    }
+
+    /// This is hardly meant.
+    pub(super) fn warn(&mut self, message: impl Display) {
+        self.add(Severity::Warning, message);
+    }
+
+    fn add(&mut self, severity: Severity, message: impl Display) {
+        self.findings.push(Finding { severity, path: self.path.clone(), message: message.to_string() });
+    }
+
+    /// What was found, in the order of the rules.
+    pub(super) fn into_findings(self) -> Vec<Finding> {
+        self.findings
+    }
+}
+
+/// Appends a key to a path: `.key`, or `["a.b"]` where it has more than letters, digits, `_` and `-`.
+pub(super) fn push_key(path: &mut String, key: &str) {
+    let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    match plain {
+        false => path.push_str(&format!("[{key:?}]")),
+        true if path.is_empty() => path.push_str(key),
+        true => {
+            path.push('.');
+            path.push_str(key);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The rules of the kinds that name protocols and callers.
+
+use super::notes::Notes;
+use super::text;
+use crate::api::aeraki::{ApplicationProtocolSpec, AuthorizationAction, DubboAuthorizationPolicySpec};
+
+/// What can be told without the module: [`crate::generate`] knows its codecs.
+pub(super) fn application_protocol(notes: &mut Notes, spec: &ApplicationProtocolSpec) {
+    let mend = "write <protocol> of the port names tcp-metaprotocol-<protocol>";
+    text::not_empty(notes, "protocol", &spec.protocol, mend);
+    text::not_empty(notes, "codec", &spec.codec, "name the codec that reads the protocol, such as dubbo");
+    if spec.protocol.contains('-') {
+        notes.field("protocol", |notes| {
+            notes.warn(
+                "has a hyphen, where names of ports end the protocol: only appProtocol: meltemi.io/<protocol> can name it",
+            );
+        });
+    }
+}
+
+pub(super) fn dubbo_authorization(notes: &mut Notes, spec: &DubboAuthorizationPolicySpec) {
+    if spec.rules.is_empty() {
+        notes.field("rules", |notes| {
+            notes.warn(match spec.action {
+                AuthorizationAction::Allow => "no rules: nothing of the namespace may be called",
+                AuthorizationAction::Deny => "no rules: nothing is denied",
+            });
+        });
+    }
+    notes.each("rules", &spec.rules, |notes, rule| {
+        notes.each("from", &rule.from, |notes, from| {
+            let source = &from.source;
+            notes.field("source", |notes| {
+                wildcards(notes, "principals", &source.principals);
+                wildcards(notes, "notPrincipals", &source.not_principals);
+                wildcards(notes, "namespaces", &source.namespaces);
+                wildcards(notes, "notNamespaces", &source.not_namespaces);
+            });
+        });
+        notes.each("to", &rule.to, |notes, to| {
+            let operation = &to.operation;
+            notes.field("operation", |notes| {
+                wildcards(notes, "interfaces", &operation.interfaces);
+                wildcards(notes, "notInterfaces", &operation.not_interfaces);
+                wildcards(notes, "methods", &operation.methods);
+                wildcards(notes, "notMethods", &operation.not_methods);
+            });
+        });
+    });
+}
+
+fn wildcards(notes: &mut Notes, field: &str, values: &[String]) {
+    notes.each(field, values, |notes, value| {
+        if value.is_empty() {
+            notes.error("is empty, which nothing is; write a value, or * for any");
+        } else if value != "*"
+            && value.strip_prefix('*').or_else(|| value.strip_suffix('*')).unwrap_or(value).contains('*')
+        {
+            notes.error(format_args!(
+                "{value:?} has * within it; only prefix*, *suffix and * alone are understood"
+            ));
+        }
+    });
+}

@@ -1,0 +1,313 @@
+//! The rules of routers, Meltemi's and Aeraki's.
+
+use std::collections::BTreeMap;
+
+use super::notes::Notes;
+use super::text;
+use crate::api::aeraki::{
+    Destination, GlobalRateLimit, LocalRateLimit, Match as AerakiMatch, Mutation, TokenBucket,
+};
+use crate::api::{MetaRouterSpec, OnNoMatch, Retries, RetryOn, Route, StringMatch, WeightedDestination};
+
+/// What a router of either kind must be. `namespace` is its own; `is_aeraki` tells whose fields it has.
+pub(super) fn router(notes: &mut Notes, spec: &MetaRouterSpec, namespace: &str, is_aeraki: bool) {
+    notes.field("exportTo", |notes| text::exports(notes, &spec.export_to, namespace));
+    notes.each("gateways", &spec.gateways, |notes, gateway| text::gateway(notes, gateway));
+    notes.field("hosts", |notes| match &*spec.hosts {
+        [host] => notes.item(0, |notes| text::host(notes, host)),
+        [] => notes.error("no host; name the service that the router is for"),
+        several => notes.error(format_args!(
+            "{} hosts; a router is for exactly one: write a router for each",
+            several.len()
+        )),
+    });
+    if spec.routes.is_empty()
+        && spec.on_no_match.is_none()
+        && spec.local_rate_limit.is_none()
+        && spec.global_rate_limit.is_none()
+    {
+        let fields = match is_aeraki {
+            true => "routes, localRateLimit or globalRateLimit",
+            false => "routes, onNoMatch, localRateLimit or globalRateLimit",
+        };
+        notes.error(format_args!("says nothing; write {fields}"));
+    }
+    routes(notes, &spec.routes, is_aeraki);
+    if spec.on_no_match == Some(OnNoMatch::Reject) && spec.routes.is_empty() {
+        notes.field("onNoMatch", |notes| {
+            notes.warn("rejects every call of the service: there are no routes");
+        });
+    }
+    notes.some("localRateLimit", spec.local_rate_limit.as_ref(), local_rate_limit);
+    notes.some("globalRateLimit", spec.global_rate_limit.as_ref(), global_rate_limit);
+}
+
+fn routes(notes: &mut Notes, routes: &[Route], is_aeraki: bool) {
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut takes_all = None;
+    notes.field("routes", |notes| {
+        for (index, one) in routes.iter().enumerate() {
+            notes.item(index, |notes| {
+                if let Some(before) = takes_all {
+                    notes.warn(format_args!(
+                        "gets no call: routes[{before}] matches every call; put this one before it"
+                    ));
+                }
+                if let Some(before) = names.get(&*one.name) {
+                    notes.field("name", |notes| {
+                        let message =
+                            "is that of routes[{before}] too: metrics and logs cannot tell them apart";
+                        notes.warn(message.replace("{before}", &before.to_string()));
+                    });
+                }
+                route(notes, one, is_aeraki);
+            });
+            if !one.name.is_empty() {
+                names.entry(&one.name).or_insert(index);
+            }
+            if takes_all.is_none() && matches_all(one) {
+                takes_all = Some(index);
+            }
+        }
+    });
+}
+
+fn matches_all(route: &Route) -> bool {
+    route.matches.as_ref().is_none_or(|matches| matches.attributes.is_empty())
+}
+
+fn route(notes: &mut Notes, route: &Route, is_aeraki: bool) {
+    notes.some("match", route.matches.as_ref(), |notes, matches| {
+        attributes(notes, &matches.attributes, is_aeraki)
+    });
+    notes.field("route", |notes| destinations(notes, &route.route));
+    notes.some("mirror", route.mirror.as_ref(), destination);
+    notes.some("mirrorPercentage", route.mirror_percentage.as_ref(), |notes, share| {
+        if route.mirror.is_none() {
+            notes.error("needs mirror, the service that gets the copies");
+        }
+        match share.value > 0.0 {
+            true => text::percent(notes, share),
+            false => notes.error_at("value", "must be more than 0; leave out mirror to mirror nothing"),
+        }
+    });
+    mutations(notes, "requestMutation", &route.request_mutation);
+    mutations(notes, "responseMutation", &route.response_mutation);
+    for (field, names, mutations) in [
+        ("requestRemove", &route.request_remove, &route.request_mutation),
+        ("responseRemove", &route.response_remove, &route.response_mutation),
+    ] {
+        notes.each(field, names, |notes, name| {
+            if name.is_empty() {
+                notes.error("is empty; name the attachment to remove");
+            } else if mutations.iter().any(|mutation| mutation.key == *name) {
+                notes.error(format_args!("the attachment {name:?} is set as well; remove it or set it"));
+            }
+        });
+    }
+    let mut timeout = None;
+    notes.some("timeout", route.timeout.as_ref(), |notes, text| timeout = text::duration(notes, text));
+    notes.some("retries", route.retries.as_ref(), |notes, all| {
+        retries(notes, all);
+        let mut per_try = None;
+        notes.some("perTryTimeout", all.per_try_timeout.as_ref(), |notes, text| {
+            per_try = text::positive_duration(notes, text);
+            if let (Some(per_try), Some(timeout)) = (per_try, timeout.filter(|timeout| !timeout.is_zero()))
+                && per_try > timeout
+            {
+                notes
+                    .error("is longer than timeout, which holds for all tries together; write a shorter one");
+            }
+        });
+    });
+}
+
+/// A matcher by the names of those it has, so that both kinds of router are checked alike.
+fn attributes(notes: &mut Notes, attributes: &BTreeMap<String, StringMatch>, is_aeraki: bool) {
+    notes.field("attributes", |notes| {
+        for (name, matcher) in attributes {
+            notes.field(name, |notes| {
+                if name.is_empty() {
+                    notes.error("the name of an attribute is empty; write one, such as method");
+                }
+                string_match(notes, matcher, is_aeraki);
+            });
+        }
+    });
+}
+
+fn string_match(notes: &mut Notes, matcher: &StringMatch, is_aeraki: bool) {
+    let all = [
+        ("exact", matcher.exact.is_some()),
+        ("prefix", matcher.prefix.is_some()),
+        ("suffix", matcher.suffix.is_some()),
+        ("contains", matcher.contains.is_some()),
+        ("regex", matcher.regex.is_some()),
+        ("range", matcher.range.is_some()),
+        ("present", matcher.present.is_some()),
+    ];
+    let known = match is_aeraki {
+        true => "exact, prefix or regex",
+        false => "exact, prefix, suffix, contains, regex, range or present",
+    };
+    let found: Vec<&str> = all.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+    match &*found {
+        [] => notes.error(format_args!("has no matcher; write one of {known}")),
+        [_] => {}
+        several => {
+            notes.error(format_args!("has {} matchers ({}); write one", several.len(), several.join(", ")))
+        }
+    }
+    if !is_aeraki {
+        for (field, text) in
+            [("prefix", &matcher.prefix), ("suffix", &matcher.suffix), ("contains", &matcher.contains)]
+        {
+            if text.as_deref() == Some("") {
+                notes.field(field, |notes| {
+                    notes.warn("is empty and matches every value; present: true says so")
+                });
+            }
+        }
+    }
+    notes.some("regex", matcher.regex.as_ref(), |notes, pattern| text::regex(notes, pattern));
+    notes.some("range", matcher.range.as_ref(), |notes, range| {
+        if range.start >= range.end {
+            notes.error(
+                "holds no number: start must be less than end, which is the first number after the range",
+            );
+        }
+    });
+}
+
+fn destinations(notes: &mut Notes, destinations: &[WeightedDestination]) {
+    if destinations.is_empty() {
+        notes.error("no destination; write where the calls go");
+    }
+    for (index, one) in destinations.iter().enumerate() {
+        notes.item(index, |notes| {
+            notes.field("destination", |notes| destination(notes, &one.destination));
+            if let Some(weight) = one.weight.filter(|weight| *weight > 100) {
+                notes.error_at("weight", format_args!("{weight} is more than 100 percent"));
+            }
+        });
+    }
+    let sum = destinations.iter().map(|one| u64::from(one.weight.unwrap_or_default())).sum::<u64>();
+    if destinations.len() > 1 && sum != 100 {
+        notes.error(format_args!("the weights sum to {sum}; those of several destinations must sum to 100"));
+    }
+}
+
+fn destination(notes: &mut Notes, destination: &Destination) {
+    notes.field("host", |notes| text::host(notes, &destination.host));
+    notes.some("subset", destination.subset.as_ref(), |notes, subset| text::name(notes, "subset", subset));
+    notes.some("port", destination.port.as_ref(), |notes, port| {
+        notes.field("number", |notes| text::port(notes, port.number));
+    });
+}
+
+fn mutations(notes: &mut Notes, field: &str, mutations: &[Mutation]) {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    notes.field(field, |notes| {
+        for (index, mutation) in mutations.iter().enumerate() {
+            notes.item(index, |notes| {
+                text::not_empty(notes, "key", &mutation.key, "name the attachment");
+                text::not_empty(notes, "value", &mutation.value, "write what it is set to");
+                if let Some(before) = seen.get(&*mutation.key) {
+                    notes.field("key", |notes| {
+                        notes.warn(format_args!(
+                            "{:?} is set by [{before}] too: the last one holds",
+                            mutation.key
+                        ));
+                    });
+                }
+            });
+            seen.insert(&mutation.key, index);
+        }
+    });
+}
+
+fn retries(notes: &mut Notes, retries: &Retries) {
+    if let Some(attempts) = retries.attempts.filter(|attempts| !(1..=10).contains(attempts)) {
+        let mend = if attempts == 0 { "leave out retries to try once" } else { "write one of 1 to 10" };
+        notes.error_at("attempts", format_args!("{attempts} is not a number of retries; {mend}"));
+    }
+    let retries_status = retries.on.contains(&RetryOn::Status);
+    if !retries.statuses.is_empty() && !retries_status {
+        notes.error_at("statuses", "are not retried: write status in retryOn");
+    }
+    if retries.statuses.is_empty() && retries_status {
+        notes.error_at("retryOn", "has status, but there are no statuses; write which are tried again");
+    }
+    if retries.on.contains(&RetryOn::PerTryTimeout) && retries.per_try_timeout.is_none() {
+        notes.error_at(
+            "retryOn",
+            "has per-try-timeout, but there is no perTryTimeout; write how long a try may take",
+        );
+    }
+    notes.each("statuses", &retries.statuses, |notes, status| {
+        if status.is_empty() {
+            notes.error("is empty; write a status of the protocol, by name or number");
+        }
+    });
+}
+
+/// Aeraki's matches of rate limits.
+fn aeraki_match(notes: &mut Notes, matches: &AerakiMatch) {
+    let attributes =
+        matches.attributes.iter().map(|(name, matcher)| (name.clone(), StringMatch::from(matcher.clone())));
+    self::attributes(notes, &attributes.collect(), true);
+}
+
+fn local_rate_limit(notes: &mut Notes, limit: &LocalRateLimit) {
+    if limit.token_bucket.is_none() && limit.conditions.is_empty() {
+        notes.error("limits nothing; write tokenBucket or conditions");
+    }
+    notes.some("tokenBucket", limit.token_bucket.as_ref(), bucket);
+    notes.each("conditions", &limit.conditions, |notes, condition| {
+        match &condition.matches {
+            Some(matches) => notes.field("match", |notes| aeraki_match(notes, matches)),
+            None => notes.error_at("match", "is missing; write which calls the limit is for"),
+        }
+        match &condition.token_bucket {
+            Some(limit) => notes.field("tokenBucket", |notes| bucket(notes, limit)),
+            None => notes.error_at("tokenBucket", "is missing; write the limit"),
+        }
+    });
+}
+
+fn bucket(notes: &mut Notes, bucket: &TokenBucket) {
+    if bucket.max_tokens == 0 {
+        notes.error_at("maxTokens", "must be at least 1");
+    }
+    match bucket.tokens_per_fill {
+        Some(0) => notes.error_at("tokensPerFill", "must be at least 1"),
+        None => notes.error_at("tokensPerFill", "is missing; write how many tokens are added each time"),
+        Some(_) => {}
+    }
+    match &bucket.fill_interval {
+        Some(interval) => notes.field("fillInterval", |notes| _ = text::positive_duration(notes, interval)),
+        None => notes.error_at("fillInterval", "is missing; write how often tokens are added, such as 60s"),
+    }
+}
+
+fn global_rate_limit(notes: &mut Notes, limit: &GlobalRateLimit) {
+    text::not_empty(notes, "domain", &limit.domain, "write the domain that the service is asked with");
+    notes.some("match", limit.matches.as_ref(), aeraki_match);
+    let mend = "write the cluster of the service, such as outbound|8081||ratelimit.shop.svc.cluster.local";
+    text::not_empty(notes, "rateLimitService", &limit.rate_limit_service, mend);
+    notes.some("requestTimeout", limit.request_timeout.as_ref(), |notes, timeout| {
+        text::positive_duration(notes, timeout);
+    });
+    if limit.descriptors.is_empty() {
+        notes.error_at("descriptors", "are missing; write at least one");
+    }
+    notes.each("descriptors", &limit.descriptors, |notes, descriptor| {
+        text::not_empty(notes, "property", &descriptor.property, "name the attribute that is sent");
+        text::not_empty(
+            notes,
+            "descriptorKey",
+            &descriptor.descriptor_key,
+            "name the key that it is sent under",
+        );
+    });
+}

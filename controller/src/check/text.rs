@@ -1,0 +1,237 @@
+use std::time::Duration;
+
+use super::notes::Notes;
+use crate::api::aeraki::Percent;
+
+/// Envoy's and Istio's limit of a host name.
+const HOST_BYTES: usize = 253;
+const LABEL_BYTES: usize = 63;
+
+/// A host name: full, or short for a service of the resource's own namespace.
+pub(super) fn host(notes: &mut Notes, host: &str) {
+    if let Err(why) = is_host(host) {
+        notes.error(format_args!("{host:?} is not a host name: {why}"));
+    }
+}
+
+fn is_host(host: &str) -> Result<(), String> {
+    if host.is_empty() {
+        return Err("it is empty; name the service, such as greeter.shop.svc.cluster.local".into());
+    }
+    if host.len() > HOST_BYTES {
+        return Err(format!("it has {} characters, of which {HOST_BYTES} are allowed", host.len()));
+    }
+    if host.contains('*') {
+        return Err("a wildcard cannot be routed; name one service".into());
+    }
+    if host.contains("://") || host.contains(['/', ':']) {
+        return Err("leave out scheme, port and path; the port has a field of its own".into());
+    }
+    host.split('.').try_for_each(label)?;
+    match host.rsplit('.').next() {
+        Some(last) if last.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err("its last label has digits alone, as addresses have; name the service".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A DNS label.
+fn label(label: &str) -> Result<(), String> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if label.is_empty() {
+        return Err("a label between dots is empty".into());
+    }
+    if label.len() > LABEL_BYTES {
+        return Err(format!("the label {label:?} has more than {LABEL_BYTES} characters"));
+    }
+    if !label.bytes().all(fits) || label.starts_with('-') || label.ends_with('-') {
+        return Err(format!("{label:?} must have lower-case letters, digits and inner hyphens alone"));
+    }
+    Ok(())
+}
+
+/// The name of a subset or a namespace.
+pub(super) fn name(notes: &mut Notes, what: &str, name: &str) {
+    if let Err(why) = label(name) {
+        notes.error(format_args!("{name:?} is not the name of a {what}: {why}"));
+    }
+}
+
+/// A gateway, as `namespace/name` or `name`.
+pub(super) fn gateway(notes: &mut Notes, gateway: &str) {
+    let (namespace, name) = match gateway.split_once('/') {
+        Some((namespace, name)) => (Some(namespace), name),
+        None => (None, gateway),
+    };
+    let whole = namespace.map_or(Ok(()), label).and_then(|()| name.split('.').try_for_each(label));
+    if let Err(why) = whole {
+        notes.error(format_args!("{gateway:?} is not a gateway: {why}; write namespace/name or name"));
+    }
+}
+
+/// A text that must not be empty.
+pub(super) fn not_empty(notes: &mut Notes, field: &str, text: &str, mend: &str) {
+    if text.is_empty() {
+        notes.error_at(field, format_args!("is empty or missing; {mend}"));
+    }
+}
+
+/// The namespaces that something is exported to.
+pub(super) fn exports(notes: &mut Notes, exports: &[String], own: &str) {
+    for (index, export) in exports.iter().enumerate() {
+        notes.item(index, |notes| {
+            let resolve = |export: &str| if export == "." { own.to_owned() } else { export.to_owned() };
+            match &**export {
+                "*" | "~" if exports.len() > 1 => {
+                    notes.error(format_args!("{export:?} must stand alone; leave out the others, or it"));
+                }
+                "*" | "~" | "." => {}
+                namespace => name(notes, "namespace", namespace),
+            }
+            if exports.iter().take(index).any(|before| resolve(before) == resolve(export)) {
+                notes.error(format_args!(
+                    "the namespace {:?} stands here twice; leave one out",
+                    resolve(export)
+                ));
+            }
+        });
+    }
+}
+
+/// The greatest duration that a plan holds: an `i64` of milliseconds is far more than anybody waits.
+const MAX: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// A duration as Go and Istio write it, such as `100ms`, `60s` or `1m30s`. `None`, with a finding, if it is none.
+pub(super) fn duration(notes: &mut Notes, text: &str) -> Option<Duration> {
+    match parse(text) {
+        Ok(duration) if duration > MAX => {
+            notes.error(format_args!("{text:?} is longer than anything can wait; write at most 1000000h"));
+            None
+        }
+        Ok(duration) if !duration.is_zero() && duration < Duration::from_millis(1) => {
+            notes.error(format_args!("{text:?} is less than 1ms, the shortest duration there is"));
+            None
+        }
+        Ok(duration) => Some(duration),
+        Err(why) => {
+            notes
+                .error(format_args!("{text:?} is not a duration: {why}; write it as in 100ms, 60s or 1m30s"));
+            None
+        }
+    }
+}
+
+/// A duration that is not nothing.
+pub(super) fn positive_duration(notes: &mut Notes, text: &str) -> Option<Duration> {
+    let duration = duration(notes, text)?;
+    if duration.is_zero() {
+        notes.error("must be more than 0; leave it out for the default");
+        return None;
+    }
+    Some(duration)
+}
+
+fn parse(text: &str) -> Result<Duration, &'static str> {
+    let mut rest = text;
+    let mut sum = Duration::ZERO;
+    if text.is_empty() {
+        return Err("it is empty");
+    }
+    if text.starts_with('-') {
+        return Err("it is negative");
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or("a number has no unit")?;
+        let (number, unit_and_rest) = rest.split_at(digits);
+        let end = unit_and_rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(unit_and_rest.len());
+        let (unit, after) = unit_and_rest.split_at(end);
+        let seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err("its unit is none of ns, us, ms, s, m and h"),
+        };
+        let number: f64 = number.parse().map_err(|_| "a number before a unit is none")?;
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| "it is too long")?;
+        sum = sum.checked_add(part).ok_or("it is too long")?;
+        rest = after;
+    }
+    Ok(sum)
+}
+
+/// A port.
+pub(super) fn port(notes: &mut Notes, port: u16) {
+    if port == 0 {
+        notes.error("0 is not a port; write one of 1 to 65535");
+    }
+}
+
+/// A share of 0 to 100; without one all are meant.
+pub(super) fn percent(notes: &mut Notes, percent: &Percent) {
+    let value = percent.value;
+    if !(0.0..=100.0).contains(&value) {
+        notes.error_at("value", format_args!("{value} is not a percentage; write one of 0 to 100"));
+    }
+}
+
+/// A regular expression of the plan.
+pub(super) fn regex(notes: &mut Notes, pattern: &str) {
+    if pattern.is_empty() {
+        notes.error(
+            "is empty, which matches nothing but an empty value; write a regular expression, or exact",
+        );
+    } else if let Err(why) = regex_lite::Regex::new(pattern) {
+        let mend = match pattern.starts_with(['*', '+', '?']) {
+            true => "; for any text write .*",
+            false => "",
+        };
+        notes.error(format_args!("{pattern:?} is not a regular expression: {why}{mend}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names() {
+        for good in ["demo", "demo.shop.svc.cluster.local", "org.acme.greeter", "a-b.c1", "x1", "1a", "10.a"]
+        {
+            assert_eq!(is_host(good), Ok(()), "{good}");
+        }
+        let long = ["a"; 130].join(".");
+        let wide = "a".repeat(64);
+        for bad in [
+            "", ".", "a.", ".a", "a..b", "A.b", "a_b", "-a", "a-", "*.a", "*", "a:80", "http://a",
+            "10.0.0.1", "1", "ä", "a b", &long, &wide,
+        ] {
+            assert!(is_host(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for (text, millis) in [
+            ("60s", 60_000),
+            ("1m30s", 90_000),
+            ("100ms", 100),
+            ("0.5s", 500),
+            ("1.5h", 5_400_000),
+            ("0s", 0),
+            ("1000us", 1),
+            ("1h2m3s", 3_723_000),
+            ("1000000ns", 1),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in
+            ["", "5", "s", "1 s", "1d", "-1s", "1s5", "1..5s", "0", "two seconds", "99999999999999999999h"]
+        {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}
