@@ -74,6 +74,9 @@ pub enum Depth {
     Head,
     /// Everything, attachments included.
     Attachments,
+    /// Everything, to deny calls by: an error unless a server can only understand the request as the head tells it. Where
+    /// a protocol says something twice, both must agree; nothing may be left out.
+    Verified,
 }
 
 /// How calls may share an upstream connection.

@@ -63,6 +63,10 @@ fn check_frame(codec: &dyn Codec, from: Peer, bytes: &[u8], kind: Kind, id: u64)
             assert_eq!(codec.depth(name), Depth::Head, "{name}");
             assert!(head.attributes().any(|entry| entry == (name, value)), "{name}");
         }
+        let told: Vec<_> = head.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        if codec.head(bytes, Depth::Verified, &mut head).is_ok() {
+            assert!(head.iter().all(|(name, value)| told.iter().any(|(n, v)| n == name && v == value)));
+        }
     }
 
     let mut out = b"before".to_vec();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use meltemi_codecs::dubbo::message::{Answer, Request, Value as Returned, read_answer};
 use meltemi_tests::java::{self, Exception, Peer};
 use meltemi_tests::{Backend, Proxy, Setup, each_envoy, eventually};
 use serde_json::{Value, json};
@@ -236,5 +237,49 @@ fn a_server_killed_under_load_costs_no_call() {
             }
             assert!(servers["v1"] > 0, "{servers:?}");
         });
+    });
+}
+
+/// A server goes by the attachments where they say something else than the front of a request.
+#[test]
+fn a_denied_call_cannot_be_disguised() {
+    const GREETER: &str = "org.meltemi.demo.Greeter";
+    const ALLOWED: &str = "org.meltemi.demo.Allowed";
+    each_envoy(|envoy| {
+        for (cluster, allowed) in [("v1", GREETER), ("v2", GREETER), ("v1", ALLOWED), ("v2", ALLOWED)] {
+            let attributes = json!({"interface": {"exact": allowed}});
+            let service = json!({
+                "protocol": "dubbo",
+                "routes": [{"name": "allowed", "match": [{"attributes": attributes}], "cluster": cluster}],
+                "defaultRoute": {"reject": {"message": "not allowed"}},
+            });
+            let proxy = setup().service(&service).start(envoy);
+            let mut client = meltemi_tests::Client::connect(proxy.meltemi());
+            let mut ask = |interface, path| {
+                let attachments = [("path", path), ("interface", path)];
+                let call = Request {
+                    id: 1,
+                    interface,
+                    version: "1.0.0",
+                    method: "whoami",
+                    attachments: &attachments,
+                    ..Request::default()
+                };
+                let mut bytes = Vec::new();
+                call.write(&mut bytes);
+                client.send_bytes(&bytes);
+                match read_answer(&client.receive().bytes()).unwrap() {
+                    Answer::Value(Returned::Text(server)) => Some(server.into_owned()),
+                    denied => {
+                        println!("{denied:?}");
+                        None
+                    }
+                }
+            };
+            let honest = ask(GREETER, GREETER);
+            assert_eq!(honest.as_deref(), (allowed == GREETER).then_some(cluster));
+            let disguised = [ask(ALLOWED, GREETER), ask(GREETER, ALLOWED)];
+            assert_eq!(disguised, [None, None], "{cluster} with only {allowed} allowed");
+        }
     });
 }

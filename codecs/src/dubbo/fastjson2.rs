@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::request;
+use super::verify::{Check, is_trimmed};
 use crate::{Depth, Head};
 
 const NULL: u8 = 0xaf;
@@ -56,36 +57,63 @@ impl<'a> Fields<'a> {
 /// The value is none that is read here.
 struct Unread;
 
-/// Reads the attributes of a request, as far as they can be read.
-pub(super) fn read(body: &[u8], depth: Depth, head: &mut Head) {
+/// Reads the attributes of a request, as far as they can be read; `None` when something cannot, or is in doubt where that
+/// matters.
+pub(super) fn read(body: &[u8], depth: Depth, head: &mut Head) -> Option<()> {
     let mut fields = Fields::new(body);
-    let Ok(front) = request::front(|| fields.nullable(), head) else {
-        return;
-    };
+    let front = request::front(|| fields.nullable(), head).ok()?;
     let mut arguments = Fields { rest: fields.rest };
-    if front.is_generic()
-        && let Some(method) = arguments.text()
-    {
-        head.push("genericMethod", &method);
-    }
-    if depth == Depth::Head {
-        return;
-    }
-    let Some(count) = front.arguments() else {
-        return;
-    };
-    for _ in 0..count {
-        if fields.next().is_none() {
-            return;
+    if front.is_generic() {
+        match arguments.text() {
+            Some(method) if depth != Depth::Verified || is_trimmed(&method) => {
+                head.push("genericMethod", &method);
+            }
+            _ if depth == Depth::Verified => return None,
+            _ => {}
         }
     }
-    if let Some(map) = fields.next() {
-        push_attachments(map, head);
+    if depth == Depth::Head {
+        return Some(());
+    }
+    for _ in 0..front.arguments()? {
+        fields.next()?;
+    }
+    if depth != Depth::Verified {
+        return push_attachments(fields.next()?, head);
+    }
+    let mut check = Check::new(&front)?;
+    match fields.next() {
+        None if fields.rest.is_empty() => {}
+        None => return None,
+        Some([NULL]) => {}
+        Some(map) if has_odd_type(map) => return None,
+        Some(map) => each_attachment(map, |name, value| check.admit(head, name, value).then_some(()))?,
+    }
+    check.is_sure().then_some(())
+}
+
+/// Whether a map is of a type that may take a name for another. Java's own have short names or long ones.
+fn has_odd_type(map: &[u8]) -> bool {
+    match map.split_first() {
+        Some((&TYPED, rest)) => {
+            text(rest).is_none_or(|(_, name)| name.contains('.') && !name.starts_with("java.util."))
+        }
+        _ => false,
     }
 }
 
 /// Adds the entries of a map up to the first that cannot be read.
 fn push_attachments(input: &[u8], head: &mut Head) -> Option<()> {
+    each_attachment(input, |name, value| {
+        if let Some(value) = value {
+            head.push_attachment(name, value);
+        }
+        Some(())
+    })
+}
+
+/// Reads the entries of a map up to the first that cannot be read, or that `take` does not.
+fn each_attachment(input: &[u8], mut take: impl FnMut(&str, Option<&str>) -> Option<()>) -> Option<()> {
     let input = match input.split_first()? {
         (&TYPED, rest) => integer(text(rest)?.0)?.0,
         _ => input,
@@ -99,8 +127,8 @@ fn push_attachments(input: &[u8], head: &mut Head) -> Option<()> {
         }
         let (after, key) = text(rest)?;
         let (&tag, tail) = after.split_first()?;
-        let number;
-        (rest, number) = match tag {
+        let value;
+        (rest, value) = match tag {
             NULL => (tail, None),
             0xb0 => (tail, Some(Cow::Borrowed("false"))),
             0xb1 => (tail, Some(Cow::Borrowed("true"))),
@@ -111,9 +139,7 @@ fn push_attachments(input: &[u8], head: &mut Head) -> Option<()> {
             }
             _ => text(after).map(|(tail, text)| (tail, Some(text)))?,
         };
-        if let Some(value) = number {
-            head.push_attachment(&key, &value);
-        }
+        take(&key, value.as_deref())?;
     }
     None
 }

@@ -17,6 +17,10 @@
 //! All of these are known in Hessian 2 and fastjson2 (binary). The serializations that write one JSON text a line
 //! (`fastjson`, `gson`, `protobuf-json`) tell all but the attachments; the others tell `serialization` only.
 //!
+//! A request is [verified](Depth::Verified) in Hessian 2 and fastjson2 when the front tells service and method, all
+//! attachments can be read, none stands twice, and `path` and `version` among them, by which servers go, say what the
+//! front says.
+//!
 //! Attachments are set and removed in requests in Hessian 2, and in responses with status OK that have some. Entries that
 //! stay keep their bytes; what is set stands after them. [`Error::Unsupported`] is given for other frames (a response
 //! without attachments gets none, since not every client could read them), and for the removal of an attachment that
@@ -34,6 +38,7 @@ mod request;
 mod response;
 /// The statuses of responses.
 pub mod status;
+mod verify;
 
 pub use header::Header;
 

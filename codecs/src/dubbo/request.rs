@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 
 use super::header::{self, FASTJSON2, HESSIAN2, Header};
+use super::verify::{Check, is_trimmed};
 use super::{fastjson2, json};
 use crate::hessian::{Fault, Map, Parsed, Reader, Value, optional_text};
 use crate::{Depth, Error, Head};
@@ -12,7 +13,9 @@ pub(super) const MOST_ATTACHMENTS: usize = 4096;
 /// What the front of a body says of the rest.
 #[derive(Default)]
 pub(super) struct Front<'a> {
-    method: Option<Cow<'a, str>>,
+    pub(super) path: Option<Cow<'a, str>>,
+    pub(super) version: Option<Cow<'a, str>>,
+    pub(super) method: Option<Cow<'a, str>>,
     types: Option<Cow<'a, str>>,
 }
 
@@ -44,11 +47,11 @@ pub(super) fn front<'a, E>(
         Ok(text)
     };
     push(&["dubboVersion"])?;
-    push(&["interface", "path"])?;
-    push(&["version"])?;
+    let path = push(&["interface", "path"])?;
+    let version = push(&["version"])?;
     let method = push(&["method"])?;
     let types = push(&["parameterTypes"])?;
-    Ok(Front { method, types })
+    Ok(Front { path, version, method, types })
 }
 
 /// Reads the attributes of a request.
@@ -65,14 +68,22 @@ pub(super) fn read(header: &Header, frame: &[u8], depth: Depth, head: &mut Head)
             hessian(body, depth, head).map_err(|error| Fault::at(error, end))
         }
         FASTJSON2 => {
-            fastjson2::read(body, depth, head);
-            Ok(())
+            let is_whole = fastjson2::read(body, depth, head).is_some();
+            verified(depth, is_whole)
         }
         id if json::is_lines(id) => {
             json::read(body, head);
-            Ok(())
+            verified(depth, false)
         }
-        _ => Ok(()),
+        _ => verified(depth, false),
+    }
+}
+
+/// What is not told is an error where that matters.
+fn verified(depth: Depth, is_whole: bool) -> Result<(), Error> {
+    match depth == Depth::Verified && !is_whole {
+        true => Err(Error::Unsupported { what: "request to verify", offset: Header::LEN }),
+        false => Ok(()),
     }
 }
 
@@ -84,17 +95,60 @@ fn hessian(body: &[u8], depth: Depth, head: &mut Head) -> Result<(), nom::Err<Fa
         Ok(text)
     };
     let front = front(&mut next, head)?;
-    if front.is_generic()
-        && let Ok((_, Some(method))) = optional_text(rest)
-    {
-        head.push("genericMethod", &method);
+    if front.is_generic() {
+        match optional_text(rest) {
+            Ok((_, Some(method))) if depth != Depth::Verified || is_trimmed(&method) => {
+                head.push("genericMethod", &method);
+            }
+            _ if depth == Depth::Verified => return doubtful(rest, "method of a generic call"),
+            _ => {}
+        }
     }
     if depth == Depth::Head {
         return Ok(());
     }
     let mut reader = Reader::default();
     let (rest, ()) = skip_arguments(&front, &mut reader, rest)?;
-    push_attachments(&mut reader, rest, head)
+    match depth {
+        Depth::Verified => verify_attachments(&front, &mut reader, rest, head),
+        _ => push_attachments(&mut reader, rest, head),
+    }
+}
+
+fn doubtful(input: &[u8], what: &'static str) -> Result<(), nom::Err<Fault>> {
+    Fault::unsupported(input, what).map(|(_, ())| ())
+}
+
+/// Adds the attachments, if there is no doubt of what a server makes of them.
+fn verify_attachments(
+    front: &Front<'_>,
+    reader: &mut Reader,
+    input: &[u8],
+    head: &mut Head,
+) -> Result<(), nom::Err<Fault>> {
+    let Some(mut check) = Check::new(front) else {
+        return doubtful(input, "request without a service or a method");
+    };
+    if input.is_empty() {
+        return Ok(());
+    }
+    // Other maps may take a name for another.
+    if let Some((b'M', name)) = input.split_first()
+        && !matches!(optional_text(name), Ok((_, Some(name))) if name.starts_with("java.util."))
+    {
+        return doubtful(input, "kind of map");
+    }
+    let (_, Some(mut map)) = Map::open(reader, input)? else {
+        return Ok(());
+    };
+    while let Some(entry) = map.next(reader)? {
+        let Some(name) = entry.key else { return doubtful(map.rest(), "name of an attachment") };
+        let value = Value::into_text(entry.value);
+        if !check.admit(head, &name, value.as_deref()) {
+            return doubtful(map.rest(), "attachment in doubt");
+        }
+    }
+    if check.is_sure() { Ok(()) } else { doubtful(map.rest(), "attachments in doubt") }
 }
 
 /// Finds the attachments of a request in Hessian 2.
@@ -104,7 +158,7 @@ pub(super) fn attachments<'a>(reader: &mut Reader, body: &'a [u8]) -> Parsed<'a,
     for _ in 0..5 {
         (rest, types) = optional_text(rest)?;
     }
-    skip_arguments(&Front { method: None, types }, reader, rest)
+    skip_arguments(&Front { types, ..Front::default() }, reader, rest)
 }
 
 fn skip_arguments<'a>(front: &Front<'_>, reader: &mut Reader, input: &'a [u8]) -> Parsed<'a, ()> {

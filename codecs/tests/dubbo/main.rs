@@ -4,6 +4,7 @@ mod hostile;
 mod messages;
 mod replies;
 mod vectors;
+mod verified;
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! The life of a call: route, try, respond.
 
-use meltemi_codecs::{Edit, Failure, Frame, Kind, Outcome, Sharing};
+use meltemi_codecs::{Depth, Edit, Failure, Frame, Kind, Outcome, Sharing};
 use slab::Slab;
 
 use crate::call::{Call, CallId, Cause, Stage, pause};
@@ -33,7 +33,8 @@ impl Worker {
     pub(crate) fn start_call(&mut self, client_key: usize, bytes: &[u8], frame: Frame) {
         let Some(client) = self.clients.get(client_key) else { return };
         let service = client.service.clone();
-        if service.codec.head(bytes, service.depth, &mut self.head).is_err() {
+        let read = service.codec.head(bytes, service.depth, &mut self.head);
+        if read.is_err() {
             self.telemetry.add_global(Metric::DecodeErrors, 1);
         }
         if service.asks_source {
@@ -49,6 +50,13 @@ impl Worker {
         if let Some(source) = client.source_id {
             self.telemetry.add_source(operation, source, self.plan.max_operations);
         }
+        if let Err(error) = read
+            && service.depth == Depth::Verified
+        {
+            let why = format!("denied: {error}");
+            self.deny(client_key, bytes, frame, operation, None, &why);
+            return;
+        }
         let route = match (service.route(&self.head), service.on_no_match) {
             (Some(route), _) => route.clone(),
             (None, OnNoMatch::Default) => service.default_route.clone(),
@@ -58,7 +66,7 @@ impl Worker {
             }
         };
         if let Destination::Reject(why) = &route.destination {
-            self.deny(client_key, bytes, frame, operation, &route.name, why);
+            self.deny(client_key, bytes, frame, operation, Some(&route.name), why);
             return;
         }
         let Some(cluster) = route.destination.pick(self.random.u32(..), client.cluster.as_deref()) else {

@@ -76,17 +76,17 @@ impl Worker {
         self.answer_early(client_key, early, Failure::NoRoute, detail);
     }
 
-    /// Answers a request that the route of that name rejects.
+    /// Answers a request that the route of that name rejects, or that no route is looked for.
     pub(crate) fn deny(
         &mut self,
         client_key: usize,
         bytes: &[u8],
         frame: Frame,
         operation: OperationId,
-        route: &str,
+        route: Option<&str>,
         why: &str,
     ) {
-        let early = Early { route: Some(route), ..Early::new(bytes, frame, operation) };
+        let early = Early { route, ..Early::new(bytes, frame, operation) };
         self.answer_early(client_key, early, Failure::Denied, why.to_owned());
     }
 

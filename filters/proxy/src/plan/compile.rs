@@ -14,7 +14,7 @@ use super::{
     matcher::{Pattern, Predicate, Rule, Test},
     policies::Policies,
     raw,
-    route::Route,
+    route::{Destination, Route},
     service::{Limits, RetryBudget, Service, UpstreamOptions},
 };
 
@@ -56,13 +56,20 @@ fn service(
     let is_source = |attribute: &&str| attribute.starts_with(source::PREFIX);
     let depths = attributes().filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
 
+    let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, codec)?;
+    let rejects = |route: &Rc<Route>| matches!(route.destination, Destination::Reject(_));
+    // What a call says decides whether it is denied: it must not say two things.
+    let must_verify =
+        routes.iter().any(rejects) || matches!(default_route.destination, Destination::Reject(_));
+    let must_verify = must_verify && attributes().any(|name| !is_source(&name));
+
     Ok(Service {
         name: authority.to_owned(),
         codec,
-        depth: depths.max().unwrap_or(Depth::Head),
+        depth: if must_verify { Depth::Verified } else { depths.max().unwrap_or(Depth::Head) },
         asks_source: attributes().any(|name| is_source(&name)),
         on_no_match: raw.on_no_match,
-        default_route: Rc::new(default_route(&path.key("defaultRoute"), &raw.default_route, codec)?),
+        default_route: Rc::new(default_route),
         retry_budget: retry_budget(&path.key("retryBudget"), &raw.retry_budget)?,
         idle_timeout: raw.idle_timeout.limit(),
         limits: limits(&path.key("limits"), &raw.limits)?,

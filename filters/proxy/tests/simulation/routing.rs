@@ -101,6 +101,23 @@ fn a_route_that_rejects_answers_its_calls_and_drops_those_that_want_no_answer() 
 }
 
 #[test]
+fn a_call_that_says_two_things_is_denied_where_calls_are_denied() {
+    let routes = json!([{"name": "open", "match": [{"attributes": {"method": {"exact": "echo"}}}]}]);
+    let mut world = world(json!({"routes": routes, "defaultRoute": {"reject": {}}}));
+    let client = world.connect();
+    let disguised = || Ask::new("echo").with("path", "org.Shut");
+    let call = world.call_and_wait(client, disguised());
+    assert_eq!(world.calls[call].error(), Some(SERVICE_ERROR));
+    world.call(client, disguised().one_way());
+    assert_eq!(endpoint(&mut world, client, Ask::new("echo").with("tag", "x")), DEMO);
+    assert_eq!(world.sum(Metric::LocalReplies("denied")), 2);
+    assert_eq!(world.metrics.sum(Metric::DecodeErrors), 2);
+    assert!(world.metrics.replies[0].detail.starts_with("denied: unsupported attachment"));
+    world.set_plan(&plan(json!({"routes": routes})));
+    assert_eq!(endpoint(&mut world, client, disguised()), DEMO);
+}
+
+#[test]
 fn many_replies_for_one_reason_have_few_lines() {
     let mut world = world(json!({"defaultRoute": {"reject": {}}}));
     let client = world.connect();

@@ -135,6 +135,31 @@ fn attributes_of_the_connection_need_no_reading() {
 }
 
 #[test]
+fn calls_that_are_denied_by_what_they_say_are_verified() {
+    let routes = |attributes: Value, then: Value| {
+        let mut plan = route(json!({"match": [{"attributes": attributes}]}));
+        plan["services"]["demo"]["routes"][0]
+            .as_object_mut()
+            .unwrap()
+            .extend(then.as_object().unwrap().clone());
+        plan
+    };
+    let method = || json!({"method": {"exact": "a"}});
+    let source = || json!({"source.ip": {"exact": "a"}});
+    let mut by_default = routes(method(), json!({}));
+    by_default["services"]["demo"]["defaultRoute"] = json!({"reject": {}});
+    for (plan, depth) in [
+        (routes(method(), json!({"reject": {}})), Depth::Verified),
+        (by_default, Depth::Verified),
+        (routes(method(), json!({"cluster": "v1"})), Depth::Head),
+        // Who calls is not what a call says.
+        (routes(source(), json!({"reject": {}})), Depth::Head),
+    ] {
+        assert_eq!(parse(&plan).unwrap().service("demo").unwrap().depth, depth, "{plan}");
+    }
+}
+
+#[test]
 fn explanations_say_why_routes_are_passed_over() {
     let plan = parse(&demo(json!({"routes": [
         {"name": "one", "match": [

@@ -1,0 +1,70 @@
+//! Whether a server can only understand a request as its head tells it, so that calls can be denied by that.
+//!
+//! The front of a request names service and method, but Dubbo's servers go by the attachments `path` and `version` where
+//! those say something else, and of an attachment that stands twice by the last.
+use super::{FRONT, request::Front};
+use crate::Head;
+
+/// Listens to the attachments of a request.
+pub(super) struct Check<'a> {
+    front: &'a Front<'a>,
+    has_path: bool,
+    /// The attachment `interface` says something else than the front.
+    has_other_interface: bool,
+    count: usize,
+}
+
+/// The most attachments of a request that is verified: each is compared to all before it.
+const MOST_ATTACHMENTS: usize = 256;
+
+impl<'a> Check<'a> {
+    /// `None` when the front does not tell what is called.
+    pub(super) fn new(front: &'a Front<'a>) -> Option<Self> {
+        let is_complete = front.path.is_some() && front.method.is_some();
+        is_complete.then_some(Self { front, has_path: false, has_other_interface: false, count: 0 })
+    }
+
+    /// Adds an attachment to `head`; whether it leaves no doubt. A `value` that is no text is `None`.
+    pub(super) fn admit(&mut self, head: &mut Head, name: &str, value: Option<&str>) -> bool {
+        self.count = self.count.saturating_add(1);
+        let path = self.front.path.as_deref();
+        let agrees = match name {
+            "path" => {
+                self.has_path = true;
+                value == path
+            }
+            "version" => version(value) == version(self.front.version.as_deref()),
+            "interface" => {
+                self.has_other_interface |= value != path;
+                true
+            }
+            _ => true,
+        };
+        if !agrees || self.count > MOST_ATTACHMENTS || head.attachments().any(|(known, _)| known == name) {
+            return false;
+        }
+        if let Some(value) = value.filter(|_| !FRONT.contains(&name)) {
+            head.push_attachment(name, value);
+        }
+        true
+    }
+
+    /// Whether no doubt is left after the last attachment. A service's path may differ from its interface, and servers
+    /// that go by the interface do so only without a path.
+    pub(super) fn is_sure(&self) -> bool {
+        self.has_path || !self.has_other_interface
+    }
+}
+
+/// Whether a generic call runs the method of that name, and not what is left of it without the spaces at its ends.
+pub(super) fn is_trimmed(method: &str) -> bool {
+    method.trim_matches(|c| c <= ' ') == method
+}
+
+/// A version, of which there are several ways to say that there is none.
+fn version(text: Option<&str>) -> &str {
+    match text {
+        None | Some("0.0.0") => "",
+        Some(version) => version,
+    }
+}
