@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::protocol::Protocol;
-use crate::{crds, decode, demo, push, screen, validate};
+use crate::{crds, decode, demo, push, sample, screen, validate};
 
 /// Layer-7 management of any RPC protocol on a stock Envoy.
 #[derive(Debug, Parser)]
@@ -40,6 +40,8 @@ enum Command {
         /// The plan in JSON; or in YAML, on its own or in the file that Envoy watches. `-` is the standard input.
         plan: PathBuf,
     },
+    /// Run a sample Dubbo server or client, to try a mesh with.
+    Sample(sample::Options),
     /// Print the JSON Schema of plans.
     Schema,
     /// Push the module to a registry, as an image that Istio loads, and print its name with the digest.
@@ -62,6 +64,7 @@ pub fn run() -> ExitCode {
         Command::Demo(options) => demo::run(&options).map_err(|error| error.to_string()),
         Command::Decode { protocol, max_frame_bytes, file } => decode(protocol, max_frame_bytes, &file),
         Command::Validate { plan } => check(&plan),
+        Command::Sample(options) => sample::run(&options).map_err(|error| error.to_string()),
         Command::Schema => print(&format!("{:#}\n", meltemi_proxy::plan::schema())),
         Command::Push(options) => {
             push::run(&options).map_err(|error| error.to_string()).and_then(|line| print(&line))

@@ -1,6 +1,7 @@
-//! The demo's servers and client, without Envoy between them.
+//! The sample servers and client, without Envoy between them.
 
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::process::{Command, Stdio};
 
 use meltemi::sample::{Call, Client, Server};
 use meltemi_codecs::dubbo::message::{Answer, Value};
@@ -49,4 +50,42 @@ fn a_taken_port_is_replaced() {
     let second = Server::start("v2", first.address().port()).unwrap();
     assert_ne!(first.address(), second.address());
     assert_eq!(Client::connect(second.address()).unwrap().call(CALL).unwrap().server(), Some("v2"));
+}
+
+fn meltemi(args: &[&str]) -> (i32, String, String) {
+    let output = Command::new(assert_cmd::cargo::cargo_bin!("meltemi")).args(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn server_and_client_run_on_their_own() {
+    let mut server = Command::new(assert_cmd::cargo::cargo_bin!("meltemi"))
+        .args(["sample", "server", "--version", "v7", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("v7 serves org.meltemi.demo.Greeter on ").unwrap().to_owned();
+
+    let client = ["sample", "client", "--address", &address, "--rate", "1000", "--connections", "2"];
+    let calls = ["--calls", "30", "--method", "sayHello", "--method", "sayBye", "--attachment", "a=b"];
+    let (code, output, error) = meltemi(&[&client[..], &calls].concat());
+    assert_eq!((code, output, error), (0, "  30 calls: v7 30\n".to_owned(), String::new()));
+    let (code, _, error) = meltemi(&["sample", "server", "--listen", &address]);
+    assert_eq!(code, 1);
+    assert!(
+        error.contains(&format!("cannot listen on {address}: ")) && error.contains("--listen"),
+        "{error}"
+    );
+
+    let ended = Command::new("kill").arg(server.id().to_string()).status().unwrap();
+    assert!(ended.success());
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+    let (code, output, error) = meltemi(&[&client[..], &["--calls", "3"]].concat());
+    assert!(code == 1 && output.contains("refused"), "{output}");
+    assert_eq!(error, "error: 3 of 3 calls failed\n");
+    let (code, _, error) = meltemi(&["sample", "client", "--rate", "100000"]);
+    assert!(code == 2 && error.contains("1..=1000"), "{error}");
 }

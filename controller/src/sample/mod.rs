@@ -1,11 +1,15 @@
-//! Sample Dubbo servers and a client, on plain threads and sockets: what the demo puts on both sides of Envoy.
+//! Sample Dubbo servers and a client, on plain threads and sockets: what the demo puts on both sides of Envoy, and what
+//! `meltemi sample` runs on its own.
 //!
 //! They speak through the same codec as the filter, and need no JDK.
 
 mod client;
+mod command;
+mod load;
 mod server;
 
 pub use client::{Client, Reply};
+pub use command::{Error, Options, run};
 pub use server::Server;
 
 use meltemi_codecs::dubbo::message::{Request, Value};

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,7 +31,8 @@ struct Shared {
     hung: AtomicBool,
     answered: AtomicU64,
     swallowed: AtomicU64,
-    connections: Mutex<Vec<TcpStream>>,
+    /// Those that are open, by a number of their own.
+    connections: Mutex<HashMap<u64, TcpStream>>,
 }
 
 impl Server {
@@ -42,6 +44,19 @@ impl Server {
     pub fn start(name: &str, port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        Self::serve(name, listener)
+    }
+
+    /// Starts a server that calls itself `name` on `address`, and on no other.
+    ///
+    /// # Errors
+    ///
+    /// The address is taken or not this machine's, or the system gives no thread.
+    pub fn listen(name: &str, address: SocketAddr) -> io::Result<Self> {
+        Self::serve(name, TcpListener::bind(address)?)
+    }
+
+    fn serve(name: &str, listener: TcpListener) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             name: name.to_owned(),
@@ -86,7 +101,7 @@ impl Server {
         drop(TcpStream::connect(self.address));
         // A panic of the acceptor has been told of already.
         let _ = acceptor.join();
-        for connection in self.shared.connections().drain(..) {
+        for (_, connection) in self.shared.connections().drain() {
             let _ = connection.shutdown(Shutdown::Both);
         }
     }
@@ -98,7 +113,7 @@ impl Server {
     /// The system gives no thread.
     pub fn revive(&mut self) -> io::Result<()> {
         self.kill();
-        *self = Self::start(&self.shared.name, self.address.port())?;
+        *self = Self::listen(&self.shared.name, self.address)?;
         Ok(())
     }
 }
@@ -110,22 +125,25 @@ impl Drop for Server {
 }
 
 impl Shared {
-    fn connections(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
+    fn connections(&self) -> std::sync::MutexGuard<'_, HashMap<u64, TcpStream>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming() {
+    for (number, stream) in (0..).zip(listener.incoming()) {
         if shared.dead.load(Ordering::Relaxed) {
             return;
         }
         let Ok(stream) = stream else { continue };
         let Ok(handle) = stream.try_clone() else { continue };
-        shared.connections().push(handle);
+        shared.connections().insert(number, handle);
         let shared = shared.clone();
-        // A connection that ends with an error is over, and its peer knows.
-        thread::spawn(move || serve(stream, &shared));
+        thread::spawn(move || {
+            // A connection that ends with an error is over, and its peer knows.
+            let _ = serve(stream, &shared);
+            shared.connections().remove(&number);
+        });
     }
 }
 
