@@ -137,6 +137,8 @@ fn local_replies_become_dubbo_exceptions() {
             "routes": [
                 {"name": "slow", "match": [{"attributes": {"method": {"exact": "slow"}}}], "timeout": "300ms"},
                 {"name": "dead", "match": [{"attributes": {"method": {"exact": "nothing"}}}], "cluster": "dead"},
+                {"name": "closed", "match": [{"attributes": {"method": {"exact": "echoBytes"}}}],
+                    "reject": {"message": "not for you"}},
             ],
             "onNoMatch": "reject",
         });
@@ -156,6 +158,12 @@ fn local_replies_become_dubbo_exceptions() {
             let error = client.call("nothing", json!({})).unwrap_err();
             assert!(
                 error.is("org.apache.dubbo.rpc.RpcException") && error.code == Some(NETWORK),
+                "{error:?}"
+            );
+            let error = client.call("echoBytes", json!({"number": 100})).unwrap_err();
+            assert!(
+                error.is("org.apache.dubbo.rpc.RpcException")
+                    && error.message.contains("meltemi: not for you"),
                 "{error:?}"
             );
             assert_eq!(client.call("slow", json!({"number": 1})).map(|server| server.is_string()), Ok(true));
