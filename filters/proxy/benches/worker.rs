@@ -27,19 +27,50 @@ struct Case {
     clients: usize,
     in_flight: usize,
     body: usize,
+    /// Client and server have identities, as in a mesh.
+    has_identities: bool,
     service: fn() -> Value,
 }
 
-const CASES: [Case; 7] = [
-    Case { name: "1 client, 1 in flight", clients: 1, in_flight: 1, body: 200, service: plain },
-    Case { name: "1 client, 32 in flight", clients: 1, in_flight: 32, body: 200, service: plain },
-    Case { name: "16 clients, 8 in flight", clients: 16, in_flight: 8, body: 200, service: plain },
-    Case { name: "1 client, 32 in flight, retries", clients: 1, in_flight: 32, body: 200, service: retries },
+const CASES: [Case; 9] = [
+    Case {
+        name: "1 client, 1 in flight",
+        clients: 1,
+        in_flight: 1,
+        body: 200,
+        has_identities: false,
+        service: plain,
+    },
+    Case {
+        name: "1 client, 32 in flight",
+        clients: 1,
+        in_flight: 32,
+        body: 200,
+        has_identities: false,
+        service: plain,
+    },
+    Case {
+        name: "16 clients, 8 in flight",
+        clients: 16,
+        in_flight: 8,
+        body: 200,
+        has_identities: false,
+        service: plain,
+    },
+    Case {
+        name: "1 client, 32 in flight, retries",
+        clients: 1,
+        in_flight: 32,
+        body: 200,
+        has_identities: false,
+        service: retries,
+    },
     Case {
         name: "1 client, 32 in flight, attachments",
         clients: 1,
         in_flight: 32,
         body: 200,
+        has_identities: false,
         service: attachments,
     },
     Case {
@@ -47,9 +78,33 @@ const CASES: [Case; 7] = [
         clients: 1,
         in_flight: 32,
         body: 16 << 10,
+        has_identities: false,
         service: plain,
     },
-    Case { name: "256 clients, 1 in flight", clients: 256, in_flight: 1, body: 200, service: plain },
+    Case {
+        name: "1 client, 32 in flight, identities",
+        clients: 1,
+        in_flight: 32,
+        body: 200,
+        has_identities: true,
+        service: plain,
+    },
+    Case {
+        name: "1 client, 32 in flight, authorization",
+        clients: 1,
+        in_flight: 32,
+        body: 200,
+        has_identities: true,
+        service: authorization,
+    },
+    Case {
+        name: "256 clients, 1 in flight",
+        clients: 256,
+        in_flight: 1,
+        body: 200,
+        has_identities: false,
+        service: plain,
+    },
 ];
 
 fn plain() -> Value {
@@ -65,6 +120,15 @@ fn attachments() -> Value {
     let rules = json!([{"attributes": {"tag": {"exact": "gray"}, "method": {"exact": "sayHello"}}}]);
     json!({"protocol": "dubbo", "routes": [{"name": "gray", "match": rules, "cluster": "demo"}]})
 }
+
+/// Calls are denied but for those of one client to one method.
+fn authorization() -> Value {
+    let rule = json!({"source.principal": {"exact": PRINCIPAL}, "method": {"exact": "sayHello"}});
+    let routes = json!([{"name": "allowed", "match": [{"attributes": rule}]}]);
+    json!({"protocol": "dubbo", "routes": routes, "defaultRoute": {"reject": {}}})
+}
+
+const PRINCIPAL: &str = "cluster.local/ns/demo/sa/client";
 
 /// What callgrind counts: the worker, and not the lines that play its peers.
 const CALLBACK: &str = "--toggle-collect=*World*receive*";
@@ -142,6 +206,7 @@ struct World {
     /// The time spent in the worker.
     spent: Duration,
     clients: usize,
+    has_identities: bool,
     /// Bytes that the worker sent upstream since windows were granted.
     taken: usize,
 }
@@ -188,6 +253,7 @@ impl World {
             body: case.body,
             spent: Duration::ZERO,
             clients: case.clients,
+            has_identities: case.has_identities,
             taken: 0,
         };
         world.open(case.clients);
@@ -204,8 +270,13 @@ impl World {
             put_frame(out, SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
             put_frame(out, WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
         }
+        let identity = format!("spiffe://{PRINCIPAL}");
         for client in 0..clients {
-            let fields = [(":method", "CONNECT"), (":authority", "demo"), ("x-meltemi-cluster", "demo")];
+            let mut fields =
+                vec![(":method", "CONNECT"), (":authority", "demo"), ("x-meltemi-cluster", "demo")];
+            if self.has_identities {
+                fields.push(("x-meltemi-peer-identity", &identity));
+            }
             put_frame(&mut bytes, HEADERS, 4, tunnel(client), &block(&fields));
         }
         put_data(&mut bytes, tunnel(0), &request(0, self.body));
@@ -219,7 +290,15 @@ impl World {
         each_frame(self.out.strip_prefix(PREFACE).unwrap_or_default(), ready);
         self.stream = streams[0];
         // Every connection is one to the same endpoint, so that the worker keeps the first.
-        let answer = block(&[(":status", "200"), ("x-meltemi-host", "10.0.0.1:20880")]);
+        let mut fields = vec![(":status", "200"), ("x-meltemi-host", "10.0.0.1:20880")];
+        if self.has_identities {
+            let server = "spiffe://cluster.local/ns/demo/sa/server";
+            fields.extend([
+                ("x-meltemi-workload", "v1;demo;demo;v1;Kubernetes"),
+                ("x-meltemi-identity", server),
+            ]);
+        }
+        let answer = block(&fields);
         put_frame(&mut from_manager, HEADERS, 4, self.stream, &answer);
         for _ in 0..8 {
             self.receive(Side::Upstream, &from_manager);
