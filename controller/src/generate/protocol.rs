@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::report::{Reports, ResourceRef};
+use crate::check;
 use crate::world::World;
 
 /// The protocol of a managed port.
@@ -32,7 +33,9 @@ impl Protocols {
         let mut protocols = Self { codecs: own.collect(), missing: BTreeMap::new() };
         for declared in &world.application_protocols {
             let origin = ResourceRef::of(declared);
-            reports.seen(&origin);
+            if !reports.accepts(&origin, check::application_protocol(declared)) {
+                continue;
+            }
             let protocol = declared.spec.protocol.to_lowercase();
             let codec = declared.spec.codec.strip_prefix(AERAKI).unwrap_or(&declared.spec.codec).to_owned();
             if codecs.contains(&codec) {

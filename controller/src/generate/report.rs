@@ -88,6 +88,16 @@ impl Reports {
         self.0.entry(resource.clone()).or_default();
     }
 
+    /// Takes what a check of the resource found. Returns whether it can be in force.
+    pub(super) fn accepts(&mut self, resource: &ResourceRef, findings: Vec<Finding>) -> bool {
+        let accepts = findings.iter().all(|finding| finding.severity != Severity::Error);
+        self.seen(resource);
+        for Finding { severity, path, message } in findings {
+            self.add(resource, severity, path, message);
+        }
+        accepts
+    }
+
     pub(super) fn error(&mut self, on: &ResourceRef, path: impl Into<String>, message: impl Into<String>) {
         self.add(on, Severity::Error, path.into(), message.into());
     }

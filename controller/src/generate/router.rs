@@ -12,6 +12,7 @@ use super::service::cluster;
 use super::visibility::Exports;
 use crate::api::aeraki::Destination;
 use crate::api::{self, OnNoMatch};
+use crate::check;
 use crate::world::World;
 
 /// What one resource says of the routes to a host.
@@ -97,7 +98,9 @@ pub(super) fn meta_routers(world: &World, domain: &str, reports: &mut Reports) -
     let mut routers = Vec::new();
     for router in &world.meta_routers {
         let origin = ResourceRef::of(router);
-        reports.seen(&origin);
+        if !reports.accepts(&origin, check::meta_router(router)) {
+            continue;
+        }
         let is_for_mesh =
             router.spec.gateways.is_empty() || router.spec.gateways.iter().any(|gateway| gateway == "mesh");
         let rejects = router.spec.on_no_match == Some(OnNoMatch::Reject);
@@ -105,7 +108,9 @@ pub(super) fn meta_routers(world: &World, domain: &str, reports: &mut Reports) -
     }
     for router in &world.aeraki_meta_routers {
         let origin = ResourceRef::of(router);
-        reports.seen(&origin);
+        if !reports.accepts(&origin, check::aeraki_meta_router(router)) {
+            continue;
+        }
         let rejects = !router.spec.routes.is_empty();
         let spec = api::MetaRouterSpec::from(router.spec.clone());
         routers.extend(meta_router(origin, &spec, domain, true, rejects, reports));
@@ -123,14 +128,7 @@ fn meta_router(
     reports: &mut Reports,
 ) -> Option<Router> {
     let namespace = origin.namespace.clone().unwrap_or_default();
-    let [host] = &*spec.hosts else {
-        reports.error(
-            &origin,
-            "spec.hosts",
-            format!("{} hosts: a router is for exactly one", spec.hosts.len()),
-        );
-        return None;
-    };
+    let [host] = &*spec.hosts else { return None };
     if spec.local_rate_limit.is_some() {
         reports.not_honoured(&origin, "spec.localRateLimit", "rate limits are not enforced yet");
     }
@@ -140,11 +138,6 @@ fn meta_router(
     let mut routes: Vec<Draft> = Vec::new();
     for (at, route) in spec.routes.iter().enumerate() {
         if routes.last().is_some_and(|last| last.alternatives.is_none()) {
-            reports.warn(
-                &origin,
-                format!("spec.routes[{at}]"),
-                "no call gets here: the route before takes every call",
-            );
             break;
         }
         routes.push(draft(&origin, at, route, &namespace, domain, reports));

@@ -123,15 +123,19 @@ fn a_router_that_the_filter_would_refuse_holds_up_no_other() {
     let text = router("shop", "bad", bad) + &router("shop", "good", ONE);
     assert_eq!(route_names(&routes(&text, "shop")), ["shop/good/one"]);
     let found = findings(&made(&(service("shop", "demo", "10.0.0.1") + &text)));
-    let start = "Error MetaRouter shop/bad: spec.routes[0].match[0].attributes";
+    let start = "Error MetaRouter shop/bad: spec.routes[0].match.attributes.a.regex: ";
     assert!(found.iter().any(|finding| finding.starts_with(start)), "{found:#?}");
 }
 
 #[test]
 fn what_is_not_honoured_is_said() {
-    let spec = "  localRateLimit: {tokenBucket: {maxTokens: 1}}
-  globalRateLimit: {domain: d, rateLimitService: r}
-  routes: [{route: [{destination: {host: demo}}], mirror: {host: demo}}]
+    let spec = "  localRateLimit: {tokenBucket: {maxTokens: 1, tokensPerFill: 1, fillInterval: 1s}}
+  globalRateLimit:
+    domain: d
+    rateLimitService: outbound|8081||limits.shop.svc.cluster.local
+    requestTimeout: 20ms
+    descriptors: [{property: method, descriptorKey: method}]
+  routes: [{name: one, route: [{destination: {host: demo}}], mirror: {host: demo}}]
 ";
     let found = findings(&made(&(service("shop", "demo", "10.0.0.1") + &router("shop", "a", spec))));
     let wanted = [

