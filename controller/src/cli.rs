@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::protocol::Protocol;
-use crate::{crds, decode, demo, push, sample, screen, validate};
+use crate::{crds, decode, demo, install, push, run as controller, sample, screen, validate};
 
 /// Layer-7 management of any RPC protocol on a stock Envoy.
 #[derive(Debug, Parser)]
@@ -50,6 +50,10 @@ enum Command {
     Push(push::Options),
     /// Print the CustomResourceDefinitions, to be applied to a cluster.
     Crds,
+    /// Put the controller into a cluster, print its manifests, or take it away.
+    Install(Box<install::Options>),
+    /// Run in a cluster: keep its Istio objects as its services and resources want them.
+    Run(Box<controller::Options>),
     /// Print a script that completes this command in a shell.
     Completions {
         /// The shell.
@@ -70,6 +74,8 @@ pub fn run() -> ExitCode {
             push::run(&options).map_err(|error| error.to_string()).and_then(|line| print(&line))
         }
         Command::Crds => print(&crds::yaml()),
+        Command::Install(options) => install::run(&options).and_then(|told| print(&told)),
+        Command::Run(options) => controller::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "meltemi", &mut script);

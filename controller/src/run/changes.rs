@@ -1,0 +1,224 @@
+//! What has to be written so that the cluster has the objects that are wanted, and in which order.
+
+use std::collections::{BTreeMap, HashMap};
+
+use kube::core::DynamicObject;
+use serde_json::{Map, Value};
+
+use crate::generate::{Object, ROLE, Role};
+
+/// An object by its names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The kind.
+    pub kind: String,
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl Key {
+    /// The names of a generated object.
+    pub fn wanted(object: &Object) -> Self {
+        Self {
+            kind: object.kind.to_owned(),
+            namespace: object.metadata.namespace.clone(),
+            name: object.metadata.name.clone(),
+        }
+    }
+
+    /// The names of an object of the cluster.
+    pub fn live(object: &DynamicObject) -> Self {
+        Self {
+            kind: object.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default(),
+            namespace: object.metadata.namespace.clone().unwrap_or_default(),
+            name: object.metadata.name.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// An object of the cluster that is not wanted any more.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Surplus {
+    /// The object.
+    pub key: Key,
+    /// Which of all objects that had these names it is.
+    pub uid: String,
+}
+
+/// Everything that has to be written. What is applied goes in the order of its roles, what is deleted in the reverse one,
+/// so that no proxy ever has a tunnel without an end.
+#[derive(Debug, Default, PartialEq)]
+pub struct Changes<'a> {
+    /// The objects to apply.
+    pub missing: BTreeMap<Role, Vec<&'a Object>>,
+    /// The objects to delete.
+    pub surplus: BTreeMap<Role, Vec<Surplus>>,
+}
+
+/// What the server made of objects that it does not keep word for word, such as one that its schema prunes. They are
+/// not applied for ever.
+pub type Accepted = HashMap<Key, (Value, Value)>;
+
+/// Compares what is wanted with what there is.
+pub fn changes<'a, 'b>(
+    wanted: &'a [Object],
+    live: impl IntoIterator<Item = &'b DynamicObject>,
+    accepted: &Accepted,
+) -> Changes<'a> {
+    let mut live: HashMap<Key, &DynamicObject> =
+        live.into_iter().map(|object| (Key::live(object), object)).collect();
+    let mut changes = Changes::default();
+    for object in wanted {
+        let key = Key::wanted(object);
+        let there = live.remove(&key);
+        if there.is_some_and(|there| is_as_wanted(&key, object, there, accepted)) {
+            continue;
+        }
+        changes.missing.entry(object.role()).or_default().push(object);
+    }
+    // What is being deleted already needs no second call.
+    for (key, object) in live.into_iter().filter(|(_, object)| object.metadata.deletion_timestamp.is_none()) {
+        let surplus = Surplus { key, uid: object.metadata.uid.clone().unwrap_or_default() };
+        changes.surplus.entry(role(object)).or_default().push(surplus);
+    }
+    changes.surplus.values_mut().for_each(|surplus| surplus.sort_unstable());
+    changes
+}
+
+fn is_as_wanted(key: &Key, wanted: &Object, live: &DynamicObject, accepted: &Accepted) -> bool {
+    let is_labelled = wanted.metadata.labels.iter().all(|(name, value)| label(live, name) == Some(value));
+    let spec = spec(live);
+    is_labelled
+        && (*spec == wanted.spec
+            || accepted.get(key).is_some_and(|(asked, given)| *asked == wanted.spec && given == spec))
+}
+
+fn role(object: &DynamicObject) -> Role {
+    Role::of_label(label(object, ROLE).unwrap_or_default())
+}
+
+fn label<'a>(object: &'a DynamicObject, name: &str) -> Option<&'a str> {
+    object.metadata.labels.as_ref()?.get(name).map(String::as_str)
+}
+
+/// The spec of an object of the cluster.
+pub fn spec(object: &DynamicObject) -> &Value {
+    object.data.get("spec").unwrap_or(&Value::Null)
+}
+
+/// A merge patch that removes from `live` what is not in `wanted`, if there is anything. Server-side apply leaves the
+/// fields that others have added.
+pub fn surplus_fields(live: &Value, wanted: &Value) -> Option<Value> {
+    let (Value::Object(live), Value::Object(wanted)) = (live, wanted) else { return None };
+    let removed: Map<String, Value> = live
+        .iter()
+        .filter_map(|(name, value)| match wanted.get(name) {
+            None => Some((name.clone(), Value::Null)),
+            Some(wanted) => surplus_fields(value, wanted).map(|inner| (name.clone(), inner)),
+        })
+        .collect();
+    (!removed.is_empty()).then_some(Value::Object(removed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::{MANAGED_BY, Metadata};
+    use serde_json::json;
+
+    fn live(role: Role, name: &str, spec: Value) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter",
+            "metadata": {"name": name, "namespace": "shop", "uid": format!("uid-{name}"),
+                "labels": {"app.kubernetes.io/managed-by": "meltemi", "meltemi.io/role": role.label()}},
+            "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    fn wanted(role: Role, name: &str, spec: Value) -> Object {
+        Object {
+            api_version: "networking.istio.io/v1alpha3",
+            kind: "EnvoyFilter",
+            metadata: Metadata {
+                name: name.to_owned(),
+                namespace: "shop".to_owned(),
+                labels: BTreeMap::from([MANAGED_BY, (ROLE, role.label())]),
+            },
+            spec,
+        }
+    }
+
+    fn tunnel(name: &str, spec: Value) -> Object {
+        wanted(Role::Tunnel, name, spec)
+    }
+
+    fn missing(changes: &Changes<'_>) -> Vec<String> {
+        changes.missing.values().flatten().map(|object| object.metadata.name.clone()).collect()
+    }
+
+    #[test]
+    fn objects_that_are_as_wanted_are_left_alone() {
+        let wanted = [tunnel("meltemi-a", json!({"x": 1}))];
+        let there = [live(Role::Tunnel, "meltemi-a", json!({"x": 1}))];
+        assert_eq!(changes(&wanted, &there, &Accepted::new()), Changes::default());
+    }
+
+    #[test]
+    fn tunnels_come_last_and_go_first() {
+        let wanted = [
+            wanted(Role::Tunnel, "a", json!({})),
+            wanted(Role::Sockets, "b", json!({})),
+            wanted(Role::Module, "c", json!({})),
+        ];
+        let there = [
+            live(Role::Sockets, "old-sockets", json!({})),
+            live(Role::Tunnel, "old-tunnel", json!({})),
+            live(Role::Module, "old-module", json!({})),
+        ];
+        let changes = changes(&wanted, &there, &Accepted::new());
+        assert_eq!(missing(&changes), ["c", "b", "a"]);
+        let gone: Vec<&str> =
+            changes.surplus.values().rev().flatten().map(|surplus| surplus.uid.as_str()).collect();
+        assert_eq!(gone, ["uid-old-tunnel", "uid-old-sockets", "uid-old-module"]);
+    }
+
+    #[test]
+    fn a_lost_label_and_a_changed_spec_are_mended() {
+        let wanted = [tunnel("a", json!({"x": 1})), tunnel("b", json!({"x": 1}))];
+        let mut unlabelled = live(Role::Tunnel, "a", json!({"x": 1}));
+        unlabelled.metadata.labels.as_mut().unwrap().remove(ROLE);
+        let there = [unlabelled, live(Role::Tunnel, "b", json!({"x": 2}))];
+        assert_eq!(missing(&changes(&wanted, &there, &Accepted::new())), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_the_server_made_of_an_object_is_accepted_until_either_changes() {
+        let wanted = [tunnel("a", json!({"x": 1}))];
+        let key = Key::wanted(&wanted[0]);
+        let accepted = Accepted::from([(key, (json!({"x": 1}), json!({"x": 1, "default": true})))]);
+        let there = live(Role::Tunnel, "a", json!({"x": 1, "default": true}));
+        assert_eq!(changes(&wanted, [&there], &accepted), Changes::default());
+        let edited = live(Role::Tunnel, "a", json!({"x": 1, "default": false}));
+        assert_eq!(missing(&changes(&wanted, [&edited], &accepted)), ["a"]);
+        let rewanted = [tunnel("a", json!({"x": 2}))];
+        assert_eq!(missing(&changes(&rewanted, [&there], &accepted)), ["a"]);
+    }
+
+    #[test]
+    fn what_goes_already_is_not_deleted_twice() {
+        let mut there = live(Role::Tunnel, "a", json!({}));
+        there.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        assert_eq!(changes(&[], [&there], &Accepted::new()), Changes::default());
+    }
+
+    #[test]
+    fn surplus_fields_are_found_at_any_depth() {
+        let live = json!({"a": {"b": 1, "c": 2}, "d": 3, "e": [1]});
+        let wanted = json!({"a": {"b": 1}, "e": [2]});
+        assert_eq!(surplus_fields(&live, &wanted), Some(json!({"a": {"c": null}, "d": null})));
+        assert_eq!(surplus_fields(&wanted, &live), None);
+    }
+}

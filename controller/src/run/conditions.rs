@@ -1,0 +1,156 @@
+//! What the status of a resource says, made of the findings in it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+use crate::api::aeraki::Status;
+use crate::generate::{Finding, Severity};
+
+/// How long the message of a condition may be, by the schema of conditions.
+const MAX_MESSAGE_LEN: usize = 32768;
+
+/// The status that findings make, given the status before: a condition that stays keeps the time of its last change.
+pub fn status(
+    findings: &[Finding],
+    generation: Option<i64>,
+    before: Option<&Status>,
+    now: Timestamp,
+) -> Status {
+    let errors = all_said(findings, Severity::Error);
+    let neglected = all_said(findings, Severity::NotHonoured);
+    let warnings = all_said(findings, Severity::Warning);
+    let accepted = match (errors.is_empty(), warnings.is_empty()) {
+        (false, _) => ("False", "Invalid", errors.clone()),
+        (true, false) => ("True", "AcceptedWithWarnings", warnings),
+        (true, true) => ("True", "Accepted", "in force".to_owned()),
+    };
+    let honoured = match (errors.is_empty(), neglected.is_empty()) {
+        (false, _) => ("False", "Invalid", "not in force".to_owned()),
+        (true, false) => ("False", "NotHonoured", neglected),
+        (true, true) => ("True", "Honoured", "every field is honoured".to_owned()),
+    };
+    let conditions = [("Accepted", accepted), ("Honoured", honoured)]
+        .into_iter()
+        .map(|(type_, (status, reason, message))| {
+            let then = before
+                .and_then(|before| before.conditions.iter().find(|condition| condition.type_ == type_))
+                .filter(|condition| condition.status == status);
+            Condition {
+                type_: type_.to_owned(),
+                status: status.to_owned(),
+                reason: reason.to_owned(),
+                message: shortened(&message, MAX_MESSAGE_LEN),
+                observed_generation: generation,
+                last_transition_time: then
+                    .map_or(Time(now), |condition| condition.last_transition_time.clone()),
+            }
+        })
+        .collect();
+    Status { observed_generation: generation, conditions }
+}
+
+fn all_said(findings: &[Finding], severity: Severity) -> String {
+    let of_severity = findings.iter().filter(|finding| finding.severity == severity);
+    of_severity.map(said).collect::<Vec<_>>().join("; ")
+}
+
+/// A finding in words.
+pub fn said(finding: &Finding) -> String {
+    match finding.path.as_str() {
+        "" => finding.message.clone(),
+        path => format!("{path}: {}", finding.message),
+    }
+}
+
+/// Whether two statuses say the same, at whatever generation and time.
+pub fn is_same_news(before: Option<&Status>, now: &Status) -> bool {
+    let says = |status: &Status| -> Vec<(String, String)> {
+        status
+            .conditions
+            .iter()
+            .map(|condition| (condition.reason.clone(), condition.message.clone()))
+            .collect()
+    };
+    match before {
+        Some(before) => says(before) == says(now),
+        None => false,
+    }
+}
+
+/// The start of a text, cut between letters.
+pub fn shortened(text: &str, len: usize) -> String {
+    const MORE: &str = "...";
+    if text.len() <= len {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(len.saturating_sub(MORE.len()));
+    format!("{}{MORE}", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(severity: Severity, path: &str, message: &str) -> Finding {
+        Finding { severity, path: path.to_owned(), message: message.to_owned() }
+    }
+
+    fn told(status: &Status) -> Vec<String> {
+        status
+            .conditions
+            .iter()
+            .map(|condition| {
+                format!(
+                    "{}={} {}: {}",
+                    condition.type_, condition.status, condition.reason, condition.message
+                )
+            })
+            .collect()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn findings_become_conditions() {
+        let error = finding(Severity::Error, "spec.hosts", "is empty");
+        let neglect = finding(Severity::NotHonoured, "spec.routes[0].mirror", "is not honoured yet");
+        let warning = finding(Severity::Warning, "", "two routers");
+        let fine = status(&[], Some(1), None, at(1));
+        assert_eq!(
+            told(&fine),
+            ["Accepted=True Accepted: in force", "Honoured=True Honoured: every field is honoured"]
+        );
+        assert_eq!(
+            told(&status(&[neglect.clone(), warning.clone()], Some(1), None, at(1))),
+            [
+                "Accepted=True AcceptedWithWarnings: two routers",
+                "Honoured=False NotHonoured: spec.routes[0].mirror: is not honoured yet"
+            ]
+        );
+        assert_eq!(
+            told(&status(&[error, neglect], Some(1), None, at(1))),
+            ["Accepted=False Invalid: spec.hosts: is empty", "Honoured=False Invalid: not in force"]
+        );
+    }
+
+    #[test]
+    fn a_condition_that_stays_keeps_its_time() {
+        let before = status(&[], Some(1), None, at(1));
+        assert_eq!(status(&[], Some(1), Some(&before), at(9)), before);
+        let neglect = [finding(Severity::NotHonoured, "spec", "x")];
+        let after = status(&neglect, Some(2), Some(&before), at(9));
+        assert_eq!(after.conditions[0].last_transition_time, Time(at(1)));
+        assert_eq!(after.conditions[1].last_transition_time, Time(at(9)));
+        assert_eq!(after.conditions[0].observed_generation, Some(2));
+        assert!(!is_same_news(Some(&before), &after));
+        assert!(is_same_news(Some(&before), &status(&[], Some(2), Some(&before), at(9))));
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_letters() {
+        assert_eq!(shortened("aéé", 5), "aéé");
+        assert_eq!(shortened("ééééé", 8), "éé...");
+    }
+}

@@ -1,0 +1,205 @@
+//! The controller: watches a cluster, and keeps the generated objects in it as they should be.
+//!
+//! Each replica keeps what it needs to know of the cluster ([`cache`], one [`feed`] for each kind) and serves the
+//! [`webhook`]; the one that holds the Lease ([`lease`]) writes. A [`pulse`] tells its loop ([`reconcile`]) of changes:
+//! then it makes the objects anew, compares them with those that there are ([`changes`]), writes the difference
+//! ([`apply`]), and tells the writers of resources what was found in them ([`status`]).
+
+mod apply;
+mod cache;
+mod certificate;
+mod changes;
+mod conditions;
+mod definitions;
+mod feed;
+mod istiod;
+mod kept;
+mod lease;
+mod log;
+mod metrics;
+mod options;
+mod pulse;
+mod recent;
+mod reconcile;
+mod secrets;
+mod serve;
+mod status;
+mod webhook;
+
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::ApiResource;
+use kube::{Client, Config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use cache::Cache;
+use metrics::Metrics;
+use pulse::Pulse;
+use reconcile::Reconciler;
+
+pub(crate) use certificate::{SECRET as WEBHOOK_SECRET, WEBHOOK};
+pub(crate) use lease::NAME as LEASE;
+pub use options::{DeliveryOption, LogFormat, LogLevel, Options};
+pub(crate) use webhook::PATH as WEBHOOK_PATH;
+
+/// The Service in front of the webhook, in the namespace of the controller.
+pub(crate) const SERVICE: &str = "meltemi";
+
+/// How long the last pass may take when the process is asked to end.
+const LAST_PASS: Duration = Duration::from_secs(20);
+
+/// Runs the controller until the process is told to end by SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// There is no cluster, or an address is taken.
+pub fn run(options: &Options) -> Result<(), String> {
+    log::start(options.log_level, options.log_format);
+    // Several libraries have TLS: all of them use the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))?;
+    let outcome = runtime.block_on(control(options));
+    // A generator that is still at work is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn control(options: &Options) -> Result<(), String> {
+    let config = Config::infer().await.map_err(|error| format!("cannot find a cluster: {error}"))?;
+    let client = Client::try_from(config).map_err(|error| format!("cannot find a cluster: {error}"))?;
+    let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+    let identity = options.identity.clone().unwrap_or_else(|| format!("meltemi-{}", std::process::id()));
+    let (tell_end, end) = watch::channel(false);
+    let (tell_release, release) = watch::channel(false);
+
+    let metrics = Arc::new(Metrics::default());
+    let pulse = Arc::new(Pulse::default());
+    let shared = feed::Shared {
+        definitions: definitions::follow(client.clone(), metrics.clone()),
+        pulse: pulse.clone(),
+        metrics: metrics.clone(),
+    };
+    let istio_namespace = options.istio_version.is_none().then_some(options.root_namespace.as_str());
+    let cache = Arc::new(Cache::start(&client, istio_namespace, &shared));
+
+    let (candidate, leadership) = lease::Candidate::new(
+        client.clone(),
+        &namespace,
+        identity.clone(),
+        Duration::from_secs(options.lease_seconds.into()),
+        metrics.clone(),
+        pulse.clone(),
+    );
+    let (keeper, tls) = certificate::Keeper::new(
+        client.clone(),
+        &namespace,
+        webhook_names(options, &namespace),
+        leadership.clone(),
+    );
+    let views = serve::Views {
+        metrics: metrics.clone(),
+        cache: cache.clone(),
+        has_webhook: {
+            let tls = tls.clone();
+            Arc::new(move || tls.borrow().is_some())
+        },
+    };
+    let reconciler = Reconciler {
+        cache,
+        pulse,
+        leadership,
+        options: options.generate(),
+        fixed_version: options.istio_version,
+        secrets: secrets::Secrets::new(client.clone()),
+        applier: apply::Applier::new(
+            client.clone(),
+            metrics.clone(),
+            options.root_namespace.clone(),
+            Duration::from_secs(options.linger_seconds.into()),
+        ),
+        teller: status::Teller::new(client, identity.clone(), metrics.clone()),
+        metrics: metrics.clone(),
+        made: None,
+        versions: None,
+    };
+
+    let (views_listener, views_address) = bind(options.listen)?;
+    let views_listener = tokio::net::TcpListener::from_std(views_listener)
+        .map_err(|error| format!("cannot listen on {views_address}: {error}"))?;
+    let (webhook_listener, webhook_address) = bind(options.webhook_listen)?;
+    info!(identity, namespace, listen = %views_address, webhook = %webhook_address, "started");
+
+    tokio::spawn(keeper.run());
+    let electing = tokio::spawn(candidate.run(release));
+    let serving = tokio::spawn(serve::serve(views_listener, views, end.clone()));
+    let reviewing = tokio::spawn(webhook::serve(webhook_listener, tls, metrics, end.clone()));
+    let mut reconciling = pin!(reconciler.run(end));
+
+    let outcome = tokio::select! {
+        outcome = asked_to_end() => outcome,
+        // It does not end before it is told to.
+        () = &mut reconciling => return Err("the loop ended".to_owned()),
+    };
+    info!("ending: the pass under way is finished");
+    tell_end.send_replace(true);
+    if tokio::time::timeout(LAST_PASS, reconciling).await.is_err() {
+        warn!("the pass under way was not finished in time");
+    }
+    tell_release.send_replace(true);
+    if let Err(error) = electing.await {
+        warn!(%error, "the election failed");
+    }
+    for server in [serving, reviewing] {
+        if let Ok(Err(error)) = server.await {
+            warn!(error, "a server failed");
+        }
+    }
+    info!("ended");
+    outcome
+}
+
+/// The kinds that are written, as the API names them.
+pub(crate) fn written_kinds() -> impl Iterator<Item = ApiResource> {
+    cache::WRITTEN.into_iter().filter_map(|(_, _, kind, _)| cache::api_resource(kind))
+}
+
+/// Waits until a switch is on, or nobody can turn it on any more.
+async fn turned_on(switch: &mut watch::Receiver<bool>) {
+    let _ = switch.wait_for(|is_on| *is_on).await;
+}
+
+async fn asked_to_end() -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn webhook_names(options: &Options, namespace: &str) -> Vec<String> {
+    match options.webhook_name.is_empty() {
+        true => vec![
+            format!("{SERVICE}.{namespace}.svc"),
+            format!("{SERVICE}.{namespace}.svc.{}", options.cluster_domain),
+        ],
+        false => options.webhook_name.clone(),
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
+    let failed = |error| format!("cannot listen on {address}: {error}");
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}

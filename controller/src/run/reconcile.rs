@@ -1,0 +1,218 @@
+//! The loop: whenever something changed, it makes the objects anew, and makes the cluster have them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, info, warn};
+
+use super::apply::{Applier, Written};
+use super::cache::Cache;
+use super::istiod::versions;
+use super::lease::Leadership;
+use super::metrics::Metrics;
+use super::pulse::{Change, Pulse};
+use super::secrets::Secrets;
+use super::status::Teller;
+use super::turned_on;
+use crate::generate::{self, Delivery, IstioVersion, Output, Report, generate};
+
+/// How often Secrets are read again, and all is compared though nothing seems to have changed.
+const ROUND: Duration = Duration::from_secs(60);
+
+/// How soon a pass that failed is tried again, the first time. It is twice as long each time.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// The longest pause before a pass that failed is tried again.
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// The loop and all it needs.
+pub struct Reconciler {
+    /// What the cluster has.
+    pub cache: Arc<Cache>,
+    /// Who tells of changes.
+    pub pulse: Arc<Pulse>,
+    /// Whether this replica writes.
+    pub leadership: Leadership,
+    /// How objects are made. The version of Istio counts if it is fixed.
+    pub options: generate::Options,
+    /// The version of Istio that was given; else the cluster tells it.
+    pub fixed_version: Option<IstioVersion>,
+    /// The passwords.
+    pub secrets: Secrets,
+    /// Who writes objects.
+    pub applier: Applier,
+    /// Who writes statuses.
+    pub teller: Teller,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// What the last pass made, and of which inputs.
+    pub made: Option<Made>,
+    /// What was last said of the versions of Istio.
+    pub versions: Option<Vec<IstioVersion>>,
+}
+
+/// What a pass made.
+pub struct Made {
+    inputs: u64,
+    version: IstioVersion,
+    output: Arc<Output>,
+}
+
+/// How a pass ended.
+enum Outcome {
+    /// All is as it should be, as far as it can be now. The loop may be needed again at a time.
+    Complete(Option<Instant>),
+    /// Something failed: it is tried again.
+    Failed,
+    /// It is not known yet what should be; what is missing will tell.
+    Waiting,
+}
+
+impl Reconciler {
+    /// Runs until `end`. A pass that has begun is finished.
+    pub async fn run(mut self, mut end: watch::Receiver<bool>) {
+        let mut next = Instant::now() + ROUND;
+        let mut round = Instant::now();
+        let mut pause = FIRST_RETRY;
+        loop {
+            tokio::select! {
+                () = turned_on(&mut end) => return,
+                () = self.pulse.changed() => self.pulse.settled().await,
+                () = sleep_until(next) => {}
+            }
+            let is_round = round.elapsed() >= ROUND;
+            let outcome = match self.leadership.clone().guard(self.pass(is_round)).await {
+                Some(outcome) => outcome,
+                None => Outcome::Waiting,
+            };
+            if is_round {
+                round = Instant::now();
+            }
+            let now = Instant::now();
+            next = match outcome {
+                Outcome::Complete(due) => {
+                    pause = FIRST_RETRY;
+                    due.map_or(now + ROUND, |due| due.min(now + ROUND))
+                }
+                Outcome::Waiting => now + ROUND,
+                Outcome::Failed => {
+                    debug!(?pause, "the pass is tried again");
+                    let next = now + pause;
+                    pause = (pause * 2).min(LAST_RETRY);
+                    next
+                }
+            };
+        }
+    }
+
+    async fn pass(&mut self, is_round: bool) -> Outcome {
+        let unsettled = self.cache.unsettled();
+        if !unsettled.is_empty() {
+            // Whatever is deleted before all is known may be wanted.
+            debug!(?unsettled, "the cluster is not known yet");
+            return Outcome::Waiting;
+        }
+        let Some(version) = self.version() else { return Outcome::Waiting };
+        if self.secrets.read(&self.cache.secret_names(), is_round).await {
+            self.pulse.tell(Change::Input);
+        }
+        let Some(output) = self.output(version).await else {
+            self.metrics.passed(false);
+            return Outcome::Failed;
+        };
+        let start = Instant::now();
+        let written = self.applier.write(&output, self.cache.written()).await;
+        let untold = self.teller.tell(&output.reports, &self.cache.subjects()).await;
+        self.metrics.took("write", start.elapsed());
+        let Written { applied, deleted, failed, next } = written;
+        if applied + deleted + failed + untold > 0 {
+            info!(applied, deleted, failed, untold, took = ?start.elapsed(), "pass");
+        }
+        let is_complete = failed + untold == 0;
+        self.metrics.passed(is_complete);
+        match is_complete {
+            true => Outcome::Complete(next),
+            false => Outcome::Failed,
+        }
+    }
+
+    /// What is wanted: made anew if an input changed since it was made.
+    async fn output(&mut self, version: IstioVersion) -> Option<Arc<Output>> {
+        let inputs = self.pulse.inputs();
+        if let Some(made) = &self.made
+            && made.inputs == inputs
+            && made.version == version
+        {
+            return Some(made.output.clone());
+        }
+        let start = Instant::now();
+        let cache = self.cache.clone();
+        let secrets = self.secrets.found();
+        let options = generate::Options { istio_version: version, ..self.options.clone() };
+        let making = tokio::task::spawn_blocking(move || {
+            let (mut world, malformed) = cache.world();
+            world.secrets = secrets;
+            let mut output = generate(&world, &options);
+            add_reports(&mut output.reports, malformed);
+            output
+        });
+        match making.await {
+            Ok(output) => {
+                let output = Arc::new(output);
+                let time = start.elapsed();
+                self.metrics.took("generate", time);
+                self.metrics.generated(&output);
+                debug!(objects = output.objects.len(), took = ?time, "generated");
+                self.made = Some(Made { inputs, version, output: output.clone() });
+                Some(output)
+            }
+            Err(failure) => {
+                error!(%failure, "the generator failed; nothing is changed");
+                None
+            }
+        }
+    }
+
+    fn version(&mut self) -> Option<IstioVersion> {
+        if let Some(version) = self.fixed_version {
+            return Some(version);
+        }
+        let istiods = self.cache.istiods();
+        let versions = versions(istiods.iter().map(|istiod| &**istiod));
+        let is_news = self.versions.as_ref() != Some(&versions);
+        let versions = self.versions.insert(versions);
+        // The name by which sidecars ask for a WasmPlugin depends on the version, that of an EXTENSION_CONFIG does not.
+        if self.options.delivery == Delivery::ExtensionConfig {
+            return Some(versions.first().copied().unwrap_or(IstioVersion(u32::MAX)));
+        }
+        match versions[..] {
+            [] if is_news => error!(
+                namespace = self.options.root_namespace,
+                "no Deployment with the label app=istiod tells the version of Istio: give it with --istio-version"
+            ),
+            [first, .., last] if is_news => warn!(
+                ?first,
+                ?last,
+                "istiods of several versions: the first counts; sidecars of each understand --delivery=extension-config"
+            ),
+            [version] if is_news => info!(?version, "the version of Istio"),
+            _ => {}
+        }
+        versions.first().copied()
+    }
+}
+
+/// Adds reports to those that there are, in their order.
+fn add_reports(reports: &mut Vec<Report>, more: Vec<Report>) {
+    if !more.is_empty() {
+        reports.extend(more);
+        reports.sort_by(|one, other| {
+            let key = |report: &Report| {
+                let resource = &report.resource;
+                (resource.kind.clone(), resource.namespace.clone(), resource.name.clone())
+            };
+            key(one).cmp(&key(other))
+        });
+    }
+}

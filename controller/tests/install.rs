@@ -1,0 +1,94 @@
+//! The manifests that stand in `istio-samples/install` are those that the command makes.
+
+use std::path::Path;
+use std::{env, fs};
+
+use assert_cmd::Command;
+use meltemi::install::{Settings, files, kustomization, yaml};
+use serde_json::Value;
+
+const MODULE: &str = "oci://registry.example.org/meltemi@sha256:6f0d0c2b0a8f4f2f9d6d3a9f0b1c2d3e4f5061728394a5b6c7d8e9f001122334";
+
+const HEADER: &str = "# Made by `meltemi install --dry-run`.\n";
+
+fn settings() -> Settings {
+    Settings {
+        image: "registry.example.org/meltemi-controller:0.1.0".to_owned(),
+        module: MODULE.to_owned(),
+        module_sha256: None,
+        codecs: Vec::new(),
+        image_pull_secret: None,
+        delivery: None,
+        istio_version: None,
+        namespace: "meltemi-system".to_owned(),
+        root_namespace: "istio-system".to_owned(),
+        cluster_domain: "cluster.local".to_owned(),
+        replicas: 2,
+    }
+}
+
+/// `UPDATE_SAMPLES=1` writes them anew.
+#[test]
+fn the_manifests_are_in_step() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../istio-samples/install");
+    let files = files(&settings());
+    let list = format!("{HEADER}{}", serde_saphyr::to_string(&kustomization(&files)).unwrap());
+    let texts = files.iter().map(|file| (file.name, format!("{HEADER}{}", yaml(file).unwrap())));
+    for (name, text) in texts.chain([("kustomization.yaml", list)]) {
+        let path = folder.join(name);
+        if env::var_os("UPDATE_SAMPLES").is_some() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&path, &text).unwrap();
+        }
+        let found = fs::read_to_string(&path).unwrap_or_default();
+        assert!(found == text, "{} is out of step: run this test with UPDATE_SAMPLES=1", path.display());
+    }
+}
+
+#[test]
+fn the_command_prints_the_manifests() {
+    let output = Command::new(env!("CARGO_BIN_EXE_meltemi"))
+        .args(["install", "--dry-run", "--module", MODULE, "--istio-version", "1.30", "--replicas", "3"])
+        .env_remove("KUBECONFIG")
+        .assert()
+        .success();
+    let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    let objects: Vec<Value> =
+        meltemi::world::documents("-", &text).unwrap().into_iter().map(|document| document.object).collect();
+    let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
+    assert_eq!(deployment["spec"]["replicas"], 3);
+    let arguments = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+    let arguments: Vec<&str> = arguments.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(arguments.contains(&format!("--module={MODULE}").as_str()), "{arguments:?}");
+    assert!(arguments.contains(&"--istio-version=1.30"), "{arguments:?}");
+    // The controller understands what the Deployment says.
+    Command::new(env!("CARGO_BIN_EXE_meltemi")).args(arguments).arg("--help").assert().success();
+}
+
+#[test]
+fn a_module_has_to_be_named() {
+    Command::new(env!("CARGO_BIN_EXE_meltemi")).args(["install", "--dry-run"]).assert().code(2);
+}
+
+/// No wildcard, and no right over what the controller never touches.
+#[test]
+fn the_rights_are_few() {
+    let files = files(&settings());
+    let objects = files.iter().flat_map(|file| &file.objects);
+    let rules = objects.filter_map(|object| object["rules"].as_array().filter(|_| is_role(object))).flatten();
+    for rule in rules {
+        let list = |field: &str| -> Vec<&str> {
+            rule[field].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+        };
+        let (resources, verbs) = (list("resources"), list("verbs"));
+        assert!(!resources.contains(&"*") && !verbs.contains(&"*") && !list("apiGroups").contains(&"*"));
+        if resources.contains(&"secrets") {
+            assert!(verbs.iter().all(|verb| ["get", "patch"].contains(verb)), "{rule}");
+            assert!(!verbs.contains(&"patch") || list("resourceNames") == ["meltemi-webhook"], "{rule}");
+        }
+    }
+}
+
+fn is_role(object: &Value) -> bool {
+    object["kind"].as_str().is_some_and(|kind| kind.ends_with("Role"))
+}
