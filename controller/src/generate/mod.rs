@@ -3,6 +3,8 @@
 //! Each namespace whose sidecars see a managed service gets the module with a plan of just those services, the sockets, and
 //! the tunnels. No object reaches proxies that the module does not reach.
 
+mod authorization;
+mod client;
 mod gateway;
 mod group;
 mod host;
@@ -21,6 +23,7 @@ mod virtual_service;
 mod visibility;
 
 use crate::world::World;
+use authorization::Authorization;
 use plan::Planner;
 use protocol::Protocols;
 use report::Reports;
@@ -90,17 +93,21 @@ pub fn generate(world: &World, options: &Options) -> Output {
             sidecar.metadata.namespace.as_deref().filter(|namespace| *namespace != options.root_namespace)
         },
     ));
+    let authorization = Authorization::new(world, &mut reports);
+    let namespaces = scope::with_sidecars(world, named.chain(authorization.namespaces()));
     let mut objects = Vec::new();
-    for namespace in scope::with_sidecars(world, named) {
+    for &namespace in &namespaces {
         objects.extend(sidecar::objects(
             namespace,
             &services,
             &visibility,
+            &authorization,
             &mut planner,
             options,
             &mut reports,
         ));
     }
+    authorization.report_bare(&namespaces, &mut reports);
     objects.extend(gateway::objects(
         world,
         &services,

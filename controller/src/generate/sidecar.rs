@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 
 use super::Options;
+use super::authorization::{self, Authorization, Policies};
+use super::client::Clients;
 use super::group::{Group, Patches, Shards};
 use super::object::Object;
 use super::plan::{Entry, Planner};
@@ -20,18 +22,32 @@ pub(super) fn objects<'a>(
     namespace: &'a str,
     services: &'a [Service],
     visibility: &Visibility<'a>,
+    authorization: &Authorization<'_>,
     planner: &mut Planner<'_>,
     options: &Options,
     reports: &mut Reports,
 ) -> Vec<Object> {
-    let clients = Clients::new(namespace, services, visibility);
+    let has_codec = |_: &Service, port: &ManagedPort| matches!(port.protocol, Protocol::Codec(_));
+    let clients = Clients::new(namespace, services, visibility, has_codec);
     let servers = servers(namespace, services, visibility);
-    let mut group = Group::new(namespace, Proxies::Sidecars, scope(&clients, &servers));
+    let scope = clients.scope(servers.iter().filter_map(|(service, ..)| service.selector.as_ref()));
+    let mut group = Group::new(namespace, Proxies::Sidecars, scope);
     for (service, port) in &clients.seen {
         group.add(authority(service, port.number), planner.outbound(namespace, service, port, reports));
     }
+    let policies = authorization.of(namespace);
     for (service, codec, target) in &servers {
-        group.add(inbound_authority(service, *target), Entry::new(json!({"protocol": codec})));
+        let entry = match policies {
+            Some(policies) if *codec == authorization::CODEC => {
+                group.fails_closed = true;
+                policies.entry.clone()
+            }
+            _ => Entry::new(json!({"protocol": codec})),
+        };
+        group.add(inbound_authority(service, *target), entry);
+    }
+    if let Some(policies) = policies {
+        report_unguarded(policies, namespace, services, &servers, reports);
     }
     if group.is_empty() {
         return Vec::new();
@@ -53,66 +69,23 @@ fn inbound_authority(service: &Service, target: u16) -> String {
     format!("inbound.{}:{target}", service.host)
 }
 
-/// What the sidecars of a namespace see.
-struct Clients<'a> {
-    seen: Vec<(&'a Service, &'a ManagedPort)>,
-    /// Sidecars without a Sidecar of their own see something.
-    is_everyone: bool,
-    /// The labels of those that see something by a Sidecar of their own.
-    selectors: BTreeSet<&'a Labels>,
-}
-
-impl<'a> Clients<'a> {
-    fn new(namespace: &'a str, services: &'a [Service], visibility: &Visibility<'a>) -> Self {
-        let everyone = visibility.of_namespace(namespace);
-        let selected: Vec<_> = visibility.of_selected(namespace).collect();
-        let mut clients = Self { seen: Vec::new(), is_everyone: false, selectors: BTreeSet::new() };
-        let mut listeners = BTreeSet::new();
-        for service in services {
-            for port in service.ports.iter().filter(|port| matches!(port.protocol, Protocol::Codec(_))) {
-                let by_everyone = everyone.sees(service, port.number);
-                let by_selected = selected.iter().filter(|(_, view)| view.sees(service, port.number));
-                let by_selected: Vec<&Labels> = by_selected.map(|(labels, _)| *labels).collect();
-                if !by_everyone && by_selected.is_empty() {
-                    continue;
-                }
-                // Of several services on one address and port, Istio listens for one.
-                let own = service.listeners(port.number);
-                if own.is_empty() || own.iter().any(|listener| listeners.contains(listener)) {
-                    continue;
-                }
-                listeners.extend(own);
-                clients.seen.push((service, port));
-                clients.is_everyone |= by_everyone;
-                clients.selectors.extend(by_selected);
-            }
-        }
-        clients
-    }
-}
-
 type Server<'a> = (&'a Service, &'a str, u16);
 
 /// The services whose pods are of a namespace, by the ports of the pods. Of services that share pods and port, the one
 /// with the widest selector stands for all.
 fn servers<'a>(namespace: &str, services: &'a [Service], visibility: &Visibility<'_>) -> Vec<Server<'a>> {
-    let mut own: Vec<(&Service, &Labels)> = services
+    let mut own: Vec<&Service> = services
         .iter()
-        .filter(|service| service.namespace == namespace)
-        .filter_map(|service| Some((service, service.selector.as_ref()?)))
+        .filter(|service| service.namespace == namespace && service.selector.is_some())
         .collect();
-    own.sort_by_key(|(_, selector)| selector.len());
+    own.sort_by_key(|service| service.selector.as_ref().map(Labels::len));
     let mut servers: Vec<Server<'a>> = Vec::new();
-    for (service, selector) in own {
+    for service in own {
         for port in &service.ports {
             let Protocol::Codec(codec) = &port.protocol else { continue };
             for &target in &port.targets {
-                let covers = |(other, _, of_other): &Server<'_>| {
-                    let wider =
-                        other.selector.iter().flatten().all(|(key, value)| selector.get(key) == Some(value));
-                    *of_other == target && wider
-                };
-                if !servers.iter().any(covers) && !visibility.has_own_ingress(service, target) {
+                let is_covered = servers.iter().any(|server| covers(server, service, target));
+                if !is_covered && !visibility.has_own_ingress(service, target) {
                     servers.push((service, codec, target));
                 }
             }
@@ -121,16 +94,40 @@ fn servers<'a>(namespace: &str, services: &'a [Service], visibility: &Visibility
     servers
 }
 
-/// The labels of the sidecars that have anything managed, if they have labels of their own: one selector says so.
-/// Otherwise it is all of the namespace: selectors that select the same pod would give it the sockets twice.
-fn scope(clients: &Clients<'_>, servers: &[Server<'_>]) -> Option<Labels> {
-    if clients.is_everyone {
-        return None;
+/// Says which Dubbo services of a namespace are called past its policies.
+fn report_unguarded(
+    policies: &Policies,
+    namespace: &str,
+    services: &[Service],
+    servers: &[Server<'_>],
+    reports: &mut Reports,
+) {
+    let mut any = false;
+    for service in services.iter().filter(|service| service.namespace == namespace) {
+        let is_dubbo =
+            |protocol: &Protocol| matches!(protocol, Protocol::Codec(codec) if codec == authorization::CODEC);
+        for port in service.ports.iter().filter(|port| is_dubbo(&port.protocol)) {
+            any = true;
+            let is_guarded = |target: &u16| servers.iter().any(|server| covers(server, service, *target));
+            if port.targets.is_empty() || !port.targets.iter().all(is_guarded) {
+                let message = format!(
+                    "not enforced for port {} of {}: no pods of the namespace are known to serve it, or a Sidecar says \
+                     how they are called",
+                    port.number, service.host
+                );
+                policies.report(&message, reports);
+            }
+        }
     }
-    let of_servers = servers.iter().filter_map(|(service, ..)| service.selector.as_ref());
-    let mut selectors: BTreeSet<&Labels> = of_servers.chain(clients.selectors.iter().copied()).collect();
-    let first = selectors.pop_first()?;
-    selectors.is_empty().then(|| first.clone())
+    if !any {
+        policies.report("the namespace has no managed Dubbo service", reports);
+    }
+}
+
+/// Whether the tunnel of a server is also that of another service's pods on a port.
+fn covers((server, _, of_server): &Server<'_>, service: &Service, target: u16) -> bool {
+    let (Some(wide), Some(narrow)) = (&server.selector, &service.selector) else { return false };
+    *of_server == target && wide.iter().all(|(key, value)| narrow.get(key) == Some(value))
 }
 
 fn outbound(group: &Group<'_>, shards: &Shards, clients: &Clients<'_>) -> Vec<Object> {

@@ -1,6 +1,7 @@
 //! The generator on the samples, and on shapes of services that they do not have.
 
 mod aeraki;
+mod authorization;
 mod delivery;
 mod gateways;
 mod routers;

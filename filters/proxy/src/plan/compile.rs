@@ -16,6 +16,7 @@ use super::{
     raw,
     route::{Destination, Route},
     service::{Limits, RetryBudget, Service, UpstreamOptions},
+    table::Table,
 };
 
 /// The name of the route of the calls that no route matches.
@@ -153,24 +154,38 @@ fn matches(path: &Path<'_>, raw: Option<&[raw::Match]>, route: usize, rules: &mu
     }
     for (number, raw) in raw.iter().enumerate() {
         let path = &path.index(number);
-        let path = &path.key("attributes");
         if raw.attributes.is_empty() {
-            return fail(path, "names no attribute; leave \"match\" out to match every call");
+            let message = "names no attribute; leave \"match\" out to match every call";
+            return fail(&path.key("attributes"), message);
         }
-        let predicates = raw.attributes.iter().map(|(attribute, raw)| {
-            let path = &path.key(attribute);
-            if attribute.is_empty() {
-                return fail(path, "the name of an attribute is empty; name one");
-            }
-            if attribute.starts_with(source::PREFIX) && !source::ATTRIBUTES.contains(&attribute) {
-                let known = source::ATTRIBUTES.join(", ");
-                return fail(path, format!("no attribute of the connection; write one of {known}"));
-            }
-            Ok(Predicate { attribute: attribute.into(), test: test(path, raw)?, invert: raw.invert })
-        });
+        let wanted = predicates(path, "attributes", &raw.attributes, false);
+        let unwanted = predicates(path, "notAttributes", &raw.not_attributes, true);
+        let predicates = wanted.chain(unwanted);
         rules.push(Rule { route, predicates: predicates.collect::<Result<_>>()? });
     }
     Ok(())
+}
+
+/// What `raw`, the field of a match, says of attributes: that they match, or that they do not.
+fn predicates(
+    path: &Path<'_>,
+    field: &str,
+    raw: &Table<raw::Matcher>,
+    unwanted: bool,
+) -> impl Iterator<Item = Result<Predicate>> {
+    raw.iter().map(move |(attribute, raw)| {
+        let path = &path.key(field);
+        let path = &path.key(attribute);
+        if attribute.is_empty() {
+            return fail(path, "the name of an attribute is empty; name one");
+        }
+        if attribute.starts_with(source::PREFIX) && !source::ATTRIBUTES.contains(&attribute) {
+            let known = source::ATTRIBUTES.join(", ");
+            return fail(path, format!("no attribute of the connection; write one of {known}"));
+        }
+        let invert = raw.invert != unwanted;
+        Ok(Predicate { attribute: attribute.into(), test: test(path, raw)?, invert })
+    })
 }
 
 fn test(path: &Path<'_>, raw: &raw::Matcher) -> Result<Test> {

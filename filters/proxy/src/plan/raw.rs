@@ -134,6 +134,9 @@ pub struct DefaultRoute {
 pub struct Match {
     /// What the attributes of the call must be, by the attribute's name. Each of them must match.
     pub attributes: Table<Matcher>,
+    /// What they must not be, by the attribute's name. None of them may match.
+    #[serde(default)]
+    pub not_attributes: Table<Matcher>,
 }
 
 /// What one attribute must be: exactly one of the matchers, perhaps inverted.

@@ -196,3 +196,25 @@ fn explanations_say_why_routes_are_passed_over() {
     );
     assert_eq!(explanation.matched.unwrap().name, "three");
 }
+
+#[test]
+fn none_of_not_attributes_may_match() {
+    let plan = parse(&route(json!({"match": [{
+        "attributes": {"method": {"prefix": "get"}},
+        "notAttributes": {"method": {"suffix": "Secret"}, "tag": {"exact": "x"}, "user": {"exact": "a", "invert": true}},
+    }]})))
+    .unwrap();
+    let service = plan.service("demo").unwrap();
+    for (attributes, expected) in [
+        (&[("method", "getName"), ("user", "a")][..], true),
+        (&[("method", "getName"), ("user", "a"), ("tag", "y")], true),
+        (&[("method", "getName"), ("user", "a"), ("tag", "x")], false),
+        (&[("method", "getSecret"), ("user", "a")], false),
+        (&[("method", "setName"), ("user", "a")], false),
+        (&[("method", "getName"), ("user", "b")], false),
+        (&[("method", "getName")], false),
+    ] {
+        assert_eq!(service.route(&head(attributes)).is_some(), expected, "{attributes:?}");
+        assert_eq!(service.explain(&head(attributes)).matched.is_some(), expected, "{attributes:?}");
+    }
+}

@@ -243,6 +243,16 @@ fn routes_that_cannot_work_are_refused() {
              source.ip, source.namespace, source.principal",
         ),
         (
+            json!({"match": [{
+                "attributes": {"method": {"prefix": "get"}}, "notAttributes": {"method": {"suffix": ""}},
+            }]}),
+            ".match[0].notAttributes.method.suffix: every value has it; write \"present\": true",
+        ),
+        (
+            json!({"match": [{"attributes": {}, "notAttributes": {"method": {"exact": "get"}}}]}),
+            ".match[0].attributes: names no attribute; leave \"match\" out to match every call",
+        ),
+        (
             json!({"weightedClusters": []}),
             ".weightedClusters: names no cluster; name one, or leave it out to use the tunnel's own",
         ),
