@@ -43,6 +43,9 @@ pub(super) enum Binding {
     Any,
 }
 
+/// Any address, in the name of a listener.
+const ANY: &str = "0.0.0.0";
+
 /// A port that Meltemi manages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ManagedPort {
@@ -59,7 +62,7 @@ impl Service {
             Binding::Addresses(addresses) => {
                 addresses.iter().map(|address| format!("{address}_{port}")).collect()
             }
-            Binding::Any => vec![format!("0.0.0.0_{port}")],
+            Binding::Any => vec![format!("{ANY}_{port}")],
         }
     }
 
@@ -249,7 +252,8 @@ fn istio(entry: &ServiceEntry, protocols: &Protocols, reports: &mut Reports) -> 
         let given: Vec<String> = given.map(|address| address.value.clone()).collect();
         match (own.is_empty(), given.is_empty()) {
             (false, _) => Binding::Addresses(own.clone()),
-            (true, false) => Binding::Addresses(given),
+            // A sidecar listens there only if it also answers the client's DNS queries; otherwise by the port alone.
+            (true, false) => Binding::Addresses(given.into_iter().chain([ANY.to_owned()]).collect()),
             (true, true) if spec.addresses.is_empty() => Binding::Any,
             (true, true) => Binding::Addresses(Vec::new()),
         }

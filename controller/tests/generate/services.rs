@@ -107,7 +107,8 @@ spec: {hosts: [org.acme.c], resolution: DNS, ports: [{number: 22880, name: tcp-m
 status: {addresses: [{value: 240.240.7.7, host: org.acme.c}]}
 ",
     );
-    let wanted = ["virtualInbound:20881", "240.240.0.9_20880", "0.0.0.0_21880", "240.240.7.7_22880"];
+    let wanted =
+        ["virtualInbound:20881", "240.240.0.9_20880", "0.0.0.0_21880", "240.240.7.7_22880", "0.0.0.0_22880"];
     assert_eq!(tunnels(&output, "shop"), wanted);
     assert_eq!(
         findings(&output),
