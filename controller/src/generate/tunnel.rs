@@ -51,16 +51,22 @@ impl Tunnel<'_> {
         if self.is_original_destination {
             headers.push(header("x-envoy-original-dst-host", "%DOWNSTREAM_LOCAL_ADDRESS%"));
         }
+        let mut tcp_proxy = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "cluster": self.shard,
+            "tunneling_config": {"hostname": self.authority, "headers_to_add": headers},
+        });
+        if self.tells_identity {
+            // By default the tunnel is opened with the connection, when nothing is known of the client yet.
+            tcp_proxy["upstream_connect_mode"] = json!("ON_DOWNSTREAM_TLS_HANDSHAKE");
+            tcp_proxy["max_early_data_bytes"] = json!(64 << 10);
+        }
         json!({
             "applyTo": "NETWORK_FILTER",
             "match": matches,
             "patch": {
                 "operation": "MERGE",
-                "value": {"typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                    "cluster": self.shard,
-                    "tunneling_config": {"hostname": self.authority, "headers_to_add": headers},
-                }},
+                "value": {"typed_config": tcp_proxy},
             },
         })
     }
