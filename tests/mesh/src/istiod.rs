@@ -13,9 +13,6 @@ use crate::tools::Tools;
 /// The namespace of istiod, and the mesh's root namespace.
 pub(crate) const NAMESPACE: &str = "istio-system";
 
-/// The labels of Meltemi's metrics, which Istio's bootstrap makes tags of only when told to.
-const TAGS: [&str; 4] = ["service", "method", "class", "reason"];
-
 /// Starts istiod and waits until it serves.
 pub(crate) fn start(tools: &Tools, control: &Namespace, cluster: &Cluster) -> Process {
     let folder = run_path("istiod");
@@ -23,7 +20,6 @@ pub(crate) fn start(tools: &Tools, control: &Namespace, cluster: &Cluster) -> Pr
     let mesh = json!({
         "rootNamespace": NAMESPACE,
         "trustDomain": "cluster.local",
-        "defaultConfig": {"extraStatTags": TAGS},
     });
     // JSON is YAML.
     fs::write(folder.join("mesh.yaml"), mesh.to_string()).unwrap();

@@ -20,13 +20,15 @@ mod namespace;
 mod network;
 mod pod;
 mod process;
+mod registry;
 mod tools;
 
 pub use cluster::Cluster;
 pub use files::FileServer;
-pub use mesh::{Mesh, shared};
+pub use mesh::Mesh;
 pub use namespace::Namespace;
 pub use network::Network;
 pub use pod::{Pod, Workload};
 pub use process::Process;
+pub use registry::Registry;
 pub use tools::Tools;

@@ -1,6 +1,4 @@
 use std::fmt::Write;
-use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde_json::json;
@@ -10,6 +8,7 @@ use crate::files::FileServer;
 use crate::network::{Network, run_path};
 use crate::pod::{self, Pod, Workload};
 use crate::process::Process;
+use crate::registry::Registry;
 use crate::tools::Tools;
 use crate::{endpoints, istiod};
 
@@ -20,6 +19,7 @@ pub struct Mesh {
     network: Network,
     cluster: Cluster,
     files: FileServer,
+    registry: Registry,
     _istiod: Process,
     pods: Vec<Pod>,
 }
@@ -37,7 +37,8 @@ impl Mesh {
         let istiod = istiod::start(&tools, network.control(), &cluster);
         println!("istiod ready after {:?}", start.elapsed());
         let files = FileServer::start(network.control(), run_path("files"));
-        Self { tools, network, cluster, files, _istiod: istiod, pods: Vec::new() }
+        let registry = Registry::start(network.control());
+        Self { tools, network, cluster, files, registry, _istiod: istiod, pods: Vec::new() }
     }
 
     /// The API server.
@@ -53,6 +54,11 @@ impl Mesh {
     /// A server of files that agents can reach.
     pub fn files(&self) -> &FileServer {
         &self.files
+    }
+
+    /// A registry of images that agents can reach.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// Makes the namespace `name`, if it is not there.
@@ -83,14 +89,31 @@ impl Mesh {
     ///
     /// When there is none.
     pub fn pod(&self, namespace: &str, name: &str) -> &Pod {
-        let wanted = |pod: &&Pod| pod.workload().namespace == namespace && pod.workload().name == name;
-        self.pods.iter().find(wanted).unwrap_or_else(|| panic!("no pod {namespace}/{name}"))
+        let found = self.pods.iter().find(|pod| pod.is(namespace, name));
+        found.unwrap_or_else(|| panic!("no pod {namespace}/{name}"))
+    }
+
+    /// Whether there is a pod `name` of `namespace`.
+    pub fn has_pod(&self, namespace: &str, name: &str) -> bool {
+        self.pods.iter().any(|pod| pod.is(namespace, name))
+    }
+
+    /// Has a pod's endpoints be those of its services again.
+    pub fn admit_pod(&self, namespace: &str, name: &str) {
+        self.pod(namespace, name).report_ready(&self.cluster, true);
+        self.settle();
+    }
+
+    /// Has a pod's endpoints taken from its services, as of one that is about to end.
+    pub fn withdraw_pod(&self, namespace: &str, name: &str) {
+        self.pod(namespace, name).report_ready(&self.cluster, false);
+        self.settle();
     }
 
     /// Kills a pod, as a lost node does: without a word to its peers.
     pub fn kill_pod(&mut self, namespace: &str, name: &str) {
-        let wanted = |pod: &Pod| pod.workload().namespace == namespace && pod.workload().name == name;
-        let index = self.pods.iter().position(wanted).unwrap_or_else(|| panic!("no pod {namespace}/{name}"));
+        let index = self.pods.iter().position(|pod| pod.is(namespace, name));
+        let index = index.unwrap_or_else(|| panic!("no pod {namespace}/{name}"));
         self.pods.swap_remove(index).delete(&self.cluster);
         self.settle();
     }
@@ -122,29 +145,4 @@ impl Mesh {
 fn make_namespace(cluster: &Cluster, name: &str) {
     let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     cluster.put(&format!("/api/v1/namespaces/{name}"), &object);
-}
-
-/// The one mesh of a test program, started by the first test that wants it. Whoever holds it has it alone.
-pub fn shared() -> impl DerefMut<Target = Mesh> {
-    static MESH: Mutex<Option<Mesh>> = Mutex::new(None);
-    // A test that failed with the mesh in hand leaves it as good as any other test does.
-    let mut mesh = MESH.lock().unwrap_or_else(PoisonError::into_inner);
-    mesh.get_or_insert_with(Mesh::start);
-    Shared(mesh)
-}
-
-struct Shared(MutexGuard<'static, Option<Mesh>>);
-
-impl Deref for Shared {
-    type Target = Mesh;
-
-    fn deref(&self) -> &Mesh {
-        self.0.as_ref().expect("it was started")
-    }
-}
-
-impl DerefMut for Shared {
-    fn deref_mut(&mut self) -> &mut Mesh {
-        self.0.as_mut().expect("it was started")
-    }
 }

@@ -25,6 +25,18 @@ const DATA: &str = "/var/lib/istio";
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
 const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15021);
 
+/// The labels of Meltemi's metrics, which Istio's bootstrap makes tags of only when told to: a mesh has them in `defaultConfig`.
+const TAGS: [&str; 8] = [
+    "service",
+    "method",
+    "class",
+    "reason",
+    "le",
+    "source_principal",
+    "destination_workload",
+    "destination_principal",
+];
+
 /// What a pod is to be.
 #[derive(Debug, Clone)]
 pub struct Workload {
@@ -96,6 +108,11 @@ impl Pod {
         &self.workload
     }
 
+    /// Whether this is the pod `name` of `namespace`.
+    pub fn is(&self, namespace: &str, name: &str) -> bool {
+        self.workload.namespace == namespace && self.workload.name == name
+    }
+
     /// Its address.
     pub fn address(&self) -> Ipv4Addr {
         self.network.address()
@@ -111,10 +128,21 @@ impl Pod {
         self.enter(|| ask(&Admin::new(ADMIN)))
     }
 
-    /// The configuration that its Envoy runs, without endpoints.
-    pub fn config_dump(&self) -> Value {
+    /// Every listener and cluster that its Envoy got from istiod, by name.
+    pub fn settings(&self) -> Value {
         let dump = self.admin(|admin| admin.fetch("/config_dump")).unwrap();
-        serde_json::from_str(&dump).unwrap()
+        let dump: Value = serde_json::from_str(&dump).unwrap();
+        let configs = dump["configs"].as_array().unwrap();
+        let all =
+            |field: &'static str| configs.iter().flat_map(move |config| config[field].as_array()).flatten();
+        let mut settings = BTreeMap::new();
+        for listener in all("dynamic_listeners") {
+            settings.insert(format!("listener {}", listener["name"]), &listener["active_state"]["listener"]);
+        }
+        for cluster in all("dynamic_active_clusters") {
+            settings.insert(format!("cluster {}", cluster["cluster"]["name"]), &cluster["cluster"]);
+        }
+        json!(settings)
     }
 
     /// The plan that its Envoy has now, of the one Meltemi it runs.
@@ -168,6 +196,7 @@ impl Pod {
             "proxyBootstrapTemplatePath": "etc/istio/envoy_bootstrap.json",
             "configPath": "etc/istio/proxy",
             "concurrency": 2,
+            "extraStatTags": TAGS,
         });
         let agent = self.enter(|| {
             Process::start(
@@ -203,6 +232,23 @@ impl Pod {
         network.enter(|| agent.wait_until("the sidecar is ready", || health.fetch("/healthz/ready").ok()));
     }
 
+    /// Writes whether it is ready for calls.
+    pub(crate) fn report_ready(&self, cluster: &Cluster, is_ready: bool) {
+        let Workload { namespace, name, .. } = &self.workload;
+        let status = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace},
+            "status": {
+                "phase": "Running",
+                "podIP": self.address(),
+                "podIPs": [{"ip": self.address()}],
+                "conditions": [{"type": "Ready", "status": if is_ready { "True" } else { "False" }}],
+            },
+        });
+        cluster.put(&format!("{}/status", self.path()), &status);
+    }
+
     /// Writes its service account, its object and its object's status.
     fn register(&self, cluster: &Cluster) {
         let Workload { namespace, name, account, ports, .. } = &self.workload;
@@ -226,14 +272,7 @@ impl Pod {
         });
         cluster.put(&self.path(), &pod);
 
-        let mut status = object("Pod", name);
-        status["status"] = json!({
-            "phase": "Running",
-            "podIP": self.address(),
-            "podIPs": [{"ip": self.address()}],
-            "conditions": [{"type": "Ready", "status": "True"}],
-        });
-        cluster.put(&format!("{}/status", self.path()), &status);
+        self.report_ready(cluster, true);
     }
 
     /// Kills everything in the pod and removes its object.

@@ -10,9 +10,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// How long a program of the mesh may take for anything. Far above what is normal, for busy machines.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
-const INTERVAL: Duration = Duration::from_millis(20);
+/// An agent logs each time that it is asked in vain.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// How much of a program's log is shown when it fails.
 const TAIL: u64 = 8 << 10;

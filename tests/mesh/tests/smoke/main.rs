@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use meltemi_mesh_tests::{Mesh, Workload, shared};
+use meltemi_mesh_tests::{Mesh, Workload};
 use meltemi_tests::{Backend, Client, Frame, eventually, files};
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ const PORT: u16 = 20881;
 #[test]
 fn calls_on_one_connection_go_to_both_versions_and_by_each_new_plan() {
     let start = Instant::now();
-    let mut mesh = shared();
+    let mut mesh = Mesh::start();
     println!("mesh ready after {:?}", start.elapsed());
     mesh.make_namespace(NAMESPACE);
     mesh.apply(SERVICES);

@@ -1,0 +1,317 @@
+//! The mesh that all tests run on, and what they do with it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::time::Instant;
+
+use meltemi::envoy::Admin;
+use meltemi_mesh_tests::{Mesh, Pod, Process, Workload};
+use meltemi_tests::{Backend, Client, eventually, files};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+/// The namespace of the services.
+pub const SHOP: &str = "shop";
+
+/// A service of the shop, with a subset for each version.
+#[derive(Debug, Clone, Copy)]
+pub struct Service {
+    name: &'static str,
+    /// Where clients call it.
+    pub address: &'static str,
+    port: u16,
+    /// The port of its pods.
+    pub target: u16,
+}
+
+/// The service that raw backends serve.
+pub const DEMO: Service = Service { name: "demo", address: "10.96.7.7:20880", port: 20880, target: 20881 };
+
+/// The service that Java serves.
+pub const JAVA: Service = Service { name: "java", address: "10.96.7.10:20800", port: 20800, target: 20801 };
+
+impl Service {
+    /// Its host name.
+    pub fn host(&self) -> String {
+        format!("{}.{SHOP}.svc.cluster.local", self.name)
+    }
+}
+
+/// The namespace of the controller.
+const SYSTEM: &str = "meltemi-system";
+
+/// Where the controller tells how it is.
+const CONTROLLER: &str = "127.0.0.1:8088";
+
+/// The ports of the servers' pods.
+const PORTS: [u16; 7] = [20881, 20981, 20991, 7001, 20870, 20861, 20851];
+
+const SERVERS: [&str; 2] = ["v1", "v2"];
+
+/// A mesh with a client and two versions of a server, and Meltemi in it.
+pub struct Stage {
+    pub mesh: Mesh,
+    /// The settings of the sidecar in the namespace `plain`, before there was anything of Meltemi's.
+    pub bystander_before: Value,
+    /// The reference of the image with the module.
+    pub module: String,
+    backends: BTreeMap<(&'static str, u16), Backend>,
+    /// What the test has applied.
+    written: Vec<String>,
+    controller: Option<Process>,
+}
+
+/// Takes the stage, as it was made.
+pub fn take() -> impl DerefMut<Target = Stage> {
+    static STAGE: Mutex<Option<Stage>> = Mutex::new(None);
+    static STARTING: Once = Once::new();
+    // What a failed test leaves is removed like what any other does.
+    let mut stage = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    // A stage that could not be made is not tried again by each test.
+    STARTING.call_once(|| *stage = Some(Stage::start()));
+    let mut stage = Taken(stage);
+    stage.reset();
+    stage
+}
+
+struct Taken(MutexGuard<'static, Option<Stage>>);
+
+impl Deref for Taken {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        self.0.as_ref().expect("it was started")
+    }
+}
+
+impl DerefMut for Taken {
+    fn deref_mut(&mut self) -> &mut Stage {
+        self.0.as_mut().expect("it was started")
+    }
+}
+
+impl Stage {
+    fn start() -> Self {
+        let start = Instant::now();
+        let mut mesh = Mesh::start();
+        println!("mesh ready after {:?}", start.elapsed());
+        for namespace in [SHOP, "plain", SYSTEM] {
+            mesh.make_namespace(namespace);
+        }
+        mesh.apply(include_str!("services.yaml"));
+        let clients = [Workload::new(SHOP, "client"), Workload::new("plain", "bystander")];
+        mesh.start_pods(clients.into_iter().chain(SERVERS.map(workload)));
+        println!("pods ready after {:?}", start.elapsed());
+        let module = push(&mesh);
+        let bystander_before = mesh.pod("plain", "bystander").settings();
+        let mut stage = Self {
+            mesh,
+            bystander_before,
+            module,
+            backends: BTreeMap::new(),
+            written: Vec::new(),
+            controller: None,
+        };
+        for server in SERVERS {
+            stage.serve(server);
+        }
+        stage.mesh.cluster().apply(&crds());
+        let module = stage.module.clone();
+        stage.run_controller(module);
+        for pod in ["client"].into_iter().chain(SERVERS) {
+            stage.pod(pod).wait_for_plan(|_| true);
+        }
+        stage
+    }
+
+    /// Starts a server's pod again.
+    pub fn start_server(&mut self, server: &'static str) {
+        self.mesh.start_pods([workload(server)]);
+        self.serve(server);
+        self.pod(server).wait_for_plan(|_| true);
+    }
+
+    /// Kills a server with its pod.
+    pub fn kill_server(&mut self, server: &'static str) {
+        self.backends.retain(|(of, _), _| *of != server);
+        self.mesh.kill_pod(SHOP, server);
+    }
+
+    /// Starts the backends in the pod of a server.
+    fn serve(&mut self, server: &'static str) {
+        let pod = self.mesh.pod(SHOP, server);
+        let address = pod.address();
+        for port in PORTS {
+            let name = if port == PORTS[0] { server.to_owned() } else { format!("{server}@{port}") };
+            let backend = pod.enter(|| Backend::start_at(&name, (address, port).into()));
+            self.backends.insert((server, port), backend);
+        }
+    }
+
+    /// Removes what a test has applied, and has both servers serve.
+    fn reset(&mut self) {
+        for server in SERVERS {
+            if self.mesh.has_pod(SHOP, server) {
+                self.mesh.admit_pod(SHOP, server);
+            } else {
+                self.start_server(server);
+            }
+        }
+        if self.controller.is_none() {
+            let module = self.module.clone();
+            self.run_controller(module);
+        }
+        for yaml in self.written.drain(..).rev() {
+            self.mesh.cluster().delete(&yaml);
+        }
+        self.mesh.settle();
+        self.wait_for_routes(DEMO, &[]);
+        self.wait_for_routes(JAVA, &[]);
+    }
+
+    /// A pod of the shop.
+    pub fn pod(&self, name: &str) -> &Pod {
+        self.mesh.pod(SHOP, name)
+    }
+
+    /// Connects from the client's pod to `address`.
+    pub fn connect(&self, address: &str) -> Client {
+        let address: SocketAddr = address.parse().unwrap();
+        self.pod("client").enter(|| Client::connect(address))
+    }
+
+    /// Calls `address` on one connection, and gives how many of 100 calls each server answered. Endpoints are found by
+    /// chance, and each worker of Envoy looks for them itself: another connection may find what one did not.
+    ///
+    /// # Panics
+    ///
+    /// When all connections lead to one server.
+    pub fn balanced(&self, address: &str) -> BTreeMap<String, usize> {
+        eventually(&format!("calls of {address} are balanced"), || {
+            let mut connection = self.connect(address);
+            let servers = count(100, || connection.ask("sayHello", "x"));
+            (servers.len() == SERVERS.len()).then_some(servers)
+        })
+    }
+
+    /// Applies a router of a service, and waits until the client's Envoy has its routes.
+    pub fn route(&mut self, service: Service, router: &Value) {
+        self.apply(&router.to_string());
+        let routes = router["spec"]["routes"].as_array().unwrap();
+        let name = |route: &Value| format!("{SHOP}/{}/{}", service.name, route["name"].as_str().unwrap());
+        self.wait_for_routes(service, &routes.iter().map(name).collect::<Vec<_>>());
+    }
+
+    fn wait_for_routes(&self, service: Service, names: &[String]) {
+        self.pod("client").wait_for_plan(|plan| {
+            let routes =
+                plan["services"][format!("{}:{}", service.host(), service.port)]["routes"].as_array();
+            routes.into_iter().flatten().map(|route| route["name"].as_str().unwrap()).eq(names)
+        });
+    }
+
+    /// Applies objects in YAML, which the next test finds removed.
+    pub fn apply(&mut self, yaml: &str) {
+        self.mesh.apply(yaml);
+        self.written.push(yaml.to_owned());
+    }
+
+    /// Runs the controller, with `module`, and waits until it is ready.
+    pub fn run_controller(&mut self, module: String) {
+        let mut command = meltemi();
+        command.args(["run", "--module", &module, "--istio-version", "1.31", "--namespace", SYSTEM]);
+        // Tests have one follow another at once.
+        command.args(["--lease-seconds", "3", "--linger-seconds", "3", "--log-level", "debug"]);
+        command.args(["--listen", CONTROLLER, "--webhook-listen", "127.0.0.1:9443"]);
+        command.env("KUBECONFIG", self.mesh.cluster().kubeconfig());
+        let views = Admin::new(CONTROLLER.parse().unwrap());
+        self.controller = Some(self.mesh.network().control().enter(|| {
+            let mut controller = Process::start("controller", None, &mut command);
+            controller.wait_until("the controller is ready", || views.fetch("/readyz").ok());
+            controller
+        }));
+    }
+
+    /// Ends the controller by a signal.
+    pub fn end_controller(&mut self, signal: Signal) {
+        self.controller.take().unwrap().end(signal);
+    }
+
+    /// Every object that the controller has made, by namespace and name, with what changes when it is written.
+    pub fn generated(&self) -> BTreeMap<String, Value> {
+        let kinds = ["networking.istio.io/v1alpha3/envoyfilters", "extensions.istio.io/v1alpha1/wasmplugins"];
+        let label = "labelSelector=app.kubernetes.io/managed-by=meltemi";
+        let lists = kinds.map(|kind| self.mesh.cluster().list(&format!("/apis/{kind}?{label}")));
+        lists
+            .into_iter()
+            .flatten()
+            .map(|object| {
+                let metadata = &object["metadata"];
+                let name = format!(
+                    "{} {} {}",
+                    metadata["namespace"], metadata["name"], object["spec"]["pluginName"]
+                );
+                (name, json!([metadata["uid"], metadata["generation"], metadata["resourceVersion"]]))
+            })
+            .collect()
+    }
+}
+
+/// Pushes the module to the mesh's registry, and gives the reference that tells its digest.
+fn push(mesh: &Mesh) -> String {
+    let image = format!("{}/meltemi:tests", mesh.registry().host());
+    let mut command = meltemi();
+    command.args(["push", &image, "--plain-http", "--module"]).arg(files::module());
+    let output = mesh.network().control().enter(|| command.output()).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// The definitions of Meltemi's resources.
+fn crds() -> String {
+    String::from_utf8(meltemi().arg("crds").output().unwrap().stdout).unwrap()
+}
+
+/// The command `meltemi`.
+fn meltemi() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_mesh-meltemi"))
+}
+
+/// The pod of a server.
+fn workload(version: &str) -> Workload {
+    let mut server = Workload::new(SHOP, version).label("app", "demo").label("version", version);
+    server.ports.insert("calls".to_owned(), 20991);
+    server
+}
+
+/// A destination of a route: a version of a service.
+pub fn to(service: Service, subset: &str) -> Value {
+    json!({"destination": {"host": service.host(), "subset": subset}})
+}
+
+/// A destination with a weight.
+pub fn weighted(service: Service, subset: &str, weight: u32) -> Value {
+    json!({"destination": {"host": service.host(), "subset": subset}, "weight": weight})
+}
+
+/// A router of a service with `routes`.
+pub fn router(service: Service, routes: Value) -> Value {
+    json!({
+        "apiVersion": "meltemi.io/v1alpha1",
+        "kind": "MetaRouter",
+        "metadata": {"name": service.name, "namespace": SHOP},
+        "spec": {"hosts": [service.host()], "routes": routes},
+    })
+}
+
+/// How many of `calls` calls each server answers.
+pub fn count(calls: usize, mut call: impl FnMut() -> String) -> BTreeMap<String, usize> {
+    let mut servers = BTreeMap::new();
+    for _ in 0..calls {
+        *servers.entry(call()).or_default() += 1;
+    }
+    servers
+}
