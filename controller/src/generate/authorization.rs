@@ -14,6 +14,7 @@ use super::report::{Reports, ResourceRef};
 use crate::api::aeraki::{
     AuthorizationAction, AuthorizationRule, DubboAuthorizationPolicy, Operation, Source,
 };
+use crate::check;
 use crate::protocol::CODECS;
 use crate::world::World;
 
@@ -33,7 +34,7 @@ pub(super) struct Policies {
 pub(super) const CODEC: &str = "dubbo";
 
 impl<'a> Authorization<'a> {
-    /// Reads the policies. One that the filter would refuse allows nothing, or denies everything.
+    /// Reads the policies. One with an error, or that the filter would refuse, allows nothing, or denies everything.
     pub(super) fn new(world: &'a World, reports: &mut Reports) -> Self {
         let mut by_namespace: BTreeMap<&str, Vec<&DubboAuthorizationPolicy>> = BTreeMap::new();
         for policy in &world.dubbo_authorization_policies {
@@ -74,9 +75,11 @@ impl Policies {
         let mut origins = Vec::new();
         for policy in policies {
             let origin = ResourceRef::of(*policy);
-            reports.seen(&origin);
-            let of_policy = routes_of(policy);
-            if let Err(error) = Plan::parse(plan(&of_policy).to_string().as_bytes(), &CODECS) {
+            let is_in_force = reports.accepts(&origin, check::dubbo_authorization_policy(policy));
+            let of_policy = if is_in_force { routes_of(policy) } else { Vec::new() };
+            if !is_in_force && policy.spec.action == AuthorizationAction::Deny {
+                routes.push(route(policy, "rules", None));
+            } else if let Err(error) = Plan::parse(plan(&of_policy).to_string().as_bytes(), &CODECS) {
                 let path = error.path.strip_prefix("services[\"s\"].").unwrap_or(&error.path);
                 let message = format!("{}, as {path} of a plan", error.message);
                 match policy.spec.action {

@@ -12,6 +12,7 @@ mod module;
 mod object;
 mod plan;
 mod protocol;
+mod redis;
 mod report;
 mod router;
 mod scope;
@@ -26,6 +27,7 @@ use crate::world::World;
 use authorization::Authorization;
 use plan::Planner;
 use protocol::Protocols;
+use redis::Redis;
 use report::Reports;
 use visibility::Visibility;
 
@@ -93,6 +95,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
             sidecar.metadata.namespace.as_deref().filter(|namespace| *namespace != options.root_namespace)
         },
     ));
+    let redis = Redis::new(world, domain, &services, &mut reports);
     let authorization = Authorization::new(world, &mut reports);
     let namespaces = scope::with_sidecars(world, named.chain(authorization.namespaces()));
     let mut objects = Vec::new();
@@ -106,6 +109,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
             options,
             &mut reports,
         ));
+        objects.extend(redis.objects(namespace, &services, &visibility));
     }
     authorization.report_bare(&namespaces, &mut reports);
     objects.extend(gateway::objects(

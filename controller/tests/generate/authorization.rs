@@ -108,3 +108,18 @@ spec: {ingress: [{port: {number: 20880, protocol: TCP, name: dubbo}, defaultEndp
                    serve it, or a Sidecar says how they are called";
     assert_eq!(findings(&output), told("spec", message));
 }
+
+#[test]
+fn a_policy_with_an_error_lets_nothing_pass() {
+    let broken = POLICIES.replace("namespaces: [web, 'web-*']", "namespaces: ['']").replace("'*'", "'*x*'");
+    let output = made(&format!("{}{}{broken}", namespace("shop"), service("shop", "greeter", "10.0.0.1")));
+    let entry = &plan(&output, "shop")["inbound.greeter.shop.svc.cluster.local:20880"];
+    let denied = json!({"message": "RBAC: access denied"});
+    let wanted = json!({
+        "protocol": "dubbo",
+        "routes": [{"name": "shop/strangers/rules", "reject": denied}],
+        "defaultRoute": {"reject": denied},
+    });
+    assert_eq!(*entry, wanted);
+    assert!(findings(&output).iter().all(|finding| finding.starts_with("Error ")), "{:?}", findings(&output));
+}

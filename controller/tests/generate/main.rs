@@ -4,6 +4,7 @@ mod aeraki;
 mod authorization;
 mod delivery;
 mod gateways;
+mod redis;
 mod routers;
 mod scale;
 mod services;
@@ -118,7 +119,7 @@ fn namespace(name: &str) -> String {
 #[test]
 fn samples_are_in_step() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../istio-samples");
-    for (sample, codec) in [("dubbo", "dubbo"), ("private-protocol", "courier")] {
+    for (sample, codec) in [("dubbo", "dubbo"), ("private-protocol", "courier"), ("redis", "dubbo")] {
         let folder = samples.join(sample);
         let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.retain(|file| file.is_file());

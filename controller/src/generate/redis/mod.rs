@@ -1,0 +1,201 @@
+//! Redis, which Envoy itself speaks: its own proxy in place of the tunnel, in the sidecars of the clients.
+//!
+//! Servers keep plain TCP. Passwords and faults are therefore those of clients with a sidecar; whoever has none meets the
+//! server's own password.
+
+mod auth;
+mod destination;
+mod filter;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::SignedDuration;
+use serde_json::Value;
+
+use self::auth::Secrets;
+use self::destination::{Destinations, Target};
+use self::filter::Rules;
+use super::client::Clients;
+use super::group::{Group, Patches};
+use super::host;
+use super::object::Object;
+use super::protocol::Protocol;
+use super::report::{Reports, ResourceRef};
+use super::service::Service;
+use super::sockets::Proxies;
+use super::visibility::Visibility;
+use crate::api::aeraki::RedisService;
+use crate::check;
+use crate::world::World;
+
+/// What the clients of the Redis services get, by what the services are.
+#[derive(Debug)]
+pub(super) struct Redis {
+    /// By host and port. Those that are not here stay plain TCP.
+    proxies: BTreeMap<(String, u16), Proxy>,
+    /// The patches of the clusters, by name.
+    clusters: BTreeMap<String, Value>,
+}
+
+/// The proxy of one port of a service.
+#[derive(Debug)]
+struct Proxy {
+    /// The filter that stands in place of tcp_proxy.
+    filter: Value,
+    clusters: BTreeSet<String>,
+}
+
+impl Redis {
+    /// Reads what there is on Redis.
+    pub(super) fn new(world: &World, domain: &str, services: &[Service], reports: &mut Reports) -> Self {
+        let secrets = Secrets::new(world);
+        let hosts = Hosts::new(world, domain, services);
+        let mut destinations = Destinations::new(world, domain, &hosts, &secrets, reports);
+        let rules = rules(world, domain, services, reports);
+        let mut redis = Self { proxies: BTreeMap::new(), clusters: BTreeMap::new() };
+        for service in services {
+            for port in service.ports.iter().filter(|port| port.protocol == Protocol::Redis) {
+                let resource = match rules.get(&*service.host) {
+                    // What may ask for a password and cannot be honoured must not be passed over.
+                    Some(None) => continue,
+                    resource => resource.copied().flatten(),
+                };
+                let rules = Rules { resource, service, port: port.number, domain };
+                let Some((filter, targets)) = rules.filter(&mut destinations, &hosts, &secrets, reports)
+                else {
+                    continue;
+                };
+                let clusters = targets.iter().map(|target| target.name.clone()).collect();
+                redis.clusters.extend(targets.into_iter().map(|Target { name, patch, .. }| (name, patch)));
+                redis.proxies.insert((service.host.clone(), port.number), Proxy { filter, clusters });
+            }
+        }
+        destinations.report_unused(reports);
+        redis
+    }
+
+    /// The objects for the sidecars of a namespace: none if they see no Redis service.
+    pub(super) fn objects<'a>(
+        &self,
+        namespace: &'a str,
+        services: &'a [Service],
+        visibility: &Visibility<'a>,
+    ) -> Vec<Object> {
+        let proxy = |service: &Service, port: u16| self.proxies.get(&(service.host.clone(), port));
+        let clients = Clients::new(namespace, services, visibility, |service, port| {
+            port.protocol == Protocol::Redis && proxy(service, port.number).is_some()
+        });
+        let group = Group::new(namespace, Proxies::Sidecars, clients.scope(std::iter::empty()));
+        let mut clusters = BTreeSet::new();
+        // As with the tunnels, one EnvoyFilter for the services of each namespace.
+        let mut patches: BTreeMap<&str, Patches> = BTreeMap::new();
+        for (service, port) in &clients.seen {
+            let Some(proxy) = proxy(service, port.number) else { continue };
+            clusters.extend(proxy.clusters.iter().map(String::as_str));
+            let of_namespace = patches.entry(&service.namespace).or_default();
+            let listeners = service.listeners(port.number).into_iter();
+            of_namespace.extend(listeners.map(|listener| {
+                let patch = filter::on_listener(&listener, &proxy.filter);
+                (listener, patch)
+            }));
+        }
+        let named = |name: &str| self.clusters.get(name).map(|patch| (name.to_owned(), patch.clone()));
+        let clusters: Patches = clusters.into_iter().filter_map(named).collect();
+        let mut objects = group.tunnels("meltemi-redis", group.selector.as_ref(), clusters);
+        for (of, patches) in patches {
+            objects.extend(group.tunnels(&format!("meltemi-redis-{of}"), group.selector.as_ref(), patches));
+        }
+        objects
+    }
+}
+
+/// The RedisService of each host: the first one of the service's own namespace; `None` if that is not in force.
+fn rules<'a>(
+    world: &'a World,
+    domain: &str,
+    services: &'a [Service],
+    reports: &mut Reports,
+) -> BTreeMap<&'a str, Option<&'a RedisService>> {
+    let is_redis = |service: &&Service| service.ports.iter().any(|port| port.protocol == Protocol::Redis);
+    let by_host: BTreeMap<&str, &Service> =
+        services.iter().filter(is_redis).map(|service| (&*service.host, service)).collect();
+    let mut all: Vec<&RedisService> = world.redis_services.iter().collect();
+    all.sort_by_key(|resource| (&resource.metadata.namespace, &resource.metadata.name));
+    let mut rules = BTreeMap::new();
+    let mut origins: BTreeMap<&str, ResourceRef> = BTreeMap::new();
+    for resource in all {
+        let origin = ResourceRef::of(resource);
+        let is_in_force = reports.accepts(&origin, check::redis_service(resource));
+        let namespace = resource.metadata.namespace.as_deref().unwrap_or_default();
+        for (at, host) in resource.spec.host.iter().enumerate() {
+            let path = format!("spec.host[{at}]");
+            let Some(service) = by_host.get(&*host::in_full(host, namespace, domain)) else {
+                let message = format!(
+                    "no managed Redis service has the host {host:?}: name one whose port is called tcp-redis or has the \
+                     appProtocol meltemi.io/redis"
+                );
+                reports.error(&origin, path, message);
+                continue;
+            };
+            if service.namespace != namespace {
+                let message = format!(
+                    "{} is of the namespace {}: what holds for it is said there",
+                    service.host, service.namespace
+                );
+                reports.error(&origin, path, message);
+            } else if let Some(first) = origins.get(&*service.host) {
+                reports.warn(&origin, path, format!("{first} holds for {}", service.host));
+            } else {
+                origins.insert(&service.host, origin.clone());
+                rules.insert(&*service.host, is_in_force.then_some(resource));
+            }
+        }
+    }
+    rules
+}
+
+/// Every host of the mesh that is known.
+#[derive(Debug)]
+struct Hosts<'a> {
+    namespaces: BTreeMap<String, &'a str>,
+    /// Those whose clusters connect to where the client meant to.
+    original_destinations: BTreeSet<&'a str>,
+}
+
+impl<'a> Hosts<'a> {
+    fn new(world: &'a World, domain: &str, services: &'a [Service]) -> Self {
+        let kubernetes = world.services.iter().filter_map(|service| {
+            let (name, namespace) =
+                (service.metadata.name.as_deref()?, service.metadata.namespace.as_deref()?);
+            Some((format!("{name}.{namespace}.svc.{domain}"), namespace))
+        });
+        let entries = world.service_entries.iter().flat_map(|entry| {
+            let namespace = entry.metadata.namespace.as_deref().unwrap_or_default();
+            entry.spec.hosts.iter().map(move |host| (host.clone(), namespace))
+        });
+        let is_original_destination = |service: &&Service| service.is_original_destination;
+        let original_destinations = services.iter().filter(is_original_destination);
+        Self {
+            namespaces: entries.chain(kubernetes).collect(),
+            original_destinations: original_destinations.map(|service| &*service.host).collect(),
+        }
+    }
+
+    /// The namespace of a host, if it is known.
+    fn namespace(&self, host: &str) -> Option<&'a str> {
+        self.namespaces.get(host).copied()
+    }
+
+    fn is_original_destination(&self, host: &str) -> bool {
+        self.original_destinations.contains(host)
+    }
+}
+
+/// A duration that a resource writes, such as `5s` or `250ms`, as Envoy's configuration has it.
+fn duration(text: &str) -> Option<String> {
+    let duration = text.parse::<SignedDuration>().ok()?;
+    Some(match duration.subsec_millis() {
+        0 => format!("{}s", duration.as_secs()),
+        millis => format!("{}.{millis:03}s", duration.as_secs()),
+    })
+}
