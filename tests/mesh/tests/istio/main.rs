@@ -13,6 +13,7 @@ mod apache_dubbo;
 mod calls;
 mod changes;
 mod controller;
+mod samples;
 mod shapes;
 mod stage;
 mod without_module;

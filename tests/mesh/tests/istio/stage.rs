@@ -276,7 +276,7 @@ fn crds() -> String {
 }
 
 /// The command `meltemi`.
-fn meltemi() -> Command {
+pub fn meltemi() -> Command {
     Command::new(env!("CARGO_BIN_EXE_mesh-meltemi"))
 }
 
