@@ -1,6 +1,6 @@
 //! The command line: what the command understands, and which module does it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::protocol::Protocol;
-use crate::{crds, decode, demo, install, push, run as controller, sample, screen, validate};
+use crate::{command, crds, decode, demo, install, push, run as controller, sample, screen};
 
 /// Layer-7 management of any RPC protocol on a stock Envoy.
 #[derive(Debug, Parser)]
@@ -35,11 +35,14 @@ enum Command {
         #[arg(default_value = "-")]
         file: PathBuf,
     },
-    /// Check a plan as the filter would.
-    Validate {
-        /// The plan in JSON; or in YAML, on its own or in the file that Envoy watches. `-` is the standard input.
-        plan: PathBuf,
-    },
+    /// Check plans as the filter does, and resources as the cluster and the controller do.
+    Validate(command::Validate),
+    /// Make the Istio objects of resources.
+    Generate(command::Generate),
+    /// Tell which route a call meets, what happens to it there, and why no route before it takes it.
+    Explain(command::Explain),
+    /// Compare the Istio objects of resources with those of a folder or a cluster.
+    Diff(command::Diff),
     /// Run a sample Dubbo server or client, to try a mesh with.
     Sample(sample::Options),
     /// Print the JSON Schema of plans.
@@ -67,7 +70,10 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(options) => demo::run(&options).map_err(|error| error.to_string()),
         Command::Decode { protocol, max_frame_bytes, file } => decode(protocol, max_frame_bytes, &file),
-        Command::Validate { plan } => check(&plan),
+        Command::Validate(options) => return ended(options.run()),
+        Command::Generate(options) => return ended(options.run()),
+        Command::Explain(options) => return ended(options.run()),
+        Command::Diff(options) => return options.run(),
         Command::Sample(options) => sample::run(&options).map_err(|error| error.to_string()),
         Command::Schema => print(&format!("{:#}\n", meltemi_proxy::plan::schema())),
         Command::Push(options) => {
@@ -82,13 +88,14 @@ pub fn run() -> ExitCode {
             print(&String::from_utf8_lossy(&script))
         }
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            screen::fail(why);
-            ExitCode::FAILURE
-        }
-    }
+    ended(outcome.map(|()| ExitCode::SUCCESS))
+}
+
+fn ended(outcome: Result<ExitCode, String>) -> ExitCode {
+    outcome.unwrap_or_else(|why| {
+        screen::fail(why);
+        ExitCode::FAILURE
+    })
 }
 
 fn decode(protocol: Protocol, max_len: usize, file: &Path) -> Result<(), String> {
@@ -107,19 +114,6 @@ fn decode(protocol: Protocol, max_len: usize, file: &Path) -> Result<(), String>
         (Err(decode::Error::Write(error)), _) | (Ok(()), Err(error)) => written(error),
         (Err(error), _) => Err(format!("{name}: {error}")),
     }
-}
-
-fn check(file: &Path) -> Result<(), String> {
-    let mut text = String::new();
-    let (name, read) = match standard(file) {
-        true => ("-".into(), io::stdin().read_to_string(&mut text).map(|_| ())),
-        false => (file.display().to_string(), fs::read_to_string(file).map(|read| text = read)),
-    };
-    read.map_err(|error| unreadable(file, &error))?;
-    for warning in validate::check(&name, &text)? {
-        screen::warn(warning);
-    }
-    Ok(())
 }
 
 fn print(text: &str) -> Result<(), String> {

@@ -1,5 +1,7 @@
 //! The CustomResourceDefinitions of the kinds that Meltemi reads, made from their types.
 
+use std::sync::LazyLock;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use kube::CustomResourceExt;
 use serde_json::Value;
@@ -32,10 +34,17 @@ pub fn yaml() -> String {
 }
 
 /// The schema of a kind in a group, if it is one of them.
-pub fn schema(group: &str, kind: &str) -> Option<Value> {
-    let crd = all().into_iter().find(|crd| crd.spec.group == group && crd.spec.names.kind == kind)?;
-    let version = crd.spec.versions.into_iter().next()?;
-    serde_json::to_value(version.schema?.open_api_v3_schema?).ok()
+pub fn schema(group: &str, kind: &str) -> Option<&'static Value> {
+    static SCHEMAS: LazyLock<Vec<(String, String, Value)>> = LazyLock::new(|| {
+        let schema = |crd: CustomResourceDefinition| {
+            let version = crd.spec.versions.into_iter().next()?;
+            let schema = serde_json::to_value(version.schema?.open_api_v3_schema?).ok()?;
+            Some((crd.spec.group, crd.spec.names.kind, schema))
+        };
+        all().into_iter().filter_map(schema).collect()
+    });
+    let of_kind = |known: &&(String, String, Value)| known.0 == group && known.1 == kind;
+    SCHEMAS.iter().find(of_kind).map(|(.., schema)| schema)
 }
 
 /// A column of `kubectl get`: its name, the path of its value, and what it tells.

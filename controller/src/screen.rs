@@ -11,10 +11,12 @@ const TITLE: Style = Style::new().bold();
 const DETAIL: Style = Style::new().dimmed();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
+const ADDED: Style = AnsiColor::Green.on_default();
+const REMOVED: Style = AnsiColor::Red.on_default();
 const CAUTION: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Writes a line of results to the standard output. A closed pipe is no error: nobody reads on.
-fn line(text: impl Display) {
+pub fn line(text: impl Display) {
     let _ = writeln!(anstream::stdout(), "{text}");
 }
 
@@ -42,6 +44,31 @@ pub fn detail(text: impl Display) {
 pub fn verdict(holds: bool, statement: impl Display) {
     let (style, mark) = if holds { (GOOD, "✓") } else { (BAD, "✗") };
     line(format_args!("  {style}{mark}{style:#} {statement}"));
+}
+
+/// The head of a piece of results.
+pub fn heading(text: impl Display) {
+    line(format_args!("{TITLE}{text}{TITLE:#}"));
+}
+
+/// A line that is no more.
+pub fn removed(text: impl Display) {
+    line(format_args!("{REMOVED}{text}{REMOVED:#}"));
+}
+
+/// A line that is new.
+pub fn added(text: impl Display) {
+    line(format_args!("{ADDED}{text}{ADDED:#}"));
+}
+
+/// What the following lines are about, on the standard error.
+pub fn about(text: impl Display) {
+    let _ = writeln!(anstream::stderr(), "{TITLE}{text}{TITLE:#}");
+}
+
+/// Something that is asked for and not done, on the standard error.
+pub fn lack(text: impl Display) {
+    let _ = writeln!(anstream::stderr(), "{CAUTION}not honoured{CAUTION:#}: {text}");
 }
 
 /// A warning, on the standard error.

@@ -62,7 +62,7 @@ fn lines(findings: &[Finding]) -> Vec<String> {
     findings.iter().map(|finding| format!("{}: {}", finding.path, finding.message)).collect()
 }
 
-fn schema_of(object: &Value) -> Value {
+fn schema_of(object: &Value) -> &'static Value {
     let group = object["apiVersion"].as_str().unwrap().split('/').next().unwrap();
     crds::schema(group, object["kind"].as_str().unwrap()).unwrap()
 }
@@ -70,9 +70,9 @@ fn schema_of(object: &Value) -> Value {
 /// What the API server would say: the structure, then the rules.
 fn by_schema(object: &Value) -> Vec<String> {
     let schema = schema_of(object);
-    let structure = jsonschema::validator_for(&schema).unwrap();
+    let structure = jsonschema::validator_for(schema).unwrap();
     let mut errors: Vec<String> = structure.iter_errors(object).map(|error| error.to_string()).collect();
-    if let Err(broken) = Validator::new().validate(&schema, object, None) {
+    if let Err(broken) = Validator::new().validate(schema, object, None) {
         errors.extend(broken.iter().map(|error| format!("{}: {}", error.field_path, error.message)));
     }
     errors
@@ -124,7 +124,7 @@ fn schemas_are_structural_and_tell_of_each_field() {
     for crd in crds::all() {
         let kind = &crd.spec.names.kind;
         let schema = crds::schema(&crd.spec.group, kind).unwrap();
-        assert!(jsonschema::meta::is_valid(&schema), "{kind}");
+        assert!(jsonschema::meta::is_valid(schema), "{kind}");
         described(&format!("{}/{kind}", crd.spec.group), &schema["properties"]["spec"]);
         assert_eq!(crd.spec.names.categories.as_deref(), Some(&["meltemi".to_owned()][..]), "{kind}");
         assert_eq!(crd.spec.versions.len(), 1);

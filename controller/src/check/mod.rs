@@ -9,9 +9,6 @@ mod redis;
 mod router;
 mod text;
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
-
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -92,13 +89,7 @@ fn typed<T: DeserializeOwned>(object: &Value, check: impl FnOnce(&T) -> Vec<Find
 
 /// Fields that the schema of the kind does not know. The API server knows those of the metadata itself.
 fn unknown_fields(object: &Value, group: &str, kind: &str) -> Vec<Finding> {
-    static SCHEMAS: LazyLock<BTreeMap<(String, String), Value>> = LazyLock::new(|| {
-        let names = crds::all().into_iter().map(|crd| (crd.spec.group, crd.spec.names.kind));
-        names
-            .filter_map(|(group, kind)| Some(((group.clone(), kind.clone()), crds::schema(&group, &kind)?)))
-            .collect()
-    });
-    let Some(schema) = SCHEMAS.get(&(group.to_owned(), kind.to_owned())) else { return Vec::new() };
+    let Some(schema) = crds::schema(group, kind) else { return Vec::new() };
     let mut notes = Notes::default();
     for (name, value) in object.as_object().into_iter().flatten() {
         match &**name {

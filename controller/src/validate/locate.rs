@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
+use crate::input::{Step, steps};
+
 /// The byte offset in the JSON text `json` of the value that `path` names, such as `services["demo"].routes[3].match`.
 /// A path that leads further than the text does ends at the last value that is there: a missing field is sought where
 /// it should be. `None` if `json` is not JSON.
@@ -29,39 +31,6 @@ fn members(value: &RawValue) -> Option<BTreeMap<String, &RawValue>> {
     serde_json::from_str(value.get()).ok()
 }
 
-#[derive(Debug, PartialEq)]
-enum Step {
-    Key(String),
-    Index(usize),
-}
-
-/// The steps of a path: `.key`, `["key"]`, `[index]`. Ends at the first thing that is none of them.
-fn steps(path: &str) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut rest = path;
-    while let Some((step, after)) = step(rest) {
-        steps.push(step);
-        rest = after;
-    }
-    steps
-}
-
-fn step(path: &str) -> Option<(Step, &str)> {
-    let Some(bracketed) = path.strip_prefix('[') else {
-        let key = path.strip_prefix('.').unwrap_or(path);
-        let end = key.find(['.', '[']).unwrap_or(key.len());
-        let (key, rest) = key.split_at(end);
-        return (!key.is_empty()).then(|| (Step::Key(key.to_owned()), rest));
-    };
-    let mut quoted = serde_json::Deserializer::from_str(bracketed).into_iter::<String>();
-    if let Some(Ok(key)) = quoted.next() {
-        let rest = bracketed.get(quoted.byte_offset()..)?.strip_prefix(']')?;
-        return Some((Step::Key(key), rest));
-    }
-    let (index, rest) = bracketed.split_once(']')?;
-    Some((Step::Index(index.parse().ok()?), rest))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,16 +41,6 @@ mod tests {
 
     fn found(path: &str) -> &str {
         &JSON[offset(JSON, path).unwrap()..]
-    }
-
-    #[test]
-    fn paths_are_taken_apart() {
-        let key = |text: &str| Step::Key(text.to_owned());
-        let path = r#"services["a.b"].routes[12].match"#;
-        assert_eq!(steps(path), [key("services"), key("a.b"), key("routes"), Step::Index(12), key("match")]);
-        assert_eq!(steps(r#"["a"]"#), [key("a")]);
-        assert_eq!(steps(""), []);
-        assert_eq!(steps("a[b"), [key("a")]);
     }
 
     #[test]

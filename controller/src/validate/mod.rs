@@ -1,49 +1,58 @@
-//! `meltemi validate`: checks a plan with the function by which the filter reads it.
+//! Plans, checked with the function by which the filter reads them.
 
 mod locate;
 mod source;
 
-use std::fmt::Write;
-
 use meltemi_proxy::plan::{Plan, PlanError};
 
+use crate::generate::{Finding, Severity};
+use crate::input::{Found, Origin, Place};
 use crate::protocol;
 pub use source::Source;
 
-/// What is wrong with a plan, on one line: `file:line:column: path: message`, as far as each is known.
-///
-/// # Errors
-///
-/// The same, for a plan that the filter refuses. Otherwise the warnings, in the same form.
-pub fn check(file: &str, text: &str) -> Result<Vec<String>, String> {
-    let source = Source::read(file, text).map_err(|error| error.to_string())?;
-    let plan = Plan::parse(source.plan.as_bytes(), &protocol::CODECS)
-        .map_err(|error| refusal(file, &source, &error))?;
-    let caution = |path: &str, message: &str| line(file, &source, place(&source, path), path, message);
-    Ok(plan.warnings().iter().map(|warning| caution(&warning.path, &warning.message)).collect())
+/// What is wrong with a plan: that for which the filter refuses it, or else what works but is hardly meant.
+pub fn plan(file: &str, text: &str) -> Vec<Found> {
+    let source = match Source::read(file, text) {
+        Ok(source) => source,
+        Err(error) => {
+            let message = error.to_string();
+            let message = message.strip_prefix(&format!("{file}: ")).unwrap_or(&message);
+            return vec![found(file, None, Severity::Error, "", message)];
+        }
+    };
+    match Plan::parse(source.plan.as_bytes(), &protocol::CODECS) {
+        Err(error) => vec![refusal(file, &source, &error)],
+        Ok(plan) => {
+            let caution = |path: &str, message: &str| {
+                found(file, place(&source, path), Severity::Warning, path, message)
+            };
+            plan.warnings().iter().map(|warning| caution(&warning.path, &warning.message)).collect()
+        }
+    }
 }
 
-fn refusal(file: &str, source: &Source<'_>, error: &PlanError) -> String {
-    let position = error.position.map(|position| (position.line, position.column));
-    line(file, source, position.or_else(|| place(source, &error.path)), &error.path, &error.message)
+/// Whether a text is of a plan, as far as can be told without reading it.
+pub fn is_plan(text: &str) -> bool {
+    text.lines().any(|line| line.trim_start_matches([' ', '{']).trim_matches('"').starts_with("services"))
 }
 
-/// Line and column, in the plan's own text, of what `path` names.
-fn place(source: &Source<'_>, path: &str) -> Option<(usize, usize)> {
+fn refusal(file: &str, source: &Source<'_>, error: &PlanError) -> Found {
+    let position = error.position.and_then(|position| source.in_file((position.line, position.column)));
+    let position = position.map(|(line, column)| Place { line, column });
+    let place = position.or_else(|| place(source, &error.path));
+    found(file, place, Severity::Error, &error.path, &error.message)
+}
+
+/// Where in the file stands what `path` names.
+fn place(source: &Source<'_>, path: &str) -> Option<Place> {
     let offset = locate::offset(&source.plan, path)?;
     let before = source.plan.get(..offset)?;
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    Some((before.matches('\n').count() + 1, offset - start + 1))
+    let (line, column) = source.in_file((before.matches('\n').count() + 1, offset - start + 1))?;
+    Some(Place { line, column })
 }
 
-fn line(file: &str, source: &Source<'_>, place: Option<(usize, usize)>, path: &str, message: &str) -> String {
-    let mut text = file.to_owned();
-    if let Some((line, column)) = place.and_then(|place| source.in_file(place)) {
-        let _ = write!(text, ":{line}:{column}");
-    }
-    if !path.is_empty() {
-        let _ = write!(text, ": {path}");
-    }
-    let _ = write!(text, ": {message}");
-    text
+fn found(file: &str, place: Option<Place>, severity: Severity, path: &str, message: &str) -> Found {
+    let finding = Finding { severity, path: path.to_owned(), message: message.to_owned() };
+    Found { finding, resource: None, origin: Some(Origin { file: file.to_owned(), place }) }
 }

@@ -1,0 +1,348 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use meltemi_codecs::Head;
+use meltemi_proxy::plan::{OnNoMatch, Plan};
+use serde_json::{Value, json};
+
+use super::{Format, Mesh, findings, print};
+use crate::generate::{Object, ResourceRef};
+use crate::input::{self, Resources};
+use crate::protocol::CODECS;
+use crate::screen;
+
+/// Tells which route a call meets.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Resources in YAML or JSON: files, folders of them, or `-` for the standard input.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// The host of the service: in full, or its first labels.
+    #[arg(long, required_unless_present = "gateway")]
+    host: Option<String>,
+    /// The port that the call comes by: of the service, of its pods with --inbound, of the gateway with --gateway.
+    #[arg(long)]
+    port: Option<u16>,
+    /// The namespace of the client; without it one that sees the service, its own if that does.
+    #[arg(long, conflicts_with_all = ["gateway", "inbound"])]
+    namespace: Option<String>,
+    /// The Istio Gateway that the call comes by, as namespace/name.
+    #[arg(long, conflicts_with_all = ["host", "inbound"])]
+    gateway: Option<String>,
+    /// What the server's own sidecar does with the call.
+    #[arg(long)]
+    inbound: bool,
+    /// An attribute of the call, such as method=sayHello.
+    #[arg(long = "attribute", short, value_name = "NAME=VALUE", value_parser = attribute)]
+    attributes: Vec<(String, String)>,
+    /// Write JSON or YAML.
+    #[arg(long, short, value_enum)]
+    output: Option<Format>,
+    #[command(flatten)]
+    mesh: Mesh,
+}
+
+fn attribute(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as in method=sayHello"),
+    }
+}
+
+/// What a plan says of one authority, and to whom.
+struct Entry<'a> {
+    namespace: &'a str,
+    is_gateway: bool,
+    authority: &'a str,
+    service: &'a Value,
+}
+
+impl Explain {
+    /// Writes which route takes the call, what happens to it there, and why the routes before it do not take it.
+    ///
+    /// # Errors
+    ///
+    /// A file could not be read, or there is no such service.
+    pub fn run(&self) -> Result<ExitCode, String> {
+        let files = input::read(&self.files).map_err(|error| error.to_string())?;
+        let resources = Resources::new(&files);
+        let (output, found) = resources.generate(&self.mesh.plans());
+        findings::tell(&found.iter().filter(|one| one.is_error()).cloned().collect::<Vec<_>>());
+        let entries: Vec<Entry<'_>> = output.objects.iter().flat_map(entries).collect();
+        let entry = self.choose(&entries)?;
+        let explained = self.explain(entry, &resources)?;
+        match self.output {
+            Some(Format::Json) => print(&format!("{explained:#}\n"))?,
+            Some(Format::Yaml) => {
+                print(&serde_saphyr::to_string(&explained).map_err(|error| error.to_string())?)?;
+            }
+            Some(Format::Table) | None => tell(&explained),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The entry that is asked for.
+    fn choose<'a>(&self, entries: &'a [Entry<'a>]) -> Result<&'a Entry<'a>, String> {
+        let is_meant = |entry: &&Entry<'_>| match &self.gateway {
+            Some(gateway) => {
+                let wanted =
+                    gateway.split_once('/').map(|(namespace, name)| format!("gateway.{name}.{namespace}"));
+                entry.is_gateway && wanted.is_some_and(|wanted| self.names(entry.authority, &wanted))
+            }
+            None => {
+                let authority = match (entry.authority.strip_prefix("inbound."), self.inbound) {
+                    (Some(authority), true) => authority,
+                    (None, false) => entry.authority,
+                    _ => return false,
+                };
+                !entry.is_gateway
+                    && self.namespace.as_deref().is_none_or(|namespace| namespace == entry.namespace)
+                    && self.host.as_deref().is_some_and(|host| self.names(authority, host))
+            }
+        };
+        let meant: Vec<&Entry<'_>> = entries.iter().filter(is_meant).collect();
+        let authorities: BTreeSet<&str> = meant.iter().map(|entry| entry.authority).collect();
+        if authorities.len() > 1 {
+            let several: Vec<&str> = authorities.into_iter().collect();
+            return Err(format!(
+                "several are meant: {}; tell them apart by --host and --port",
+                several.join(", ")
+            ));
+        }
+        let own = |entry: &&&Entry<'_>| {
+            let host = entry.authority.split_once(':').map_or(entry.authority, |(host, _)| host);
+            host.split('.').nth(1) == Some(entry.namespace)
+        };
+        let chosen = meant.iter().find(own).or(meant.first()).copied();
+        chosen.ok_or_else(|| {
+            let known: BTreeSet<&str> = entries.iter().map(|entry| entry.authority).collect();
+            match known.is_empty() {
+                true => "nothing is managed: no port of a service in the files is called tcp-metaprotocol-<protocol> \
+                    or has the appProtocol meltemi.io/<protocol>, with a codec that the module has"
+                    .to_owned(),
+                false => format!(
+                    "no such service is managed; those that are: {}",
+                    known.into_iter().collect::<Vec<_>>().join(", ")
+                ),
+            }
+        })
+    }
+
+    /// Whether an authority is of the host, in full or by its first labels, and of the port.
+    fn names(&self, authority: &str, host: &str) -> bool {
+        let (of, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
+        let is_host = of.strip_prefix(host).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        is_host && self.port.is_none_or(|wanted| wanted.to_string() == port)
+    }
+
+    fn explain(&self, entry: &Entry<'_>, resources: &Resources) -> Result<Value, String> {
+        let plan = plan(entry)?;
+        let service = plan.service(entry.authority).ok_or("the plan has no such service")?;
+        let mut head = Head::new();
+        self.attributes.iter().for_each(|(name, value)| head.push(name, value));
+        let explanation = service.explain(&head);
+        let routes: Vec<&Value> = entry.service["routes"].as_array().into_iter().flatten().collect();
+        let route = |name: &str| routes.iter().find(|route| route["name"] == name).copied();
+        let origin = |name: &str| origin(name, resources);
+        let passed_over: Vec<Value> = explanation
+            .passed_over
+            .iter()
+            .map(|passed| json!({"route": passed.route.name, "origin": origin(&passed.route.name), "because": passed.reasons}))
+            .collect();
+        let (outcome, route, name) = match explanation.matched {
+            Some(matched) => ("route", route(&matched.name), Some(&*matched.name)),
+            None if service.on_no_match == OnNoMatch::Reject => ("rejected", None, None),
+            None => ("default", entry.service.get("defaultRoute"), None),
+        };
+        let is_told = |name: &str| self.attributes.iter().any(|(known, _)| known == name);
+        let asked: BTreeSet<&str> =
+            routes.iter().flat_map(|route| attributes(route)).filter(|name| !is_told(name)).collect();
+        Ok(json!({
+            "service": entry.authority,
+            "protocol": entry.service["protocol"],
+            "namespace": entry.namespace,
+            "gateway": self.gateway,
+            "outcome": outcome,
+            "route": name,
+            "origin": name.map(origin),
+            "match": route.and_then(|route| route.get("match")),
+            "does": (outcome != "rejected").then(|| does(route)),
+            "passedOver": passed_over,
+            "attributesNotGiven": asked,
+        }))
+    }
+}
+
+/// The plans of an object, by authority.
+fn entries(object: &Object) -> Vec<Entry<'_>> {
+    let services = object.spec["pluginConfig"]["services"].as_object();
+    let entry = |(authority, service)| Entry {
+        namespace: &object.metadata.namespace,
+        is_gateway: object.metadata.name.starts_with("meltemi-gateway"),
+        authority,
+        service,
+    };
+    services.into_iter().flatten().map(|(authority, service)| entry((&**authority, service))).collect()
+}
+
+/// The plan of one service, as the filter reads it. A codec that this command does not have is stood in for: which route
+/// matches does not depend on it.
+fn plan(entry: &Entry<'_>) -> Result<Plan, String> {
+    let mut service = entry.service.clone();
+    let is_known = CODECS.iter().any(|codec| service["protocol"] == codec.name());
+    if let (false, [first, ..]) = (is_known, &CODECS) {
+        service["protocol"] = first.name().into();
+        for route in service["routes"].as_array_mut().into_iter().flatten() {
+            // Statuses are called by the protocol's names.
+            if let Some(retry) = route.get_mut("retry") {
+                *retry = json!({});
+            }
+        }
+        if let Some(retry) = service.get_mut("defaultRoute").and_then(|route| route.get_mut("retry")) {
+            *retry = json!({});
+        }
+    }
+    let plan = json!({"services": {entry.authority: service}});
+    Plan::parse(plan.to_string().as_bytes(), &CODECS)
+        .map_err(|error| format!("the filter refuses the plan: {error}"))
+}
+
+/// The attributes that a route asks for.
+fn attributes(route: &Value) -> Vec<&str> {
+    let alternatives = route["match"].as_array().into_iter().flatten();
+    let asked = alternatives.filter_map(|alternative| alternative["attributes"].as_object());
+    asked.flat_map(|asked| asked.keys().map(String::as_str)).collect()
+}
+
+/// What happens to the calls of a route, as the plan has it: all but its name and match.
+fn does(route: Option<&Value>) -> Value {
+    let mut does = route.cloned().unwrap_or_else(|| json!({}));
+    if let Some(does) = does.as_object_mut() {
+        does.remove("name");
+        does.remove("match");
+    }
+    does
+}
+
+/// The resource that a route is of, by the route's name: `namespace/name/route`.
+fn origin(name: &str, resources: &Resources) -> Value {
+    let mut parts = name.splitn(3, '/');
+    let (Some(namespace), Some(resource), Some(route)) = (parts.next(), parts.next(), parts.next()) else {
+        return Value::Null;
+    };
+    let is = |one: &ResourceRef| one.namespace.as_deref() == Some(namespace) && one.name == resource;
+    let world = &resources.world;
+    let routers = world.meta_routers.iter().map(|router| {
+        let names: Vec<&str> = router.spec.routes.iter().map(|route| &*route.name).collect();
+        (ResourceRef::of(router), "spec.routes", names)
+    });
+    let of_aeraki = world.aeraki_meta_routers.iter().map(|router| {
+        let names: Vec<&str> = router.spec.routes.iter().map(|route| &*route.name).collect();
+        (ResourceRef::of(router), "spec.routes", names)
+    });
+    let services = world.virtual_services.iter().map(|service| {
+        let names: Vec<&str> = service.spec.http.iter().map(|route| &*route.name).collect();
+        (ResourceRef::of(service), "spec.http", names)
+    });
+    let position = |names: &[&str], route: &str| {
+        let unnamed = route.parse().ok().filter(|index: &usize| names.get(*index) == Some(&""));
+        names.iter().position(|name| *name == route).or(unnamed)
+    };
+    let found = routers.chain(of_aeraki).chain(services).filter(|(one, ..)| is(one)).find_map(
+        |(one, list, names)| {
+            // Names that stand twice are numbered.
+            let index = position(&names, route).or_else(|| position(&names, route.rsplit_once('-')?.0))?;
+            Some((one, format!("{list}[{index}]")))
+        },
+    );
+    found.map_or(Value::Null, |(one, path)| {
+        let origin = resources.origin(&one, &path).map(|origin| origin.to_string());
+        json!({"resource": one.to_string(), "path": path, "at": origin})
+    })
+}
+
+/// The explanation for people.
+fn tell(explained: &Value) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let whom = match explained["gateway"].as_str() {
+        Some(gateway) => format!("by the gateway {gateway}"),
+        None => format!("as the sidecars of {} have it", text(&explained["namespace"])),
+    };
+    screen::title(format_args!("{} ({}), {whom}", text(&explained["service"]), text(&explained["protocol"])));
+    for passed in explained["passedOver"].as_array().into_iter().flatten() {
+        screen::verdict(false, text(&passed["route"]));
+        for reason in passed["because"].as_array().into_iter().flatten() {
+            screen::detail(text(reason));
+        }
+    }
+    match &*text(&explained["outcome"]) {
+        "route" => screen::verdict(true, text(&explained["route"])),
+        "rejected" => screen::verdict(false, "no route takes the call: it is answered with an error"),
+        _ => screen::verdict(true, "no route takes the call: it goes the default way"),
+    }
+    let origin = &explained["origin"];
+    if origin.is_object() {
+        let at = origin["at"].as_str().map(|at| format!(" ({at})")).unwrap_or_default();
+        screen::say(format_args!("  from      {}, {}{at}", text(&origin["resource"]), text(&origin["path"])));
+    }
+    for line in lines(&explained["does"]) {
+        screen::say(format_args!("  {line}"));
+    }
+    let asked: Vec<String> =
+        explained["attributesNotGiven"].as_array().into_iter().flatten().map(text).collect();
+    if !asked.is_empty() {
+        screen::line("");
+        screen::say(format_args!(
+            "Routes also ask for {}, which the call was taken not to have.",
+            asked.join(", ")
+        ));
+    }
+}
+
+/// What happens to a call, a line for each policy.
+fn lines(does: &Value) -> Vec<String> {
+    let Some(does) = does.as_object() else { return Vec::new() };
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let list =
+        |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ");
+    let mut lines = Vec::new();
+    if let Some(reject) = does.get("reject") {
+        lines.push(format!("rejected  {}", reject.get("message").map(text).unwrap_or_default()));
+    } else if let Some(cluster) = does.get("cluster") {
+        lines.push(format!("goes to   {}", text(cluster)));
+    } else if let Some(clusters) = does.get("weightedClusters").and_then(Value::as_array) {
+        let total: f64 = clusters.iter().filter_map(|one| one["weight"].as_f64()).sum();
+        for one in clusters {
+            let share = one["weight"].as_f64().unwrap_or_default() * 100.0 / total;
+            lines.push(format!("goes to   {} ({share:.0} %)", text(&one["cluster"])));
+        }
+    } else {
+        lines.push("goes to   the cluster that Istio chose".to_owned());
+    }
+    lines.push(format!("timeout   {}", does.get("timeout").map_or_else(|| "none".to_owned(), text)));
+    lines.push(match does.get("retry") {
+        None => "retries   none".to_owned(),
+        Some(retry) => {
+            let attempts = retry.get("attempts").map_or_else(|| "1".to_owned(), text);
+            let on = retry.get("on").map_or_else(|| "connect-failure".to_owned(), list);
+            let statuses = retry.get("statuses").map(|all| format!(" ({})", list(all))).unwrap_or_default();
+            let each = retry
+                .get("perTryTimeout")
+                .map(|each| format!("; each try {}", text(each)))
+                .unwrap_or_default();
+            format!("retries   {attempts}, after {on}{statuses}{each}")
+        }
+    });
+    for (field, name) in [("requestAttachments", "request "), ("responseAttachments", "response")] {
+        let Some(edit) = does.get(field) else { continue };
+        for (key, value) in edit["set"].as_object().into_iter().flatten() {
+            lines.push(format!("{name}  sets {key}: {}", text(value)));
+        }
+        for key in edit["remove"].as_array().into_iter().flatten() {
+            lines.push(format!("{name}  removes {}", text(key)));
+        }
+    }
+    lines
+}

@@ -1,0 +1,84 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Delivered, Format, Mesh, findings, print};
+use crate::generate::{Object, Role};
+use crate::input::{self, Resources};
+use crate::screen;
+
+/// Makes the objects of resources.
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// Resources in YAML or JSON: files, folders of them, or `-` for the standard input.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    delivered: Delivered,
+    #[command(flatten)]
+    mesh: Mesh,
+    /// How the objects are written.
+    #[arg(long, short, value_enum, default_value = "yaml")]
+    output: Format,
+    /// Write the objects even if a resource is in error: those of all others.
+    #[arg(long)]
+    keep_going: bool,
+}
+
+impl Generate {
+    /// Writes the objects, and tells what of the resources is wrong or not honoured. The exit code is 1, and nothing is
+    /// written, if a resource is in error; it is 2 if options do not go together.
+    ///
+    /// # Errors
+    ///
+    /// A file could not be read.
+    pub fn run(&self) -> Result<ExitCode, String> {
+        let options = match self.mesh.objects(&self.delivered) {
+            Ok(options) => options,
+            Err(why) => {
+                screen::fail(why);
+                return Ok(ExitCode::from(2));
+            }
+        };
+        let files = input::read(&self.files).map_err(|error| error.to_string())?;
+        let (output, found) = Resources::new(&files).generate(&options);
+        findings::tell(&found);
+        if findings::has_errors(&found) && !self.keep_going {
+            screen::fail(
+                "nothing is written, since resources are in error; --keep-going writes what the others make",
+            );
+            return Ok(ExitCode::FAILURE);
+        }
+        print(&match self.output {
+            Format::Yaml => yaml(&output.objects)?,
+            Format::Json => {
+                let list = json!({"apiVersion": "v1", "kind": "List", "items": output.objects});
+                format!("{list:#}\n")
+            }
+            Format::Table => table(&output.objects),
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn yaml(objects: &[Object]) -> Result<String, String> {
+    let one = |object| serde_saphyr::to_string(object).map(|text| format!("---\n{text}"));
+    objects.iter().map(one).collect::<Result<_, _>>().map_err(|error| error.to_string())
+}
+
+fn table(objects: &[Object]) -> String {
+    let mut table = findings::columns(&["KIND", "NAMESPACE", "NAME", "BYTES", "FOR"]);
+    for object in objects {
+        let bytes = serde_json::to_string(object).map_or(0, |text| text.len()).to_string();
+        let purpose = match (object.role(), object.kind) {
+            (Role::Module, _) => "the module and its plan",
+            (Role::Sockets, _) => "the internal listener and its cluster",
+            (Role::Tunnel, "VirtualService") => "a listener of a gateway",
+            (Role::Tunnel, _) => "connections of services",
+        };
+        table.add_row([object.kind, &object.metadata.namespace, &object.metadata.name, &bytes, purpose]);
+    }
+    findings::rows(&table)
+}

@@ -1,0 +1,11 @@
+//! What the commands read: files and folders of resources, checked and put together into a world.
+
+mod files;
+mod node;
+mod path;
+mod resources;
+
+pub use files::{Error, File, read};
+pub use node::Place;
+pub use path::{Step, steps};
+pub use resources::{Found, Origin, Resources, objects};

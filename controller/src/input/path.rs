@@ -1,0 +1,50 @@
+/// A step of a path such as `spec.routes[0]["a.b"]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Into a member of an object.
+    Key(String),
+    /// Into an element of a list.
+    Index(usize),
+}
+
+/// The steps of a path: `.key`, `["key"]`, `[index]`. Ends at the first thing that is none of them.
+pub fn steps(path: &str) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut rest = path;
+    while let Some((step, after)) = step(rest) {
+        steps.push(step);
+        rest = after;
+    }
+    steps
+}
+
+fn step(path: &str) -> Option<(Step, &str)> {
+    let Some(bracketed) = path.strip_prefix('[') else {
+        let key = path.strip_prefix('.').unwrap_or(path);
+        let end = key.find(['.', '[']).unwrap_or(key.len());
+        let (key, rest) = key.split_at(end);
+        return (!key.is_empty()).then(|| (Step::Key(key.to_owned()), rest));
+    };
+    let mut quoted = serde_json::Deserializer::from_str(bracketed).into_iter::<String>();
+    if let Some(Ok(key)) = quoted.next() {
+        let rest = bracketed.get(quoted.byte_offset()..)?.strip_prefix(']')?;
+        return Some((Step::Key(key), rest));
+    }
+    let (index, rest) = bracketed.split_once(']')?;
+    Some((Step::Index(index.parse().ok()?), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_taken_apart() {
+        let key = |text: &str| Step::Key(text.to_owned());
+        let path = r#"services["a.b"].routes[12].match"#;
+        assert_eq!(steps(path), [key("services"), key("a.b"), key("routes"), Step::Index(12), key("match")]);
+        assert_eq!(steps(r#"["a"]"#), [key("a")]);
+        assert_eq!(steps(""), []);
+        assert_eq!(steps("a[b"), [key("a")]);
+    }
+}

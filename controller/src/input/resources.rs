@@ -1,0 +1,308 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value;
+
+use super::files::File;
+use super::node::{Node, Place};
+use super::path::steps;
+use crate::check;
+use crate::generate::{self, Finding, MANAGED_BY, Output, ResourceRef, Severity};
+use crate::world::{ReadError, World};
+
+/// The resources of some files: checked, and those that are in order put together into a world.
+#[derive(Debug, Default)]
+pub struct Resources {
+    /// The resources that are in force.
+    pub world: World,
+    /// What the rules say, in the order of the files.
+    found: Vec<Found>,
+    documents: Vec<Document>,
+    by_name: BTreeMap<ResourceRef, usize>,
+}
+
+#[derive(Debug)]
+struct Document {
+    file: String,
+    node: Node,
+    resource: ResourceRef,
+    object: Value,
+}
+
+/// A finding, and where the resource stands that it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What was found.
+    pub finding: Finding,
+    /// The resource, if it could be told.
+    pub resource: Option<ResourceRef>,
+    /// Where it stands, if it stands in a file.
+    pub origin: Option<Origin>,
+}
+
+/// Where something stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The name of the file.
+    pub file: String,
+    /// Where in the file, if that is known.
+    pub place: Option<Place>,
+}
+
+impl Found {
+    /// Whether it is an error.
+    pub fn is_error(&self) -> bool {
+        self.finding.severity == Severity::Error
+    }
+}
+
+/// `file:line:column: path: message`, as far as each is known.
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(origin) = &self.origin {
+            write!(f, "{origin}: ")?;
+        }
+        match &*self.finding.path {
+            "" => f.write_str(&self.finding.message),
+            path => write!(f, "{path}: {}", self.finding.message),
+        }
+    }
+}
+
+/// `file:line:column`.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        match self.place {
+            Some(Place { line, column }) => write!(f, ":{line}:{column}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The namespace of resources that name none, as `kubectl` has it without further settings.
+const DEFAULT_NAMESPACE: &str = "default";
+
+impl Resources {
+    /// Reads resources in YAML or JSON. Objects of kinds that Meltemi does not read are passed over, and so are those that
+    /// it generated itself.
+    pub fn new(files: &[File]) -> Self {
+        let mut resources = Self::default();
+        for file in files {
+            resources.read(file);
+        }
+        resources.check();
+        resources
+    }
+
+    /// Whether a text is of resources, and not of a plan.
+    pub fn are_in(text: &str) -> bool {
+        let of_line = |line: &str| {
+            let line = line.trim_start_matches(['-', ' ', '{', '\t']).trim_start();
+            line.starts_with("apiVersion:") || line.starts_with("\"apiVersion\"")
+        };
+        text.lines().any(of_line)
+            || (text.contains("\"apiVersion\"")
+                && text.contains("\"kind\"")
+                && !text.contains("\"services\""))
+    }
+
+    fn read(&mut self, file: &File) {
+        match nodes(file) {
+            Ok(nodes) => nodes.into_iter().for_each(|node| self.document(file, node)),
+            Err(found) => self.found.push(*found),
+        }
+    }
+
+    fn document(&mut self, file: &File, node: Node) {
+        if let Some(items) = node.list_items() {
+            for item in items {
+                self.document(file, item.clone());
+            }
+            return;
+        }
+        let mut object = node.value();
+        if object.is_null() {
+            return;
+        }
+        let has = |field: &str| object.get(field).is_some_and(Value::is_string);
+        if !has("apiVersion") || !has("kind") {
+            if !file.is_found {
+                let finding = Finding {
+                    severity: Severity::Error,
+                    path: String::new(),
+                    message: "no resource: apiVersion and kind are missing".to_owned(),
+                };
+                let origin = Some(Origin { file: file.name.clone(), place: Some(node.place) });
+                self.found.push(Found { finding, resource: None, origin });
+            }
+            return;
+        }
+        if object["metadata"]["labels"][MANAGED_BY.0] == MANAGED_BY.1 {
+            return;
+        }
+        let is_namespaced = !matches!(object["kind"].as_str(), Some("Namespace" | "ApplicationProtocol"));
+        if let Some(metadata) = object["metadata"].as_object_mut().filter(|_| is_namespaced) {
+            metadata.entry("namespace").or_insert_with(|| DEFAULT_NAMESPACE.into());
+        }
+        let resource = name(&object);
+        let document = self.documents.len();
+        match self.by_name.get(&resource).copied() {
+            None => _ = self.by_name.insert(resource.clone(), document),
+            Some(first) if check::object(&object).is_none() => {
+                // What a cluster adds to an object, such as addresses, may stand in a file of its own.
+                if let Some(first) = self.documents.get_mut(first) {
+                    merge(&mut first.object, object);
+                }
+                return;
+            }
+            Some(_) => {}
+        }
+        self.documents.push(Document { file: file.name.clone(), node, resource, object });
+    }
+
+    /// Checks the documents, and puts those that are in order into the world.
+    fn check(&mut self) {
+        for number in 0..self.documents.len() {
+            let Some(document) = self.documents.get(number) else { continue };
+            let mut findings = check::object(&document.object).unwrap_or_default();
+            let first = self.by_name.get(&document.resource).copied().filter(|&first| first != number);
+            if let Some(first) = first.and_then(|first| self.documents.get(first)) {
+                let line = first.node.place.line;
+                let message = format!("stands twice: first in {}:{line}; leave one out", first.file);
+                findings.push(Finding { severity: Severity::Error, path: "metadata.name".into(), message });
+            }
+            if !findings.iter().any(|finding| finding.severity == Severity::Error)
+                && let Err(error) = self.world.add(&document.object)
+            {
+                findings.push(shape(error));
+            }
+            let found: Vec<Found> = findings.into_iter().map(|finding| self.at(number, finding)).collect();
+            self.found.extend(found);
+        }
+    }
+
+    fn at(&self, document: usize, finding: Finding) -> Found {
+        let document = self.documents.get(document);
+        Found {
+            resource: document.map(|document| document.resource.clone()),
+            origin: document.map(|document| Origin {
+                file: document.file.clone(),
+                place: Some(document.node.locate(&steps(&finding.path))),
+            }),
+            finding,
+        }
+    }
+
+    /// Generates the objects of the resources in force. The findings are those of the rules and, where a rule has not said
+    /// the same, of the generator; in the order of the files.
+    pub fn generate(&self, options: &generate::Options) -> (Output, Vec<Found>) {
+        let output = generate::generate(&self.world, options);
+        let mut found = self.found.clone();
+        for report in &output.reports {
+            for finding in &report.findings {
+                let same = |known: &Found| {
+                    known.resource.as_ref() == Some(&report.resource)
+                        && known.finding.path == finding.path
+                        && known.finding.severity == finding.severity
+                };
+                if self.found.iter().any(same) {
+                    continue;
+                }
+                found.push(match self.by_name.get(&report.resource) {
+                    Some(document) => self.at(*document, finding.clone()),
+                    None => Found {
+                        finding: finding.clone(),
+                        resource: Some(report.resource.clone()),
+                        origin: None,
+                    },
+                });
+            }
+        }
+        let order = |found: &Found| {
+            let document = found.resource.as_ref().and_then(|resource| self.by_name.get(resource));
+            (document.copied().unwrap_or(usize::MAX), found.origin.as_ref().and_then(|origin| origin.place))
+        };
+        found.sort_by_key(order);
+        (output, found)
+    }
+
+    /// Where a field of a resource stands.
+    pub fn origin(&self, resource: &ResourceRef, path: &str) -> Option<Origin> {
+        let document = self.documents.get(*self.by_name.get(resource)?)?;
+        Some(Origin { file: document.file.clone(), place: Some(document.node.locate(&steps(path))) })
+    }
+
+    /// What the rules say, without the generator, which has little to say where no services are.
+    pub fn found(&self) -> &[Found] {
+        &self.found
+    }
+
+    /// Whether there are services that routes can be generated for.
+    pub fn have_services(&self) -> bool {
+        !self.world.services.is_empty() || !self.world.service_entries.is_empty()
+    }
+}
+
+/// The objects of a file, whatever they are; those of lists by themselves.
+///
+/// # Errors
+///
+/// The file is not YAML: where and why.
+pub fn objects(file: &File) -> Result<Vec<Value>, String> {
+    let nodes = nodes(file).map_err(|found| found.to_string())?;
+    let listed = nodes.iter().flat_map(|node| node.list_items().unwrap_or(std::slice::from_ref(node)));
+    Ok(listed.map(Node::value).collect())
+}
+
+fn nodes(file: &File) -> Result<Vec<Node>, Box<Found>> {
+    // A cluster's resources may be many; whoever names a file means all of it.
+    let options = serde_saphyr::options! { budget: None };
+    serde_saphyr::from_multiple_with_options(&file.text, options).map_err(|error| {
+        let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let place = error
+            .location()
+            .map(|location| Place { line: number(location.line()), column: number(location.column()) });
+        let message = error.without_snippet().to_string();
+        let message = message.lines().next().unwrap_or_default();
+        // The place is told before the message.
+        let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
+        let message = format!("not YAML: {message}");
+        let finding = Finding { severity: Severity::Error, path: String::new(), message };
+        Box::new(Found { finding, resource: None, origin: Some(Origin { file: file.name.clone(), place }) })
+    })
+}
+
+/// Adds what `other` says, which holds where both say something. Lists are taken whole.
+fn merge(object: &mut Value, other: Value) {
+    match (object, other) {
+        (Value::Object(fields), Value::Object(others)) => {
+            for (name, other) in others {
+                match fields.get_mut(&name) {
+                    Some(field) => merge(field, other),
+                    None => _ = fields.insert(name, other),
+                }
+            }
+        }
+        (object, other) => *object = other,
+    }
+}
+
+fn shape(error: ReadError) -> Finding {
+    let (path, message) = match error {
+        ReadError::Shape { path, message, .. } => (path, message),
+        other => (String::new(), other.to_string()),
+    };
+    Finding { severity: Severity::Error, path, message }
+}
+
+fn name(object: &Value) -> ResourceRef {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let group = object["apiVersion"].as_str().and_then(|version| version.split_once('/'));
+    ResourceRef {
+        kind: text(&object["kind"]),
+        group: group.map(|(group, _)| group.to_owned()).unwrap_or_default(),
+        namespace: object["metadata"]["namespace"].as_str().map(str::to_owned),
+        name: text(&object["metadata"]["name"]),
+    }
+}
