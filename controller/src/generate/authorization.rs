@@ -34,8 +34,9 @@ pub(super) struct Policies {
 pub(super) const CODEC: &str = "dubbo";
 
 impl<'a> Authorization<'a> {
-    /// Reads the policies. One with an error, or that the filter would refuse, allows nothing, or denies everything.
-    pub(super) fn new(world: &'a World, reports: &mut Reports) -> Self {
+    /// Reads the policies. One with an error, or that the filter would refuse, allows nothing, or denies everything; so does
+    /// a rule that asks who calls, where servers do not learn that.
+    pub(super) fn new(world: &'a World, tells_identity: bool, reports: &mut Reports) -> Self {
         let mut by_namespace: BTreeMap<&str, Vec<&DubboAuthorizationPolicy>> = BTreeMap::new();
         for policy in &world.dubbo_authorization_policies {
             let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
@@ -45,7 +46,7 @@ impl<'a> Authorization<'a> {
             all.sort_by_key(|policy| {
                 (policy.spec.action == AuthorizationAction::Allow, &policy.metadata.name)
             });
-            (namespace, Policies::new(&all, reports))
+            (namespace, Policies::new(&all, tells_identity, reports))
         };
         Self(by_namespace.into_iter().map(policies).collect())
     }
@@ -70,13 +71,18 @@ impl<'a> Authorization<'a> {
 
 impl Policies {
     /// `policies` are those that deny, then those that allow.
-    fn new(policies: &[&DubboAuthorizationPolicy], reports: &mut Reports) -> Self {
+    fn new(policies: &[&DubboAuthorizationPolicy], tells_identity: bool, reports: &mut Reports) -> Self {
         let mut routes = Vec::new();
         let mut origins = Vec::new();
         for policy in policies {
             let origin = ResourceRef::of(*policy);
             let is_in_force = reports.accepts(&origin, check::dubbo_authorization_policy(policy));
-            let of_policy = if is_in_force { routes_of(policy) } else { Vec::new() };
+            if !tells_identity && policy.spec.rules.iter().any(asks_who) {
+                let message = "servers learn who calls from Istio 1.29 on: until then rules that ask for it allow nothing, or \
+                               deny everything";
+                reports.error(&origin, "spec.rules", message);
+            }
+            let of_policy = if is_in_force { routes_of(policy, tells_identity) } else { Vec::new() };
             if !is_in_force && policy.spec.action == AuthorizationAction::Deny {
                 routes.push(route(policy, "rules", None));
             } else if let Err(error) = Plan::parse(plan(&of_policy).to_string().as_bytes(), &CODECS) {
@@ -121,10 +127,20 @@ fn plan(routes: &[Value]) -> Value {
     json!({"services": {"s": {"protocol": CODEC, "routes": routes}}})
 }
 
-/// A route for each rule.
-fn routes_of(policy: &DubboAuthorizationPolicy) -> Vec<Value> {
+/// A route for each rule, but for those that allow by what servers do not learn.
+fn routes_of(policy: &DubboAuthorizationPolicy, tells_identity: bool) -> Vec<Value> {
+    let action = policy.spec.action;
     let rules = policy.spec.rules.iter().enumerate();
-    rules.map(|(at, rule)| route(policy, &at.to_string(), alternatives(rule, policy.spec.action))).collect()
+    let routes = rules.filter_map(|(at, rule)| match tells_identity || !asks_who(rule) {
+        true => Some(route(policy, &at.to_string(), alternatives(rule, action))),
+        false => (action == AuthorizationAction::Deny).then(|| route(policy, &at.to_string(), None)),
+    });
+    routes.collect()
+}
+
+/// Whether a rule depends on the identity of the client.
+fn asks_who(rule: &AuthorizationRule) -> bool {
+    rule.from.iter().any(|from| from.source != Source::default())
 }
 
 fn route(policy: &DubboAuthorizationPolicy, name: &str, alternatives: Option<Vec<Value>>) -> Value {

@@ -12,7 +12,7 @@ use super::protocol::{Protocol, Protocols};
 use super::report::{Reports, ResourceRef};
 use super::service::{Labels, Service, cluster, selects};
 use super::sockets::Proxies;
-use super::tunnel::Tunnel;
+use super::tunnel::{TELLS_IDENTITY, Tunnel};
 use super::virtual_service::Routing;
 use crate::istio::{Gateway, Server};
 use crate::world::World;
@@ -75,7 +75,7 @@ pub(super) fn objects(
                 shard: &shards.of(&authority),
                 cluster: &cluster(&entrance.plan.host, entrance.plan.port, None),
                 is_original_destination: false,
-                tells_identity: entrance.server.tls.is_some(),
+                tells_identity: entrance.server.tls.is_some() && options.istio_version >= TELLS_IDENTITY,
             };
             let listener = format!("0.0.0.0_{}", entrance.server.port.number);
             let name = format!("{}-tunnel-{}", group.base(), entrance.name.replace('/', "."));

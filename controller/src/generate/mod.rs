@@ -96,7 +96,8 @@ pub fn generate(world: &World, options: &Options) -> Output {
         },
     ));
     let redis = Redis::new(world, domain, &services, &mut reports);
-    let authorization = Authorization::new(world, &mut reports);
+    let tells_identity = options.istio_version >= tunnel::TELLS_IDENTITY;
+    let authorization = Authorization::new(world, tells_identity, &mut reports);
     let namespaces = scope::with_sidecars(world, named.chain(authorization.namespaces()));
     let mut objects = Vec::new();
     for &namespace in &namespaces {

@@ -14,7 +14,7 @@ use super::protocol::Protocol;
 use super::report::Reports;
 use super::service::{Labels, ManagedPort, Service};
 use super::sockets::Proxies;
-use super::tunnel::{Tunnel, original_destination};
+use super::tunnel::{TELLS_IDENTITY, Tunnel, original_destination};
 use super::visibility::Visibility;
 
 /// The objects for the sidecars of a namespace: none if they see no managed service and serve none.
@@ -55,7 +55,7 @@ pub(super) fn objects<'a>(
     let shards = group.shards();
     let mut objects = group.objects(&shards, options);
     objects.extend(outbound(&group, &shards, &clients));
-    objects.extend(inbound(&group, &shards, &servers));
+    objects.extend(inbound(&group, &shards, &servers, options));
     objects
 }
 
@@ -159,7 +159,7 @@ fn outbound(group: &Group<'_>, shards: &Shards, clients: &Clients<'_>) -> Vec<Ob
     patches.into_iter().flat_map(object).collect()
 }
 
-fn inbound(group: &Group<'_>, shards: &Shards, servers: &[Server<'_>]) -> Vec<Object> {
+fn inbound(group: &Group<'_>, shards: &Shards, servers: &[Server<'_>], options: &Options) -> Vec<Object> {
     let mut patches: BTreeMap<(String, Option<&Labels>), Patches> = BTreeMap::new();
     let mut clusters = BTreeSet::new();
     for (service, _, target) in servers {
@@ -170,7 +170,7 @@ fn inbound(group: &Group<'_>, shards: &Shards, servers: &[Server<'_>]) -> Vec<Ob
             shard: &shards.of(&authority),
             cluster: &cluster,
             is_original_destination: true,
-            tells_identity: true,
+            tells_identity: options.istio_version >= TELLS_IDENTITY,
         };
         let kind = if service.origin.kind == "Service" { "" } else { "entry-" };
         let name = format!("{}-inbound-{kind}{}", group.base(), service.origin.name);

@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::IstioVersion;
 use super::sockets::Proxies;
+
+/// The first version whose Envoy can open a tunnel after the handshake, which tells who calls.
+pub(super) const TELLS_IDENTITY: IstioVersion = IstioVersion(29);
 
 /// One tunnel: the connections of one filter chain, as streams to a shard's sockets.
 #[derive(Debug)]

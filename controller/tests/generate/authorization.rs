@@ -1,6 +1,7 @@
+use meltemi::generate::{IstioVersion, Options, generate};
 use serde_json::json;
 
-use crate::{findings, made, namespace, object, plan, service};
+use crate::{findings, made, namespace, object, options, plan, service, world};
 
 const POLICIES: &str = "---
 apiVersion: dubbo.aeraki.io/v1alpha1
@@ -122,4 +123,24 @@ fn a_policy_with_an_error_lets_nothing_pass() {
     });
     assert_eq!(*entry, wanted);
     assert!(findings(&output).iter().all(|finding| finding.starts_with("Error ")), "{:?}", findings(&output));
+}
+
+#[test]
+fn rules_that_ask_who_calls_let_nobody_pass_where_that_is_not_known() {
+    let world = world(&format!("{}{}{POLICIES}", namespace("shop"), service("shop", "greeter", "10.0.0.1")));
+    let output = generate(&world, &Options { istio_version: IstioVersion(28), ..options("dubbo") });
+    let entry = &plan(&output, "shop")["inbound.greeter.shop.svc.cluster.local:20880"];
+    // The rule that allows is gone, the one that denies takes every call.
+    let denied = json!({"message": "RBAC: access denied"});
+    assert_eq!(entry["routes"], json!([{"name": "shop/strangers/0", "reject": denied}]));
+    assert_eq!(entry["defaultRoute"], json!({"reject": denied}));
+    let found = findings(&output);
+    let starts = ["readers", "strangers"].map(|name| {
+        format!("Error DubboAuthorizationPolicy shop/{name}: spec.rules: servers learn who calls from")
+    });
+    for start in starts {
+        assert!(found.iter().any(|finding| finding.starts_with(&start)), "{found:#?}");
+    }
+    // Such an Envoy does not know the mode that waits for the handshake.
+    assert!(!format!("{:?}", output.objects).contains("upstream_connect_mode"));
 }

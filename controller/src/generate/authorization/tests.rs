@@ -167,7 +167,7 @@ fn plan_allows(service: &Service, call: &Call) -> bool {
 fn compiled(policies: &[DubboAuthorizationPolicy]) -> Rc<Service> {
     let world = World { dubbo_authorization_policies: policies.to_vec(), ..World::default() };
     let mut reports = Reports::default();
-    let authorization = Authorization::new(&world, &mut reports);
+    let authorization = Authorization::new(&world, true, &mut reports);
     // That a policy has no rules is worth a word.
     let findings = reports.into_vec().into_iter().flat_map(|report| report.findings);
     assert!(findings.into_iter().all(|finding| finding.severity == Severity::Warning));
@@ -228,7 +228,7 @@ fn a_policy_that_cannot_be_compiled_lets_nothing_pass() {
         policy.metadata.namespace = Some("shop".to_owned());
         let world = World { dubbo_authorization_policies: vec![policy], ..World::default() };
         let mut reports = Reports::default();
-        let authorization = Authorization::new(&world, &mut reports);
+        let authorization = Authorization::new(&world, true, &mut reports);
         let entry = &authorization.of("shop").unwrap().entry.value;
         let entry = json!({"services": {"s": entry}}).to_string();
         let plan = Plan::parse(entry.as_bytes(), &CODECS).unwrap();
