@@ -1,11 +1,11 @@
 //! Custom resources: what the rules say of good and bad ones, and that the schemas agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use kube::core::cel::Validator;
-use meltemi::generate::{Finding, Severity};
+use meltemi::generate::{Delivery, Finding, IstioVersion, Options, Severity, generate};
 use meltemi::{check, crds, world};
 use serde::Deserialize;
 use serde_json::Value;
@@ -149,4 +149,127 @@ fn described(path: &str, schema: &Value) {
         _ => return,
     };
     assert!(schema[bound].is_u64(), "{path} has no {bound}: rules on it may cost too much");
+}
+
+const REFERENCE: &str = include_str!("../../docs/resources.md");
+
+/// The reference has each field of each kind, in order, with what the schema says of it and whether it is in force.
+#[test]
+fn the_reference_tells_of_each_field() {
+    let mut sections: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut heading = String::new();
+    for line in REFERENCE.lines() {
+        if let Some(text) = line.strip_prefix("## ") {
+            heading = text.to_owned();
+        } else if line.starts_with("| `") {
+            sections.entry(heading.clone()).or_default().push(line);
+        }
+    }
+    for crd in crds::all() {
+        let heading = format!("{} ({})", crd.spec.names.kind, crd.spec.group);
+        let schema = crds::schema(&crd.spec.group, &crd.spec.names.kind).unwrap();
+        let mut rows = Vec::new();
+        fields("", &schema["properties"]["spec"], &mut rows);
+        let written = sections.remove(&heading).unwrap_or_default();
+        let told: Vec<&str> = written.iter().filter_map(|row| Some(row.rsplit_once(" | ")?.0)).collect();
+        assert_eq!(
+            told,
+            rows,
+            "the first columns under \"## {heading}\" in docs/resources.md must be:\n{}\n",
+            rows.join("\n")
+        );
+        for row in written {
+            let state = row.rsplit_once(" | ").unwrap().1.trim_end_matches(" |");
+            let states = ["yes", "not yet", "not honoured", "for "];
+            assert!(states.iter().any(|known| state.starts_with(known)), "{heading}: {row}");
+        }
+    }
+    assert!(sections.is_empty(), "docs/resources.md has tables of what is no kind: {:?}", sections.keys());
+}
+
+/// The first two columns of the reference, for the fields of an object and all below them.
+fn fields(prefix: &str, schema: &Value, rows: &mut Vec<String>) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{prefix}{name}");
+        let description = property["description"].as_str().unwrap().replace('|', r"\|");
+        rows.push(format!("| `{path}` | {description}"));
+        let (below, inner) = match (&property["items"], &property["additionalProperties"]) {
+            (Value::Object(_), _) => (format!("{path}[]."), &property["items"]),
+            (_, Value::Object(_)) => (format!("{path}.*."), &property["additionalProperties"]),
+            _ => (format!("{path}."), property),
+        };
+        fields(&below, inner, rows);
+    }
+}
+
+/// What the reference says is not in force is what the generator says of a resource that has all fields.
+#[test]
+fn the_reference_agrees_with_the_generator() {
+    let mut world = world::World::default();
+    for (_, object) in accepted() {
+        world.add(&object).unwrap();
+    }
+    for service in [
+        serde_json::json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": "greeter", "namespace": "web"},
+            "spec": {"hosts": ["org.acme.greeter"], "addresses": ["10.0.0.1"], "resolution": "STATIC", "ports": [{"number": 20880, "name": "tcp-dubbo"}]}}),
+        serde_json::json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "greeter", "namespace": "shop"},
+            "spec": {"clusterIP": "10.0.0.2", "selector": {"app": "greeter"}, "ports": [{"port": 20880, "name": "tcp-dubbo"}]}}),
+        serde_json::json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "cache-cluster", "namespace": "shop"},
+            "spec": {"clusterIP": "10.0.0.3", "ports": [{"port": 6379, "name": "tcp-redis"}]}}),
+    ] {
+        world.add(&service).unwrap();
+    }
+    let options = Options {
+        istio_version: IstioVersion(30),
+        module: "oci://a/b@sha256:c".into(),
+        module_sha256: None,
+        codecs: vec!["dubbo".into()],
+        image_pull_secret: None,
+        delivery: Delivery::WasmPlugin,
+        root_namespace: "istio-system".into(),
+        cluster_domain: "cluster.local".into(),
+    };
+    let mut said = BTreeSet::new();
+    for report in generate(&world, &options).reports {
+        let heading = format!("{} ({})", report.resource.kind, report.resource.group);
+        let not_honoured = report.findings.iter().filter(|finding| finding.severity == Severity::NotHonoured);
+        said.extend(not_honoured.map(|finding| (heading.clone(), general(&finding.path))));
+    }
+    let mut written = BTreeSet::new();
+    let mut heading = "";
+    for line in REFERENCE.lines() {
+        heading = line.strip_prefix("## ").unwrap_or(heading);
+        let Some((field, rest)) = line.strip_prefix("| `").and_then(|row| row.split_once("` | ")) else {
+            continue;
+        };
+        if rest.rsplit_once(" | ").unwrap().1.starts_with("not ") {
+            written.insert((heading.to_owned(), format!("spec.{field}")));
+        }
+    }
+    for one in &said {
+        assert!(written.contains(one), "{one:?} is not honoured, but in docs/resources.md it is");
+    }
+    // What is said of a field holds for all below it, and `mirrorPercentage` is of no use without `mirror`.
+    for (heading, field) in &written {
+        let is_below = |of: &String| {
+            field == of || field.starts_with(&format!("{of}.")) || field.starts_with(&format!("{of}[]"))
+        };
+        let known = said.iter().any(|(kind, of)| kind == heading && is_below(of));
+        let with_mirror =
+            field.starts_with("spec.routes[].mirrorPercentage") || field.starts_with("spec.routes[].mirror");
+        assert!(known || with_mirror, "{heading}: {field} is honoured, but not in docs/resources.md");
+    }
+}
+
+/// A path without the numbers of elements.
+fn general(path: &str) -> String {
+    let mut text = String::new();
+    let mut is_number = false;
+    for c in path.chars() {
+        is_number = (is_number || c == '[') && c != ']';
+        if !is_number || c == '[' {
+            text.push(c);
+        }
+    }
+    text
 }
