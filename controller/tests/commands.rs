@@ -416,3 +416,43 @@ fn resource_definitions_are_printed() {
         ]
     );
 }
+
+const POLICY: &str = "\
+apiVersion: dubbo.aeraki.io/v1alpha1
+kind: DubboAuthorizationPolicy
+metadata: {name: no-admin, namespace: shop}
+spec:
+  action: DENY
+  rules:
+  - to: [{operation: {methods: [admin*]}}]
+";
+
+#[test]
+fn policies_that_are_wrong_never_allow_more() {
+    let service = SERVICE.replace("spec:", "spec:\n  selector: {app: greeter}");
+    let broken = format!("{service}---\n{}", POLICY.replace("admin*", "ad*min"));
+    assert_eq!(generate(&[], &broken).0, 1);
+    let (code, output, _) = generate(&["--keep-going"], &broken);
+    assert_eq!(code, 0);
+    assert!(
+        output.contains("name: shop/no-admin/rules") && output.contains("RBAC: access denied"),
+        "{output}"
+    );
+
+    let unreadable = format!("{service}---\n{}", POLICY.replace("[admin*]", "admin*"));
+    let (code, output, error) = generate(&["--keep-going"], &unreadable);
+    assert_eq!((code, &*output), (1, ""));
+    assert!(error.contains("error: DubboAuthorizationPolicy shop/no-admin cannot be read; "), "{error}");
+
+    let input = format!("{service}---\n{POLICY}");
+    let args =
+        ["explain", "-", "--host", "greeter", "--inbound", "-a", "interface=a", "-a", "method=adminAll"];
+    let (code, output, error) = meltemi(&args, &input);
+    assert_eq!((code, &*error), (0, ""));
+    assert!(output.contains("✗ shop/no-admin/0\n"), "{output}");
+    assert!(
+        output.contains("from      DubboAuthorizationPolicy shop/no-admin, spec.rules[0] (-:15:5)"),
+        "{output}"
+    );
+    assert!(output.contains("rejected  RBAC: access denied"), "{output}");
+}

@@ -246,17 +246,23 @@ fn origin(name: &str, resources: &Resources) -> Value {
         let names: Vec<&str> = service.spec.http.iter().map(|route| &*route.name).collect();
         (ResourceRef::of(service), "spec.http", names)
     });
+    let policies = world
+        .dubbo_authorization_policies
+        .iter()
+        .map(|policy| (ResourceRef::of(policy), "spec.rules", vec![""; policy.spec.rules.len()]));
     let position = |names: &[&str], route: &str| {
         let unnamed = route.parse().ok().filter(|index: &usize| names.get(*index) == Some(&""));
         names.iter().position(|name| *name == route).or(unnamed)
     };
-    let found = routers.chain(of_aeraki).chain(services).filter(|(one, ..)| is(one)).find_map(
-        |(one, list, names)| {
-            // Names that stand twice are numbered.
-            let index = position(&names, route).or_else(|| position(&names, route.rsplit_once('-')?.0))?;
-            Some((one, format!("{list}[{index}]")))
-        },
-    );
+    let found =
+        routers.chain(of_aeraki).chain(services).chain(policies).filter(|(one, ..)| is(one)).find_map(
+            |(one, list, names)| {
+                // Names that stand twice are numbered.
+                let index =
+                    position(&names, route).or_else(|| position(&names, route.rsplit_once('-')?.0))?;
+                Some((one, format!("{list}[{index}]")))
+            },
+        );
     found.map_or(Value::Null, |(one, path)| {
         let origin = resources.origin(&one, &path).map(|origin| origin.to_string());
         json!({"resource": one.to_string(), "path": path, "at": origin})
@@ -277,8 +283,10 @@ fn tell(explained: &Value) {
             screen::detail(text(reason));
         }
     }
+    let rejects = explained["does"].get("reject").is_some();
     match &*text(&explained["outcome"]) {
-        "route" => screen::verdict(true, text(&explained["route"])),
+        "route" => screen::verdict(!rejects, text(&explained["route"])),
+        "default" if rejects => screen::verdict(false, "no route takes the call"),
         "rejected" => screen::verdict(false, "no route takes the call: it is answered with an error"),
         _ => screen::verdict(true, "no route takes the call: it goes the default way"),
     }

@@ -33,7 +33,7 @@ impl Generate {
     ///
     /// # Errors
     ///
-    /// A file could not be read.
+    /// A file could not be read, or a policy in it.
     pub fn run(&self) -> Result<ExitCode, String> {
         let options = match self.mesh.objects(&self.delivered) {
             Ok(options) => options,
@@ -43,8 +43,14 @@ impl Generate {
             }
         };
         let files = input::read(&self.files).map_err(|error| error.to_string())?;
-        let (output, found) = Resources::new(&files).generate(&options);
+        let resources = Resources::new(&files);
+        let (output, found) = resources.generate(&options);
         findings::tell(&found);
+        if let Some(policy) = resources.unread_policies().next() {
+            return Err(format!(
+                "{policy} cannot be read; nothing is written, since it might allow too much without it"
+            ));
+        }
         if findings::has_errors(&found) && !self.keep_going {
             screen::fail(
                 "nothing is written, since resources are in error; --keep-going writes what the others make",

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::Value;
@@ -10,15 +10,16 @@ use crate::check;
 use crate::generate::{self, Finding, MANAGED_BY, Output, ResourceRef, Severity};
 use crate::world::{ReadError, World};
 
-/// The resources of some files: checked, and those that are in order put together into a world.
+/// The resources of some files: checked, and put together into a world.
 #[derive(Debug, Default)]
 pub struct Resources {
-    /// The resources that are in force.
+    /// The resources that could be read.
     pub world: World,
     /// What the rules say, in the order of the files.
     found: Vec<Found>,
     documents: Vec<Document>,
     by_name: BTreeMap<ResourceRef, usize>,
+    unread: BTreeSet<ResourceRef>,
 }
 
 #[derive(Debug)]
@@ -161,7 +162,7 @@ impl Resources {
         self.documents.push(Document { file: file.name.clone(), node, resource, object });
     }
 
-    /// Checks the documents, and puts those that are in order into the world.
+    /// Checks the documents, and puts those that can be read into the world.
     fn check(&mut self) {
         for number in 0..self.documents.len() {
             let Some(document) = self.documents.get(number) else { continue };
@@ -172,10 +173,16 @@ impl Resources {
                 let message = format!("stands twice: first in {}:{line}; leave one out", first.file);
                 findings.push(Finding { severity: Severity::Error, path: "metadata.name".into(), message });
             }
-            if !findings.iter().any(|finding| finding.severity == Severity::Error)
+            // Whatever can be read goes into the world, good or bad: what a bad one means is for the generator, to which a
+            // policy that breaks its rules is no less of one.
+            if first.is_none()
                 && let Err(error) = self.world.add(&document.object)
             {
-                findings.push(shape(error));
+                let shape = shape(error);
+                if !findings.contains(&shape) {
+                    findings.push(shape);
+                }
+                self.unread.insert(document.resource.clone());
             }
             let found: Vec<Found> = findings.into_iter().map(|finding| self.at(number, finding)).collect();
             self.found.extend(found);
@@ -238,6 +245,11 @@ impl Resources {
         &self.found
     }
 
+    /// The policies of authorization that could not be read. Without them a plan would allow too much.
+    pub fn unread_policies(&self) -> impl Iterator<Item = &ResourceRef> {
+        self.unread.iter().filter(|resource| resource.kind == "DubboAuthorizationPolicy")
+    }
+
     /// Whether there are services that routes can be generated for.
     pub fn have_services(&self) -> bool {
         !self.world.services.is_empty() || !self.world.service_entries.is_empty()
@@ -290,6 +302,7 @@ fn merge(object: &mut Value, other: Value) {
 
 fn shape(error: ReadError) -> Finding {
     let (path, message) = match error {
+        ReadError::Shape { path, message, .. } if path == "." => (String::new(), message),
         ReadError::Shape { path, message, .. } => (path, message),
         other => (String::new(), other.to_string()),
     };
