@@ -61,7 +61,14 @@ impl<'a> Group<'a> {
             .keys()
             .map(|shard| (shard.clone(), module::discovery_name(self.namespace, &named(shard), options)));
         let sockets = format!("{base}-sockets");
-        let sockets = sockets::object(self.namespace, sockets, self.proxies, self.selector.as_ref(), modules);
+        let sockets = sockets::object(
+            self.namespace,
+            sockets,
+            self.proxies,
+            self.selector.as_ref(),
+            self.fails_closed,
+            modules,
+        );
         let mut objects = Vec::from_iter(plans.iter().map(|(shard, services)| {
             let module = Module {
                 namespace: self.namespace,

@@ -24,12 +24,14 @@ impl Proxies {
     }
 }
 
-/// The EnvoyFilter with the sockets of each shard: its listener, and the ECDS name of the module and plan in it.
+/// The EnvoyFilter with the sockets of each shard: its listener, and the ECDS name of the module and plan in it. Where the
+/// module never comes, connections pass as plain TCP, or do not if `fails_closed`.
 pub(super) fn object(
     namespace: &str,
     name: String,
     proxies: Proxies,
     selector: Option<&Labels>,
+    fails_closed: bool,
     shards: impl Iterator<Item = (String, String)>,
 ) -> Object {
     let add = |apply_to: &str, value: Value| {
@@ -40,7 +42,7 @@ pub(super) fn object(
         })
     };
     let both = |(shard, module): (String, String)| {
-        [add("CLUSTER", cluster(&shard)), add("LISTENER", listener(&shard, &module))]
+        [add("CLUSTER", cluster(&shard)), add("LISTENER", listener(&shard, &module, fails_closed))]
     };
     let patches: Vec<Value> = shards.flat_map(both).collect();
     Object::envoy_filter(Role::Sockets, namespace, name, envoy_filter(selector, patches))
@@ -91,8 +93,8 @@ fn http2() -> Value {
     })
 }
 
-fn listener(shard: &str, module: &str) -> Value {
-    let wasm = json!({
+fn listener(shard: &str, module: &str, fails_closed: bool) -> Value {
+    let mut wasm = json!({
         "name": module,
         "config_discovery": {
             // Where the module cannot be had, istio-agent puts an RBAC filter in its place: all pass, or none.
@@ -104,6 +106,13 @@ fn listener(shard: &str, module: &str) -> Value {
             "config_source": {"ads": {}, "initial_fetch_timeout": "10s", "resource_api_version": "V3"},
         },
     });
+    if !fails_closed {
+        // An RBAC filter without rules lets everything pass: what stands in for a module of which nothing is heard.
+        wasm["config_discovery"]["default_config"] = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC",
+            "stat_prefix": format!("{shard}_without_module"),
+        });
+    }
     json!({
         "name": shard,
         "internal_listener": {},
