@@ -1,9 +1,9 @@
 //! The controller: watches a cluster, and keeps the generated objects in it as they should be.
 //!
-//! Each replica keeps what it needs to know of the cluster ([`cache`], one [`feed`] for each kind) and serves the
-//! [`webhook`]; the one that holds the Lease ([`lease`]) writes. A [`pulse`] tells its loop ([`reconcile`]) of changes:
-//! then it makes the objects anew, compares them with those that there are ([`changes`]), writes the difference
-//! ([`apply`]), and tells the writers of resources what was found in them ([`status`]).
+//! Each replica keeps what it needs to know of the cluster (`cache`, one `feed` for each kind) and serves the
+//! `webhook`; the one that holds the Lease (`lease`) writes. A `pulse` tells its loop (`reconcile`) of changes:
+//! then it makes the objects anew, compares them with those that there are (`changes`), writes the difference
+//! (`apply`), and tells the writers of resources what was found in them (`status`).
 
 mod apply;
 mod cache;
