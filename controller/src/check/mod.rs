@@ -18,6 +18,8 @@ use crate::crds;
 use crate::generate::{Finding, Severity};
 use notes::Notes;
 
+pub(crate) use text::parse_duration;
+
 /// Checks a router.
 pub fn meta_router(router: &api::MetaRouter) -> Vec<Finding> {
     of_spec(|notes| router::router(notes, &router.spec, &router.namespace().unwrap_or_default(), false))

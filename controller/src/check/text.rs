@@ -104,7 +104,7 @@ const MAX: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// A duration as Go and Istio write it, such as `100ms`, `60s` or `1m30s`. `None`, with a finding, if it is none.
 pub(super) fn duration(notes: &mut Notes, text: &str) -> Option<Duration> {
-    match parse(text) {
+    match parse_duration(text) {
         Ok(duration) if duration > MAX => {
             notes.error(format_args!("{text:?} is longer than anything can wait; write at most 1000000h"));
             None
@@ -132,7 +132,8 @@ pub(super) fn positive_duration(notes: &mut Notes, text: &str) -> Option<Duratio
     Some(duration)
 }
 
-fn parse(text: &str) -> Result<Duration, &'static str> {
+/// Reads a duration as Go and Istio write it.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     let mut rest = text;
     let mut sum = Duration::ZERO;
     if text.is_empty() {
@@ -226,12 +227,12 @@ mod tests {
             ("1h2m3s", 3_723_000),
             ("1000000ns", 1),
         ] {
-            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for bad in
             ["", "5", "s", "1 s", "1d", "-1s", "1s5", "1..5s", "0", "two seconds", "99999999999999999999h"]
         {
-            assert!(parse(bad).is_err(), "{bad}");
+            assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 }

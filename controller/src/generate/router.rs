@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::SignedDuration;
 use meltemi_proxy::plan::Span;
 use serde_json::{Map, Value, json};
 
@@ -89,7 +88,7 @@ impl Draft {
 
 /// The duration that a resource writes, such as `2s`, `1m30s` or `0.5s`, as the plan writes it.
 pub(super) fn duration(text: &str) -> Option<String> {
-    let millis = u64::try_from(text.parse::<SignedDuration>().ok()?.as_millis()).ok()?;
+    let millis = u64::try_from(check::parse_duration(text).ok()?.as_millis()).ok()?;
     Some(Span::from_millis(millis).to_string())
 }
 
@@ -253,9 +252,14 @@ mod tests {
 
     #[test]
     fn durations_are_what_go_and_istio_write() {
-        for (written, plan) in
-            [("2s", "2s"), ("1m30s", "90s"), ("0.5s", "500ms"), ("100ms", "100ms"), ("1h", "1h")]
-        {
+        for (written, plan) in [
+            ("2s", "2s"),
+            ("1m30s", "90s"),
+            ("0.5s", "500ms"),
+            ("100ms", "100ms"),
+            ("1h", "1h"),
+            ("1.5h30m", "2h"),
+        ] {
             assert_eq!(duration(written).as_deref(), Some(plan), "{written}");
         }
         for wrong in ["", "2", "-1s", "soon"] {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
 use super::auth::{Credentials, Secrets, source};
@@ -178,7 +177,7 @@ impl Destination<'_> {
         if let Some(written) = &tcp.tcp_keepalive {
             let mut keepalive = Map::new();
             keepalive.extend(written.probes.map(|probes| ("keepalive_probes".to_owned(), probes.into())));
-            let seconds = |text: &String| Some(text.parse::<SignedDuration>().ok()?.as_secs());
+            let seconds = |text: &String| Some(check::parse_duration(text).ok()?.as_secs());
             for (name, text) in [("keepalive_time", &written.time), ("keepalive_interval", &written.interval)]
             {
                 let seconds = text.as_ref().and_then(seconds);

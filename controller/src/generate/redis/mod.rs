@@ -9,7 +9,6 @@ mod filter;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::SignedDuration;
 use serde_json::Value;
 
 use self::auth::Secrets;
@@ -193,7 +192,7 @@ impl<'a> Hosts<'a> {
 
 /// A duration that a resource writes, such as `5s` or `250ms`, as Envoy's configuration has it.
 fn duration(text: &str) -> Option<String> {
-    let duration = text.parse::<SignedDuration>().ok()?;
+    let duration = check::parse_duration(text).ok()?;
     Some(match duration.subsec_millis() {
         0 => format!("{}s", duration.as_secs()),
         millis => format!("{}.{millis:03}s", duration.as_secs()),
