@@ -13,19 +13,20 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::cache;
-use super::changes::{Accepted, Key, Surplus, changes, spec, surplus_fields};
+use super::changes::{Accepted, Key, Surplus, Wanted, changes, fingerprint, spec, surplus_fields};
+use super::feed::Kept;
 use super::metrics::{Metrics, Operation};
 use super::recent::Recent;
-use crate::generate::{Object, Output, Role};
+use crate::generate::Role;
 
 /// The field manager of all that the controller writes.
 pub const MANAGER: &str = "meltemi";
 
-/// How many writes are under way at a time.
-const PARALLEL: usize = 16;
+/// How many writes are under way at a time. A plan of a megabyte keeps a core of the API server busy for a second.
+const PARALLEL: usize = 4;
 
 /// How long one write may take.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Writes objects.
 pub struct Applier {
@@ -66,16 +67,16 @@ impl Applier {
     }
 
     /// Makes the cluster have what is wanted. `live` are the generated objects that it has.
-    pub async fn write(&mut self, output: &Output, live: Vec<Arc<DynamicObject>>) -> Written {
+    pub async fn write(&mut self, wanted: &[Wanted], live: Vec<Arc<DynamicObject>>) -> Written {
         let live = self.recent.over(live);
         let there: BTreeSet<Key> = live.iter().map(|object| Key::live(object)).collect();
-        let changes = changes(&output.objects, live.iter().map(|object| &**object), &self.accepted);
+        let changes = changes(wanted, live.iter().map(|object| &**object), &self.accepted);
         let mut written = Written { next: self.recent.end(), ..Written::default() };
 
         let mut barred = Barred::new(&self.root_namespace);
         for objects in changes.missing.values() {
-            let (ready, waiting): (Vec<&Object>, Vec<&Object>) =
-                objects.iter().partition(|object| !barred.bars(&object.metadata.namespace));
+            let (ready, waiting): (Vec<&Wanted>, Vec<&Wanted>) =
+                objects.iter().partition(|object| !barred.bars(&object.key.namespace));
             written.failed += waiting.len();
             self.apply_all(&ready, &there, &mut barred, &mut written).await;
         }
@@ -111,7 +112,7 @@ impl Applier {
 
     async fn apply_all(
         &mut self,
-        objects: &[&Object],
+        objects: &[&Wanted],
         there: &BTreeSet<Key>,
         barred: &mut Barred,
         written: &mut Written,
@@ -121,26 +122,26 @@ impl Applier {
             .map(|object| async move { (object, limited(apply(client, object)).await) })
             .buffer_unordered(PARALLEL);
         while let Some((object, outcome)) = outcomes.next().await {
-            let key = Key::wanted(object);
-            let name = format!("{}/{}", key.namespace, key.name);
+            let Key { kind, namespace, name } = &object.key;
+            let name = format!("{namespace}/{name}");
             self.metrics.wrote(Operation::Apply, outcome.is_ok());
             match outcome {
-                Ok(kept) => {
-                    let is_new = !there.contains(&key);
-                    info!(kind = object.kind, name, is_new, "applied");
+                Ok(mut kept) => {
+                    let is_new = !there.contains(&object.key);
+                    info!(kind, name, is_new, "applied");
                     written.applied += 1;
-                    match *spec(&kept) == object.spec {
-                        true => self.accepted.remove(&key),
-                        false => {
-                            self.accepted.insert(key.clone(), (object.spec.clone(), spec(&kept).clone()))
-                        }
+                    kept.trim();
+                    let key = object.key.clone();
+                    match kept.data.as_u64().filter(|spec| *spec != object.spec) {
+                        None => self.accepted.remove(&key),
+                        Some(given) => self.accepted.insert(key.clone(), (object.spec, given)),
                     };
                     self.recent.applied(key, kept);
                 }
                 Err(error) => {
-                    warn!(kind = object.kind, name, error, "cannot apply");
+                    warn!(kind, name, error, "cannot apply");
                     written.failed += 1;
-                    barred.bar(&key.namespace);
+                    barred.bar(namespace);
                 }
             }
         }
@@ -201,18 +202,18 @@ pub async fn limited<T>(write: impl Future<Output = Result<T, Error>>) -> Result
 }
 
 /// Applies an object, and returns what the server keeps of it.
-async fn apply(client: &Client, object: &Object) -> Result<DynamicObject, Error> {
-    let api = api(client, object.kind, &object.metadata.namespace);
-    let name = &object.metadata.name;
-    let kept = api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await?;
-    match surplus_fields(spec(&kept), &object.spec) {
-        None => Ok(kept),
-        Some(surplus) => {
-            let patch = Patch::Merge(json!({"spec": surplus}));
-            let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-            api.patch(name, &params, &patch).await
-        }
+async fn apply(client: &Client, object: &Wanted) -> Result<DynamicObject, Error> {
+    let Key { kind, namespace, name } = &object.key;
+    let api = api(client, kind, namespace);
+    let kept = api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object.text)).await?;
+    if fingerprint(spec(&kept)) == object.spec {
+        return Ok(kept);
     }
+    let wanted: DynamicObject = serde_json::from_str(object.text.get()).map_err(Error::SerdeError)?;
+    let Some(surplus) = surplus_fields(spec(&kept), spec(&wanted)) else { return Ok(kept) };
+    let patch = Patch::Merge(json!({"spec": surplus}));
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    api.patch(name, &params, &patch).await
 }
 
 async fn delete(client: &Client, surplus: &Surplus) -> Result<(), Error> {

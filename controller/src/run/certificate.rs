@@ -82,7 +82,11 @@ impl Keeper {
                 warn!(error, "cannot keep the certificate of the webhook; it is tried again");
             }
             let pause = if self.shown.is_some() { ROUND } else { IMPATIENT_ROUND };
-            tokio::time::sleep(pause).await;
+            // A new leader has to see to what the one before left undone.
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.leadership.changed() => {}
+            }
         }
     }
 

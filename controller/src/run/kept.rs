@@ -6,6 +6,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use kube::core::{DeserializeGuard, DynamicObject};
 
+use super::changes::compact;
 use super::feed::Kept;
 use super::pulse::Change;
 use crate::api::{self, aeraki};
@@ -112,9 +113,15 @@ impl Kept for Deployment {
     }
 }
 
-/// What was written: it is only compared.
+/// What was written: it is only compared, by its fingerprint.
 impl Kept for DynamicObject {
     const PRESENCE: Change = Change::Output;
+
+    fn trim(&mut self) {
+        self.metadata.managed_fields = None;
+        self.metadata.resource_version = None;
+        compact(self);
+    }
 
     fn change(&self, before: &Self) -> Option<Change> {
         (self != before).then_some(Change::Output)

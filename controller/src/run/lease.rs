@@ -34,6 +34,13 @@ impl Leadership {
         *self.holds.borrow()
     }
 
+    /// Waits until this replica begins to lead or ceases to, and for ever when nobody tells any more.
+    pub async fn changed(&mut self) {
+        if self.holds.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Does `work` while this replica leads. None if it does not, or does no more: the work is dropped where it stands.
     pub async fn guard<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         if !self.holds() {

@@ -9,6 +9,7 @@ use tracing::{debug, error, info, warn};
 
 use super::apply::{Applier, Written};
 use super::cache::Cache;
+use super::changes::Wanted;
 use super::istiod::versions;
 use super::lease::Leadership;
 use super::metrics::Metrics;
@@ -56,7 +57,8 @@ pub struct Reconciler {
 pub struct Made {
     inputs: u64,
     version: IstioVersion,
-    output: Arc<Output>,
+    objects: Arc<[Wanted]>,
+    reports: Arc<[Report]>,
 }
 
 /// How a pass ended.
@@ -117,13 +119,13 @@ impl Reconciler {
         if self.secrets.read(&self.cache.secret_names(), is_round).await {
             self.pulse.tell(Change::Input);
         }
-        let Some(output) = self.output(version).await else {
+        let Some((objects, reports)) = self.wanted(version).await else {
             self.metrics.passed(false);
             return Outcome::Failed;
         };
         let start = Instant::now();
-        let written = self.applier.write(&output, self.cache.written()).await;
-        let untold = self.teller.tell(&output.reports, &self.cache.subjects()).await;
+        let written = self.applier.write(&objects, self.cache.written()).await;
+        let untold = self.teller.tell(&reports, &self.cache.subjects()).await;
         self.metrics.took("write", start.elapsed());
         let Written { applied, deleted, failed, next } = written;
         if applied + deleted + failed + untold > 0 {
@@ -137,38 +139,45 @@ impl Reconciler {
         }
     }
 
-    /// What is wanted: made anew if an input changed since it was made.
-    async fn output(&mut self, version: IstioVersion) -> Option<Arc<Output>> {
+    /// What is wanted, and what was found: made anew if an input changed since they were made.
+    async fn wanted(&mut self, version: IstioVersion) -> Option<(Arc<[Wanted]>, Arc<[Report]>)> {
         let inputs = self.pulse.inputs();
         if let Some(made) = &self.made
             && made.inputs == inputs
             && made.version == version
         {
-            return Some(made.output.clone());
+            return Some((made.objects.clone(), made.reports.clone()));
         }
         let start = Instant::now();
         let cache = self.cache.clone();
         let secrets = self.secrets.found();
+        let metrics = self.metrics.clone();
         let options = generate::Options { istio_version: version, ..self.options.clone() };
         let making = tokio::task::spawn_blocking(move || {
             let (mut world, malformed) = cache.world();
             world.secrets = secrets;
             let mut output = generate(&world, &options);
             add_reports(&mut output.reports, malformed);
-            output
+            metrics.generated(&output);
+            let Output { objects, reports } = output;
+            let objects = objects.into_iter().map(|object| Wanted::new(&object)).collect::<Result<_, _>>()?;
+            Ok::<(Arc<[Wanted]>, Arc<[Report]>), serde_json::Error>((objects, reports.into()))
         });
-        match making.await {
-            Ok(output) => {
-                let output = Arc::new(output);
+        match making
+            .await
+            .map_err(|error| error.to_string())
+            .and_then(|made| made.map_err(|error| error.to_string()))
+        {
+            Ok((objects, reports)) => {
                 let time = start.elapsed();
                 self.metrics.took("generate", time);
-                self.metrics.generated(&output);
-                debug!(objects = output.objects.len(), took = ?time, "generated");
-                self.made = Some(Made { inputs, version, output: output.clone() });
-                Some(output)
+                debug!(objects = objects.len(), took = ?time, "generated");
+                self.made =
+                    Some(Made { inputs, version, objects: objects.clone(), reports: reports.clone() });
+                Some((objects, reports))
             }
             Err(failure) => {
-                error!(%failure, "the generator failed; nothing is changed");
+                error!(failure, "the generator failed; nothing is changed");
                 None
             }
         }
