@@ -1,62 +1,16 @@
 //! Custom resources: what the rules say of good and bad ones, and that the schemas agree.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 
 use kube::core::cel::Validator;
 use meltemi::generate::{Delivery, Finding, IstioVersion, Options, Severity, generate};
 use meltemi::{check, crds, world};
-use serde::Deserialize;
 use serde_json::Value;
 
-/// A change to a good resource, and what is said of the result.
-#[derive(Debug, Deserialize)]
-struct Case {
-    of: String,
-    at: String,
-    to: Option<Value>,
-    says: String,
-    schema: Option<bool>,
-    is: Option<String>,
-}
+#[path = "resources/cases.rs"]
+mod cases;
 
-fn read(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/resources").join(name)).unwrap()
-}
-
-/// The good resources by name.
-fn accepted() -> BTreeMap<String, Value> {
-    let documents = world::documents("accepted.yaml", &read("accepted.yaml")).unwrap();
-    let named = |document: world::Document| {
-        (document.object["metadata"]["name"].as_str().unwrap().to_owned(), document.object)
-    };
-    documents.into_iter().map(named).collect()
-}
-
-/// The cases of a file with the resources that they make.
-fn cases(name: &str) -> Vec<(Case, Value)> {
-    let accepted = accepted();
-    let cases: Vec<Case> = serde_saphyr::from_str(&read(name)).unwrap();
-    let change = |case: Case| {
-        let mut object = accepted.get(&case.of).unwrap_or_else(|| panic!("no resource {}", case.of)).clone();
-        let (parent, key) = case.at.rsplit_once('/').unwrap();
-        match object["spec"].pointer_mut(parent).unwrap_or_else(|| panic!("nothing at {parent}")) {
-            Value::Array(items) => {
-                let index: usize = key.parse().unwrap();
-                let value = case.to.clone().unwrap();
-                if index < items.len() { items[index] = value } else { items.push(value) }
-            }
-            Value::Object(fields) => match case.to.clone() {
-                Some(value) => _ = fields.insert(key.to_owned(), value),
-                None => _ = fields.remove(key).unwrap_or_else(|| panic!("nothing at {}", case.at)),
-            },
-            other => panic!("{other} at {parent}"),
-        }
-        (case, object)
-    };
-    cases.into_iter().map(change).collect()
-}
+use cases::{Case, accepted, cases};
 
 fn lines(findings: &[Finding]) -> Vec<String> {
     findings.iter().map(|finding| format!("{}: {}", finding.path, finding.message)).collect()
@@ -88,34 +42,34 @@ fn good_resources_are_accepted() {
 
 #[test]
 fn bad_resources_are_refused_with_a_mend() {
-    for (case, object) in cases("refused.yaml") {
-        let findings = check::object(&object).unwrap();
+    for case in cases("refused.yaml") {
+        let findings = check::object(&case.object).unwrap();
         let errors: Vec<Finding> =
             findings.into_iter().filter(|finding| finding.severity == Severity::Error).collect();
         let said = lines(&errors);
-        assert!(said.iter().any(|line| line.starts_with(&case.says)), "{case:?}: {said:#?}");
+        assert!(said.iter().any(|line| line.starts_with(case.says())), "{case:?}: {said:#?}");
         assert!(said.iter().all(|line| !line.contains('\n')), "{said:?}");
     }
 }
 
 #[test]
 fn schemas_refuse_what_they_can_tell() {
-    let told = |(case, object): (Case, Value)| (by_schema(&object), case);
-    let otherwise = |(errors, case): &(Vec<String>, Case)| errors.is_empty() == case.schema.unwrap();
+    let told = |case: Case| (by_schema(&case.object), case);
+    let otherwise = |(errors, case): &(Vec<String>, Case)| errors.is_empty() == case.is_refused_by_schema();
     let wrong: Vec<_> = cases("refused.yaml").into_iter().map(told).filter(otherwise).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
 fn remarks_do_not_refuse() {
-    for (case, object) in cases("remarks.yaml") {
-        let findings = check::object(&object).unwrap();
+    for case in cases("remarks.yaml") {
+        let findings = check::object(&case.object).unwrap();
         let said = lines(&findings);
-        let index = said.iter().position(|line| line.starts_with(&case.says));
+        let index = said.iter().position(|line| line.starts_with(case.says()));
         let index = index.unwrap_or_else(|| panic!("{case:?}: {said:#?}"));
-        assert_eq!(format!("{:?}", findings[index].severity), *case.is.as_ref().unwrap(), "{case:?}");
+        assert_eq!(format!("{:?}", findings[index].severity), case.told["is"].as_str().unwrap(), "{case:?}");
         assert!(findings.iter().all(|finding| finding.severity != Severity::Error), "{case:?}: {said:#?}");
-        assert_eq!(by_schema(&object), [""; 0], "{case:?}");
+        assert_eq!(by_schema(&case.object), [""; 0], "{case:?}");
     }
 }
 

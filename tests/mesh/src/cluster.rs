@@ -130,6 +130,17 @@ impl Cluster {
         }
     }
 
+    /// What the API server would answer to an object that is made at `path`, without making it: why it refuses it.
+    pub fn refusal(&self, path: &str, object: &Value) -> Option<String> {
+        let path = format!("{path}?dryRun=All");
+        let (status, answer) = self.ask(&Method::POST, &path, "application/json", Some(object));
+        match status {
+            201 => None,
+            422 => Some(answer["message"].to_string()),
+            _ => panic!("POST {path}: {answer}"),
+        }
+    }
+
     /// Has the object at `path` be as `object` says, whether it exists yet or not.
     pub(crate) fn put(&self, path: &str, object: &Value) {
         let path = format!("{path}?fieldManager={MANAGER}&force=true");

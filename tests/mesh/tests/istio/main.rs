@@ -13,6 +13,7 @@ mod apache_dubbo;
 mod calls;
 mod changes;
 mod controller;
+mod resources;
 mod samples;
 mod shapes;
 mod stage;
