@@ -1,0 +1,180 @@
+//! What is counted, by which labels, and where it goes.
+
+use core::time::Duration;
+use std::rc::Rc;
+
+use meltemi_codecs::{Failure, Outcome};
+
+/// How a response ended its call, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The call succeeded.
+    Success,
+    /// The service answered with an exception of its own.
+    Exception,
+    /// The framework of the server failed.
+    Error,
+}
+
+impl Class {
+    /// The label's value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Exception => "exception",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl From<Outcome> for Class {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Success => Self::Success,
+            Outcome::Exception => Self::Exception,
+            Outcome::Error(_) => Self::Error,
+        }
+    }
+}
+
+/// The reason of a local reply, as a label.
+pub(crate) fn reason(failure: Failure) -> &'static str {
+    match failure {
+        Failure::BadRequest => "bad_request",
+        Failure::NoRoute => "no_route",
+        Failure::NoEndpoint => "no_endpoint",
+        Failure::ConnectionLost => "connection_lost",
+        Failure::BadResponse => "bad_response",
+        Failure::Timeout => "timeout",
+        Failure::Overloaded => "overloaded",
+        Failure::Denied => "denied",
+        Failure::Fault => "fault",
+        _ => "other",
+    }
+}
+
+/// What is counted or measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Metric {
+    /// Counter: requests read from clients, one-way calls included.
+    Requests,
+    /// Counter: responses of upstreams passed to clients.
+    Responses(Class),
+    /// Counter: retries made.
+    Retries,
+    /// Counter: tries and calls that ran out of time.
+    Timeouts,
+    /// Counter: tries lost with their upstream connection.
+    Resets,
+    /// Counter: calls that the proxy answered itself, by reason.
+    LocalReplies(&'static str),
+    /// Counter: calls whose client left before the answer.
+    Cancelled,
+    /// Gauge: calls without an answer as yet.
+    InFlight,
+    /// Counter: answers that took at most so many microseconds, of [`LATENCY_BUCKETS`]; `None` = any time.
+    LatencyBucket(Option<u64>),
+    /// Counter: sum of the times from request to answer, in microseconds.
+    LatencySum,
+    /// Counter: answers that were timed.
+    LatencyCount,
+    /// Counter: requests of clients with an identity, by that.
+    SourceRequests,
+    /// Counter: responses of servers whose workload or identity is known, by those.
+    DestinationRequests,
+    /// Counter: client connections accepted. No operation.
+    ClientConnections,
+    /// Gauge: client connections open. No operation.
+    ClientConnectionsActive,
+    /// Counter: upstream connections opened. No operation.
+    UpstreamConnections,
+    /// Counter: upstream connections that could not be opened. No operation.
+    UpstreamConnectFailures,
+    /// Gauge: upstream connections open. No operation.
+    UpstreamConnectionsActive,
+    /// Counter: frames or heads that could not be read. No operation.
+    DecodeErrors,
+    /// Counter: responses that nobody waited for: late, or to a one-way call. No operation.
+    UnmatchedResponses,
+    /// Counter: frames passed on without the attachments that the plan would have set. No operation.
+    EditsSkipped,
+    /// Counter: heartbeats answered. No operation.
+    Heartbeats,
+}
+
+/// Upper bounds of the latency histogram's buckets, in microseconds, as Prometheus has them: each counts all below it.
+pub const LATENCY_BUCKETS: [u64; 17] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000,
+];
+
+/// The service and method that a metric is about. At most the plan's `maxOperations` exist; the rest are `other`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Label {
+    /// The RPC service, such as a Dubbo interface.
+    pub service: Rc<str>,
+    /// The method.
+    pub method: Rc<str>,
+}
+
+/// What a count is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Labels {
+    /// A service and a method of it.
+    Operation(Label),
+    /// A service and who calls it.
+    Source {
+        /// The RPC service.
+        service: Rc<str>,
+        /// The client's identity, such as `cluster.local/ns/demo/sa/client`.
+        principal: Rc<str>,
+    },
+    /// A service and who serves it.
+    Destination {
+        /// The RPC service.
+        service: Rc<str>,
+        /// The server's workload, such as the name of its Deployment.
+        workload: Rc<str>,
+        /// The server's identity, such as `cluster.local/ns/demo/sa/server`.
+        principal: Rc<str>,
+    },
+}
+
+/// A call that the proxy answered itself: one log line.
+#[derive(Debug, Clone)]
+pub struct LocalReply {
+    /// Why, as the metric's label has it.
+    pub reason: &'static str,
+    /// Why, in words; the client was told the same.
+    pub detail: String,
+    /// The managed service: the authority of the tunnel.
+    pub authority: Rc<str>,
+    /// The RPC service and method.
+    pub operation: Label,
+    /// The route that matched, if one did.
+    pub route: Option<String>,
+    /// The cluster that was chosen, if one was.
+    pub cluster: Option<String>,
+    /// The request id that the client chose.
+    pub request_id: u64,
+    /// The client's address, if the tunnel told it.
+    pub peer: Option<Rc<str>>,
+    /// The client's identity, if the tunnel told it.
+    pub principal: Option<Rc<str>>,
+    /// Tries made.
+    pub tries: u32,
+    /// Time since the request was read.
+    pub elapsed: Duration,
+    /// Replies for the same reason since the last line of it, which are counted but have no line.
+    pub suppressed: u64,
+}
+
+/// Where telemetry goes: Envoy's metrics and log, or a test.
+pub trait Sink {
+    /// Adds `n` to a counter.
+    fn count(&mut self, metric: Metric, labels: Option<&Labels>, n: u64);
+    /// Sets a gauge up or down by `change`.
+    fn change(&mut self, metric: Metric, labels: Option<&Labels>, change: i64);
+    /// Writes one log line.
+    fn log(&mut self, reply: &LocalReply);
+}
