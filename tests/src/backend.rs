@@ -135,9 +135,21 @@ impl Backend {
         drop(self.wait(&format!("{count} connections"), |state| state.connections.len() == count));
     }
 
+    /// Waits until just one connection is open, and says which: a proxy keeps one, and closes those that it opens in
+    /// search of more servers.
+    pub fn wait_for_kept(&self) -> u64 {
+        let state = self.wait("one connection is kept", |state| state.connections.len() == 1);
+        *state.connections.keys().next().unwrap()
+    }
+
     /// How many connections are open.
     pub fn connections(&self) -> usize {
         self.state().connections.len()
+    }
+
+    /// Whether the connection of that number is open.
+    pub fn is_open(&self, number: u64) -> bool {
+        self.state().connections.contains_key(&number)
     }
 
     /// How many connections were ever opened.

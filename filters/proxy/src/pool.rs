@@ -51,7 +51,9 @@ pub(crate) struct Pool {
     pub(crate) active: usize,
     pub(crate) retrying: usize,
     /// Endpoints seen again in a row while looking for new ones.
-    pub(crate) repeats: u32,
+    repeats: u32,
+    /// Searches that ended since one found an endpoint.
+    searches: u32,
     /// When to look for new endpoints again.
     pub(crate) explore_at: Option<Instant>,
     pub(crate) last_call: Instant,
@@ -61,6 +63,11 @@ pub(crate) struct Pool {
 
 /// So many repeats in a row end the search for endpoints.
 const ENOUGH_REPEATS: u32 = 2;
+
+/// Chance may repeat endpoints while there are others: so many searches more follow, the first after this pause and each
+/// after twice the one before.
+const MORE_SEARCHES: u32 = 3;
+const SEARCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// Over more connections than this, the least loaded of so many neighbours is taken instead of the least of all.
 const MOST_COMPARED: usize = 32;
@@ -92,6 +99,7 @@ impl Pool {
             active: 0,
             retrying: 0,
             repeats: 0,
+            searches: 0,
             explore_at: None,
             last_call: now,
             next: 0,
@@ -161,6 +169,24 @@ impl Pool {
         self.repeats < ENOUGH_REPEATS
     }
 
+    /// Notes a connection that the search for endpoints was good for.
+    pub(crate) fn found(&mut self) {
+        self.repeats = 0;
+        self.searches = 0;
+    }
+
+    /// Notes a connection to an endpoint that has enough of them. Where that ends the search: when the next begins.
+    pub(crate) fn repeated(&mut self, now: Instant) -> Option<Instant> {
+        self.repeats = self.repeats.saturating_add(1);
+        if self.repeats != ENOUGH_REPEATS || self.searches >= MORE_SEARCHES {
+            return None;
+        }
+        let pause = SEARCH_PAUSE.saturating_mul(2_u32.saturating_pow(self.searches));
+        self.searches = self.searches.saturating_add(1);
+        self.explore_at = earliest(self.explore_at, Some(now.after(pause)));
+        self.explore_at
+    }
+
     /// Starts looking for endpoints anew.
     pub(crate) fn explore(&mut self) {
         self.repeats = 0;
@@ -190,6 +216,11 @@ impl Pool {
             .map(|(_, endpoint)| endpoint)
             .min_by_key(|endpoint| endpoint.connections)
             .map(|endpoint| endpoint.address.clone())
+    }
+
+    /// Notes an endpoint that refused while looking for new ones.
+    pub(crate) fn missed(&mut self) {
+        self.repeats = self.repeats.saturating_add(1);
     }
 
     /// Looks for endpoints again some time after one was lost: it may be back then.
@@ -426,13 +457,28 @@ mod tests {
     fn the_search_for_endpoints_ends_when_they_repeat_and_begins_again() {
         let mut pool = pool(r#""upstream": {"ejectionTime": "2s"}"#);
         assert!(pool.is_exploring());
-        pool.repeats = ENOUGH_REPEATS;
+        (0..ENOUGH_REPEATS).for_each(|_| pool.missed());
         assert!(!pool.is_exploring());
         assert_eq!(pool.explore_later(at(1000)), Some(at(3000)));
         assert_eq!(pool.explore_later(at(2000)), Some(at(3000)), "the first loss says when");
         pool.explore();
         assert!(pool.is_exploring());
         assert_eq!(pool.explore_at, None);
+    }
+
+    #[test]
+    fn some_more_searches_follow_the_first_until_one_finds() {
+        let mut pool = pool(r#""routes": []"#);
+        let search = |pool: &mut Pool| {
+            pool.explore();
+            (0..=ENOUGH_REPEATS).filter_map(|_| pool.repeated(at(0))).collect::<Vec<_>>()
+        };
+        for seconds in [1, 2, 4] {
+            assert_eq!(search(&mut pool), [at(seconds * 1000)]);
+        }
+        assert_eq!(search(&mut pool), []);
+        pool.found();
+        assert_eq!(search(&mut pool), [at(1000)]);
     }
 
     #[test]
@@ -453,6 +499,7 @@ mod tests {
         pools.set_plan(&Plan::parse(b"", &[]).unwrap());
         assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4, "what it had last");
     }
+
     #[test]
     fn a_pool_is_forgotten_once_nothing_has_belonged_to_it_for_long() {
         let plan = plan(r#""routes": []"#);

@@ -146,12 +146,13 @@ impl Worker {
             match oldest.filter(is_old) {
                 Some(old) => self.retire(old),
                 None => {
-                    pool.repeats = pool.repeats.saturating_add(1);
+                    let explore_at = pool.repeated(now);
                     self.retire(key);
+                    self.wake_at(explore_at);
                 }
             }
         } else {
-            pool.repeats = 0;
+            pool.found();
         }
         self.wake_at(renew_at);
         self.serve_waiting(pool_key);
@@ -180,7 +181,7 @@ impl Worker {
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         let endpoint = address.and_then(|address| pool.endpoint(address)).or(named);
         let is_news = pool.eject(endpoint, now);
-        pool.repeats = pool.repeats.saturating_add(1);
+        pool.missed();
         let explore_at = pool.explore_later(now);
         self.wake_at(explore_at);
         let Some(pool) = self.pools.get(pool_key) else { return };

@@ -14,9 +14,13 @@ const C: &str = "10.0.0.3:20880";
 const D: &str = "10.0.0.4:20880";
 
 fn world(upstream: serde_json::Value) -> World {
+    seeded_world(upstream, Setup::default().seed)
+}
+
+fn seeded_world(upstream: serde_json::Value, seed: u64) -> World {
     let retry = json!({"attempts": 3, "on": ["connect-failure", "reset"], "backoff": {"base": "1ms"}});
     let service = json!({"protocol": "dubbo", "upstream": upstream, "defaultRoute": {"retry": retry}});
-    World::new(Setup { plan: json!({"services": {"demo": service}}), ..Setup::default() })
+    World::new(Setup { plan: json!({"services": {"demo": service}}), seed, ..Setup::default() })
 }
 
 /// One call after the other, each a while after the last.
@@ -38,6 +42,22 @@ fn requests_of_one_client_reach_every_endpoint() {
         assert!((9..=12).contains(&count), "{endpoint} served {count}");
     }
     assert_eq!(world.manager.open(), 3);
+}
+
+#[test]
+fn endpoints_that_chance_hid_are_found_within_seconds() {
+    for (policy, seed) in [Policy::LeastRequest, Policy::Random]
+        .into_iter()
+        .flat_map(|policy| (1..=100).map(move |seed| (policy, seed)))
+    {
+        let mut world = seeded_world(json!({}), seed);
+        world.cluster("demo", &[A, B], policy);
+        let client = world.connect();
+        calls(&mut world, client, 20, Duration::from_secs(1));
+        assert_eq!(world.manager.open(), 2, "{policy:?}, seed {seed}");
+        let asked = world.manager.asked.len();
+        assert!(asked <= 26, "{policy:?}, seed {seed}: {asked} connections were opened");
+    }
 }
 
 #[test]
