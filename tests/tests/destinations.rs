@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use meltemi_tests::{Backend, Client, Proxy, Setup, each_envoy, eventually};
+use meltemi_tests::{Backend, Client, Frame, Proxy, Setup, each_envoy, eventually};
 use serde_json::{Value, json};
 
 /// Listeners `demo` and `other`, whose tunnels address one server each, in one cluster of type ORIGINAL_DST.
@@ -52,6 +52,22 @@ fn calls_go_to_the_server_that_the_client_addressed() {
             second.ask("sayHello", "x");
             (v2.accepted() > 2).then_some(())
         });
+    });
+}
+
+/// A Dubbo server that stops says READONLY. What is in front of this proxy must hear of it to send its calls elsewhere.
+#[test]
+fn a_server_that_asks_for_no_new_calls_is_heard_by_those_who_address_it() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let proxy = setup([v1.address(), v2.address()], &json!({"protocol": "dubbo"})).start(envoy);
+        let [mut first, mut second] = clients(&proxy);
+        assert_eq!(first.ask("sayHello", "x"), "v1");
+        assert_eq!(second.ask("sayHello", "x"), "v2");
+        v1.send(&Frame::read_only().bytes());
+        assert_eq!(first.receive(), Frame::read_only());
+        assert_eq!(first.ask("sayHello", "what is on its way is served"), "v1");
+        assert_eq!(second.ask("sayHello", "nothing came in between"), "v2");
     });
 }
 

@@ -295,6 +295,7 @@ impl Worker {
             }),
             Kind::Drain => {
                 self.shun(key);
+                self.pass_drain_on(key);
                 self.retire(key);
             }
             _ => {}
@@ -307,6 +308,24 @@ impl Worker {
             && let Some(pool) = self.pools.get_mut(connection.pool)
         {
             pool.eject(connection.endpoint, self.now);
+        }
+    }
+
+    /// A server takes no more calls. The clients that address just this one are told: another proxy, or client, may
+    /// know of other servers.
+    fn pass_drain_on(&mut self, key: usize) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let Some(pool) = self.pools.get(connection.pool) else { return };
+        let Some(server) = pool.endpoint_ref(connection.endpoint) else { return };
+        let protocol = pool.service.codec.name();
+        for (_, client) in &self.clients {
+            let codec = client.service.codec;
+            if client.destination.as_ref() == Some(&server.address)
+                && codec.name() == protocol
+                && let Some(out) = self.sockets.write(client.socket)
+            {
+                codec.drain_notice(out);
+            }
         }
     }
 

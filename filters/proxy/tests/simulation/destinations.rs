@@ -6,6 +6,7 @@ use meltemi_proxy::Metric;
 use serde_json::{Value, json};
 
 use crate::servers::{Endpoint, Policy, What};
+use crate::wire::Message;
 use crate::world::{Ask, Setup, World};
 
 const A: &str = "10.0.0.1:20880";
@@ -67,6 +68,30 @@ fn a_retry_goes_to_no_other_server() {
     world.set_endpoint(A, Endpoint::Up);
     let again = world.call_and_wait(first, Ask::new("echo"));
     assert_eq!(world.calls[again].endpoint(), Some(A));
+}
+
+#[test]
+fn clients_are_told_that_the_server_they_address_takes_no_more_calls() {
+    let mut world = world(json!({"routes": [
+        {"name": "v1", "match": [{"attributes": {"method": {"exact": "v1"}}}], "cluster": "v1"},
+    ]}));
+    let clients = [A, B, A].map(|address| client_of(&mut world, address));
+    for client in clients {
+        let calls = world.call_all(client, ["echo", "v1"].map(Ask::new));
+        world.await_all(&calls);
+    }
+    let read_only = world.wire.bytes(&Message::ReadOnly);
+    // Whether there is another server behind a cluster is not for them to know.
+    for (address, told) in [(V1, [0, 0, 0]), (A, [1, 0, 1]), (B, [1, 1, 1])] {
+        let stream = world.manager.streams_to(address)[0];
+        world.write_upstream(stream, &read_only);
+        world.run_for(Duration::from_millis(10));
+        assert_eq!(clients.map(|client| world.proxy.clients[client].read_only), told, "{address}");
+    }
+    for (client, address) in clients.into_iter().zip([A, B, A]) {
+        let call = world.call_and_wait(client, Ask::new("echo"));
+        assert_eq!(world.calls[call].endpoint(), Some(address), "calls on their way are served");
+    }
 }
 
 #[test]
