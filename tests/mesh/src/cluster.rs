@@ -18,7 +18,11 @@ const TOKEN: &str = "meltemi-mesh";
 /// Where `kubectl proxy` serves the API without TLS, for what the harness itself asks.
 const PROXY: &str = "127.0.0.1:8001";
 
-const ISSUER: &str = "https://kubernetes.default.svc";
+/// Whose tokens of service accounts the server takes, and whom they are for.
+pub(crate) const ISSUER: &str = "https://kubernetes.default.svc";
+
+/// The port of the API server.
+pub(crate) const PORT: u16 = 6443;
 
 /// The name under which the harness applies objects.
 const MANAGER: &str = "meltemi-mesh";
@@ -66,7 +70,9 @@ impl Cluster {
                     .arg(format!("--service-account-issuer={ISSUER}"))
                     .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16"])
                     // No controllers make service accounts, and nobody keeps the endpoints of the server itself.
-                    .args(["--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none"]),
+                    .args(["--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none"])
+                    // Nobody makes the addresses of services lead to pods: webhooks are called at their endpoints.
+                    .arg("--enable-aggregator-routing=true"),
             )
         });
         let proxy = control.enter(|| {
@@ -90,6 +96,17 @@ impl Cluster {
     /// The configuration by which programs in the namespace of the control plane find the API server, with all rights.
     pub fn kubeconfig(&self) -> PathBuf {
         kubeconfig()
+    }
+
+    /// The certificate by which the API server is known.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        run_path("kubernetes/certificates/apiserver.crt")
+    }
+
+    /// What a Secret holds under `key`.
+    pub(crate) fn secret(&self, namespace: &str, name: &str, key: &str) -> String {
+        let template = format!("go-template={{{{.data.{key} | base64decode}}}}");
+        self.kubectl(&["get", "secret", "--namespace", namespace, name, "--output", &template], "")
     }
 
     /// Runs `kubectl` with `arguments` and with `input` to read, and gives what it printed.
@@ -132,11 +149,13 @@ impl Cluster {
 
     /// What the API server would answer to an object that is made at `path`, without making it: why it refuses it.
     pub fn refusal(&self, path: &str, object: &Value) -> Option<String> {
-        let path = format!("{path}?dryRun=All");
+        // Unknown fields are refused, as `kubectl` asks for.
+        let path = format!("{path}?dryRun=All&fieldValidation=Strict");
         let (status, answer) = self.ask(&Method::POST, &path, "application/json", Some(object));
         match status {
             201 => None,
-            422 => Some(answer["message"].to_string()),
+            // By the schema, and by a webhook or for unknown fields.
+            422 | 400 => Some(answer["message"].to_string()),
             _ => panic!("POST {path}: {answer}"),
         }
     }
@@ -191,7 +210,7 @@ fn configuration() -> String {
         "contexts": [{"name": "mesh", "context": {"cluster": "mesh", "user": "admin"}}],
         "users": [{"name": "admin", "user": {"token": TOKEN}}],
         // The server makes itself a certificate that nobody signed.
-        "clusters": [{"name": "mesh", "cluster": {"server": format!("https://{CONTROL}:6443"), "insecure-skip-tls-verify": true}}],
+        "clusters": [{"name": "mesh", "cluster": {"server": format!("https://{CONTROL}:{PORT}"), "insecure-skip-tls-verify": true}}],
     });
     configuration.to_string()
 }

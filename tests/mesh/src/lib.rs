@@ -4,7 +4,8 @@
 //! iptables rules that `istio-init` would write, an agent and its Envoy, and whatever the test runs in it. The control
 //! plane has a namespace of its own, with the bridge that all pods hang on, so that nothing is seen of a mesh on the
 //! machine's own network and every port is free. What no controller manager and no kubelet does, the harness does:
-//! pods and their status ([`Pod`]), EndpointSlices and names ([`Mesh::settle`]).
+//! pods and their status ([`Pod`]), those of Deployments with their containers ([`Mesh::deploy`]), EndpointSlices and
+//! names ([`Mesh::settle`]).
 //!
 //! Root is needed. Debian has `etcd`, `kubectl`, `docker-registry`, `iptables` and `ip`; istiod, the agent and the API
 //! server are built once from their sources by `cargo run -p meltemi-mesh-tests --bin mesh-tools` or by the first test,
@@ -12,6 +13,7 @@
 //! started it, however that ends. The logs of its programs stay in `target/mesh`.
 
 mod cluster;
+mod container;
 mod endpoints;
 mod files;
 mod istiod;

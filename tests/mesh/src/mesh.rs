@@ -1,9 +1,11 @@
 use std::fmt::Write;
 use std::time::Instant;
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::cluster::Cluster;
+use crate::container::Images;
 use crate::files::FileServer;
 use crate::network::{Network, run_path};
 use crate::pod::{self, Pod, Workload};
@@ -21,6 +23,7 @@ pub struct Mesh {
     files: FileServer,
     registry: Registry,
     _istiod: Process,
+    images: Images,
     pods: Vec<Pod>,
 }
 
@@ -38,7 +41,16 @@ impl Mesh {
         println!("istiod ready after {:?}", start.elapsed());
         let files = FileServer::start(network.control(), run_path("files"));
         let registry = Registry::start(network.control());
-        Self { tools, network, cluster, files, registry, _istiod: istiod, pods: Vec::new() }
+        Self {
+            tools,
+            network,
+            cluster,
+            files,
+            registry,
+            _istiod: istiod,
+            images: Images::new(),
+            pods: Vec::new(),
+        }
     }
 
     /// The API server.
@@ -81,6 +93,40 @@ impl Mesh {
         for pod in &mut self.pods[first..] {
             pod.wait_until_ready();
         }
+    }
+
+    /// Has a program of this machine, with arguments that come before all others, stand for images whose last name is `image`.
+    pub fn provide(&mut self, image: &str, program: &[&str]) {
+        self.images.insert(image.to_owned(), program.iter().map(|&word| word.to_owned()).collect());
+    }
+
+    /// Starts the pods of a namespace's Deployments that are not there yet, with their containers, and waits until they are
+    /// ready.
+    pub fn deploy(&mut self, namespace: &str) {
+        let Some(object) = self.cluster.find(&format!("/api/v1/namespaces/{namespace}")) else { return };
+        let is_injected = object["metadata"]["labels"]["istio-injection"] == "enabled";
+        let deployments = self.cluster.list(&format!("/apis/apps/v1/namespaces/{namespace}/deployments"));
+        let pods = deployments.iter().flat_map(|deployment| Workload::replicas(deployment, is_injected));
+        let missing: Vec<_> = pods.filter(|pod| !self.has_pod(namespace, &pod.name)).collect();
+        let first = self.pods.len();
+        self.start_pods(missing);
+        for pod in &mut self.pods[first..] {
+            pod.start_containers(&self.cluster, &self.images);
+        }
+    }
+
+    /// Has the pods of a Deployment end by `signal`, as when it is deleted or its node is lost.
+    pub fn end(&mut self, namespace: &str, deployment: &str, signal: Signal) {
+        let of_it = |pod: &Pod| {
+            let metadata = &pod.workload().deployment["metadata"];
+            metadata["namespace"] == namespace && metadata["name"] == deployment
+        };
+        while let Some(index) = self.pods.iter().position(of_it) {
+            let mut pod = self.pods.swap_remove(index);
+            pod.end_containers(signal);
+            pod.delete(&self.cluster);
+        }
+        self.settle();
     }
 
     /// The pod `name` of `namespace`.

@@ -8,10 +8,12 @@ use std::process::Command;
 
 use meltemi::envoy::Admin;
 use meltemi_tests::eventually;
+use nix::sys::signal::Signal;
 use nix::unistd::gethostname;
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ISSUER};
+use crate::container::{self, Images};
 use crate::istiod;
 use crate::namespace::Namespace;
 use crate::network::{Network, PROXY_USER, run_path};
@@ -20,6 +22,9 @@ use crate::tools::Tools;
 
 /// The agent's cache of modules, which it puts nowhere else.
 const DATA: &str = "/var/lib/istio";
+
+/// Where containers find what their pod's service account needs at the API server.
+const ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
 
 /// Where Envoy's admin interface and the agent's report of its health are in every pod.
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
@@ -37,6 +42,9 @@ const TAGS: [&str; 8] = [
     "destination_principal",
 ];
 
+/// The label by which a pod is kept out of the mesh.
+const INJECT: &str = "sidecar.istio.io/inject";
+
 /// What a pod is to be.
 #[derive(Debug, Clone)]
 pub struct Workload {
@@ -52,6 +60,8 @@ pub struct Workload {
     pub ports: BTreeMap<String, u16>,
     /// Whether it is part of the mesh.
     pub sidecar: bool,
+    /// The Deployment that it is of; null without one.
+    pub(crate) deployment: Value,
 }
 
 impl Workload {
@@ -64,7 +74,39 @@ impl Workload {
             labels: BTreeMap::new(),
             ports: BTreeMap::new(),
             sidecar: true,
+            deployment: Value::Null,
         }
+    }
+
+    /// The pods of a Deployment, whose namespace has sidecars injected or not.
+    pub(crate) fn replicas(deployment: &Value, is_injected: bool) -> Vec<Self> {
+        let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+        let [namespace, name] =
+            ["namespace", "name"].map(|field| text(&deployment["metadata"][field]).unwrap());
+        let template = &deployment["spec"]["template"];
+        let labels = template["metadata"]["labels"].as_object().into_iter().flatten();
+        let labels: BTreeMap<_, _> =
+            labels.filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect();
+        let pod = Self {
+            name: name.clone(),
+            account: text(&template["spec"]["serviceAccountName"]).unwrap_or_else(|| "default".to_owned()),
+            sidecar: is_injected && labels.get(INJECT).is_none_or(|value| value != "false"),
+            namespace,
+            labels,
+            ports: BTreeMap::new(),
+            deployment: deployment.clone(),
+        };
+        match deployment["spec"]["replicas"].as_u64().unwrap_or(1) {
+            1 => vec![pod],
+            several => {
+                (0..several).map(|number| Self { name: format!("{name}-{number}"), ..pod.clone() }).collect()
+            }
+        }
+    }
+
+    /// Its containers, as its Deployment has them.
+    fn containers(&self) -> &[Value] {
+        self.deployment["spec"]["template"]["spec"]["containers"].as_array().map_or(&[], Vec::as_slice)
     }
 
     /// With one label more.
@@ -82,6 +124,7 @@ pub struct Pod {
     network: Namespace,
     hosts: PathBuf,
     agent: Option<Process>,
+    containers: Vec<Process>,
 }
 
 impl Pod {
@@ -89,16 +132,21 @@ impl Pod {
     pub(crate) fn create(workload: Workload, network: &Network, cluster: &Cluster, tools: &Tools) -> Self {
         let name = format!("{}-{}", workload.namespace, workload.name);
         let folder = run_path("pods").join(&name);
-        let [hosts, data] = ["hosts", "data"].map(|part| folder.join(part));
-        fs::create_dir_all(data.join("data")).unwrap();
-        fs::create_dir_all(DATA).unwrap();
+        let [hosts, data, account] = ["hosts", "data", "account"].map(|part| folder.join(part));
+        for made in [&data.join("data"), &account, Path::new(DATA), Path::new(ACCOUNT)] {
+            fs::create_dir_all(made).unwrap();
+        }
         fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
-        let mut binds = vec![(hosts.clone(), PathBuf::from("/etc/hosts")), (data, PathBuf::from(DATA))];
+        let mut binds = vec![
+            (hosts.clone(), PathBuf::from("/etc/hosts")),
+            (data, PathBuf::from(DATA)),
+            (account, PathBuf::from(ACCOUNT)),
+        ];
         for program in [&tools.pilot_agent, &tools.envoy] {
             binds.push((program.clone(), program_path(program)));
         }
         let network = network.pod(&name, workload.sidecar, binds);
-        let pod = Self { workload, network, hosts, agent: None };
+        let pod = Self { workload, network, hosts, agent: None, containers: Vec::new() };
         pod.register(cluster);
         pod
     }
@@ -232,6 +280,32 @@ impl Pod {
         network.enter(|| agent.wait_until("the sidecar is ready", || health.fetch("/healthz/ready").ok()));
     }
 
+    /// Starts its containers, and waits until those that have a probe for it are ready.
+    pub(crate) fn start_containers(&mut self, cluster: &Cluster, images: &Images) {
+        let Workload { namespace, account, .. } = &self.workload;
+        let folder = self.hosts.with_file_name("account");
+        fs::write(folder.join("token"), cluster.token(namespace, account, ISSUER)).unwrap();
+        fs::write(folder.join("namespace"), namespace).unwrap();
+        fs::copy(cluster.certificate(), folder.join("ca.crt")).unwrap();
+        for container in self.workload.containers() {
+            let folder = self.hosts.with_file_name("containers");
+            let mut process =
+                self.enter(|| container::start(&self.workload, container, &folder, images, cluster));
+            if let Some((port, path)) = container::readiness(container) {
+                let http = Admin::new((self.address(), port).into());
+                self.enter(|| process.wait_until("the container is ready", || http.fetch(path).ok()));
+            }
+            self.containers.push(process);
+        }
+    }
+
+    /// Sends its containers `signal`, and waits until they end.
+    pub(crate) fn end_containers(&mut self, signal: Signal) {
+        for container in self.containers.drain(..) {
+            container.end(signal);
+        }
+    }
+
     /// Writes whether it is ready for calls.
     pub(crate) fn report_ready(&self, cluster: &Cluster, is_ready: bool) {
         let Workload { namespace, name, .. } = &self.workload;
@@ -267,9 +341,12 @@ impl Pod {
         pod["metadata"]["labels"] = json!(labels);
         pod["spec"] = json!({
             "serviceAccountName": account,
-            "nodeName": "node",
             "containers": [{"name": "application", "image": "none", "ports": ports}],
         });
+        if let Some(spec) = self.workload.deployment["spec"]["template"]["spec"].as_object() {
+            pod["spec"] = json!(spec);
+        }
+        pod["spec"]["nodeName"] = json!("node");
         cluster.put(&self.path(), &pod);
 
         self.report_ready(cluster, true);

@@ -7,8 +7,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::Instant;
 
-use meltemi::envoy::Admin;
-use meltemi_mesh_tests::{Mesh, Pod, Process, Workload};
+use meltemi_mesh_tests::{Mesh, Pod, Workload};
 use meltemi_tests::{Backend, Client, eventually, files};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -40,11 +39,16 @@ impl Service {
     }
 }
 
-/// The namespace of the controller.
-const SYSTEM: &str = "meltemi-system";
+/// The namespace of the controller, and its Deployment.
+pub const SYSTEM: &str = "meltemi-system";
+pub const CONTROLLER: &str = "meltemi";
 
-/// Where the controller tells how it is.
-const CONTROLLER: &str = "127.0.0.1:8088";
+/// Tests have one controller follow another at once, and look at what it did.
+const HASTE: &str = r#"[
+    {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--lease-seconds=3"},
+    {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--linger-seconds=3"},
+    {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--log-level=debug"}
+]"#;
 
 /// The ports of the servers' pods.
 const PORTS: [u16; 7] = [20881, 20981, 20991, 7001, 20870, 20861, 20851];
@@ -61,7 +65,7 @@ pub struct Stage {
     backends: BTreeMap<(&'static str, u16), Backend>,
     /// What the test has applied.
     written: Vec<String>,
-    controller: Option<Process>,
+    has_controller: bool,
 }
 
 /// Takes the stage, as it was made.
@@ -97,8 +101,9 @@ impl Stage {
     fn start() -> Self {
         let start = Instant::now();
         let mut mesh = Mesh::start();
+        mesh.provide("meltemi", &[MELTEMI]);
         println!("mesh ready after {:?}", start.elapsed());
-        for namespace in [SHOP, "plain", SYSTEM] {
+        for namespace in [SHOP, "plain"] {
             mesh.make_namespace(namespace);
         }
         mesh.apply(include_str!("services.yaml"));
@@ -113,12 +118,11 @@ impl Stage {
             module,
             backends: BTreeMap::new(),
             written: Vec::new(),
-            controller: None,
+            has_controller: false,
         };
         for server in SERVERS {
             stage.serve(server);
         }
-        stage.mesh.cluster().apply(&crds());
         let module = stage.module.clone();
         stage.run_controller(module);
         for pod in ["client"].into_iter().chain(SERVERS) {
@@ -160,7 +164,7 @@ impl Stage {
                 self.start_server(server);
             }
         }
-        if self.controller.is_none() {
+        if !self.has_controller {
             let module = self.module.clone();
             self.run_controller(module);
         }
@@ -216,28 +220,36 @@ impl Stage {
     /// Applies objects in YAML, which the next test finds removed.
     pub fn apply(&mut self, yaml: &str) {
         self.mesh.apply(yaml);
+        self.remove_later(yaml);
+    }
+
+    /// Has the next test find objects in YAML removed.
+    pub fn remove_later(&mut self, yaml: &str) {
         self.written.push(yaml.to_owned());
     }
 
-    /// Runs the controller, with `module`, and waits until it is ready.
+    /// Installs the controller, with `module`, runs it as its Deployment says, and waits until it is ready.
     pub fn run_controller(&mut self, module: String) {
-        let mut command = meltemi();
-        command.args(["run", "--module", &module, "--istio-version", "1.31", "--namespace", SYSTEM]);
-        // Tests have one follow another at once.
-        command.args(["--lease-seconds", "3", "--linger-seconds", "3", "--log-level", "debug"]);
-        command.args(["--listen", CONTROLLER, "--webhook-listen", "127.0.0.1:9443"]);
-        command.env("KUBECONFIG", self.mesh.cluster().kubeconfig());
-        let views = Admin::new(CONTROLLER.parse().unwrap());
-        self.controller = Some(self.mesh.network().control().enter(|| {
-            let mut controller = Process::start("controller", None, &mut command);
-            controller.wait_until("the controller is ready", || views.fetch("/readyz").ok());
-            controller
-        }));
+        let image = format!("{}/meltemi:tests", self.mesh.registry().host());
+        let mut install = meltemi();
+        install.args(["install", "--image", &image, "--module", &module]);
+        install.env("KUBECONFIG", self.mesh.cluster().kubeconfig());
+        self.mesh.network().control().enter(|| files::run(&mut install));
+        let deployment = ["--namespace", SYSTEM, "patch", "deployment", CONTROLLER];
+        self.mesh.cluster().kubectl(&[&deployment[..], &["--type=json", "--patch", HASTE]].concat(), "");
+        self.start_controller();
+    }
+
+    /// Runs the controller that is installed, and waits until it is ready.
+    pub fn start_controller(&mut self) {
+        self.mesh.deploy(SYSTEM);
+        self.has_controller = true;
     }
 
     /// Ends the controller by a signal.
     pub fn end_controller(&mut self, signal: Signal) {
-        self.controller.take().unwrap().end(signal);
+        self.mesh.end(SYSTEM, CONTROLLER, signal);
+        self.has_controller = false;
     }
 
     /// Every object that the controller has made, by namespace and name, with what changes when it is written.
@@ -270,14 +282,11 @@ fn push(mesh: &Mesh) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// The definitions of Meltemi's resources.
-fn crds() -> String {
-    String::from_utf8(meltemi().arg("crds").output().unwrap().stdout).unwrap()
-}
-
 /// The command `meltemi`.
-pub fn meltemi() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_mesh-meltemi"))
+pub const MELTEMI: &str = env!("CARGO_BIN_EXE_mesh-meltemi");
+
+fn meltemi() -> Command {
+    Command::new(MELTEMI)
 }
 
 /// The pod of a server.
