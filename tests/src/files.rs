@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use indicatif::ProgressBar;
+use meltemi::checkout;
 
 /// The repository's root.
 pub fn root() -> &'static Path {
@@ -58,4 +59,28 @@ pub fn module() -> &'static Path {
     MODULE.get_or_init(|| {
         meltemi::module::find(None, &ProgressBar::hidden()).unwrap_or_else(|error| panic!("{error}"))
     })
+}
+
+/// The Wasm module of `examples/courier`, built if it is not up to date.
+pub fn courier_module() -> &'static Path {
+    static MODULE: OnceLock<PathBuf> = OnceLock::new();
+    MODULE.get_or_init(|| {
+        build_courier(&["--lib", "--profile", "module", "--target", "wasm32-wasip1"]);
+        checkout::target().join("wasm32-wasip1/module/courier.wasm")
+    })
+}
+
+/// The server of `examples/courier`, with the client beside it, built if they are not up to date.
+pub fn courier_server() -> &'static Path {
+    static SERVER: OnceLock<PathBuf> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        build_courier(&["--bins"]);
+        checkout::target().join("debug/courier-server")
+    })
+}
+
+fn build_courier(what: &[&str]) {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let package = ["build", "--quiet", "--package", "meltemi-courier"];
+    run(Command::new(cargo).current_dir(root()).args(package).args(what));
 }

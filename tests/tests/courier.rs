@@ -3,27 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
 use std::thread;
 
 use courier::{Client, serve};
-use meltemi::checkout;
 use meltemi::envoy::{Config, Envoy as Process, Launch, PlanFile};
 use meltemi_tests::{Envoy, each_envoy, eventually, files};
 use tempfile::TempDir;
-
-/// The module of the example, built if it is not up to date.
-fn module() -> &'static PathBuf {
-    static MODULE: OnceLock<PathBuf> = OnceLock::new();
-    MODULE.get_or_init(|| {
-        let build = ["build", "--quiet", "--lib", "--package", "meltemi-courier"];
-        let how = ["--profile", "module", "--target", "wasm32-wasip1"];
-        files::run(Command::new(env!("CARGO")).current_dir(files::root()).args(build).args(how));
-        checkout::target().join("wasm32-wasip1/module/courier.wasm")
-    })
-}
 
 /// A depot that serves until the tests end.
 fn depot(name: &'static str) -> SocketAddr {
@@ -46,7 +31,7 @@ fn start(envoy: &Envoy, north: u16, south: u16) -> Courier {
     let folder = tempfile::tempdir().unwrap();
     let mut discovery = parse("plan.yaml");
     let text = PlanFile::plan(&mut discovery).unwrap().to_owned();
-    assert_eq!(discovery.move_file("courier.wasm", module()), 1);
+    assert_eq!(discovery.move_file("courier.wasm", files::courier_module()), 1);
     let mut plan = PlanFile::new(&folder.path().join("plan.yaml"), discovery).unwrap();
     plan.write(&text).unwrap();
     let mut bootstrap = parse("envoy.yaml");

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::{env, fs};
 
 use serde_json::Value;
 
@@ -26,18 +26,21 @@ pub(crate) fn start(
     let words = |field: &str| {
         container[field].as_array().into_iter().flatten().map(Value::as_str).map(Option::unwrap)
     };
+    let last = image.rsplit('/').next().and_then(|last| last.split([':', '@']).next()).unwrap();
+    let program = images.get(last).unwrap_or_else(|| panic!("no program stands for the image {image}"));
     let mut line: Vec<&str> = words("command").collect();
     if line.is_empty() {
-        let last = image.rsplit('/').next().and_then(|last| last.split([':', '@']).next()).unwrap();
-        let program = images.get(last).unwrap_or_else(|| panic!("no program stands for the image {image}"));
         line.extend(program.iter().map(String::as_str));
     }
     line.extend(words("args"));
+    let beside = Path::new(&program[0]).parent().map(Path::to_owned);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths(beside.into_iter().chain(env::split_paths(&path))).unwrap();
     let folder = folder.join(name);
     fs::create_dir_all(&folder).unwrap();
     let mut command = Command::new(line[0]);
     command.args(&line[1..]).current_dir(folder);
-    command.env_remove("KUBECONFIG");
+    command.env_remove("KUBECONFIG").env("PATH", path);
     command
         .env("KUBERNETES_SERVICE_HOST", CONTROL.to_string())
         .env("KUBERNETES_SERVICE_PORT", PORT.to_string());

@@ -30,7 +30,7 @@ pub use files::FileServer;
 pub use mesh::Mesh;
 pub use namespace::Namespace;
 pub use network::Network;
-pub use pod::{Pod, Workload};
+pub use pod::{Pod, Proxy, Workload};
 pub use process::Process;
 pub use registry::Registry;
 pub use tools::Tools;

@@ -1,8 +1,7 @@
-use std::fmt::Write;
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::container::Images;
@@ -86,9 +85,7 @@ impl Mesh {
         }
         self.settle();
         for pod in &mut self.pods[first..] {
-            if pod.workload().sidecar {
-                pod.start_sidecar(&self.cluster, &self.tools);
-            }
+            pod.start_agent(&self.cluster, &self.tools);
         }
         for pod in &mut self.pods[first..] {
             pod.wait_until_ready();
@@ -96,6 +93,7 @@ impl Mesh {
     }
 
     /// Has a program of this machine, with arguments that come before all others, stand for images whose last name is `image`.
+    /// Commands of containers find the programs beside it, too.
     pub fn provide(&mut self, image: &str, program: &[&str]) {
         self.images.insert(image.to_owned(), program.iter().map(|&word| word.to_owned()).collect());
     }
@@ -173,15 +171,16 @@ impl Mesh {
     /// Has EndpointSlices and the pods' names of services follow from the pods and services that there are.
     pub fn settle(&self) {
         endpoints::reconcile(&self.cluster);
-        let mut hosts = String::new();
-        for service in self.cluster.list("/api/v1/services") {
-            let [name, namespace] =
-                ["name", "namespace"].map(|field| service["metadata"][field].as_str().unwrap_or_default());
-            if let Some(address) = service["spec"]["clusterIP"].as_str().filter(|address| *address != "None")
-            {
-                writeln!(hosts, "{address} {name}.{namespace}.svc.cluster.local {name}.{namespace}").unwrap();
-            }
-        }
+        let services = self.cluster.list("/api/v1/services");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let hosts: Vec<_> = services
+            .iter()
+            .filter(|service| service["spec"]["clusterIP"] != "None")
+            .map(|service| {
+                let metadata = &service["metadata"];
+                [text(&service["spec"]["clusterIP"]), text(&metadata["namespace"]), text(&metadata["name"])]
+            })
+            .collect();
         for pod in &self.pods {
             pod.write_hosts(&hosts);
         }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::chown;
@@ -16,7 +17,7 @@ use crate::cluster::{Cluster, ISSUER};
 use crate::container::{self, Images};
 use crate::istiod;
 use crate::namespace::Namespace;
-use crate::network::{Network, PROXY_USER, run_path};
+use crate::network::{Network, PROXY_USER, feed, run_path};
 use crate::process::Process;
 use crate::tools::Tools;
 
@@ -45,6 +46,17 @@ const TAGS: [&str; 8] = [
 /// The label by which a pod is kept out of the mesh.
 const INJECT: &str = "sidecar.istio.io/inject";
 
+/// The part that a pod's Envoy has in the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proxy {
+    /// There is none.
+    None,
+    /// All connections of the pod go through it.
+    Sidecar,
+    /// It is all that the pod consists of.
+    Gateway,
+}
+
 /// What a pod is to be.
 #[derive(Debug, Clone)]
 pub struct Workload {
@@ -58,8 +70,10 @@ pub struct Workload {
     pub labels: BTreeMap<String, String>,
     /// Its containers' ports, by name.
     pub ports: BTreeMap<String, u16>,
-    /// Whether it is part of the mesh.
-    pub sidecar: bool,
+    /// Its Envoy.
+    pub proxy: Proxy,
+    /// Whether that is of the oldest version which Meltemi supports.
+    pub is_old: bool,
     /// The Deployment that it is of; null without one.
     pub(crate) deployment: Value,
 }
@@ -73,7 +87,8 @@ impl Workload {
             account: name.to_owned(),
             labels: BTreeMap::new(),
             ports: BTreeMap::new(),
-            sidecar: true,
+            proxy: Proxy::Sidecar,
+            is_old: false,
             deployment: Value::Null,
         }
     }
@@ -90,7 +105,11 @@ impl Workload {
         let pod = Self {
             name: name.clone(),
             account: text(&template["spec"]["serviceAccountName"]).unwrap_or_else(|| "default".to_owned()),
-            sidecar: is_injected && labels.get(INJECT).is_none_or(|value| value != "false"),
+            proxy: match is_injected && labels.get(INJECT).is_none_or(|value| value != "false") {
+                true => Proxy::Sidecar,
+                false => Proxy::None,
+            },
+            is_old: false,
             namespace,
             labels,
             ports: BTreeMap::new(),
@@ -142,10 +161,10 @@ impl Pod {
             (data, PathBuf::from(DATA)),
             (account, PathBuf::from(ACCOUNT)),
         ];
-        for program in [&tools.pilot_agent, &tools.envoy] {
-            binds.push((program.clone(), program_path(program)));
-        }
-        let network = network.pod(&name, workload.sidecar, binds);
+        binds.push((tools.pilot_agent.clone(), program_path(&tools.pilot_agent)));
+        let envoy = if workload.is_old { &tools.oldest_envoy } else { &tools.envoy };
+        binds.push((envoy.clone(), program_path(&tools.envoy)));
+        let network = network.pod(&name, workload.proxy == Proxy::Sidecar, binds);
         let pod = Self { workload, network, hosts, agent: None, containers: Vec::new() };
         pod.register(cluster);
         pod
@@ -169,6 +188,15 @@ impl Pod {
     /// Runs `work` in the pod, as [`Namespace::enter`] does.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.network.enter(work)
+    }
+
+    /// Runs `command` in the pod, with `input` to read, and gives what it printed.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    pub fn feed(&self, command: &mut Command, input: &str) -> String {
+        self.enter(|| feed(command, input))
     }
 
     /// Asks its Envoy's admin interface.
@@ -198,7 +226,10 @@ impl Pod {
         // An error while there is none.
         let dump = self.admin(|admin| admin.fetch("/config_dump?resource=ecds_filters")).ok()?;
         let dump: Value = serde_json::from_str(&dump).unwrap();
-        let plan = &dump["configs"][0]["ecds_filter"]["typed_config"]["config"]["configuration"]["value"];
+        // A listener that drains keeps what it had, by another name.
+        let configs = dump["configs"].as_array()?;
+        let last = configs.iter().max_by_key(|config| config["last_updated"].as_str())?;
+        let plan = &last["ecds_filter"]["typed_config"]["config"]["configuration"]["value"];
         serde_json::from_str(plan.as_str()?).unwrap()
     }
 
@@ -212,19 +243,29 @@ impl Pod {
         self.agent.as_ref().map(Process::log).unwrap_or_default()
     }
 
-    /// Writes what its applications know other hosts by.
-    pub(crate) fn write_hosts(&self, services: &str) {
+    /// Writes what its applications know other hosts by: lines of an address, a namespace and a name for each service.
+    pub(crate) fn write_hosts(&self, services: &[[String; 3]]) {
         // In place: the file is mounted over the one of the machine.
         let own = gethostname().unwrap();
         let own = own.to_string_lossy();
         let istiod = format!("{} istiod.{}.svc", crate::network::CONTROL, istiod::NAMESPACE);
-        let hosts = format!("127.0.0.1 localhost\n{} {own}\n{istiod}\n{services}", self.address());
+        let mut hosts = format!("127.0.0.1 localhost\n{} {own}\n{istiod}\n", self.address());
+        for [address, namespace, name] in services {
+            let short = if *namespace == self.workload.namespace { name } else { "" };
+            writeln!(hosts, "{address} {name}.{namespace}.svc.cluster.local {name}.{namespace} {short}")
+                .unwrap();
+        }
         fs::write(&self.hosts, hosts).unwrap();
     }
 
     /// Starts its agent, which starts Envoy. Returns at once.
-    pub(crate) fn start_sidecar(&mut self, cluster: &Cluster, tools: &Tools) {
+    pub(crate) fn start_agent(&mut self, cluster: &Cluster, tools: &Tools) {
         let Workload { namespace, name, account, labels, .. } = &self.workload;
+        let role = match self.workload.proxy {
+            Proxy::None => return,
+            Proxy::Sidecar => "sidecar",
+            Proxy::Gateway => "router",
+        };
         let folder = self.hosts.with_file_name("agent");
         let secrets = folder.join("var/run/secrets");
         for part in ["tokens", "istio"] {
@@ -251,7 +292,7 @@ impl Pod {
                 &format!("{namespace}-{name}"),
                 Some(PROXY_USER),
                 Command::new(program_path(&tools.pilot_agent))
-                    .args(["proxy", "sidecar", "--domain", &format!("{namespace}.svc.cluster.local")])
+                    .args(["proxy", role, "--domain", &format!("{namespace}.svc.cluster.local")])
                     .current_dir(&folder)
                     .uid(PROXY_USER)
                     .gid(PROXY_USER)
@@ -277,7 +318,7 @@ impl Pod {
     pub(crate) fn wait_until_ready(&mut self) {
         let Self { agent: Some(agent), network, .. } = self else { return };
         let health = Admin::new(HEALTH);
-        network.enter(|| agent.wait_until("the sidecar is ready", || health.fetch("/healthz/ready").ok()));
+        network.enter(|| agent.wait_until("Envoy is ready", || health.fetch("/healthz/ready").ok()));
     }
 
     /// Starts its containers, and waits until those that have a probe for it are ready.
@@ -331,7 +372,7 @@ impl Pod {
         cluster.put(&format!("{api}/serviceaccounts/{account}"), &object("ServiceAccount", account));
 
         let mut labels = self.workload.labels.clone();
-        if self.workload.sidecar {
+        if self.workload.proxy == Proxy::Sidecar {
             // Without it, clients in the mesh talk plain text to the pod.
             labels.insert("security.istio.io/tlsMode".to_owned(), "istio".to_owned());
         }
@@ -339,13 +380,11 @@ impl Pod {
             ports.iter().map(|(name, port)| json!({"name": name, "containerPort": port})).collect();
         let mut pod = object("Pod", name);
         pod["metadata"]["labels"] = json!(labels);
-        pod["spec"] = json!({
-            "serviceAccountName": account,
-            "containers": [{"name": "application", "image": "none", "ports": ports}],
-        });
+        pod["spec"] = json!({"containers": [{"name": "application", "image": "none", "ports": ports}]});
         if let Some(spec) = self.workload.deployment["spec"]["template"]["spec"].as_object() {
             pod["spec"] = json!(spec);
         }
+        pod["spec"]["serviceAccountName"] = json!(account);
         pod["spec"]["nodeName"] = json!("node");
         cluster.put(&self.path(), &pod);
 

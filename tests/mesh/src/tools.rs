@@ -13,7 +13,7 @@ const CRDS: (&str, &str) = ("manifests/charts/base/files/crd-all.gen.yaml", "ist
 const BOOTSTRAP: (&str, &str) = ("tools/packaging/common/envoy_bootstrap.json", "envoy_bootstrap.json");
 
 /// Debian's packages, and the command of each that is run.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("etcd-server", "etcd"),
     ("kubernetes-client", "kubectl"),
     ("docker-registry", "docker-registry"),
@@ -21,6 +21,7 @@ const PACKAGES: [(&str, &str); 8] = [
     ("iproute2", "ip"),
     ("openssl", "openssl"),
     ("procps", "kill"),
+    ("redis-server", "redis-server"),
     ("util-linux", "flock"),
 ];
 
@@ -35,6 +36,8 @@ pub struct Tools {
     pub kube_apiserver: PathBuf,
     /// The newest stock Envoy that Meltemi supports.
     pub envoy: PathBuf,
+    /// The oldest.
+    pub oldest_envoy: PathBuf,
     /// Istio's custom resource definitions.
     pub crds: PathBuf,
     /// The template of Envoy's bootstrap configuration.
@@ -65,11 +68,14 @@ impl Tools {
             }
         });
         let kube = built("kube", |_, _| ());
+        let envoys: Vec<PathBuf> = Envoy::all().into_iter().map(|envoy| envoy.binary).collect();
+        let one = |envoy: Option<&PathBuf>| envoy.expect("MELTEMI_ENVOY_VERSIONS names no version").clone();
         Self {
             pilot_discovery: istio.join("pilot-discovery"),
             pilot_agent: istio.join("pilot-agent"),
             kube_apiserver: kube.join("kube-apiserver"),
-            envoy: Envoy::all().pop().expect("MELTEMI_ENVOY_VERSIONS names no version").binary,
+            envoy: one(envoys.last()),
+            oldest_envoy: one(envoys.first()),
             crds: istio.join(CRDS.1),
             bootstrap: istio.join(BOOTSTRAP.1),
         }

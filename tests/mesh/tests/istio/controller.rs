@@ -20,7 +20,7 @@ fn a_controller_that_is_killed_and_started_again_changes_nothing() {
     assert_eq!(connection.ask("sayHello", "x"), "v1");
 
     let module = stage.module.clone();
-    stage.run_controller(module);
+    stage.run_controller(&module, &[]);
     // The new one has had the lease, and has worked: a change of a router goes through it.
     stage.route(DEMO, &router(DEMO, json!([{"name": "other", "route": [to(DEMO, "v2")]}])));
     let after = settled(&stage);

@@ -11,32 +11,34 @@ use tempfile::TempDir;
 /// Says that a command has ended.
 const END: &str = "--- end of the command";
 
-/// The shell of a user at the root of a checkout, with all rights in the cluster. It ends with the first command that fails.
+/// The shell of a user at the root of the checkout `meltemi`, with all rights in the cluster. It ends with the first command
+/// that fails.
 pub struct Shell {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    _checkout: TempDir,
+    /// What the checkout is in.
+    pub home: TempDir,
 }
 
 impl Shell {
     /// Starts one. `meltemi` is the program of that path.
     pub fn start(mesh: &Mesh, meltemi: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let checkout = home.path().join("meltemi");
+        fs::create_dir(&checkout).unwrap();
         // Commands may change samples. The rest is what it is.
-        let checkout = tempfile::tempdir().unwrap();
-        files::run(
-            Command::new("cp").arg("-r").arg(files::root().join("istio-samples")).arg(checkout.path()),
-        );
-        for folder in ["controller", "deploy"] {
-            symlink(files::root().join(folder), checkout.path().join(folder)).unwrap();
+        files::run(Command::new("cp").arg("-r").arg(files::root().join("istio-samples")).arg(&checkout));
+        for folder in ["controller", "deploy", "examples"] {
+            symlink(files::root().join(folder), checkout.join(folder)).unwrap();
         }
         let logs = checkout::target().join("mesh");
         fs::create_dir_all(&logs).unwrap();
         let mut command = Command::new("bash");
         command
-            .current_dir(checkout.path())
+            .current_dir(&checkout)
             .env("KUBECONFIG", mesh.cluster().kubeconfig())
-            .env("KUBECACHEDIR", checkout.path().join(".kube"))
+            .env("KUBECACHEDIR", home.path().join(".kube"))
             .env("ROOT", files::root())
             .env("MELTEMI", meltemi)
             .env("LOGS", &logs)
@@ -45,7 +47,7 @@ impl Shell {
             .stderr(File::create(logs.join("shell.log")).unwrap());
         let mut child = mesh.network().control().enter(|| command.spawn()).unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut shell = Self { child, input, output, _checkout: checkout };
+        let mut shell = Self { child, input, output, home };
         shell.run(include_str!("shell.sh"));
         shell
     }
@@ -79,4 +81,27 @@ impl Drop for Shell {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The commands of each block in a section of a document, in order. `REGISTRY` is the mesh's own.
+pub fn blocks(mesh: &Mesh, document: &str, section: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(files::root().join(document)).unwrap();
+    let section = text.split("\n## ").find(|text| text.lines().next() == Some(section)).unwrap();
+    let blocks = section.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    blocks.map(|block| commands(&block.replace("REGISTRY", &mesh.registry().host()))).collect()
+}
+
+/// The commands of a block: lines, with those that they go on in.
+fn commands(block: &str) -> Vec<String> {
+    let mut commands = Vec::new();
+    let mut command = String::new();
+    for line in block.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        command.push_str(line);
+        if line.ends_with(['\\', '|']) {
+            command.push('\n');
+        } else {
+            commands.push(std::mem::take(&mut command));
+        }
+    }
+    commands
 }

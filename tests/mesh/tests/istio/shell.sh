@@ -12,7 +12,7 @@ cargo() {
 
 docker() {
   case "$1" in
-    build) test -f "$5" && test "${!#}" = . ;;
+    build) test -f "$5" && test -d "${!#}/examples" ;;
     push) ;;
     *) return 1 ;;
   esac

@@ -124,7 +124,7 @@ impl Stage {
             stage.serve(server);
         }
         let module = stage.module.clone();
-        stage.run_controller(module);
+        stage.run_controller(&module, &[]);
         for pod in ["client"].into_iter().chain(SERVERS) {
             stage.pod(pod).wait_for_plan(|_| true);
         }
@@ -166,7 +166,7 @@ impl Stage {
         }
         if !self.has_controller {
             let module = self.module.clone();
-            self.run_controller(module);
+            self.run_controller(&module, &[]);
         }
         for yaml in self.written.drain(..).rev() {
             self.mesh.cluster().delete(&yaml);
@@ -228,11 +228,11 @@ impl Stage {
         self.written.push(yaml.to_owned());
     }
 
-    /// Installs the controller, with `module`, runs it as its Deployment says, and waits until it is ready.
-    pub fn run_controller(&mut self, module: String) {
+    /// Installs the controller, with `module` and more flags, runs it as its Deployment says, and waits until it is ready.
+    pub fn run_controller(&mut self, module: &str, flags: &[&str]) {
         let image = format!("{}/meltemi:tests", self.mesh.registry().host());
         let mut install = meltemi();
-        install.args(["install", "--image", &image, "--module", &module]);
+        install.args(["install", "--image", &image, "--module", module]).args(flags);
         install.env("KUBECONFIG", self.mesh.cluster().kubeconfig());
         self.mesh.network().control().enter(|| files::run(&mut install));
         let deployment = ["--namespace", SYSTEM, "patch", "deployment", CONTROLLER];

@@ -1,25 +1,24 @@
 //! What the README has people do on Istio, done as it stands there.
 
-use std::fs;
 use std::ops::RangeInclusive;
 
 use meltemi::sample::{Call, Client};
 use meltemi_tests::{eventually, files};
 use nix::sys::signal::Signal;
 
-use crate::shell::Shell;
+use crate::samples::Sample;
+use crate::shell::{self, Shell};
 use crate::stage::{self, MELTEMI, SYSTEM, Stage};
 
-/// The namespace of the sample, and its Deployments.
-const NAMESPACE: &str = "dubbo";
-const DEPLOYMENTS: [&str; 3] = ["demo-v1", "demo-v2", "client"];
+const SAMPLE: Sample =
+    Sample { folder: "dubbo", namespace: "dubbo", deployments: &["demo-v1", "demo-v2", "client"] };
 
 #[test]
 fn the_readme_does_what_it_says() {
     let mut stage = stage::take();
     stage.end_controller(Signal::SIGTERM);
-    stage.remove_later(&sample());
-    let blocks = blocks(&stage.mesh.registry().host());
+    stage.remove_later(&SAMPLE.objects());
+    let blocks = shell::blocks(&stage.mesh, "README.md", "On Istio");
     let [walk, pipe] = blocks.as_slice() else { panic!("{} blocks of commands", blocks.len()) };
     let (edit, walk) = walk.split_last().unwrap();
     let mut shell = Shell::start(&stage.mesh, MELTEMI);
@@ -28,7 +27,7 @@ fn the_readme_does_what_it_says() {
         println!("$ {command}\n{printed}");
         stage.mesh.settle();
         stage.mesh.deploy(SYSTEM);
-        stage.mesh.deploy(NAMESPACE);
+        stage.mesh.deploy(SAMPLE.namespace);
         for (begin, expected) in [
             ("kubectl --namespace dubbo logs", "v1"),
             ("kubectl get metarouters", "True"),
@@ -54,9 +53,7 @@ fn the_readme_does_what_it_says() {
         println!("$ {command}\n{}", shell.run(command));
     }
     assert_routed(&stage, 107..=173);
-    for deployment in DEPLOYMENTS {
-        stage.mesh.end(NAMESPACE, deployment, Signal::SIGTERM);
-    }
+    SAMPLE.end(&mut stage);
 }
 
 /// The manifests that are for those who have no command.
@@ -82,42 +79,11 @@ fn sayer() -> Call<'static> {
 
 /// How many of 200 calls on one connection from the client's pod go to the second version.
 fn client_servers(stage: &Stage, call: Call<'_>) -> Option<usize> {
+    let namespace = SAMPLE.namespace;
     let service =
-        stage.mesh.cluster().find(&format!("/api/v1/namespaces/{NAMESPACE}/services/demo")).unwrap();
+        stage.mesh.cluster().find(&format!("/api/v1/namespaces/{namespace}/services/demo")).unwrap();
     let address = format!("{}:20880", service["spec"]["clusterIP"].as_str().unwrap()).parse().unwrap();
-    let client = stage.mesh.pod(NAMESPACE, "client");
+    let client = stage.mesh.pod(namespace, "client");
     let replies = client.enter(|| Client::connect(address)?.call_many(200, 4, |_| call)).ok()?;
     Some(replies.iter().filter(|reply| reply.server() == Some("v2")).count())
-}
-
-/// All objects of the sample but its namespace, which stays: the controller that empties namespaces is not here.
-fn sample() -> String {
-    let folder = fs::read_dir(files::root().join("istio-samples").join(NAMESPACE)).unwrap();
-    let paths = folder.map(|entry| entry.unwrap().path());
-    let objects = paths.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
-    let objects = objects.filter(|path| !path.ends_with("namespace.yaml"));
-    objects.map(|path| fs::read_to_string(path).unwrap() + "---\n").collect()
-}
-
-/// The commands of each block in the README's section about Istio, in order.
-fn blocks(registry: &str) -> Vec<Vec<String>> {
-    let readme = fs::read_to_string(files::root().join("README.md")).unwrap();
-    let section = readme.split("\n## ").find(|section| section.starts_with("On Istio\n")).unwrap();
-    let blocks = section.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    blocks.map(|block| commands(&block.replace("REGISTRY", registry))).collect()
-}
-
-/// The commands of a block: lines, with those that they go on in.
-fn commands(block: &str) -> Vec<String> {
-    let mut commands = Vec::new();
-    let mut command = String::new();
-    for line in block.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        command.push_str(line);
-        if line.ends_with(['\\', '|']) {
-            command.push('\n');
-        } else {
-            commands.push(std::mem::take(&mut command));
-        }
-    }
-    commands
 }

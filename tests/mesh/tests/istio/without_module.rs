@@ -12,7 +12,7 @@ fn traffic_goes_on_as_plain_tcp() {
     let mut stage = stage::take();
     stage.end_controller(Signal::SIGTERM);
     let missing = format!("oci://{}/none@sha256:{}", stage.mesh.registry().host(), "0".repeat(64));
-    stage.run_controller(missing.clone());
+    stage.run_controller(&missing, &[]);
     eventually("the module is named in vain", || {
         let plugins = format!("/apis/extensions.istio.io/v1alpha1/namespaces/{SHOP}/wasmplugins");
         let plugins = stage.mesh.cluster().list(&plugins);
