@@ -177,14 +177,13 @@ impl Explain {
 
 /// The plans of an object, by authority.
 fn entries(object: &Object) -> Vec<Entry<'_>> {
-    let services = object.spec["pluginConfig"]["services"].as_object();
     let entry = |(authority, service)| Entry {
         namespace: &object.metadata.namespace,
         is_gateway: object.metadata.name.starts_with("meltemi-gateway"),
         authority,
         service,
     };
-    services.into_iter().flatten().map(|(authority, service)| entry((&**authority, service))).collect()
+    object.plan().map(entry).collect()
 }
 
 /// The plan of one service, as the filter reads it. A codec that this command does not have is stood in for: which route

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
 use super::{Delivered, Format, Mesh, findings, print};
 use crate::generate::{Object, Role};
@@ -57,21 +57,32 @@ impl Generate {
             );
             return Ok(ExitCode::FAILURE);
         }
-        print(&match self.output {
-            Format::Yaml => yaml(&output.objects)?,
+        match self.output {
+            // One by one: as text they take far more room, since nothing of it is shared.
+            Format::Yaml => output.objects.iter().try_for_each(|object| print(&yaml(object)?))?,
             Format::Json => {
-                let list = json!({"apiVersion": "v1", "kind": "List", "items": output.objects});
-                format!("{list:#}\n")
+                let list = List { api_version: "v1", kind: "List", items: &output.objects };
+                let text = serde_json::to_string_pretty(&list).map_err(|error| error.to_string())?;
+                print(&(text + "\n"))?;
             }
-            Format::Table => table(&output.objects),
-        })?;
+            Format::Table => print(&table(&output.objects))?,
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn yaml(objects: &[Object]) -> Result<String, String> {
-    let one = |object| serde_saphyr::to_string(object).map(|text| format!("---\n{text}"));
-    objects.iter().map(one).collect::<Result<_, _>>().map_err(|error| error.to_string())
+/// Objects as `kubectl` takes them in JSON.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    items: &'a [Object],
+}
+
+fn yaml(object: &Object) -> Result<String, String> {
+    let text = serde_saphyr::to_string(object).map_err(|error| error.to_string())?;
+    Ok(format!("---\n{text}"))
 }
 
 fn table(objects: &[Object]) -> String {

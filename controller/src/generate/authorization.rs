@@ -4,13 +4,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
 use meltemi_proxy::plan::Plan;
 use serde_json::{Map, Value, json};
 
-use super::plan::Entry;
 use super::report::{Reports, ResourceRef};
+use super::tree::Part;
 use crate::api::aeraki::{
     AuthorizationAction, AuthorizationRule, DubboAuthorizationPolicy, Operation, Source,
 };
@@ -27,7 +26,7 @@ pub(super) struct Authorization<'a>(BTreeMap<&'a str, Policies>);
 pub(super) struct Policies {
     origins: Vec<ResourceRef>,
     /// The plan's entry of each Dubbo service.
-    pub(super) entry: Rc<Entry>,
+    pub(super) entry: Part,
 }
 
 /// The codec that the policies are for.
@@ -109,7 +108,7 @@ impl Policies {
         if policies.iter().any(|policy| policy.spec.action == AuthorizationAction::Allow) {
             entry["defaultRoute"] = json!({"reject": {"message": DENIED}});
         }
-        Self { origins, entry: Entry::new(entry) }
+        Self { origins, entry: entry.into() }
     }
 
     /// Says of each of them that calls get past it.

@@ -1,6 +1,7 @@
 //! What gateways get: the ports of Istio's Gateways that are named like managed ports.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -27,9 +28,9 @@ struct Entrance<'a> {
 }
 
 impl Entrance<'_> {
-    fn authority(&self) -> String {
+    fn authority(&self) -> Arc<str> {
         let (namespace, name) = self.name.split_once('/').unwrap_or_default();
-        format!("gateway.{name}.{namespace}:{}", self.server.port.number)
+        format!("gateway.{name}.{namespace}:{}", self.server.port.number).into()
     }
 }
 
@@ -80,7 +81,10 @@ pub(super) fn objects(
             let listener = format!("0.0.0.0_{}", entrance.server.port.number);
             let name = format!("{}-tunnel-{}", group.base(), entrance.name.replace('/', "."));
             let patch = tunnel.on_listener(Proxies::Gateways, &listener);
-            patches.entry((name, &entrance.gateway.spec.selector)).or_default().push((authority, patch));
+            patches
+                .entry((name, &entrance.gateway.spec.selector))
+                .or_default()
+                .push((authority, patch.into()));
         }
         for ((name, selector), patches) in patches {
             objects.extend(group.tunnels(&name, Some(selector), patches));
@@ -143,5 +147,5 @@ fn virtual_service(entrance: &Entrance<'_>, routings: &[Routing<'_>]) -> Option<
         "gateways": [entrance.name],
         "tcp": [{"match": [{"port": port}], "route": [{"destination": destination}]}],
     });
-    Some(Object::virtual_service(namespace, format!("meltemi-gateway-{name}-{port}"), spec))
+    Some(Object::virtual_service(namespace, format!("meltemi-gateway-{name}-{port}"), spec.into()))
 }

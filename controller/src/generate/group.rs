@@ -1,16 +1,14 @@
 //! Some proxies of a namespace, and the objects that they get.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
-
-use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 use super::Options;
 use super::module::{self, Module};
 use super::object::{Object, Role};
-use super::plan::Entry;
 use super::service::Labels;
 use super::sockets::{self, Proxies, envoy_filter};
+use super::tree::{Part, Tree};
 
 /// The proxies of a namespace that get the same objects, with all that they manage.
 #[derive(Debug)]
@@ -21,11 +19,11 @@ pub(super) struct Group<'a> {
     pub(super) selector: Option<Labels>,
     /// Where there is no module, no connection passes.
     pub(super) fails_closed: bool,
-    entries: BTreeMap<String, Rc<Entry>>,
+    entries: BTreeMap<Arc<str>, Part>,
 }
 
 /// Patches, each with what it is about, so that it stays in its object while others come and go.
-pub(super) type Patches = Vec<(String, Value)>;
+pub(super) type Patches = Vec<(Arc<str>, Part)>;
 
 /// The bytes of a plan, or of patches, that one object may have. With what the API server adds it stays under 1 MiB.
 const MOST: usize = 700 * 1024;
@@ -36,7 +34,7 @@ impl<'a> Group<'a> {
     }
 
     /// Adds what the plan says of the tunnels with an authority.
-    pub(super) fn add(&mut self, authority: String, entry: Rc<Entry>) {
+    pub(super) fn add(&mut self, authority: Arc<str>, entry: Part) {
         self.entries.insert(authority, entry);
     }
 
@@ -51,15 +49,19 @@ impl<'a> Group<'a> {
 
     /// The module and the sockets of each shard.
     pub(super) fn objects(&self, shards: &Shards, options: &Options) -> Vec<Object> {
-        let mut plans: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+        let mut plans: BTreeMap<String, BTreeMap<Arc<str>, Tree>> = BTreeMap::new();
         for (authority, entry) in &self.entries {
-            plans.entry(shards.of(authority)).or_default().insert(authority.clone(), entry.value.clone());
+            plans
+                .entry(shards.of(authority))
+                .or_default()
+                .insert(authority.clone(), Tree::Part(entry.clone()));
         }
         let base = self.base();
         let named = |shard: &str| shard.replacen(SHARD, base, 1);
-        let modules = plans
+        let modules: Vec<(String, String)> = plans
             .keys()
-            .map(|shard| (shard.clone(), module::discovery_name(self.namespace, &named(shard), options)));
+            .map(|shard| (shard.clone(), module::discovery_name(self.namespace, &named(shard), options)))
+            .collect();
         let sockets = format!("{base}-sockets");
         let sockets = sockets::object(
             self.namespace,
@@ -67,16 +69,16 @@ impl<'a> Group<'a> {
             self.proxies,
             self.selector.as_ref(),
             self.fails_closed,
-            modules,
+            modules.into_iter(),
         );
-        let mut objects = Vec::from_iter(plans.iter().map(|(shard, services)| {
+        let mut objects = Vec::from_iter(plans.into_iter().map(|(shard, services)| {
             let module = Module {
                 namespace: self.namespace,
-                name: &named(shard),
+                name: &named(&shard),
                 proxies: self.proxies,
                 selector: self.selector.as_ref(),
                 fails_closed: self.fails_closed,
-                plan: json!({"services": services}),
+                plan: Tree::Map(BTreeMap::from([("services".into(), Tree::Map(services))])),
             };
             module.object(options)
         }));
@@ -86,12 +88,12 @@ impl<'a> Group<'a> {
 
     /// EnvoyFilters with these patches, of this name, as many as keep each small enough.
     pub(super) fn tunnels(&self, name: &str, selector: Option<&Labels>, patches: Patches) -> Vec<Object> {
-        let count = shards(patches.iter().map(|(about, patch)| (&**about, patch.to_string().len())));
-        let mut parts: BTreeMap<usize, Vec<Value>> = BTreeMap::new();
+        let count = shards(patches.iter().map(|(about, patch)| (&**about, patch.bytes)));
+        let mut parts: BTreeMap<usize, Vec<Part>> = BTreeMap::new();
         for (about, patch) in patches {
             parts.entry(shard(&about, count)).or_default().push(patch);
         }
-        let object = |(part, patches): (usize, Vec<Value>)| {
+        let object = |(part, patches): (usize, Vec<Part>)| {
             let spec = envoy_filter(selector, patches);
             Object::envoy_filter(Role::Tunnel, self.namespace, numbered(name, part), spec)
         };

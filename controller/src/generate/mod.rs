@@ -19,6 +19,7 @@ mod scope;
 mod service;
 mod sidecar;
 mod sockets;
+mod tree;
 mod tunnel;
 mod virtual_service;
 mod visibility;
@@ -29,10 +30,12 @@ use plan::Planner;
 use protocol::Protocols;
 use redis::Redis;
 use report::Reports;
+use sidecar::Sidecars;
 use visibility::Visibility;
 
 pub use object::{MANAGED_BY, Metadata, Object, ROLE, Role};
 pub use report::{Finding, Report, ResourceRef, Severity};
+pub use tree::{Part, Tree};
 
 /// How the generated objects reach the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,17 +102,10 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let tells_identity = options.istio_version >= tunnel::TELLS_IDENTITY;
     let authorization = Authorization::new(world, tells_identity, &mut reports);
     let namespaces = scope::with_sidecars(world, named.chain(authorization.namespaces()));
+    let mut sidecars = Sidecars::new(&services, &visibility, &authorization, options);
     let mut objects = Vec::new();
     for &namespace in &namespaces {
-        objects.extend(sidecar::objects(
-            namespace,
-            &services,
-            &visibility,
-            &authorization,
-            &mut planner,
-            options,
-            &mut reports,
-        ));
+        objects.extend(sidecars.objects(namespace, &mut planner, &mut reports));
         objects.extend(redis.objects(namespace, &services, &visibility));
     }
     authorization.report_bare(&namespaces, &mut reports);
@@ -122,10 +118,8 @@ pub fn generate(world: &World, options: &Options) -> Output {
         options,
         &mut reports,
     ));
-    objects.sort_by(|a, b| {
-        let key =
-            |object: &Object| (object.kind, object.metadata.namespace.clone(), object.metadata.name.clone());
-        key(a).cmp(&key(b))
+    objects.sort_by_cached_key(|Object { kind, metadata, .. }| {
+        (*kind, metadata.namespace.clone(), metadata.name.clone())
     });
     Output { objects, reports: reports.into_vec() }
 }

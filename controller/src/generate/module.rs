@@ -1,10 +1,11 @@
 //! How the module and its plan reach proxies.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::object::{Object, Role};
 use super::service::Labels;
 use super::sockets::{Proxies, envoy_filter};
+use super::tree::Tree;
 use super::{Delivery, IstioVersion, Options};
 
 /// The module with one plan, for some proxies of a namespace.
@@ -17,7 +18,7 @@ pub(super) struct Module<'a> {
     pub(super) selector: Option<&'a Labels>,
     /// Where there is no module, no connection passes.
     pub(super) fails_closed: bool,
-    pub(super) plan: Value,
+    pub(super) plan: Tree,
 }
 
 /// The first version whose istiod translates WasmPlugins into TrafficExtensions, whose names are others.
@@ -57,7 +58,6 @@ impl Module<'_> {
             "failStrategy": self.strategy(),
             // Istio would insert the module itself wherever this matches: nowhere. The internal listener asks for it.
             "match": [{"mode": "CLIENT", "ports": [{"number": 1}]}],
-            "pluginConfig": self.plan,
         });
         if let Some(sha256) = &options.module_sha256 {
             spec["sha256"] = json!(sha256);
@@ -68,7 +68,7 @@ impl Module<'_> {
         if let Some(labels) = self.selector {
             spec["selector"] = json!({"matchLabels": labels});
         }
-        Object::wasm_plugin(self.namespace, self.name.to_owned(), spec)
+        Object::wasm_plugin(self.namespace, self.name.to_owned(), Tree::with(spec, "pluginConfig", self.plan))
     }
 
     fn extension_config(self, options: &Options) -> Object {
@@ -97,7 +97,7 @@ impl Module<'_> {
                 "value": {"name": discovery_name(self.namespace, self.name, options), "typed_config": filter},
             },
         });
-        let spec = envoy_filter(self.selector, vec![patch]);
+        let spec = envoy_filter(self.selector, [patch.into()]);
         Object::envoy_filter(Role::Module, self.namespace, self.name.to_owned(), spec)
     }
 }

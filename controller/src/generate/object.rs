@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::tree::Tree;
+
 /// The label of every object that Meltemi generates, and its value.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "meltemi");
 
@@ -20,7 +22,7 @@ pub struct Object {
     /// The name, the namespace and the labels.
     pub metadata: Metadata,
     /// All that it says.
-    pub spec: Value,
+    pub spec: Tree,
 }
 
 /// The metadata of a generated object.
@@ -68,17 +70,17 @@ impl Role {
 
 impl Object {
     /// An EnvoyFilter.
-    pub(super) fn envoy_filter(role: Role, namespace: &str, name: String, spec: Value) -> Self {
+    pub(super) fn envoy_filter(role: Role, namespace: &str, name: String, spec: Tree) -> Self {
         Self::new(role, "networking.istio.io/v1alpha3", "EnvoyFilter", namespace, name, spec)
     }
 
     /// A WasmPlugin, which is the module.
-    pub(super) fn wasm_plugin(namespace: &str, name: String, spec: Value) -> Self {
+    pub(super) fn wasm_plugin(namespace: &str, name: String, spec: Tree) -> Self {
         Self::new(Role::Module, "extensions.istio.io/v1alpha1", "WasmPlugin", namespace, name, spec)
     }
 
     /// A VirtualService, without which a gateway has no listener to tunnel from.
-    pub(super) fn virtual_service(namespace: &str, name: String, spec: Value) -> Self {
+    pub(super) fn virtual_service(namespace: &str, name: String, spec: Tree) -> Self {
         Self::new(Role::Tunnel, "networking.istio.io/v1", "VirtualService", namespace, name, spec)
     }
 
@@ -88,11 +90,24 @@ impl Object {
         kind: &'static str,
         namespace: &str,
         name: String,
-        spec: Value,
+        spec: Tree,
     ) -> Self {
         let labels = BTreeMap::from([MANAGED_BY, (ROLE, role.label())]);
         let metadata = Metadata { name, namespace: namespace.to_owned(), labels };
         Self { api_version, kind, metadata, spec }
+    }
+
+    /// What the plan in it says of each authority, if it is the module.
+    pub fn plan(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let services = self.spec.get("pluginConfig").and_then(|plan| plan.get("services"));
+        let services = match services {
+            Some(Tree::Map(services)) => Some(services),
+            _ => None,
+        };
+        services.into_iter().flatten().filter_map(|(authority, entry)| match entry {
+            Tree::Part(part) => Some((&**authority, part.value())),
+            _ => None,
+        })
     }
 
     /// What the object is for.

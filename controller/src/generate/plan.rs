@@ -1,7 +1,6 @@
 //! The plans: what is said of each service, put together for the proxies that see it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::rc::Rc;
 
 use meltemi_proxy::plan::Plan;
 use serde_json::{Map, Value, json};
@@ -11,6 +10,7 @@ use super::protocol::Protocol;
 use super::report::{Reports, ResourceRef};
 use super::router::{Draft, Router, Target};
 use super::service::{ManagedPort, Service};
+use super::tree::Part;
 use super::virtual_service::Routing;
 use crate::istio::DestinationRule;
 use crate::protocol::CODECS;
@@ -23,25 +23,10 @@ pub(super) struct Planner<'a> {
     by_host: BTreeMap<String, Vec<usize>>,
     routings: &'a [Routing<'a>],
     subsets: Subsets<'a>,
-    entries: HashMap<Key, Rc<Entry>>,
+    entries: HashMap<Key, Part>,
     routings_of: ByHost<usize>,
     checked: BTreeSet<(ResourceRef, u16)>,
     refused: BTreeSet<ResourceRef>,
-}
-
-/// What a plan says of one service.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) value: Value,
-    /// Its length as JSON.
-    pub(super) bytes: usize,
-}
-
-impl Entry {
-    pub(super) fn new(value: Value) -> Rc<Self> {
-        let bytes = value.to_string().len();
-        Rc::new(Self { value, bytes })
-    }
 }
 
 /// All that an entry is made of, so that namespaces which see the same share it.
@@ -102,7 +87,7 @@ impl<'a> Planner<'a> {
         service: &Service,
         port: &ManagedPort,
         reports: &mut Reports,
-    ) -> Rc<Entry> {
+    ) -> Part {
         let routers = self.routers_of(client, service, |router| router.is_for_mesh);
         let all = self.routings;
         let of_host = self.routings_of.of(&service.host).copied();
@@ -130,7 +115,7 @@ impl<'a> Planner<'a> {
                 routes.connections = routing.connections(client, port.number);
             }
         }
-        let entry = Entry::new(entry(port, routes));
+        let entry = Part::from(entry(port, routes));
         self.entries.insert(key, entry.clone());
         entry
     }
@@ -158,7 +143,7 @@ impl<'a> Planner<'a> {
             self.add_routers(&routers, service, port, &mut routes, reports);
         }
         let (host, port) = target?;
-        let entry = Entry::new(entry(&port, routes));
+        let entry = Part::from(entry(&port, routes));
         Some(GatewayPlan { entry, host, port: port.number })
     }
 
@@ -205,7 +190,7 @@ impl<'a> Planner<'a> {
 /// What holds for the calls of a gateway's clients.
 #[derive(Debug)]
 pub(super) struct GatewayPlan {
-    pub(super) entry: Rc<Entry>,
+    pub(super) entry: Part,
     /// The service that connections go to when there is no module.
     pub(super) host: String,
     pub(super) port: u16,

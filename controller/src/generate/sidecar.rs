@@ -1,6 +1,7 @@
 //! What the sidecars of one namespace get.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -9,7 +10,7 @@ use super::authorization::{self, Authorization, Policies};
 use super::client::Clients;
 use super::group::{Group, Patches, Shards};
 use super::object::Object;
-use super::plan::{Entry, Planner};
+use super::plan::Planner;
 use super::protocol::Protocol;
 use super::report::Reports;
 use super::service::{Labels, ManagedPort, Service};
@@ -17,56 +18,113 @@ use super::sockets::Proxies;
 use super::tunnel::{TELLS_IDENTITY, Tunnel, original_destination};
 use super::visibility::Visibility;
 
-/// The objects for the sidecars of a namespace: none if they see no managed service and serve none.
-pub(super) fn objects<'a>(
-    namespace: &'a str,
+/// Makes the objects for sidecars.
+#[derive(Debug)]
+pub(super) struct Sidecars<'a> {
     services: &'a [Service],
-    visibility: &Visibility<'a>,
-    authorization: &Authorization<'_>,
-    planner: &mut Planner<'_>,
-    options: &Options,
-    reports: &mut Reports,
-) -> Vec<Object> {
-    let has_codec = |_: &Service, port: &ManagedPort| matches!(port.protocol, Protocol::Codec(_));
-    let clients = Clients::new(namespace, services, visibility, has_codec);
-    let servers = servers(namespace, services, visibility);
-    let scope = clients.scope(servers.iter().filter_map(|(service, ..)| service.selector.as_ref()));
-    let mut group = Group::new(namespace, Proxies::Sidecars, scope);
-    for (service, port) in &clients.seen {
-        group.add(authority(service, port.number), planner.outbound(namespace, service, port, reports));
+    visibility: &'a Visibility<'a>,
+    authorization: &'a Authorization<'a>,
+    options: &'a Options,
+    /// What leads clients to a port of a service, by the authority and the shard: most namespaces have the same.
+    ways: HashMap<(Arc<str>, String), Patches>,
+}
+
+impl<'a> Sidecars<'a> {
+    pub(super) fn new(
+        services: &'a [Service],
+        visibility: &'a Visibility<'a>,
+        authorization: &'a Authorization<'a>,
+        options: &'a Options,
+    ) -> Self {
+        Self { services, visibility, authorization, options, ways: HashMap::new() }
     }
-    let policies = authorization.of(namespace);
-    for (service, codec, target) in &servers {
-        let entry = match policies {
-            Some(policies) if *codec == authorization::CODEC => {
-                group.fails_closed = true;
-                policies.entry.clone()
-            }
-            _ => Entry::new(json!({"protocol": codec})),
+
+    /// The objects for the sidecars of a namespace: none if they see no managed service and serve none.
+    pub(super) fn objects(
+        &mut self,
+        namespace: &'a str,
+        planner: &mut Planner<'_>,
+        reports: &mut Reports,
+    ) -> Vec<Object> {
+        let has_codec = |_: &Service, port: &ManagedPort| matches!(port.protocol, Protocol::Codec(_));
+        let clients = Clients::new(namespace, self.services, self.visibility, has_codec);
+        let servers = servers(namespace, self.services, self.visibility);
+        let scope = clients.scope(servers.iter().filter_map(|(service, ..)| service.selector.as_ref()));
+        let mut group = Group::new(namespace, Proxies::Sidecars, scope);
+        for (service, port) in &clients.seen {
+            group.add(authority(service, port.number), planner.outbound(namespace, service, port, reports));
+        }
+        let policies = self.authorization.of(namespace);
+        for (service, codec, target) in &servers {
+            let entry = match policies {
+                Some(policies) if *codec == authorization::CODEC => {
+                    group.fails_closed = true;
+                    policies.entry.clone()
+                }
+                _ => json!({"protocol": codec}).into(),
+            };
+            group.add(inbound_authority(service, *target), entry);
+        }
+        if let Some(policies) = policies {
+            report_unguarded(policies, namespace, self.services, &servers, reports);
+        }
+        if group.is_empty() {
+            return Vec::new();
+        }
+        let shards = group.shards();
+        let mut objects = group.objects(&shards, self.options);
+        objects.extend(self.outbound(&group, &shards, &clients));
+        objects.extend(inbound(&group, &shards, &servers, self.options));
+        objects
+    }
+
+    fn outbound(&mut self, group: &Group<'_>, shards: &Shards, clients: &Clients<'_>) -> Vec<Object> {
+        // One EnvoyFilter for the services of each namespace, so that a change of one leaves the others alone.
+        let mut patches: BTreeMap<&str, Patches> = BTreeMap::new();
+        for (service, port) in &clients.seen {
+            let authority = authority(service, port.number);
+            let shard = shards.of(&authority);
+            let way = self.ways.entry((authority.clone(), shard.clone()));
+            let way = way.or_insert_with(|| way_to(service, port.number, &authority, &shard));
+            patches.entry(&service.namespace).or_default().extend(way.iter().cloned());
+        }
+        let object = |(namespace, patches)| {
+            let name = format!("{}-outbound-{namespace}", group.base());
+            group.tunnels(&name, group.selector.as_ref(), patches)
         };
-        group.add(inbound_authority(service, *target), entry);
+        patches.into_iter().flat_map(object).collect()
     }
-    if let Some(policies) = policies {
-        report_unguarded(policies, namespace, services, &servers, reports);
+}
+
+/// The patches that lead clients to a port of a service.
+fn way_to(service: &Service, port: u16, authority: &Arc<str>, shard: &str) -> Patches {
+    let tunnel = Tunnel {
+        authority,
+        shard,
+        cluster: &service.cluster(port, None),
+        is_original_destination: service.is_original_destination,
+        tells_identity: false,
+    };
+    let on_listener = |listener: String| {
+        let patch = tunnel.on_listener(Proxies::Sidecars, &listener);
+        (listener.into(), patch.into())
+    };
+    let mut patches: Patches = service.listeners(port).into_iter().map(on_listener).collect();
+    if service.is_original_destination {
+        let clusters = json!({"service": service.host, "portNumber": port});
+        patches.push((authority.clone(), original_destination("SIDECAR_OUTBOUND", clusters).into()));
     }
-    if group.is_empty() {
-        return Vec::new();
-    }
-    let shards = group.shards();
-    let mut objects = group.objects(&shards, options);
-    objects.extend(outbound(&group, &shards, &clients));
-    objects.extend(inbound(&group, &shards, &servers, options));
-    objects
+    patches
 }
 
 /// The authority of the tunnels to a port of a service.
-fn authority(service: &Service, port: u16) -> String {
-    format!("{}:{port}", service.host)
+fn authority(service: &Service, port: u16) -> Arc<str> {
+    format!("{}:{port}", service.host).into()
 }
 
 /// The authority of the tunnels from clients of a service's pods.
-fn inbound_authority(service: &Service, target: u16) -> String {
-    format!("inbound.{}:{target}", service.host)
+fn inbound_authority(service: &Service, target: u16) -> Arc<str> {
+    format!("inbound.{}:{target}", service.host).into()
 }
 
 type Server<'a> = (&'a Service, &'a str, u16);
@@ -130,35 +188,6 @@ fn covers((server, _, of_server): &Server<'_>, service: &Service, target: u16) -
     *of_server == target && wide.iter().all(|(key, value)| narrow.get(key) == Some(value))
 }
 
-fn outbound(group: &Group<'_>, shards: &Shards, clients: &Clients<'_>) -> Vec<Object> {
-    // One EnvoyFilter for the services of each namespace, so that a change of one leaves the others alone.
-    let mut patches: BTreeMap<&str, Patches> = BTreeMap::new();
-    for (service, port) in &clients.seen {
-        let authority = authority(service, port.number);
-        let shard = shards.of(&authority);
-        let of_namespace = patches.entry(&service.namespace).or_default();
-        let tunnel = Tunnel {
-            authority: &authority,
-            shard: &shard,
-            cluster: &service.cluster(port.number, None),
-            is_original_destination: service.is_original_destination,
-            tells_identity: false,
-        };
-        for listener in service.listeners(port.number) {
-            of_namespace.push((listener.clone(), tunnel.on_listener(Proxies::Sidecars, &listener)));
-        }
-        if service.is_original_destination {
-            let clusters = json!({"service": service.host, "portNumber": port.number});
-            of_namespace.push((authority.clone(), original_destination("SIDECAR_OUTBOUND", clusters)));
-        }
-    }
-    let object = |(namespace, patches)| {
-        let name = format!("{}-outbound-{namespace}", group.base());
-        group.tunnels(&name, group.selector.as_ref(), patches)
-    };
-    patches.into_iter().flat_map(object).collect()
-}
-
 fn inbound(group: &Group<'_>, shards: &Shards, servers: &[Server<'_>], options: &Options) -> Vec<Object> {
     let mut patches: BTreeMap<(String, Option<&Labels>), Patches> = BTreeMap::new();
     let mut clusters = BTreeSet::new();
@@ -175,9 +204,10 @@ fn inbound(group: &Group<'_>, shards: &Shards, servers: &[Server<'_>], options: 
         let kind = if service.origin.kind == "Service" { "" } else { "entry-" };
         let name = format!("{}-inbound-{kind}{}", group.base(), service.origin.name);
         let of_service = patches.entry((name, service.selector.as_ref())).or_default();
-        of_service.push((authority.clone(), tunnel.on_inbound(*target)));
+        of_service.push((authority.clone(), tunnel.on_inbound(*target).into()));
         if clusters.insert((service.selector.as_ref(), *target)) {
-            of_service.push((authority, original_destination("SIDECAR_INBOUND", json!({"name": cluster}))));
+            let clusters = json!({"name": cluster});
+            of_service.push((authority, original_destination("SIDECAR_INBOUND", clusters).into()));
         }
     }
     let object =

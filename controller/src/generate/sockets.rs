@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::object::{Object, Role};
 use super::service::Labels;
+use super::tree::{Part, Tree};
 
 /// Which proxies get a set of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,17 +45,17 @@ pub(super) fn object(
     let both = |(shard, module): (String, String)| {
         [add("CLUSTER", cluster(&shard)), add("LISTENER", listener(&shard, &module, fails_closed))]
     };
-    let patches: Vec<Value> = shards.flat_map(both).collect();
+    let patches = shards.flat_map(both).map(Part::from);
     Object::envoy_filter(Role::Sockets, namespace, name, envoy_filter(selector, patches))
 }
 
 /// The spec of an EnvoyFilter.
-pub(super) fn envoy_filter(selector: Option<&Labels>, patches: Vec<Value>) -> Value {
-    let mut spec = json!({"configPatches": patches});
-    if let Some(labels) = selector {
-        spec["workloadSelector"] = json!({"labels": labels});
-    }
-    spec
+pub(super) fn envoy_filter(selector: Option<&Labels>, patches: impl IntoIterator<Item = Part>) -> Tree {
+    let own = match selector {
+        Some(labels) => json!({"workloadSelector": {"labels": labels}}),
+        None => json!({}),
+    };
+    Tree::with(own, "configPatches", Tree::List(patches.into_iter().map(Tree::Part).collect()))
 }
 
 /// The way to the internal listener. Every client connection of an Envoy worker is a stream of one HTTP/2 connection.

@@ -53,6 +53,7 @@ impl Wanted {
     ///
     /// None, for objects that came from the generator.
     pub fn new(object: &Object) -> serde_json::Result<Self> {
+        let spec = object.spec.to_string();
         Ok(Self {
             key: Key {
                 kind: object.kind.to_owned(),
@@ -61,7 +62,7 @@ impl Wanted {
             },
             role: object.role(),
             labels: object.metadata.labels.clone(),
-            spec: fingerprint(&object.spec),
+            spec: hash(&spec),
             text: to_raw_value(object)?,
         })
     }
@@ -69,6 +70,11 @@ impl Wanted {
 
 /// What tells a spec from others.
 pub fn fingerprint(spec: &Value) -> u64 {
+    hash(&spec.to_string())
+}
+
+/// The [`fingerprint`] of a spec that is written as JSON.
+fn hash(spec: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     spec.hash(&mut hasher);
     hasher.finish()
@@ -189,7 +195,7 @@ mod tests {
                 namespace: "shop".to_owned(),
                 labels: BTreeMap::from([MANAGED_BY, (ROLE, role.label())]),
             },
-            spec,
+            spec: spec.into(),
         };
         Wanted::new(&object).unwrap()
     }

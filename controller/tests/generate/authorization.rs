@@ -1,7 +1,7 @@
 use meltemi::generate::{IstioVersion, Options, generate};
 use serde_json::json;
 
-use crate::{findings, made, namespace, object, options, plan, service, world};
+use crate::{findings, made, namespace, options, plan, service, spec, world};
 
 const POLICIES: &str = "---
 apiVersion: dubbo.aeraki.io/v1alpha1
@@ -73,8 +73,8 @@ fn policies_guard_the_servers_of_their_namespace() {
         json!({"protocol": "dubbo"})
     );
     // Without the module nothing may pass where policies are.
-    assert_eq!(object(&output, "WasmPlugin", "shop", "meltemi").spec["failStrategy"], "FAIL_CLOSE");
-    assert_eq!(object(&output, "WasmPlugin", "web", "meltemi").spec["failStrategy"], "FAIL_OPEN");
+    assert_eq!(spec(&output, "WasmPlugin", "shop", "meltemi")["failStrategy"], "FAIL_CLOSE");
+    assert_eq!(spec(&output, "WasmPlugin", "web", "meltemi")["failStrategy"], "FAIL_OPEN");
 }
 
 #[test]

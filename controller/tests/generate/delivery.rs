@@ -1,11 +1,11 @@
 use meltemi::generate::{Delivery, IstioVersion, Role, generate};
 
-use crate::{names, object, options, service, world};
+use crate::{names, object, options, service, spec, world};
 
-fn discovery_name(output: &meltemi::generate::Output) -> &str {
+fn discovery_name(output: &meltemi::generate::Output) -> String {
     let listener =
-        &object(output, "EnvoyFilter", "shop", "meltemi-sockets").spec["configPatches"][1]["patch"]["value"];
-    listener["filter_chains"][0]["filters"][0]["name"].as_str().unwrap()
+        &spec(output, "EnvoyFilter", "shop", "meltemi-sockets")["configPatches"][1]["patch"]["value"];
+    listener["filter_chains"][0]["filters"][0]["name"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -14,7 +14,7 @@ fn the_name_of_the_module_is_that_of_the_version_of_istio() {
     let name = |version| {
         let output =
             generate(&world, &meltemi::generate::Options { istio_version: version, ..options("dubbo") });
-        discovery_name(&output).to_owned()
+        discovery_name(&output)
     };
     assert_eq!(name(IstioVersion(29)), "extensions.istio.io/wasmplugin/shop.meltemi");
     let later = "extensions.istio.io/trafficextension/shop.meltemi~istio-translated-wasmplugin";
@@ -32,7 +32,7 @@ fn an_extension_config_brings_module_and_plan_by_a_name_of_its_own() {
     assert!(!names(&output).iter().any(|name| name.starts_with("WasmPlugin")));
     let module = object(&output, "EnvoyFilter", "shop", "meltemi");
     assert_eq!(module.role(), Role::Module);
-    let value = &module.spec["configPatches"][0]["patch"]["value"];
+    let value = &spec(&output, "EnvoyFilter", "shop", "meltemi")["configPatches"][0]["patch"]["value"];
     assert_eq!(value["name"], discovery_name(&output));
     let config = &value["typed_config"]["config"];
     assert_eq!(config["vm_config"]["code"]["remote"]["sha256"], "ab");
@@ -50,6 +50,6 @@ fn checksum_and_secret_reach_the_plugin() {
         ..options("dubbo")
     };
     let output = generate(&world(&service("shop", "demo", "10.0.0.1")), &options);
-    let spec = &object(&output, "WasmPlugin", "shop", "meltemi").spec;
+    let spec = &spec(&output, "WasmPlugin", "shop", "meltemi");
     assert_eq!((&spec["sha256"], &spec["imagePullSecret"]), (&"ab".into(), &"pull".into()));
 }

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use crate::{findings, made, names, object, service, tunnels};
+use crate::{findings, made, names, object, service, spec, tunnels};
 
 const GATEWAY: &str = "---
 apiVersion: networking.istio.io/v1
@@ -39,11 +39,11 @@ fn a_gateway_gets_a_route_a_tunnel_and_a_plan() {
             "route": [{"destination": {"host": "demo.shop.svc.cluster.local", "port": {"number": 20880}}}],
         }],
     });
-    assert_eq!(route.spec, wanted);
-    let module = object(&output, "WasmPlugin", "istio-ingress", "meltemi-gateway");
-    let entry = &module.spec["pluginConfig"]["services"]["gateway.edge.shop:9000"];
+    assert_eq!(json!(route.spec), wanted);
+    let module = spec(&output, "WasmPlugin", "istio-ingress", "meltemi-gateway");
+    let entry = &module["pluginConfig"]["services"]["gateway.edge.shop:9000"];
     assert_eq!(entry["routes"][0]["cluster"], "outbound|20880||demo.shop.svc.cluster.local");
-    assert_eq!(module.spec["selector"]["matchLabels"], json!({"istio": "ingress"}));
+    assert_eq!(module["selector"]["matchLabels"], json!({"istio": "ingress"}));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::{env, fs};
 
 use meltemi::generate::{Delivery, Finding, IstioVersion, Object, Options, Output, generate};
 use meltemi::world::{World, documents};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn options(codec: &str) -> Options {
     Options {
@@ -56,6 +56,12 @@ fn object<'a>(output: &'a Output, kind: &str, namespace: &str, name: &str) -> &'
     found.unwrap_or_else(|| panic!("no {kind} {namespace}/{name} among {:?}", names(output)))
 }
 
+/// What it says.
+#[track_caller]
+fn spec(output: &Output, kind: &str, namespace: &str, name: &str) -> Value {
+    json!(object(output, kind, namespace, name).spec)
+}
+
 /// Every object as `Kind namespace/name`.
 fn names(output: &Output) -> Vec<String> {
     let name =
@@ -65,15 +71,17 @@ fn names(output: &Output) -> Vec<String> {
 
 /// The plan of a namespace's sidecars: what it says of each authority.
 #[track_caller]
-fn plan<'a>(output: &'a Output, namespace: &str) -> &'a Value {
-    &object(output, "WasmPlugin", namespace, "meltemi").spec["pluginConfig"]["services"]
+fn plan(output: &Output, namespace: &str) -> Value {
+    spec(output, "WasmPlugin", namespace, "meltemi")["pluginConfig"]["services"].take()
 }
 
 /// The listeners and destination ports that tunnels are put on in a namespace.
 fn tunnels(output: &Output, namespace: &str) -> Vec<String> {
     let filters = output.objects.iter().filter(|object| object.metadata.namespace == namespace);
-    let patches = filters.flat_map(|filter| filter.spec["configPatches"].as_array().into_iter().flatten());
-    let listeners = patches.filter(|patch| patch["applyTo"] == "NETWORK_FILTER").map(|patch| {
+    let patches = filters
+        .flat_map(|filter| json!(filter.spec)["configPatches"].as_array().cloned().unwrap_or_default());
+    let on_listeners = patches.filter(|patch| patch["applyTo"] == "NETWORK_FILTER");
+    let listeners = on_listeners.map(|patch| {
         let listener = &patch["match"]["listener"];
         match listener["filterChain"]["destinationPort"].as_u64() {
             Some(port) => format!("{}:{port}", listener["name"].as_str().unwrap()),

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::{findings, made, names, namespace, object};
+use crate::{findings, made, names, namespace, spec};
 
 /// A Redis service of the namespace shop.
 fn redis(name: &str, address: &str) -> String {
@@ -23,8 +23,11 @@ fn resource(kind: &str, name: &str, spec: &str) -> String {
 
 /// The patches of an EnvoyFilter.
 #[track_caller]
-fn patches<'a>(output: &'a meltemi::generate::Output, namespace: &str, name: &str) -> &'a [Value] {
-    object(output, "EnvoyFilter", namespace, name).spec["configPatches"].as_array().unwrap()
+fn patches(output: &meltemi::generate::Output, namespace: &str, name: &str) -> Vec<Value> {
+    match spec(output, "EnvoyFilter", namespace, name)["configPatches"].take() {
+        Value::Array(patches) => patches,
+        other => panic!("{other}"),
+    }
 }
 
 const CACHE: &str = "outbound|6379||cache.shop.svc.cluster.local";
@@ -354,7 +357,7 @@ spec: {egress: [{hosts: ['istio-system/*']}]}
     let output = made(&format!("{}{hidden}{sidecar}", namespace("shop")));
     assert_eq!(output.objects.len(), 2);
     for object in &output.objects {
-        assert_eq!(object.spec["workloadSelector"], json!({"labels": {"app": "web"}}));
+        assert_eq!(json!(object.spec)["workloadSelector"], json!({"labels": {"app": "web"}}));
     }
 }
 

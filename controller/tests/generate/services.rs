@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use crate::{findings, made, names, namespace, object, plan, service, tunnels};
+use crate::{findings, made, names, namespace, plan, service, spec, tunnels};
 
 #[test]
 fn a_mesh_without_managed_services_gets_nothing() {
@@ -44,7 +44,8 @@ spec: {containers: [{name: server, ports: [{name: rpc, containerPort: 7777}]}]}
         "10.0.0.1_20770",
     ];
     assert_eq!(tunnels(&output, "shop"), wanted);
-    let authorities: Vec<&String> = plan(&output, "shop").as_object().unwrap().keys().collect();
+    let plan = plan(&output, "shop");
+    let authorities: Vec<&String> = plan.as_object().unwrap().keys().collect();
     let wanted = [
         "demo.shop.svc.cluster.local:20770",
         "demo.shop.svc.cluster.local:20880",
@@ -74,7 +75,7 @@ ports: [{port: 20880}]
 ",
     );
     assert_eq!(tunnels(&output, "shop"), ["virtualInbound:20880", "10.1.0.1_20880", "10.1.0.2_20880"]);
-    let patches = &object(&output, "EnvoyFilter", "shop", "meltemi-outbound-shop").spec["configPatches"];
+    let patches = &spec(&output, "EnvoyFilter", "shop", "meltemi-outbound-shop")["configPatches"];
     let headers = &patches[0]["patch"]["value"]["typed_config"]["tunneling_config"]["headers_to_add"];
     assert_eq!(headers[2]["header"]["key"], "x-envoy-original-dst-host");
     let clusters = json!({"service": "demo.shop.svc.cluster.local", "portNumber": 20880});

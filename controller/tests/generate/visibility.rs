@@ -1,4 +1,4 @@
-use crate::{made, names, namespace, object, plan, service, tunnels};
+use crate::{made, names, namespace, plan, service, spec, tunnels};
 
 #[test]
 fn every_namespace_that_sees_a_service_gets_its_own_objects() {
@@ -87,16 +87,13 @@ spec: {egress: [{hosts: [istio-system/*]}]}
     let output = made(&(namespace("shop") + sidecar + &service("shop", "demo", "10.0.0.1")));
     assert_eq!(tunnels(&output, "shop"), ["virtualInbound:20880"]);
     let labels = serde_json::json!({"app": "demo"});
-    assert_eq!(
-        object(&output, "EnvoyFilter", "shop", "meltemi-sockets").spec["workloadSelector"]["labels"],
-        labels
-    );
-    assert_eq!(object(&output, "WasmPlugin", "shop", "meltemi").spec["selector"]["matchLabels"], labels);
+    assert_eq!(spec(&output, "EnvoyFilter", "shop", "meltemi-sockets")["workloadSelector"]["labels"], labels);
+    assert_eq!(spec(&output, "WasmPlugin", "shop", "meltemi")["selector"]["matchLabels"], labels);
 
     // Two selectors may select one pod, which must not get the sockets twice: then all pods get them once.
     let two = service("shop", "demo", "10.0.0.1") + &service("shop", "other", "10.0.0.2");
     let output = made(&(namespace("shop") + sidecar + &two));
-    assert!(object(&output, "EnvoyFilter", "shop", "meltemi-sockets").spec.get("workloadSelector").is_none());
+    assert!(spec(&output, "EnvoyFilter", "shop", "meltemi-sockets").get("workloadSelector").is_none());
 }
 
 #[test]

@@ -8,8 +8,7 @@ mod destination;
 mod filter;
 
 use std::collections::{BTreeMap, BTreeSet};
-
-use serde_json::Value;
+use std::sync::Arc;
 
 use self::auth::Secrets;
 use self::destination::{Destinations, Target};
@@ -22,6 +21,7 @@ use super::protocol::Protocol;
 use super::report::{Reports, ResourceRef};
 use super::service::Service;
 use super::sockets::Proxies;
+use super::tree::Part;
 use super::visibility::Visibility;
 use crate::api::aeraki::RedisService;
 use crate::check;
@@ -33,15 +33,15 @@ pub(super) struct Redis {
     /// By host and port. Those that are not here stay plain TCP.
     proxies: BTreeMap<(String, u16), Proxy>,
     /// The patches of the clusters, by name.
-    clusters: BTreeMap<String, Value>,
+    clusters: BTreeMap<Arc<str>, Part>,
 }
 
 /// The proxy of one port of a service.
 #[derive(Debug)]
 struct Proxy {
-    /// The filter that stands in place of tcp_proxy.
-    filter: Value,
-    clusters: BTreeSet<String>,
+    /// The patches that put the filter in place of tcp_proxy, on each listener.
+    patches: Patches,
+    clusters: BTreeSet<Arc<str>>,
 }
 
 impl Redis {
@@ -64,9 +64,18 @@ impl Redis {
                 else {
                     continue;
                 };
-                let clusters = targets.iter().map(|target| target.name.clone()).collect();
-                redis.clusters.extend(targets.into_iter().map(|Target { name, patch, .. }| (name, patch)));
-                redis.proxies.insert((service.host.clone(), port.number), Proxy { filter, clusters });
+                let listeners = service.listeners(port.number).into_iter();
+                let patches = listeners.map(|listener| {
+                    let patch = filter::on_listener(&listener, &filter);
+                    (listener.into(), patch.into())
+                });
+                let mut proxy = Proxy { patches: patches.collect(), clusters: BTreeSet::new() };
+                for Target { name, patch, .. } in targets {
+                    let name: Arc<str> = name.into();
+                    proxy.clusters.insert(name.clone());
+                    redis.clusters.insert(name, patch.into());
+                }
+                redis.proxies.insert((service.host.clone(), port.number), proxy);
             }
         }
         destinations.report_unused(reports);
@@ -90,15 +99,10 @@ impl Redis {
         let mut patches: BTreeMap<&str, Patches> = BTreeMap::new();
         for (service, port) in &clients.seen {
             let Some(proxy) = proxy(service, port.number) else { continue };
-            clusters.extend(proxy.clusters.iter().map(String::as_str));
-            let of_namespace = patches.entry(&service.namespace).or_default();
-            let listeners = service.listeners(port.number).into_iter();
-            of_namespace.extend(listeners.map(|listener| {
-                let patch = filter::on_listener(&listener, &proxy.filter);
-                (listener, patch)
-            }));
+            clusters.extend(&proxy.clusters);
+            patches.entry(&service.namespace).or_default().extend(proxy.patches.iter().cloned());
         }
-        let named = |name: &str| self.clusters.get(name).map(|patch| (name.to_owned(), patch.clone()));
+        let named = |name: &Arc<str>| self.clusters.get(name).map(|patch| (name.clone(), patch.clone()));
         let clusters: Patches = clusters.into_iter().filter_map(named).collect();
         let mut objects = group.tunnels("meltemi-redis", group.selector.as_ref(), clusters);
         for (of, patches) in patches {
