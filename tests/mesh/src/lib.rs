@@ -9,13 +9,15 @@
 //!
 //! Root is needed. Debian has `etcd`, `kubectl`, `docker-registry`, `iptables` and `ip`; istiod, the agent and the API
 //! server are built once from their sources by `cargo run -p meltemi-mesh-tests --bin mesh-tools` or by the first test,
-//! and kept in `~/.cache/meltemi/mesh`. One mesh runs on a machine at a time: others wait. It ends with the process that
-//! started it, however that ends. The logs of its programs stay in `target/mesh`.
+//! and kept in `~/.cache/meltemi/mesh`; Go is fetched to there where the `PATH` has none. One mesh runs on a machine at
+//! a time: others wait. It ends with the process that started it, however that ends. The logs of its programs stay in
+//! `target/mesh`.
 
 mod cluster;
 mod container;
 mod endpoints;
 mod files;
+mod go;
 mod istiod;
 mod mesh;
 mod namespace;

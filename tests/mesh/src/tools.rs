@@ -1,10 +1,11 @@
 use std::env;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::{fs, str};
 
 use meltemi_tests::{Envoy, files};
+
+use crate::go::go;
 
 /// Where the module `istio.io/istio` keeps its CRDs, and the name under which they are cached.
 const CRDS: (&str, &str) = ("manifests/charts/base/files/crd-all.gen.yaml", "istio-crds.yaml");
@@ -95,14 +96,6 @@ fn built(name: &str, extra: impl FnOnce(&Path, &Path)) -> PathBuf {
         go(&project, &["build", "-ldflags=-s -w", "-o", &format!("{}/", out.display()), "tool"]);
         extra(&project, out);
     })
-}
-
-fn go(project: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("go").args(arguments).current_dir(project).output();
-    let output = output
-        .unwrap_or_else(|error| panic!("the mesh's programs are built with Go 1.26 or later (go): {error}"));
-    assert!(output.status.success(), "go {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn on_path(command: &str) -> bool {
