@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::command::{print, written};
 use crate::protocol::Protocol;
 use crate::{command, crds, decode, demo, install, push, run as controller, sample, screen};
 
@@ -116,22 +117,10 @@ fn decode(protocol: Protocol, max_len: usize, file: &Path) -> Result<(), String>
     }
 }
 
-fn print(text: &str) -> Result<(), String> {
-    io::stdout().lock().write_all(text.as_bytes()).or_else(written)
-}
-
 fn standard(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
 
 fn unreadable(file: &Path, error: &io::Error) -> String {
     format!("cannot read {}: {error}", file.display())
-}
-
-/// Whoever reads the output may stop when they have seen enough.
-fn written(error: io::Error) -> Result<(), String> {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(format!("cannot write the output: {error}")),
-    }
 }

@@ -16,6 +16,7 @@ pub mod generate;
 pub mod input;
 pub mod install;
 pub mod istio;
+pub mod mesh;
 pub mod module;
 pub mod protocol;
 pub mod push;

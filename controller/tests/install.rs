@@ -4,25 +4,29 @@ use std::path::Path;
 use std::{env, fs};
 
 use assert_cmd::Command;
+use meltemi::generate::Delivery;
 use meltemi::install::{Settings, files, kustomization, yaml};
+use meltemi::mesh::{Delivered, Mesh};
 use serde_json::Value;
 
 const MODULE: &str = "oci://registry.example.org/meltemi@sha256:6f0d0c2b0a8f4f2f9d6d3a9f0b1c2d3e4f5061728394a5b6c7d8e9f001122334";
 
-const HEADER: &str = "# Made by `meltemi install --dry-run`.\n";
+const IMAGE: &str = "registry.example.org/meltemi:0.1";
+
+const HEADER: &str = "# Made by `meltemi install --dry-run`. What it names of registry.example.org stands for images of your own.\n";
 
 fn settings() -> Settings {
     Settings {
-        image: "registry.example.org/meltemi-controller:0.1.0".to_owned(),
+        image: IMAGE.to_owned(),
         module: MODULE.to_owned(),
-        module_sha256: None,
-        codecs: Vec::new(),
-        image_pull_secret: None,
-        delivery: None,
+        delivered: Delivered { module_sha256: None, image_pull_secret: None, delivery: Delivery::WasmPlugin },
         istio_version: None,
+        mesh: Mesh {
+            codecs: Vec::new(),
+            root_namespace: "istio-system".to_owned(),
+            cluster_domain: "cluster.local".to_owned(),
+        },
         namespace: "meltemi-system".to_owned(),
-        root_namespace: "istio-system".to_owned(),
-        cluster_domain: "cluster.local".to_owned(),
         replicas: 2,
     }
 }
@@ -48,7 +52,9 @@ fn the_manifests_are_in_step() {
 #[test]
 fn the_command_prints_the_manifests() {
     let output = Command::new(env!("CARGO_BIN_EXE_meltemi"))
-        .args(["install", "--dry-run", "--module", MODULE, "--istio-version", "1.30", "--replicas", "3"])
+        .args(["install", "--dry-run", "--image", IMAGE, "--module", MODULE])
+        .args(["--istio-version", "1.30", "--replicas", "3", "--codecs", "dubbo,courier"])
+        .args(["--delivery", "extension-config"])
         .env_remove("KUBECONFIG")
         .assert()
         .success();
@@ -60,14 +66,21 @@ fn the_command_prints_the_manifests() {
     let arguments = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
     let arguments: Vec<&str> = arguments.as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(arguments.contains(&format!("--module={MODULE}").as_str()), "{arguments:?}");
-    assert!(arguments.contains(&"--istio-version=1.30"), "{arguments:?}");
+    for flag in ["--istio-version=1.30", "--codecs=dubbo,courier", "--delivery=extension-config"] {
+        assert!(arguments.contains(&flag), "{flag}: {arguments:?}");
+    }
     // The controller understands what the Deployment says.
     Command::new(env!("CARGO_BIN_EXE_meltemi")).args(arguments).arg("--help").assert().success();
 }
 
 #[test]
-fn a_module_has_to_be_named() {
-    Command::new(env!("CARGO_BIN_EXE_meltemi")).args(["install", "--dry-run"]).assert().code(2);
+fn image_and_module_have_to_be_named() {
+    for named in
+        [&["--image", IMAGE][..], &["--module", MODULE], &["--image", IMAGE, "--module", "oci://a/b:1"]]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_meltemi"));
+        command.args(["install", "--dry-run"]).args(named).assert().code(2);
+    }
 }
 
 /// No wildcard, and no right over what the controller never touches.

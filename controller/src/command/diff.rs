@@ -8,7 +8,7 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use super::{Delivered, Mesh, findings};
+use super::{Objects, findings};
 use crate::generate::{MANAGED_BY, Object};
 use crate::input::{self, Resources};
 use crate::screen;
@@ -23,9 +23,7 @@ pub struct Diff {
     #[arg(long, value_name = "FOLDER|cluster")]
     against: PathBuf,
     #[command(flatten)]
-    delivered: Delivered,
-    #[command(flatten)]
-    mesh: Mesh,
+    objects: Objects,
 }
 
 /// An object by kind, namespace and name.
@@ -56,7 +54,7 @@ impl Diff {
     }
 
     fn differs(&self) -> Result<bool, String> {
-        let options = self.mesh.objects(&self.delivered)?;
+        let options = self.objects.options()?;
         let files = input::read(&self.files).map_err(|error| error.to_string())?;
         let (output, found) = Resources::new(&files).generate(&options);
         if findings::has_errors(&found) {

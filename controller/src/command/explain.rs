@@ -7,9 +7,10 @@ use meltemi_codecs::Head;
 use meltemi_proxy::plan::{OnNoMatch, Plan};
 use serde_json::{Value, json};
 
-use super::{Format, Mesh, findings, print};
+use super::{Format, findings, print};
 use crate::generate::{Object, ResourceRef};
 use crate::input::{self, Resources};
+use crate::mesh::Mesh;
 use crate::protocol::CODECS;
 use crate::screen;
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Delivered, Format, Mesh, findings, print};
+use super::{Format, Objects, findings, print};
 use crate::generate::{Object, Role};
 use crate::input::{self, Resources};
 use crate::screen;
@@ -16,9 +16,7 @@ pub struct Generate {
     #[arg(required = true)]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    delivered: Delivered,
-    #[command(flatten)]
-    mesh: Mesh,
+    objects: Objects,
     /// How the objects are written.
     #[arg(long, short, value_enum, default_value = "yaml")]
     output: Format,
@@ -35,7 +33,7 @@ impl Generate {
     ///
     /// A file could not be read, or a policy in it.
     pub fn run(&self) -> Result<ExitCode, String> {
-        let options = match self.mesh.objects(&self.delivered) {
+        let options = match self.objects.options() {
             Ok(options) => options,
             Err(why) => {
                 screen::fail(why);

@@ -4,18 +4,45 @@ mod diff;
 mod explain;
 mod findings;
 mod generate;
-mod mesh;
 mod validate;
 
 use std::io::{self, Write};
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
 pub use diff::Diff;
 pub use explain::Explain;
 pub use generate::Generate;
-pub use mesh::{Delivered, Mesh};
 pub use validate::Validate;
+
+use crate::generate::{IstioVersion, Options};
+use crate::mesh::{self, Delivered, Mesh};
+
+/// How objects are made.
+#[derive(Debug, Args)]
+struct Objects {
+    /// The version of Istio, such as 1.30: it decides the names that istiod gives to modules.
+    #[arg(
+        long,
+        value_name = "VERSION",
+        required_unless_present = "delivery",
+        required_if_eq("delivery", "wasm-plugin")
+    )]
+    istio_version: Option<IstioVersion>,
+    /// The module: oci://registry/image@sha256:digest, as `meltemi push` prints it, or an http(s) URL.
+    #[arg(long, value_name = "REFERENCE", value_parser = mesh::module)]
+    module: String,
+    #[command(flatten)]
+    delivered: Delivered,
+    #[command(flatten)]
+    mesh: Mesh,
+}
+
+impl Objects {
+    fn options(&self) -> Result<Options, String> {
+        self.mesh.objects(&self.module, &self.delivered, self.istio_version)
+    }
+}
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,12 +56,15 @@ pub enum Format {
     Table,
 }
 
-/// Writes results. A closed pipe is no error: nobody reads on.
-fn print(text: &str) -> Result<(), String> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(format!("cannot write the output: {error}"))
-        }
-        _ => Ok(()),
+/// Writes results.
+pub(crate) fn print(text: &str) -> Result<(), String> {
+    io::stdout().lock().write_all(text.as_bytes()).or_else(written)
+}
+
+/// A closed pipe is no error: whoever reads the output may stop when they have seen enough.
+pub(crate) fn written(error: io::Error) -> Result<(), String> {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(format!("cannot write the output: {error}")),
     }
 }

@@ -3,8 +3,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Format, Mesh, findings, print};
+use super::{Format, findings, print};
 use crate::input::{self, Found, Resources};
+use crate::mesh::Mesh;
 use crate::validate;
 
 /// Checks plans and resources.

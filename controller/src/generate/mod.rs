@@ -24,6 +24,10 @@ mod tunnel;
 mod virtual_service;
 mod visibility;
 
+use std::str::FromStr;
+
+use clap::ValueEnum;
+
 use crate::world::World;
 use authorization::Authorization;
 use plan::Planner;
@@ -62,13 +66,24 @@ pub struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IstioVersion(pub u32);
 
+impl FromStr for IstioVersion {
+    type Err = &'static str;
+
+    /// Reads `1.30`, `1.30.2`, `v1.30.2` and `1.30.2-distroless`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let minor = text.strip_prefix('v').unwrap_or(text).strip_prefix("1.");
+        let minor = minor.and_then(|rest| rest.split(['.', '-']).next()?.parse().ok());
+        minor.map(Self).ok_or("write it as in 1.30")
+    }
+}
+
 /// How the module and its plan are delivered to sidecars.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Delivery {
-    /// By a WasmPlugin.
+    /// By WasmPlugins.
     #[default]
     WasmPlugin,
-    /// By an `EXTENSION_CONFIG` in an EnvoyFilter, which needs no knowledge of Istio's version, and has no pull secret.
+    /// By EnvoyFilters (EXTENSION_CONFIG), whatever the version of Istio is; there are no pull secrets then.
     ExtensionConfig,
 }
 
@@ -122,4 +137,19 @@ pub fn generate(world: &World, options: &Options) -> Output {
         (*kind, metadata.namespace.clone(), metadata.name.clone())
     });
     Output { objects, reports: reports.into_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_those_of_istio() {
+        for (text, minor) in [("1.30", 30), ("1.29.4", 29), ("v1.31", 31), ("1.32-dev", 32)] {
+            assert_eq!(text.parse(), Ok(IstioVersion(minor)), "{text}");
+        }
+        for wrong in ["", "1", "30", "1.", "1.x", "1.30x", "2.30", "latest"] {
+            assert!(wrong.parse::<IstioVersion>().is_err(), "{wrong}");
+        }
+    }
 }

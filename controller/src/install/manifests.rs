@@ -1,9 +1,12 @@
 //! The objects that the controller consists of in a cluster.
 
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use serde_json::{Value, json};
 
 use super::Settings;
 use crate::crds;
+use crate::generate::{Delivery, IstioVersion};
 use crate::run::{LEASE, SERVICE, WEBHOOK, WEBHOOK_PATH, WEBHOOK_SECRET};
 
 /// The name of all objects of the controller that are not named for what they hold.
@@ -109,7 +112,7 @@ fn rbac(settings: &Settings) -> Vec<Value> {
          "verbs": ["get", "patch"]},
     ]);
     let istio = json!([{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": read}]);
-    let (home, root) = (Some(settings.namespace.as_str()), Some(settings.root_namespace.as_str()));
+    let (home, root) = (Some(settings.namespace.as_str()), Some(settings.mesh.root_namespace.as_str()));
     let mut objects =
         vec![json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(NAME, home)})];
     for (name, namespace, rules) in [
@@ -201,17 +204,23 @@ fn deployment(settings: &Settings) -> Value {
 }
 
 fn arguments(settings: &Settings) -> Vec<String> {
+    let Settings { mesh, delivered, .. } = settings;
     let mut arguments = vec!["run".to_owned(), format!("--module={}", settings.module)];
     let mut flag = |name: &str, value: Option<&str>| {
         arguments.extend(value.map(|value| format!("--{name}={value}")));
     };
-    flag("module-sha256", settings.module_sha256.as_deref());
-    settings.codecs.iter().for_each(|codec| flag("codec", Some(codec)));
-    flag("image-pull-secret", settings.image_pull_secret.as_deref());
-    flag("delivery", settings.delivery.as_deref());
-    flag("istio-version", settings.istio_version.as_deref());
-    flag("root-namespace", Some(&settings.root_namespace));
-    flag("cluster-domain", Some(&settings.cluster_domain));
+    flag("module-sha256", delivered.module_sha256.as_deref());
+    flag("codecs", Some(&*mesh.codecs.join(",")).filter(|codecs| !codecs.is_empty()));
+    flag("image-pull-secret", delivered.image_pull_secret.as_deref());
+    let delivery = Some(delivered.delivery).filter(|delivery| *delivery != Delivery::default());
+    flag(
+        "delivery",
+        delivery.and_then(|delivery| delivery.to_possible_value()).as_ref().map(PossibleValue::get_name),
+    );
+    let version = settings.istio_version.map(|IstioVersion(minor)| format!("1.{minor}"));
+    flag("istio-version", version.as_deref());
+    flag("root-namespace", Some(&mesh.root_namespace));
+    flag("cluster-domain", Some(&mesh.cluster_domain));
     flag("listen", Some(&format!("0.0.0.0:{PORT}")));
     flag("webhook-listen", Some(&format!("0.0.0.0:{WEBHOOK_PORT}")));
     flag("log-format", Some("json"));

@@ -5,14 +5,12 @@ mod manifests;
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use crate::run::DeliveryOption;
+use crate::generate::IstioVersion;
+use crate::mesh::{self, Delivered, Mesh};
 
 pub use manifests::{File, files, kustomization};
-
-/// The image of the controller of this version.
-const IMAGE: &str = concat!("registry.example.org/meltemi-controller:", env!("CARGO_PKG_VERSION"));
 
 /// What is done.
 #[derive(Debug, Clone, Args)]
@@ -23,36 +21,24 @@ pub struct Options {
     /// Remove the controller and all that it generated. The kinds stay, with the resources that people wrote.
     #[arg(long)]
     pub uninstall: bool,
-    /// The image of the controller.
-    #[arg(long, value_name = "IMAGE", default_value = IMAGE)]
-    pub image: String,
-    /// Where the module is: oci://registry/name@sha256:..., or an http(s) URL.
-    #[arg(long, value_name = "REFERENCE", required_unless_present = "uninstall")]
+    /// The image of the controller, from where the cluster can pull it; deploy/Dockerfile makes it.
+    #[arg(long, value_name = "IMAGE", required_unless_present = "uninstall")]
+    pub image: Option<String>,
+    /// The module: oci://registry/image@sha256:digest, as `meltemi push` prints it, or an http(s) URL.
+    #[arg(long, value_name = "REFERENCE", value_parser = mesh::module, required_unless_present = "uninstall")]
     pub module: Option<String>,
-    /// The SHA-256 of the module in hexadecimal, for a URL that does not tell it.
-    #[arg(long, value_name = "HEX")]
-    pub module_sha256: Option<String>,
-    /// A codec that the module has. Without it, those of the shipped module.
-    #[arg(long, value_name = "NAME")]
-    pub codec: Vec<String>,
-    /// The Secret that the module is pulled with, in each namespace.
-    #[arg(long, value_name = "SECRET")]
-    pub image_pull_secret: Option<String>,
-    /// How the module and its plan reach sidecars.
-    #[arg(long, value_enum)]
-    pub delivery: Option<DeliveryOption>,
+    /// How it reaches sidecars.
+    #[command(flatten)]
+    pub delivered: Delivered,
     /// The version of Istio, such as 1.30, where no Deployment of istiod tells it.
     #[arg(long, value_name = "VERSION")]
-    pub istio_version: Option<String>,
+    pub istio_version: Option<IstioVersion>,
+    /// What the mesh is.
+    #[command(flatten)]
+    pub mesh: Mesh,
     /// The namespace of the controller.
     #[arg(long, value_name = "NAMESPACE", default_value = "meltemi-system")]
     pub namespace: String,
-    /// The root namespace of the mesh.
-    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
-    pub root_namespace: String,
-    /// The domain of the cluster.
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
-    pub cluster_domain: String,
     /// How many replicas run; one of them writes.
     #[arg(long, value_name = "NUMBER", default_value_t = 2)]
     pub replicas: u32,
@@ -69,22 +55,14 @@ pub struct Settings {
     pub image: String,
     /// Where the module is.
     pub module: String,
-    /// The SHA-256 of the module in hexadecimal, for a URL that does not tell it.
-    pub module_sha256: Option<String>,
-    /// The codecs that the module has; those of the shipped module if there are none.
-    pub codecs: Vec<String>,
-    /// The Secret that the module is pulled with.
-    pub image_pull_secret: Option<String>,
-    /// How the module and its plan reach sidecars, by the name of the controller's flag.
-    pub delivery: Option<String>,
+    /// How it reaches sidecars.
+    pub delivered: Delivered,
     /// The version of Istio.
-    pub istio_version: Option<String>,
+    pub istio_version: Option<IstioVersion>,
+    /// What the mesh is.
+    pub mesh: Mesh,
     /// The namespace of the controller.
     pub namespace: String,
-    /// The root namespace of the mesh.
-    pub root_namespace: String,
-    /// The domain of the cluster.
-    pub cluster_domain: String,
     /// How many replicas run.
     pub replicas: u32,
 }
@@ -92,19 +70,12 @@ pub struct Settings {
 impl Options {
     fn settings(&self) -> Settings {
         Settings {
-            image: self.image.clone(),
+            image: self.image.clone().unwrap_or_default(),
             module: self.module.clone().unwrap_or_default(),
-            module_sha256: self.module_sha256.clone(),
-            codecs: self.codec.clone(),
-            image_pull_secret: self.image_pull_secret.clone(),
-            delivery: self
-                .delivery
-                .and_then(|delivery| delivery.to_possible_value())
-                .map(|value| value.get_name().to_owned()),
-            istio_version: self.istio_version.clone(),
+            delivered: self.delivered.clone(),
+            istio_version: self.istio_version,
+            mesh: self.mesh.clone(),
             namespace: self.namespace.clone(),
-            root_namespace: self.root_namespace.clone(),
-            cluster_domain: self.cluster_domain.clone(),
             replicas: self.replicas,
         }
     }
@@ -116,7 +87,10 @@ impl Options {
 ///
 /// There is no cluster, or it refuses an object.
 pub fn run(options: &Options) -> Result<String, String> {
-    let files = files(&options.settings());
+    let settings = options.settings();
+    // What the controller would refuse must not get as far as a cluster.
+    settings.mesh.objects(&settings.module, &settings.delivered, settings.istio_version)?;
+    let files = files(&settings);
     if options.dry_run {
         return files.iter().map(yaml).collect::<Result<_, _>>();
     }

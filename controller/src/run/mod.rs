@@ -44,7 +44,7 @@ use reconcile::Reconciler;
 
 pub(crate) use certificate::{SECRET as WEBHOOK_SECRET, WEBHOOK};
 pub(crate) use lease::NAME as LEASE;
-pub use options::{DeliveryOption, LogFormat, LogLevel, Options};
+pub use options::{LogFormat, LogLevel, Options};
 pub(crate) use webhook::PATH as WEBHOOK_PATH;
 
 /// The Service in front of the webhook, in the namespace of the controller.
@@ -73,6 +73,8 @@ pub fn run(options: &Options) -> Result<(), String> {
 }
 
 async fn control(options: &Options) -> Result<(), String> {
+    // The version of Istio counts if it is given; else it has to be found out.
+    let generate = options.mesh.objects(&options.module, &options.delivered, options.istio_version)?;
     let config = Config::infer().await.map_err(|error| format!("cannot find a cluster: {error}"))?;
     let client = Client::try_from(config).map_err(|error| format!("cannot find a cluster: {error}"))?;
     let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
@@ -87,7 +89,8 @@ async fn control(options: &Options) -> Result<(), String> {
         pulse: pulse.clone(),
         metrics: metrics.clone(),
     };
-    let istio_namespace = options.istio_version.is_none().then_some(options.root_namespace.as_str());
+    let root_namespace = options.mesh.root_namespace.clone();
+    let istio_namespace = options.istio_version.is_none().then_some(root_namespace.as_str());
     let cache = Arc::new(Cache::start(&client, istio_namespace, &shared));
 
     let (candidate, leadership) = lease::Candidate::new(
@@ -116,13 +119,13 @@ async fn control(options: &Options) -> Result<(), String> {
         cache,
         pulse,
         leadership,
-        options: options.generate(),
+        options: generate,
         fixed_version: options.istio_version,
         secrets: secrets::Secrets::new(client.clone()),
         applier: apply::Applier::new(
             client.clone(),
             metrics.clone(),
-            options.root_namespace.clone(),
+            root_namespace,
             Duration::from_secs(options.linger_seconds.into()),
         ),
         teller: status::Teller::new(client, identity.clone(), metrics.clone()),
@@ -190,7 +193,7 @@ fn webhook_names(options: &Options, namespace: &str) -> Vec<String> {
     match options.webhook_name.is_empty() {
         true => vec![
             format!("{SERVICE}.{namespace}.svc"),
-            format!("{SERVICE}.{namespace}.svc.{}", options.cluster_domain),
+            format!("{SERVICE}.{namespace}.svc.{}", options.mesh.cluster_domain),
         ],
         false => options.webhook_name.clone(),
     }

@@ -4,37 +4,24 @@ use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
 
-use super::istiod;
-use crate::generate::{self, Delivery, IstioVersion};
-use crate::protocol::CODECS;
+use crate::generate::IstioVersion;
+use crate::mesh::{self, Delivered, Mesh};
 
 /// How the controller runs.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Where the module is: oci://registry/name@sha256:..., or an http(s) URL.
-    #[arg(long, value_name = "REFERENCE", env = "MELTEMI_MODULE_REFERENCE")]
+    /// The module: oci://registry/image@sha256:digest, as `meltemi push` prints it, or an http(s) URL.
+    #[arg(long, value_name = "REFERENCE", value_parser = mesh::module, env = "MELTEMI_MODULE_REFERENCE")]
     pub module: String,
-    /// The SHA-256 of the module in hexadecimal, for a URL that does not tell it.
-    #[arg(long, value_name = "HEX")]
-    pub module_sha256: Option<String>,
-    /// A codec that the module has. Without it, those of the shipped module.
-    #[arg(long, value_name = "NAME")]
-    pub codec: Vec<String>,
-    /// The Secret that the module is pulled with, in each namespace.
-    #[arg(long, value_name = "SECRET")]
-    pub image_pull_secret: Option<String>,
-    /// How the module and its plan reach sidecars.
-    #[arg(long, value_enum, default_value = "wasm-plugin")]
-    pub delivery: DeliveryOption,
+    /// How it reaches sidecars.
+    #[command(flatten)]
+    pub delivered: Delivered,
     /// The version of Istio, such as 1.30. Without it the Deployments labelled app=istiod in the root namespace tell.
-    #[arg(long, value_name = "VERSION", value_parser = istio_version)]
+    #[arg(long, value_name = "VERSION")]
     pub istio_version: Option<IstioVersion>,
-    /// The root namespace of the mesh.
-    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
-    pub root_namespace: String,
-    /// The domain of the cluster.
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
-    pub cluster_domain: String,
+    /// What the mesh is.
+    #[command(flatten)]
+    pub mesh: Mesh,
     /// The namespace of the Lease and of the webhook's certificate: that of the controller. Without it, the one of the
     /// kubeconfig or of the pod.
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
@@ -65,15 +52,6 @@ pub struct Options {
     pub log_format: LogFormat,
 }
 
-/// How the module and its plan reach sidecars.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DeliveryOption {
-    /// By a WasmPlugin.
-    WasmPlugin,
-    /// By an EXTENSION_CONFIG in an EnvoyFilter: it needs no knowledge of Istio's version, and has no pull secret.
-    ExtensionConfig,
-}
-
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
@@ -94,30 +72,4 @@ pub enum LogFormat {
     Text,
     /// One JSON object each.
     Json,
-}
-
-impl Options {
-    /// How objects are made. The version of Istio is that of the options, or one that has to be found out.
-    pub fn generate(&self) -> generate::Options {
-        generate::Options {
-            istio_version: self.istio_version.unwrap_or(IstioVersion(0)),
-            module: self.module.clone(),
-            module_sha256: self.module_sha256.clone(),
-            codecs: match self.codec.is_empty() {
-                true => CODECS.iter().map(|codec| codec.name().to_owned()).collect(),
-                false => self.codec.clone(),
-            },
-            image_pull_secret: self.image_pull_secret.clone(),
-            delivery: match self.delivery {
-                DeliveryOption::WasmPlugin => Delivery::WasmPlugin,
-                DeliveryOption::ExtensionConfig => Delivery::ExtensionConfig,
-            },
-            root_namespace: self.root_namespace.clone(),
-            cluster_domain: self.cluster_domain.clone(),
-        }
-    }
-}
-
-fn istio_version(text: &str) -> Result<IstioVersion, String> {
-    istiod::parse(text).ok_or_else(|| "no version of Istio 1, such as 1.30".to_owned())
 }

@@ -110,7 +110,7 @@ impl Api {
         api.kubectl(&["apply", "--server-side", "--validate=false", "-f", &crds], "").unwrap();
         api.kubectl(&["create", "namespace", "istio-system"], "").unwrap();
         let install = Command::new(env!("CARGO_BIN_EXE_mesh-controller"))
-            .args(["install", "--module", MODULE])
+            .args(["install", "--image", "registry.example.org/meltemi:0.1", "--module", MODULE])
             .env("KUBECONFIG", api.folder.path().join("admin"))
             .output()
             .unwrap();

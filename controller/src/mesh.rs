@@ -1,0 +1,109 @@
+//! Flags that several commands have: what the mesh is, and how the module and its plans reach it.
+
+use clap::Args;
+
+use crate::generate::{Delivery, IstioVersion, Options};
+use crate::protocol::CODECS;
+
+/// What the mesh is, as far as names depend on it.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Mesh {
+    /// The codecs that the module has. Without it, those of the shipped module.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub codecs: Vec<String>,
+    /// The root namespace of the mesh.
+    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
+    pub root_namespace: String,
+    /// The domain of the cluster.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+}
+
+/// How the module and its plans reach the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Delivered {
+    /// The SHA-256 of the module, which an http(s) URL needs.
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    pub module_sha256: Option<String>,
+    /// The Secret that the module is pulled with, in each namespace.
+    #[arg(long, value_name = "SECRET")]
+    pub image_pull_secret: Option<String>,
+    /// How the module and its plans are delivered.
+    #[arg(long, value_enum, default_value = "wasm-plugin")]
+    pub delivery: Delivery,
+}
+
+/// Reads where the module is: by a name that always means the same module, as far as the name can tell.
+///
+/// # Errors
+///
+/// It is no such name.
+pub fn module(text: &str) -> Result<String, String> {
+    let is_pinned = text.contains("@sha256:");
+    match text.split_once("://") {
+        Some(("oci", _)) if is_pinned => Ok(text.to_owned()),
+        Some(("oci", _)) => {
+            Err("name it by digest, as in oci://registry/image@sha256:…: `meltemi push` prints it".into())
+        }
+        Some(("http" | "https", _)) => Ok(text.to_owned()),
+        _ => Err("write an oci://, https:// or http:// URL".into()),
+    }
+}
+
+fn sha256(text: &str) -> Result<String, &'static str> {
+    let fits = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    match text.len() == 64 && text.bytes().all(fits) {
+        true => Ok(text.to_owned()),
+        false => Err("write 64 hexadecimal digits in lower case"),
+    }
+}
+
+impl Mesh {
+    /// What is generated with these, where only the plans matter.
+    pub fn plans(&self) -> Options {
+        Options {
+            istio_version: IstioVersion(u32::MAX),
+            module: String::new(),
+            module_sha256: None,
+            codecs: match self.codecs.is_empty() {
+                true => CODECS.iter().map(|codec| codec.name().to_owned()).collect(),
+                false => self.codecs.clone(),
+            },
+            image_pull_secret: None,
+            delivery: Delivery::WasmPlugin,
+            root_namespace: self.root_namespace.clone(),
+            cluster_domain: self.cluster_domain.clone(),
+        }
+    }
+
+    /// What is generated with these. Without a version of Istio, the newest.
+    ///
+    /// # Errors
+    ///
+    /// The options do not go together.
+    pub fn objects(
+        &self,
+        module: &str,
+        delivered: &Delivered,
+        istio_version: Option<IstioVersion>,
+    ) -> Result<Options, String> {
+        if module.starts_with("http") && delivered.module_sha256.is_none() {
+            return Err(
+                "a module by http(s) needs --module-sha256: nothing else tells one version from another"
+                    .into(),
+            );
+        }
+        if delivered.delivery == Delivery::ExtensionConfig && delivered.image_pull_secret.is_some() {
+            return Err("--delivery extension-config has no pull secrets: use wasm-plugin, or leave out --image-pull-secret".into());
+        }
+        let plans = self.plans();
+        Ok(Options {
+            istio_version: istio_version.unwrap_or(plans.istio_version),
+            module: module.to_owned(),
+            module_sha256: delivered.module_sha256.clone(),
+            image_pull_secret: delivered.image_pull_secret.clone(),
+            delivery: delivered.delivery,
+            ..plans
+        })
+    }
+}
