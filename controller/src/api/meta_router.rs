@@ -6,7 +6,9 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::aeraki::{self, Destination, GlobalRateLimit, LocalRateLimit, Mutation, Percent, Status};
+use super::aeraki::{
+    self, Destination, GlobalRateLimit, LocalRateLimit, Mutation, Percent, Status, WeightedDestination,
+};
 use super::schema;
 
 /// How the calls of one service are routed, by the attributes of each call.
@@ -164,17 +166,6 @@ pub struct Range {
     pub end: i64,
 }
 
-/// A destination and its share of the calls.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-pub struct WeightedDestination {
-    /// Where the calls go.
-    pub destination: Destination,
-    /// The share in percent; it may be left out of an only destination.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = schema::weight)]
-    pub weight: Option<u32>,
-}
-
 /// When and how a failed call is tried again. One-way calls never are.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -230,17 +221,13 @@ impl From<aeraki::MetaRouterSpec> for MetaRouterSpec {
 
 impl From<aeraki::Route> for Route {
     fn from(route: aeraki::Route) -> Self {
-        let destination = |weighted: aeraki::WeightedDestination| WeightedDestination {
-            destination: weighted.destination,
-            weight: weighted.weight,
-        };
         let matches = |matches: aeraki::Match| Match {
             attributes: matches.attributes.into_iter().map(|(name, value)| (name, value.into())).collect(),
         };
         Self {
             name: route.name,
             matches: route.matches.map(matches),
-            route: route.route.into_iter().map(destination).collect(),
+            route: route.route,
             mirror: route.mirror,
             mirror_percentage: route.mirror_percentage,
             request_mutation: route.request_mutation,

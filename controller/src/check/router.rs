@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::notes::Notes;
 use super::text;
+use crate::api::aeraki::WeightedDestination;
 use crate::api::aeraki::{
     Destination, GlobalRateLimit, LocalRateLimit, Match as AerakiMatch, Mutation, TokenBucket,
 };
-use crate::api::{MetaRouterSpec, OnNoMatch, Retries, RetryOn, Route, StringMatch, WeightedDestination};
+use crate::api::{MetaRouterSpec, OnNoMatch, Retries, RetryOn, Route, StringMatch};
 
 /// What a router of either kind must be. `namespace` is its own; `is_aeraki` tells whose fields it has.
 pub(super) fn router(notes: &mut Notes, spec: &MetaRouterSpec, namespace: &str, is_aeraki: bool) {
