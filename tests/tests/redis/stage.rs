@@ -70,7 +70,7 @@ fn patches(yaml: &str) -> Vec<Value> {
         },
     );
     let own = output.objects.into_iter().filter(|object| object.metadata.namespace == "redis");
-    own.flat_map(|object| object.spec["configPatches"].as_array().unwrap().clone()).collect()
+    own.flat_map(|object| json!(object.spec)["configPatches"].as_array().unwrap().clone()).collect()
 }
 
 /// The configuration of a sidecar: the listeners and clusters that Istio has for the hosts, patched.
