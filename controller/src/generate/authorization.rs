@@ -27,6 +27,8 @@ pub(super) struct Policies {
     origins: Vec<ResourceRef>,
     /// The plan's entry of each Dubbo service.
     pub(super) entry: Part,
+    /// The one for sidecars that do not learn who calls although others do, if a rule asks for it.
+    pub(super) entry_without_identity: Option<Part>,
 }
 
 /// The codec that the policies are for.
@@ -72,6 +74,7 @@ impl Policies {
     /// `policies` are those that deny, then those that allow.
     fn new(policies: &[&DubboAuthorizationPolicy], tells_identity: bool, reports: &mut Reports) -> Self {
         let mut routes = Vec::new();
+        let mut without_identity = Vec::new();
         let mut origins = Vec::new();
         for policy in policies {
             let origin = ResourceRef::of(*policy);
@@ -82,8 +85,10 @@ impl Policies {
                 reports.error(&origin, "spec.rules", message);
             }
             let of_policy = if is_in_force { routes_of(policy, tells_identity) } else { Vec::new() };
+            let deny_all = || route(policy, "rules", None);
             if !is_in_force && policy.spec.action == AuthorizationAction::Deny {
-                routes.push(route(policy, "rules", None));
+                routes.push(deny_all());
+                without_identity.push(deny_all());
             } else if let Err(error) = Plan::parse(plan(&of_policy).to_string().as_bytes(), &CODECS) {
                 let path = error.path.strip_prefix("services[\"s\"].").unwrap_or(&error.path);
                 let message = format!("{}, as {path} of a plan", error.message);
@@ -93,22 +98,25 @@ impl Policies {
                     }
                     AuthorizationAction::Deny => {
                         reports.error(&origin, "spec.rules", format!("denies everything: {message}"));
-                        routes.push(route(policy, "rules", None));
+                        routes.push(deny_all());
+                        without_identity.push(deny_all());
                     }
                 }
             } else {
                 routes.extend(of_policy);
+                if is_in_force {
+                    without_identity.extend(routes_of(policy, false));
+                }
             }
             origins.push(origin);
         }
-        let mut entry = json!({"protocol": CODEC});
-        if !routes.is_empty() {
-            entry["routes"] = routes.into();
+        let allows = policies.iter().any(|policy| policy.spec.action == AuthorizationAction::Allow);
+        let differs = without_identity != routes;
+        Self {
+            origins,
+            entry: entry(routes, allows),
+            entry_without_identity: differs.then(|| entry(without_identity, allows)),
         }
-        if policies.iter().any(|policy| policy.spec.action == AuthorizationAction::Allow) {
-            entry["defaultRoute"] = json!({"reject": {"message": DENIED}});
-        }
-        Self { origins, entry: entry.into() }
     }
 
     /// Says of each of them that calls get past it.
@@ -121,6 +129,18 @@ impl Policies {
 
 /// What clients are told, as by Istio.
 const DENIED: &str = "RBAC: access denied";
+
+/// The plan's entry with these routes, of policies of which one allows, or all deny.
+fn entry(routes: Vec<Value>, allows: bool) -> Part {
+    let mut entry = json!({"protocol": CODEC});
+    if !routes.is_empty() {
+        entry["routes"] = routes.into();
+    }
+    if allows {
+        entry["defaultRoute"] = json!({"reject": {"message": DENIED}});
+    }
+    entry.into()
+}
 
 fn plan(routes: &[Value]) -> Value {
     json!({"services": {"s": {"protocol": CODEC, "routes": routes}}})

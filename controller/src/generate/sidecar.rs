@@ -15,7 +15,7 @@ use super::protocol::Protocol;
 use super::report::Reports;
 use super::service::{Labels, ManagedPort, Service};
 use super::sockets::Proxies;
-use super::tunnel::{TELLS_IDENTITY, Tunnel, original_destination};
+use super::tunnel::{self, TELLS_IDENTITY, Tunnel, original_destination};
 use super::visibility::Visibility;
 
 /// Makes the objects for sidecars.
@@ -59,6 +59,9 @@ impl<'a> Sidecars<'a> {
             let entry = match policies {
                 Some(policies) if *codec == authorization::CODEC => {
                     group.fails_closed = true;
+                    if let Some(entry) = &policies.entry_without_identity {
+                        group.add(unidentified_authority(service, *target), entry.clone());
+                    }
                     policies.entry.clone()
                 }
                 _ => json!({"protocol": codec}).into(),
@@ -74,7 +77,7 @@ impl<'a> Sidecars<'a> {
         let shards = group.shards();
         let mut objects = group.objects(&shards, self.options);
         objects.extend(self.outbound(&group, &shards, &clients));
-        objects.extend(inbound(&group, &shards, &servers, self.options));
+        objects.extend(inbound(&group, &shards, &servers, policies, self.options));
         objects
     }
 
@@ -125,6 +128,11 @@ fn authority(service: &Service, port: u16) -> Arc<str> {
 /// The authority of the tunnels from clients of a service's pods.
 fn inbound_authority(service: &Service, target: u16) -> Arc<str> {
     format!("inbound.{}:{target}", service.host).into()
+}
+
+/// The authority of those whose sidecars are too old to tell who calls.
+fn unidentified_authority(service: &Service, target: u16) -> Arc<str> {
+    format!("unidentified.{}", inbound_authority(service, target)).into()
 }
 
 type Server<'a> = (&'a Service, &'a str, u16);
@@ -188,10 +196,17 @@ fn covers((server, _, of_server): &Server<'_>, service: &Service, target: u16) -
     *of_server == target && wide.iter().all(|(key, value)| narrow.get(key) == Some(value))
 }
 
-fn inbound(group: &Group<'_>, shards: &Shards, servers: &[Server<'_>], options: &Options) -> Vec<Object> {
+fn inbound(
+    group: &Group<'_>,
+    shards: &Shards,
+    servers: &[Server<'_>],
+    policies: Option<&Policies>,
+    options: &Options,
+) -> Vec<Object> {
+    let ask_who = policies.is_some_and(|policies| policies.entry_without_identity.is_some());
     let mut patches: BTreeMap<(String, Option<&Labels>), Patches> = BTreeMap::new();
     let mut clusters = BTreeSet::new();
-    for (service, _, target) in servers {
+    for (service, codec, target) in servers {
         let authority = inbound_authority(service, *target);
         let cluster = format!("inbound|{target}||");
         let tunnel = Tunnel {
@@ -205,6 +220,11 @@ fn inbound(group: &Group<'_>, shards: &Shards, servers: &[Server<'_>], options: 
         let name = format!("{}-inbound-{kind}{}", group.base(), service.origin.name);
         let of_service = patches.entry((name, service.selector.as_ref())).or_default();
         of_service.push((authority.clone(), tunnel.on_inbound(*target).into()));
+        if ask_who && *codec == authorization::CODEC {
+            let unidentified = unidentified_authority(service, *target);
+            let patch = tunnel::without_identity(*target, &unidentified, &shards.of(&unidentified));
+            of_service.push((authority.clone(), patch.into()));
+        }
         if clusters.insert((service.selector.as_ref(), *target)) {
             let clusters = json!({"name": cluster});
             of_service.push((authority, original_destination("SIDECAR_INBOUND", clusters).into()));

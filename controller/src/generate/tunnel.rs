@@ -8,6 +8,9 @@ use super::sockets::Proxies;
 /// The first version whose Envoy can open a tunnel after the handshake, which tells who calls.
 pub(super) const TELLS_IDENTITY: IstioVersion = IstioVersion(29);
 
+/// The versions of proxies before that: they may lag behind istiod's.
+const WITHOUT_IDENTITY: &str = r"^1\.(1[0-9]|2[0-8])([^0-9]|$)";
+
 /// One tunnel: the connections of one filter chain, as streams to a shard's sockets.
 #[derive(Debug)]
 pub(super) struct Tunnel<'a> {
@@ -34,13 +37,7 @@ impl Tunnel<'_> {
 
     /// The patch that puts the tunnel on the chains of a port that servers are called by.
     pub(super) fn on_inbound(&self, port: u16) -> Value {
-        self.patch(json!({
-            "context": "SIDECAR_INBOUND",
-            "listener": {
-                "name": "virtualInbound",
-                "filterChain": {"destinationPort": port, "filter": {"name": TCP_PROXY}},
-            },
-        }))
+        self.patch(inbound(port))
     }
 
     fn patch(&self, matches: Value) -> Value {
@@ -56,7 +53,7 @@ impl Tunnel<'_> {
             headers.push(header("x-envoy-original-dst-host", "%DOWNSTREAM_LOCAL_ADDRESS%"));
         }
         let mut tcp_proxy = json!({
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "@type": TYPE,
             "cluster": self.shard,
             "tunneling_config": {"hostname": self.authority, "headers_to_add": headers},
         });
@@ -76,6 +73,33 @@ impl Tunnel<'_> {
     }
 }
 
+fn inbound(port: u16) -> Value {
+    json!({
+        "context": "SIDECAR_INBOUND",
+        "listener": {
+            "name": "virtualInbound",
+            "filterChain": {"destinationPort": port, "filter": {"name": TCP_PROXY}},
+        },
+    })
+}
+
+/// The patch that gives the tunnel of [`Tunnel::on_inbound`] another authority where proxies are too old to tell who calls.
+pub(super) fn without_identity(port: u16, authority: &str, shard: &str) -> Value {
+    let mut matches = inbound(port);
+    matches["proxy"] = json!({"proxyVersion": WITHOUT_IDENTITY});
+    let tcp_proxy = json!({
+        "@type": TYPE,
+        "cluster": shard,
+        "tunneling_config": {"hostname": authority},
+    });
+    json!({
+        "applyTo": "NETWORK_FILTER",
+        "match": matches,
+        "patch": {"operation": "MERGE", "value": {"typed_config": tcp_proxy}},
+    })
+}
+
+const TYPE: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
 /// The patch that makes clusters which connect to where the client meant to take that from the tunnel's header. `matches`

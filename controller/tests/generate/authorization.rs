@@ -144,3 +144,31 @@ fn rules_that_ask_who_calls_let_nobody_pass_where_that_is_not_known() {
     // Such an Envoy does not know the mode that waits for the handshake.
     assert!(!format!("{:?}", output.objects).contains("upstream_connect_mode"));
 }
+
+#[test]
+fn sidecars_that_lag_behind_istiod_let_nobody_pass_where_a_rule_asks_who_calls() {
+    let output = made(&format!("{}{}{POLICIES}", namespace("shop"), service("shop", "greeter", "10.0.0.1")));
+    let authority = "unidentified.inbound.greeter.shop.svc.cluster.local:20880";
+    let entry = &plan(&output, "shop")[authority];
+    let denied = json!({"message": "RBAC: access denied"});
+    assert_eq!(entry["routes"], json!([{"name": "shop/strangers/0", "reject": denied}]));
+    assert_eq!(entry["defaultRoute"], json!({"reject": denied}));
+    let inbound = spec(&output, "EnvoyFilter", "shop", "meltemi-inbound-greeter");
+    let patches = &inbound["configPatches"];
+    let versions =
+        regex_lite::Regex::new(patches[1]["match"]["proxy"]["proxyVersion"].as_str().unwrap()).unwrap();
+    for (version, lags) in
+        [("1.28.3", true), ("1.28-dev", true), ("1.29.0", false), ("1.31.0", false), ("1.280", false)]
+    {
+        assert_eq!(versions.is_match(version), lags, "{version}");
+    }
+    let tunnel = &patches[1]["patch"]["value"]["typed_config"]["tunneling_config"];
+    assert_eq!(*tunnel, json!({"hostname": authority}));
+
+    // Rules that ask nobody who they are hold there as well.
+    let open = POLICIES
+        .replace("notPrincipals: ['*']", "")
+        .replace("namespaces: [web, 'web-*'], notPrincipals: [cluster.local/ns/web/sa/guest]", "");
+    let output = made(&format!("{}{}{open}", namespace("shop"), service("shop", "greeter", "10.0.0.1")));
+    assert!(!format!("{:?}", output.objects).contains("unidentified"));
+}

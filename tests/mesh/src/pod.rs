@@ -72,7 +72,7 @@ pub struct Workload {
     pub ports: BTreeMap<String, u16>,
     /// Its Envoy.
     pub proxy: Proxy,
-    /// Whether that is of the oldest version which Meltemi supports.
+    /// Whether that is of the oldest version which Meltemi supports, that of Istio 1.28.
     pub is_old: bool,
     /// The Deployment that it is of; null without one.
     pub(crate) deployment: Value,
@@ -287,6 +287,8 @@ impl Pod {
             "concurrency": 2,
             "extraStatTags": TAGS,
         });
+        // What an agent says that came with such an Envoy.
+        let version = self.workload.is_old.then_some(("ISTIO_META_ISTIO_VERSION", "1.28.0"));
         let agent = self.enter(|| {
             Process::start(
                 &format!("{namespace}-{name}"),
@@ -308,6 +310,7 @@ impl Pod {
                     .env("CA_ADDR", format!("istiod.{}.svc:15012", istiod::NAMESPACE))
                     .env("PILOT_CERT_PROVIDER", "istiod")
                     .env("TRUST_DOMAIN", "cluster.local")
+                    .envs(version)
                     .env("PROXY_CONFIG", proxy.to_string()),
             )
         });

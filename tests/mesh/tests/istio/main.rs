@@ -15,6 +15,7 @@ mod changes;
 mod controller;
 mod delivery;
 mod gateway;
+mod older_envoy;
 mod permissive;
 mod private_protocol;
 mod redis;

@@ -16,8 +16,6 @@ metadata: {name: permissive, namespace: shop}
 spec: {selector: {matchLabels: {app: demo}}, mtls: {mode: PERMISSIVE}}
 ";
 
-const DENIED: &str = "RBAC: access denied";
-
 #[test]
 fn clients_without_mutual_tls_are_served_but_are_nobody() {
     let mut stage = stage::take();
@@ -34,7 +32,6 @@ fn clients_without_mutual_tls_are_served_but_are_nobody() {
         ("DENY", json!({"notPrincipals": ["*"]}), false),
     ] {
         stage.apply(&policy(action, &source).to_string());
-        let is_denied = |answer: &Frame| answer.message().is_some_and(|message| message.contains(DENIED));
         let is_nobody_denied = source["namespaces"].is_null();
         eventually(&format!("{action} {source} is in force"), || {
             let denied = [is_denied(&with_identity(&stage)), is_denied(&without_identity(&stage).ok()?)];
@@ -43,7 +40,13 @@ fn clients_without_mutual_tls_are_served_but_are_nobody() {
     }
 }
 
-fn policy(action: &str, source: &Value) -> Value {
+/// Whether a policy has refused a call.
+pub fn is_denied(answer: &Frame) -> bool {
+    answer.message().is_some_and(|message| message.contains("RBAC: access denied"))
+}
+
+/// A policy of the servers' namespace, with one rule about who calls.
+pub fn policy(action: &str, source: &Value) -> Value {
     json!({
         "apiVersion": "dubbo.aeraki.io/v1alpha1",
         "kind": "DubboAuthorizationPolicy",
