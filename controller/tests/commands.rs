@@ -206,6 +206,11 @@ fn objects_are_written_in_an_order_that_stays() {
     let stored = fs::read_to_string(sample.join("generated/objects.yaml")).unwrap();
     let stored = stored.split_once("---\n").unwrap().1;
     assert_eq!(output.strip_prefix("---\n").unwrap(), stored);
+    // As they stand they are applied: what connections are led to comes first.
+    let mut roles: Vec<_> =
+        output.lines().filter_map(|line| line.trim().strip_prefix("meltemi.io/role: ")).collect();
+    roles.dedup();
+    assert_eq!(roles, ["module", "sockets", "tunnel"]);
 
     let reversed = format!("{ROUTER}---\n{SERVICE}");
     assert_eq!(generate(&[], &both(ROUTER)).1, generate(&[], &reversed).1);

@@ -90,7 +90,8 @@ pub enum Delivery {
 /// What the generator made of a world.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Output {
-    /// The objects, in order of kind, namespace and name. The same world gives the same objects.
+    /// The objects, in the order in which they have to come: of role, kind, namespace and name. The same world gives the same
+    /// objects.
     pub objects: Vec<Object>,
     /// What was found in each resource that people wrote, in the order of kind, namespace and name.
     pub reports: Vec<Report>,
@@ -133,8 +134,9 @@ pub fn generate(world: &World, options: &Options) -> Output {
         options,
         &mut reports,
     ));
-    objects.sort_by_cached_key(|Object { kind, metadata, .. }| {
-        (*kind, metadata.namespace.clone(), metadata.name.clone())
+    objects.sort_by_cached_key(|object| {
+        let Object { kind, metadata, .. } = object;
+        (object.role(), *kind, metadata.namespace.clone(), metadata.name.clone())
     });
     Output { objects, reports: reports.into_vec() }
 }

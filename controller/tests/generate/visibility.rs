@@ -6,13 +6,13 @@ fn every_namespace_that_sees_a_service_gets_its_own_objects() {
     let output =
         made(&(namespace("shop") + &namespace("web") + elsewhere + &service("shop", "demo", "10.0.0.1")));
     let wanted = [
-        "EnvoyFilter shop/meltemi-inbound-demo",
-        "EnvoyFilter shop/meltemi-outbound-shop",
-        "EnvoyFilter shop/meltemi-sockets",
-        "EnvoyFilter web/meltemi-outbound-shop",
-        "EnvoyFilter web/meltemi-sockets",
         "WasmPlugin shop/meltemi",
         "WasmPlugin web/meltemi",
+        "EnvoyFilter shop/meltemi-sockets",
+        "EnvoyFilter web/meltemi-sockets",
+        "EnvoyFilter shop/meltemi-inbound-demo",
+        "EnvoyFilter shop/meltemi-outbound-shop",
+        "EnvoyFilter web/meltemi-outbound-shop",
     ];
     assert_eq!(names(&output), wanted);
     assert_eq!(plan(&output, "web").as_object().unwrap().len(), 1);
