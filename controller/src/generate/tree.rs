@@ -26,7 +26,7 @@ pub struct Part {
 }
 
 impl Tree {
-    /// The fields of `own`, and one more.
+    /// The fields of the object `own`, and one more.
     pub(super) fn with(own: Value, name: &str, field: Self) -> Self {
         let own = match own {
             Value::Object(fields) => fields,

@@ -173,7 +173,7 @@ fn compiled(policies: &[DubboAuthorizationPolicy]) -> Rc<Service> {
     // That a policy has no rules is worth a word.
     let findings = reports.into_vec().into_iter().flat_map(|report| report.findings);
     assert!(findings.into_iter().all(|finding| finding.severity == Severity::Warning));
-    let entry = &authorization.of("shop").unwrap().entry.value();
+    let entry = authorization.of("shop").unwrap().entry.value();
     let plan = json!({"services": {"s": entry}}).to_string();
     Plan::parse(plan.as_bytes(), &CODECS).unwrap().service("s").unwrap().clone()
 }
@@ -231,7 +231,7 @@ fn a_policy_that_cannot_be_compiled_lets_nothing_pass() {
         let world = World { dubbo_authorization_policies: vec![policy], ..World::default() };
         let mut reports = Reports::default();
         let authorization = Authorization::new(&world, true, &mut reports);
-        let entry = &authorization.of("shop").unwrap().entry.value();
+        let entry = authorization.of("shop").unwrap().entry.value();
         let entry = json!({"services": {"s": entry}}).to_string();
         let plan = Plan::parse(entry.as_bytes(), &CODECS).unwrap();
         let call = Call {
