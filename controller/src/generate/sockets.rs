@@ -71,7 +71,7 @@ fn cluster(shard: &str) -> Value {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
                 // Tunnels that were opened while the module was missing stay plain TCP until their connection ends.
-                "common_http_protocol_options": {"max_connection_duration": "1800s"},
+                "common_http_protocol_options": {"max_connection_duration": "300s"},
                 "explicit_http_config": {"http2_protocol_options": http2()},
             }
         },

@@ -17,6 +17,7 @@ use super::changes::{Accepted, Key, Surplus, Wanted, changes, fingerprint, spec,
 use super::feed::Kept;
 use super::metrics::{Metrics, Operation};
 use super::recent::Recent;
+use super::warming::Warming;
 use crate::generate::Role;
 
 /// The field manager of all that the controller writes.
@@ -33,10 +34,19 @@ pub struct Applier {
     client: Client,
     metrics: Arc<Metrics>,
     root_namespace: String,
-    linger: Duration,
+    pauses: Pauses,
     accepted: Accepted,
     recent: Recent,
     lingering: HashMap<Surplus, Instant>,
+}
+
+/// How long the sockets and modules of a namespace are there without its tunnels.
+#[derive(Debug, Clone, Copy)]
+pub struct Pauses {
+    /// Before the first tunnel, so that sidecars have fetched the module.
+    pub warm_up: Duration,
+    /// After the last tunnel, so that the connections that drain still have them.
+    pub linger: Duration,
 }
 
 /// What came of it.
@@ -48,18 +58,27 @@ pub struct Written {
     pub deleted: usize,
     /// How many writes failed, or were not tried because of that.
     pub failed: usize,
-    /// When the first of the objects that linger goes.
+    /// How many tunnels wait for their sockets.
+    pub waiting: usize,
+    /// When the first of the objects that wait comes, or of those that linger goes.
     pub next: Option<Instant>,
 }
 
+impl Written {
+    /// There is something to do then.
+    fn due(&mut self, at: Instant) {
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+}
+
 impl Applier {
-    /// Sockets and modules without tunnels are kept for `linger`, so that the connections that drain still have them.
-    pub fn new(client: Client, metrics: Arc<Metrics>, root_namespace: String, linger: Duration) -> Self {
+    /// Writes as `client`, and counts in `metrics`.
+    pub fn new(client: Client, metrics: Arc<Metrics>, root_namespace: String, pauses: Pauses) -> Self {
         Self {
             client,
             metrics,
             root_namespace,
-            linger,
+            pauses,
             accepted: Accepted::new(),
             recent: Recent::default(),
             lingering: HashMap::new(),
@@ -73,12 +92,23 @@ impl Applier {
         let changes = changes(wanted, live.iter().map(|object| &**object), &self.accepted);
         let mut written = Written { next: self.recent.end(), ..Written::default() };
 
+        let mut warming = Warming::new(&live, self.pauses.warm_up);
         let mut barred = Barred::new(&self.root_namespace);
-        for objects in changes.missing.values() {
-            let (ready, waiting): (Vec<&Wanted>, Vec<&Wanted>) =
+        for (role, objects) in &changes.missing {
+            let (mut ready, waiting): (Vec<&Wanted>, Vec<&Wanted>) =
                 objects.iter().partition(|object| !barred.bars(&object.key.namespace));
             written.failed += waiting.len();
-            self.apply_all(&ready, &there, &mut barred, &mut written).await;
+            if *role == Role::Tunnel {
+                ready.retain(|object| match warming.end(&object.key.namespace) {
+                    None => true,
+                    Some(end) => {
+                        written.waiting += 1;
+                        written.due(end);
+                        false
+                    }
+                });
+            }
+            self.apply_all(&ready, &there, &mut barred, &mut warming, &mut written).await;
         }
         let mut barred = Barred::new(&self.root_namespace);
         for (role, surplus) in changes.surplus.iter().rev() {
@@ -101,10 +131,10 @@ impl Applier {
         let now = Instant::now();
         let mut due = Vec::new();
         for surplus in surplus {
-            let end = *self.lingering.entry(surplus.clone()).or_insert(now + self.linger);
+            let end = *self.lingering.entry(surplus.clone()).or_insert(now + self.pauses.linger);
             match end <= now {
                 true => due.push(surplus.clone()),
-                false => written.next = Some(written.next.map_or(end, |next| next.min(end))),
+                false => written.due(end),
             }
         }
         due
@@ -115,6 +145,7 @@ impl Applier {
         objects: &[&Wanted],
         there: &BTreeSet<Key>,
         barred: &mut Barred,
+        warming: &mut Warming,
         written: &mut Written,
     ) {
         let client = &self.client;
@@ -131,6 +162,7 @@ impl Applier {
                     info!(kind, name, is_new, "applied");
                     written.applied += 1;
                     kept.trim();
+                    warming.note(&kept);
                     let key = object.key.clone();
                     match kept.data.as_u64().filter(|spec| *spec != object.spec) {
                         None => self.accepted.remove(&key),

@@ -141,7 +141,8 @@ fn is_as_wanted(wanted: &Wanted, live: &DynamicObject, accepted: &Accepted) -> b
     is_labelled && (kept == Some(wanted.spec) || is_accepted())
 }
 
-fn role(object: &DynamicObject) -> Role {
+/// What an object of the cluster is for.
+pub fn role(object: &DynamicObject) -> Role {
     Role::of_label(label(object, ROLE).unwrap_or_default())
 }
 

@@ -24,6 +24,7 @@ mod reconcile;
 mod secrets;
 mod serve;
 mod status;
+mod warming;
 mod webhook;
 
 use std::net::{SocketAddr, TcpListener};
@@ -126,7 +127,10 @@ async fn control(options: &Options) -> Result<(), String> {
             client.clone(),
             metrics.clone(),
             root_namespace,
-            Duration::from_secs(options.linger_seconds.into()),
+            apply::Pauses {
+                warm_up: Duration::from_secs(options.warm_up_seconds.into()),
+                linger: Duration::from_secs(options.linger_seconds.into()),
+            },
         ),
         teller: status::Teller::new(client, identity.clone(), metrics.clone()),
         metrics: metrics.clone(),

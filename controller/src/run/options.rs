@@ -32,6 +32,9 @@ pub struct Options {
     /// How long a replica that is gone stays the one that writes, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(3..))]
     pub lease_seconds: u16,
+    /// How long tunnels wait after a namespace got its module and sockets, in seconds, so that sidecars have them first.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15)]
+    pub warm_up_seconds: u16,
     /// How long sockets and modules outlive the last tunnel, in seconds, so that draining connections can end.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub linger_seconds: u16,

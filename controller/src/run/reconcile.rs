@@ -127,9 +127,9 @@ impl Reconciler {
         let written = self.applier.write(&objects, self.cache.written()).await;
         let untold = self.teller.tell(&reports, &self.cache.subjects()).await;
         self.metrics.took("write", start.elapsed());
-        let Written { applied, deleted, failed, next } = written;
+        let Written { applied, deleted, failed, waiting, next } = written;
         if applied + deleted + failed + untold > 0 {
-            info!(applied, deleted, failed, untold, took = ?start.elapsed(), "pass");
+            info!(applied, deleted, failed, waiting, untold, took = ?start.elapsed(), "pass");
         }
         let is_complete = failed + untold == 0;
         self.metrics.passed(is_complete);

@@ -67,9 +67,14 @@ impl Process {
         }
     }
 
+    /// Sends it `signal`.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
     /// Sends it `signal`, and waits until it ends.
     pub fn end(mut self, signal: Signal) -> ExitStatus {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+        self.signal(signal);
         self.child.wait().unwrap()
     }
 

@@ -2,6 +2,7 @@ use std::fs;
 use std::process::Command;
 
 use meltemi::envoy::Admin;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::namespace::Namespace;
@@ -14,7 +15,7 @@ const PORT: u16 = 5000;
 /// for such that have no TLS.
 #[derive(Debug)]
 pub struct Registry {
-    _server: Process,
+    server: Process,
 }
 
 impl Registry {
@@ -33,7 +34,17 @@ impl Registry {
         });
         let http = Admin::new((CONTROL, PORT).into());
         control.enter(|| server.wait_until("the registry serves", || http.fetch("/v2/").ok()));
-        Self { _server: server }
+        Self { server }
+    }
+
+    /// Answers nobody from now on.
+    pub fn pause(&self) {
+        self.server.signal(Signal::SIGSTOP);
+    }
+
+    /// Answers again, those who have waited too.
+    pub fn resume(&self) {
+        self.server.signal(Signal::SIGCONT);
     }
 
     /// Its name in references of images.

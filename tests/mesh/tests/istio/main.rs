@@ -10,6 +10,7 @@
 //! next one finds removed.
 
 mod apache_dubbo;
+mod arrival;
 mod calls;
 mod changes;
 mod controller;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::Instant;
@@ -43,12 +44,9 @@ impl Service {
 pub const SYSTEM: &str = "meltemi-system";
 pub const CONTROLLER: &str = "meltemi";
 
-/// Tests have one controller follow another at once, and look at what it did.
-const HASTE: &str = r#"[
-    {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--lease-seconds=3"},
-    {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--linger-seconds=3"},
-    {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--log-level=debug"}
-]"#;
+/// Tests have one controller follow another at once, whose module is at hand, and look at what it did.
+const HASTE: [&str; 4] =
+    ["--lease-seconds=3", "--warm-up-seconds=3", "--linger-seconds=3", "--log-level=debug"];
 
 /// The ports of the servers' pods.
 const PORTS: [u16; 7] = [20881, 20981, 20991, 7001, 20870, 20861, 20851];
@@ -110,7 +108,7 @@ impl Stage {
         let clients = [Workload::new(SHOP, "client"), Workload::new("plain", "bystander")];
         mesh.start_pods(clients.into_iter().chain(SERVERS.map(workload)));
         println!("pods ready after {:?}", start.elapsed());
-        let module = push(&mesh);
+        let module = push(&mesh, "tests", files::module());
         let bystander_before = mesh.pod("plain", "bystander").settings();
         let mut stage = Self {
             mesh,
@@ -228,16 +226,25 @@ impl Stage {
         self.written.push(yaml.to_owned());
     }
 
-    /// Installs the controller, with `module` and more flags, runs it as its Deployment says, and waits until it is ready.
+    /// Installs the controller, with `module` and more flags, runs it in haste, and waits until it is ready.
     pub fn run_controller(&mut self, module: &str, flags: &[&str]) {
+        self.install_controller(module, flags);
+        let more = HASTE.map(
+            |flag| json!({"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": flag}),
+        );
+        let patch = json!(more).to_string();
+        let deployment = ["--namespace", SYSTEM, "patch", "deployment", CONTROLLER];
+        self.mesh.cluster().kubectl(&[&deployment[..], &["--type=json", "--patch", &patch]].concat(), "");
+        self.start_controller();
+    }
+
+    /// Installs the controller, with `module` and more flags.
+    pub fn install_controller(&mut self, module: &str, flags: &[&str]) {
         let image = format!("{}/meltemi:tests", self.mesh.registry().host());
         let mut install = meltemi();
         install.args(["install", "--image", &image, "--module", module]).args(flags);
         install.env("KUBECONFIG", self.mesh.cluster().kubeconfig());
         self.mesh.network().control().enter(|| files::run(&mut install));
-        let deployment = ["--namespace", SYSTEM, "patch", "deployment", CONTROLLER];
-        self.mesh.cluster().kubectl(&[&deployment[..], &["--type=json", "--patch", HASTE]].concat(), "");
-        self.start_controller();
     }
 
     /// Runs the controller that is installed, and waits until it is ready.
@@ -272,11 +279,11 @@ impl Stage {
     }
 }
 
-/// Pushes the module to the mesh's registry, and gives the reference that tells its digest.
-fn push(mesh: &Mesh) -> String {
-    let image = format!("{}/meltemi:tests", mesh.registry().host());
+/// Pushes a module to the mesh's registry, and gives the reference that tells its digest.
+pub fn push(mesh: &Mesh, tag: &str, module: &Path) -> String {
+    let image = format!("{}/meltemi:{tag}", mesh.registry().host());
     let mut command = meltemi();
-    command.args(["push", &image, "--plain-http", "--module"]).arg(files::module());
+    command.args(["push", &image, "--plain-http", "--module"]).arg(module);
     let output = mesh.network().control().enter(|| command.output()).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()

@@ -45,7 +45,8 @@ impl Controller {
                     "--log-level=debug",
                 ])
                 .args(["--listen=127.0.0.1:0", "--webhook-listen", webhook, "--webhook-name=127.0.0.1"])
-                .args([format!("--lease-seconds={LEASE_SECONDS}"), "--linger-seconds=1".to_owned()])
+                .args([format!("--lease-seconds={LEASE_SECONDS}")])
+                .args(["--warm-up-seconds=2", "--linger-seconds=1"])
                 .args(flags),
         );
         let started = eventually("the controller starts", || {

@@ -110,6 +110,10 @@ fn objects_come_and_go_in_order() {
         applied.iter().filter(|name| name.contains(" order/")).map(String::as_str).collect();
     assert_eq!(applied[..2], ["WasmPlugin order/meltemi", "EnvoyFilter order/meltemi-sockets"]);
     assert_eq!(applied.len(), 4, "{applied:?}");
+    let made = |path: &str| api.find(path).unwrap()["metadata"]["creationTimestamp"].to_string();
+    let (plugin, tunnel) =
+        (made(&plugin_path("order")), made(&filter_path("order", "meltemi-outbound-order")));
+    assert!(plugin < tunnel, "the tunnel waits until sidecars have the module");
 
     api.delete("/api/v1/namespaces/order/services/greeter");
     eventually("the objects are gone", || generated(&api, "order").is_empty().then_some(()));
