@@ -1,15 +1,14 @@
 //! Meltemi comes to a mesh that is in use.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use meltemi_mesh_tests::Workload;
-use meltemi_tests::{Client, eventually, files};
+use meltemi_tests::{Client, eventually};
 use nix::sys::signal::Signal;
 
-use crate::stage::{self, DEMO, SHOP, Stage, push};
+use crate::stage::{self, DEMO, SHOP, Stage};
 
 /// Sidecars have to fetch and compile the module before anything can go through it. Until then connections are carried as
 /// they were.
@@ -19,40 +18,32 @@ fn calls_are_answered_while_the_module_is_on_its_way() {
     stage.end_controller(Signal::SIGTERM);
     let all = ["delete", "envoyfilters,wasmplugins", "--all-namespaces", "--selector", MANAGED];
     stage.mesh.cluster().kubectl(&all, "");
-    // An Envoy that had the module goes on with it until another has come.
-    stage.mesh.kill_pod(SHOP, "client");
-    stage.mesh.start_pods([Workload::new(SHOP, "client")]);
-    // No agent has this module in its cache: a custom section named `new` makes it another.
-    let mut module = fs::read(files::module()).unwrap();
-    module.extend_from_slice(b"\0\x04\x03new");
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(&file, module).unwrap();
-    let module = push(&stage.mesh, "new", file.path());
-
+    // Its agent has no module in its cache, and its Envoy runs none.
+    stage.mesh.start_pods([Workload::new(SHOP, "arriving")]);
     let calls = Calls::start(&stage);
     stage.mesh.registry().pause();
+    let module = stage.module.clone();
     stage.install_controller(&module, &[]);
     stage.start_controller();
-    eventually("the module is named", || {
+    eventually("the sockets are there", || {
         stage.generated().keys().any(|name| name.contains("sockets")).then_some(())
     });
     calls.wait_for(200);
     stage.mesh.registry().resume();
-    for pod in ["client", "v1", "v2"] {
-        stage.pod(pod).wait_for_plan(|_| true);
-    }
+    stage.pod("arriving").wait_for_plan(|_| true);
     eventually("the tunnels have come", || {
-        stage.pod("client").settings().to_string().contains("tunneling_config").then_some(())
+        stage.pod("arriving").settings().to_string().contains("tunneling_config").then_some(())
     });
     calls.wait_for(50);
     calls.end();
+    stage.mesh.kill_pod(SHOP, "arriving");
     stage.balanced(DEMO.address);
     stage.end_controller(Signal::SIGTERM);
 }
 
 const MANAGED: &str = "app.kubernetes.io/managed-by=meltemi";
 
-/// Calls of the client's pod one after the other, each on a connection of its own.
+/// Calls of the pod `arriving` one after the other, each on a connection of its own.
 struct Calls {
     answered: Arc<AtomicUsize>,
     is_over: Arc<AtomicBool>,
@@ -69,7 +60,7 @@ impl Calls {
                 count.fetch_add(1, Ordering::Relaxed);
             }
         };
-        let thread = stage.pod("client").enter(|| thread::spawn(call));
+        let thread = stage.pod("arriving").enter(|| thread::spawn(call));
         Self { answered, is_over, thread }
     }
 
