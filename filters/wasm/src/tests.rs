@@ -1,3 +1,5 @@
+use std::sync::Once;
+
 use meltemi_codecs::{Codec, Dubbo, Failure};
 use meltemi_proxy::{Class, Label, Labels, LocalReply, Metric, Sink};
 use proxy_wasm::traits::RootContext;
@@ -12,8 +14,14 @@ const CODECS: &[&dyn Codec] = &[&Dubbo];
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
+/// Sends what is logged to the host. The SDK's logger is one for all threads, and can be set only once.
+fn log_to_host() {
+    static SET: Once = Once::new();
+    SET.call_once(|| proxy_wasm::set_log_level(LogLevel::Info));
+}
+
 fn configure(json: &str) -> (Root, bool) {
-    proxy_wasm::set_log_level(LogLevel::Info);
+    log_to_host();
     let mut root = Root::new(CODECS);
     let size = host::set(Buffer::Configuration, json.as_bytes());
     let is_accepted = root.on_configure(size);
@@ -159,7 +167,7 @@ fn labels_are_tags_and_the_wire_cannot_end_them() {
 
 #[test]
 fn a_local_reply_is_one_line_of_json() {
-    proxy_wasm::set_log_level(LogLevel::Info);
+    log_to_host();
     let reply = LocalReply {
         reason: "timeout",
         detail: format!("{:?}", Failure::Timeout),
