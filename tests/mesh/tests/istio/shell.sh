@@ -27,9 +27,9 @@ meltemi() {
 
 kubectl() {
   case "$*" in
-    # The first lines of what does not end. The container is called as its Deployment.
+    # The next lines of what does not end. The container is called as its Deployment.
     "--namespace "*" logs deployment/"*" --follow")
-      head --lines 5 < <(tail --follow --lines +1 "$LOGS/$2-${4#*/}-${4#*/}.log")
+      head --lines 5 < <(tail --follow --lines 0 "$LOGS/$2-${4#*/}-${4#*/}.log")
       ;;
     *) command kubectl "$@" ;;
   esac
