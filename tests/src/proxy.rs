@@ -18,6 +18,12 @@ const BOOTSTRAP: &str = "envoy-configs/dubbo.yaml";
 const PLAN: &str = "envoy-configs/dubbo.plan.yaml";
 const MODULE: &str = "target/wasm32-wasip1/module/meltemi.wasm";
 
+/// A custom section without a name. It changes nothing but a module's digest.
+const EMPTY_SECTION: &[u8] = b"\0\x01\0";
+
+/// The module in an Envoy's own folder.
+const MODULE_COPY: &str = "meltemi.wasm";
+
 /// The name of the module's filter in the bootstrap.
 const FILTER: &str = "meltemi";
 
@@ -115,7 +121,9 @@ impl Setup {
         let mut discovery = shipped(PLAN);
         let text = self.plan.or_else(|| PlanFile::plan(&mut discovery).map(str::to_owned)).unwrap();
         if self.module {
-            assert_eq!(discovery.move_file(MODULE, files::module()), 1, "{MODULE} in {PLAN}");
+            let module = folder.path().join(MODULE_COPY);
+            fs::copy(files::module(), &module).unwrap();
+            assert_eq!(discovery.move_file(MODULE, &module), 1, "{MODULE} in {PLAN}");
         }
         let mut plan = PlanFile::new(&folder.path().join("plan.yaml"), discovery).unwrap();
         plan.write(&text).unwrap();
@@ -230,6 +238,14 @@ impl Proxy {
         let before = self.stat(&attempts);
         self.plan.write(&plan.to_string()).unwrap();
         eventually("Envoy reads the plan", || (self.stat(&attempts) > before).then_some(()));
+    }
+
+    /// Puts another build of the module in place of the running one: the next plan comes with it.
+    pub fn renew_module(&self) {
+        let path = self.folder.as_ref().unwrap().path().join(MODULE_COPY);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend(EMPTY_SECTION);
+        fs::write(&path, bytes).unwrap();
     }
 
     /// Puts the plan whose service `demo` is `service` in place of the running one.

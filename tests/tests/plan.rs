@@ -62,6 +62,30 @@ fn a_plan_that_comes_back_is_in_force_again() {
     });
 }
 
+/// Envoy runs each build of the module in a VM of its own: open connections stay with theirs, and new ones may join them.
+#[test]
+fn plans_of_another_module_are_in_force_on_open_connections() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let setup = Setup::new().servers(v1.address(), v2.address()).service(&all_to("v1"));
+        let mut proxy = setup.concurrency(2).start(envoy);
+        let mut clients: Vec<_> = (0..8).map(|_| Client::connect(proxy.meltemi())).collect();
+        for server in ["v2", "v1", "v2", "v1"] {
+            if server == "v2" {
+                proxy.renew_module();
+            }
+            proxy.update_service(&all_to(server));
+            clients.push(Client::connect(proxy.meltemi()));
+            for client in &mut clients {
+                eventually("the plan is in force", || (client.ask("sayHello", "x") == server).then_some(()));
+            }
+            for client in &mut clients {
+                assert_eq!(client.ask("sayHello", "and stays so"), server);
+            }
+        }
+    });
+}
+
 #[test]
 fn a_bad_plan_is_refused_and_the_old_one_stays() {
     each_envoy(|envoy| {

@@ -16,7 +16,8 @@ use crate::stream::Stream;
 /// An update of the configuration makes a new root context in the same VM, while the connections of the old one live
 /// on: they read the new plan from here. When a configuration *comes back*, though, Envoy reuses the root context that
 /// a worker with open connections still has of it, and does not tell. Its main thread has no connections, so its VM
-/// hears of every update: what one VM is given, it publishes to the others, and they look for it from time to time.
+/// hears of every update: what one VM is given, it publishes to the others, and they look for it from time to time. Those
+/// of an older build of the module do too, which live on with their connections.
 #[derive(Debug)]
 pub(crate) struct PlanCell {
     plan: RefCell<Option<Rc<Plan>>>,
@@ -57,20 +58,21 @@ impl PlanCell {
     }
 
     /// Publishes the plan in force, unless what is published is not known here: that is newer, then, and is looked at
-    /// next.
-    fn publish(&self) {
+    /// next. What a new VM finds is older than its first plan, which another build of the module brought.
+    fn publish(&self, is_first: bool) {
         self.bell.set(None);
         let text = self.text.borrow();
         let published = || host::shared_data(&self.key);
-        match published() {
-            Some((known, change)) if known == *text => self.known.set(change),
-            Some((_, change)) if change != self.known.get() => {}
-            _ if host::set_shared_data(&self.key, &text, self.known.get()) => {
-                host::set_shared_data(&self.bell_key, b"rung", 0);
-                let own = published().filter(|(known, _)| known == &*text);
-                self.known.set(own.map_or(0, |(_, change)| change));
-            }
-            _ => {}
+        let replaced = match published() {
+            Some((known, change)) if known == *text => return self.known.set(change),
+            Some((_, change)) if !is_first && change != self.known.get() => return,
+            Some((_, change)) => change,
+            None => 0,
+        };
+        if host::set_shared_data(&self.key, &text, replaced) {
+            host::set_shared_data(&self.bell_key, b"rung", 0);
+            let own = published().filter(|(known, _)| known == &*text);
+            self.known.set(own.map_or(0, |(_, change)| change));
         }
     }
 
@@ -121,8 +123,9 @@ impl RootContext for Root {
         let json = if size == 0 { Vec::new() } else { host::buffer(host::Buffer::Configuration, size) };
         match Plan::parse(&json, self.codecs) {
             Ok(plan) => {
+                let is_first = self.plan.current().is_none();
                 self.plan.put(json, plan);
-                self.plan.publish();
+                self.plan.publish(is_first);
                 host::tick_every(LOOK);
                 if host::monotonic_time().is_none() {
                     log::warn!(
@@ -139,10 +142,13 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        if let Some(json) = self.plan.news()
-            && let Ok(plan) = Plan::parse(&json, self.codecs)
-        {
-            self.plan.put(json, plan);
+        let Some(json) = self.plan.news() else { return };
+        match Plan::parse(&json, self.codecs) {
+            Ok(plan) => self.plan.put(json, plan),
+            // Its own VM understood it.
+            Err(error) => log::warn!(
+                "meltemi: the plan of another module is refused, connections of this one keep theirs: {error}"
+            ),
         }
     }
 

@@ -59,13 +59,18 @@ fn elsewhere(work: impl FnOnce() + Send + 'static) {
     host::with(|host| host.shared = shared);
 }
 
+/// The plan's text after a look at what others have published.
+fn text_after_a_while(root: &mut Root) -> Vec<u8> {
+    root.on_tick();
+    root.plan_text()
+}
+
 #[test]
 fn a_plan_that_comes_back_is_in_force_again() {
     let [a, b] = ["a", "b"].map(plan);
     let (mut first, _) = configure(&a);
     let (mut second, _) = configure(&b);
-    first.on_tick();
-    assert_eq!(first.plan_text(), b.as_bytes(), "one VM, one plan");
+    assert_eq!(text_after_a_while(&mut first), b.as_bytes(), "one VM, one plan");
     // The VM of Envoy's main thread is told of everything; this one has the first root context still.
     elsewhere({
         let [a, b] = [a.clone(), b.clone()];
@@ -74,8 +79,7 @@ fn a_plan_that_comes_back_is_in_force_again() {
             configure(&a);
         }
     });
-    second.on_tick();
-    assert_eq!(second.plan_text(), a.as_bytes());
+    assert_eq!(text_after_a_while(&mut second), a.as_bytes());
     // What this VM hears too late does not come between.
     let late = plan("late");
     elsewhere({
@@ -83,13 +87,37 @@ fn a_plan_that_comes_back_is_in_force_again() {
         move || [&a, &late, &a].iter().for_each(|plan| drop(configure(plan)))
     });
     configure(&late);
-    first.on_tick();
-    assert_eq!(first.plan_text(), a.as_bytes());
+    assert_eq!(text_after_a_while(&mut first), a.as_bytes());
     elsewhere(move || {
         let (mut root, _) = configure(&a);
-        root.on_tick();
-        assert_eq!(root.plan_text(), a.as_bytes());
+        assert_eq!(text_after_a_while(&mut root), a.as_bytes());
     });
+}
+
+/// Another build of the module runs in new VMs.
+#[test]
+fn a_new_vm_begins_with_its_own_plan_and_others_follow() {
+    let [old, new] = ["old", "new"].map(plan);
+    let (mut running, _) = configure(&old);
+    elsewhere({
+        let new = new.clone();
+        move || {
+            let (mut root, _) = configure(&new);
+            assert_eq!(text_after_a_while(&mut root), new.as_bytes());
+        }
+    });
+    assert_eq!(text_after_a_while(&mut running), new.as_bytes());
+}
+
+#[test]
+fn a_plan_for_another_module_is_refused_aloud() {
+    log_to_host();
+    let mut root = Root::new(&[]);
+    assert!(root.on_configure(0));
+    elsewhere(|| drop(configure(&plan("a"))));
+    assert_eq!(text_after_a_while(&mut root), b"");
+    let log = host::with(|host| host.log.clone());
+    assert!(log.iter().any(|(_, line)| line.contains(r#"services["demo"].protocol"#)), "{log:?}");
 }
 
 #[test]

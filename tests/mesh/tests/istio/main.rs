@@ -25,5 +25,6 @@ mod samples;
 mod shapes;
 mod shell;
 mod stage;
+mod upgrade;
 mod walk_through;
 mod without_module;

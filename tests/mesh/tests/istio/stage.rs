@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::Instant;
@@ -107,7 +108,7 @@ impl Stage {
         let clients = [Workload::new(SHOP, "client"), Workload::new("plain", "bystander")];
         mesh.start_pods(clients.into_iter().chain(SERVERS.map(workload)));
         println!("pods ready after {:?}", start.elapsed());
-        let module = push(&mesh);
+        let module = push(&mesh, "tests", files::module());
         let bystander_before = mesh.pod("plain", "bystander").settings();
         let mut stage = Self {
             mesh,
@@ -280,11 +281,11 @@ impl Stage {
     }
 }
 
-/// Pushes the module to the mesh's registry, and gives the reference that tells its digest.
-fn push(mesh: &Mesh) -> String {
-    let image = format!("{}/meltemi:tests", mesh.registry().host());
+/// Pushes a module to the mesh's registry by a tag, and gives the reference that tells its digest.
+pub fn push(mesh: &Mesh, tag: &str, module: &Path) -> String {
+    let image = format!("{}/meltemi:{tag}", mesh.registry().host());
     let mut command = meltemi();
-    command.args(["push", &image, "--plain-http", "--module"]).arg(files::module());
+    command.args(["push", &image, "--plain-http", "--module"]).arg(module);
     let output = mesh.network().control().enter(|| command.output()).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
