@@ -95,9 +95,9 @@ impl Applier {
         let mut warming = Warming::new(&live, self.pauses.warm_up);
         let mut barred = Barred::new(&self.root_namespace);
         for (role, objects) in &changes.missing {
-            let (mut ready, waiting): (Vec<&Wanted>, Vec<&Wanted>) =
+            let (mut ready, rest): (Vec<&Wanted>, Vec<&Wanted>) =
                 objects.iter().partition(|object| !barred.bars(&object.key.namespace));
-            written.failed += waiting.len();
+            written.failed += rest.len();
             if *role == Role::Tunnel {
                 ready.retain(|object| match warming.end(&object.key.namespace) {
                     None => true,
@@ -116,9 +116,9 @@ impl Applier {
                 Role::Tunnel => surplus.clone(),
                 Role::Sockets | Role::Module => self.due(surplus, &mut written),
             };
-            let (ready, waiting): (Vec<Surplus>, Vec<Surplus>) =
+            let (ready, rest): (Vec<Surplus>, Vec<Surplus>) =
                 due.into_iter().partition(|surplus| !barred.bars(&surplus.key.namespace));
-            written.failed += waiting.len();
+            written.failed += rest.len();
             self.delete_all(&ready, &mut barred, &mut written).await;
         }
         let all: BTreeSet<&Surplus> = changes.surplus.values().flatten().collect();
