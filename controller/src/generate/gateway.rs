@@ -108,6 +108,14 @@ fn entrances<'a>(
             let path = || format!("spec.servers[{at}].port");
             let protocol = protocols.of_port((Some(&server.port.name), None), &origin, path, reports);
             let Some(protocol @ Protocol::Codec(_)) = protocol else { continue };
+            if let Some(mode @ ("PASSTHROUGH" | "AUTO_PASSTHROUGH")) = server.tls_mode() {
+                reports.not_honoured(
+                    &origin,
+                    format!("spec.servers[{at}].tls.mode"),
+                    format!("{mode} leaves calls encrypted, so that they cannot be told apart: the port is not managed"),
+                );
+                continue;
+            }
             match planner.gateway(&name, services, &protocol, server.port.number, reports) {
                 Some(plan) => entrances.push(Entrance { gateway, name: name.clone(), server, plan }),
                 None => reports.warn(

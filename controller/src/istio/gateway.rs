@@ -39,3 +39,10 @@ pub struct Server {
     /// The name.
     pub name: String,
 }
+
+impl Server {
+    /// What becomes of TLS, such as `SIMPLE`, where it is said.
+    pub fn tls_mode(&self) -> Option<&str> {
+        self.tls.as_ref()?.get("mode")?.as_str()
+    }
+}

@@ -1,3 +1,4 @@
+use meltemi::generate::Output;
 use serde_json::json;
 
 use crate::{findings, made, names, object, service, spec, tunnels};
@@ -64,6 +65,24 @@ spec:
         .replace("namespace: shop}", "namespace: shop, labels: {app.kubernetes.io/managed-by: meltemi}}");
     let output = made(&(service("shop", "demo", "10.0.0.1") + GATEWAY + ROUTER + &own));
     assert!(names(&output).iter().any(|name| name.starts_with("VirtualService")));
+}
+
+#[test]
+fn what_stays_encrypted_is_not_managed() {
+    let with = |tls: &str| {
+        let gateway = GATEWAY.replace("protocol: TCP}", &format!("protocol: TLS}}, tls: {{{tls}}}"));
+        made(&(service("shop", "demo", "10.0.0.1") + &gateway + ROUTER))
+    };
+    let is_managed =
+        |output: &Output| tunnels(output, "shop").iter().any(|listener| listener == "0.0.0.0_9000");
+    assert!(is_managed(&with("mode: SIMPLE, credentialName: edge")));
+    for mode in ["PASSTHROUGH", "AUTO_PASSTHROUGH"] {
+        let output = with(&format!("mode: {mode}"));
+        assert!(!is_managed(&output));
+        let findings = findings(&output);
+        let told = |finding: &String| finding.contains("spec.servers[0].tls.mode") && finding.contains(mode);
+        assert!(findings.iter().any(told), "{findings:?}");
+    }
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Calls from outside the mesh.
 
+use std::fs;
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 
 use meltemi_mesh_tests::{Proxy, Workload};
-use meltemi_tests::{Client, DEADLINE, eventually, server_of};
+use meltemi_tests::{Client, DEADLINE, Frame, eventually, files, server_of};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::stage::{self, DEMO, count, router, to};
 
@@ -17,7 +21,20 @@ kind: Gateway
 metadata: {name: edge, namespace: istio-system}
 spec:
   selector: {istio: ingressgateway}
-  servers: [{port: {number: 20880, name: tcp-metaprotocol-dubbo, protocol: TCP}, hosts: ['*']}]
+  servers:
+  - {port: {number: 20880, name: tcp-metaprotocol-dubbo, protocol: TCP}, hosts: ['*']}
+  - {port: {number: 20443, name: tcp-metaprotocol-dubbo-tls, protocol: TLS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: edge}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: ingressgateway, namespace: istio-system}
+rules: [{apiGroups: [''], resources: [secrets], verbs: [get, watch, list]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: ingressgateway, namespace: istio-system}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: ingressgateway}
+subjects: [{kind: ServiceAccount, name: ingressgateway, namespace: istio-system}]
 ";
 
 #[test]
@@ -35,6 +52,8 @@ fn calls_from_outside_are_routed_by_the_gateway() {
     );
     router["spec"]["gateways"] = json!(["istio-system/edge"]);
     router["spec"]["onNoMatch"] = json!("reject");
+    let certificate = Certificate::new("edge.example.org");
+    stage.apply(&certificate.secret());
     stage.apply(GATEWAY);
     stage.apply(&router.to_string());
 
@@ -52,9 +71,78 @@ fn calls_from_outside_are_routed_by_the_gateway() {
     let answer = connection.call("read", "x");
     assert!(answer.message().is_some_and(|message| message.contains("route")), "{answer:?}");
 
+    let mut encrypted = outside.enter(|| certificate.connect((pod.address(), 20443).into()));
+    let mut servers = |call: &Frame| count(10, || server_of(&encrypted.call(call), "x"));
+    assert_eq!(servers(&Frame::request(1, "writeOrder", "x")), [("v1".to_owned(), 10)].into());
+    let tagged = Frame::request_with(2, "read", "x", &[("tag", "gray")]);
+    assert_eq!(servers(&tagged), [("v2".to_owned(), 10)].into());
+
     // The gateway is the one that calls, by mutual TLS. Clients in the mesh do not go by its routes.
     let name = "source_principal=.=cluster.local/ns/istio-system/sa/ingressgateway;.;source_requests_total";
     stage.pod("v1").admin(|admin| admin.wait(name, DEADLINE, |calls| calls >= 40)).unwrap();
     assert_eq!(stage.balanced(DEMO.address).len(), 2);
     stage.mesh.kill_pod(NAMESPACE, NAME);
+}
+
+/// The certificate of a host, and its key.
+struct Certificate {
+    host: &'static str,
+    folder: TempDir,
+}
+
+impl Certificate {
+    fn new(host: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        files::run(
+            Command::new("openssl")
+                .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+                .args(["-subj", &format!("/CN={host}"), "-addext", &format!("subjectAltName=DNS:{host}")])
+                .args(["-keyout", "tls.key", "-out", "tls.crt"])
+                .current_dir(&folder),
+        );
+        Self { host, folder }
+    }
+
+    /// The secret that the gateway names.
+    fn secret(&self) -> String {
+        let [key, certificate] =
+            ["tls.key", "tls.crt"].map(|name| fs::read_to_string(self.folder.path().join(name)).unwrap());
+        json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "edge", "namespace": NAMESPACE},
+            "type": "kubernetes.io/tls",
+            "stringData": {"tls.key": key, "tls.crt": certificate},
+        })
+        .to_string()
+    }
+
+    /// Connects to the host at `address`, which has to have the certificate.
+    fn connect(&self, address: SocketAddr) -> Encrypted {
+        let child = Command::new("openssl")
+            .args(["s_client", "-quiet", "-verify_return_error", "-CAfile", "tls.crt"])
+            .args(["-servername", self.host, "-connect", &address.to_string()])
+            .current_dir(&self.folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        Encrypted(child.unwrap())
+    }
+}
+
+/// A connection by TLS, which `openssl` keeps.
+struct Encrypted(Child);
+
+impl Encrypted {
+    fn call(&mut self, request: &Frame) -> Frame {
+        self.0.stdin.as_mut().unwrap().write_all(&request.bytes()).unwrap();
+        Frame::read(self.0.stdout.as_mut().unwrap()).unwrap().expect("an answer")
+    }
+}
+
+impl Drop for Encrypted {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
