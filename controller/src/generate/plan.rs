@@ -112,7 +112,7 @@ impl<'a> Planner<'a> {
                 routes.add(&routing.origin, draft, reports);
             }
             if routes.connections.is_empty() {
-                routes.connections = routing.connections(client, port.number);
+                routes.connections = routing.connections(client, port.number, reports);
             }
         }
         let entry = Part::from(entry(port, routes));

@@ -10,7 +10,7 @@ use super::report::{Reports, ResourceRef};
 use super::router::{Draft, Target, attachments, duration};
 use super::visibility::Exports;
 use crate::istio::{
-    Destination, Headers, HttpMatch, HttpRetry, HttpRoute, RouteDestination, StringMatch, TcpRoute,
+    Destination, Headers, HttpMatch, HttpRetry, HttpRoute, L4Match, RouteDestination, StringMatch, TcpRoute,
     VirtualService,
 };
 use crate::world::World;
@@ -85,20 +85,36 @@ impl<'a> Routing<'a> {
         self.gateways.iter().any(|of_service| of_service == gateway) && self.tcp.iter().any(takes)
     }
 
-    /// The weights of the connections from `client` to a port: the destinations that Istio would have chosen among.
-    pub(super) fn connections(&self, client: &str, port: u16) -> Vec<Target> {
-        let takes = |route: &&TcpRoute| {
-            route.matches.is_empty()
-                || route.matches.iter().any(|matches| {
-                    matches.port.is_none_or(|only| only == port)
-                        && matches.source_namespace.as_deref().is_none_or(|only| only == client)
-                        && matches.source_labels.is_empty()
-                        && matches.destination_subnets.is_empty()
-                        && self.is_for(&matches.gateways, MESH)
-                })
-        };
-        let route = self.tcp.iter().find(takes).map(|route| &*route.route);
-        self.targets(route.unwrap_or_default())
+    /// The weights of the connections from `client` to a port: the destinations that Istio would have chosen among. Says
+    /// what of the matches cannot be honoured.
+    pub(super) fn connections(&self, client: &str, port: u16, reports: &mut Reports) -> Vec<Target> {
+        for (at, route) in self.tcp.iter().enumerate() {
+            let path = format!("spec.tcp[{at}]");
+            let mut alternatives = route.matches.iter().enumerate();
+            let takes = |(at, matches): (usize, &L4Match)| {
+                let path = format!("{path}.match[{at}]");
+                matches.port.is_none_or(|only| only == port)
+                    && matches.source_namespace.as_deref().is_none_or(|only| only == client)
+                    && self.is_for(&matches.gateways, MESH)
+                    && self.is_told_apart(matches, &path, reports)
+            };
+            if route.matches.is_empty() || alternatives.any(takes) {
+                return self.targets(&route.route);
+            }
+        }
+        Vec::new()
+    }
+
+    fn is_told_apart(&self, matches: &L4Match, path: &str, reports: &mut Reports) -> bool {
+        let unknown = [
+            ("sourceLabels", !matches.source_labels.is_empty()),
+            ("destinationSubnets", !matches.destination_subnets.is_empty()),
+        ];
+        for (field, _) in unknown.iter().filter(|(_, is_there)| *is_there) {
+            let message = "connections cannot be told by it: this match takes none";
+            reports.not_honoured(&self.origin, format!("{path}.{field}"), message);
+        }
+        unknown.iter().all(|(_, is_there)| !is_there)
     }
 
     /// The routes of the calls from `client` to a port. Says what of them cannot be honoured.

@@ -207,6 +207,22 @@ fn virtual_services_route_calls() {
 }
 
 #[test]
+fn connections_that_only_istio_can_tell_apart_are_told_of() {
+    let spec = "  tcp:
+  - match: [{port: 1, sourceLabels: {app: other port}}, {sourceLabels: {app: web}}, {destinationSubnets: [10.0.0.0/8]}]
+    route: [{destination: {host: demo, subset: v1}}]
+  - route: [{destination: {host: demo, subset: v2}}]
+";
+    let world = service("shop", "demo", "10.0.0.1") + &virtual_service(spec);
+    let found = findings(&made(&world));
+    let places: Vec<&str> = found.iter().map(|finding| finding.split(": ").nth(1).unwrap()).collect();
+    let wanted = ["spec.tcp[0].match[1].sourceLabels", "spec.tcp[0].match[2].destinationSubnets"];
+    assert_eq!(places, wanted, "{found:#?}");
+    let default = &routes(&virtual_service(spec), "shop")["defaultRoute"];
+    assert_eq!(default["cluster"], "outbound|20880|v2|demo.shop.svc.cluster.local");
+}
+
+#[test]
 fn weights_of_connections_become_the_default_route() {
     let spec = "  tcp:
   - match: [{port: 1}]
