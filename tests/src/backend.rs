@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub struct Backend {
 struct Connection {
     stream: TcpStream,
     writing: Mutex<()>,
+    is_reset: AtomicBool,
 }
 
 struct Shared {
@@ -256,7 +258,8 @@ impl Shared {
             stream.set_nodelay(true).unwrap();
             let id = state.accepted;
             state.accepted += 1;
-            let connection = Arc::new(Connection { stream, writing: Mutex::new(()) });
+            let connection =
+                Arc::new(Connection { stream, writing: Mutex::new(()), is_reset: AtomicBool::new(false) });
             state.connections.insert(id, Arc::clone(&connection));
             drop(state);
             self.changed.notify_all();
@@ -279,6 +282,10 @@ impl Shared {
         while self.may_read()
             && let Ok(Some(frame)) = Frame::read(&mut reader)
         {
+            // What comes after the end of reading can be read all the same.
+            if connection.is_reset.load(Ordering::Acquire) {
+                return;
+            }
             let method = frame.call().map(|call| call.method);
             let mut state = self.lock();
             state.received.push(frame.clone());
@@ -346,6 +353,7 @@ impl Connection {
 
     /// The socket is reset, not closed, once its last handle is dropped; its reader is woken to drop it.
     fn prepare_reset(&self) {
+        self.is_reset.store(true, Ordering::Release);
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         let _ = self.stream.shutdown(Shutdown::Read);
     }
