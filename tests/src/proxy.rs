@@ -18,9 +18,6 @@ const BOOTSTRAP: &str = "envoy-configs/dubbo.yaml";
 const PLAN: &str = "envoy-configs/dubbo.plan.yaml";
 const MODULE: &str = "target/wasm32-wasip1/module/meltemi.wasm";
 
-/// A custom section without a name. It changes nothing but a module's digest.
-const EMPTY_SECTION: &[u8] = b"\0\x01\0";
-
 /// The module in an Envoy's own folder.
 const MODULE_COPY: &str = "meltemi.wasm";
 
@@ -243,9 +240,7 @@ impl Proxy {
     /// Puts another build of the module in place of the running one: the next plan comes with it.
     pub fn renew_module(&self) {
         let path = self.folder.as_ref().unwrap().path().join(MODULE_COPY);
-        let mut bytes = fs::read(&path).unwrap();
-        bytes.extend(EMPTY_SECTION);
-        fs::write(&path, bytes).unwrap();
+        fs::write(&path, files::another_build(&fs::read(&path).unwrap())).unwrap();
     }
 
     /// Puts the plan whose service `demo` is `service` in place of the running one.

@@ -8,9 +8,6 @@ use serde_json::json;
 
 use crate::stage::{self, DEMO, push, router, to};
 
-/// A custom section without a name. It changes nothing but a module's digest.
-const EMPTY_SECTION: &[u8] = b"\0\x01\0";
-
 #[test]
 fn open_connections_follow_the_routes_that_come_with_another_module() {
     let mut stage = stage::take();
@@ -20,7 +17,7 @@ fn open_connections_follow_the_routes_that_come_with_another_module() {
     open.ask("sayHello", "by the first module");
     stage.end_controller(Signal::SIGTERM);
     let other = tempfile::NamedTempFile::new().unwrap();
-    fs::write(&other, [&fs::read(files::module()).unwrap(), EMPTY_SECTION].concat()).unwrap();
+    fs::write(&other, files::another_build(&fs::read(files::module()).unwrap())).unwrap();
     let other = push(&stage.mesh, "other", other.path());
     let first = stage.module.clone();
     for (module, server) in [(&other, "v1"), (&first, "v2")] {
