@@ -40,15 +40,20 @@ fn the_tutorial_leads_into_the_mesh() {
     let service = cluster.find("/api/v1/namespaces/courier/services/parcels").unwrap();
     let address = format!("{}:7000", service["spec"]["clusterIP"].as_str().unwrap());
     let client = stage.mesh.pod(SAMPLE.namespace, "client");
-    eventually("what is tracked goes to v2, all else to v1", || {
+    let servers = |connection: &mut Client, command: &str| {
+        (0..20).for_each(|_| _ = connection.send("harbour/3", command, b"box").unwrap());
+        let answers = (0..20).map(|_| connection.receive().unwrap().2);
+        answers.map(|text| text.split(':').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // A connection from before the tunnels stays with one server.
+    let mut connection = eventually("what is tracked goes to v2, all else to v1", || {
         let mut connection = client.enter(|| Client::connect(&address)).unwrap();
-        let mut servers = |command: &str| {
-            (0..20).for_each(|_| _ = connection.send("harbour/3", command, b"box").unwrap());
-            let answers = (0..20).map(|_| connection.receive().unwrap().2);
-            answers.map(|text| text.split(':').next().unwrap().to_owned()).collect::<Vec<_>>()
-        };
-        (servers("track") == ["v2"; 20] && servers("deliver") == ["v1"; 20]).then_some(())
+        let by_route = servers(&mut connection, "track") == ["v2"; 20]
+            && servers(&mut connection, "deliver") == ["v1"; 20];
+        by_route.then_some(connection)
     });
+    assert_eq!(servers(&mut connection, "track"), ["v2"; 20]);
+    assert_eq!(servers(&mut connection, "deliver"), ["v1"; 20]);
     let printed = shell.run(logs);
     for answer in ["DONE v2: track box at harbour/3", "DONE v1: deliver box at harbour/3"] {
         assert!(printed.contains(answer), "{printed}");
