@@ -1,0 +1,115 @@
+//! Everything that must hold for a commit.
+
+use std::path::PathBuf;
+use std::time::Instant;
+use std::{env, fs};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::command::{Run, root};
+
+/// Checks, in the order in which they run: what fails soonest comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Check {
+    /// The code is formatted.
+    Format,
+    /// Clippy has nothing to say.
+    Lints,
+    /// The documentation builds without a warning.
+    Documentation,
+    /// The Wasm module builds.
+    Module,
+    /// Each fuzz target runs for a while.
+    Fuzzing,
+    /// The programs of the mesh are built: ten minutes on two cores, nothing when cached.
+    MeshPrograms,
+    /// Every test, on real Envoys, Apache Dubbo and a real Istio mesh.
+    Tests,
+}
+
+impl Check {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Format,
+        Self::Lints,
+        Self::Documentation,
+        Self::Module,
+        Self::Fuzzing,
+        Self::MeshPrograms,
+        Self::Tests,
+    ];
+
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+/// Runs these checks until one fails.
+pub(crate) fn run(checks: &[Check], fuzz_seconds: u32) -> Result<()> {
+    let start = Instant::now();
+    let chosen: Vec<Check> = Check::ALL.into_iter().filter(|check| checks.contains(check)).collect();
+    for (at, check) in chosen.iter().enumerate() {
+        let passed = start.elapsed().as_secs();
+        println!("\n[{}/{}] {} ({}:{:02})", at + 1, chosen.len(), check.name(), passed / 60, passed % 60);
+        one(*check, fuzz_seconds)
+            .with_context(|| format!("{0} failed; to run it again: cargo xtask test {0}", check.name()))?;
+    }
+    let passed = start.elapsed().as_secs();
+    println!("\nAll checks passed in {} min {:02} s.", passed / 60, passed % 60);
+    Ok(())
+}
+
+fn one(check: Check, fuzz_seconds: u32) -> Result<()> {
+    match check {
+        Check::Format => {
+            cargo(["fmt", "--all", "--check"]).go()?;
+            cargo(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]).go()
+        }
+        Check::Lints => {
+            let clippy = cargo(["clippy", "--locked", "--workspace", "--all-targets"]);
+            clippy.args(["--", "-D", "warnings"]).go()
+        }
+        Check::Documentation => {
+            cargo(["doc", "--locked", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings").go()
+        }
+        Check::Module => cargo(["wasm", "--locked"]).go(),
+        Check::Fuzzing => fuzz(fuzz_seconds),
+        Check::MeshPrograms => {
+            // Built with all the tests: by itself it would have dependencies of other features, built once more.
+            cargo(["test", "--locked", "--workspace", "--no-run"]).go()?;
+            let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+            Run::new(&folder.join("debug/mesh-tools").to_string_lossy()).go()
+        }
+        Check::Tests => cargo(["test", "--locked", "--workspace", "--no-fail-fast"]).go(),
+    }
+}
+
+/// Cargo without incremental builds: nothing is built twice here.
+fn cargo<const N: usize>(args: [&str; N]) -> Run {
+    Run::cargo(args).env("CARGO_INCREMENTAL", "0")
+}
+
+fn fuzz(seconds: u32) -> Result<()> {
+    let fuzz = |args: &[&str]| cargo(["+nightly", "fuzz"]).args(args).within("fuzz");
+    fuzz(&["build"]).go()?;
+    let targets = fuzz(&["list"]).output().context("cannot list the fuzz targets")?;
+    for target in targets.lines() {
+        let folder = root().join("fuzz");
+        let corpus = format!("corpus/{target}");
+        fs::create_dir_all(folder.join(&corpus))?;
+        let mut run = fuzz(&["run", target, &corpus]);
+        let seeds = format!("seeds/{target}");
+        if folder.join(&seeds).is_dir() {
+            run = run.args([seeds]);
+        }
+        let time = format!("-max_total_time={seconds}");
+        run = run.args(["--", &time, "-print_final_stats=1", "-verbosity=0"]);
+        let dictionary = format!("dictionaries/{target}.dict");
+        if folder.join(&dictionary).is_file() {
+            run = run.args([format!("-dict={dictionary}")]);
+        }
+        run.go()?;
+    }
+    Ok(())
+}
