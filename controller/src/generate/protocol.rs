@@ -13,6 +13,8 @@ pub(super) enum Protocol {
     Codec(String),
     /// Redis, which Envoy itself speaks.
     Redis,
+    /// Redis if a resource of the host asks for it; else plain TCP.
+    PerhapsRedis,
 }
 
 /// The protocols by name.
@@ -55,7 +57,8 @@ impl Protocols {
     }
 
     /// The protocol of a port with this name and `appProtocol`, if it is to be managed and can be. Names are Aeraki's:
-    /// `tcp-metaprotocol-<protocol>`, `tcp-dubbo`, `tcp-thrift`, `tcp-redis`, each perhaps with a suffix after a dash.
+    /// `tcp-metaprotocol-<protocol>`, `tcp-dubbo`, `tcp-thrift`, `tcp-redis`, each perhaps with a suffix after a dash. The last
+    /// is no name of ours alone.
     pub(super) fn of_port(
         &self,
         (name, app_protocol): (Option<&str>, Option<&str>),
@@ -65,7 +68,10 @@ impl Protocols {
     ) -> Option<Protocol> {
         let asked = match app_protocol {
             Some(app_protocol) => app_protocol.strip_prefix("meltemi.io/")?.to_lowercase(),
-            None => of_name(name?)?,
+            None => match of_name(name?)? {
+                Named::Ours(protocol) => protocol,
+                Named::Redis => return Some(Protocol::PerhapsRedis),
+            },
         };
         if asked == "redis" {
             return Some(Protocol::Redis);
@@ -85,12 +91,25 @@ impl Protocols {
     }
 }
 
-fn of_name(name: &str) -> Option<String> {
+/// What a port's name says.
+#[derive(Debug, PartialEq, Eq)]
+enum Named {
+    /// That the port is to be managed, as this protocol.
+    Ours(String),
+    /// That Redis is spoken, as Istio's naming rules have it.
+    Redis,
+}
+
+fn of_name(name: &str) -> Option<Named> {
     let name = name.to_lowercase();
     let mut parts = name.strip_prefix("tcp-")?.split('-');
     match parts.next()? {
-        "metaprotocol" => parts.next().filter(|protocol| !protocol.is_empty()).map(str::to_owned),
-        known @ ("dubbo" | "thrift" | "redis") => Some(known.to_owned()),
+        "metaprotocol" => parts
+            .next()
+            .filter(|protocol| !protocol.is_empty())
+            .map(|protocol| Named::Ours(protocol.to_owned())),
+        known @ ("dubbo" | "thrift") => Some(Named::Ours(known.to_owned())),
+        "redis" => Some(Named::Redis),
         _ => None,
     }
 }
@@ -101,15 +120,16 @@ mod tests {
 
     #[test]
     fn names_tell_protocols() {
-        let told = |name| of_name(name);
-        assert_eq!(told("tcp-metaprotocol-dubbo").as_deref(), Some("dubbo"));
-        assert_eq!(told("TCP-MetaProtocol-Courier-2").as_deref(), Some("courier"));
-        assert_eq!(told("tcp-dubbo").as_deref(), Some("dubbo"));
-        assert_eq!(told("tcp-redis-cache").as_deref(), Some("redis"));
+        let ours = |protocol: &str| Some(Named::Ours(protocol.to_owned()));
+        assert_eq!(of_name("tcp-metaprotocol-dubbo"), ours("dubbo"));
+        assert_eq!(of_name("TCP-MetaProtocol-Courier-2"), ours("courier"));
+        assert_eq!(of_name("tcp-metaprotocol-redis"), ours("redis"));
+        assert_eq!(of_name("tcp-dubbo"), ours("dubbo"));
+        assert_eq!(of_name("tcp-redis-cache"), Some(Named::Redis));
         for plain in
             ["tcp", "tcp-", "tcp-mysql", "tcp-metaprotocol", "tcp-metaprotocol-", "dubbo", "http-dubbo"]
         {
-            assert_eq!(told(plain), None, "{plain}");
+            assert_eq!(of_name(plain), None, "{plain}");
         }
     }
 }

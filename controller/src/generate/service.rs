@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::protocol::{Protocol, Protocols};
+use super::redis::Asked;
 use super::report::{Reports, ResourceRef};
 use super::visibility::Exports;
 use crate::istio::{Port, ServiceEntry};
@@ -99,6 +100,9 @@ pub(super) fn managed(
     for entry in &world.service_entries {
         services.extend(istio(entry, protocols, reports));
     }
+    let asked = Asked::new(world, domain);
+    services.iter_mut().for_each(|service| asked.decide(service));
+    services.retain(|service| !service.ports.is_empty());
     // Of several of one name, the one whose addresses are known: files have services without them.
     let key = |service: &Service| (service.host.clone(), service.has_no_address(), service.namespace.clone());
     services.sort_by_cached_key(key);

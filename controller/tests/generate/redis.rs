@@ -32,15 +32,72 @@ fn patches(output: &meltemi::generate::Output, namespace: &str, name: &str) -> V
 
 const CACHE: &str = "outbound|6379||cache.shop.svc.cluster.local";
 
+/// What asks for the proxy of a service, and for nothing else.
+fn asking(name: &str) -> String {
+    resource("RedisService", name, &format!("{{host: [{name}]}}"))
+}
+
 #[test]
-fn a_redis_port_needs_no_resource() {
+fn the_name_of_a_port_asks_for_nothing() {
+    let entry = "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: far, namespace: shop}
+spec: {hosts: [redis.example.com], addresses: [240.0.0.7], resolution: DNS, ports: [{name: tcp-redis, number: 6379, protocol: TCP}]}
+";
+    let world = format!(
+        "{}{}{}{}{entry}",
+        namespace("shop"),
+        namespace("web"),
+        redis("cache", "10.0.0.1"),
+        redis("pending", "''")
+    );
+    let output = made(&world);
+    assert_eq!(names(&output), Vec::<String>::new());
+    assert_eq!(findings(&output), Vec::<String>::new());
+    // Nor does a resource of another namespace.
+    let foreign = |kind: &str, host: &str| {
+        resource(kind, "a", &format!("{{host: {host}}}")).replace("namespace: shop", "namespace: web")
+    };
+    for resource in [
+        foreign("RedisService", "[cache.shop.svc.cluster.local]"),
+        foreign("RedisDestination", "cache.shop.svc.cluster.local"),
+        foreign("RedisDestination", "redis.example.com"),
+    ] {
+        let output = made(&format!("{world}{resource}"));
+        assert_eq!(names(&output), Vec::<String>::new(), "{resource}");
+        let found = findings(&output);
+        assert!(found.len() == 1 && found[0].contains("is of the namespace shop"), "{found:?}");
+    }
+    // One of its own does, for its host alone; to be a target is not to be asked.
+    let routed = "{host: [cache], redis: [{route: {host: redis.example.com}}]}";
+    for (resource, address) in [
+        (asking("cache"), "10.0.0.1"),
+        (resource("RedisDestination", "a", "{host: cache}"), "10.0.0.1"),
+        (resource("RedisService", "a", routed), "10.0.0.1"),
+        (resource("RedisService", "a", "{host: [redis.example.com]}"), "240.0.0.7"),
+        (resource("RedisDestination", "a", "{host: redis.example.com}"), "240.0.0.7"),
+    ] {
+        let output = made(&format!("{world}{resource}"));
+        let listeners = patches(&output, "web", "meltemi-redis-shop");
+        let listeners = listeners.iter().map(|patch| patch["match"]["listener"]["name"].clone());
+        assert_eq!(listeners.collect::<Vec<_>>(), [format!("{address}_6379")], "{resource}");
+    }
+}
+
+#[test]
+fn names_of_ours_need_no_resource() {
     let two = "---
 apiVersion: v1
 kind: Service
 metadata: {name: cache, namespace: shop}
 spec:
   clusterIP: 10.0.0.1
-  ports: [{name: tcp-redis, port: 6379}, {name: tcp-redis-admin, port: 6380}, {name: tcp, port: 1}]
+  ports:
+  - {name: tcp-metaprotocol-redis, port: 6379}
+  - {name: admin, appProtocol: meltemi.io/redis, port: 6380}
+  - {name: tcp, port: 1}
+  - {name: tcp-redis, port: 2}
 ";
     let output = made(&format!("{}{}{two}", namespace("shop"), namespace("web")));
     // No module and no sockets.
@@ -276,9 +333,9 @@ fn what_cannot_be_honoured_stays_plain_and_is_told() {
         ),
         (
             resource("RedisService", "a", "{host: [web]}"),
-            true,
-            "Error RedisService shop/a: spec.host[0]: no managed Redis service has the host \"web\": name one whose port is called \
-             tcp-redis or has the appProtocol meltemi.io/redis",
+            false,
+            "Error RedisService shop/a: spec.host[0]: no service with a port of Redis has the host \"web\": name one whose port is \
+             called tcp-redis or has the appProtocol meltemi.io/redis",
         ),
         (
             resource("RedisService", "a", "{host: [cache]}")
@@ -310,7 +367,7 @@ fn what_cannot_be_honoured_stays_plain_and_is_told() {
         ),
         (
             resource("RedisDestination", "a", "{host: other}"),
-            true,
+            false,
             "Warning RedisDestination shop/a: spec.host: no managed Redis service leads to other.shop.svc.cluster.local: it has \
              no effect",
         ),
@@ -326,8 +383,13 @@ fn a_service_is_for_its_own_namespace_to_rule() {
     let foreign =
         resource("RedisService", "a", "{host: [cache.shop.svc.cluster.local], settings: {opTimeout: 1s}}")
             .replace("namespace: shop", "namespace: web");
-    let output =
-        made(&format!("{}{}{}{foreign}", namespace("shop"), namespace("web"), redis("cache", "10.0.0.1")));
+    let own = asking("cache");
+    let output = made(&format!(
+        "{}{}{}{foreign}{own}",
+        namespace("shop"),
+        namespace("web"),
+        redis("cache", "10.0.0.1")
+    ));
     let wanted = "Error RedisService web/a: spec.host[0]: cache.shop.svc.cluster.local is of the namespace shop: what holds for it is \
                   said there";
     assert_eq!(findings(&output), [wanted]);
@@ -351,6 +413,7 @@ kind: Sidecar
 metadata: {name: default, namespace: shop}
 spec: {egress: [{hosts: ['istio-system/*']}]}
 ";
+    let hidden = hidden + &asking("cache");
     let output = made(&format!("{}{}{hidden}", namespace("shop"), namespace("web")));
     assert!(output.objects.iter().all(|object| object.metadata.namespace == "shop"));
     assert_eq!(output.objects.len(), 2);

@@ -28,8 +28,57 @@ fn the_sample_routes_mirrors_and_authenticates() {
         assert_eq!(direct.get("a"), text("1"));
         // The prefix is taken off.
         assert_eq!(archive.client().get("a"), text("2"));
-        // Other services of the kind are proxied without a resource of their own.
+        // The other service is called past the proxy, for no resource is of it.
         assert_eq!(stage.client("10.96.7.22").get("a"), text("2"));
+        assert_eq!(stage.client("10.96.7.22").call(&["MULTI"]), text("OK"));
+    });
+}
+
+#[test]
+fn a_service_that_nobody_asked_for_does_what_it_did() {
+    each_envoy(|envoy| {
+        let plain = Server::start(&["--requirepass", "known-to-clients"]);
+        let asked = Server::start(&[]);
+        let world = service("plain", "10.0.0.1")
+            + &service("asked", "10.0.0.2")
+            + &resource("RedisService", "asked", "{host: [asked]}");
+        let stage = Stage::start(envoy, &world, &[("plain", &[&plain]), ("asked", &[&asked])]);
+        let client = || {
+            let mut client = stage.client("10.0.0.1");
+            assert_eq!(client.get("a"), Reply::Error("NOAUTH Authentication required.".to_owned()));
+            assert_eq!(client.call(&["AUTH", "known-to-clients"]), text("OK"));
+            client
+        };
+        let mut writer = client();
+        writer.set("a", "1");
+
+        assert_eq!(writer.call(&["MULTI"]), text("OK"));
+        assert_eq!(writer.call(&["INCR", "a"]), text("QUEUED"));
+        assert_eq!(writer.call(&["RENAME", "a", "b"]), text("QUEUED"));
+        assert_eq!(writer.call(&["EXEC"]), Reply::List(vec![Reply::Number(2), text("OK")]));
+
+        let mut subscriber = client();
+        let list = |words: &[&str]| words.iter().map(|word| text(word)).collect::<Vec<_>>();
+        let mut subscribed = list(&["subscribe", "news"]);
+        subscribed.push(Reply::Number(1));
+        assert_eq!(subscriber.call(&["SUBSCRIBE", "news"]), Reply::List(subscribed));
+        assert_eq!(writer.call(&["PUBLISH", "news", "hello"]), Reply::Number(1));
+        assert_eq!(subscriber.reply(), Reply::List(list(&["message", "news", "hello"])));
+
+        let mut blocked = client();
+        blocked.send(&["BLPOP", "queue", "0"]);
+        eventually("it waits", || {
+            let Reply::Text(info) = writer.call(&["INFO", "clients"]) else { return None };
+            info.contains("blocked_clients:1").then_some(())
+        });
+        assert_eq!(writer.call(&["RPUSH", "queue", "job"]), Reply::Number(1));
+        assert_eq!(blocked.reply(), Reply::List(list(&["queue", "job"])));
+
+        // The proxy of the other knows none of this.
+        let mut proxied = stage.client("10.0.0.2");
+        proxied.set("a", "1");
+        assert!(matches!(proxied.call(&["SUBSCRIBE", "news"]), Reply::Error(_)));
+        assert!(matches!(proxied.call(&["BLPOP", "queue", "1"]), Reply::Error(_)));
     });
 }
 
@@ -199,6 +248,7 @@ fn a_redis_cluster_is_found_and_read_from_its_replicas() {
             + &service("follows", "10.0.0.2")
             + &service("plain", "10.0.0.3")
             + &resource("RedisService", "cluster", "{host: [cluster], settings: {readPolicy: REPLICA}}")
+            + &resource("RedisService", "plain", "{host: [plain]}")
             + &resource("RedisService", "follows", "{host: [follows], settings: {enableRedirection: true}}")
             + &resource(
                 "RedisDestination",

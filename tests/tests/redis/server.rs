@@ -107,15 +107,21 @@ impl Client {
 
     /// Sends a command and reads its answer.
     pub fn call(&mut self, command: &[&str]) -> Reply {
+        self.send(command);
+        self.reply()
+    }
+
+    /// Sends a command.
+    pub fn send(&mut self, command: &[&str]) {
         let mut bytes = format!("*{}\r\n", command.len());
         for word in command {
             bytes += &format!("${}\r\n{word}\r\n", word.len());
         }
         self.0.get_mut().write_all(bytes.as_bytes()).unwrap();
-        self.reply()
     }
 
-    fn reply(&mut self) -> Reply {
+    /// Reads an answer, or what the server says by itself.
+    pub fn reply(&mut self) -> Reply {
         let mut line = String::new();
         self.0.read_line(&mut line).unwrap();
         let (kind, rest) = line.trim_end().split_at_checked(1).expect("an answer, not the end");

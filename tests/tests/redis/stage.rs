@@ -24,7 +24,8 @@ impl Stage {
     /// Starts a sidecar for a world in which each of the hosts has these servers. Hosts are services of the namespace, by
     /// their names.
     pub fn start(envoy: &Envoy, yaml: &str, hosts: &[(&str, &[&Server])]) -> Self {
-        let bootstrap = bootstrap(&patches(yaml), hosts);
+        let world = world(yaml);
+        let bootstrap = bootstrap(&patches(&world), listeners(&world), hosts);
         let parent = checkout::target().join("e2e");
         fs::create_dir_all(&parent).unwrap();
         let folder = tempfile::Builder::new().prefix("redis-").tempdir_in(parent).unwrap();
@@ -50,14 +51,18 @@ impl Stage {
     }
 }
 
-/// The patches for the sidecars of the namespace.
-fn patches(yaml: &str) -> Vec<Value> {
+fn world(yaml: &str) -> World {
     let mut world = World::default();
     for document in documents("world.yaml", yaml).unwrap() {
         world.add(&document.object).unwrap();
     }
+    world
+}
+
+/// The patches for the sidecars of the namespace.
+fn patches(world: &World) -> Vec<Value> {
     let output = generate(
-        &world,
+        world,
         &Options {
             istio_version: IstioVersion(30),
             module: "oci://registry.example.org/meltemi".into(),
@@ -73,12 +78,38 @@ fn patches(yaml: &str) -> Vec<Value> {
     own.flat_map(|object| json!(object.spec)["configPatches"].as_array().unwrap().clone()).collect()
 }
 
+/// The listeners that istiod sends for the services: plain TCP.
+fn listeners(world: &World) -> Vec<Value> {
+    let services = world.services.iter();
+    let listeners = services.filter_map(|service| {
+        let address = service.spec.as_ref()?.cluster_ip.as_ref()?;
+        let cluster = cluster_name(service.metadata.name.as_ref()?);
+        Some(json!({
+            "name": format!("{address}_6379"),
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+            "filter_chains": [{"filters": [{
+                "name": TCP_PROXY,
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                    "stat_prefix": cluster,
+                    "cluster": cluster,
+                },
+            }]}],
+        }))
+    });
+    listeners.collect()
+}
+
+const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
+
+fn cluster_name(host: &str) -> String {
+    format!("outbound|6379||{host}.redis.svc.cluster.local")
+}
+
 /// The configuration of a sidecar: the listeners and clusters that Istio has for the hosts, patched.
-fn bootstrap(patches: &[Value], hosts: &[(&str, &[&Server])]) -> Value {
-    let name = |host: &str| format!("outbound|6379||{host}.redis.svc.cluster.local");
+fn bootstrap(patches: &[Value], mut listeners: Vec<Value>, hosts: &[(&str, &[&Server])]) -> Value {
     let mut clusters: Vec<Value> =
-        hosts.iter().map(|(host, servers)| istio_cluster(&name(host), servers)).collect();
-    let mut listeners = Vec::new();
+        hosts.iter().map(|(host, servers)| istio_cluster(&cluster_name(host), servers)).collect();
     for patch in patches {
         let value = &patch["patch"]["value"];
         match (patch["applyTo"].as_str().unwrap(), patch["patch"]["operation"].as_str().unwrap()) {
@@ -88,11 +119,13 @@ fn bootstrap(patches: &[Value], hosts: &[(&str, &[&Server])]) -> Value {
                 let cluster = clusters.iter_mut().find(|cluster| cluster["name"] == *name);
                 merge(cluster.unwrap_or_else(|| panic!("servers of {name}")), value);
             }
-            ("NETWORK_FILTER", "REPLACE") => listeners.push(json!({
-                "name": patch["match"]["listener"]["name"],
-                "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-                "filter_chains": [{"filters": [value]}],
-            })),
+            ("NETWORK_FILTER", "REPLACE") => {
+                let on = &patch["match"]["listener"];
+                assert_eq!(on["filterChain"]["filter"]["name"], TCP_PROXY);
+                let listener = listeners.iter_mut().find(|listener| listener["name"] == on["name"]);
+                let listener = listener.unwrap_or_else(|| panic!("a listener {on}"));
+                listener["filter_chains"][0]["filters"] = json!([value]);
+            }
             other => panic!("a patch that Redis has no need of: {other:?}"),
         }
     }

@@ -3,6 +3,7 @@
 //! Servers keep plain TCP. Passwords and faults are therefore those of clients with a sidecar; whoever has none meets the
 //! server's own password.
 
+mod asked;
 mod auth;
 mod destination;
 mod filter;
@@ -10,6 +11,7 @@ mod filter;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub(super) use self::asked::Asked;
 use self::auth::Secrets;
 use self::destination::{Destinations, Target};
 use self::filter::Rules;
@@ -50,7 +52,7 @@ impl Redis {
         let secrets = Secrets::new(world);
         let hosts = Hosts::new(world, domain, services);
         let mut destinations = Destinations::new(world, domain, &hosts, &secrets, reports);
-        let rules = rules(world, domain, services, reports);
+        let rules = rules(world, domain, services, &hosts, reports);
         let mut redis = Self { proxies: BTreeMap::new(), clusters: BTreeMap::new() };
         for service in services {
             for port in service.ports.iter().filter(|port| port.protocol == Protocol::Redis) {
@@ -117,6 +119,7 @@ fn rules<'a>(
     world: &'a World,
     domain: &str,
     services: &'a [Service],
+    hosts: &Hosts<'_>,
     reports: &mut Reports,
 ) -> BTreeMap<&'a str, Option<&'a RedisService>> {
     let is_redis = |service: &&Service| service.ports.iter().any(|port| port.protocol == Protocol::Redis);
@@ -132,21 +135,21 @@ fn rules<'a>(
         let namespace = resource.metadata.namespace.as_deref().unwrap_or_default();
         for (at, host) in resource.spec.host.iter().enumerate() {
             let path = format!("spec.host[{at}]");
-            let Some(service) = by_host.get(&*host::in_full(host, namespace, domain)) else {
+            let in_full = host::in_full(host, namespace, domain);
+            if let Some(own) = hosts.namespace(&in_full).filter(|own| *own != namespace) {
+                let message = format!("{in_full} is of the namespace {own}: what holds for it is said there");
+                reports.error(&origin, path, message);
+                continue;
+            }
+            let Some(service) = by_host.get(&*in_full) else {
                 let message = format!(
-                    "no managed Redis service has the host {host:?}: name one whose port is called tcp-redis or has the \
-                     appProtocol meltemi.io/redis"
+                    "no service with a port of Redis has the host {host:?}: name one whose port is called tcp-redis or has \
+                     the appProtocol meltemi.io/redis"
                 );
                 reports.error(&origin, path, message);
                 continue;
             };
-            if service.namespace != namespace {
-                let message = format!(
-                    "{} is of the namespace {}: what holds for it is said there",
-                    service.host, service.namespace
-                );
-                reports.error(&origin, path, message);
-            } else if let Some(first) = origins.get(&*service.host) {
+            if let Some(first) = origins.get(&*service.host) {
                 reports.warn(&origin, path, format!("{first} holds for {}", service.host));
             } else {
                 origins.insert(&service.host, origin.clone());
