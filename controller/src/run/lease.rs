@@ -3,8 +3,10 @@
 //! The clocks of replicas may differ, so a lease is over when a replica has seen it unchanged for its whole duration, by
 //! its own clock. The holder stops when it could not renew for two thirds of that: always before another can begin.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{env, fs};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -21,6 +23,20 @@ use super::turned_on;
 
 /// The Lease, in the namespace of the controller.
 pub const NAME: &str = "meltemi";
+
+/// The name of a replica that was given none: that of its host, which is its pod in a cluster, and something that no other
+/// process has. A process id would not do: in containers it is always the same.
+///
+/// # Errors
+///
+/// The host has no name.
+pub fn identity() -> Result<String, String> {
+    let variable = env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
+    let host = variable.or_else(|| fs::read_to_string("/proc/sys/kernel/hostname").ok());
+    let host = host.as_deref().map(str::trim).filter(|name| !name.is_empty());
+    let host = host.ok_or("the host has no name: give one to this replica with --identity")?;
+    Ok(format!("{host}-{:08x}", RandomState::new().build_hasher().finish() >> 32))
+}
 
 /// Whether this replica leads.
 #[derive(Debug, Clone)]
@@ -217,5 +233,20 @@ fn lost_is_false<T>(outcome: Result<T, Error>) -> Result<bool, Error> {
         Ok(_) => Ok(true),
         Err(Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_of_one_host_have_names_of_their_own() {
+        let host = env::var("HOSTNAME").or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname")).unwrap();
+        let names = [identity().unwrap(), identity().unwrap()];
+        assert_ne!(names[0], names[1]);
+        for name in names {
+            assert!(name.starts_with(&format!("{}-", host.trim())), "{name}");
+        }
     }
 }

@@ -79,7 +79,7 @@ async fn control(options: &Options) -> Result<(), String> {
     let config = Config::infer().await.map_err(|error| format!("cannot find a cluster: {error}"))?;
     let client = Client::try_from(config).map_err(|error| format!("cannot find a cluster: {error}"))?;
     let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-    let identity = options.identity.clone().unwrap_or_else(|| format!("meltemi-{}", std::process::id()));
+    let identity = options.identity.clone().map_or_else(lease::identity, Ok)?;
     let (tell_end, end) = watch::channel(false);
     let (tell_release, release) = watch::channel(false);
 

@@ -26,7 +26,7 @@ pub struct Options {
     /// kubeconfig or of the pod.
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
     pub namespace: Option<String>,
-    /// The name of this replica. No two replicas may have the same.
+    /// The name of this replica. No two replicas may have the same. Without it, that of the host with a random end.
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pub identity: Option<String>,
     /// How long a replica that is gone stays the one that writes, in seconds.
