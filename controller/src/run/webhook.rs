@@ -2,15 +2,21 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::conditions::said;
@@ -23,7 +29,16 @@ use crate::generate::{Finding, Severity};
 pub const PATH: &str = "/validate";
 
 /// How long calls that are under way may take when the process ends.
-const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The longest review that is read. It holds an object as it was and as it would be, and the API server takes 3 MiB of each.
+const LONGEST_REVIEW: usize = 8 << 20;
+
+/// How many reviews are read at a time, since anyone may post some: an object takes several times the room of its text.
+const AT_ONCE: usize = 4;
+
+/// How long a review may take: the API server waits no longer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves the webhook when there is a certificate, until `end`.
 pub async fn serve(
@@ -43,17 +58,49 @@ pub async fn serve(
         turned_on(&mut end).await;
         ending.graceful_shutdown(Some(GRACE));
     });
-    let router = Router::new().route(PATH, post(review)).with_state(metrics);
     let failed = |error: std::io::Error| format!("cannot serve the webhook: {error}");
     let server = axum_server::from_tcp_rustls(listener, tls).map_err(failed)?;
     info!("the webhook is served");
-    server.handle(handle).serve(router.into_make_service()).await.map_err(failed)
+    server.handle(handle).serve(router(metrics).into_make_service()).await.map_err(failed)
+}
+
+fn router(metrics: Arc<Metrics>) -> Router {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    Router::new()
+        .route(PATH, post(review))
+        .layer(DefaultBodyLimit::max(LONGEST_REVIEW))
+        .layer(from_fn_with_state(places, in_turn))
+        .with_state(metrics)
+}
+
+/// Handles a request when there is room for it.
+async fn in_turn(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let handling = async {
+        let _place = places.acquire().await;
+        next.run(request).await
+    };
+    match timeout(PATIENCE, handling).await {
+        Ok(response) => response,
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "no room for the review within 5 s\n").into_response(),
+    }
 }
 
 async fn review(
     State(metrics): State<Arc<Metrics>>,
-    Json(review): Json<AdmissionReview<DynamicObject>>,
-) -> Json<AdmissionReview<DynamicObject>> {
+    review: Result<Json<AdmissionReview<DynamicObject>>, JsonRejection>,
+) -> Response {
+    match review {
+        Ok(Json(review)) => answer(&metrics, review).into_response(),
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            warn!("a review is too large to be read; its resource is told by its status what is wrong");
+            let message = format!("the review is too large: it has more than {} MiB\n", LONGEST_REVIEW >> 20);
+            (StatusCode::PAYLOAD_TOO_LARGE, message).into_response()
+        }
+        Err(rejection) => rejection.into_response(),
+    }
+}
+
+fn answer(metrics: &Metrics, review: AdmissionReview<DynamicObject>) -> Json<AdmissionReview<DynamicObject>> {
     let request: AdmissionRequest<DynamicObject> = match review.try_into() {
         Ok(request) => request,
         Err(error) => {
@@ -90,4 +137,86 @@ fn judged(object: &DynamicObject) -> (Vec<String>, Vec<String>) {
         findings.into_iter().partition(|finding| finding.severity == Severity::Error);
     let told = |findings: Vec<Finding>| findings.iter().map(said).collect();
     (told(errors), told(others))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    /// Posts a review, and returns the status line and the body of the answer.
+    async fn post(address: std::net::SocketAddr, body: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST {PATH} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: \
+             {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Of what is too long the server does not read the rest.
+        let _ = stream.write_all(body.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.lines().next().unwrap().to_owned(), body.to_owned())
+    }
+
+    /// The review of an update of a router, of so many bytes before and after.
+    fn update(bytes: usize) -> String {
+        let router = json!({
+            "apiVersion": "meltemi.io/v1alpha1", "kind": "MetaRouter",
+            "metadata": {"name": "a", "namespace": "shop", "annotations": {"a": "x".repeat(bytes)}},
+            "spec": {"hosts": []},
+        });
+        let kind = json!({"group": "meltemi.io", "version": "v1alpha1", "kind": "MetaRouter"});
+        let resource = json!({"group": "meltemi.io", "version": "v1alpha1", "resource": "metarouters"});
+        let request = json!({
+            "uid": "u", "kind": kind, "resource": resource, "name": "a", "namespace": "shop", "operation": "UPDATE",
+            "userInfo": {}, "object": router, "oldObject": router, "dryRun": false,
+        });
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request})
+            .to_string()
+    }
+
+    #[tokio::test]
+    async fn both_objects_of_an_update_may_be_as_large_as_objects_are() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router(Arc::default())).await });
+        let (status, body) = post(address, &update(3 << 20)).await;
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(answer["response"]["allowed"], false, "no host: {answer}");
+
+        let (status, body) = post(address, &update(LONGEST_REVIEW)).await;
+        assert_eq!(status, "HTTP/1.1 413 Payload Too Large");
+        assert_eq!(body, "the review is too large: it has more than 8 MiB\n");
+    }
+
+    #[tokio::test]
+    async fn posts_that_never_end_leave_room_again() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router(Arc::default())).await });
+        let mut stuck = Vec::new();
+        for _ in 0..AT_ONCE {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!(
+                "POST {PATH} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stuck.push(stream);
+        }
+        // It waits for its turn, which comes when the others' time is over.
+        loop {
+            let (status, _) = post(address, &update(1)).await;
+            match &*status {
+                "HTTP/1.1 200 OK" => break,
+                status => assert_eq!(status, "HTTP/1.1 503 Service Unavailable"),
+            }
+        }
+    }
 }
