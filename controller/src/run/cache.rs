@@ -186,7 +186,25 @@ impl Cache {
             };
         }
         each_guarded!(take);
+        world.dubbo_authorization_policies.extend(self.closed(&mut reports));
         (world, reports)
+    }
+
+    /// Policies in the place of those that cannot be read. What they say is not known, so nobody may call.
+    fn closed(&self, reports: &mut [Report]) -> Vec<aeraki::DubboAuthorizationPolicy> {
+        let mut closed = Vec::new();
+        for object in self.dubbo_authorization_policies.objects() {
+            let Err(invalid) = &object.0 else { continue };
+            let resource = resource_ref(&*object);
+            let report = reports.iter_mut().find(|report| report.resource == resource);
+            for finding in report.into_iter().flat_map(|report| &mut report.findings) {
+                finding
+                    .message
+                    .push_str(": until it is mended, no Dubbo service of the namespace may be called");
+            }
+            closed.push(aeraki::DubboAuthorizationPolicy::denying_all(invalid.metadata.clone()));
+        }
+        closed
     }
 
     /// The Deployments of istiod.

@@ -214,14 +214,20 @@ impl Reconciler {
 
 /// Adds reports to those that there are, in their order.
 fn add_reports(reports: &mut Vec<Report>, more: Vec<Report>) {
-    if !more.is_empty() {
-        reports.extend(more);
-        reports.sort_by(|one, other| {
-            let key = |report: &Report| {
-                let resource = &report.resource;
-                (resource.kind.clone(), resource.namespace.clone(), resource.name.clone())
-            };
-            key(one).cmp(&key(other))
-        });
+    if more.is_empty() {
+        return;
     }
+    for report in more {
+        match reports.iter_mut().find(|known| known.resource == report.resource) {
+            Some(known) => known.findings.splice(..0, report.findings).for_each(drop),
+            None => reports.push(report),
+        }
+    }
+    reports.sort_by(|one, other| {
+        let key = |report: &Report| {
+            let resource = &report.resource;
+            (resource.kind.clone(), resource.namespace.clone(), resource.name.clone())
+        };
+        key(one).cmp(&key(other))
+    });
 }

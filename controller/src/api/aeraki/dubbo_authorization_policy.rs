@@ -1,4 +1,5 @@
 use kube::CustomResource;
+use kube::api::ObjectMeta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,17 @@ pub struct DubboAuthorizationPolicySpec {
     /// What happens to the calls that are meant.
     #[serde(default)]
     pub action: AuthorizationAction,
+}
+
+impl DubboAuthorizationPolicy {
+    /// A policy of that name by which nobody may call anything.
+    pub fn denying_all(metadata: ObjectMeta) -> Self {
+        let spec = DubboAuthorizationPolicySpec {
+            rules: vec![AuthorizationRule::default()],
+            action: AuthorizationAction::Deny,
+        };
+        Self { metadata, spec, status: None }
+    }
 }
 
 /// What happens to the calls that a policy means.

@@ -358,6 +358,51 @@ spec: {protocol: mine, codec: aeraki.meta_protocol.codec.dubbo}
 }
 
 #[test]
+fn a_policy_that_cannot_be_read_lets_nobody_call() {
+    let api = Api::start("policy");
+    let definition =
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/dubboauthorizationpolicies.dubbo.aeraki.io";
+    // Aeraki's own definition says nothing of what a policy holds.
+    let mut versions = api.find(definition).unwrap()["spec"]["versions"].take();
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    versions[0]["schema"]["openAPIV3Schema"] = anything;
+    api.patch(definition, &json!({"spec": {"versions": versions}}));
+    make_service(&api, "policy");
+    let policy = |rules: &str| {
+        api.apply(&format!(
+            "
+apiVersion: dubbo.aeraki.io/v1alpha1
+kind: DubboAuthorizationPolicy
+metadata: {{name: few, namespace: policy}}
+spec: {{action: DENY, rules: {rules}}}
+"
+        ));
+    };
+    policy("[{to: [{operation: {methods: [delete]}}]}]");
+    let controller = Controller::start(&api, "policy");
+    let inbound = || {
+        let plugin = api.find(&plugin_path("policy"))?;
+        let services = plugin["spec"]["pluginConfig"]["services"].as_object()?.clone();
+        let found = services.into_iter().find(|(authority, _)| authority.starts_with("inbound."));
+        Some(found.unwrap().1["routes"].clone())
+    };
+    let route = |name: &str| json!([{"name": format!("policy/few/{name}"), "reject": {"message": "RBAC: access denied"}}]);
+    let methods = eventually("the policy is in force", inbound);
+    assert!(methods[0]["match"].to_string().contains("delete"), "{methods}");
+    policy("[{to: [{operation: {methods: delete}}]}]");
+    eventually("nobody may call", || (inbound()? == route("0")).then_some(()));
+    let path = "/apis/dubbo.aeraki.io/v1alpha1/namespaces/policy/dubboauthorizationpolicies/few";
+    let message = wait_for_condition(&api, path, "Accepted", "False");
+    assert!(
+        message.contains("has another shape than its kind") && message.contains("may be called"),
+        "{message}"
+    );
+    policy("[{to: [{operation: {methods: [delete]}}]}]");
+    eventually("the policy is in force again", || (inbound()? == methods).then_some(()));
+    assert!(controller.end().success());
+}
+
+#[test]
 fn the_version_of_istio_is_followed() {
     let api = shared();
     make_service(&api, "version");
