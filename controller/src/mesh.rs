@@ -39,23 +39,34 @@ pub struct Delivered {
 ///
 /// It is no such name.
 pub fn module(text: &str) -> Result<String, String> {
-    let is_pinned = text.contains("@sha256:");
     match text.split_once("://") {
-        Some(("oci", _)) if is_pinned => Ok(text.to_owned()),
-        Some(("oci", _)) => {
-            Err("name it by digest, as in oci://registry/image@sha256:…: `meltemi push` prints it".into())
-        }
+        Some(("oci", image)) => match image.split_once("@sha256:") {
+            // A sidecar that is told another digest never finds the module, and passes plain TCP on.
+            Some((name, digest)) if !name.is_empty() && is_sha256(digest) => Ok(text.to_owned()),
+            Some((_, digest)) => Err(format!(
+                "the digest has to be 64 hexadecimal digits in lower case, and {digest:?} is not (it has {} characters): \
+                 `meltemi push` prints it",
+                digest.chars().count()
+            )),
+            None => {
+                Err("name it by digest, as in oci://registry/image@sha256:…: `meltemi push` prints it".into())
+            }
+        },
         Some(("http" | "https", _)) => Ok(text.to_owned()),
         _ => Err("write an oci://, https:// or http:// URL".into()),
     }
 }
 
 fn sha256(text: &str) -> Result<String, &'static str> {
-    let fits = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    match text.len() == 64 && text.bytes().all(fits) {
+    match is_sha256(text) {
         true => Ok(text.to_owned()),
         false => Err("write 64 hexadecimal digits in lower case"),
     }
+}
+
+fn is_sha256(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.len() == 64 && text.bytes().all(fits)
 }
 
 impl Mesh {
@@ -105,5 +116,28 @@ impl Mesh {
             delivery: delivered.delivery,
             ..plans
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_named_by_its_whole_digest() {
+        let digest = "0123456789abcdef".repeat(4);
+        let named = |digest: &str| module(&format!("oci://registry.example/a:1@sha256:{digest}"));
+        assert!(named(&digest).is_ok());
+        for wrong in
+            ["", "zz", &digest[1..], &digest.to_uppercase(), &format!("{digest}0"), &digest.replace('a', "g")]
+        {
+            let error = named(wrong).unwrap_err();
+            assert!(error.starts_with("the digest has to be 64 hexadecimal digits"), "{wrong}: {error}");
+        }
+        for wrong in ["oci://registry.example/a:1", "registry.example/a", &format!("oci://@sha256:{digest}")]
+        {
+            assert!(module(wrong).is_err(), "{wrong}");
+        }
+        assert!(module("https://example.org/meltemi.wasm").is_ok());
     }
 }

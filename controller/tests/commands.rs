@@ -19,7 +19,7 @@ fn sample() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../istio-samples/dubbo").canonicalize().unwrap()
 }
 
-const MODULE: &str = "oci://registry.example.org/meltemi@sha256:6f0d0c2b0a8f4f2f9d6d3a9f0b1c2d3e4f5061728394a5b6c7d8e9f00112233";
+const MODULE: &str = "oci://registry.example.org/meltemi@sha256:6f0d0c2b0a8f4f2f9d6d3a9f0b1c2d3e4f5061728394a5b6c7d8e9f001122334";
 const DELIVERED: [&str; 4] = ["--istio-version", "1.30", "--module", MODULE];
 
 const SERVICE: &str = "\
@@ -250,6 +250,8 @@ fn options_that_cannot_work_are_refused() {
     for (args, code, why) in [
         (&["--module", MODULE][..], 2, "--istio-version"),
         (&["--module", "oci://a/b:latest", "--istio-version", "1.30"], 2, "name it by digest"),
+        (&["--module", "oci://a/b@sha256:zz", "--istio-version", "1.30"], 2, "64 hexadecimal digits"),
+        (&["--module", &MODULE[..MODULE.len() - 1], "--istio-version", "1.30"], 2, "it has 63 characters"),
         (&["--module", "file:///a.wasm", "--istio-version", "1.30"], 2, "write an oci://"),
         (&["--module", MODULE, "--istio-version", "thirty"], 2, "write it as in 1.30"),
         (&["--module", "https://a/b.wasm", "--istio-version", "1.30"], 2, "needs --module-sha256"),

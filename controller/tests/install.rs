@@ -75,9 +75,12 @@ fn the_command_prints_the_manifests() {
 
 #[test]
 fn image_and_module_have_to_be_named() {
-    for named in
-        [&["--image", IMAGE][..], &["--module", MODULE], &["--image", IMAGE, "--module", "oci://a/b:1"]]
-    {
+    for named in [
+        &["--image", IMAGE][..],
+        &["--module", MODULE],
+        &["--image", IMAGE, "--module", "oci://a/b:1"],
+        &["--image", IMAGE, "--module", &MODULE[..MODULE.len() - 1]],
+    ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_meltemi"));
         command.args(["install", "--dry-run"]).args(named).assert().code(2);
     }

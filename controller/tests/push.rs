@@ -147,6 +147,7 @@ fn a_pushed_module_can_be_pulled_by_its_digest() {
     );
     let url = output.strip_suffix('\n').unwrap();
     let digest = url.strip_prefix(&format!("oci://{}/rpc/meltemi@", registry.address)).unwrap();
+    assert_eq!(meltemi::mesh::module(url).as_deref(), Ok(url));
 
     for name in [url, &format!("oci://{}/rpc/meltemi:1.0", registry.address)] {
         let (files, pulled) = pull(name);

@@ -175,7 +175,7 @@ fn the_reference_agrees_with_the_generator() {
     }
     let options = Options {
         istio_version: IstioVersion(30),
-        module: "oci://a/b@sha256:c".into(),
+        module: format!("oci://a/b@sha256:{}", "c".repeat(64)),
         module_sha256: None,
         codecs: vec!["dubbo".into()],
         image_pull_secret: None,

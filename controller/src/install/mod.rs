@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::generate::IstioVersion;
 use crate::mesh::{self, Delivered, Mesh};
+use crate::screen;
 
 pub use manifests::{File, files, kustomization};
 
@@ -90,6 +91,11 @@ pub fn run(options: &Options) -> Result<String, String> {
     let settings = options.settings();
     // What the controller would refuse must not get as far as a cluster.
     settings.mesh.objects(&settings.module, &settings.delivered, settings.istio_version)?;
+    if !options.uninstall && !settings.image.contains("@sha256:") {
+        screen::warn(
+            "the image of the controller is named by a tag, which may come to mean another: name it by its digest",
+        );
+    }
     let files = files(&settings);
     if options.dry_run {
         return files.iter().map(yaml).collect::<Result<_, _>>();

@@ -14,13 +14,16 @@ use std::path::Path;
 use std::{env, fs};
 
 use meltemi::generate::{Delivery, Finding, IstioVersion, Object, Options, Output, generate};
+use meltemi::mesh;
 use meltemi::world::{World, documents};
 use serde_json::{Value, json};
+
+const MODULE: &str = "oci://registry.example.org/meltemi@sha256:6f0d0c2b0a8f4f2f9d6d3a9f0b1c2d3e4f5061728394a5b6c7d8e9f001122334";
 
 fn options(codec: &str) -> Options {
     Options {
         istio_version: IstioVersion(30),
-        module: "oci://registry.example.org/meltemi@sha256:6f0d0c2b0a8f4f2f9d6d3a9f0b1c2d3e4f5061728394a5b6c7d8e9f00112233".into(),
+        module: mesh::module(MODULE).unwrap(),
         module_sha256: None,
         codecs: vec![codec.to_owned()],
         image_pull_secret: None,
