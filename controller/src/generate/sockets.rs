@@ -70,8 +70,9 @@ fn cluster(shard: &str) -> Value {
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                // Tunnels that were opened while the module was missing stay plain TCP until their connection ends.
-                "common_http_protocol_options": {"max_connection_duration": "300s"},
+                // Tunnels that were opened while the module was missing stay plain TCP until their connection ends; each new
+                // connection costs a worker of its own, with upstream connections of its own.
+                "common_http_protocol_options": {"max_connection_duration": "14400s"},
                 "explicit_http_config": {"http2_protocol_options": http2()},
             }
         },

@@ -8,6 +8,7 @@ use meltemi_sockets::{Accept, SocketId};
 
 use crate::clock::{Instant, earliest};
 use crate::inbox::{Inbox, Progress};
+use crate::leaving::Stay;
 use crate::peers::PeerId;
 use crate::plan::Service;
 use crate::source::Source;
@@ -41,8 +42,7 @@ pub(crate) struct Client {
     is_reading: bool,
     /// The client sends no more.
     has_ended: bool,
-    /// From then on the connection is closed as soon as no call is in flight.
-    pub(crate) leaves_at: Option<Instant>,
+    pub(crate) stay: Stay,
     /// Upstream connections whose window waits until this client has read.
     pub(crate) blocked: Vec<usize>,
     /// When to see whether it has: so many bytes were unsent the last time.
@@ -70,9 +70,6 @@ const MOST_INCOMPLETE: usize = 256 * 1024 * 1024;
 /// Bytes of an incomplete request that are looked at to answer it.
 const MOST_HEAD: usize = 4096;
 
-/// Between asking a client to leave and closing its connection: requests already on their way still arrive.
-const LEAVE_TIME: Duration = Duration::from_secs(1);
-
 /// Header of the tunnel that names the original destination, for clusters of type ORIGINAL_DST.
 pub(crate) const DESTINATION_HEADER: &str = "x-envoy-original-dst-host";
 
@@ -85,7 +82,7 @@ impl Worker {
             destination.map(|(_, value)| value.as_str()).filter(|value| !matches!(*value, "" | "-"));
         let destination = destination.map(Rc::from);
         let Some(service) = self.plan.service(&accept.authority).cloned() else {
-            self.relay(socket, accept.cluster.as_deref(), destination.as_deref());
+            self.relay(socket, &accept, destination.as_deref());
             return;
         };
         let source = Source::new(&accept);
@@ -107,7 +104,7 @@ impl Worker {
             is_paused: false,
             is_reading: false,
             has_ended: false,
-            leaves_at: None,
+            stay: Stay::Welcome,
             blocked: Vec::new(),
             patience: None,
             last_active: self.now,
@@ -115,9 +112,8 @@ impl Worker {
         self.own(socket, Owner::Client(key));
         self.telemetry.add_global(Metric::ClientConnections, 1);
         self.telemetry.add_global(Metric::ClientConnectionsActive, 1);
-        if self.is_leaving {
-            self.ask_to_leave(key);
-        }
+        self.note_arrival();
+        self.ask_in_turn(key);
         let due = self.clients.get(key).and_then(|client| self.client_due(client));
         self.wake_at(due);
     }
@@ -271,7 +267,7 @@ impl Worker {
     pub(crate) fn close_if_ended(&mut self, key: usize) {
         let now = self.now;
         if self.clients.get(key).is_some_and(|client| {
-            let has_left = client.leaves_at.is_some_and(|leaves_at| leaves_at <= now);
+            let has_left = matches!(client.stay, Stay::Leaving(leaves_at) if leaves_at <= now);
             let has_more = client.is_paused || client.is_reading;
             (client.has_ended || has_left) && client.calls.is_empty() && !has_more
         }) {
@@ -279,36 +275,18 @@ impl Worker {
         }
     }
 
-    /// New upstream connections can soon not be opened here: asks every client to connect again.
-    pub(crate) fn leave(&mut self) {
-        if core::mem::replace(&mut self.is_leaving, true) {
-            return;
-        }
-        self.sockets.drain();
-        let clients: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
-        for key in clients {
-            self.ask_to_leave(key);
-        }
-    }
-
-    fn ask_to_leave(&mut self, key: usize) {
-        let leaves_at = self.now.after(LEAVE_TIME);
-        let Some(client) = self.clients.get_mut(key) else { return };
-        client.leaves_at = Some(leaves_at);
-        if let Some(out) = self.sockets.write(client.socket) {
-            client.service.codec.drain_notice(out);
-        }
-        self.wake_at(Some(leaves_at));
-    }
-
     /// When this client next needs attention by time alone.
     pub(crate) fn client_due(&self, client: &Client) -> Option<Instant> {
         let patience = client.patience.map(|(until, _)| until);
-        if !client.calls.is_empty() {
-            return patience;
-        }
-        let idle = client.service.idle_timeout.map(|timeout| client.last_active.after(timeout));
-        earliest(patience, earliest(idle, client.leaves_at))
+        let is_idle = client.calls.is_empty();
+        let turn = match client.stay {
+            Stay::Welcome => None,
+            Stay::Until(turn) => Some(turn),
+            Stay::Leaving(leaves_at) => is_idle.then_some(leaves_at),
+        };
+        let idle = client.service.idle_timeout.filter(|_| is_idle);
+        let idle = idle.map(|timeout| client.last_active.after(timeout));
+        earliest(patience, earliest(idle, turn))
     }
 
     /// The time of this client has come.
@@ -325,7 +303,10 @@ impl Worker {
                     self.drop_client(key);
                 }
             }
-            _ => self.close_client(key),
+            _ => match client.stay {
+                Stay::Until(turn) if turn <= now => self.ask_to_leave(key),
+                _ => self.close_client(key),
+            },
         }
     }
 

@@ -20,6 +20,7 @@ mod dispatch;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod inbox;
+mod leaving;
 mod line_limit;
 mod peers;
 pub mod plan;

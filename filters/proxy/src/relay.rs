@@ -1,19 +1,36 @@
 //! Connections of services that the plan does not know: passed through byte by byte, as tcp_proxy would.
 
-use meltemi_sockets::{SocketId, Target};
+use core::time::Duration;
+use std::rc::Rc;
+
+use meltemi_codecs::Depth;
+use meltemi_sockets::{Accept, SocketId, Target};
 
 use crate::client::DESTINATION_HEADER;
+use crate::clock::{Instant, earliest};
+use crate::plan::Plan;
 use crate::worker::{FULL, Owner, Worker};
 
 /// A client connection and the upstream connection that belongs to it alone.
 #[derive(Debug)]
 pub(crate) struct Relay {
+    /// The service that the plan did not know.
+    authority: Rc<str>,
     client: End,
     upstream: End,
     /// What the client sent before the upstream connection was open; its window is not given back until then.
     early: Vec<u8>,
     is_open: bool,
+    last_active: Instant,
+    /// The plan knows the service now: closed by then, or when nothing has passed for a while.
+    ends_at: Option<Instant>,
 }
+
+/// A relay that is to end waits for its client and server to have said nothing for so long.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// It does not wait longer than this.
+const LONGEST_END: Duration = Duration::from_secs(5 * 60);
 
 /// One side of a relay.
 #[derive(Debug)]
@@ -31,10 +48,10 @@ impl End {
 }
 
 impl Worker {
-    /// Passes a client connection through to `cluster`.
-    pub(crate) fn relay(&mut self, client: SocketId, cluster: Option<&str>, destination: Option<&str>) {
+    /// Passes a client connection through to the cluster that Envoy would have used.
+    pub(crate) fn relay(&mut self, client: SocketId, accept: &Accept, destination: Option<&str>) {
         let header = destination.map(|address| [(DESTINATION_HEADER, address)]);
-        let upstream = cluster.and_then(|cluster| {
+        let upstream = accept.cluster.as_deref().and_then(|cluster| {
             let headers = header.as_ref().map_or(&[][..], |header| header.as_slice());
             self.sockets.connect(&Target { cluster, endpoint: None, headers })
         });
@@ -43,10 +60,13 @@ impl Worker {
             return;
         };
         let relay = Relay {
+            authority: accept.authority.as_str().into(),
             client: End::new(client),
             upstream: End::new(upstream),
             early: Vec::new(),
             is_open: false,
+            last_active: self.now,
+            ends_at: None,
         };
         let key = self.relays.insert(relay);
         self.own(client, Owner::RelayClient(key));
@@ -67,7 +87,9 @@ impl Worker {
     }
 
     pub(crate) fn relay_client_data(&mut self, key: usize, bytes: &[u8]) {
+        let now = self.now;
         let Some(relay) = self.relays.get_mut(key) else { return };
+        relay.last_active = now;
         if !relay.is_open {
             relay.early.extend_from_slice(bytes);
             return;
@@ -77,7 +99,9 @@ impl Worker {
     }
 
     pub(crate) fn relay_upstream_data(&mut self, key: usize, bytes: &[u8]) {
-        if let Some(Relay { client, upstream, .. }) = self.relays.get_mut(key) {
+        let now = self.now;
+        if let Some(Relay { client, upstream, last_active, .. }) = self.relays.get_mut(key) {
+            *last_active = now;
             pass(&mut self.sockets, upstream, client, bytes);
         }
     }
@@ -112,6 +136,39 @@ impl Worker {
         }
     }
 
+    /// Ends the relays whose service `plan` knows, so that their clients connect again and are treated as it says: at
+    /// once where calls may be denied, else at a quiet moment.
+    pub(crate) fn end_relays(&mut self, plan: &Plan) {
+        let latest = self.now.after(LONGEST_END);
+        let mut guarded = Vec::new();
+        for (key, relay) in &mut self.relays {
+            match plan.service(&relay.authority) {
+                Some(service) if service.depth == Depth::Verified => guarded.push(key),
+                Some(_) => relay.ends_at = relay.ends_at.or(Some(latest)),
+                None => relay.ends_at = None,
+            }
+        }
+        for key in guarded {
+            self.relay_lost(key);
+        }
+    }
+
+    /// Closes the relays whose time has come.
+    pub(crate) fn sweep_relays(&mut self) {
+        let mut over = Vec::new();
+        let mut next = None;
+        for (key, relay) in &self.relays {
+            match relay.due() {
+                Some(due) if due <= self.now => over.push(key),
+                due => next = earliest(next, due),
+            }
+        }
+        self.wake_at(next);
+        for key in over {
+            self.relay_lost(key);
+        }
+    }
+
     pub(crate) fn relay_client_writable(&mut self, key: usize) {
         if let Some(relay) = self.relays.get_mut(key) {
             self.sockets.consumed(relay.upstream.socket, core::mem::take(&mut relay.upstream.credit));
@@ -122,6 +179,13 @@ impl Worker {
         if let Some(relay) = self.relays.get_mut(key) {
             self.sockets.consumed(relay.client.socket, core::mem::take(&mut relay.client.credit));
         }
+    }
+}
+
+impl Relay {
+    /// When to look whether it can end.
+    fn due(&self) -> Option<Instant> {
+        self.ends_at.map(|ends_at| ends_at.min(self.last_active.after(QUIET)))
     }
 }
 

@@ -55,6 +55,7 @@ impl Worker {
                 self.reach = Reach::Closing;
             }
         }
+        self.hand_over();
         if self.reach == Reach::Closing {
             self.reach = Reach::Closed;
             self.leave();
@@ -95,6 +96,7 @@ impl Worker {
         self.sweep_calls();
         self.sweep_connections();
         self.sweep_clients();
+        self.sweep_relays();
         self.sweep_pools();
     }
 

@@ -8,6 +8,7 @@ use crate::buffers::Buffers;
 use crate::call::Call;
 use crate::client::Client;
 use crate::clock::Instant;
+use crate::leaving::Leave;
 use crate::plan::Plan;
 use crate::pool::Pools;
 use crate::relay::Relay;
@@ -46,8 +47,10 @@ pub struct Worker {
     pub(crate) silent_until: Instant,
     /// Alarms in a row that rang far too early.
     pub(crate) early_alarms: u32,
-    /// Clients are asked to connect again: Envoy drains this connection manager, or stream ids are used up.
-    pub(crate) is_leaving: bool,
+    /// Whether clients are asked to connect again.
+    pub(crate) leave: Leave,
+    /// When the last client came.
+    pub(crate) accepted_at: Instant,
     pub(crate) reach: Reach,
 }
 
@@ -99,7 +102,8 @@ impl Worker {
             alarms: Vec::new(),
             silent_until: Instant::default(),
             early_alarms: 0,
-            is_leaving: false,
+            leave: Leave::No,
+            accepted_at: Instant::default(),
             reach: Reach::Open,
         }
     }
@@ -109,13 +113,7 @@ impl Worker {
         if Rc::ptr_eq(&plan, &self.plan) {
             return;
         }
-        for (_, client) in &mut self.clients {
-            if let Some(service) = plan.service(&client.authority)
-                && service.codec.name() == client.service.codec.name()
-            {
-                client.service = service.clone();
-            }
-        }
+        self.follow(&plan);
         self.pools.set_plan(&plan);
         self.plan = plan;
         self.wake_at(Some(self.now));

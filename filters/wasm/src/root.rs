@@ -29,6 +29,8 @@ pub(crate) struct PlanCell {
     /// What is changed after each text, to be looked at in its stead; `None` looks at the text as well.
     bell_key: Vec<u8>,
     bell: Cell<Option<u32>>,
+    /// Tunnel connections of this plugin so far.
+    tunnels: Cell<u64>,
 }
 
 /// How often a VM looks for a plan that another one has published.
@@ -43,7 +45,19 @@ impl PlanCell {
             known: Cell::default(),
             bell_key: [b"meltemi.bell.", plugin].concat(),
             bell: Cell::default(),
+            tunnels: Cell::default(),
         }
+    }
+
+    /// Number of a new tunnel connection: the higher, the newer.
+    pub(crate) fn next_tunnel(&self) -> u64 {
+        self.tunnels.set(self.tunnels.get().wrapping_add(1));
+        self.tunnels.get()
+    }
+
+    /// Whether that tunnel connection is the newest.
+    pub(crate) fn is_newest(&self, tunnel: u64) -> bool {
+        self.tunnels.get() == tunnel
     }
 
     /// The plan that is in force.

@@ -12,7 +12,8 @@ use crate::root::PlanCell;
 /// One tunnel connection from tcp_proxy: the worker behind it and the buffer that it writes to.
 pub(crate) struct Stream {
     plan: Rc<PlanCell>,
-    worker: Option<Worker>,
+    /// The worker and its number among those of the plan.
+    worker: Option<(Worker, u64)>,
     out: Vec<u8>,
     has_failed: bool,
 }
@@ -31,10 +32,14 @@ impl Stream {
         let Some(plan) = self.plan.current() else { return self.fail("there is no plan") };
         let now = host::now();
         let input = if size == 0 { Vec::new() } else { host::buffer(buffer, size) };
-        let worker = self
-            .worker
-            .get_or_insert_with(|| Worker::new(plan.clone(), Options::default(), host::wall_time()));
+        let (worker, number) = self.worker.get_or_insert_with(|| {
+            let worker = Worker::new(plan.clone(), Options::default(), host::wall_time());
+            (worker, self.plan.next_tunnel())
+        });
         worker.set_plan(plan);
+        if !self.plan.is_newest(*number) {
+            worker.supersede(now);
+        }
         let received = if self.has_failed { Ok(()) } else { worker.receive(from, &input, now) };
         self.out.clear();
         let to = match from {
@@ -77,7 +82,7 @@ impl StreamContext for Stream {
     }
 
     fn on_downstream_close(&mut self, _: PeerType) {
-        if let Some(mut worker) = self.worker.take() {
+        if let Some((mut worker, _)) = self.worker.take() {
             worker.shut_down(&mut Report);
         }
     }

@@ -163,6 +163,37 @@ fn broken_http2_closes_the_tunnel_connection_only() {
     assert!(!host::with(|host| host.closed));
 }
 
+/// A CONNECT for the service `demo` on stream 1: two literals that are not indexed.
+const CONNECT: &[u8] = b"\0\0\x0f\x01\x04\0\0\0\x01\x02\x07CONNECT\x01\x04demo";
+
+#[test]
+fn clients_of_a_replaced_tunnel_connection_are_asked_to_come_to_the_new_one() {
+    let minutes = |n: u64| host::with(|host| host.uptime = Some(n * 60_000_000_000));
+    minutes(1);
+    let (root, _) = configure(&plan("a"));
+    let mut tunnels = [2, 3].map(|id| root.create_stream_context(id).unwrap());
+    for tunnel in &mut tunnels {
+        let size = host::set(Buffer::Downstream, &[PREFACE, CONNECT].concat());
+        tunnel.on_downstream_data(size, false);
+    }
+    // What tcp_proxy is sent when a connection manager says nothing.
+    let mut sent = |tunnel: usize| {
+        host::set(Buffer::Upstream, &[]);
+        tunnels[tunnel].on_upstream_data(0, false);
+        host::get(Buffer::Upstream)
+    };
+    sent(0);
+    sent(1);
+    minutes(9);
+    assert_eq!([sent(0), sent(1)], [b"", b""], "there may be reasons to have two");
+    minutes(12);
+    sent(0);
+    minutes(33);
+    let (old, new) = (sent(0), sent(1));
+    assert!(old.windows(2).any(|bytes| bytes == b"\xda\xbb"), "an event of Dubbo, READONLY: {old:?}");
+    assert_eq!(new, b"");
+}
+
 #[test]
 fn a_refused_write_closes_instead_of_losing_bytes() {
     let (root, _) = configure(&plan("a"));

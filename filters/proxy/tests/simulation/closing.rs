@@ -304,6 +304,22 @@ fn a_client_that_comes_while_draining_is_asked_to_leave_too() {
 }
 
 #[test]
+fn clients_of_a_service_that_left_the_plan_or_changed_its_protocol_connect_again() {
+    for later in [json!({}), json!({"demo": {"protocol": "wide"}})] {
+        let mut world = world(json!({}));
+        let client = world.connect();
+        let slow = world.call(client, Ask::new("slow"));
+        world.run_for(Duration::from_millis(50));
+        world.set_plan_of(&json!({"services": later}), &[&meltemi_codecs::Dubbo, &crate::toy::WIDE]);
+        world.await_all(&[slow]);
+        assert_eq!(world.calls[slow].error(), None, "{later}");
+        assert_eq!(world.proxy.clients[client].read_only, 1, "{later}");
+        world.run_for(Duration::from_secs(2));
+        assert!(is_closed(&world, client), "{later}");
+    }
+}
+
+#[test]
 fn the_end_of_the_tunnel_ends_every_gauge() {
     let mut world = world(json!({}));
     let clients = [world.connect(), world.connect()];

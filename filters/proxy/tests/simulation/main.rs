@@ -16,6 +16,7 @@ mod balancing;
 mod chaos;
 mod closing;
 mod hostile;
+mod months;
 mod pressure;
 mod protocols;
 mod relays;

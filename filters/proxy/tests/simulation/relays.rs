@@ -145,3 +145,70 @@ fn what_comes_before_the_connection_is_open_is_bounded_by_the_window() {
     world.run_for(Duration::from_millis(200));
     assert!(world.held() <= 1 << 20, "{} bytes are held", world.held());
 }
+
+/// A plan that knows `mysql`.
+fn knowing(policy: &str, value: serde_json::Value) -> serde_json::Value {
+    serde_json::json!({"services": {"mysql": {
+        "protocol": "dubbo",
+        "routes": [{"name": "policy", "match": [{"attributes": {"method": {"exact": "drop"}}}], policy: value}],
+    }}})
+}
+
+#[test]
+fn a_relay_ends_at_a_quiet_moment_once_the_plan_knows_its_service() {
+    let mut world = world();
+    let client = connect(&mut world);
+    world.write(client, b"select");
+    world.run_for(Duration::from_millis(100));
+    world.set_plan(&knowing("cluster", "other".into()));
+    for _ in 0..50 {
+        world.write(client, b"select");
+        world.run_for(Duration::from_millis(500));
+        assert_eq!(world.proxy.clients[client].closed_at, None, "bytes pass");
+    }
+    world.run_for(Duration::from_secs(2));
+    assert!(world.proxy.clients[client].closed_at.is_some());
+    let stream = upstream(&world);
+    assert_eq!(received(&world, stream).len(), 51 * 6);
+}
+
+#[test]
+fn a_relay_ends_in_time_though_it_is_never_quiet() {
+    let mut world = world();
+    let client = connect(&mut world);
+    world.write(client, b"select");
+    world.run_for(Duration::from_millis(100));
+    world.set_plan(&knowing("cluster", "other".into()));
+    let start = world.now;
+    while world.proxy.clients[client].closed_at.is_none() {
+        world.write(client, b"select");
+        world.run_for(Duration::from_millis(500));
+        assert!(world.now - start < 302_000_000_000, "it is still there");
+    }
+}
+
+#[test]
+fn a_relay_stays_if_the_service_leaves_the_plan_again() {
+    let mut world = world();
+    let client = connect(&mut world);
+    world.write(client, b"select");
+    world.run_for(Duration::from_millis(100));
+    world.set_plan(&knowing("cluster", "other".into()));
+    world.set_plan(&serde_json::json!({"services": {}}));
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(world.proxy.clients[client].closed_at, None);
+}
+
+#[test]
+fn a_relay_ends_at_once_where_calls_are_denied() {
+    let mut world = world();
+    let client = connect(&mut world);
+    world.write(client, b"select");
+    world.run_for(Duration::from_millis(100));
+    world.set_plan(&knowing("reject", serde_json::json!({"message": "no"})));
+    world.write(client, b"drop");
+    world.run_for(Duration::from_millis(5));
+    assert!(world.proxy.clients[client].closed_at.is_some());
+    let stream = upstream(&world);
+    assert_eq!(received(&world, stream), b"select");
+}

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+use meltemi_codecs::Codec;
 use meltemi_proxy::{Instant, Labels, LocalReply, Metric, Sink, Worker, plan::Plan};
 use meltemi_sockets::{Options, Side};
 use serde_json::{Value, json};
@@ -225,6 +226,11 @@ impl World {
         self.worker.set_plan(parse(plan, &self.wire));
     }
 
+    /// A new plan whose services may be of these protocols.
+    pub fn set_plan_of(&mut self, plan: &Value, codecs: &[&'static dyn Codec]) {
+        self.worker.set_plan(Rc::new(Plan::parse(plan.to_string().as_bytes(), codecs).expect("a plan")));
+    }
+
     /// Tells what happens, if `MELTEMI_TRACE` is set.
     pub fn tell(&self, what: impl FnOnce() -> String) {
         if self.is_told {
@@ -307,6 +313,11 @@ impl World {
             *served.entry(endpoint.to_owned()).or_default() += 1;
         }
         served
+    }
+
+    /// Another worker takes the new clients.
+    pub fn supersede(&mut self) {
+        self.worker.supersede(Instant::from_nanos(self.now));
     }
 
     /// Drops the worker's connections, as when Envoy closes the tunnel.

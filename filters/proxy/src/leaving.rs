@@ -1,0 +1,137 @@
+//! Clients that are asked to connect again: because this worker soon cannot open connections, because another worker
+//! takes the new clients, or because the plan no longer has what they were accepted for.
+
+use core::time::Duration;
+
+use crate::clock::Instant;
+use crate::plan::Plan;
+use crate::worker::Worker;
+
+/// Whether a client may stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stay {
+    /// For as long as it likes.
+    Welcome,
+    /// It is asked to leave at that time.
+    Until(Instant),
+    /// It was asked. From that time on its connection is closed as soon as no call is in flight.
+    Leaving(Instant),
+}
+
+/// Between asking a client to leave and closing its connection: requests already on their way still arrive.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
+
+/// Where nothing is urgent, clients are asked one by one over so long: they do not all connect again at once.
+const SPREAD: Duration = Duration::from_secs(20 * 60);
+
+/// A worker that no client has come to for so long, while there is a newer one, takes no clients any more.
+const SUPERSEDED: Duration = Duration::from_secs(10 * 60);
+
+/// Why clients are asked to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Leave {
+    /// They are not.
+    No,
+    /// Another worker takes the new ones; this one lives on until the last has left.
+    Superseded,
+    /// Stream ids run short: new clients are sent to another worker.
+    HandedOver,
+    /// Connections can soon not be opened here any more.
+    Urgent,
+}
+
+impl Worker {
+    /// To be told, in any callback, while there is a newer worker that takes new clients in place of this one. The clients
+    /// that stay here are asked to connect again, spread over half an hour, so that workers do not pile up.
+    ///
+    /// Envoy does not say that it has replaced a tunnel connection, and may have reasons to use two at a time: a worker
+    /// that still gets clients ignores this.
+    pub fn supersede(&mut self, now: Instant) {
+        if self.leave == Leave::No && self.accepted_at.after(SUPERSEDED) <= now {
+            self.now = now;
+            self.leave = Leave::Superseded;
+            self.ask_all();
+        }
+    }
+
+    /// New upstream connections can soon not be opened here: asks every client to connect again.
+    pub(crate) fn leave(&mut self) {
+        if core::mem::replace(&mut self.leave, Leave::Urgent) != Leave::Urgent {
+            self.sockets.drain();
+            self.ask_all();
+        }
+    }
+
+    /// Stream ids run short, and tcp_proxy was asked to open no more tunnels here: the clients that are here follow while
+    /// there is time.
+    pub(crate) fn hand_over(&mut self) {
+        if self.leave < Leave::HandedOver && self.sockets.is_draining() {
+            self.leave = Leave::HandedOver;
+            self.ask_all();
+        }
+    }
+
+    fn ask_all(&mut self) {
+        let clients: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
+        for key in clients {
+            self.ask_in_turn(key);
+        }
+    }
+
+    /// Asks a client to leave when its turn has come: at once, or at some time within [`SPREAD`].
+    pub(crate) fn ask_in_turn(&mut self, key: usize) {
+        match self.leave {
+            Leave::No => {}
+            Leave::Urgent => self.ask_to_leave(key),
+            Leave::Superseded | Leave::HandedOver => {
+                let turn = self.now.after(SPREAD.mul_f64(self.random.f64()));
+                if let Some(client) = self.clients.get_mut(key)
+                    && client.stay == Stay::Welcome
+                {
+                    client.stay = Stay::Until(turn);
+                    self.wake_at(Some(turn));
+                }
+            }
+        }
+    }
+
+    /// Asks a client to connect again.
+    pub(crate) fn ask_to_leave(&mut self, key: usize) {
+        let leaves_at = self.now.after(LEAVE_TIME);
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if matches!(client.stay, Stay::Leaving(_)) {
+            return;
+        }
+        client.stay = Stay::Leaving(leaves_at);
+        if let Some(out) = self.sockets.write(client.socket) {
+            client.service.codec.drain_notice(out);
+        }
+        self.wake_at(Some(leaves_at));
+    }
+
+    /// A client came: whatever there is beside it, this worker is in use.
+    pub(crate) fn note_arrival(&mut self) {
+        self.accepted_at = self.now;
+        if self.leave == Leave::Superseded {
+            self.leave = Leave::No;
+        }
+    }
+
+    /// Has what is connected follow `plan`: clients take their service's new form; those whose service left it, or
+    /// changed its protocol, are asked to connect again; so are those of services that came with it.
+    pub(crate) fn follow(&mut self, plan: &Plan) {
+        let mut strangers = Vec::new();
+        for (key, client) in &mut self.clients {
+            match plan.service(&client.authority) {
+                Some(service) if service.codec.name() == client.service.codec.name() => {
+                    client.service = service.clone();
+                }
+                _ => strangers.push(key),
+            }
+        }
+        for key in strangers {
+            self.ask_to_leave(key);
+        }
+        self.end_relays(plan);
+    }
+}
