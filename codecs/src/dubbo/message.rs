@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::header::{HESSIAN2, Header, REQUEST, TWO_WAY};
-use super::{request, response, status};
+use super::{descriptor, response, status};
 use crate::Error;
 use crate::hessian::{
     self, END, Fault, MAP, NULL, Reader, optional_text, write_bytes, write_int, write_text,
@@ -193,7 +193,7 @@ pub fn read_arguments(request: &[u8]) -> Result<Vec<Value<'_>>, Error> {
         for _ in 0..5 {
             (rest, types) = optional_text(rest)?;
         }
-        let count = request::parameters(types.as_deref().unwrap_or_default()).unwrap_or_default();
+        let count = descriptor::count(types.as_deref().unwrap_or_default()).unwrap_or_default();
         let mut reader = Reader::default();
         let mut arguments = Vec::new();
         for _ in 0..count {

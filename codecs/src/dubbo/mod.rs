@@ -19,7 +19,9 @@
 //!
 //! A request is [verified](Depth::Verified) in Hessian 2 and fastjson2 when the front tells service and method, all
 //! attachments can be read, none stands twice, and `path` and `version` among them, by which servers go, say what the
-//! front says.
+//! front says; when path, version and group hold none of `:/*`, by which servers put them together; and in Hessian 2, when
+//! all references hold, all text is proper, and a server that fails to read an argument finds no attachments behind that
+//! place that name another service, version or group.
 //!
 //! Attachments are set and removed in requests in Hessian 2, and in responses with status OK that have some. Entries that
 //! stay keep their bytes; what is set stands after them. [`Error::Unsupported`] is given for other frames (a response
@@ -27,6 +29,7 @@
 //! holds an object or a class to which a later attachment refers by number.
 use crate::{Codec, Depth, Edit, Error, Failure, Frame, Head, Kind, Operation, Peer, Sharing, Step};
 
+mod descriptor;
 mod edit;
 mod event;
 mod fastjson2;
@@ -34,6 +37,7 @@ mod fastjson2;
 pub mod header;
 mod json;
 pub mod message;
+mod misread;
 mod request;
 mod response;
 /// The statuses of responses.

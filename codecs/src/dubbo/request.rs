@@ -2,8 +2,8 @@ use std::borrow::Cow;
 
 use super::header::{self, FASTJSON2, HESSIAN2, Header};
 use super::verify::{Check, is_trimmed};
-use super::{fastjson2, json};
-use crate::hessian::{Fault, Map, Parsed, Reader, Value, optional_text};
+use super::{descriptor, fastjson2, json, misread};
+use crate::hessian::{Entry, Fault, Map, Parsed, Reader, Value, check_optional_text, optional_text};
 use crate::{Depth, Error, Head};
 
 /// The most attachments that are read. Each takes far more memory in a head than the two bytes that it may have on the
@@ -25,9 +25,14 @@ impl Front<'_> {
         matches!(self.method.as_deref(), Some("$invoke" | "$invokeAsync"))
     }
 
+    /// The descriptors of the parameters.
+    pub(super) fn types(&self) -> Option<&str> {
+        self.types.as_deref()
+    }
+
     /// The number of arguments.
     pub(super) fn arguments(&self) -> Option<usize> {
-        parameters(self.types.as_deref()?)
+        descriptor::count(self.types()?)
     }
 }
 
@@ -90,6 +95,9 @@ fn verified(depth: Depth, is_whole: bool) -> Result<(), Error> {
 fn hessian(body: &[u8], depth: Depth, head: &mut Head) -> Result<(), nom::Err<Fault>> {
     let mut rest = body;
     let mut next = || {
+        if depth == Depth::Verified {
+            check_optional_text(rest)?;
+        }
         let (after, text) = optional_text(rest)?;
         rest = after;
         Ok(text)
@@ -107,49 +115,83 @@ fn hessian(body: &[u8], depth: Depth, head: &mut Head) -> Result<(), nom::Err<Fa
     if depth == Depth::Head {
         return Ok(());
     }
+    if depth == Depth::Verified {
+        return verify(&front, rest, head);
+    }
     let mut reader = Reader::default();
     let (rest, ()) = skip_arguments(&front, &mut reader, rest)?;
-    match depth {
-        Depth::Verified => verify_attachments(&front, &mut reader, rest, head),
-        _ => push_attachments(&mut reader, rest, head),
-    }
+    push_attachments(&mut reader, rest, head)
 }
 
 fn doubtful(input: &[u8], what: &'static str) -> Result<(), nom::Err<Fault>> {
     Fault::unsupported(input, what).map(|(_, ())| ())
 }
 
-/// Adds the attachments, if there is no doubt of what a server makes of them.
-fn verify_attachments(
-    front: &Front<'_>,
-    reader: &mut Reader,
-    input: &[u8],
-    head: &mut Head,
-) -> Result<(), nom::Err<Fault>> {
+/// Adds the attachments behind the arguments at `input`, if there is no doubt of what a server makes of all that.
+fn verify(front: &Front<'_>, input: &[u8], head: &mut Head) -> Result<(), nom::Err<Fault>> {
     let Some(mut check) = Check::new(front) else {
-        return doubtful(input, "request without a service or a method");
+        return doubtful(input, "request whose service or method is in doubt");
     };
+    let mut reader = Reader::strict();
+    let (attachments, ()) = skip_arguments(front, &mut reader, input)?;
+    let rest = verify_attachments(&mut check, &mut reader, attachments, head)?;
+    if !rest.is_empty() {
+        return doubtful(rest, "bytes after the attachments");
+    }
+    if !check.is_sure() {
+        return doubtful(rest, "attachments in doubt");
+    }
+    match misread::is_certain(front, check.service(), input) {
+        true => Ok(()),
+        false => doubtful(input, "arguments that may be read as attachments"),
+    }
+}
+
+/// Adds the attachments that leave no doubt, and gives what follows them.
+fn verify_attachments<'a>(
+    check: &mut Check<'_>,
+    reader: &mut Reader,
+    input: &'a [u8],
+    head: &mut Head,
+) -> Result<&'a [u8], nom::Err<Fault>> {
     if input.is_empty() {
-        return Ok(());
+        return Ok(input);
     }
     // Other maps may take a name for another.
     if let Some((b'M', name)) = input.split_first()
-        && !matches!(optional_text(name), Ok((_, Some(name))) if name.starts_with("java.util."))
+        && !matches!(optional_text(name), Ok((_, Some(name))) if MAPS.contains(&&*name))
     {
-        return doubtful(input, "kind of map");
+        doubtful(input, "kind of map")?;
     }
-    let (_, Some(mut map)) = Map::open(reader, input)? else {
-        return Ok(());
+    let mut map = match Map::open(reader, input)? {
+        (_, Some(map)) => map,
+        (rest, None) => return Ok(rest),
     };
     while let Some(entry) = map.next(reader)? {
-        let Some(name) = entry.key else { return doubtful(map.rest(), "name of an attachment") };
-        let value = Value::into_text(entry.value);
+        let Entry { key: Some(name), value, .. } = entry else {
+            doubtful(map.rest(), "name of an attachment")?;
+            continue;
+        };
+        // How an object ends is for its class to say.
+        if !reader.is_plain_since(entry.before, entry.uses) {
+            doubtful(map.rest(), "object as an attachment")?;
+        }
+        let value = Value::into_text(value);
         if !check.admit(head, &name, value.as_deref()) {
-            return doubtful(map.rest(), "attachment in doubt");
+            doubtful(map.rest(), "attachment in doubt")?;
         }
     }
-    if check.is_sure() { Ok(()) } else { doubtful(map.rest(), "attachments in doubt") }
+    Ok(map.rest())
 }
+
+/// The classes of maps that attachments are in.
+const MAPS: [&str; 5] = [
+    "java.util.HashMap",
+    "java.util.LinkedHashMap",
+    "java.util.TreeMap",
+    "java.util.Hashtable",
+    "java.util.concurrent.ConcurrentHashMap",
+];
 
 /// Finds the attachments of a request in Hessian 2.
 pub(super) fn attachments<'a>(reader: &mut Reader, body: &'a [u8]) -> Parsed<'a, ()> {
@@ -195,34 +237,4 @@ pub(super) fn push_attachments(
         }
     }
     Ok(())
-}
-
-/// The number of parameters in a JVM descriptor such as `Ljava/lang/String;[I`.
-pub(super) fn parameters(types: &str) -> Option<usize> {
-    let mut count = 0_usize;
-    let mut rest = types;
-    while !rest.is_empty() {
-        rest = rest.trim_start_matches('[');
-        rest = match rest.split_at_checked(1)? {
-            ("L", name) => name.split_once(';')?.1,
-            ("Z" | "B" | "C" | "D" | "F" | "I" | "J" | "S" | "V", after) => after,
-            _ => return None,
-        };
-        count = count.saturating_add(1);
-    }
-    Some(count)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parameters;
-
-    #[test]
-    fn parameters_are_counted() {
-        assert_eq!(parameters(""), Some(0));
-        assert_eq!(parameters("I[[JLjava/lang/String;[Lorg/example/User;Z"), Some(5));
-        for broken in ["[", "Ljava/lang/String", "Q", "é"] {
-            assert_eq!(parameters(broken), None, "{broken}");
-        }
-    }
 }

@@ -1,8 +1,11 @@
 //! Whether a server can only understand a request as its head tells it, so that calls can be denied by that.
 //!
 //! The front of a request names service and method, but Dubbo's servers go by the attachments `path` and `version` where
-//! those say something else, and of an attachment that stands twice by the last.
-use super::{FRONT, request::Front};
+//! those say something else, and of an attachment that stands twice by the last. They find a service by one string,
+//! `group/path:version:port`, which several groups, paths and versions may make.
+use super::misread::Service;
+use super::request::Front;
+use super::{FRONT, descriptor};
 use crate::Head;
 
 /// Listens to the attachments of a request.
@@ -11,6 +14,7 @@ pub(super) struct Check<'a> {
     has_path: bool,
     /// The attachment `interface` says something else than the front.
     has_other_interface: bool,
+    group: Option<String>,
     count: usize,
 }
 
@@ -20,8 +24,20 @@ const MOST_ATTACHMENTS: usize = 256;
 impl<'a> Check<'a> {
     /// `None` when the front does not tell what is called.
     pub(super) fn new(front: &'a Front<'a>) -> Option<Self> {
-        let is_complete = front.path.is_some() && front.method.is_some();
-        is_complete.then_some(Self { front, has_path: false, has_other_interface: false, count: 0 })
+        let is_sure = front.path.as_deref().is_some_and(is_simple)
+            && front.method.is_some()
+            && front.version.as_deref().is_none_or(|version| is_simple(version) && version != ANY)
+            && descriptor::are_proper(front.types()?);
+        is_sure.then_some(Self { front, has_path: false, has_other_interface: false, group: None, count: 0 })
+    }
+
+    /// What servers find the service by, once all attachments were admitted.
+    pub(super) fn service(&self) -> Service<'_> {
+        Service {
+            path: self.front.path.as_deref().unwrap_or_default(),
+            version: self.front.version.as_deref().unwrap_or_default(),
+            group: self.group.as_deref().unwrap_or_default(),
+        }
     }
 
     /// Adds an attachment to `head`; whether it leaves no doubt. A `value` that is no text is `None`.
@@ -33,7 +49,14 @@ impl<'a> Check<'a> {
                 self.has_path = true;
                 value == path
             }
-            "version" => version(value) == version(self.front.version.as_deref()),
+            "version" => {
+                let front = self.front.version.as_deref().unwrap_or_default();
+                value != Some(ANY) && service_version(value.unwrap_or_default()) == service_version(front)
+            }
+            "group" => {
+                self.group = value.map(str::to_owned);
+                value.is_none_or(|group| is_simple(group) && group != ANY)
+            }
             "interface" => {
                 self.has_other_interface |= value != path;
                 true
@@ -61,10 +84,18 @@ pub(super) fn is_trimmed(method: &str) -> bool {
     method.trim_matches(|c| c <= ' ') == method
 }
 
-/// A version, of which there are several ways to say that there is none.
-fn version(text: Option<&str>) -> &str {
+/// The version that means any, or none.
+const ANY: &str = "*";
+
+/// A service's version, of which there are several ways to say that there is none.
+pub(super) fn service_version(text: &str) -> &str {
     match text {
-        None | Some("0.0.0") => "",
-        Some(version) => version,
+        "0.0.0" | ANY => "",
+        version => version,
     }
+}
+
+/// Whether a part of a service's name leaves no doubt where it ends.
+fn is_simple(part: &str) -> bool {
+    !part.contains([':', '/'])
 }

@@ -4,6 +4,7 @@
 //! Follows the [Hessian 2.0 serialization protocol](http://hessian.caucho.com/doc/hessian-serialization.html). Strings
 //! are counted in UTF-16 units and carry each unit of a surrogate pair as three bytes of its own (section 4.12).
 mod fault;
+mod lenient;
 mod map;
 mod number;
 mod reader;
@@ -11,9 +12,10 @@ mod text;
 mod write;
 
 pub(crate) use fault::{Fault, Parsed};
-pub(crate) use map::Map;
+pub(crate) use lenient::{Lenient, Stop};
+pub(crate) use map::{Entry, Map};
 pub(crate) use reader::{Marks, Object, Reader, Value};
-pub(crate) use text::{optional_text, text};
+pub(crate) use text::{check_optional_text, is_text, optional_text, text};
 pub(crate) use write::{write_bytes, write_int, write_text};
 
 /// Null, `N`.

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use super::number::{byte, bytes, double, int, long, short};
-use super::text::{is_text, skip_text, text};
+use super::text::{check_text, is_text, skip_text, text};
 use super::{END, Fault, MAP, NULL, Parsed};
 
 /// How deep values may stand within each other.
@@ -74,6 +74,8 @@ pub(crate) struct Reader {
     objects: usize,
     types: usize,
     uses: Marks,
+    /// Whether everything must be as the specification has it, and refer to what stands before.
+    is_strict: bool,
 }
 
 /// What follows a tag and its own bytes.
@@ -84,6 +86,12 @@ enum After {
 }
 
 impl Reader {
+    /// A reader that gives up where other readers may make something else of the bytes, or nothing: references to what was
+    /// not defined, and text that is not proper.
+    pub(crate) fn strict() -> Self {
+        Self { is_strict: true, ..Self::default() }
+    }
+
     /// What was defined so far.
     pub(crate) fn marks(&self) -> Marks {
         Marks { objects: self.objects, classes: self.fields.len(), types: self.types }
@@ -92,6 +100,11 @@ impl Reader {
     /// What must have been defined for the references read since the last call to hold.
     pub(crate) fn take_uses(&mut self) -> Marks {
         std::mem::take(&mut self.uses)
+    }
+
+    /// Whether what was read since those marks, with these uses, has no value of a class or type of its own, and no reference.
+    pub(crate) fn is_plain_since(&self, before: Marks, uses: Marks) -> bool {
+        uses == Marks::default() && self.fields.len() == before.classes && self.types == before.types
     }
 
     /// Counts a map whose start the caller read.
@@ -103,7 +116,12 @@ impl Reader {
     pub(crate) fn value<'a>(&mut self, input: &'a [u8]) -> Parsed<'a, Value<'a>> {
         let (rest, tag) = byte(input)?;
         match tag {
-            tag if is_text(tag) => text(input).map(|(rest, text)| (rest, Value::Text(text))),
+            tag if is_text(tag) => {
+                if self.is_strict {
+                    check_text(input)?;
+                }
+                text(input).map(|(rest, text)| (rest, Value::Text(text)))
+            }
             NULL => Ok((rest, Value::Null)),
             b'T' => Ok((rest, Value::Bool(true))),
             b'F' => Ok((rest, Value::Bool(false))),
@@ -203,7 +221,7 @@ impl Reader {
         };
         let plain = |count| bytes(rest, count).map(|(rest, _)| (rest, After::Nothing));
         match tag {
-            tag if is_text(tag) => skip_text(input).map(|(rest, ())| (rest, After::Nothing)),
+            tag if is_text(tag) => self.skip_text(input).map(|(rest, ())| (rest, After::Nothing)),
             NULL | b'T' | b'F' | 0x5b | 0x5c | 0x80..=0xbf | 0xd8..=0xef => plain(0),
             0x5d | 0xc0..=0xcf | 0xf0..=0xff => plain(1),
             0x5e | 0x38..=0x3f | 0xd0..=0xd7 => plain(2),
@@ -246,6 +264,16 @@ impl Reader {
         }
     }
 
+    /// Reads what stands before the values that are in one: definitions, tag, type and number.
+    pub(crate) fn opening<'a>(&mut self, input: &'a [u8]) -> Parsed<'a, ()> {
+        self.start(input).map(|(rest, _)| (rest, ()))
+    }
+
+    /// Passes over a string.
+    fn skip_text<'a>(&self, input: &'a [u8]) -> Parsed<'a, ()> {
+        if self.is_strict { check_text(input) } else { skip_text(input) }
+    }
+
     fn container<'a>(&mut self, rest: &'a [u8], count: u32) -> Parsed<'a, After> {
         self.objects = self.objects.saturating_add(1);
         Ok((rest, After::Values(count)))
@@ -261,16 +289,19 @@ impl Reader {
 
     fn reference<'a>(&mut self, input: &'a [u8]) -> Parsed<'a, After> {
         let (rest, object) = index(input)?;
+        if self.is_strict && object >= self.objects {
+            return Fault::unsupported(input, "reference to nothing");
+        }
         self.uses.objects = self.uses.objects.max(object.saturating_add(1));
         Ok((rest, After::Nothing))
     }
 
     /// Reads a class definition after its tag (section 4.8.1).
     fn class<'a>(&mut self, input: &'a [u8]) -> Parsed<'a, ()> {
-        let (rest, ()) = skip_text(input)?;
+        let (rest, ()) = self.skip_text(input)?;
         let (mut rest, count) = count(rest)?;
         for _ in 0..count {
-            (rest, ()) = skip_text(rest)?;
+            (rest, ()) = self.skip_text(rest)?;
         }
         self.fields.push(count);
         Ok((rest, ()))
@@ -280,9 +311,12 @@ impl Reader {
     pub(super) fn type_name<'a>(&mut self, input: &'a [u8]) -> Parsed<'a, ()> {
         if input.first().is_some_and(|&tag| is_text(tag)) {
             self.types = self.types.saturating_add(1);
-            return skip_text(input);
+            return self.skip_text(input);
         }
         let (rest, number) = index(input)?;
+        if self.is_strict && number >= self.types {
+            return Fault::unsupported(input, "number of no type");
+        }
         self.uses.types = self.uses.types.max(number.saturating_add(1));
         Ok((rest, ()))
     }

@@ -50,8 +50,49 @@ pub(super) fn skip_text(input: &[u8]) -> Parsed<'_, ()> {
     }
 }
 
+/// Passes over a string or null as [`skip_text`] does, if every reader sees the same text in it.
+pub(crate) fn check_optional_text(input: &[u8]) -> Parsed<'_, ()> {
+    match input.split_first() {
+        Some((&NULL, rest)) => Ok((rest, ())),
+        _ => check_text(input),
+    }
+}
+
+/// Passes over a string, if every reader sees the same text in it.
+pub(super) fn check_text(input: &[u8]) -> Parsed<'_, ()> {
+    let mut rest = input;
+    loop {
+        let (after, (bytes, last)) = piece(rest)?;
+        if !is_proper(bytes) {
+            return Fault::unsupported(rest, "improper text");
+        }
+        rest = after;
+        if last {
+            return Ok((rest, ()));
+        }
+    }
+}
+
+/// Whether `bytes` are what the protocol makes of UTF-16 units: each in the shortest form that there is.
+fn is_proper(bytes: &[u8]) -> bool {
+    if bytes.is_ascii() {
+        return true;
+    }
+    let mut rest = bytes;
+    loop {
+        rest = match rest {
+            [] => return true,
+            [0x00..=0x7f, after @ ..]
+            | [0xc2..=0xdf, 0x80..=0xbf, after @ ..]
+            | [0xe0, 0xa0..=0xbf, 0x80..=0xbf, after @ ..]
+            | [0xe1..=0xef, 0x80..=0xbf, 0x80..=0xbf, after @ ..] => after,
+            _ => return false,
+        };
+    }
+}
+
 /// Whether a value that starts with `tag` is a string.
-pub(super) fn is_text(tag: u8) -> bool {
+pub(crate) fn is_text(tag: u8) -> bool {
     matches!(tag, 0x00..=0x1f | 0x30..=0x33 | b'R' | b'S')
 }
 

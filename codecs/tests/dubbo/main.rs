@@ -2,6 +2,7 @@
 mod edit;
 mod hostile;
 mod messages;
+mod misread;
 mod replies;
 mod vectors;
 mod verified;
