@@ -1,6 +1,6 @@
 //! Apache Dubbo in a Java process under remote control (`tests/java`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Write};
@@ -95,6 +95,20 @@ impl Peer {
     /// Serves as `name` on the port of `address`.
     pub fn serve_at(&self, name: &str, address: SocketAddr) {
         self.ask(json!({"do": "serve", "port": address.port(), "name": name}));
+    }
+
+    /// Starts a server of Apache Dubbo `version` with the services `Open` and `Shut`, for tests of who may call what. Beside
+    /// `Open` there are `Open:2.0` and `grp/Open`, and `Shut`, `Shut:1.0`, `grp/Shut` and `grp/Shut:1.0`.
+    pub fn guard(version: &str) -> (Self, SocketAddr) {
+        let peer = Self::start(version);
+        let address = free_address();
+        peer.ask(json!({"do": "guard", "port": address.port()}));
+        (peer, address)
+    }
+
+    /// What the services of a guarded server carried out by their own account: how often `<service> <method>`.
+    pub fn ledger(&self) -> BTreeMap<String, u64> {
+        serde_json::from_value(self.ask(json!({"do": "ledger"}))).unwrap()
     }
 
     /// Its version of Apache Dubbo.

@@ -12,6 +12,7 @@ pub mod client;
 pub mod dubbo;
 pub mod envoy;
 pub mod files;
+pub mod forge;
 pub mod hessian;
 pub mod java;
 pub mod proxy;

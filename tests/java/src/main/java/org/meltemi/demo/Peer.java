@@ -36,6 +36,7 @@ public final class Peer {
     private final PrintStream out;
     private final ApplicationConfig application = new ApplicationConfig("meltemi-tests");
     private final Map<String, Greeter> references = new ConcurrentHashMap<>();
+    private final Ledger ledger = new Ledger();
     private volatile GreeterServer server;
 
     private Peer(PrintStream out) {
@@ -91,6 +92,10 @@ public final class Peer {
         switch (command.get("do").getAsString()) {
             case "serve":
                 return serve(command.get("port").getAsInt(), command.get("name").getAsString());
+            case "guard":
+                return guard(command.get("port").getAsInt());
+            case "ledger":
+                return ledger.entries();
             case "connect":
                 return connect(command.get("reference").getAsString(), command.get("url").getAsString());
             case "call":
@@ -103,20 +108,42 @@ public final class Peer {
     }
 
     private Object serve(int port, String name) {
+        server = new GreeterServer(name);
+        export(protocol(port), Greeter.class, "1.0.0", null, server);
+        return port;
+    }
+
+    /** Two services in several versions and groups, whose calls are written down. */
+    private Object guard(int port) {
+        ProtocolConfig protocol = protocol(port);
+        export(protocol, Open.class, null, null, ledger.service("Open"));
+        export(protocol, Open.class, "2.0", null, ledger.service("Open:2.0"));
+        export(protocol, Open.class, null, "grp", ledger.service("grp/Open"));
+        export(protocol, Shut.class, null, null, ledger.service("Shut"));
+        export(protocol, Shut.class, "1.0", null, ledger.service("Shut:1.0"));
+        export(protocol, Shut.class, null, "grp", ledger.service("grp/Shut"));
+        export(protocol, Shut.class, "1.0", "grp", ledger.service("grp/Shut:1.0"));
+        return port;
+    }
+
+    private ProtocolConfig protocol(int port) {
         ProtocolConfig protocol = new ProtocolConfig("dubbo", port);
         protocol.setPayload(PAYLOAD);
         protocol.setThreads(128);
         protocol.setParameters(new TreeMap<>(Map.of("prefer.serialization", "hessian2,fastjson2")));
-        server = new GreeterServer(name);
-        ServiceConfig<Greeter> service = new ServiceConfig<>();
-        service.setApplication(application);
-        service.setRegistry(new RegistryConfig("N/A"));
-        service.setProtocol(protocol);
-        service.setInterface(Greeter.class);
-        service.setVersion("1.0.0");
-        service.setRef(server);
-        service.export();
-        return port;
+        return protocol;
+    }
+
+    private <T> void export(ProtocolConfig protocol, Class<T> type, String version, String group, T service) {
+        ServiceConfig<T> config = new ServiceConfig<>();
+        config.setApplication(application);
+        config.setRegistry(new RegistryConfig("N/A"));
+        config.setProtocol(protocol);
+        config.setInterface(type);
+        config.setVersion(version);
+        config.setGroup(group);
+        config.setRef(service);
+        config.export();
     }
 
     private Object connect(String reference, String url) {

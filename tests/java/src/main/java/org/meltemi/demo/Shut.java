@@ -1,0 +1,4 @@
+package org.meltemi.demo;
+
+/** The same methods, for nobody. */
+public interface Shut extends Open {}
