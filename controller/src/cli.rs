@@ -14,7 +14,7 @@ use crate::{command, crds, decode, demo, install, push, run as controller, sampl
 
 /// Layer-7 management of any RPC protocol on a stock Envoy.
 #[derive(Debug, Parser)]
-#[command(name = "meltemi", version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(name = "meltemi", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -58,6 +58,8 @@ enum Command {
     Install(Box<install::Options>),
     /// Run in a cluster: keep its Istio objects as its services and resources want them.
     Run(Box<controller::Options>),
+    /// Print the version.
+    Version,
     /// Print a script that completes this command in a shell.
     Completions {
         /// The shell.
@@ -83,6 +85,7 @@ pub fn run() -> ExitCode {
         Command::Crds => print(&crds::yaml()),
         Command::Install(options) => install::run(&options).and_then(|told| print(&told)),
         Command::Run(options) => controller::run(&options),
+        Command::Version => print(&format!("meltemi {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "meltemi", &mut script);

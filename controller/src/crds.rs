@@ -33,18 +33,42 @@ pub fn yaml() -> String {
     all().iter().map(|crd| format!("---\n{}", serde_saphyr::to_string(crd).unwrap_or_default())).collect()
 }
 
-/// The schema of a kind in a group, if it is one of them.
-pub fn schema(group: &str, kind: &str) -> Option<&'static Value> {
-    static SCHEMAS: LazyLock<Vec<(String, String, Value)>> = LazyLock::new(|| {
-        let schema = |crd: CustomResourceDefinition| {
+/// A kind that a definition is of.
+#[derive(Debug)]
+pub struct Kind {
+    /// The API group.
+    pub group: String,
+    /// The one version.
+    pub version: String,
+    /// The name.
+    pub kind: String,
+    /// The schema of its objects.
+    pub schema: Value,
+}
+
+impl Kind {
+    /// Group and version, as objects write them.
+    pub fn api_version(&self) -> String {
+        format!("{}/{}", self.group, self.version)
+    }
+}
+
+/// The kinds of all of them, in that order.
+pub fn kinds() -> &'static [Kind] {
+    static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
+        let kind = |crd: CustomResourceDefinition| {
             let version = crd.spec.versions.into_iter().next()?;
             let schema = serde_json::to_value(version.schema?.open_api_v3_schema?).ok()?;
-            Some((crd.spec.group, crd.spec.names.kind, schema))
+            Some(Kind { group: crd.spec.group, version: version.name, kind: crd.spec.names.kind, schema })
         };
-        all().into_iter().filter_map(schema).collect()
+        all().into_iter().filter_map(kind).collect()
     });
-    let of_kind = |known: &&(String, String, Value)| known.0 == group && known.1 == kind;
-    SCHEMAS.iter().find(of_kind).map(|(.., schema)| schema)
+    &KINDS
+}
+
+/// The schema of a kind in a group, if it is one of them.
+pub fn schema(group: &str, kind: &str) -> Option<&'static Value> {
+    kinds().iter().find(|known| known.group == group && known.kind == kind).map(|known| &known.schema)
 }
 
 /// A column of `kubectl get`: its name, the path of its value, and what it tells.

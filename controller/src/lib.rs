@@ -24,4 +24,5 @@ pub mod run;
 pub mod sample;
 pub mod screen;
 pub mod validate;
+mod words;
 pub mod world;

@@ -1,4 +1,5 @@
-//! What the command writes for people: coloured on a terminal, plain in a pipe, never escape codes in a file.
+//! What the command writes for people: coloured on a terminal, plain in a pipe, never escape codes in a file. Texts that
+//! others wrote reach it too, so control characters in them are told as escapes; only [`line`] takes what it gets.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -6,6 +7,8 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::words::Plain;
 
 const TITLE: Style = Style::new().bold();
 const DETAIL: Style = Style::new().dimmed();
@@ -23,62 +26,62 @@ pub fn line(text: impl Display) {
 /// The title of a part.
 pub fn title(text: impl Display) {
     line("");
-    line(format_args!("{TITLE}{text}{TITLE:#}"));
+    line(format_args!("{TITLE}{}{TITLE:#}", Plain(text)));
 }
 
 /// Something told along the way, indented.
 pub fn say(text: impl Display) {
     for part in text.to_string().lines() {
-        line(format_args!("  {part}"));
+        line(format_args!("  {}", Plain(part)));
     }
 }
 
 /// Something to look at more closely, such as a piece of configuration: indented and dim.
 pub fn detail(text: impl Display) {
     for part in text.to_string().lines() {
-        line(format_args!("    {DETAIL}{part}{DETAIL:#}"));
+        line(format_args!("    {DETAIL}{}{DETAIL:#}", Plain(part)));
     }
 }
 
 /// A statement and whether it holds.
 pub fn verdict(holds: bool, statement: impl Display) {
     let (style, mark) = if holds { (GOOD, "✓") } else { (BAD, "✗") };
-    line(format_args!("  {style}{mark}{style:#} {statement}"));
+    line(format_args!("  {style}{mark}{style:#} {}", Plain(statement)));
 }
 
 /// The head of a piece of results.
 pub fn heading(text: impl Display) {
-    line(format_args!("{TITLE}{text}{TITLE:#}"));
+    line(format_args!("{TITLE}{}{TITLE:#}", Plain(text)));
 }
 
 /// A line that is no more.
 pub fn removed(text: impl Display) {
-    line(format_args!("{REMOVED}{text}{REMOVED:#}"));
+    line(format_args!("{REMOVED}{}{REMOVED:#}", Plain(text)));
 }
 
 /// A line that is new.
 pub fn added(text: impl Display) {
-    line(format_args!("{ADDED}{text}{ADDED:#}"));
+    line(format_args!("{ADDED}{}{ADDED:#}", Plain(text)));
 }
 
 /// What the following lines are about, on the standard error.
 pub fn about(text: impl Display) {
-    let _ = writeln!(anstream::stderr(), "{TITLE}{text}{TITLE:#}");
+    let _ = writeln!(anstream::stderr(), "{TITLE}{}{TITLE:#}", Plain(text));
 }
 
 /// Something that is asked for and not done, on the standard error.
 pub fn lack(text: impl Display) {
-    let _ = writeln!(anstream::stderr(), "{CAUTION}not honoured{CAUTION:#}: {text}");
+    let _ = writeln!(anstream::stderr(), "{CAUTION}not honoured{CAUTION:#}: {}", Plain(text));
 }
 
 /// A warning, on the standard error.
 pub fn warn(text: impl Display) {
-    let _ = writeln!(anstream::stderr(), "{CAUTION}warning{CAUTION:#}: {text}");
+    let _ = writeln!(anstream::stderr(), "{CAUTION}warning{CAUTION:#}: {}", Plain(text));
 }
 
 /// The one line that tells why the command failed, on the standard error.
 pub fn fail(text: impl Display) {
-    let _ = writeln!(anstream::stderr(), "{BAD}error{BAD:#}: {text}");
+    let _ = writeln!(anstream::stderr(), "{BAD}error{BAD:#}: {}", Plain(text));
 }
 
 /// A spinner on the standard error. In a pipe it is one line with `task`.

@@ -1,6 +1,7 @@
 use serde_json::Value;
 
 use super::notes::Notes;
+use crate::words::nearest;
 
 /// Finds the fields of `value` that a structural schema does not know, which the API server would drop or refuse.
 pub(super) fn unknown(notes: &mut Notes, value: &Value, schema: &Value) {
@@ -33,36 +34,5 @@ fn message<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Stri
     match nearest(name, known.clone()) {
         Some(meant) => format!("unknown field; did you mean {meant}?"),
         None => format!("unknown field; known are {}", known.collect::<Vec<_>>().join(", ")),
-    }
-}
-
-/// The known name that differs little from `name`.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let distance = |known: &str| match known.eq_ignore_ascii_case(name) {
-        true => 0,
-        false => strsim::osa_distance(name, known),
-    };
-    let allowed = 1 + name.len() / 5;
-    let near = known.map(|known| (distance(known), known)).filter(|(distance, _)| *distance <= allowed);
-    near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn near_names_are_found() {
-        let known = ["hosts", "routes", "exportTo", "localRateLimit"];
-        for (written, meant) in [
-            ("host", Some("hosts")),
-            ("ruotes", Some("routes")),
-            ("exportto", Some("exportTo")),
-            ("local_rate_limit", Some("localRateLimit")),
-            ("localRatelimits", Some("localRateLimit")),
-            ("timeout", None),
-        ] {
-            assert_eq!(nearest(written, known.into_iter()), meant, "{written}");
-        }
     }
 }

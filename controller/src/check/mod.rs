@@ -3,6 +3,8 @@
 //! Each function is pure and looks at one resource. What needs the others is said by [`crate::generate`].
 
 mod fields;
+mod kinds;
+mod names;
 mod notes;
 mod policy;
 mod redis;
@@ -16,8 +18,11 @@ use serde_json::Value;
 use crate::api::{self, MetaRouterSpec, aeraki};
 use crate::crds;
 use crate::generate::{Finding, Severity};
+use crate::words;
 use notes::Notes;
 
+pub use kinds::stranger;
+pub use names::names;
 pub(crate) use text::parse_duration;
 
 /// Checks a router.
@@ -84,7 +89,8 @@ fn typed<T: DeserializeOwned>(object: &Value, check: impl FnOnce(&T) -> Vec<Find
                 root if root == "." => String::new(),
                 path => path,
             };
-            vec![Finding { severity: Severity::Error, path, message: error.inner().to_string() }]
+            let message = words::shape(&error.inner().to_string());
+            vec![Finding { severity: Severity::Error, path, message }]
         }
     }
 }

@@ -8,17 +8,17 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use super::{Objects, findings};
+use super::{Inputs, Objects, findings};
 use crate::generate::{MANAGED_BY, Object};
-use crate::input::{self, Resources};
+use crate::input::{self, Depth, Resources};
 use crate::screen;
+use crate::words::Plain;
 
 /// Compares generated objects with those that are there.
 #[derive(Debug, Args)]
 pub struct Diff {
-    /// Resources in YAML or JSON: files, folders of them, or `-` for the standard input.
-    #[arg(required = true)]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    inputs: Inputs,
     /// What the objects are compared with: a file or a folder, or `cluster`, which is that of the kubeconfig.
     #[arg(long, value_name = "FOLDER|cluster")]
     against: PathBuf,
@@ -55,8 +55,8 @@ impl Diff {
 
     fn differs(&self) -> Result<bool, String> {
         let options = self.objects.options()?;
-        let files = input::read(&self.files).map_err(|error| error.to_string())?;
-        let (output, found) = Resources::new(&files).generate(&options);
+        let files = self.inputs.read()?;
+        let (output, found) = Resources::new(&files, &self.inputs.namespace).generate(&options);
         if findings::has_errors(&found) {
             findings::tell(&found);
             return Err("resources are in error; nothing is compared".into());
@@ -99,7 +99,11 @@ fn compared(object: &Value) -> Option<(Key, Value)> {
 }
 
 fn in_files(path: &Path) -> Result<BTreeMap<Key, Value>, String> {
-    let files = input::read(&[path.to_owned()]).map_err(|error| error.to_string())?;
+    let files = match input::read(&[path.to_owned()], Depth::All) {
+        // Nothing was generated into it yet.
+        Err(input::Error::Empty { .. }) => Vec::new(),
+        files => files.map_err(|error| error.to_string())?,
+    };
     let mut objects = BTreeMap::new();
     for file in files {
         objects.extend(input::objects(&file)?.iter().filter_map(compared));
@@ -164,7 +168,7 @@ fn show(key: &Key, there: Option<&Value>, generated: Option<&Value>) -> Result<b
             match change.tag() {
                 ChangeTag::Delete => screen::removed(format_args!("-{line}")),
                 ChangeTag::Insert => screen::added(format_args!("+{line}")),
-                ChangeTag::Equal => screen::line(format_args!(" {line}")),
+                ChangeTag::Equal => screen::line(format_args!(" {}", Plain(line))),
             }
         }
     }

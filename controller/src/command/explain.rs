@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -7,19 +6,19 @@ use meltemi_codecs::Head;
 use meltemi_proxy::plan::{OnNoMatch, Plan};
 use serde_json::{Value, json};
 
-use super::{Format, findings, print};
+use super::{Format, Inputs, findings, print};
 use crate::generate::{Object, ResourceRef};
-use crate::input::{self, Resources};
+use crate::input::Resources;
 use crate::mesh::Mesh;
 use crate::protocol::CODECS;
 use crate::screen;
+use crate::words::Plain;
 
 /// Tells which route a call meets.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// Resources in YAML or JSON: files, folders of them, or `-` for the standard input.
-    #[arg(required = true)]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    inputs: Inputs,
     /// The host of the service: in full, or its first labels.
     #[arg(long, required_unless_present = "gateway")]
     host: Option<String>,
@@ -27,8 +26,8 @@ pub struct Explain {
     #[arg(long)]
     port: Option<u16>,
     /// The namespace of the client; without it one that sees the service, its own if that does.
-    #[arg(long, conflicts_with_all = ["gateway", "inbound"])]
-    namespace: Option<String>,
+    #[arg(long, value_name = "NAMESPACE", conflicts_with_all = ["gateway", "inbound"])]
+    client_namespace: Option<String>,
     /// The Istio Gateway that the call comes by, as namespace/name.
     #[arg(long, conflicts_with_all = ["host", "inbound"])]
     gateway: Option<String>,
@@ -67,8 +66,9 @@ impl Explain {
     ///
     /// A file could not be read, or there is no such service.
     pub fn run(&self) -> Result<ExitCode, String> {
-        let files = input::read(&self.files).map_err(|error| error.to_string())?;
-        let resources = Resources::new(&files);
+        let files = self.inputs.read()?;
+        let mut resources = Resources::new(&files, &self.inputs.namespace);
+        resources.world.assume_addresses();
         let (output, found) = resources.generate(&self.mesh.plans());
         findings::tell(&found.iter().filter(|one| one.is_error()).cloned().collect::<Vec<_>>());
         let entries: Vec<Entry<'_>> = output.objects.iter().flat_map(entries).collect();
@@ -99,7 +99,7 @@ impl Explain {
                     _ => return false,
                 };
                 !entry.is_gateway
-                    && self.namespace.as_deref().is_none_or(|namespace| namespace == entry.namespace)
+                    && self.client_namespace.as_deref().is_none_or(|namespace| namespace == entry.namespace)
                     && self.host.as_deref().is_some_and(|host| self.names(authority, host))
             }
         };
@@ -271,7 +271,7 @@ fn origin(name: &str, resources: &Resources) -> Value {
 
 /// The explanation for people.
 fn tell(explained: &Value) {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let text = |value: &Value| Plain(value.as_str().unwrap_or_default()).to_string();
     let whom = match explained["gateway"].as_str() {
         Some(gateway) => format!("by the gateway {gateway}"),
         None => format!("as the sidecars of {} have it", text(&explained["namespace"])),
@@ -312,7 +312,8 @@ fn tell(explained: &Value) {
 /// What happens to a call, a line for each policy.
 fn lines(does: &Value) -> Vec<String> {
     let Some(does) = does.as_object() else { return Vec::new() };
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text =
+        |value: &Value| value.as_str().map_or_else(|| value.to_string(), |text| Plain(text).to_string());
     let list =
         |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ");
     let mut lines = Vec::new();
@@ -346,7 +347,7 @@ fn lines(does: &Value) -> Vec<String> {
     for (field, name) in [("requestAttachments", "request "), ("responseAttachments", "response")] {
         let Some(edit) = does.get(field) else { continue };
         for (key, value) in edit["set"].as_object().into_iter().flatten() {
-            lines.push(format!("{name}  sets {key}: {}", text(value)));
+            lines.push(format!("{name}  sets {}: {}", Plain(key), text(value)));
         }
         for key in edit["remove"].as_array().into_iter().flatten() {
             lines.push(format!("{name}  removes {}", text(key)));

@@ -1,16 +1,29 @@
 //! Findings as they are told: grouped by resource for people, or as data.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use crate::generate::{ResourceRef, Severity};
-use crate::input::Found;
+use crate::generate::{Finding, ResourceRef, Severity};
+use crate::input::{Found, Step, steps};
 use crate::screen;
+use crate::words::Plain;
 
-/// Tells of the findings on the standard error, those of a resource together.
+/// How many findings that say the same of different places are told.
+const ALIKE: usize = 10;
+
+/// Tells of the findings on the standard error, those of a resource together. Of many that are alike, the first few are
+/// told, and how many there are.
 pub(super) fn tell(found: &[Found]) {
     let mut resource: Option<&ResourceRef> = None;
+    let mut alike: BTreeMap<Alike<'_>, usize> = BTreeMap::new();
     for one in found {
+        let count = alike.entry(Alike::of(one)).or_default();
+        *count += 1;
+        if *count > ALIKE {
+            continue;
+        }
         if one.resource.is_some() && one.resource.as_ref() != resource {
             resource = one.resource.as_ref();
             if let Some(resource) = resource {
@@ -22,6 +35,36 @@ pub(super) fn tell(found: &[Found]) {
             Severity::NotHonoured => screen::lack(one),
             Severity::Warning => screen::warn(one),
         }
+    }
+    for (Alike { path, message, .. }, count) in alike.iter().filter(|(_, count)| **count > ALIKE) {
+        let (more, ellipsis) = (count - ALIKE, if message.ends_with([' ', ':']) { "…" } else { "" });
+        screen::about(format_args!("{more} more of the same: {path}: {message}{ellipsis}"));
+    }
+}
+
+/// What findings have in common that differ by places and names alone.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Alike<'a> {
+    severity: Severity,
+    /// The field, without the numbers of elements.
+    path: String,
+    /// The message as far as it names nothing.
+    message: &'a str,
+}
+
+impl<'a> Alike<'a> {
+    fn of(found: &'a Found) -> Self {
+        let Finding { severity, path, message } = &found.finding;
+        let mut general = String::new();
+        for step in steps(path) {
+            match step {
+                Step::Key(key) if general.is_empty() => general.push_str(&key),
+                Step::Key(key) => general.extend([".", &key]),
+                Step::Index(_) => general.push_str("[]"),
+            }
+        }
+        let named = message.find(|c: char| c == '"' || c.is_ascii_digit()).unwrap_or(message.len());
+        Self { severity: *severity, path: general, message: message.get(..named).unwrap_or(message) }
     }
 }
 
@@ -57,7 +100,9 @@ pub(super) fn table(found: &[Found]) -> String {
         let resource = one.resource.as_ref().map(ToString::to_string).unwrap_or_default();
         let origin = one.origin.as_ref().map(ToString::to_string).unwrap_or_default();
         let finding = &one.finding;
-        table.add_row([severity(finding.severity), &origin, &resource, &finding.path, &finding.message]);
+        let texts = [&origin, &resource, &finding.path, &finding.message].map(|text| Plain(text).to_string());
+        let [origin, resource, path, message] = &texts;
+        table.add_row([severity(finding.severity), origin, resource, path, message]);
     }
     rows(&table)
 }

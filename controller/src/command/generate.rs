@@ -1,20 +1,18 @@
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
 
-use super::{Format, Objects, findings, print};
-use crate::generate::{Object, Role};
-use crate::input::{self, Resources};
+use super::{Format, Inputs, Objects, findings, print};
+use crate::generate::{NO_ADDRESS, Object, Role};
+use crate::input::{Found, Resources};
 use crate::screen;
 
 /// Makes the objects of resources.
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// Resources in YAML or JSON: files, folders of them, or `-` for the standard input.
-    #[arg(required = true)]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    inputs: Inputs,
     #[command(flatten)]
     objects: Objects,
     /// How the objects are written.
@@ -40,10 +38,13 @@ impl Generate {
                 return Ok(ExitCode::from(2));
             }
         };
-        let files = input::read(&self.files).map_err(|error| error.to_string())?;
-        let resources = Resources::new(&files);
+        let files = self.inputs.read()?;
+        let resources = Resources::new(&files, &self.inputs.namespace);
         let (output, found) = resources.generate(&options);
+        let (without_address, found): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|one| one.finding.message == NO_ADDRESS);
         findings::tell(&found);
+        tell_addresses(&without_address);
         if let Some(policy) = resources.unread_policies().next() {
             return Err(format!(
                 "{policy} cannot be read; nothing is written, since it might allow too much without it"
@@ -67,6 +68,20 @@ impl Generate {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Says once that services have no addresses: in files they never do.
+fn tell_addresses(found: &[Found]) {
+    let mut services = found.iter().filter_map(|one| one.resource.as_ref());
+    let Some(first) = services.next() else { return };
+    let (which, their) = match found.len() {
+        1 => (format!("{first} has no address"), "its"),
+        count => (format!("{count} services have no address ({first} and others)"), "their"),
+    };
+    screen::warn(format_args!(
+        "{which}: {their} clients are not managed. The cluster has the addresses: read them too, by `kubectl get services \
+         --all-namespaces --output yaml`, or leave it to the controller"
+    ));
 }
 
 /// Objects as `kubectl` takes them in JSON.

@@ -4,6 +4,7 @@ mod diff;
 mod explain;
 mod findings;
 mod generate;
+mod inputs;
 mod validate;
 
 use std::io::{self, Write};
@@ -17,6 +18,7 @@ pub use validate::Validate;
 
 use crate::generate::{IstioVersion, Options};
 use crate::mesh::{self, Delivered, Mesh};
+use inputs::Inputs;
 
 /// How objects are made.
 #[derive(Debug, Args)]

@@ -13,6 +13,12 @@ use super::Error;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config(Value);
 
+impl From<Value> for Config {
+    fn from(document: Value) -> Self {
+        Self(document)
+    }
+}
+
 impl Config {
     /// Reads a configuration in YAML or JSON. `name` is the file's, for errors.
     ///

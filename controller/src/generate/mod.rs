@@ -39,6 +39,7 @@ use visibility::Visibility;
 
 pub use object::{MANAGED_BY, Metadata, Object, ROLE, Role};
 pub use report::{Finding, Report, ResourceRef, Severity};
+pub use service::NO_ADDRESS;
 pub use tree::{Part, Tree};
 
 /// How the generated objects reach the mesh.

@@ -82,6 +82,9 @@ pub(super) fn cluster(host: &str, port: u16, subset: Option<&str>) -> String {
     format!("outbound|{port}|{}|{host}", subset.unwrap_or_default())
 }
 
+/// What is said of a service that has no address yet, as those in files have not.
+pub const NO_ADDRESS: &str = "the service has no address yet: its clients are not managed";
+
 /// Finds the services with managed ports, in the order of their hosts.
 pub(super) fn managed(
     world: &World,
@@ -114,7 +117,7 @@ pub(super) fn managed(
             "Service" => "spec.clusterIP",
             _ => "spec.addresses",
         };
-        reports.warn(&service.origin, path, "the service has no address yet: its clients are not managed");
+        reports.warn(&service.origin, path, NO_ADDRESS);
     }
     services
 }

@@ -5,7 +5,7 @@ mod node;
 mod path;
 mod resources;
 
-pub use files::{Error, File, read};
+pub use files::{Depth, Error, File, read};
 pub use node::Place;
 pub use path::{Step, steps};
 pub use resources::{Found, Origin, Resources, objects};

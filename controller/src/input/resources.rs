@@ -8,6 +8,7 @@ use super::node::{Node, Place};
 use super::path::steps;
 use crate::check;
 use crate::generate::{self, Finding, MANAGED_BY, Output, ResourceRef, Severity};
+use crate::words;
 use crate::world::{ReadError, World};
 
 /// The resources of some files: checked, and put together into a world.
@@ -20,11 +21,16 @@ pub struct Resources {
     documents: Vec<Document>,
     by_name: BTreeMap<ResourceRef, usize>,
     unread: BTreeSet<ResourceRef>,
+    /// How many objects there are of kinds that Meltemi reads.
+    checked: usize,
+    /// How many there are that it does not read, or generated itself.
+    others: usize,
 }
 
 #[derive(Debug)]
 struct Document {
     file: String,
+    is_found: bool,
     node: Node,
     resource: ResourceRef,
     object: Value,
@@ -81,16 +87,13 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The namespace of resources that name none, as `kubectl` has it without further settings.
-const DEFAULT_NAMESPACE: &str = "default";
-
 impl Resources {
-    /// Reads resources in YAML or JSON. Objects of kinds that Meltemi does not read are passed over, and so are those that
-    /// it generated itself.
-    pub fn new(files: &[File]) -> Self {
+    /// Reads resources in YAML or JSON; those that name no namespace are of `namespace`. Objects of kinds that Meltemi does
+    /// not read are passed over, and so are those that it generated itself.
+    pub fn new(files: &[File], namespace: &str) -> Self {
         let mut resources = Self::default();
         for file in files {
-            resources.read(file);
+            resources.read(file, namespace);
         }
         resources.check();
         resources
@@ -108,17 +111,17 @@ impl Resources {
                 && !text.contains("\"services\""))
     }
 
-    fn read(&mut self, file: &File) {
+    fn read(&mut self, file: &File, namespace: &str) {
         match nodes(file) {
-            Ok(nodes) => nodes.into_iter().for_each(|node| self.document(file, node)),
+            Ok(nodes) => nodes.into_iter().for_each(|node| self.document(file, node, namespace)),
             Err(found) => self.found.push(*found),
         }
     }
 
-    fn document(&mut self, file: &File, node: Node) {
+    fn document(&mut self, file: &File, node: Node, namespace: &str) {
         if let Some(items) = node.list_items() {
             for item in items {
-                self.document(file, item.clone());
+                self.document(file, item.clone(), namespace);
             }
             return;
         }
@@ -140,11 +143,12 @@ impl Resources {
             return;
         }
         if object["metadata"]["labels"][MANAGED_BY.0] == MANAGED_BY.1 {
+            self.others += 1;
             return;
         }
         let is_namespaced = !matches!(object["kind"].as_str(), Some("Namespace" | "ApplicationProtocol"));
         if let Some(metadata) = object["metadata"].as_object_mut().filter(|_| is_namespaced) {
-            metadata.entry("namespace").or_insert_with(|| DEFAULT_NAMESPACE.into());
+            metadata.entry("namespace").or_insert_with(|| namespace.into());
         }
         let resource = name(&object);
         let document = self.documents.len();
@@ -159,25 +163,45 @@ impl Resources {
             }
             Some(_) => {}
         }
-        self.documents.push(Document { file: file.name.clone(), node, resource, object });
+        self.documents.push(Document {
+            file: file.name.clone(),
+            is_found: file.is_found,
+            node,
+            resource,
+            object,
+        });
     }
 
     /// Checks the documents, and puts those that can be read into the world.
     fn check(&mut self) {
         for number in 0..self.documents.len() {
             let Some(document) = self.documents.get(number) else { continue };
+            if let Some(stranger) = check::stranger(&document.object) {
+                let found = self.at(number, stranger);
+                self.found.push(found);
+                continue;
+            }
             let mut findings = check::object(&document.object).unwrap_or_default();
             let first = self.by_name.get(&document.resource).copied().filter(|&first| first != number);
             if let Some(first) = first.and_then(|first| self.documents.get(first)) {
                 let line = first.node.place.line;
-                let message = format!("stands twice: first in {}:{line}; leave one out", first.file);
+                let mend = match document.is_found && first.is_found && document.file != first.file {
+                    true => "name the one file of the two that is meant, not the folder of both",
+                    false => "leave one out",
+                };
+                let message = format!("stands twice: first in {}:{line}; {mend}", first.file);
                 findings.push(Finding { severity: Severity::Error, path: "metadata.name".into(), message });
             }
             // Whatever can be read goes into the world, good or bad: what a bad one means is for the generator, to which a
             // policy that breaks its rules is no less of one.
-            if first.is_none()
-                && let Err(error) = self.world.add(&document.object)
-            {
+            let added = if first.is_none() { self.world.add(&document.object) } else { Ok(true) };
+            if let Ok(false) = added {
+                self.others += 1;
+                continue;
+            }
+            self.checked += 1;
+            findings.extend(check::names(&document.object));
+            if let Err(error) = added {
                 let shape = shape(error);
                 if !findings.contains(&shape) {
                     findings.push(shape);
@@ -250,6 +274,16 @@ impl Resources {
         self.unread.iter().filter(|resource| resource.kind == "DubboAuthorizationPolicy")
     }
 
+    /// How many resources were checked.
+    pub fn checked(&self) -> usize {
+        self.checked
+    }
+
+    /// How many objects were passed over.
+    pub fn others(&self) -> usize {
+        self.others
+    }
+
     /// Whether there are services that routes can be generated for.
     pub fn have_services(&self) -> bool {
         !self.world.services.is_empty() || !self.world.service_entries.is_empty()
@@ -271,15 +305,7 @@ fn nodes(file: &File) -> Result<Vec<Node>, Box<Found>> {
     // A cluster's resources may be many; whoever names a file means all of it.
     let options = serde_saphyr::options! { budget: None };
     serde_saphyr::from_multiple_with_options(&file.text, options).map_err(|error| {
-        let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let place = error
-            .location()
-            .map(|location| Place { line: number(location.line()), column: number(location.column()) });
-        let message = error.without_snippet().to_string();
-        let message = message.lines().next().unwrap_or_default();
-        // The place is told before the message.
-        let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
-        let message = format!("not YAML: {message}");
+        let (place, message) = words::yaml(&error);
         let finding = Finding { severity: Severity::Error, path: String::new(), message };
         Box::new(Found { finding, resource: None, origin: Some(Origin { file: file.name.clone(), place }) })
     })

@@ -8,6 +8,7 @@ use meltemi_proxy::plan::{Plan, PlanError};
 use crate::generate::{Finding, Severity};
 use crate::input::{Found, Origin, Place};
 use crate::protocol;
+use crate::words;
 pub use source::Source;
 
 /// What is wrong with a plan: that for which the filter refuses it, or else what works but is hardly meant.
@@ -15,11 +16,13 @@ pub fn plan(file: &str, text: &str) -> Vec<Found> {
     let source = match Source::read(file, text) {
         Ok(source) => source,
         Err(error) => {
-            let message = error.to_string();
-            let message = message.strip_prefix(&format!("{file}: ")).unwrap_or(&message);
-            return vec![found(file, None, Severity::Error, "", message)];
+            let (place, message) = words::yaml(&error);
+            return vec![found(file, place, Severity::Error, "", &message)];
         }
     };
+    if let Some(why) = source.is_no_plan() {
+        return vec![found(file, None, Severity::Error, "", &why)];
+    }
     match Plan::parse(source.plan.as_bytes(), &protocol::CODECS) {
         Err(error) => vec![refusal(file, &source, &error)],
         Ok(plan) => {
@@ -40,7 +43,7 @@ fn refusal(file: &str, source: &Source<'_>, error: &PlanError) -> Found {
     let position = error.position.and_then(|position| source.in_file((position.line, position.column)));
     let position = position.map(|(line, column)| Place { line, column });
     let place = position.or_else(|| place(source, &error.path));
-    found(file, place, Severity::Error, &error.path, &error.message)
+    found(file, place, Severity::Error, &error.path, &words::shape(&error.message))
 }
 
 /// Where in the file stands what `path` names.

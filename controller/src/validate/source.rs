@@ -2,7 +2,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::envoy::{Config, Error, PlanFile};
+use crate::envoy::{Config, PlanFile};
+use crate::words::nearest;
 
 /// A plan taken from a file: the JSON text that the filter would be given, and where it stands in the file.
 #[derive(Debug)]
@@ -11,6 +12,9 @@ pub struct Source<'a> {
     pub plan: Cow<'a, str>,
     origin: Origin,
 }
+
+/// The fields of a plan.
+const FIELDS: [&str; 2] = ["services", "metrics"];
 
 #[derive(Debug, PartialEq)]
 enum Origin {
@@ -23,17 +27,20 @@ enum Origin {
 }
 
 impl<'a> Source<'a> {
-    /// Takes the plan from `text`: a plan in JSON, or (`.yaml` and `.yml`) a plan in YAML or the discovery response
-    /// with a plan in it that Envoy watches.
+    /// Takes the plan from `text`: a plan in JSON, or (`.yaml`, `.yml` and what begins like no JSON) a plan in YAML or the
+    /// discovery response with a plan in it that Envoy watches.
     ///
     /// # Errors
     ///
     /// The file is not YAML.
-    pub fn read(file: &str, text: &'a str) -> Result<Self, Error> {
-        if !(file.ends_with(".yaml") || file.ends_with(".yml")) {
+    pub fn read(file: &str, text: &'a str) -> Result<Self, serde_saphyr::Error> {
+        let is_yaml = file.ends_with(".yaml")
+            || file.ends_with(".yml")
+            || (file == "-" && !text.trim_start().starts_with(['{', '[']));
+        if !is_yaml {
             return Ok(Self { plan: text.into(), origin: Origin::File });
         }
-        let mut document = Config::parse(file, text)?;
+        let mut document = Config::from(serde_saphyr::from_str::<Value>(text)?);
         if let Some(plan) = PlanFile::plan(&mut document) {
             let origin = block(text, plan).unwrap_or(Origin::Converted);
             return Ok(Self { plan: plan.to_owned().into(), origin });
@@ -44,6 +51,19 @@ impl<'a> Source<'a> {
             value => value.to_string(),
         };
         Ok(Self { plan: plan.into(), origin: Origin::Converted })
+    }
+
+    /// Why it is no plan at all, where it is none; what is wrong with one is for the filter's own code to say.
+    pub fn is_no_plan(&self) -> Option<String> {
+        const WANTED: &str = "a plan has services, a resource apiVersion and kind";
+        if self.plan.trim().is_empty() {
+            return Some(format!("is empty, neither a plan nor a resource: {WANTED}"));
+        }
+        let document: Value = serde_json::from_str(&self.plan).ok()?;
+        let fields = document.as_object()?;
+        let is_near = |name: &String| nearest(name, FIELDS.into_iter()).is_some();
+        let is_plan = fields.is_empty() || fields.keys().any(is_near);
+        (!is_plan).then(|| format!("is neither a plan nor a resource: {WANTED}"))
     }
 
     /// Line and column in the file of a line and column in the plan.

@@ -1,5 +1,6 @@
 //! The world: every object of the mesh that says what Meltemi has to do.
 
+mod addresses;
 mod read;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};

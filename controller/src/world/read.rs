@@ -3,6 +3,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::World;
+use crate::words;
 
 /// An object as it stands in a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +56,7 @@ pub fn documents(file: &str, text: &str) -> Result<Vec<Document>, ReadError> {
     for end in ends {
         let first = (start..end).find(|&at| is_content(lines[at])).unwrap_or(end);
         let object: Value = serde_saphyr::from_str(&lines[start..end].join("\n")).map_err(|error| {
-            ReadError::Yaml { file: file.to_owned(), line: first + 1, message: error.to_string() }
+            ReadError::Yaml { file: file.to_owned(), line: first + 1, message: words::yaml(&error).1 }
         })?;
         start = end + 1;
         let document = |object| Document { file: file.to_owned(), line: first + 1, object };
@@ -121,7 +122,7 @@ fn push<T: DeserializeOwned>(all: &mut Vec<T>, object: &Value) -> Result<(), Rea
         kind: object["kind"].as_str().unwrap_or_default().to_owned(),
         name: name(object),
         path: error.path().to_string(),
-        message: error.inner().to_string(),
+        message: words::shape(&error.inner().to_string()),
     })?;
     all.push(read);
     Ok(())
@@ -181,7 +182,7 @@ items:
         });
         let error = World::default().add(&object).unwrap_err();
         let wanted =
-            "MetaRouter shop/greeter: spec.routes[0].route: invalid type: integer `5`, expected a sequence";
+            "MetaRouter shop/greeter: spec.routes[0].route: invalid type: integer `5`, expected a list";
         assert_eq!(error.to_string(), wanted);
     }
 }

@@ -1,0 +1,159 @@
+//! What libraries say of a text that people wrote, in the words of this command.
+
+use std::fmt::{self, Display, Write};
+
+use crate::input::Place;
+
+/// Where a text stops being YAML, and why.
+pub(crate) fn yaml(error: &serde_saphyr::Error) -> (Option<Place>, String) {
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let error = error.without_snippet();
+    let place = error
+        .location()
+        .map(|location| Place { line: number(location.line()), column: number(location.column()) });
+    if let serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } = error {
+        return (place, format!("duplicate key {key:?}; keep one of the two"));
+    }
+    let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+    let message = message.lines().next().unwrap_or_default();
+    // The place is told before the message.
+    let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let mend = if message.contains("found a tab") { "; indent by spaces" } else { "" };
+    (place, format!("not YAML: {message}{mend}"))
+}
+
+/// What serde says of a value that is not what its field holds.
+pub(crate) fn shape(message: &str) -> String {
+    if let Some((variant, known)) = quoted_after(message, "unknown variant ") {
+        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+        return format!("{variant:?} is none of its values; {}", instead(variant, &known));
+    }
+    if let Some((field, _)) = quoted_after(message, "missing field ") {
+        return format!("{field} is missing");
+    }
+    match message.rsplit_once(", expected ") {
+        Some((found, expected)) => format!("{found}, expected {}", plain_type(expected)),
+        None => message.to_owned(),
+    }
+}
+
+/// What stands in backquotes after `start`, and the rest.
+fn quoted_after<'a>(message: &'a str, start: &str) -> Option<(&'a str, &'a str)> {
+    message.strip_prefix(start)?.strip_prefix('`')?.split_once('`')
+}
+
+/// A type by what people write for it.
+fn plain_type(expected: &str) -> &str {
+    match expected {
+        "u8" => "a number of 0 to 255",
+        "u16" => "a number of 0 to 65535",
+        "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "i32" | "i64" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        "a boolean" => "true or false",
+        known if known.starts_with("struct ") => "an object",
+        other => other,
+    }
+}
+
+/// What to write instead of a name that is not known.
+pub(crate) fn instead(name: &str, known: &[&str]) -> String {
+    match (nearest(name, known.iter().copied()), known) {
+        (Some(meant), _) => format!("did you mean {meant}?"),
+        (None, [others @ .., last]) if !others.is_empty() => {
+            format!("write {} or {last}", others.join(", "))
+        }
+        (None, known) => format!("write {}", known.concat()),
+    }
+}
+
+/// The known name that differs little from `name`.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |known: &str| match known.eq_ignore_ascii_case(name) {
+        true => 0,
+        false => strsim::osa_distance(name, known),
+    };
+    let allowed = 1 + name.len() / 5;
+    let near = known.map(|known| (distance(known), known)).filter(|(distance, _)| *distance <= allowed);
+    near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
+}
+
+/// A text on one line that cannot steer a terminal or the program that reads a log: control characters are written as
+/// escapes, and so are those that turn the direction of what follows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plain<T>(pub(crate) T);
+
+impl<T: Display> Display for Plain<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+struct Escaping<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|c| match steers(c) {
+            true => write!(self.0, "{}", c.escape_default()),
+            false => self.0.write_char(c),
+        })
+    }
+}
+
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_found() {
+        let known = ["hosts", "routes", "exportTo", "localRateLimit"];
+        for (written, meant) in [
+            ("host", Some("hosts")),
+            ("ruotes", Some("routes")),
+            ("exportto", Some("exportTo")),
+            ("local_rate_limit", Some("localRateLimit")),
+            ("localRatelimits", Some("localRateLimit")),
+            ("timeout", None),
+        ] {
+            assert_eq!(nearest(written, known.into_iter()), meant, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_serde_says_is_told_plainly() {
+        for (said, told) in [
+            (
+                "unknown variant `Reject`, expected `default` or `reject`",
+                "\"Reject\" is none of its values; did you mean reject?",
+            ),
+            (
+                "unknown variant `drop`, expected one of `a`, `b`, `c`",
+                "\"drop\" is none of its values; write a, b or c",
+            ),
+            ("unknown variant `x`, expected `ALLOW`", "\"x\" is none of its values; write ALLOW"),
+            ("invalid type: integer `5`, expected a sequence", "invalid type: integer `5`, expected a list"),
+            (
+                "invalid value: integer `-1`, expected u16",
+                "invalid value: integer `-1`, expected a number of 0 to 65535",
+            ),
+            ("missing field `host`", "host is missing"),
+            ("something else", "something else"),
+        ] {
+            assert_eq!(shape(said), told);
+        }
+    }
+
+    #[test]
+    fn nothing_steers_a_terminal_or_a_log() {
+        let text = "a\u{1b}[31m\n::error::x\u{9b}\u{202e}\tä";
+        assert_eq!(Plain(text).to_string(), r"a\u{1b}[31m\n::error::x\u{9b}\u{202e}\tä");
+    }
+}
