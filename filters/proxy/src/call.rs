@@ -3,24 +3,22 @@
 use core::time::Duration;
 use std::rc::Rc;
 
+use crate::arena::Id;
+use crate::client::ClientId;
 use crate::clock::Instant;
 use crate::plan::{Backoff, Retry, Route, Service};
-use crate::pool::EndpointId;
+use crate::pool::{EndpointId, PoolId};
 use crate::telemetry::OperationId;
+use crate::upstream::ConnectionId;
 
-/// Number of a call in the worker's table, safe against reuse: a stale one finds nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CallId {
-    pub(crate) index: usize,
-    pub(crate) serial: u64,
-}
+/// Names a call.
+pub(crate) type CallId = Id<Call>;
 
 /// A request on its way.
 #[derive(Debug)]
 pub(crate) struct Call {
-    pub(crate) serial: u64,
-    /// Key of the client that sent it, and its place in that client's list of calls.
-    pub(crate) client: usize,
+    /// The client that sent it, and its place in that client's list of calls.
+    pub(crate) client: ClientId,
     pub(crate) position: usize,
     /// The request id that the client chose.
     pub(crate) request_id: u64,
@@ -28,8 +26,8 @@ pub(crate) struct Call {
     pub(crate) service: Rc<Service>,
     pub(crate) route: Rc<Route>,
     pub(crate) operation: OperationId,
-    /// Key of the pool that serves it.
-    pub(crate) pool: usize,
+    /// The pool that serves it.
+    pub(crate) pool: PoolId,
     /// The request's first bytes, or all of it while a (further) try is possible.
     pub(crate) frame: Vec<u8>,
     pub(crate) is_whole: bool,
@@ -48,8 +46,8 @@ pub(crate) struct Call {
 pub(crate) enum Stage {
     /// Waits for an upstream connection.
     Waiting,
-    /// Was written to the upstream connection of that key, in that slot.
-    Sent { connection: usize, slot: usize },
+    /// Was written to that upstream connection, in that slot.
+    Sent { connection: ConnectionId, slot: usize },
     /// Waits until the next try.
     Backoff { until: Instant },
 }
@@ -117,15 +115,14 @@ mod tests {
         let plan = crate::plan::Plan::parse(plan.as_bytes(), &[&meltemi_codecs::Dubbo]).unwrap();
         let service = plan.service("demo").unwrap().clone();
         Call {
-            serial: 0,
-            client: 0,
+            client: Id::new(0, 1),
             position: 0,
             request_id: 0,
             is_one_way: false,
             route: service.default_route.clone(),
             service,
             operation: crate::telemetry::Telemetry::default().operation("", "", 1),
-            pool: 0,
+            pool: Id::new(0, 1),
             frame: Vec::new(),
             is_whole: true,
             started: at(0),
@@ -179,7 +176,7 @@ mod tests {
         call.deadline = Some(at(50));
         call.try_deadline = Some(at(20));
         assert_eq!(call.due(), Some(at(50)), "nothing was sent that could take too long");
-        call.stage = Stage::Sent { connection: 0, slot: 0 };
+        call.stage = Stage::Sent { connection: Id::new(0, 1), slot: 0 };
         assert_eq!(call.due(), Some(at(20)));
         call.stage = Stage::Backoff { until: at(30) };
         assert_eq!(call.due(), Some(at(30)));

@@ -6,6 +6,8 @@ use std::rc::Rc;
 use meltemi_codecs::{Error, Failure, Frame, Kind, Peer, Sharing, Step};
 use meltemi_sockets::{Accept, SocketId};
 
+use crate::arena::Id;
+use crate::call::CallId;
 use crate::clock::{Instant, earliest};
 use crate::inbox::{Inbox, Progress};
 use crate::leaving::Stay;
@@ -13,7 +15,11 @@ use crate::peers::PeerId;
 use crate::plan::Service;
 use crate::source::Source;
 use crate::telemetry::Metric;
+use crate::upstream::ConnectionId;
 use crate::worker::{FULL, Owner, Worker};
+
+/// Names a client connection.
+pub(crate) type ClientId = Id<Client>;
 
 /// A client connection of a service that the plan knows.
 #[derive(Debug)]
@@ -32,8 +38,8 @@ pub(crate) struct Client {
     inbox: Inbox,
     /// Received bytes whose window has not been given back.
     credit: usize,
-    /// Keys of the calls without an answer.
-    pub(crate) calls: Vec<usize>,
+    /// The calls without an answer.
+    pub(crate) calls: Vec<CallId>,
     /// Bytes of the frames that those calls keep.
     pub(crate) held: usize,
     /// Requests are not read until calls end or answers leave.
@@ -44,7 +50,7 @@ pub(crate) struct Client {
     has_ended: bool,
     pub(crate) stay: Stay,
     /// Upstream connections whose window waits until this client has read.
-    pub(crate) blocked: Vec<usize>,
+    pub(crate) blocked: Vec<ConnectionId>,
     /// When to see whether it has: so many bytes were unsent the last time.
     patience: Option<(Instant, usize)>,
     pub(crate) last_active: Instant,
@@ -118,7 +124,7 @@ impl Worker {
         self.wake_at(due);
     }
 
-    pub(crate) fn client_data(&mut self, key: usize, bytes: &[u8]) {
+    pub(crate) fn client_data(&mut self, key: ClientId, bytes: &[u8]) {
         let now = self.now;
         let Some(client) = self.clients.get_mut(key) else { return };
         client.credit = client.credit.saturating_add(bytes.len());
@@ -137,9 +143,9 @@ impl Worker {
     }
 
     /// Gives a client up that has much of a frame here when all together have too much.
-    fn check_incomplete(&mut self, key: usize) {
+    fn check_incomplete(&mut self, key: ClientId) {
         let Some(client) = self.clients.get(key).filter(|client| client.inbox.len() > FULL) else { return };
-        let all: usize = self.clients.iter().map(|(_, client)| client.inbox.len()).sum();
+        let all: usize = self.clients.values().map(|client| client.inbox.len()).sum();
         if all > MOST_INCOMPLETE {
             let head = client.inbox.front(MOST_HEAD).to_vec();
             self.refuse_client(key, Some(&head), Failure::Overloaded, "too many large requests at once");
@@ -147,7 +153,7 @@ impl Worker {
     }
 
     /// Reads on in what was kept.
-    fn read_inbox(&mut self, key: usize) {
+    fn read_inbox(&mut self, key: ClientId) {
         let Some(client) = self.clients.get_mut(key) else { return };
         if client.is_paused {
             return;
@@ -160,7 +166,7 @@ impl Worker {
     }
 
     /// Gives the window back for what was read, unless reading is paused.
-    fn give_credit(&mut self, key: usize) {
+    fn give_credit(&mut self, key: ClientId) {
         if let Some(client) = self.clients.get_mut(key)
             && !client.is_paused
         {
@@ -169,7 +175,7 @@ impl Worker {
     }
 
     /// Handles the complete frames at the front of `input`.
-    fn read_requests(&mut self, key: usize, input: &[u8]) -> Progress {
+    fn read_requests(&mut self, key: ClientId, input: &[u8]) -> Progress {
         let mut progress = Progress::default();
         while let Some(rest) = input.get(progress.used..).filter(|rest| !rest.is_empty()) {
             if self.must_pause(key) {
@@ -200,7 +206,7 @@ impl Worker {
         progress
     }
 
-    fn read_frame(&mut self, key: usize, bytes: &[u8], frame: Frame) {
+    fn read_frame(&mut self, key: ClientId, bytes: &[u8], frame: Frame) {
         match frame.kind {
             Kind::Request | Kind::OneWay => self.start_call(key, bytes, frame),
             Kind::HeartbeatRequest => {
@@ -217,7 +223,7 @@ impl Worker {
     }
 
     /// Whether the client has to wait before its next request is read; notes it if so.
-    fn must_pause(&mut self, key: usize) -> bool {
+    fn must_pause(&mut self, key: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return true };
         let limits = &client.service.limits;
         let most_calls = match client.service.codec.sharing() {
@@ -234,7 +240,7 @@ impl Worker {
     }
 
     /// Reads on if the client was paused and need not be any more.
-    pub(crate) fn resume_client(&mut self, key: usize) {
+    pub(crate) fn resume_client(&mut self, key: ClientId) {
         if self.clients.get(key).is_none_or(|client| !client.is_paused) || self.must_pause(key) {
             return;
         }
@@ -244,19 +250,19 @@ impl Worker {
     }
 
     /// The client's bytes make no sense: answer if they still tell whom, then close.
-    fn unreadable_client(&mut self, key: usize, rest: &[u8], error: &Error) {
+    fn unreadable_client(&mut self, key: ClientId, rest: &[u8], error: &Error) {
         self.telemetry.add_global(Metric::DecodeErrors, 1);
         let request = matches!(error, Error::TooLarge { .. }).then_some(rest);
         self.refuse_client(key, request, Failure::BadRequest, &format!("bad request: {error}"));
     }
 
     /// Closes a client connection after an answer to its last request, if that is known.
-    fn refuse_client(&mut self, key: usize, request: Option<&[u8]>, failure: Failure, detail: &str) {
+    fn refuse_client(&mut self, key: ClientId, request: Option<&[u8]>, failure: Failure, detail: &str) {
         self.reply_unread(key, request, failure, detail);
         self.close_client(key);
     }
 
-    pub(crate) fn client_ended(&mut self, key: usize) {
+    pub(crate) fn client_ended(&mut self, key: ClientId) {
         if let Some(client) = self.clients.get_mut(key) {
             client.has_ended = true;
         }
@@ -264,7 +270,7 @@ impl Worker {
     }
 
     /// Closes a client connection that has ended, or is to leave, once its last answer is written.
-    pub(crate) fn close_if_ended(&mut self, key: usize) {
+    pub(crate) fn close_if_ended(&mut self, key: ClientId) {
         let now = self.now;
         if self.clients.get(key).is_some_and(|client| {
             let has_left = matches!(client.stay, Stay::Leaving(leaves_at) if leaves_at <= now);
@@ -290,7 +296,7 @@ impl Worker {
     }
 
     /// The time of this client has come.
-    pub(crate) fn client_expired(&mut self, key: usize) {
+    pub(crate) fn client_expired(&mut self, key: ClientId) {
         let now = self.now;
         let Some(client) = self.clients.get_mut(key) else { return };
         match client.patience {
@@ -312,7 +318,7 @@ impl Worker {
 
     /// This client does not read the answers that `connection` brings: that is not read until the client has, and
     /// makes room for one that is.
-    pub(crate) fn block(&mut self, key: usize, connection: usize) {
+    pub(crate) fn block(&mut self, key: ClientId, connection: ConnectionId) {
         let Some(feeding) = self.connections.get_mut(connection) else { return };
         let Some(client) = self.clients.get_mut(key) else { return };
         if !core::mem::replace(&mut feeding.is_blocked, true) {
@@ -322,7 +328,7 @@ impl Worker {
         }
     }
 
-    fn bear_with(&mut self, key: usize) {
+    fn bear_with(&mut self, key: ClientId) {
         let until = self.now.after(PATIENCE);
         if let Some(client) = self.clients.get_mut(key) {
             client.patience = Some((until, self.sockets.queued(client.socket)));
@@ -331,7 +337,7 @@ impl Worker {
     }
 
     /// Answers of this client have left: read its requests again, and what feeds it.
-    pub(crate) fn client_writable(&mut self, key: usize) {
+    pub(crate) fn client_writable(&mut self, key: ClientId) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.patience = None;
         for connection in core::mem::take(&mut client.blocked) {
@@ -341,7 +347,7 @@ impl Worker {
     }
 
     /// Closes a client connection after what is queued for it.
-    pub(crate) fn close_client(&mut self, key: usize) {
+    pub(crate) fn close_client(&mut self, key: ClientId) {
         if let Some(client) = self.clients.get(key) {
             let socket = client.socket;
             self.close_socket(socket);
@@ -350,8 +356,8 @@ impl Worker {
     }
 
     /// Forgets a client whose socket is gone, and cancels its calls.
-    pub(crate) fn drop_client(&mut self, key: usize) {
-        let Some(client) = self.clients.try_remove(key) else { return };
+    pub(crate) fn drop_client(&mut self, key: ClientId) {
+        let Some(client) = self.clients.remove(key) else { return };
         self.release(client.socket);
         self.telemetry.add_global(Metric::ClientConnectionsActive, -1);
         for call in client.calls {

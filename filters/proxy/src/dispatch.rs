@@ -1,14 +1,15 @@
 //! The life of a call: route, try, respond.
 
 use meltemi_codecs::{Depth, Edit, Failure, Frame, Kind, Outcome, Sharing};
-use slab::Slab;
 
+use crate::arena::Arena;
 use crate::call::{Call, CallId, Cause, Stage, pause};
-use crate::client::STUCK;
+use crate::client::{ClientId, STUCK};
 use crate::clock::{Instant, earliest};
 use crate::plan::{Destination, OnNoMatch};
-use crate::pool::EndpointId;
+use crate::pool::{EndpointId, PoolId};
 use crate::telemetry::Metric;
+use crate::upstream::ConnectionId;
 use crate::worker::{FULL, Reach, Worker};
 
 /// Connections that one pool opens at once while looking for endpoints.
@@ -20,8 +21,7 @@ const MOST_EXCLUSIVE: usize = 1024;
 /// Which connection takes a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
-    /// The one of this key.
-    Take(usize),
+    Take(ConnectionId),
     /// One that is being opened, to another endpoint than the one that just failed.
     Hold,
     /// None has room.
@@ -30,7 +30,7 @@ enum Choice {
 
 impl Worker {
     /// A request was read: routes it and makes the first try.
-    pub(crate) fn start_call(&mut self, client_key: usize, bytes: &[u8], frame: Frame) {
+    pub(crate) fn start_call(&mut self, client_key: ClientId, bytes: &[u8], frame: Frame) {
         let Some(client) = self.clients.get(client_key) else { return };
         let service = client.service.clone();
         let read = service.codec.head(bytes, service.depth, &mut self.head);
@@ -81,9 +81,7 @@ impl Worker {
         };
         let is_whole = route.retry.is_some() || chosen.is_none();
         let kept = if is_whole { bytes } else { bytes.get(..frame.head).unwrap_or(bytes) };
-        let serial = self.next_serial();
         let call = Call {
-            serial,
             client: client_key,
             position: 0,
             request_id: frame.id,
@@ -103,13 +101,13 @@ impl Worker {
         };
         let due = call.deadline;
         let held = call.frame.len();
-        let index = self.calls.insert(call);
+        let id = self.calls.insert(call);
         if let Some(client) = self.clients.get_mut(client_key) {
             client.held = client.held.saturating_add(held);
             self.held = self.held.saturating_add(held);
             let position = client.calls.len();
-            client.calls.push(index);
-            if let Some(call) = self.calls.get_mut(index) {
+            client.calls.push(id);
+            if let Some(call) = self.calls.get_mut(id) {
                 call.position = position;
             }
         }
@@ -120,15 +118,15 @@ impl Worker {
         self.telemetry.add(operation, Metric::InFlight, 1);
         self.wake_at(due);
         match chosen {
-            Some(connection) => self.send(index, connection, Some(bytes)),
-            None => self.wait(index),
+            Some(connection) => self.send(id, connection, Some(bytes)),
+            None => self.wait(id),
         }
         self.grow(pool_key);
     }
 
     /// The open connection that should take the next call of a pool: the least loaded, of another endpoint than
     /// `avoid` if there is one.
-    fn choose(&mut self, pool_key: usize, avoid: Option<EndpointId>) -> Choice {
+    fn choose(&mut self, pool_key: PoolId, avoid: Option<EndpointId>) -> Choice {
         let Self { pools, connections, sockets, .. } = self;
         let Some(pool) = pools.get_mut(pool_key) else { return Choice::Full };
         let most = match pool.service.codec.sharing() {
@@ -136,7 +134,7 @@ impl Worker {
             Sharing::Exclusive => 1,
         };
         let max_id = pool.service.codec.max_id();
-        let load = |key: usize| {
+        let load = |key: ConnectionId| {
             let connection = connections.get(key)?;
             let in_flight = connection.slots.in_flight();
             let has_room = in_flight < most && connection.slots.has_room(max_id);
@@ -157,17 +155,17 @@ impl Worker {
     }
 
     /// Writes a call's request to a connection: `fresh` from the client, or as the call kept it.
-    fn send(&mut self, index: usize, connection_key: usize, fresh: Option<&[u8]>) {
-        let Some(call) = self.calls.get_mut(index) else { return };
+    fn send(&mut self, id: CallId, connection_key: ConnectionId, fresh: Option<&[u8]>) {
+        let Some(call) = self.calls.get_mut(id) else { return };
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
         let codec = call.service.codec;
         let taken = match call.is_one_way {
             true => Some((0, connection.slots.one_way_id(codec.max_id()))),
-            false => connection.slots.take(index, codec.max_id()),
+            false => connection.slots.take(id, codec.max_id()),
         };
-        let Some((slot, id)) = taken else {
+        let Some((slot, request_id)) = taken else {
             self.try_failed(
-                index,
+                id,
                 Cause::ConnectFailure,
                 Failure::Overloaded,
                 "the connection has no request id left",
@@ -175,30 +173,28 @@ impl Worker {
             return;
         };
         call.stage = Stage::Sent { connection: connection_key, slot };
-        let edit =
-            Edit { id: Some(id), set: &call.route.request_edit.set, remove: &call.route.request_edit.remove };
+        let edit = Edit {
+            id: Some(request_id),
+            set: &call.route.request_edit.set,
+            remove: &call.route.request_edit.remove,
+        };
         let Some(out) = self.sockets.write(connection.socket) else {
             self.abandon(connection_key, slot);
-            self.try_failed(
-                index,
-                Cause::Reset,
-                Failure::ConnectionLost,
-                "the upstream connection is closing",
-            );
+            self.try_failed(id, Cause::Reset, Failure::ConnectionLost, "the upstream connection is closing");
             return;
         };
         let request = fresh.unwrap_or(&call.frame);
         if codec.rewrite(request, &edit, out).is_err() {
             self.telemetry.add_global(Metric::EditsSkipped, 1);
-            let edit = Edit { id: Some(id), ..Edit::default() };
+            let edit = Edit { id: Some(request_id), ..Edit::default() };
             if codec.rewrite(request, &edit, out).is_err() {
                 self.abandon(connection_key, slot);
-                self.answer(index, Failure::BadRequest, "the request cannot be rewritten");
+                self.answer(id, Failure::BadRequest, "the request cannot be rewritten");
                 return;
             }
         }
         if call.is_one_way {
-            self.finish(index);
+            self.finish(id);
             return;
         }
         call.try_deadline = call
@@ -212,11 +208,10 @@ impl Worker {
     }
 
     /// Lets a call wait for a connection of its pool.
-    fn wait(&mut self, index: usize) {
-        let Some(call) = self.calls.get_mut(index) else { return };
+    fn wait(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(id) else { return };
         call.stage = Stage::Waiting;
         call.try_deadline = None;
-        let id = CallId { index, serial: call.serial };
         let Some(pool) = self.pools.get_mut(call.pool) else { return };
         pool.waiting.push_back(id);
         if pool.waiting.len() > pool.active.saturating_mul(2) {
@@ -226,7 +221,7 @@ impl Worker {
     }
 
     /// Gives waiting calls to connections, as far as there is room.
-    pub(crate) fn serve_waiting(&mut self, pool_key: usize) {
+    pub(crate) fn serve_waiting(&mut self, pool_key: PoolId) {
         let count = self.pools.get(pool_key).map_or(0, |pool| pool.waiting.len());
         for _ in 0..count {
             let Some(id) = self.pools.get_mut(pool_key).and_then(|pool| pool.waiting.pop_front()) else {
@@ -235,10 +230,10 @@ impl Worker {
             if !is_waiting(&self.calls, id) {
                 continue;
             }
-            let avoid = self.calls.get(id.index).and_then(|call| call.avoid);
+            let avoid = self.calls.get(id).and_then(|call| call.avoid);
             let choice = self.choose(pool_key, avoid);
             match (choice, self.pools.get_mut(pool_key)) {
-                (Choice::Take(connection), _) => self.send(id.index, connection, None),
+                (Choice::Take(connection), _) => self.send(id, connection, None),
                 (Choice::Hold, Some(pool)) => pool.waiting.push_back(id),
                 (Choice::Full, Some(pool)) => {
                     pool.waiting.push_front(id);
@@ -251,7 +246,7 @@ impl Worker {
     }
 
     /// Opens connections that a pool needs: for calls that wait, and to find endpoints it does not know yet.
-    pub(crate) fn grow(&mut self, pool_key: usize) {
+    pub(crate) fn grow(&mut self, pool_key: PoolId) {
         let Some(pool) = self.pools.get(pool_key) else { return };
         if self.reach != Reach::Open {
             // Those being opened are not waited for: no alarm can be set that would end it.
@@ -272,29 +267,29 @@ impl Worker {
     }
 
     /// No connection can be had: every call that waits for one loses this try.
-    pub(crate) fn waiting_failed(&mut self, pool_key: usize, detail: &str) {
+    pub(crate) fn waiting_failed(&mut self, pool_key: PoolId, detail: &str) {
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         for id in core::mem::take(&mut pool.waiting) {
             if is_waiting(&self.calls, id) {
-                self.try_failed(id.index, Cause::ConnectFailure, Failure::NoEndpoint, detail);
+                self.try_failed(id, Cause::ConnectFailure, Failure::NoEndpoint, detail);
             }
         }
         self.grow(pool_key);
     }
 
     /// A try ended without an answer to pass on: makes the next one if the route allows it, or answers the client.
-    pub(crate) fn try_failed(&mut self, index: usize, cause: Cause, failure: Failure, detail: &str) {
-        let Some(call) = self.calls.get_mut(index) else { return };
+    pub(crate) fn try_failed(&mut self, id: CallId, cause: Cause, failure: Failure, detail: &str) {
+        let Some(call) = self.calls.get_mut(id) else { return };
         call.try_deadline = None;
         let Some(pool) = self.pools.get_mut(call.pool) else { return };
         let Some(retry) = call.retry(cause).filter(|_| self.reach == Reach::Open || !pool.open.is_empty())
         else {
-            self.answer(index, failure, detail);
+            self.answer(id, failure, detail);
             return;
         };
         let is_first = call.retries == 0;
         if is_first && !pool.has_retry_budget() {
-            self.answer(index, failure, &format!("{detail} (no retry: the budget is used up)"));
+            self.answer(id, failure, &format!("{detail} (no retry: the budget is used up)"));
             return;
         }
         let pause = pause(&retry.backoff, call.retries, self.random.f64());
@@ -307,28 +302,29 @@ impl Worker {
         self.telemetry.add(call.operation, Metric::Retries, 1);
         if self.reach != Reach::Open {
             // No alarm would end the pause.
-            self.try_again(index);
+            self.try_again(id);
         } else {
             self.wake_at(Some(until));
         }
     }
 
     /// Makes the next try of a call whose pause is over.
-    pub(crate) fn try_again(&mut self, index: usize) {
-        let Some(call) = self.calls.get(index) else { return };
+    pub(crate) fn try_again(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(id) else { return };
         let (pool_key, avoid) = (call.pool, call.avoid);
         self.connect_elsewhere(pool_key, avoid);
         match self.choose(pool_key, avoid) {
-            Choice::Take(connection) => self.send(index, connection, None),
-            Choice::Hold | Choice::Full => self.wait(index),
+            Choice::Take(connection) => self.send(id, connection, None),
+            Choice::Hold | Choice::Full => self.wait(id),
         }
         self.grow(pool_key);
     }
 
     /// Opens a connection to an endpoint other than `avoid`, if one is known and none is open or being opened.
-    fn connect_elsewhere(&mut self, pool_key: usize, avoid: Option<EndpointId>) {
+    fn connect_elsewhere(&mut self, pool_key: PoolId, avoid: Option<EndpointId>) {
         let Some(pool) = self.pools.get(pool_key) else { return };
-        let is_avoided = |key: &usize| self.connections.get(*key).is_some_and(|open| open.endpoint == avoid);
+        let is_avoided =
+            |key: &ConnectionId| self.connections.get(*key).is_some_and(|open| open.endpoint == avoid);
         if self.reach == Reach::Open
             && pool.connecting == 0
             && pool.open.iter().all(is_avoided)
@@ -339,8 +335,8 @@ impl Worker {
     }
 
     /// A response has come: passes it to the client, unless its status is one to retry.
-    pub(crate) fn respond(&mut self, index: usize, connection: usize, bytes: &[u8], outcome: Outcome) {
-        let Some(call) = self.calls.get_mut(index) else { return };
+    pub(crate) fn respond(&mut self, id: CallId, connection: ConnectionId, bytes: &[u8], outcome: Outcome) {
+        let Some(call) = self.calls.get_mut(id) else { return };
         if let Some(destination) = self.connections.get(connection).and_then(|open| open.destination) {
             self.telemetry.add_destination(call.operation, destination, self.plan.max_operations);
         }
@@ -351,7 +347,7 @@ impl Worker {
         {
             call.avoid = self.connections.get(connection).and_then(|connection| connection.endpoint);
             self.try_failed(
-                index,
+                id,
                 Cause::Status(status),
                 Failure::ConnectionLost,
                 "the upstream answered with an error",
@@ -366,7 +362,7 @@ impl Worker {
                 self.telemetry.add_global(Metric::EditsSkipped, 1);
                 let edit = Edit { id: Some(call.request_id), ..Edit::default() };
                 if codec.rewrite(bytes, &edit, out).is_err() {
-                    self.answer(index, Failure::BadResponse, "the response cannot be rewritten");
+                    self.answer(id, Failure::BadResponse, "the response cannot be rewritten");
                     return;
                 }
             }
@@ -377,15 +373,15 @@ impl Worker {
             let client = call.client;
             self.block(client, connection);
         }
-        self.finish(index);
+        self.finish(id);
     }
 
     /// The client has left: gives up its call.
-    pub(crate) fn cancel_call(&mut self, index: usize) {
-        let Some(call) = self.calls.get(index) else { return };
+    pub(crate) fn cancel_call(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(id) else { return };
         self.telemetry.add(call.operation, Metric::Cancelled, 1);
         let (stage, pool) = (call.stage, call.pool);
-        self.forget(index);
+        self.forget(id);
         if let Stage::Sent { connection, slot } = stage {
             self.abandon(connection, slot);
             self.serve_waiting(pool);
@@ -393,14 +389,14 @@ impl Worker {
     }
 
     /// A call or its try has run out of time.
-    pub(crate) fn expire(&mut self, index: usize) {
+    pub(crate) fn expire(&mut self, id: CallId) {
         let now = self.now;
-        let Some(call) = self.calls.get_mut(index) else { return };
+        let Some(call) = self.calls.get_mut(id) else { return };
         let has_passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         let is_over = has_passed(call.deadline);
         if !is_over && !has_passed(call.try_deadline) {
             if matches!(call.stage, Stage::Backoff { until } if until <= now) {
-                self.try_again(index);
+                self.try_again(id);
             }
             return;
         }
@@ -412,26 +408,26 @@ impl Worker {
         }
         if is_over {
             let detail = format!("no answer within {:?}", route.timeout.unwrap_or_default());
-            self.answer(index, Failure::Timeout, &detail);
+            self.answer(id, Failure::Timeout, &detail);
         } else {
             let time = route.retry.as_ref().and_then(|retry| retry.per_try_timeout).unwrap_or_default();
             let detail = format!("no answer to a try within {time:?}");
-            self.try_failed(index, Cause::PerTryTimeout, Failure::Timeout, &detail);
+            self.try_failed(id, Cause::PerTryTimeout, Failure::Timeout, &detail);
         }
         self.serve_waiting(pool);
     }
 
     /// Ends a call that was answered, and lets its client go on.
-    pub(crate) fn finish(&mut self, index: usize) {
-        if let Some(client) = self.forget(index) {
+    pub(crate) fn finish(&mut self, id: CallId) {
+        if let Some(client) = self.forget(id) {
             self.resume_client(client);
             self.close_if_ended(client);
         }
     }
 
     /// Takes a call out of every table; says whose it was.
-    fn forget(&mut self, index: usize) -> Option<usize> {
-        let call = self.calls.try_remove(index)?;
+    fn forget(&mut self, id: CallId) -> Option<ClientId> {
+        let call = self.calls.remove(id)?;
         self.telemetry.add(call.operation, Metric::InFlight, -1);
         self.held = self.held.saturating_sub(call.frame.len());
         if let Some(pool) = self.pools.get_mut(call.pool) {
@@ -461,7 +457,7 @@ impl Worker {
     }
 }
 
-/// Whether the call of that id still waits for a connection.
-fn is_waiting(calls: &Slab<Call>, id: CallId) -> bool {
-    calls.get(id.index).is_some_and(|call| call.serial == id.serial && call.stage == Stage::Waiting)
+/// Whether that call still waits for a connection.
+fn is_waiting(calls: &Arena<Call>, id: CallId) -> bool {
+    calls.get(id).is_some_and(|call| call.stage == Stage::Waiting)
 }

@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 
+use crate::client::ClientId;
 use crate::clock::Instant;
 use crate::plan::Plan;
 use crate::worker::Worker;
@@ -72,14 +73,13 @@ impl Worker {
     }
 
     fn ask_all(&mut self) {
-        let clients: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
-        for key in clients {
-            self.ask_in_turn(key);
+        for client in self.clients.ids() {
+            self.ask_in_turn(client);
         }
     }
 
     /// Asks a client to leave when its turn has come: at once, or at some time within [`SPREAD`].
-    pub(crate) fn ask_in_turn(&mut self, key: usize) {
+    pub(crate) fn ask_in_turn(&mut self, key: ClientId) {
         match self.leave {
             Leave::No => {}
             Leave::Urgent => self.ask_to_leave(key),
@@ -96,7 +96,7 @@ impl Worker {
     }
 
     /// Asks a client to connect again.
-    pub(crate) fn ask_to_leave(&mut self, key: usize) {
+    pub(crate) fn ask_to_leave(&mut self, key: ClientId) {
         let leaves_at = self.now.after(LEAVE_TIME);
         let Some(client) = self.clients.get_mut(key) else { return };
         if matches!(client.stay, Stay::Leaving(_)) {
@@ -121,7 +121,7 @@ impl Worker {
     /// changed its protocol, are asked to connect again; so are those of services that came with it.
     pub(crate) fn follow(&mut self, plan: &Plan) {
         let mut strangers = Vec::new();
-        for (key, client) in &mut self.clients {
+        for (key, client) in self.clients.iter_mut() {
             match plan.service(&client.authority) {
                 Some(service) if service.codec.name() == client.service.codec.name() => {
                     client.service = service.clone();

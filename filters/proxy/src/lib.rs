@@ -12,6 +12,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod arena;
 mod buffers;
 mod call;
 mod client;
@@ -25,6 +26,7 @@ mod line_limit;
 mod peers;
 pub mod plan;
 mod pool;
+mod pools;
 mod relay;
 mod reply;
 mod slots;

@@ -8,12 +8,14 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use rustc_hash::FxHashMap;
-use slab::Slab;
-
+use crate::arena::Id;
 use crate::call::CallId;
 use crate::clock::{Instant, earliest};
-use crate::plan::{Plan, Service, UpstreamOptions};
+use crate::plan::{Service, UpstreamOptions};
+use crate::upstream::ConnectionId;
+
+/// Names a pool.
+pub(crate) type PoolId = Id<Pool>;
 
 /// Number of an endpoint in its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +41,8 @@ pub(crate) struct Pool {
     pub(crate) destination: Option<Rc<str>>,
     /// The service that opened the pool: it sets protocol, limits and budget.
     pub(crate) service: Rc<Service>,
-    /// Keys of the open connections that take calls.
-    pub(crate) open: Vec<usize>,
+    /// The open connections that take calls.
+    pub(crate) open: Vec<ConnectionId>,
     /// Connections being opened.
     pub(crate) connecting: usize,
     /// All connections that name this pool, those that end with their last answer included.
@@ -86,7 +88,12 @@ const MOST_REFUSALS: u32 = 8;
 const MOST_ENDPOINTS: usize = 1024;
 
 impl Pool {
-    fn new(cluster: Rc<str>, destination: Option<Rc<str>>, service: Rc<Service>, now: Instant) -> Self {
+    pub(crate) fn new(
+        cluster: Rc<str>,
+        destination: Option<Rc<str>>,
+        service: Rc<Service>,
+        now: Instant,
+    ) -> Self {
         Self {
             cluster,
             destination,
@@ -113,7 +120,7 @@ impl Pool {
     }
 
     /// When to forget this pool, if nothing belongs to it any more.
-    fn forget_at(&self) -> Option<Instant> {
+    pub(crate) fn forget_at(&self) -> Option<Instant> {
         (self.connections == 0 && self.active == 0).then(|| self.last_call.after(UNUSED))
     }
 
@@ -122,13 +129,13 @@ impl Pool {
     }
 
     /// The connection with the least `load` (`None` = cannot take a call); the first of equals in rotation.
-    pub(crate) fn choose(&mut self, load: impl Fn(usize) -> Option<usize>) -> Option<usize> {
+    pub(crate) fn choose(&mut self, load: impl Fn(ConnectionId) -> Option<usize>) -> Option<ConnectionId> {
         let count = self.open.len();
         let start = self.next.checked_rem(count)?;
         self.next = start.wrapping_add(1);
         let (before, after) = self.open.split_at_checked(start)?;
         let candidates = after.iter().chain(before).take(MOST_COMPARED);
-        let mut best: Option<(usize, usize)> = None;
+        let mut best: Option<(usize, ConnectionId)> = None;
         for &connection in candidates {
             let Some(load) = load(connection) else { continue };
             if best.is_none_or(|(least, _)| load < least) {
@@ -238,124 +245,10 @@ impl Pool {
     }
 }
 
-/// All pools of a worker.
-#[derive(Debug, Default)]
-pub(crate) struct Pools {
-    pools: Slab<Pool>,
-    by_cluster: FxHashMap<Rc<str>, Keys>,
-}
-
-/// Keys of the pools of one cluster, one for each protocol.
-#[derive(Debug, Default)]
-struct Keys {
-    /// Where Envoy chooses the endpoint.
-    free: Vec<usize>,
-    /// Where the client has, by the address.
-    by_destination: FxHashMap<Rc<str>, Vec<usize>>,
-}
-
-impl Pools {
-    /// Key of the pool of `service`'s protocol for `cluster`, made if need be. Calls with another `destination` have
-    /// another pool: in a cluster that goes there, one to share would lead to a server that the client did not address.
-    pub(crate) fn find(
-        &mut self,
-        service: &Rc<Service>,
-        cluster: &str,
-        destination: Option<&Rc<str>>,
-        now: Instant,
-    ) -> usize {
-        let protocol = service.codec.name();
-        let keys = self.by_cluster.get(cluster).and_then(|keys| match destination {
-            None => Some(&keys.free),
-            Some(destination) => keys.by_destination.get(destination),
-        });
-        let known = keys
-            .into_iter()
-            .flatten()
-            .copied()
-            .find(|&key| self.pools.get(key).is_some_and(|pool| pool.service.codec.name() == protocol));
-        if let Some(key) = known {
-            return key;
-        }
-        let cluster: Rc<str> = cluster.into();
-        let pool = Pool::new(cluster.clone(), destination.cloned(), service.clone(), now);
-        let key = self.pools.insert(pool);
-        let keys = self.by_cluster.entry(cluster).or_default();
-        match destination {
-            None => keys.free.push(key),
-            Some(destination) => keys.by_destination.entry(destination.clone()).or_default().push(key),
-        }
-        key
-    }
-
-    /// Forgets pools that nothing has belonged to for long; says when it will be so for another.
-    pub(crate) fn forget_unused(&mut self, now: Instant) -> Option<Instant> {
-        let mut next = None;
-        self.pools.retain(|key, pool| match pool.forget_at() {
-            Some(at) if at <= now => {
-                if let Some(keys) = self.by_cluster.get_mut(&pool.cluster) {
-                    keys.remove(key, pool.destination.as_deref());
-                    if keys.free.is_empty() && keys.by_destination.is_empty() {
-                        self.by_cluster.remove(&pool.cluster);
-                    }
-                }
-                false
-            }
-            at => {
-                next = earliest(next, at);
-                true
-            }
-        });
-        next
-    }
-
-    pub(crate) fn get(&self, key: usize) -> Option<&Pool> {
-        self.pools.get(key)
-    }
-
-    pub(crate) fn get_mut(&mut self, key: usize) -> Option<&mut Pool> {
-        self.pools.get_mut(key)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.pools.len()
-    }
-
-    /// The key of every pool.
-    pub(crate) fn keys(&self) -> Vec<usize> {
-        self.pools.iter().map(|(key, _)| key).collect()
-    }
-
-    /// Pools take limits and budgets from the service of the same name in `plan`.
-    pub(crate) fn set_plan(&mut self, plan: &Plan) {
-        for (_, pool) in &mut self.pools {
-            if let Some(service) = plan.service(&pool.service.name)
-                && service.codec.name() == pool.service.codec.name()
-            {
-                pool.service = service.clone();
-            }
-        }
-    }
-}
-
-impl Keys {
-    fn remove(&mut self, key: usize, destination: Option<&str>) {
-        let Some(destination) = destination else {
-            self.free.retain(|&other| other != key);
-            return;
-        };
-        if let Some(keys) = self.by_destination.get_mut(destination) {
-            keys.retain(|&other| other != key);
-            if keys.is_empty() {
-                self.by_destination.remove(destination);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Plan;
 
     const CLUSTER: &str = "outbound|20880||demo";
 
@@ -376,12 +269,13 @@ mod tests {
     fn the_least_loaded_connection_is_chosen_and_equals_take_turns() {
         let mut pool = pool(r#""routes": []"#);
         assert_eq!(pool.choose(|_| Some(0)), None);
-        pool.open = vec![10, 11, 12];
+        let [a, b, c] = [10, 11, 12].map(|n| Id::new(n, 1));
+        pool.open = vec![a, b, c];
         let turns: Vec<_> = (0..6).map(|_| pool.choose(|_| Some(1)).unwrap()).collect();
-        assert_eq!(turns, [10, 11, 12, 10, 11, 12]);
+        assert_eq!(turns, [a, b, c, a, b, c]);
         for _ in 0..3 {
-            assert_eq!(pool.choose(|key| Some(if key == 11 { 2 } else { 5 })), Some(11));
-            assert_eq!(pool.choose(|key| (key == 12).then_some(9)), Some(12));
+            assert_eq!(pool.choose(|id| Some(if id == b { 2 } else { 5 })), Some(b));
+            assert_eq!(pool.choose(|id| (id == c).then_some(9)), Some(c));
             assert_eq!(pool.choose(|_| None), None);
         }
     }
@@ -389,11 +283,12 @@ mod tests {
     #[test]
     fn of_many_connections_a_few_are_compared_and_all_come_to_their_turn() {
         let mut pool = pool(r#""routes": []"#);
-        pool.open = (0..500).collect();
+        pool.open = (0..500).map(|n| Id::new(n, 1)).collect();
         let mut loads = vec![0_usize; 500];
+        let place = |id| (0..500).position(|n| id == Id::new(n, 1)).unwrap();
         for _ in 0..5000 {
-            let chosen = pool.choose(|key| loads.get(key).copied()).unwrap();
-            loads[chosen] += 1;
+            let chosen = pool.choose(|id| loads.get(place(id)).copied()).unwrap();
+            loads[place(chosen)] += 1;
         }
         assert!(loads.iter().all(|&load| load == 10), "{loads:?}");
     }
@@ -479,48 +374,6 @@ mod tests {
         assert_eq!(search(&mut pool), []);
         pool.found();
         assert_eq!(search(&mut pool), [at(1000)]);
-    }
-
-    #[test]
-    fn a_cluster_has_one_pool_for_each_protocol_and_destination() {
-        let first = plan(r#""upstream": {"connectionsPerEndpoint": 1}"#);
-        let service = first.service("demo").unwrap();
-        let mut pools = Pools::default();
-        let key = pools.find(service, CLUSTER, None, at(0));
-        assert_eq!(pools.find(service, CLUSTER, None, at(1)), key);
-        assert_ne!(pools.find(service, "other", None, at(0)), key);
-        let destination = Rc::from("10.1.0.1:20880");
-        let pinned = pools.find(service, CLUSTER, Some(&destination), at(0));
-        assert_ne!(pinned, key);
-        assert_eq!(pools.find(service, CLUSTER, Some(&destination), at(0)), pinned);
-        assert_eq!(pools.len(), 3);
-        pools.set_plan(&plan(r#""upstream": {"connectionsPerEndpoint": 4}"#));
-        assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4);
-        pools.set_plan(&Plan::parse(b"", &[]).unwrap());
-        assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4, "what it had last");
-    }
-
-    #[test]
-    fn a_pool_is_forgotten_once_nothing_has_belonged_to_it_for_long() {
-        let plan = plan(r#""routes": []"#);
-        let service = plan.service("demo").unwrap();
-        let mut pools = Pools::default();
-        let [a, b] = ["10.1.0.1:1", "10.1.0.2:1"].map(Rc::from);
-        let [free, first, second] =
-            [None, Some(&a), Some(&b)].map(|destination| pools.find(service, CLUSTER, destination, at(0)));
-        pools.get_mut(free).unwrap().connections = 1;
-        pools.get_mut(second).unwrap().active = 1;
-        assert_eq!(pools.forget_unused(at(59_999)), Some(at(60_000)));
-        assert_eq!(pools.forget_unused(at(60_000)), None);
-        assert!(pools.get(first).is_none() && pools.get(second).is_some() && pools.get(free).is_some());
-        assert_eq!(pools.find(service, CLUSTER, Some(&b), at(60_000)), second);
-        let again = pools.find(service, CLUSTER, Some(&a), at(60_000));
-        assert_eq!(pools.find(service, CLUSTER, Some(&a), at(60_000)), again);
-        pools.get_mut(free).unwrap().connections = 0;
-        pools.get_mut(second).unwrap().active = 0;
-        assert_eq!(pools.forget_unused(at(120_000)), None);
-        assert_eq!(pools.len(), 0);
-        assert!(pools.by_cluster.is_empty());
     }
 
     #[test]

@@ -6,10 +6,14 @@ use std::rc::Rc;
 use meltemi_codecs::Depth;
 use meltemi_sockets::{Accept, SocketId, Target};
 
+use crate::arena::Id;
 use crate::client::DESTINATION_HEADER;
 use crate::clock::{Instant, earliest};
 use crate::plan::Plan;
 use crate::worker::{FULL, Owner, Worker};
+
+/// Names a relay.
+pub(crate) type RelayId = Id<Relay>;
 
 /// A client connection and the upstream connection that belongs to it alone.
 #[derive(Debug)]
@@ -73,7 +77,7 @@ impl Worker {
         self.own(upstream, Owner::RelayUpstream(key));
     }
 
-    pub(crate) fn relay_connected(&mut self, key: usize) {
+    pub(crate) fn relay_connected(&mut self, key: RelayId) {
         let Some(relay) = self.relays.get_mut(key) else { return };
         relay.is_open = true;
         let early = core::mem::take(&mut relay.early);
@@ -86,7 +90,7 @@ impl Worker {
         }
     }
 
-    pub(crate) fn relay_client_data(&mut self, key: usize, bytes: &[u8]) {
+    pub(crate) fn relay_client_data(&mut self, key: RelayId, bytes: &[u8]) {
         let now = self.now;
         let Some(relay) = self.relays.get_mut(key) else { return };
         relay.last_active = now;
@@ -98,7 +102,7 @@ impl Worker {
         pass(&mut self.sockets, client, upstream, bytes);
     }
 
-    pub(crate) fn relay_upstream_data(&mut self, key: usize, bytes: &[u8]) {
+    pub(crate) fn relay_upstream_data(&mut self, key: RelayId, bytes: &[u8]) {
         let now = self.now;
         if let Some(Relay { client, upstream, last_active, .. }) = self.relays.get_mut(key) {
             *last_active = now;
@@ -106,7 +110,7 @@ impl Worker {
         }
     }
 
-    pub(crate) fn relay_client_ended(&mut self, key: usize) {
+    pub(crate) fn relay_client_ended(&mut self, key: RelayId) {
         let Some(relay) = self.relays.get_mut(key) else { return };
         relay.client.has_ended = true;
         if relay.is_open {
@@ -115,22 +119,22 @@ impl Worker {
         }
     }
 
-    pub(crate) fn relay_upstream_ended(&mut self, key: usize) {
+    pub(crate) fn relay_upstream_ended(&mut self, key: RelayId) {
         let Some(relay) = self.relays.get_mut(key) else { return };
         relay.upstream.has_ended = true;
         self.sockets.finish(relay.client.socket);
         self.relay_close_if_ended(key);
     }
 
-    fn relay_close_if_ended(&mut self, key: usize) {
+    fn relay_close_if_ended(&mut self, key: RelayId) {
         if self.relays.get(key).is_some_and(|relay| relay.client.has_ended && relay.upstream.has_ended) {
             self.relay_lost(key);
         }
     }
 
     /// One side is gone: closes what is left.
-    pub(crate) fn relay_lost(&mut self, key: usize) {
-        if let Some(relay) = self.relays.try_remove(key) {
+    pub(crate) fn relay_lost(&mut self, key: RelayId) {
+        if let Some(relay) = self.relays.remove(key) {
             self.close_socket(relay.client.socket);
             self.close_socket(relay.upstream.socket);
         }
@@ -141,7 +145,7 @@ impl Worker {
     pub(crate) fn end_relays(&mut self, plan: &Plan) {
         let latest = self.now.after(LONGEST_END);
         let mut guarded = Vec::new();
-        for (key, relay) in &mut self.relays {
+        for (key, relay) in self.relays.iter_mut() {
             match plan.service(&relay.authority) {
                 Some(service) if service.depth == Depth::Verified => guarded.push(key),
                 Some(_) => relay.ends_at = relay.ends_at.or(Some(latest)),
@@ -157,7 +161,7 @@ impl Worker {
     pub(crate) fn sweep_relays(&mut self) {
         let mut over = Vec::new();
         let mut next = None;
-        for (key, relay) in &self.relays {
+        for (key, relay) in self.relays.iter() {
             match relay.due() {
                 Some(due) if due <= self.now => over.push(key),
                 due => next = earliest(next, due),
@@ -169,13 +173,13 @@ impl Worker {
         }
     }
 
-    pub(crate) fn relay_client_writable(&mut self, key: usize) {
+    pub(crate) fn relay_client_writable(&mut self, key: RelayId) {
         if let Some(relay) = self.relays.get_mut(key) {
             self.sockets.consumed(relay.upstream.socket, core::mem::take(&mut relay.upstream.credit));
         }
     }
 
-    pub(crate) fn relay_upstream_writable(&mut self, key: usize) {
+    pub(crate) fn relay_upstream_writable(&mut self, key: RelayId) {
         if let Some(relay) = self.relays.get_mut(key) {
             self.sockets.consumed(relay.client.socket, core::mem::take(&mut relay.client.credit));
         }

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use meltemi_codecs::{Failure, Frame, Kind};
 
-use crate::call::Stage;
+use crate::call::{CallId, Stage};
+use crate::client::ClientId;
 use crate::plan::Service;
 use crate::telemetry::{LocalReply, Metric, OperationId, reason};
 use crate::worker::Worker;
@@ -28,8 +29,8 @@ impl<'a> Early<'a> {
 
 impl Worker {
     /// Answers a call in the upstream's stead.
-    pub(crate) fn answer(&mut self, index: usize, failure: Failure, detail: &str) {
-        let Some(call) = self.calls.get_mut(index) else { return };
+    pub(crate) fn answer(&mut self, id: CallId, failure: Failure, detail: &str) {
+        let Some(call) = self.calls.get_mut(id) else { return };
         let tries = call.retries.saturating_add(u32::from(call.stage != Stage::Waiting));
         let client = self.clients.get(call.client);
         let reply = LocalReply {
@@ -52,18 +53,18 @@ impl Worker {
             self.write_reply(client, &frame, failure, &reply);
             self.telemetry.latency(operation, reply.elapsed);
         }
-        if let Some(call) = self.calls.get_mut(index) {
+        if let Some(call) = self.calls.get_mut(id) {
             call.frame = frame;
         }
         self.telemetry.add(operation, Metric::LocalReplies(reply.reason), 1);
         self.telemetry.reply(reply, self.now);
-        self.finish(index);
+        self.finish(id);
     }
 
     /// Answers a request that no route or cluster serves.
     pub(crate) fn answer_unrouted(
         &mut self,
-        client_key: usize,
+        client_key: ClientId,
         bytes: &[u8],
         frame: Frame,
         service: &Rc<Service>,
@@ -79,7 +80,7 @@ impl Worker {
     /// Answers a request that the route of that name rejects, or that no route is looked for.
     pub(crate) fn deny(
         &mut self,
-        client_key: usize,
+        client_key: ClientId,
         bytes: &[u8],
         frame: Frame,
         operation: OperationId,
@@ -93,7 +94,7 @@ impl Worker {
     /// Tells a client why a request of it is not read, where what has come of it (`request`) tells which it is.
     pub(crate) fn reply_unread(
         &mut self,
-        client_key: usize,
+        client_key: ClientId,
         request: Option<&[u8]>,
         failure: Failure,
         detail: &str,
@@ -103,7 +104,7 @@ impl Worker {
         self.answer_early(client_key, early, failure, detail.to_owned());
     }
 
-    fn answer_early(&mut self, client_key: usize, early: Early<'_>, failure: Failure, detail: String) {
+    fn answer_early(&mut self, client_key: ClientId, early: Early<'_>, failure: Failure, detail: String) {
         let Early { request, request_id, operation, route } = early;
         let Some(client) = self.clients.get(client_key) else { return };
         let reply = LocalReply {
@@ -127,7 +128,7 @@ impl Worker {
         self.telemetry.reply(reply, self.now);
     }
 
-    fn write_reply(&mut self, client_key: usize, request: &[u8], failure: Failure, reply: &LocalReply) {
+    fn write_reply(&mut self, client_key: ClientId, request: &[u8], failure: Failure, reply: &LocalReply) {
         if let Some(client) = self.clients.get(client_key)
             && let Some(out) = self.sockets.write(client.socket)
         {

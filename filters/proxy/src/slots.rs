@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 
 use meltemi_codecs::Sharing;
 
+use crate::call::CallId;
+
 /// Low bits of an id that hold the slot's number plus one; zero names no slot, for calls without an answer.
 const SLOT_BITS: u32 = 16;
 
@@ -23,15 +25,14 @@ pub(crate) struct Slots {
 #[derive(Debug, Clone, Copy)]
 enum Slot {
     Free,
-    Busy { id: u64, call: usize },
+    Busy { id: u64, call: CallId },
     Abandoned { id: u64 },
 }
 
 /// Whom a response is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answered {
-    /// The call of that key.
-    Call(usize),
+    Call(CallId),
     /// A call that was given up.
     Abandoned,
     /// Nobody that ever asked.
@@ -56,7 +57,7 @@ impl Slots {
     }
 
     /// Takes a slot for `call`: its number and the request id to send. `None` if all are taken.
-    pub(crate) fn take(&mut self, call: usize, max_id: u64) -> Option<(usize, u64)> {
+    pub(crate) fn take(&mut self, call: CallId, max_id: u64) -> Option<(usize, u64)> {
         if !self.has_room(max_id) {
             return None;
         }
@@ -123,8 +124,8 @@ impl Slots {
         }
     }
 
-    /// Empties every slot: the keys of the calls that waited.
-    pub(crate) fn drain(&mut self) -> Vec<usize> {
+    /// Empties every slot: the calls that waited.
+    pub(crate) fn drain(&mut self) -> Vec<CallId> {
         let calls = self.slots.drain(..).filter_map(|slot| match slot {
             Slot::Busy { call, .. } => Some(call),
             Slot::Free | Slot::Abandoned { .. } => None,
@@ -140,29 +141,34 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arena::Id;
+
+    fn call(n: u32) -> CallId {
+        Id::new(n, 1)
+    }
 
     #[test]
     fn an_answer_finds_its_call_once() {
         let mut slots = Slots::default();
-        let (_, first) = slots.take(7, u64::MAX).unwrap();
-        let (_, second) = slots.take(8, u64::MAX).unwrap();
+        let (_, first) = slots.take(call(7), u64::MAX).unwrap();
+        let (_, second) = slots.take(call(8), u64::MAX).unwrap();
         assert_ne!(first, second);
-        assert_eq!(slots.answer(second, Sharing::Shared), Answered::Call(8));
+        assert_eq!(slots.answer(second, Sharing::Shared), Answered::Call(call(8)));
         assert_eq!(slots.answer(second, Sharing::Shared), Answered::Unknown);
-        assert_eq!(slots.answer(first, Sharing::Shared), Answered::Call(7));
+        assert_eq!(slots.answer(first, Sharing::Shared), Answered::Call(call(7)));
         assert_eq!(slots.in_flight(), 0);
     }
 
     #[test]
     fn a_given_up_slot_is_not_used_until_its_answer_came() {
         let mut slots = Slots::default();
-        let (slot, late) = slots.take(1, 0x7fff_ffff).unwrap();
+        let (slot, late) = slots.take(call(1), 0x7fff_ffff).unwrap();
         slots.abandon(slot);
-        for call in 0..70_000 {
-            let (other, id) = slots.take(call, 0x7fff_ffff).unwrap();
+        for n in 0..70_000 {
+            let (other, id) = slots.take(call(n), 0x7fff_ffff).unwrap();
             assert_ne!(other, slot);
             assert!(id <= 0x7fff_ffff);
-            assert_eq!(slots.answer(id, Sharing::Shared), Answered::Call(call));
+            assert_eq!(slots.answer(id, Sharing::Shared), Answered::Call(call(n)));
         }
         assert_eq!(slots.answer(late, Sharing::Shared), Answered::Abandoned);
         assert_eq!(slots.abandoned(), 0);
@@ -173,7 +179,7 @@ mod tests {
         for max_id in [1, 2, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, u64::MAX - 1, u64::MAX] {
             let mut slots = Slots::default();
             let mut ids = Vec::new();
-            while let Some((_, id)) = slots.take(0, max_id) {
+            while let Some((_, id)) = slots.take(call(0), max_id) {
                 assert!(id <= max_id, "{id} > {max_id}");
                 ids.push(id);
             }
@@ -187,17 +193,17 @@ mod tests {
     #[test]
     fn without_ids_there_is_one_slot() {
         let mut slots = Slots::default();
-        assert_eq!(slots.take(5, 0), Some((0, 0)));
-        assert_eq!(slots.take(6, 0), None);
-        assert_eq!(slots.answer(0, Sharing::Exclusive), Answered::Call(5));
-        assert_eq!(slots.take(6, 0), Some((0, 0)));
+        assert_eq!(slots.take(call(5), 0), Some((0, 0)));
+        assert_eq!(slots.take(call(6), 0), None);
+        assert_eq!(slots.answer(0, Sharing::Exclusive), Answered::Call(call(5)));
+        assert_eq!(slots.take(call(6), 0), Some((0, 0)));
         assert_eq!(slots.one_way_id(0), 0);
     }
 
     #[test]
     fn a_one_way_id_names_no_call() {
         let mut slots = Slots::default();
-        slots.take(3, u64::MAX).unwrap();
+        slots.take(call(3), u64::MAX).unwrap();
         let id = slots.one_way_id(u64::MAX);
         assert_eq!(slots.answer(id, Sharing::Shared), Answered::Unknown);
     }

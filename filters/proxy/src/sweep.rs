@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::call::{Call, Stage::Backoff};
 use crate::clock::{Instant, earliest};
-use crate::upstream::Stage;
+use crate::upstream::{ConnectionId, Stage};
 use crate::worker::{Reach, Worker};
 
 /// Alarms closer together than this are rung as one.
@@ -65,13 +65,12 @@ impl Worker {
 
     /// No alarm will ring any more: calls that wait for a time or a connection go to a connection that is open, or fail.
     fn end_waits(&mut self) {
-        let calls: Vec<usize> = self.calls.iter().map(|(index, _)| index).collect();
-        for index in calls {
-            if self.calls.get(index).is_some_and(|call| matches!(call.stage, Backoff { .. })) {
-                self.try_again(index);
+        for call in self.calls.ids() {
+            if self.calls.get(call).is_some_and(|call| matches!(call.stage, Backoff { .. })) {
+                self.try_again(call);
             }
         }
-        for pool in self.pools.keys() {
+        for pool in self.pools.ids() {
             self.grow(pool);
         }
     }
@@ -103,17 +102,17 @@ impl Worker {
     fn sweep_calls(&mut self) {
         let mut expired = Vec::new();
         let mut next = None;
-        for (index, call) in &self.calls {
+        for (id, call) in self.calls.iter() {
             match call.due() {
-                Some(due) if due <= self.now => expired.push(index),
+                Some(due) if due <= self.now => expired.push(id),
                 due => next = earliest(next, due),
             }
         }
         self.wake_at(next);
-        for index in expired {
-            self.expire(index);
+        for id in expired {
+            self.expire(id);
             // A call that goes on has a deadline still.
-            let due = self.calls.get(index).and_then(Call::due);
+            let due = self.calls.get(id).and_then(Call::due);
             self.wake_at(due);
         }
     }
@@ -121,7 +120,7 @@ impl Worker {
     fn sweep_connections(&mut self) {
         let mut expired = Vec::new();
         let mut next = None;
-        for (key, connection) in &self.connections {
+        for (key, connection) in self.connections.iter() {
             match connection.due() {
                 Some(due) if due <= self.now => expired.push(key),
                 due => next = earliest(next, due),
@@ -133,7 +132,7 @@ impl Worker {
         }
     }
 
-    fn connection_due(&mut self, key: usize) {
+    fn connection_due(&mut self, key: ConnectionId) {
         let now = self.now;
         let is_last = self.reach != Reach::Open;
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -177,7 +176,7 @@ impl Worker {
     fn sweep_clients(&mut self) {
         let mut expired = Vec::new();
         let mut next = None;
-        for (key, client) in &self.clients {
+        for (key, client) in self.clients.iter() {
             match self.client_due(client) {
                 Some(due) if due <= self.now => expired.push(key),
                 due => next = earliest(next, due),
@@ -193,7 +192,7 @@ impl Worker {
         // Whatever leaves a pool is counted, and the flush of the counts brings the next sweep.
         let next = self.pools.forget_unused(self.now);
         self.wake_at(next);
-        for key in self.pools.keys() {
+        for key in self.pools.ids() {
             let Some(pool) = self.pools.get_mut(key) else { continue };
             match pool.explore_at {
                 Some(at) if at <= self.now => {

@@ -3,21 +3,25 @@
 use meltemi_codecs::{Codec, Failure, Frame, Kind, Outcome, Peer, Sharing, Step};
 use meltemi_sockets::{SocketId, Target};
 
+use crate::arena::Id;
 use crate::call::Cause;
 use crate::clock::Instant;
 use crate::inbox::{Inbox, Progress};
 use crate::peers::PeerId;
-use crate::pool::EndpointId;
+use crate::pool::{EndpointId, PoolId};
 use crate::slots::{Answered, Slots};
 use crate::source::principal;
 use crate::telemetry::Metric;
 use crate::worker::{FULL, Owner, Reach, Worker};
 
+/// Names an upstream connection.
+pub(crate) type ConnectionId = Id<Connection>;
+
 /// An upstream connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) socket: SocketId,
-    pub(crate) pool: usize,
+    pub(crate) pool: PoolId,
     /// The endpoint; while connecting, the one that was named, if any.
     pub(crate) endpoint: Option<EndpointId>,
     /// Number of the server's workload and identity in the metrics, where Envoy told one.
@@ -66,7 +70,7 @@ impl Connection {
 
 impl Worker {
     /// Opens a connection for a pool: to `endpoint`, or to one of Envoy's choice.
-    pub(crate) fn open_connection(&mut self, pool_key: usize, endpoint: Option<&str>) {
+    pub(crate) fn open_connection(&mut self, pool_key: PoolId, endpoint: Option<&str>) {
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         let destination =
             pool.destination.as_deref().map(|address| [(crate::client::DESTINATION_HEADER, address)]);
@@ -104,7 +108,12 @@ impl Worker {
     }
 
     /// Envoy has connected: takes the connection into the pool, unless its endpoint has enough of them.
-    pub(crate) fn connected(&mut self, key: usize, address: Option<&str>, headers: &[(String, String)]) {
+    pub(crate) fn connected(
+        &mut self,
+        key: ConnectionId,
+        address: Option<&str>,
+        headers: &[(String, String)],
+    ) {
         let now = self.now;
         let destination = self.destination(headers);
         let jitter = self.random.u32(80..=120);
@@ -139,7 +148,7 @@ impl Worker {
             let oldest =
                 oldest.min_by_key(|&other| self.connections.get(other).map(|connection| connection.opened));
             let half = age.and_then(|age| age.checked_div(2));
-            let is_old = |other: &usize| {
+            let is_old = |other: &ConnectionId| {
                 let connection = self.connections.get(*other);
                 connection.zip(half).is_some_and(|(connection, half)| now.since(connection.opened) > half)
             };
@@ -173,7 +182,7 @@ impl Worker {
     }
 
     /// Envoy could not connect. `address` is the endpoint that refused, if one was chosen.
-    pub(crate) fn refused(&mut self, key: usize, status: u16, address: Option<&str>, reason: &str) {
+    pub(crate) fn refused(&mut self, key: ConnectionId, status: u16, address: Option<&str>, reason: &str) {
         let now = self.now;
         let named = self.connections.get(key).and_then(|connection| connection.endpoint);
         let Some(pool_key) = self.drop_connection(key) else { return };
@@ -201,11 +210,11 @@ impl Worker {
     }
 
     /// An upstream connection is gone: what was in flight on it is tried again or answered.
-    pub(crate) fn connection_lost(&mut self, key: usize, why: &str) {
+    pub(crate) fn connection_lost(&mut self, key: ConnectionId, why: &str) {
         self.connection_failed(key, Failure::ConnectionLost, why);
     }
 
-    fn connection_failed(&mut self, key: usize, failure: Failure, why: &str) {
+    fn connection_failed(&mut self, key: ConnectionId, failure: Failure, why: &str) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if matches!(connection.stage, Stage::Connecting { .. }) {
             self.refused(key, 0, None, why);
@@ -229,7 +238,7 @@ impl Worker {
         self.grow(pool_key);
     }
 
-    pub(crate) fn connection_data(&mut self, key: usize, bytes: &[u8]) {
+    pub(crate) fn connection_data(&mut self, key: ConnectionId, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.credit = connection.credit.saturating_add(bytes.len());
         let (socket, pool) = (connection.socket, connection.pool);
@@ -255,7 +264,7 @@ impl Worker {
 
     /// Handles the complete frames at the front of `input`. `None` once the connection of that socket is gone: another
     /// may have its key by then.
-    fn read_responses(&mut self, key: usize, socket: SocketId, input: &[u8]) -> Option<Progress> {
+    fn read_responses(&mut self, key: ConnectionId, socket: SocketId, input: &[u8]) -> Option<Progress> {
         let mut progress = Progress::default();
         while let Some(rest) = input.get(progress.used..).filter(|rest| !rest.is_empty()) {
             let connection = self.connections.get(key).filter(|connection| connection.socket == socket)?;
@@ -281,7 +290,7 @@ impl Worker {
         Some(progress)
     }
 
-    fn read_upstream_frame(&mut self, key: usize, bytes: &[u8], frame: Frame) {
+    fn read_upstream_frame(&mut self, key: ConnectionId, bytes: &[u8], frame: Frame) {
         match frame.kind {
             Kind::Response(outcome) => self.read_response(key, bytes, frame, outcome),
             Kind::HeartbeatRequest => {
@@ -303,7 +312,7 @@ impl Worker {
     }
 
     /// The endpoint of a connection takes no more calls, or is gone from its cluster: it is not named.
-    pub(crate) fn shun(&mut self, key: usize) {
+    pub(crate) fn shun(&mut self, key: ConnectionId) {
         if let Some(connection) = self.connections.get(key)
             && let Some(pool) = self.pools.get_mut(connection.pool)
         {
@@ -313,12 +322,12 @@ impl Worker {
 
     /// A server takes no more calls. The clients that address just this one are told: another proxy, or client, may
     /// know of other servers.
-    fn pass_drain_on(&mut self, key: usize) {
+    fn pass_drain_on(&mut self, key: ConnectionId) {
         let Some(connection) = self.connections.get(key) else { return };
         let Some(pool) = self.pools.get(connection.pool) else { return };
         let Some(server) = pool.endpoint_ref(connection.endpoint) else { return };
         let protocol = pool.service.codec.name();
-        for (_, client) in &self.clients {
+        for client in self.clients.values() {
             let codec = client.service.codec;
             if client.destination.as_ref() == Some(&server.address)
                 && codec.name() == protocol
@@ -330,7 +339,7 @@ impl Worker {
     }
 
     /// Writes a frame of the proxy's own to an upstream, unless that does not read.
-    fn answer_upstream(&mut self, key: usize, write: impl FnOnce(&dyn Codec, &mut Vec<u8>)) {
+    fn answer_upstream(&mut self, key: ConnectionId, write: impl FnOnce(&dyn Codec, &mut Vec<u8>)) {
         if let Some(connection) = self.connections.get(key)
             && let Some(pool) = self.pools.get(connection.pool)
             && self.sockets.queued(connection.socket) < FULL
@@ -340,7 +349,7 @@ impl Worker {
         }
     }
 
-    fn read_response(&mut self, key: usize, bytes: &[u8], frame: Frame, outcome: Outcome) {
+    fn read_response(&mut self, key: ConnectionId, bytes: &[u8], frame: Frame, outcome: Outcome) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(pool) = self.pools.get(connection.pool) else { return };
         match connection.slots.answer(frame.id, pool.service.codec.sharing()) {
@@ -352,7 +361,7 @@ impl Worker {
     }
 
     /// After responses were read: gives the window back, closes a retiring connection.
-    fn settle(&mut self, key: usize) {
+    fn settle(&mut self, key: ConnectionId) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if !connection.is_blocked {
             self.sockets.consumed(connection.socket, core::mem::take(&mut connection.credit));
@@ -361,7 +370,7 @@ impl Worker {
     }
 
     /// The clients that this connection feeds have read: gives the window back.
-    pub(crate) fn unblock_connection(&mut self, key: usize) {
+    pub(crate) fn unblock_connection(&mut self, key: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.is_blocked = false;
             self.sockets.consumed(connection.socket, core::mem::take(&mut connection.credit));
@@ -369,14 +378,14 @@ impl Worker {
     }
 
     /// Requests have left: waiting calls may be written.
-    pub(crate) fn connection_writable(&mut self, key: usize) {
+    pub(crate) fn connection_writable(&mut self, key: ConnectionId) {
         if let Some(connection) = self.connections.get(key) {
             self.serve_waiting(connection.pool);
         }
     }
 
     /// Takes a connection out of its pool: no new calls, and an end with the last answer.
-    pub(crate) fn retire(&mut self, key: usize) {
+    pub(crate) fn retire(&mut self, key: ConnectionId) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if matches!(connection.stage, Stage::Open { .. }) {
             connection.stage = Stage::Retiring;
@@ -387,7 +396,7 @@ impl Worker {
     }
 
     /// Gives up the answer in a slot. The slot stays taken, so that a late answer finds nobody.
-    pub(crate) fn abandon(&mut self, key: usize, slot: usize) {
+    pub(crate) fn abandon(&mut self, key: ConnectionId, slot: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.slots.abandon(slot);
         let is_shared = self
@@ -401,7 +410,7 @@ impl Worker {
         }
     }
 
-    fn close_if_retired(&mut self, key: usize) {
+    fn close_if_retired(&mut self, key: ConnectionId) {
         if let Some(connection) = self.connections.get(key)
             && connection.stage == Stage::Retiring
             && connection.slots.in_flight() == 0
@@ -413,8 +422,8 @@ impl Worker {
     }
 
     /// Forgets a connection whose socket is gone or closed; says which pool it was of.
-    pub(crate) fn drop_connection(&mut self, key: usize) -> Option<usize> {
-        let connection = self.connections.try_remove(key)?;
+    pub(crate) fn drop_connection(&mut self, key: ConnectionId) -> Option<PoolId> {
+        let connection = self.connections.remove(key)?;
         self.release(connection.socket);
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, -1);
         if let Some(pool) = self.pools.get_mut(connection.pool) {
@@ -432,7 +441,7 @@ impl Worker {
         Some(connection.pool)
     }
 
-    fn leave_pool(&mut self, pool: usize, key: usize, endpoint: Option<EndpointId>) {
+    fn leave_pool(&mut self, pool: PoolId, key: ConnectionId, endpoint: Option<EndpointId>) {
         if let Some(pool) = self.pools.get_mut(pool) {
             pool.open.retain(|&other| other != key);
             if let Some(endpoint) = pool.endpoint_mut(endpoint) {

@@ -1,20 +1,19 @@
 use std::rc::Rc;
 
-use meltemi_codecs::Head;
-use meltemi_sockets::{Event, Options, Side, SocketId, Sockets};
-use slab::Slab;
-
+use crate::arena::Arena;
 use crate::buffers::Buffers;
 use crate::call::Call;
-use crate::client::Client;
+use crate::client::{Client, ClientId};
 use crate::clock::Instant;
 use crate::leaving::Leave;
 use crate::plan::Plan;
-use crate::pool::Pools;
-use crate::relay::Relay;
+use crate::pools::Pools;
+use crate::relay::{Relay, RelayId};
 use crate::sweep::Alarm;
 use crate::telemetry::{Sink, Telemetry};
-use crate::upstream::Connection;
+use crate::upstream::{Connection, ConnectionId};
+use meltemi_codecs::Head;
+use meltemi_sockets::{Event, Options, Side, SocketId, Sockets};
 
 /// The proxy of one Envoy worker: every client connection that arrives through one tunnel connection, and the upstream
 /// connections that they share.
@@ -24,12 +23,12 @@ use crate::upstream::Connection;
 pub struct Worker {
     pub(crate) sockets: Sockets,
     pub(crate) plan: Rc<Plan>,
-    /// Who owns the socket of that index.
-    owners: Vec<Owner>,
-    pub(crate) clients: Slab<Client>,
-    pub(crate) connections: Slab<Connection>,
-    pub(crate) relays: Slab<Relay>,
-    pub(crate) calls: Slab<Call>,
+    /// Who owns the socket of that index, and which socket that is.
+    owners: Vec<Option<(SocketId, Owner)>>,
+    pub(crate) clients: Arena<Client>,
+    pub(crate) connections: Arena<Connection>,
+    pub(crate) relays: Arena<Relay>,
+    pub(crate) calls: Arena<Call>,
     /// Bytes of the frames that all calls keep.
     pub(crate) held: usize,
     pub(crate) pools: Pools,
@@ -38,7 +37,6 @@ pub struct Worker {
     pub(crate) random: fastrand::Rng,
     pub(crate) head: Head,
     pub(crate) now: Instant,
-    pub(crate) serial: u64,
     /// The earliest deadline of all, or earlier.
     pub(crate) due: Option<Instant>,
     /// When the alarms ring, the earliest last.
@@ -71,10 +69,10 @@ pub(crate) const FULL: usize = 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
     Nobody,
-    Client(usize),
-    Connection(usize),
-    RelayClient(usize),
-    RelayUpstream(usize),
+    Client(ClientId),
+    Connection(ConnectionId),
+    RelayClient(RelayId),
+    RelayUpstream(RelayId),
 }
 
 impl Worker {
@@ -86,10 +84,10 @@ impl Worker {
             sockets: Sockets::new(options),
             plan,
             owners: Vec::new(),
-            clients: Slab::new(),
-            connections: Slab::new(),
-            relays: Slab::new(),
-            calls: Slab::new(),
+            clients: Arena::default(),
+            connections: Arena::default(),
+            relays: Arena::default(),
+            calls: Arena::default(),
             held: 0,
             pools: Pools::default(),
             telemetry: Telemetry::default(),
@@ -97,7 +95,6 @@ impl Worker {
             random: fastrand::Rng::with_seed(seed),
             head: Head::new(),
             now: Instant::default(),
-            serial: 0,
             due: None,
             alarms: Vec::new(),
             silent_until: Instant::default(),
@@ -148,13 +145,11 @@ impl Worker {
     /// Ends every gauge and gives all counts to `sink`: the connection to which this worker belongs is gone, and all its
     /// calls with it.
     pub fn shut_down(&mut self, sink: &mut dyn Sink) {
-        let clients: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
-        for key in clients {
-            self.drop_client(key);
+        for client in self.clients.ids() {
+            self.drop_client(client);
         }
-        let connections: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
-        for key in connections {
-            self.drop_connection(key);
+        for connection in self.connections.ids() {
+            self.drop_connection(connection);
         }
         self.telemetry.flush(self.now, sink);
         self.telemetry.flush_counts(sink);
@@ -216,19 +211,22 @@ impl Worker {
     pub(crate) fn own(&mut self, id: SocketId, owner: Owner) {
         let index = id.index();
         if index >= self.owners.len() {
-            self.owners.resize(index.saturating_add(1), Owner::Nobody);
+            self.owners.resize(index.saturating_add(1), None);
         }
-        if let Some(slot) = self.owners.get_mut(index) {
-            *slot = owner;
+        if let Some(entry) = self.owners.get_mut(index) {
+            *entry = Some((id, owner));
         }
     }
 
     /// Takes a socket from its owner, and says who that was.
     pub(crate) fn release(&mut self, id: SocketId) -> Owner {
-        match self.owners.get_mut(id.index()) {
-            Some(slot) => core::mem::replace(slot, Owner::Nobody),
-            None => Owner::Nobody,
+        let owner = self.owner(id);
+        if owner != Owner::Nobody
+            && let Some(entry) = self.owners.get_mut(id.index())
+        {
+            *entry = None;
         }
+        owner
     }
 
     /// Closes a socket that the worker still owns.
@@ -238,12 +236,9 @@ impl Worker {
     }
 
     fn owner(&self, id: SocketId) -> Owner {
-        self.owners.get(id.index()).copied().unwrap_or(Owner::Nobody)
-    }
-
-    /// The next serial number.
-    pub(crate) fn next_serial(&mut self) -> u64 {
-        self.serial = self.serial.wrapping_add(1);
-        self.serial
+        match self.owners.get(id.index()) {
+            Some(Some((socket, owner))) if *socket == id => *owner,
+            _ => Owner::Nobody,
+        }
     }
 }

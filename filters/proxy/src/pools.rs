@@ -1,0 +1,184 @@
+//! Every pool of a worker, by what it is for.
+
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use crate::arena::Arena;
+use crate::clock::{Instant, earliest};
+use crate::plan::{Plan, Service};
+use crate::pool::{Pool, PoolId};
+
+/// All pools of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    pools: Arena<Pool>,
+    by_cluster: FxHashMap<Rc<str>, OfCluster>,
+}
+
+/// The pools of one cluster, one for each protocol.
+#[derive(Debug, Default)]
+struct OfCluster {
+    /// Where Envoy chooses the endpoint.
+    free: Vec<PoolId>,
+    /// Where the client has, by the address.
+    by_destination: FxHashMap<Rc<str>, Vec<PoolId>>,
+}
+
+impl Pools {
+    /// The pool of `service`'s protocol for `cluster`, made if need be. Calls with another `destination` have
+    /// another pool: in a cluster that goes there, one to share would lead to a server that the client did not address.
+    pub(crate) fn find(
+        &mut self,
+        service: &Rc<Service>,
+        cluster: &str,
+        destination: Option<&Rc<str>>,
+        now: Instant,
+    ) -> PoolId {
+        let protocol = service.codec.name();
+        let pools = self.by_cluster.get(cluster).and_then(|pools| match destination {
+            None => Some(&pools.free),
+            Some(destination) => pools.by_destination.get(destination),
+        });
+        let known = pools
+            .into_iter()
+            .flatten()
+            .copied()
+            .find(|&id| self.pools.get(id).is_some_and(|pool| pool.service.codec.name() == protocol));
+        if let Some(id) = known {
+            return id;
+        }
+        let cluster: Rc<str> = cluster.into();
+        let pool = Pool::new(cluster.clone(), destination.cloned(), service.clone(), now);
+        let id = self.pools.insert(pool);
+        let pools = self.by_cluster.entry(cluster).or_default();
+        match destination {
+            None => pools.free.push(id),
+            Some(destination) => pools.by_destination.entry(destination.clone()).or_default().push(id),
+        }
+        id
+    }
+
+    /// Forgets pools that nothing has belonged to for long; says when it will be so for another.
+    pub(crate) fn forget_unused(&mut self, now: Instant) -> Option<Instant> {
+        let mut next = None;
+        self.pools.retain(|id, pool| match pool.forget_at() {
+            Some(at) if at <= now => {
+                if let Some(pools) = self.by_cluster.get_mut(&pool.cluster) {
+                    pools.remove(id, pool.destination.as_deref());
+                    if pools.free.is_empty() && pools.by_destination.is_empty() {
+                        self.by_cluster.remove(&pool.cluster);
+                    }
+                }
+                false
+            }
+            at => {
+                next = earliest(next, at);
+                true
+            }
+        });
+        next
+    }
+
+    pub(crate) fn get(&self, id: PoolId) -> Option<&Pool> {
+        self.pools.get(id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PoolId) -> Option<&mut Pool> {
+        self.pools.get_mut(id)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pools.len()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<PoolId> {
+        self.pools.ids()
+    }
+
+    /// Pools take limits and budgets from the service of the same name in `plan`.
+    pub(crate) fn set_plan(&mut self, plan: &Plan) {
+        for (_, pool) in self.pools.iter_mut() {
+            if let Some(service) = plan.service(&pool.service.name)
+                && service.codec.name() == pool.service.codec.name()
+            {
+                pool.service = service.clone();
+            }
+        }
+    }
+}
+
+impl OfCluster {
+    fn remove(&mut self, id: PoolId, destination: Option<&str>) {
+        let Some(destination) = destination else {
+            self.free.retain(|&other| other != id);
+            return;
+        };
+        if let Some(pools) = self.by_destination.get_mut(destination) {
+            pools.retain(|&other| other != id);
+            if pools.is_empty() {
+                self.by_destination.remove(destination);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+
+    const CLUSTER: &str = "outbound|20880||demo";
+
+    fn at(millis: u64) -> Instant {
+        Instant::default().after(Duration::from_millis(millis))
+    }
+
+    fn plan(service: &str) -> Plan {
+        let plan = format!(r#"{{"services": {{"demo": {{"protocol": "dubbo", {service}}}}}}}"#);
+        Plan::parse(plan.as_bytes(), &[&meltemi_codecs::Dubbo]).unwrap()
+    }
+
+    #[test]
+    fn a_cluster_has_one_pool_for_each_protocol_and_destination() {
+        let first = plan(r#""upstream": {"connectionsPerEndpoint": 1}"#);
+        let service = first.service("demo").unwrap();
+        let mut pools = Pools::default();
+        let key = pools.find(service, CLUSTER, None, at(0));
+        assert_eq!(pools.find(service, CLUSTER, None, at(1)), key);
+        assert_ne!(pools.find(service, "other", None, at(0)), key);
+        let destination = Rc::from("10.1.0.1:20880");
+        let pinned = pools.find(service, CLUSTER, Some(&destination), at(0));
+        assert_ne!(pinned, key);
+        assert_eq!(pools.find(service, CLUSTER, Some(&destination), at(0)), pinned);
+        assert_eq!(pools.len(), 3);
+        pools.set_plan(&plan(r#""upstream": {"connectionsPerEndpoint": 4}"#));
+        assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4);
+        pools.set_plan(&Plan::parse(b"", &[]).unwrap());
+        assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4, "what it had last");
+    }
+
+    #[test]
+    fn a_pool_is_forgotten_once_nothing_has_belonged_to_it_for_long() {
+        let plan = plan(r#""routes": []"#);
+        let service = plan.service("demo").unwrap();
+        let mut pools = Pools::default();
+        let [a, b] = ["10.1.0.1:1", "10.1.0.2:1"].map(Rc::from);
+        let [free, first, second] =
+            [None, Some(&a), Some(&b)].map(|destination| pools.find(service, CLUSTER, destination, at(0)));
+        pools.get_mut(free).unwrap().connections = 1;
+        pools.get_mut(second).unwrap().active = 1;
+        assert_eq!(pools.forget_unused(at(59_999)), Some(at(60_000)));
+        assert_eq!(pools.forget_unused(at(60_000)), None);
+        assert!(pools.get(first).is_none() && pools.get(second).is_some() && pools.get(free).is_some());
+        assert_eq!(pools.find(service, CLUSTER, Some(&b), at(60_000)), second);
+        let again = pools.find(service, CLUSTER, Some(&a), at(60_000));
+        assert_eq!(pools.find(service, CLUSTER, Some(&a), at(60_000)), again);
+        pools.get_mut(free).unwrap().connections = 0;
+        pools.get_mut(second).unwrap().active = 0;
+        assert_eq!(pools.forget_unused(at(120_000)), None);
+        assert_eq!(pools.len(), 0);
+        assert!(pools.by_cluster.is_empty());
+    }
+}
