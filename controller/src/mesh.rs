@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::generate::{Delivery, IstioVersion, Options};
+use crate::generate::{BY_HAND, Delivery, IstioVersion, Options};
 use crate::protocol::CODECS;
 
 /// What the mesh is, as far as names depend on it.
@@ -17,6 +17,10 @@ pub struct Mesh {
     /// The domain of the cluster.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
+    /// Read passwords of Redis from any Secret that a resource names, not only from those with the label
+    /// meltemi.io/redis-password=true or the type meltemi.io/redis.
+    #[arg(long)]
+    pub any_secret: bool,
 }
 
 /// How the module and its plans reach the mesh.
@@ -31,6 +35,10 @@ pub struct Delivered {
     /// How the module and its plans are delivered.
     #[arg(long, value_enum, default_value = "wasm-plugin")]
     pub delivery: Delivery,
+    /// What tells the generated objects from those of other installations: the value of their label
+    /// app.kubernetes.io/instance. Without it, the namespace of the controller, or `by-hand` where there is none.
+    #[arg(long, value_name = "NAME", value_parser = instance)]
+    pub instance: Option<String>,
 }
 
 /// Reads where the module is: by a name that always means the same module, as far as the name can tell.
@@ -54,6 +62,16 @@ pub fn module(text: &str) -> Result<String, String> {
         },
         Some(("http" | "https", _)) => Ok(text.to_owned()),
         _ => Err("write an oci://, https:// or http:// URL".into()),
+    }
+}
+
+fn instance(text: &str) -> Result<String, &'static str> {
+    let ends_well = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    match bytes.len() <= 63 && bytes.iter().all(fits) && ends_well(bytes.first()) && ends_well(bytes.last()) {
+        true => Ok(text.to_owned()),
+        false => Err("write a value of a label: at most 63 letters, digits, and -_. between them"),
     }
 }
 
@@ -84,6 +102,8 @@ impl Mesh {
             delivery: Delivery::WasmPlugin,
             root_namespace: self.root_namespace.clone(),
             cluster_domain: self.cluster_domain.clone(),
+            any_secret: self.any_secret,
+            instance: BY_HAND.to_owned(),
         }
     }
 
@@ -114,6 +134,7 @@ impl Mesh {
             module_sha256: delivered.module_sha256.clone(),
             image_pull_secret: delivered.image_pull_secret.clone(),
             delivery: delivered.delivery,
+            instance: delivered.instance.clone().unwrap_or(plans.instance),
             ..plans
         })
     }

@@ -69,6 +69,11 @@ pub fn about(text: impl Display) {
     let _ = writeln!(anstream::stderr(), "{TITLE}{}{TITLE:#}", Plain(text));
 }
 
+/// Lines that people may want to read beside the results, on the standard error.
+pub fn remark(text: impl Display) {
+    let _ = write!(anstream::stderr(), "{text}");
+}
+
 /// Something that is asked for and not done, on the standard error.
 pub fn lack(text: impl Display) {
     let _ = writeln!(anstream::stderr(), "{CAUTION}not honoured{CAUTION:#}: {}", Plain(text));

@@ -1,5 +1,6 @@
 //! The manifests that stand in `istio-samples/install` are those that the command makes.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::{env, fs};
 
@@ -19,14 +20,21 @@ fn settings() -> Settings {
     Settings {
         image: IMAGE.to_owned(),
         module: MODULE.to_owned(),
-        delivered: Delivered { module_sha256: None, image_pull_secret: None, delivery: Delivery::WasmPlugin },
+        delivered: Delivered {
+            module_sha256: None,
+            image_pull_secret: None,
+            delivery: Delivery::WasmPlugin,
+            instance: None,
+        },
         istio_version: None,
         mesh: Mesh {
             codecs: Vec::new(),
             root_namespace: "istio-system".to_owned(),
             cluster_domain: "cluster.local".to_owned(),
+            any_secret: false,
         },
         namespace: "meltemi-system".to_owned(),
+        redis_secrets: Vec::new(),
         replicas: 2,
     }
 }
@@ -100,9 +108,70 @@ fn the_rights_are_few() {
         assert!(!resources.contains(&"*") && !verbs.contains(&"*") && !list("apiGroups").contains(&"*"));
         if resources.contains(&"secrets") {
             assert!(verbs.iter().all(|verb| ["get", "patch"].contains(verb)), "{rule}");
-            assert!(!verbs.contains(&"patch") || list("resourceNames") == ["meltemi-webhook"], "{rule}");
+            assert_eq!(list("resourceNames"), ["meltemi-webhook"], "{rule}");
         }
     }
+}
+
+/// What an installation consists of, as `Kind namespace/name`.
+fn names(settings: &Settings) -> BTreeSet<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let objects = files(settings).into_iter().flat_map(|file| file.objects);
+    let name = |object: Value| {
+        let metadata = &object["metadata"];
+        format!("{} {}/{}", text(&object["kind"]), text(&metadata["namespace"]), text(&metadata["name"]))
+    };
+    objects.map(name).collect()
+}
+
+#[test]
+fn secrets_may_be_read_where_that_is_asked_for() {
+    let none = names(&settings());
+    let with = |namespaces: &[&str]| {
+        let redis_secrets = namespaces.iter().map(|&name| name.to_owned()).collect();
+        names(&Settings { redis_secrets, ..settings() })
+    };
+    let more = |namespaces: &[&str]| Vec::from_iter(with(namespaces).difference(&none).cloned());
+    let wanted = ["shop", "web"].map(|namespace| format!("Role {namespace}/meltemi-passwords"));
+    let bindings = ["shop", "web"].map(|namespace| format!("RoleBinding {namespace}/meltemi-passwords"));
+    assert_eq!(more(&["shop", "web"]), [wanted, bindings].concat());
+    let everywhere = ["ClusterRole /meltemi-passwords", "ClusterRoleBinding /meltemi-passwords"];
+    assert_eq!(more(&["*"]), everywhere);
+}
+
+#[test]
+fn two_installations_have_nothing_in_common_but_the_kinds() {
+    let one = names(&settings());
+    let two = names(&Settings { namespace: "canary".to_owned(), ..settings() });
+    let common: Vec<&String> = one.intersection(&two).collect();
+    let is_kind = |name: &&String| name.starts_with("CustomResourceDefinition ");
+    assert!(!common.is_empty() && common.iter().all(is_kind), "{common:?}");
+    assert_eq!(one.len(), two.len());
+
+    let flags = |namespace: &str| {
+        let files = files(&Settings { namespace: namespace.to_owned(), ..settings() });
+        let mut objects = files.into_iter().flat_map(|file| file.objects);
+        let deployment = objects.find(|object| object["kind"] == "Deployment").unwrap();
+        deployment["spec"]["template"]["spec"]["containers"][0]["args"].to_string()
+    };
+    assert!(!flags("meltemi-system").contains("--webhook-configuration"));
+    assert!(flags("canary").contains("--webhook-configuration=meltemi-canary"));
+}
+
+#[test]
+fn the_network_policy_is_of_the_pods_and_their_ports() {
+    let objects: Vec<Value> = files(&settings()).into_iter().flat_map(|file| file.objects).collect();
+    let kind = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
+    let (policy, template) = (&kind("NetworkPolicy")["spec"], &kind("Deployment")["spec"]["template"]);
+    for (label, value) in policy["podSelector"]["matchLabels"].as_object().unwrap() {
+        assert_eq!(template["metadata"]["labels"][label], *value);
+    }
+    let ports = |value: &Value, field: &str| -> BTreeSet<String> {
+        value.as_array().unwrap().iter().map(|port| port[field].as_str().unwrap().to_owned()).collect()
+    };
+    let of_pods = ports(&template["spec"]["containers"][0]["ports"], "name");
+    let rules = policy["ingress"].as_array().unwrap().iter();
+    assert_eq!(rules.flat_map(|rule| ports(&rule["ports"], "port")).collect::<BTreeSet<_>>(), of_pods);
 }
 
 fn is_role(object: &Value) -> bool {

@@ -182,6 +182,8 @@ fn the_reference_agrees_with_the_generator() {
         delivery: Delivery::WasmPlugin,
         root_namespace: "istio-system".into(),
         cluster_domain: "cluster.local".into(),
+        any_secret: false,
+        instance: "by-hand".into(),
     };
     let mut said = BTreeSet::new();
     for report in generate(&world, &options).reports {

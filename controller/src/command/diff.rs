@@ -8,8 +8,8 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use super::{Inputs, Objects, findings};
-use crate::generate::{MANAGED_BY, Object};
+use super::{Inputs, Objects, findings, takeover};
+use crate::generate::{INSTANCE, MANAGED_BY, Object, Takeover, takeovers};
 use crate::input::{self, Depth, Resources};
 use crate::screen;
 use crate::words::Plain;
@@ -40,7 +40,7 @@ const KINDS: [(&str, &str, &str, &str); 3] = [
 ];
 
 impl Diff {
-    /// Writes the differences from what is there to what is generated. The exit code is that of diff(1): 0 if there are
+    /// Writes the differences from what is there to what is generated, and tells which ports it would take over anew. The exit code is that of diff(1): 0 if there are
     /// none, 1 if there are some, 2 in trouble.
     pub fn run(&self) -> ExitCode {
         match self.differs() {
@@ -56,7 +56,8 @@ impl Diff {
     fn differs(&self) -> Result<bool, String> {
         let options = self.objects.options()?;
         let files = self.inputs.read()?;
-        let (output, found) = Resources::new(&files, &self.inputs.namespace).generate(&options);
+        let resources = Resources::new(&files, &self.inputs.namespace);
+        let (output, found) = resources.generate(&options);
         if findings::has_errors(&found) {
             findings::tell(&found);
             return Err("resources are in error; nothing is compared".into());
@@ -66,6 +67,8 @@ impl Diff {
             false => in_files(&self.against)?,
         };
         let generated: BTreeMap<Key, Value> = output.objects.iter().filter_map(generated).collect();
+        let is_known = |port: &Takeover| is_taken_over(port, there.values());
+        takeover::tell(takeovers(&resources.world, &options).iter().filter(|port| !is_known(port)));
         let mut differs = false;
         let mut keys: Vec<&Key> = there.keys().chain(generated.keys()).collect();
         keys.sort();
@@ -75,6 +78,16 @@ impl Diff {
         }
         Ok(differs)
     }
+}
+
+/// Whether a port is taken over already: by the tunnel that leads to its cluster, or the proxy that counts under its name.
+fn is_taken_over<'a>(port: &Takeover, mut there: impl Iterator<Item = &'a Value>) -> bool {
+    let cluster = format!("outbound|{}||{}", port.port, port.host);
+    let marks = ["value", "stat_prefix"].map(|field| format!("\"{field}\":\"{cluster}\""));
+    there.any(|object| {
+        let text = object["spec"].to_string();
+        object["kind"] == "EnvoyFilter" && marks.iter().any(|mark| text.contains(mark))
+    })
 }
 
 fn generated(object: &Object) -> Option<(Key, Value)> {
@@ -88,11 +101,14 @@ fn compared(object: &Value) -> Option<(Key, Value)> {
     if metadata["labels"][MANAGED_BY.0] != MANAGED_BY.1 {
         return None;
     }
+    // Who applied it is no difference.
+    let mut labels = metadata["labels"].clone();
+    labels.as_object_mut()?.remove(INSTANCE);
     let key = (text(&object["kind"])?, text(&metadata["namespace"])?, text(&metadata["name"])?);
     let kept = json!({
         "apiVersion": object["apiVersion"],
         "kind": object["kind"],
-        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "labels": metadata["labels"]},
+        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "labels": labels},
         "spec": object["spec"],
     });
     Some((key, kept))

@@ -3,8 +3,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Format, Inputs, Objects, findings, print};
-use crate::generate::{NO_ADDRESS, Object, Role};
+use super::{Format, Inputs, Objects, findings, print, takeover};
+use crate::generate::{NO_ADDRESS, Object, Role, takeovers};
 use crate::input::{Found, Resources};
 use crate::screen;
 
@@ -45,6 +45,7 @@ impl Generate {
             found.into_iter().partition(|one| one.finding.message == NO_ADDRESS);
         findings::tell(&found);
         tell_addresses(&without_address);
+        takeover::tell_left(&takeovers(&resources.world, &options));
         if let Some(policy) = resources.unread_policies().next() {
             return Err(format!(
                 "{policy} cannot be read; nothing is written, since it might allow too much without it"

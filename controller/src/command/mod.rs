@@ -5,6 +5,7 @@ mod explain;
 mod findings;
 mod generate;
 mod inputs;
+pub(crate) mod takeover;
 mod validate;
 
 use std::io::{self, Write};

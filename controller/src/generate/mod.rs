@@ -19,6 +19,7 @@ mod scope;
 mod service;
 mod sidecar;
 mod sockets;
+mod takeover;
 mod tree;
 mod tunnel;
 mod virtual_service;
@@ -37,9 +38,10 @@ use report::Reports;
 use sidecar::Sidecars;
 use visibility::Visibility;
 
-pub use object::{MANAGED_BY, Metadata, Object, ROLE, Role};
+pub use object::{BY_HAND, INSTANCE, MANAGED_BY, Metadata, Object, ROLE, Role};
 pub use report::{Finding, Report, ResourceRef, Severity};
 pub use service::NO_ADDRESS;
+pub use takeover::{Takeover, takeovers};
 pub use tree::{Part, Tree};
 
 /// How the generated objects reach the mesh.
@@ -61,6 +63,10 @@ pub struct Options {
     pub root_namespace: String,
     /// The domain of the cluster.
     pub cluster_domain: String,
+    /// Passwords of Redis are read from Secrets that nobody marked for it, too.
+    pub any_secret: bool,
+    /// The value of the label [`INSTANCE`] of all objects.
+    pub instance: String,
 }
 
 /// The minor version of Istio 1: `IstioVersion(30)` is 1.30.
@@ -115,7 +121,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
             sidecar.metadata.namespace.as_deref().filter(|namespace| *namespace != options.root_namespace)
         },
     ));
-    let redis = Redis::new(world, domain, &services, &mut reports);
+    let redis = Redis::new(world, options, &services, &mut reports);
     let tells_identity = options.istio_version >= tunnel::TELLS_IDENTITY;
     let authorization = Authorization::new(world, tells_identity, &mut reports);
     let namespaces = scope::with_sidecars(world, named.chain(authorization.namespaces()));
@@ -139,6 +145,9 @@ pub fn generate(world: &World, options: &Options) -> Output {
         let Object { kind, metadata, .. } = object;
         (object.role(), *kind, metadata.namespace.clone(), metadata.name.clone())
     });
+    for object in &mut objects {
+        object.metadata.labels.insert(INSTANCE, options.instance.clone().into());
+    }
     Output { objects, reports: reports.into_vec() }
 }
 

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -7,6 +8,12 @@ use super::tree::Tree;
 
 /// The label of every object that Meltemi generates, and its value.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "meltemi");
+
+/// The label of every object that Meltemi generates that tells which installation of it did.
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
+
+/// The value of [`INSTANCE`] where no controller generated the object, but the command, for a person to apply.
+pub const BY_HAND: &str = "by-hand";
 
 /// The label that tells the [`Role`] of a generated object.
 pub const ROLE: &str = "meltemi.io/role";
@@ -32,8 +39,8 @@ pub struct Metadata {
     pub name: String,
     /// The namespace.
     pub namespace: String,
-    /// The labels: [`MANAGED_BY`] and [`ROLE`].
-    pub labels: BTreeMap<&'static str, &'static str>,
+    /// The labels: [`MANAGED_BY`], [`INSTANCE`] and [`ROLE`].
+    pub labels: BTreeMap<&'static str, Cow<'static, str>>,
 }
 
 /// What an object is for. No tunnel may exist without the sockets that it leads to, nor sockets without the module: so
@@ -92,8 +99,8 @@ impl Object {
         name: String,
         spec: Tree,
     ) -> Self {
-        let labels = BTreeMap::from([MANAGED_BY, (ROLE, role.label())]);
-        let metadata = Metadata { name, namespace: namespace.to_owned(), labels };
+        let labels = [MANAGED_BY, (ROLE, role.label())].map(|(label, value)| (label, value.into()));
+        let metadata = Metadata { name, namespace: namespace.to_owned(), labels: labels.into() };
         Self { api_version, kind, metadata, spec }
     }
 
@@ -112,6 +119,6 @@ impl Object {
 
     /// What the object is for.
     pub fn role(&self) -> Role {
-        Role::of_label(self.metadata.labels.get(ROLE).copied().unwrap_or_default())
+        Role::of_label(self.metadata.labels.get(ROLE).map(|role| &**role).unwrap_or_default())
     }
 }

@@ -91,6 +91,11 @@ impl Protocols {
     }
 }
 
+/// Whether a port's name says that Redis is spoken, but not that Meltemi is to read it.
+pub(super) fn is_called_redis(name: &str) -> bool {
+    of_name(name) == Some(Named::Redis)
+}
+
 /// What a port's name says.
 #[derive(Debug, PartialEq, Eq)]
 enum Named {

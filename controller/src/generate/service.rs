@@ -44,6 +44,9 @@ pub(super) enum Binding {
     Any,
 }
 
+/// The annotation of services that tells which namespaces may see them.
+pub(super) const EXPORT_TO: &str = "networking.istio.io/exportTo";
+
 /// Any address, in the name of a listener.
 const ANY: &str = "0.0.0.0";
 
@@ -204,8 +207,7 @@ fn kubernetes(
             .collect(),
         false => spec.cluster_ip.iter().filter(|address| !address.is_empty()).cloned().collect(),
     };
-    let exports =
-        service.metadata.annotations.as_ref().and_then(|all| all.get("networking.istio.io/exportTo"));
+    let exports = service.metadata.annotations.as_ref().and_then(|all| all.get(EXPORT_TO));
     Some(Service {
         host: format!("{name}.{namespace}.svc.{domain}"),
         namespace: namespace.to_owned(),

@@ -6,17 +6,20 @@ use std::time::Duration;
 use kube::api::{ApiResource, DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::{DynamicObject, TypeMeta};
 use kube::{Api, Client, Config, Error, ResourceExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::manifests::File;
-use crate::generate::{MANAGED_BY, ROLE, Role};
+use super::Settings;
+use super::manifests::{File, global};
+use super::rbac::PASSWORDS;
+use crate::generate::{INSTANCE, MANAGED_BY, ROLE, Role};
 use crate::run::written_kinds;
 use crate::screen;
 
 /// The field manager of the manifests.
 const MANAGER: &str = "meltemi-install";
 
-async fn connect() -> Result<Client, String> {
+/// The cluster that the kubeconfig names.
+pub async fn connect() -> Result<Client, String> {
     // Several libraries have TLS: all of them use the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let failed = |error: &dyn std::fmt::Display| format!("cannot find a cluster: {error}");
@@ -40,7 +43,7 @@ pub async fn apply(files: &[File]) -> Result<String, String> {
 }
 
 /// Removes all objects but the kinds, and all that the controller generated.
-pub async fn remove(files: &[File], linger: Duration) -> Result<String, String> {
+pub async fn remove(files: &[File], settings: &Settings, linger: Duration) -> Result<String, String> {
     let client = connect().await?;
     let mut told = String::new();
     let objects: Vec<&Value> = files
@@ -53,7 +56,9 @@ pub async fn remove(files: &[File], linger: Duration) -> Result<String, String> 
     for value in objects.iter().filter(is_binding) {
         delete(&client, value, &mut told).await?;
     }
-    generated(&client, linger, &mut told).await?;
+    let instance = settings.delivered.instance.as_ref().unwrap_or(&settings.namespace);
+    generated(&client, instance, linger, &mut told).await?;
+    passwords(&client, settings, &mut told).await?;
     for value in objects.iter().rev().filter(|object| !is_binding(object)) {
         delete(&client, value, &mut told).await?;
     }
@@ -64,7 +69,12 @@ pub async fn remove(files: &[File], linger: Duration) -> Result<String, String> 
 }
 
 /// Deletes what the controller generated: tunnels first, then the sockets that they lead to, then the modules.
-async fn generated(client: &Client, linger: Duration, told: &mut String) -> Result<(), String> {
+async fn generated(
+    client: &Client,
+    instance: &str,
+    linger: Duration,
+    told: &mut String,
+) -> Result<(), String> {
     let (label, value) = MANAGED_BY;
     let params = ListParams::default().labels(&format!("{label}={value}"));
     let mut by_role: BTreeMap<Role, Vec<(ApiResource, DynamicObject)>> = BTreeMap::new();
@@ -73,6 +83,16 @@ async fn generated(client: &Client, linger: Duration, told: &mut String) -> Resu
         match api.list(&params).await {
             Ok(list) => {
                 for object in list {
+                    if object.labels().get(INSTANCE).is_none_or(|own| own != instance) {
+                        let name = format!(
+                            "{} {}/{}",
+                            resource.kind,
+                            object.namespace().unwrap_or_default(),
+                            object.name_any()
+                        );
+                        told.push_str(&format!("{name} left: it is not of the installation {instance}\n"));
+                        continue;
+                    }
                     let role = Role::of_label(object.labels().get(ROLE).map_or("", String::as_str));
                     by_role.entry(role).or_default().push((resource.clone(), object));
                 }
@@ -93,6 +113,23 @@ async fn generated(client: &Client, linger: Duration, told: &mut String) -> Resu
             let name = object.name_any();
             let label = format!("{} {namespace}/{name}", resource.kind);
             gone(api.delete(&name, &DeleteParams::default()).await.map(drop), &label, told)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes away the right to read passwords, wherever it was given.
+async fn passwords(client: &Client, settings: &Settings, told: &mut String) -> Result<(), String> {
+    let params = ListParams::default().fields(&format!("metadata.name={}", global(PASSWORDS, settings)));
+    for kind in ["RoleBinding", "Role", "ClusterRoleBinding", "ClusterRole"] {
+        let resource = api_resource("rbac.authorization.k8s.io/v1", kind);
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let list =
+            api.list(&params).await.map_err(|error| format!("cannot list {}: {error}", resource.plural))?;
+        for object in list {
+            let value =
+                json!({"apiVersion": resource.api_version, "kind": kind, "metadata": object.metadata});
+            delete(client, &value, told).await?;
         }
     }
     Ok(())
@@ -124,19 +161,24 @@ fn label(value: &Value, name: &str) -> String {
 fn object(client: &Client, value: &Value) -> Result<(Api<DynamicObject>, DynamicObject), String> {
     let object: DynamicObject = serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
     let TypeMeta { api_version, kind } = object.types.clone().unwrap_or_default();
-    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let resource = ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        plural: plural(&kind),
-        api_version: api_version.clone(),
-        kind,
-    };
+    let resource = api_resource(&api_version, &kind);
     let api = match object.namespace() {
         Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
     };
     Ok((api, object))
+}
+
+/// How the API names a kind.
+pub fn api_resource(api_version: &str, kind: &str) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        plural: plural(kind),
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+    }
 }
 
 /// The kinds of the manifests have regular plurals.

@@ -4,13 +4,16 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde_json::{Value, json};
 
-use super::Settings;
+use super::{Settings, rbac};
 use crate::crds;
 use crate::generate::{Delivery, IstioVersion};
-use crate::run::{LEASE, SERVICE, WEBHOOK, WEBHOOK_PATH, WEBHOOK_SECRET};
+use crate::run::{SERVICE, WEBHOOK, WEBHOOK_PATH, WEBHOOK_SECRET};
 
 /// The name of all objects of the controller that are not named for what they hold.
 pub const NAME: &str = "meltemi";
+
+/// The namespace of the controller where no other is asked for.
+pub(super) const NAMESPACE: &str = "meltemi-system";
 
 /// Where /metrics, /healthz and /readyz are served.
 const PORT: u16 = 8080;
@@ -35,10 +38,16 @@ pub fn files(settings: &Settings) -> Vec<File> {
     vec![
         file("namespace.yaml", vec![namespace(settings)]),
         file("crds.yaml", definitions()),
-        file("rbac.yaml", rbac(settings)),
+        file("rbac.yaml", rbac::objects(settings)),
         file(
             "controller.yaml",
-            vec![secret(settings), deployment(settings), service(settings), budget(settings)],
+            vec![
+                secret(settings),
+                deployment(settings),
+                service(settings),
+                budget(settings),
+                network_policy(settings),
+            ],
         ),
         file("webhook.yaml", vec![webhook(settings)]),
     ]
@@ -50,6 +59,14 @@ pub fn kustomization(files: &[File]) -> Value {
     json!({"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": names})
 }
 
+/// The name of what an installation has outside its own namespace: two of them must not share it.
+pub(super) fn global(name: &str, settings: &Settings) -> String {
+    match &*settings.namespace {
+        NAMESPACE => name.to_owned(),
+        namespace => format!("{name}-{namespace}"),
+    }
+}
+
 fn definitions() -> Vec<Value> {
     crds::all().iter().filter_map(|definition| serde_json::to_value(definition).ok()).collect()
 }
@@ -58,7 +75,7 @@ fn labels() -> Value {
     json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "controller"})
 }
 
-fn metadata(name: &str, namespace: Option<&str>) -> Value {
+pub(super) fn metadata(name: &str, namespace: Option<&str>) -> Value {
     let mut metadata = json!({"name": name, "labels": labels()});
     if let Some(namespace) = namespace {
         metadata["namespace"] = json!(namespace);
@@ -71,70 +88,6 @@ fn namespace(settings: &Settings) -> Value {
     metadata["labels"]["pod-security.kubernetes.io/enforce"] = json!("restricted");
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 }
-
-/// The rights of the controller: it reads what objects are made of, and writes those that it makes, statuses and events.
-fn rbac(settings: &Settings) -> Vec<Value> {
-    let read = ["list", "watch"];
-    let write = ["list", "watch", "create", "patch", "delete"];
-    let cluster = json!([
-        {"apiGroups": [""], "resources": ["namespaces", "services", "pods"], "verbs": read},
-        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
-        // Which kinds there are.
-        {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": read},
-        {"apiGroups": ["networking.istio.io"],
-         "resources": ["serviceentries", "destinationrules", "gateways", "sidecars"], "verbs": read},
-        {"apiGroups": ["meltemi.io"], "resources": ["metarouters"], "verbs": read},
-        {"apiGroups": ["metaprotocol.aeraki.io"],
-         "resources": ["metarouters", "applicationprotocols"], "verbs": read},
-        {"apiGroups": ["redis.aeraki.io"], "resources": ["redisservices", "redisdestinations"], "verbs": read},
-        {"apiGroups": ["dubbo.aeraki.io"], "resources": ["dubboauthorizationpolicies"], "verbs": read},
-        {"apiGroups": ["networking.istio.io"], "resources": ["envoyfilters", "virtualservices"], "verbs": write},
-        {"apiGroups": ["extensions.istio.io"], "resources": ["wasmplugins"], "verbs": write},
-        {"apiGroups": ["meltemi.io"], "resources": ["metarouters/status"], "verbs": ["patch"]},
-        {"apiGroups": ["metaprotocol.aeraki.io"],
-         "resources": ["metarouters/status", "applicationprotocols/status"], "verbs": ["patch"]},
-        {"apiGroups": ["redis.aeraki.io"],
-         "resources": ["redisservices/status", "redisdestinations/status"], "verbs": ["patch"]},
-        {"apiGroups": ["dubbo.aeraki.io"], "resources": ["dubboauthorizationpolicies/status"], "verbs": ["patch"]},
-        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
-        {"apiGroups": ["admissionregistration.k8s.io"], "resources": ["validatingwebhookconfigurations"],
-         "resourceNames": [WEBHOOK], "verbs": ["get", "patch"]},
-    ]);
-    // A right of its own, so that it can be taken away where no passwords of Redis are in Secrets, or be given by Roles
-    // in the namespaces that have such.
-    let passwords = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]);
-    let own = json!([
-        // The name of what is made is not known to the authorizer.
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": [LEASE],
-         "verbs": ["get", "update"]},
-        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [WEBHOOK_SECRET],
-         "verbs": ["get", "patch"]},
-    ]);
-    let istio = json!([{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": read}]);
-    let (home, root) = (Some(settings.namespace.as_str()), Some(settings.mesh.root_namespace.as_str()));
-    let mut objects =
-        vec![json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(NAME, home)})];
-    for (name, namespace, rules) in [
-        (NAME, None, cluster),
-        ("meltemi-passwords", None, passwords),
-        (NAME, home, own),
-        ("meltemi-istio-version", root, istio),
-    ] {
-        let kind = if namespace.is_some() { "Role" } else { "ClusterRole" };
-        objects.push(json!({
-            "apiVersion": RBAC, "kind": kind, "metadata": metadata(name, namespace), "rules": rules,
-        }));
-        objects.push(json!({
-            "apiVersion": RBAC, "kind": format!("{kind}Binding"), "metadata": metadata(name, namespace),
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": settings.namespace}],
-        }));
-    }
-    objects
-}
-
-const RBAC: &str = "rbac.authorization.k8s.io/v1";
 
 /// The certificate's place, empty: so the controller needs no right to make Secrets.
 fn secret(settings: &Settings) -> Value {
@@ -219,11 +172,17 @@ fn arguments(settings: &Settings) -> Vec<String> {
     );
     let version = settings.istio_version.map(|IstioVersion(minor)| format!("1.{minor}"));
     flag("istio-version", version.as_deref());
+    flag("instance", delivered.instance.as_deref());
     flag("root-namespace", Some(&mesh.root_namespace));
     flag("cluster-domain", Some(&mesh.cluster_domain));
     flag("listen", Some(&format!("0.0.0.0:{PORT}")));
     flag("webhook-listen", Some(&format!("0.0.0.0:{WEBHOOK_PORT}")));
     flag("log-format", Some("json"));
+    let webhook = global(WEBHOOK, settings);
+    flag("webhook-configuration", Some(&*webhook).filter(|name| *name != WEBHOOK));
+    if mesh.any_secret {
+        arguments.push("--any-secret".to_owned());
+    }
     arguments
 }
 
@@ -235,6 +194,27 @@ fn service(settings: &Settings) -> Value {
             "ports": [
                 {"name": "https-webhook", "port": 443, "targetPort": "webhook"},
                 {"name": "http-metrics", "port": PORT, "targetPort": "http"},
+            ],
+        },
+    })
+}
+
+/// Nothing but the two ports can be reached. The API server calls the webhook from addresses that no selector names; what is
+/// counted is for who collects metrics. Probes come from the node, which no policy keeps out.
+fn network_policy(settings: &Settings) -> Value {
+    let collectors = json!([
+        {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}},
+        {"namespaceSelector": {"matchLabels": {"meltemi.io/metrics": "true"}}},
+    ]);
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": metadata(NAME, Some(&settings.namespace)),
+        "spec": {
+            "podSelector": {"matchLabels": labels()},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {"ports": [{"protocol": "TCP", "port": "webhook"}]},
+                {"ports": [{"protocol": "TCP", "port": "http"}], "from": collectors},
             ],
         },
     })
@@ -260,7 +240,7 @@ fn webhook(settings: &Settings) -> Value {
     };
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-        "metadata": metadata(WEBHOOK, None),
+        "metadata": metadata(&global(WEBHOOK, settings), None),
         "webhooks": [{
             "name": "resources.meltemi.io",
             "admissionReviewVersions": ["v1"],

@@ -2,12 +2,15 @@
 
 mod cluster;
 mod manifests;
+mod rbac;
+mod survey;
 
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::generate::IstioVersion;
+use crate::command::takeover;
+use crate::generate::{IstioVersion, takeovers};
 use crate::mesh::{self, Delivered, Mesh};
 use crate::screen;
 
@@ -16,7 +19,8 @@ pub use manifests::{File, files, kustomization};
 /// What is done.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Print the manifests, and change nothing. No cluster is needed.
+    /// Print the manifests, and change nothing. Where there is a cluster, tell which ports of its services would be taken over;
+    /// none is needed.
     #[arg(long, conflicts_with = "uninstall")]
     pub dry_run: bool,
     /// Remove the controller and all that it generated. The kinds stay, with the resources that people wrote.
@@ -38,8 +42,12 @@ pub struct Options {
     #[command(flatten)]
     pub mesh: Mesh,
     /// The namespace of the controller.
-    #[arg(long, value_name = "NAMESPACE", default_value = "meltemi-system")]
+    #[arg(long, value_name = "NAMESPACE", default_value = manifests::NAMESPACE)]
     pub namespace: String,
+    /// The namespaces in which the controller may read Secrets, for passwords of Redis; they have to exist. `*` is all of
+    /// them. Without it, none.
+    #[arg(long, value_name = "NAMESPACES", value_delimiter = ',')]
+    pub redis_secrets: Vec<String>,
     /// How many replicas run; one of them writes.
     #[arg(long, value_name = "NUMBER", default_value_t = 2)]
     pub replicas: u32,
@@ -64,6 +72,8 @@ pub struct Settings {
     pub mesh: Mesh,
     /// The namespace of the controller.
     pub namespace: String,
+    /// The namespaces in which it may read Secrets.
+    pub redis_secrets: Vec<String>,
     /// How many replicas run.
     pub replicas: u32,
 }
@@ -77,6 +87,7 @@ impl Options {
             istio_version: self.istio_version,
             mesh: self.mesh.clone(),
             namespace: self.namespace.clone(),
+            redis_secrets: self.redis_secrets.clone(),
             replicas: self.replicas,
         }
     }
@@ -90,23 +101,29 @@ impl Options {
 pub fn run(options: &Options) -> Result<String, String> {
     let settings = options.settings();
     // What the controller would refuse must not get as far as a cluster.
-    settings.mesh.objects(&settings.module, &settings.delivered, settings.istio_version)?;
+    let objects = settings.mesh.objects(&settings.module, &settings.delivered, settings.istio_version)?;
     if !options.uninstall && !settings.image.contains("@sha256:") {
         screen::warn(
             "the image of the controller is named by a tag, which may come to mean another: name it by its digest",
         );
     }
     let files = files(&settings);
-    if options.dry_run {
-        return files.iter().map(yaml).collect::<Result<_, _>>();
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
+    if options.dry_run {
+        match runtime.block_on(survey::world()) {
+            Ok(world) => takeover::tell(&takeovers(&world, &objects)),
+            Err(why) => screen::warn(format!("which ports would be taken over is not told: {why}")),
+        }
+        return files.iter().map(yaml).collect();
+    }
     runtime.block_on(async {
         match options.uninstall {
-            true => cluster::remove(&files, Duration::from_secs(options.linger_seconds.into())).await,
+            true => {
+                cluster::remove(&files, &settings, Duration::from_secs(options.linger_seconds.into())).await
+            }
             false => cluster::apply(&files).await,
         }
     })

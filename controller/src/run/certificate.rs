@@ -27,7 +27,7 @@ use super::lease::Leadership;
 
 /// The Secret, in the namespace of the controller.
 pub const SECRET: &str = "meltemi-webhook";
-/// The configuration that has the API server call the webhook.
+/// The configuration that has the API server call the webhook, where no other is named.
 pub const WEBHOOK: &str = "meltemi";
 
 const CERTIFICATE: &str = "tls.crt";
@@ -49,6 +49,7 @@ const IMPATIENT_ROUND: Duration = Duration::from_secs(1);
 pub struct Keeper {
     secrets: Api<Secret>,
     webhooks: Api<ValidatingWebhookConfiguration>,
+    configuration: String,
     leadership: Leadership,
     names: Vec<String>,
     shown: Option<BTreeMap<String, ByteString>>,
@@ -56,10 +57,12 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Keeps the certificate of a webhook that is called by these names, and tells of it when there is one.
+    /// Keeps the certificate of a webhook that is called by these names, and tells of it when there is one. The API server
+    /// knows the webhook by `configuration`.
     pub fn new(
         client: Client,
         namespace: &str,
+        configuration: String,
         names: Vec<String>,
         leadership: Leadership,
     ) -> (Self, watch::Receiver<Option<RustlsConfig>>) {
@@ -67,6 +70,7 @@ impl Keeper {
         let keeper = Self {
             secrets: Api::namespaced(client.clone(), namespace),
             webhooks: Api::all(client),
+            configuration,
             leadership,
             names,
             shown: None,
@@ -111,7 +115,9 @@ impl Keeper {
     /// Has the API server trust the bundle of `secret`.
     async fn trust(&self, secret: &Secret) -> Result<(), String> {
         let Some(bundle) = text(secret, BUNDLE) else { return Ok(()) };
-        let Some(configuration) = limited(self.webhooks.get_opt(WEBHOOK)).await? else { return Ok(()) };
+        let Some(configuration) = limited(self.webhooks.get_opt(&self.configuration)).await? else {
+            return Ok(());
+        };
         let webhooks = configuration.webhooks.unwrap_or_default();
         let is_trusted =
             |held: &Option<ByteString>| held.as_ref().is_some_and(|held| held.0 == bundle.as_bytes());
@@ -126,12 +132,12 @@ impl Keeper {
         let patch = json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingWebhookConfiguration",
-            "metadata": {"name": WEBHOOK},
+            "metadata": {"name": self.configuration},
             "webhooks": webhooks,
         });
         let params = PatchParams::apply(MANAGER).force();
-        limited(self.webhooks.patch(WEBHOOK, &params, &Patch::Apply(patch))).await?;
-        info!(configuration = WEBHOOK, "the API server trusts the certificate of the webhook");
+        limited(self.webhooks.patch(&self.configuration, &params, &Patch::Apply(patch))).await?;
+        info!(configuration = self.configuration, "the API server trusts the certificate of the webhook");
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! What has to be written so that the cluster has the objects that are wanted, and in which order.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -39,7 +40,7 @@ pub struct Wanted {
     /// What it is for.
     pub role: Role,
     /// Its labels.
-    pub labels: BTreeMap<&'static str, &'static str>,
+    pub labels: BTreeMap<&'static str, Cow<'static, str>>,
     /// The [`fingerprint`] of its spec.
     pub spec: u64,
     /// All of it.
@@ -133,7 +134,7 @@ pub fn changes<'a, 'b>(
 }
 
 fn is_as_wanted(wanted: &Wanted, live: &DynamicObject, accepted: &Accepted) -> bool {
-    let is_labelled = wanted.labels.iter().all(|(name, value)| label(live, name) == Some(value));
+    let is_labelled = wanted.labels.iter().all(|(name, value)| label(live, name) == Some(&**value));
     let kept = live.data.as_u64();
     let is_accepted = || {
         accepted.get(&wanted.key).is_some_and(|(asked, given)| *asked == wanted.spec && kept == Some(*given))
@@ -146,7 +147,8 @@ pub fn role(object: &DynamicObject) -> Role {
     Role::of_label(label(object, ROLE).unwrap_or_default())
 }
 
-fn label<'a>(object: &'a DynamicObject, name: &str) -> Option<&'a str> {
+/// The value of a label of an object of the cluster.
+pub fn label<'a>(object: &'a DynamicObject, name: &str) -> Option<&'a str> {
     object.metadata.labels.as_ref()?.get(name).map(String::as_str)
 }
 
@@ -194,7 +196,7 @@ mod tests {
             metadata: Metadata {
                 name: name.to_owned(),
                 namespace: "shop".to_owned(),
-                labels: BTreeMap::from([MANAGED_BY, (ROLE, role.label())]),
+                labels: [MANAGED_BY, (ROLE, role.label())].map(|(name, value)| (name, value.into())).into(),
             },
             spec: spec.into(),
         };

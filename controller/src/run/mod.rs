@@ -12,6 +12,7 @@ mod changes;
 mod conditions;
 mod definitions;
 mod feed;
+mod installation;
 mod istiod;
 mod kept;
 mod lease;
@@ -39,6 +40,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use cache::Cache;
+use installation::Installation;
 use metrics::Metrics;
 use pulse::Pulse;
 use reconcile::Reconciler;
@@ -75,10 +77,11 @@ pub fn run(options: &Options) -> Result<(), String> {
 
 async fn control(options: &Options) -> Result<(), String> {
     // The version of Istio counts if it is given; else it has to be found out.
-    let generate = options.mesh.objects(&options.module, &options.delivered, options.istio_version)?;
+    let mut generate = options.mesh.objects(&options.module, &options.delivered, options.istio_version)?;
     let config = Config::infer().await.map_err(|error| format!("cannot find a cluster: {error}"))?;
     let client = Client::try_from(config).map_err(|error| format!("cannot find a cluster: {error}"))?;
     let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+    generate.instance = options.delivered.instance.clone().unwrap_or_else(|| namespace.clone());
     let identity = options.identity.clone().map_or_else(lease::identity, Ok)?;
     let (tell_end, end) = watch::channel(false);
     let (tell_release, release) = watch::channel(false);
@@ -105,6 +108,7 @@ async fn control(options: &Options) -> Result<(), String> {
     let (keeper, tls) = certificate::Keeper::new(
         client.clone(),
         &namespace,
+        options.webhook_configuration.clone(),
         webhook_names(options, &namespace),
         leadership.clone(),
     );
@@ -120,6 +124,7 @@ async fn control(options: &Options) -> Result<(), String> {
         cache,
         pulse,
         leadership,
+        installation: Installation::new(generate.instance.clone()),
         options: generate,
         fixed_version: options.istio_version,
         secrets: secrets::Secrets::new(client.clone()),

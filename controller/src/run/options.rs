@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
 
+use super::certificate::WEBHOOK;
 use crate::generate::IstioVersion;
 use crate::mesh::{self, Delivered, Mesh};
 
@@ -47,6 +48,9 @@ pub struct Options {
     /// A name or address that the API server calls the webhook by, instead of those of the Service `meltemi`.
     #[arg(long, value_name = "NAME")]
     pub webhook_name: Vec<String>,
+    /// The ValidatingWebhookConfiguration that has the API server call the webhook.
+    #[arg(long, value_name = "NAME", default_value = WEBHOOK)]
+    pub webhook_configuration: String,
     /// The least severe lines to log.
     #[arg(long, value_enum, default_value = "info")]
     pub log_level: LogLevel,

@@ -10,6 +10,7 @@ use tracing::{debug, error, info, warn};
 use super::apply::{Applier, Written};
 use super::cache::Cache;
 use super::changes::Wanted;
+use super::installation::Installation;
 use super::istiod::versions;
 use super::lease::Leadership;
 use super::metrics::Metrics;
@@ -41,6 +42,8 @@ pub struct Reconciler {
     pub fixed_version: Option<IstioVersion>,
     /// The passwords.
     pub secrets: Secrets,
+    /// Which objects are to be written.
+    pub installation: Installation,
     /// Who writes objects.
     pub applier: Applier,
     /// Who writes statuses.
@@ -124,7 +127,8 @@ impl Reconciler {
             return Outcome::Failed;
         };
         let start = Instant::now();
-        let written = self.applier.write(&objects, self.cache.written()).await;
+        let own = self.installation.own(&objects, self.cache.written());
+        let written = self.applier.write(&own.wanted, own.live).await;
         let untold = self.teller.tell(&reports, &self.cache.subjects()).await;
         self.metrics.took("write", start.elapsed());
         let Written { applied, deleted, failed, waiting, next } = written;

@@ -30,6 +30,8 @@ fn options(codec: &str) -> Options {
         delivery: Delivery::WasmPlugin,
         root_namespace: "istio-system".into(),
         cluster_domain: "cluster.local".into(),
+        any_secret: false,
+        instance: "by-hand".into(),
     }
 }
 

@@ -167,7 +167,7 @@ fn users_are_known_on_both_sides() {
         let acl = ["--user", "bob", "on", ">upstream", "allkeys", "allcommands", "--user", "default", "off"];
         let server = Server::start(&acl);
         let world = service("main", "10.0.0.1")
-            + "---\n{apiVersion: v1, kind: Secret, metadata: {name: s, namespace: redis}, stringData: {token: upstream, who: bob}}\n"
+            + "---\n{apiVersion: v1, kind: Secret, metadata: {name: s, namespace: redis}, type: meltemi.io/redis, stringData: {token: upstream, who: bob}}\n"
             + &resource(
                 "RedisService",
                 "main",

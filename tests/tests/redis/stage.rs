@@ -72,6 +72,8 @@ fn patches(world: &World) -> Vec<Value> {
             delivery: Delivery::WasmPlugin,
             root_namespace: "istio-system".into(),
             cluster_domain: "cluster.local".into(),
+            any_secret: false,
+            instance: "by-hand".into(),
         },
     );
     let own = output.objects.into_iter().filter(|object| object.metadata.namespace == "redis");

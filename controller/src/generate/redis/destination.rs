@@ -35,6 +35,8 @@ struct Destination<'a> {
 /// A cluster of a Redis proxy.
 #[derive(Debug)]
 pub(super) struct Target {
+    /// Its host, in full.
+    pub(super) host: String,
     /// The name of the cluster.
     pub(super) name: String,
     /// What makes it one for Redis.
@@ -84,7 +86,12 @@ impl<'a> Destinations<'a> {
             let auth = upstream.and_then(|upstream| upstream.auth.as_ref());
             let credentials = match auth.map(|auth| secrets.credentials(auth, namespace)).transpose() {
                 _ if !is_in_force => None,
-                Ok(credentials) => Some(credentials),
+                Ok(credentials) => {
+                    if let Some(remark) = credentials.as_ref().and_then(Credentials::remark) {
+                        reports.warn(&origin, format!("{POOL}.redis.auth"), remark);
+                    }
+                    Some(credentials)
+                }
                 Err(message) => {
                     let message = format!("{message}: the services that lead to {host} stay plain TCP");
                     reports.error(&origin, format!("{POOL}.redis.auth.secret"), message);
@@ -131,7 +138,7 @@ impl<'a> Destinations<'a> {
             "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"name": name}},
             "patch": {"operation": "MERGE", "value": value},
         });
-        Ok(Target { name, patch, is_redis_cluster })
+        Ok(Target { host: host.to_owned(), name, patch, is_redis_cluster })
     }
 
     /// Says which have no effect.
@@ -242,6 +249,6 @@ impl Destination<'_> {
             "match": {"context": "SIDECAR_OUTBOUND"},
             "patch": {"operation": "ADD", "value": value},
         });
-        Target { name, patch, is_redis_cluster: true }
+        Target { host: host.to_owned(), name, patch, is_redis_cluster: true }
     }
 }

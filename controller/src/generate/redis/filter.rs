@@ -74,6 +74,9 @@ impl Rules<'_> {
         if let Some(auth) = &written.auth {
             match secrets.credentials(auth, &self.service.namespace) {
                 Ok(credentials) => {
+                    if let Some(remark) = credentials.remark() {
+                        reports.warn(origin, "spec.settings.auth", remark);
+                    }
                     proxy["downstream_auth_passwords"] = json!([source(&credentials.password)]);
                     if let Some(username) = &credentials.username {
                         proxy["downstream_auth_username"] = source(username);

@@ -15,16 +15,17 @@ pub(super) use self::asked::Asked;
 use self::auth::Secrets;
 use self::destination::{Destinations, Target};
 use self::filter::Rules;
+use super::Options;
 use super::client::Clients;
 use super::group::{Group, Patches};
 use super::host;
 use super::object::Object;
 use super::protocol::Protocol;
 use super::report::{Reports, ResourceRef};
-use super::service::Service;
+use super::service::{EXPORT_TO, Service};
 use super::sockets::Proxies;
 use super::tree::Part;
-use super::visibility::Visibility;
+use super::visibility::{Exports, Visibility};
 use crate::api::aeraki::RedisService;
 use crate::check;
 use crate::world::World;
@@ -34,8 +35,16 @@ use crate::world::World;
 pub(super) struct Redis {
     /// By host and port. Those that are not here stay plain TCP.
     proxies: BTreeMap<(String, u16), Proxy>,
-    /// The patches of the clusters, by name.
-    clusters: BTreeMap<Arc<str>, Part>,
+    /// The clusters, by name.
+    clusters: BTreeMap<Arc<str>, Cluster>,
+}
+
+/// A cluster that proxies lead to.
+#[derive(Debug)]
+struct Cluster {
+    patch: Part,
+    /// The namespaces that may see its host. The patch holds its password, which is nobody else's concern.
+    exports: Exports,
 }
 
 /// The proxy of one port of a service.
@@ -48,8 +57,9 @@ struct Proxy {
 
 impl Redis {
     /// Reads what there is on Redis.
-    pub(super) fn new(world: &World, domain: &str, services: &[Service], reports: &mut Reports) -> Self {
-        let secrets = Secrets::new(world);
+    pub(super) fn new(world: &World, options: &Options, services: &[Service], reports: &mut Reports) -> Self {
+        let domain = &*options.cluster_domain;
+        let secrets = Secrets::new(world, options.any_secret);
         let hosts = Hosts::new(world, domain, services);
         let mut destinations = Destinations::new(world, domain, &hosts, &secrets, reports);
         let rules = rules(world, domain, services, &hosts, reports);
@@ -72,10 +82,11 @@ impl Redis {
                     (listener.into(), patch.into())
                 });
                 let mut proxy = Proxy { patches: patches.collect(), clusters: BTreeSet::new() };
-                for Target { name, patch, .. } in targets {
+                for Target { host, name, patch, .. } in targets {
                     let name: Arc<str> = name.into();
                     proxy.clusters.insert(name.clone());
-                    redis.clusters.insert(name, patch.into());
+                    let exports = hosts.exports(&host);
+                    redis.clusters.insert(name, Cluster { patch: patch.into(), exports });
                 }
                 redis.proxies.insert((service.host.clone(), port.number), proxy);
             }
@@ -104,7 +115,10 @@ impl Redis {
             clusters.extend(&proxy.clusters);
             patches.entry(&service.namespace).or_default().extend(proxy.patches.iter().cloned());
         }
-        let named = |name: &Arc<str>| self.clusters.get(name).map(|patch| (name.clone(), patch.clone()));
+        let named = |name: &Arc<str>| {
+            let cluster = self.clusters.get(name).filter(|cluster| cluster.exports.reach(namespace))?;
+            Some((name.clone(), cluster.patch.clone()))
+        };
         let clusters: Patches = clusters.into_iter().filter_map(named).collect();
         let mut objects = group.tunnels("meltemi-redis", group.selector.as_ref(), clusters);
         for (of, patches) in patches {
@@ -163,7 +177,7 @@ fn rules<'a>(
 /// Every host of the mesh that is known.
 #[derive(Debug)]
 struct Hosts<'a> {
-    namespaces: BTreeMap<String, &'a str>,
+    known: BTreeMap<String, (&'a str, Exports)>,
     /// Those whose clusters connect to where the client meant to.
     original_destinations: BTreeSet<&'a str>,
 }
@@ -173,23 +187,32 @@ impl<'a> Hosts<'a> {
         let kubernetes = world.services.iter().filter_map(|service| {
             let (name, namespace) =
                 (service.metadata.name.as_deref()?, service.metadata.namespace.as_deref()?);
-            Some((format!("{name}.{namespace}.svc.{domain}"), namespace))
+            let annotations = service.metadata.annotations.as_ref();
+            let exports = annotations.and_then(|all| all.get(EXPORT_TO));
+            let exports = Exports::new(exports.iter().flat_map(|list| list.split(',')), namespace);
+            Some((format!("{name}.{namespace}.svc.{domain}"), (namespace, exports)))
         });
         let entries = world.service_entries.iter().flat_map(|entry| {
             let namespace = entry.metadata.namespace.as_deref().unwrap_or_default();
-            entry.spec.hosts.iter().map(move |host| (host.clone(), namespace))
+            let exports = Exports::new(entry.spec.export_to.iter().map(String::as_str), namespace);
+            entry.spec.hosts.iter().map(move |host| (host.clone(), (namespace, exports.clone())))
         });
         let is_original_destination = |service: &&Service| service.is_original_destination;
         let original_destinations = services.iter().filter(is_original_destination);
         Self {
-            namespaces: entries.chain(kubernetes).collect(),
+            known: entries.chain(kubernetes).collect(),
             original_destinations: original_destinations.map(|service| &*service.host).collect(),
         }
     }
 
     /// The namespace of a host, if it is known.
     fn namespace(&self, host: &str) -> Option<&'a str> {
-        self.namespaces.get(host).copied()
+        self.known.get(host).map(|(namespace, _)| *namespace)
+    }
+
+    /// The namespaces that may see a host.
+    fn exports(&self, host: &str) -> Exports {
+        self.known.get(host).map_or(Exports::All, |(_, exports)| exports.clone())
     }
 
     fn is_original_destination(&self, host: &str) -> bool {

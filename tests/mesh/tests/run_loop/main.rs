@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use meltemi_tests::eventually;
 use serde_json::{Value, json};
 
-use api::{Api, HOME, shared};
+use api::{Api, HOME, MODULE, shared};
 use controller::{Controller, LEASE_SECONDS};
+
+const INSTANCE: &str = "app.kubernetes.io/instance";
 
 const LABEL: &str = "labelSelector=app.kubernetes.io/managed-by%3Dmeltemi";
 
@@ -435,6 +437,159 @@ spec:
 }
 
 #[test]
+fn two_installations_leave_each_other_alone() {
+    let api = Api::start("instances");
+    make_service(&api, "instances");
+    let first = Controller::start(&api, "instances-first");
+    let before = wait_for_objects(&api, "instances");
+    let sockets = filter_path("instances", "meltemi-sockets");
+    let owner = || api.find(&sockets).map(|object| object["metadata"]["labels"][INSTANCE].clone());
+    assert_eq!(owner(), Some(json!(HOME)));
+
+    // What a person applied, and what a version without the label left: one under a name that is wanted, and others.
+    api.kubectl(&["create", "namespace", "canary"], "").unwrap();
+    for (name, label) in [
+        ("meltemi-sockets", ""),
+        ("meltemi-old", ""),
+        ("meltemi-by-hand", "app.kubernetes.io/instance: by-hand, "),
+    ] {
+        api.apply(&format!(
+            "
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata:
+  name: {name}
+  namespace: canary
+  labels: {{{label}app.kubernetes.io/managed-by: meltemi, meltemi.io/role: tunnel}}
+spec: {{}}
+"
+        ));
+    }
+    make_service(&api, "canary");
+    let binding = ["create", "rolebinding", "second", "--namespace=canary", "--clusterrole=cluster-admin"];
+    api.kubectl(&[&binding[..], &["--serviceaccount=meltemi-system:meltemi"]].concat(), "").unwrap();
+    eventually("the first has what it wants there", || (generated(&api, "canary").len() == 6).then_some(()));
+    let adopted = filter_path("canary", "meltemi-sockets");
+    let adopter = || api.find(&adopted).unwrap()["metadata"]["labels"][INSTANCE].clone();
+    eventually("it took over what it wants", || (adopter() == HOME).then_some(()));
+    let all = generated(&api, "canary");
+
+    // A second one, with a Lease of its own.
+    let flags = ["--istio-version=1.30", "--namespace=canary"];
+    let second = Controller::start_with(&api, "instances-second", "127.0.0.1:0", &flags);
+    second.wait_until_leading();
+    assert_eq!(second.did("applied"), Vec::<String>::new());
+    assert_eq!(second.did("deleted"), Vec::<String>::new());
+    assert_eq!(generated(&api, "instances"), before);
+    assert_eq!(generated(&api, "canary"), all);
+
+    // It follows when the first is gone from a namespace.
+    assert!(first.end().success());
+    for kind in ["envoyfilters", "wasmplugins"] {
+        let own = format!("--selector={INSTANCE}={HOME}");
+        api.kubectl(&["delete", kind, "--namespace=instances", &own], "").unwrap();
+    }
+    eventually("the second has what it wants there", || (owner()? == "canary").then_some(()));
+    let after = wait_for_objects(&api, "instances");
+    second.kill();
+
+    // What is not of the first stays when that is uninstalled.
+    let (told, _) = install(&api, &["--uninstall", "--linger-seconds=0"]);
+    assert_eq!(generated(&api, "instances"), after);
+    let left = ["EnvoyFilter meltemi-by-hand", "EnvoyFilter meltemi-old"];
+    assert_eq!(Vec::from_iter(generated(&api, "canary").into_keys()), left);
+    for name in ["canary/meltemi-old", "canary/meltemi-by-hand", "instances/meltemi-sockets"] {
+        assert!(told.contains(&format!("EnvoyFilter {name} left: ")), "{told}");
+    }
+}
+
+/// Runs `meltemi install`, and gives what it wrote to both outputs.
+fn install(api: &Api, flags: &[&str]) -> (String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_mesh-controller"))
+        .arg("install")
+        .args(flags)
+        .env("KUBECONFIG", api.admin())
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let (told, remarks) = (text(output.stdout), text(output.stderr));
+    assert!(output.status.success(), "{remarks}");
+    (told, remarks)
+}
+
+#[test]
+fn passwords_are_read_where_that_is_allowed() {
+    let api = shared();
+    api.apply(
+        "
+apiVersion: v1
+kind: Namespace
+metadata: {name: passwords, labels: {istio-injection: enabled}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: cache, namespace: passwords, annotations: {networking.istio.io/exportTo: .}}
+spec: {ports: [{name: tcp-redis, port: 6379}]}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: cache, namespace: passwords}
+stringData: {password: s3cret}
+",
+    );
+    let images = ["--image=registry.example.org/meltemi:0.1", "--module", MODULE];
+    let survey = || install(&api, &[&images[..], &["--dry-run"]].concat()).1;
+    let line = "passwords  cache.passwords.svc.cluster.local  6379  redis";
+    let is_line = |told: &str| told.split_whitespace().collect::<Vec<_>>().join("  ").contains(line);
+    let told = survey();
+    let (_, left) = told.split_once("left alone").unwrap_or_else(|| panic!("{told}"));
+    assert!(is_line(left), "{told}");
+
+    let service = |host: &str| {
+        api.apply(&format!(
+            "
+apiVersion: redis.aeraki.io/v1alpha1
+kind: RedisService
+metadata: {{name: cache, namespace: passwords}}
+spec: {{host: [{host}], settings: {{auth: {{secret: {{name: cache}}}}}}}}
+"
+        ));
+    };
+    service("cache");
+    let told = survey();
+    assert!(
+        told.contains("would be taken over:") && is_line(&told) && !told.contains("left alone"),
+        "{told}"
+    );
+
+    let controller = Controller::start(&api, "passwords");
+    let path = "/apis/redis.aeraki.io/v1alpha1/namespaces/passwords/redisservices/cache";
+    let message = wait_for_condition(&api, path, "Accepted", "False");
+    assert!(message.contains("`meltemi install --redis-secrets=passwords`"), "{message}");
+
+    install(&api, &[&images[..], &["--redis-secrets=passwords"]].concat());
+    // Another spelling of the host has the controller look again before a minute is over.
+    service("cache.passwords.svc.cluster.local");
+    let mend = eventually("the mend is told", || {
+        let message = wait_for_condition(&api, path, "Accepted", "False");
+        let (_, mend) = message.split_once("kubectl ")?;
+        Some(mend.split_once(": ")?.0.to_owned())
+    });
+    assert_eq!(mend, "label secret --namespace=passwords cache meltemi.io/redis-password=true");
+    api.kubectl(&mend.split(' ').collect::<Vec<_>>(), "").unwrap();
+    let proxy = filter_path("passwords", "meltemi-redis-passwords");
+    assert_eq!(api.find(&proxy), None);
+    // It warned of what it might not read.
+    controller.kill();
+
+    let controller = Controller::start(&api, "passwords-again");
+    wait_for_condition(&api, path, "Accepted", "True");
+    let proxy = eventually("the proxy is there", || api.find(&proxy));
+    assert!(proxy.to_string().contains("s3cret"));
+    assert!(controller.end().success());
+}
+
+#[test]
 fn nothing_is_left_after_uninstalling() {
     let api = Api::start("uninstall");
     make_service(&api, "uninstall");
@@ -442,15 +597,9 @@ fn nothing_is_left_after_uninstalling() {
     let controller = Controller::start(&api, "uninstall");
     wait_for_objects(&api, "uninstall");
     wait_for_condition(&api, &router_path("uninstall"), "Accepted", "True");
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_mesh-controller"))
-        .args(["install", "--uninstall", "--linger-seconds=0"])
-        .env("KUBECONFIG", api.admin())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (told, _) = install(&api, &["--uninstall", "--linger-seconds=0"]);
     // The controller has no rights any more, so it cannot make anew what was deleted.
     assert_eq!(generated(&api, "uninstall"), BTreeMap::new());
-    let told = String::from_utf8(output.stdout).unwrap();
     let position = |what: &str| told.find(what).unwrap_or_else(|| panic!("{what} in {told}"));
     assert!(position("ClusterRoleBinding meltemi deleted") < position("EnvoyFilter"));
     assert!(position("EnvoyFilter uninstall/meltemi-sockets") < position("WasmPlugin uninstall/meltemi"));
