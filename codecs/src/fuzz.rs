@@ -1,6 +1,6 @@
 //! What every codec promises whatever the bytes, as functions for fuzz targets. They panic when a promise is broken.
 use crate::dubbo::Header;
-use crate::{Codec, Depth, Dubbo, Edit, Failure, Head, Kind, Outcome, Peer, Step};
+use crate::{Codec, Depth, Dubbo, Edit, Error, Failure, Head, Kind, Outcome, Peer, Step};
 
 const LIMIT: usize = 1 << 20;
 
@@ -104,7 +104,12 @@ fn check_edit(codec: &dyn Codec, from: Peer, bytes: &[u8], kind: Kind) {
         // Some limit of reading that editing does not have.
         return;
     }
-    assert_eq!(codec.head(out, Depth::Attachments, &mut after), Ok(()));
+    let read = codec.head(out, Depth::Attachments, &mut after);
+    if matches!(read, Err(Error::Unsupported { what: "number of attachments", .. })) {
+        // One more than is read.
+        return;
+    }
+    assert_eq!(read, Ok(()));
     let kept = before.attachments().filter(|(name, _)| !matches!(*name, "k" | "path"));
     let expected: Vec<_> = kept.chain([("k", "é😀")]).collect();
     assert_eq!(after.attachments().collect::<Vec<_>>(), expected);

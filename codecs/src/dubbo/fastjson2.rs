@@ -47,49 +47,54 @@ impl<'a> Fields<'a> {
 
     /// The next value: a string or null.
     fn nullable(&mut self) -> Result<Option<Cow<'a, str>>, Unread> {
-        match self.next().ok_or(Unread)? {
+        match self.next().ok_or(Unread::Value)? {
             [NULL] => Ok(None),
-            field => text(field).map(|(_, text)| Some(text)).ok_or(Unread),
+            field => text(field).map(|(_, text)| Some(text)).ok_or(Unread::Value),
         }
     }
 }
 
-/// The value is none that is read here.
-struct Unread;
+/// Why a request is not read to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// A value is none that is read here, or in doubt where that matters.
+    Value,
+    /// There are more attachments than a head holds.
+    TooMany,
+}
 
-/// Reads the attributes of a request, as far as they can be read; `None` when something cannot, or is in doubt where that
-/// matters.
-pub(super) fn read(body: &[u8], depth: Depth, head: &mut Head) -> Option<()> {
+/// Reads the attributes of a request, as far as they can be read.
+pub(super) fn read(body: &[u8], depth: Depth, head: &mut Head) -> Result<(), Unread> {
     let mut fields = Fields::new(body);
-    let front = request::front(|| fields.nullable(), head).ok()?;
+    let front = request::front(|| fields.nullable(), head)?;
     let mut arguments = Fields { rest: fields.rest };
     if front.is_generic() {
         match arguments.text() {
             Some(method) if depth != Depth::Verified || is_trimmed(&method) => {
                 head.push("genericMethod", &method);
             }
-            _ if depth == Depth::Verified => return None,
+            _ if depth == Depth::Verified => return Err(Unread::Value),
             _ => {}
         }
     }
     if depth == Depth::Head {
-        return Some(());
+        return Ok(());
     }
-    for _ in 0..front.arguments()? {
-        fields.next()?;
+    for _ in 0..front.arguments().ok_or(Unread::Value)? {
+        fields.next().ok_or(Unread::Value)?;
     }
     if depth != Depth::Verified {
-        return push_attachments(fields.next()?, head);
+        return push_attachments(fields.next().ok_or(Unread::Value)?, head);
     }
-    let mut check = Check::new(&front)?;
+    let mut check = Check::new(&front).ok_or(Unread::Value)?;
     match fields.next() {
         None if fields.rest.is_empty() => {}
-        None => return None,
+        None => return Err(Unread::Value),
         Some([NULL]) => {}
-        Some(map) if has_odd_type(map) => return None,
+        Some(map) if has_odd_type(map) => return Err(Unread::Value),
         Some(map) => each_attachment(map, |name, value| check.admit(head, name, value).then_some(()))?,
     }
-    check.is_sure().then_some(())
+    check.is_sure().then_some(()).ok_or(Unread::Value)
 }
 
 /// Whether a map is of a type that may take a name for another. Java's own have short names or long ones.
@@ -103,7 +108,7 @@ fn has_odd_type(map: &[u8]) -> bool {
 }
 
 /// Adds the entries of a map up to the first that cannot be read.
-fn push_attachments(input: &[u8], head: &mut Head) -> Option<()> {
+fn push_attachments(input: &[u8], head: &mut Head) -> Result<(), Unread> {
     each_attachment(input, |name, value| {
         if let Some(value) = value {
             head.push_attachment(name, value);
@@ -113,35 +118,49 @@ fn push_attachments(input: &[u8], head: &mut Head) -> Option<()> {
 }
 
 /// Reads the entries of a map up to the first that cannot be read, or that `take` does not.
-fn each_attachment(input: &[u8], mut take: impl FnMut(&str, Option<&str>) -> Option<()>) -> Option<()> {
+fn each_attachment(
+    input: &[u8],
+    mut take: impl FnMut(&str, Option<&str>) -> Option<()>,
+) -> Result<(), Unread> {
+    let mut rest = entries(input).ok_or(Unread::Value)?;
+    let mut left = Head::MOST_ATTACHMENTS;
+    while *rest.first().ok_or(Unread::Value)? != OBJECT_END {
+        left = left.checked_sub(1).ok_or(Unread::TooMany)?;
+        let (after, (key, value)) = entry(rest).ok_or(Unread::Value)?;
+        take(&key, value.as_deref()).ok_or(Unread::Value)?;
+        rest = after;
+    }
+    Ok(())
+}
+
+/// What follows the start of a map.
+fn entries(input: &[u8]) -> Option<&[u8]> {
     let input = match input.split_first()? {
         (&TYPED, rest) => integer(text(rest)?.0)?.0,
         _ => input,
     };
-    let (&OBJECT, mut rest) = input.split_first()? else {
-        return None;
-    };
-    for _ in 0..request::MOST_ATTACHMENTS {
-        if *rest.first()? == OBJECT_END {
-            return Some(());
+    input.split_first().filter(|(tag, _)| **tag == OBJECT).map(|(_, rest)| rest)
+}
+
+/// The key of an entry, and its value where that is not null.
+type Entry<'a> = (Cow<'a, str>, Option<Cow<'a, str>>);
+
+/// Reads one entry of a map.
+fn entry(input: &[u8]) -> Option<(&[u8], Entry<'_>)> {
+    let (after, key) = text(input)?;
+    let (&tag, tail) = after.split_first()?;
+    let (rest, value) = match tag {
+        NULL => (tail, None),
+        0xb0 => (tail, Some(Cow::Borrowed("false"))),
+        0xb1 => (tail, Some(Cow::Borrowed("true"))),
+        0xd8..=0xef => (tail, Some(Cow::Owned(i32::from(tag).wrapping_sub(0xe0).to_string()))),
+        0xf0..=0xff | 0x00..=0x48 => {
+            let (tail, number) = integer(after)?;
+            (tail, Some(Cow::Owned(number.to_string())))
         }
-        let (after, key) = text(rest)?;
-        let (&tag, tail) = after.split_first()?;
-        let value;
-        (rest, value) = match tag {
-            NULL => (tail, None),
-            0xb0 => (tail, Some(Cow::Borrowed("false"))),
-            0xb1 => (tail, Some(Cow::Borrowed("true"))),
-            0xd8..=0xef => (tail, Some(Cow::Owned(i32::from(tag).wrapping_sub(0xe0).to_string()))),
-            0xf0..=0xff | 0x00..=0x48 => {
-                let (tail, number) = integer(after)?;
-                (tail, Some(Cow::Owned(number.to_string())))
-            }
-            _ => text(after).map(|(tail, text)| (tail, Some(text)))?,
-        };
-        take(&key, value.as_deref())?;
-    }
-    None
+        _ => text(after).map(|(tail, text)| (tail, Some(text)))?,
+    };
+    Some((rest, (key, value)))
 }
 
 /// Reads a string: its length is in the tag or follows it, in bytes.
@@ -188,7 +207,7 @@ fn integer(input: &[u8]) -> Option<(&[u8], i32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fields, push_attachments};
+    use super::{Fields, Unread, push_attachments};
     use crate::Head;
 
     fn bytes(hex: &str) -> Vec<u8> {
@@ -220,11 +239,12 @@ mod tests {
         let mut head = Head::new();
         let typed = "924b4c4d00a64a6b4a764b6b324a767c02604f7c027d594a6e054a74b14a6ce5";
         // A double is not read: what stands before it is.
-        assert_eq!(push_attachments(&bytes(&format!("{typed}4a64b53ff8000000000000a5")), &mut head), None);
+        let read = push_attachments(&bytes(&format!("{typed}4a64b53ff8000000000000a5")), &mut head);
+        assert_eq!(read, Err(Unread::Value));
         let entries: Vec<_> = head.attachments().collect();
         assert_eq!(entries, [("k", "v"), ("k2", "v"), ("你", "好"), ("n", "5"), ("t", "true"), ("l", "5")]);
         head.clear();
-        assert_eq!(push_attachments(&bytes("a64c7461674d67726179a5"), &mut head), Some(()));
+        assert_eq!(push_attachments(&bytes("a64c7461674d67726179a5"), &mut head), Ok(()));
         assert_eq!(head.get("tag"), Some("gray"));
     }
 }

@@ -2,13 +2,9 @@ use std::borrow::Cow;
 
 use super::header::{self, FASTJSON2, HESSIAN2, Header};
 use super::verify::{Check, is_trimmed};
-use super::{descriptor, fastjson2, json, misread};
+use super::{descriptor, fastjson2, fastjson2::Unread, json, misread};
 use crate::hessian::{Entry, Fault, Map, Parsed, Reader, Value, check_optional_text, optional_text};
 use crate::{Depth, Error, Head};
-
-/// The most attachments that are read. Each takes far more memory in a head than the two bytes that it may have on the
-/// wire.
-pub(super) const MOST_ATTACHMENTS: usize = 4096;
 
 /// What the front of a body says of the rest.
 #[derive(Default)]
@@ -72,10 +68,12 @@ pub(super) fn read(header: &Header, frame: &[u8], depth: Depth, head: &mut Head)
             let end = Header::LEN.saturating_add(body.len());
             hessian(body, depth, head).map_err(|error| Fault::at(error, end))
         }
-        FASTJSON2 => {
-            let is_whole = fastjson2::read(body, depth, head).is_some();
-            verified(depth, is_whole)
-        }
+        FASTJSON2 => match fastjson2::read(body, depth, head) {
+            Err(Unread::TooMany) => {
+                Err(Error::Unsupported { what: "number of attachments", offset: Header::LEN })
+            }
+            read => verified(depth, read.is_ok()),
+        },
         id if json::is_lines(id) => {
             json::read(body, head);
             verified(depth, false)
@@ -214,7 +212,8 @@ fn skip_arguments<'a>(front: &Front<'_>, reader: &mut Reader, input: &'a [u8]) -
     Ok((rest, ()))
 }
 
-/// Adds the entries of the map at `input` that are text, numbers or truth values. No map at all is an empty one.
+/// Adds the entries of the map at `input` that are text, numbers or truth values; what follows the most that a head
+/// holds is an error. No map at all is an empty one.
 pub(super) fn push_attachments(
     reader: &mut Reader,
     input: &[u8],
@@ -226,7 +225,7 @@ pub(super) fn push_attachments(
     let (_, Some(mut map)) = Map::open(reader, input)? else {
         return Ok(());
     };
-    let mut left = MOST_ATTACHMENTS;
+    let mut left = Head::MOST_ATTACHMENTS;
     while let Some(entry) = map.next(reader)? {
         left = match left.checked_sub(1) {
             Some(left) => left,

@@ -18,9 +18,6 @@ pub(super) struct Check<'a> {
     count: usize,
 }
 
-/// The most attachments of a request that is verified: each is compared to all before it.
-const MOST_ATTACHMENTS: usize = 256;
-
 impl<'a> Check<'a> {
     /// `None` when the front does not tell what is called.
     pub(super) fn new(front: &'a Front<'a>) -> Option<Self> {
@@ -63,7 +60,7 @@ impl<'a> Check<'a> {
             }
             _ => true,
         };
-        if !agrees || self.count > MOST_ATTACHMENTS || head.attachments().any(|(known, _)| known == name) {
+        if !agrees || self.count > Head::MOST_ATTACHMENTS || head.has_attachment(name) {
             return false;
         }
         if let Some(value) = value.filter(|_| !FRONT.contains(&name)) {

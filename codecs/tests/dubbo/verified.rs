@@ -88,6 +88,7 @@ fn attachments_that_say_something_else_are_refused() {
         (&[("interface", "org.Shut")], false),
         (&[("interface", "org.Open")], true),
         (&[("group", "a"), ("group", "b")], false),
+        (&[("tag", "a"), ("group", "a"), ("tag", "a")], false),
     ] {
         for bytes in calls("get", "", None, attachments) {
             assert_eq!(verify(&bytes).is_ok(), is_sure, "{attachments:?}");
@@ -154,6 +155,11 @@ fn many_attachments_are_too_many() {
     for (count, is_sure) in [(256, true), (257, false)] {
         for bytes in calls("get", "", None, &all[..count]) {
             assert_eq!(verify(&bytes).is_ok(), is_sure);
+            // Where nothing is denied the first ones hold, and it is said that there are more.
+            let mut head = Head::new();
+            let read = Dubbo.head(&bytes, Depth::Attachments, &mut head);
+            assert_eq!(read.is_ok(), is_sure);
+            assert_eq!((head.attachments().count(), head.get("name255")), (256, Some("x")));
         }
     }
 }
