@@ -185,7 +185,7 @@ pub(super) fn regex(notes: &mut Notes, pattern: &str) {
         notes.error(
             "is empty, which matches nothing but an empty value; write a regular expression, or exact",
         );
-    } else if let Err(why) = regex_lite::Regex::new(pattern) {
+    } else if let Err(why) = meltemi_proxy::plan::check_regex(pattern) {
         let mend = match pattern.starts_with(['*', '+', '?']) {
             true => "; for any text write .*",
             false => "",

@@ -337,8 +337,28 @@ fn any_of(values: &[&str]) -> Value {
     match values {
         [only] => Pattern::new(only).matcher(),
         _ if patterns().any(|pattern| pattern == Pattern::Present) => Pattern::Present.matcher(),
-        _ => json!({"regex": patterns().map(Pattern::regex).collect::<Vec<_>>().join("|")}),
+        _ => json!({"regex": regex(patterns())}),
     }
+}
+
+/// The regular expression of several values. What they have in common stands once: the filter makes a table of it.
+fn regex<'a>(patterns: impl Iterator<Item = Pattern<'a>>) -> String {
+    let (mut whole, mut beginnings, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+    for pattern in patterns {
+        match pattern {
+            Pattern::Exact(value) => whole.push(regex_lite::escape(value)),
+            Pattern::Prefix(value) => beginnings.push(regex_lite::escape(value)),
+            Pattern::Suffix(value) => ends.push(regex_lite::escape(value)),
+            Pattern::Present => ends.push(String::new()),
+        }
+    }
+    if !beginnings.is_empty() {
+        whole.push(format!("(?:{})(?s:.*)", beginnings.join("|")));
+    }
+    if !ends.is_empty() {
+        whole.push(format!("(?s:.*)(?:{})", ends.join("|")));
+    }
+    whole.join("|")
 }
 
 /// A value as policies write it.
@@ -377,15 +397,6 @@ impl<'a> Pattern<'a> {
             Pattern::Prefix(value) => json!({"prefix": value}),
             Pattern::Suffix(value) => json!({"suffix": value}),
             Pattern::Present => json!({"present": true}),
-        }
-    }
-
-    fn regex(self) -> String {
-        match self {
-            Pattern::Exact(value) => regex_lite::escape(value),
-            Pattern::Prefix(value) => format!("{}(?s:.*)", regex_lite::escape(value)),
-            Pattern::Suffix(value) => format!("(?s:.*){}", regex_lite::escape(value)),
-            Pattern::Present => "(?s:.*)".to_owned(),
         }
     }
 }

@@ -57,6 +57,11 @@ impl Worker {
             self.deny(client_key, bytes, frame, operation, None, &why);
             return;
         }
+        if let Some(name) = service.unread(&self.head) {
+            let why = format!("denied: the attribute {name} is too long");
+            self.deny(client_key, bytes, frame, operation, None, &why);
+            return;
+        }
         let route = match (service.route(&self.head), service.on_no_match) {
             (Some(route), _) => route.clone(),
             (None, OnNoMatch::Default) => service.default_route.clone(),

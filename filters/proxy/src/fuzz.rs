@@ -13,6 +13,7 @@ use std::rc::Rc;
 use meltemi_codecs::Dubbo;
 use meltemi_sockets::{Options, Side};
 
+use crate::choices::Choices;
 use crate::plan::Plan;
 use crate::{Instant, Labels, LocalReply, Metric, Sink, Worker};
 
@@ -261,32 +262,6 @@ impl<'a> Play<'a> {
             rest = &rest[9 + length..];
         }
         assert!(rest.is_empty(), "a frame was cut short");
-    }
-}
-
-/// Choices, read off the fuzzer's bytes.
-struct Choices<'a>(&'a [u8]);
-
-impl<'a> Choices<'a> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn byte(&mut self) -> u8 {
-        let (&first, rest) = self.0.split_first().unwrap_or((&0, &[]));
-        self.0 = rest;
-        first
-    }
-
-    /// A number below `limit`.
-    fn below(&mut self, limit: usize) -> usize {
-        usize::from(self.byte()) % limit.max(1)
-    }
-
-    fn bytes(&mut self, count: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(count.min(self.0.len()));
-        self.0 = rest;
-        taken
     }
 }
 

@@ -15,6 +15,8 @@
 mod arena;
 mod buffers;
 mod call;
+#[cfg(any(test, feature = "fuzzing"))]
+mod choices;
 mod client;
 mod clock;
 mod dispatch;

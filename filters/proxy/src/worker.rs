@@ -127,6 +127,8 @@ impl Worker {
         while let Some(event) = self.sockets.receive(side, &mut input)? {
             self.handle(event);
         }
+        // What the last request told is needed no more, and may be large.
+        self.head.clear();
         self.keep_time();
         Ok(())
     }

@@ -1,4 +1,5 @@
 //! From the document to the plan: everything that cannot work is found here, with a word on what to write instead.
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use meltemi_codecs::{Codec, Depth};
@@ -11,7 +12,8 @@ use super::{
     error::Path,
     index::Index,
     map::Map,
-    matcher::{Pattern, Predicate, Rule, Test},
+    matcher::{Predicate, Rule, Test},
+    pattern::Pattern,
     policies::Policies,
     raw,
     route::{Destination, Route},
@@ -59,10 +61,10 @@ fn service(
 
     let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, codec)?;
     let rejects = |route: &Rc<Route>| matches!(route.destination, Destination::Reject(_));
-    // What a call says decides whether it is denied: it must not say two things.
-    let must_verify =
+    let any_rejects =
         routes.iter().any(rejects) || matches!(default_route.destination, Destination::Reject(_));
-    let must_verify = must_verify && attributes().any(|name| !is_source(&name));
+    // What a call says decides whether it is denied: it must not say two things.
+    let must_verify = any_rejects && attributes().any(|name| !is_source(&name));
 
     Ok(Service {
         name: authority.to_owned(),
@@ -76,8 +78,17 @@ fn service(
         limits: limits(&path.key("limits"), &raw.limits)?,
         upstream: upstream(&path.key("upstream"), &raw.upstream)?,
         routes,
+        to_be_read: if any_rejects { to_be_read(&rules) } else { Box::default() },
         index: Index::new(rules),
     })
+}
+
+/// The attributes that some rule reads from end to end.
+fn to_be_read(rules: &[Rule]) -> Box<[Box<str>]> {
+    let predicates = rules.iter().flat_map(|rule| &rule.predicates);
+    let names: BTreeSet<_> =
+        predicates.filter(|predicate| predicate.test.reads()).map(|predicate| &predicate.attribute).collect();
+    names.into_iter().cloned().collect()
 }
 
 fn codec(path: &Path<'_>, protocol: &str, codecs: &[&'static dyn Codec]) -> Result<&'static dyn Codec> {
@@ -198,7 +209,7 @@ fn test(path: &Path<'_>, raw: &raw::Matcher) -> Result<Test> {
     let suffix = raw.suffix.as_deref().map(|text| part("suffix", text).map(Test::Suffix));
     let contains = raw.contains.as_deref().map(|text| part("contains", text).map(Test::Contains));
     let regex = raw.regex.as_deref().map(|source| match Pattern::new(source) {
-        Ok(pattern) => Ok(Test::Regex(pattern)),
+        Ok(pattern) => Ok(Test::Regex(Box::new(pattern))),
         Err(error) => fail(&path.key("regex"), format!("not a regular expression: {error}")),
     });
     let range = raw.range.as_ref().map(|&raw::Range { start, end }| match start < end {

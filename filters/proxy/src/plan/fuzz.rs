@@ -1,9 +1,22 @@
+//! Entries for fuzzers of plans.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a panic is how a fuzzer learns of a mistake; none of this runs on the data path"
+)]
+
+mod calls;
+mod generate;
+
 use meltemi_codecs::{Codec, Head};
 
 use super::{
     Plan,
     matcher::{Predicate, Rule, Test},
 };
+
+pub use calls::fuzz_calls;
 
 /// Reads `data` as a plan and, if it is one, asks it for routes: of calls made to meet each of its rules, as far as can
 /// be, and to meet two that stand side by side. The index must find what trying every rule finds.

@@ -7,7 +7,7 @@ use meltemi_codecs::Head;
 use rustc_hash::FxHashMap;
 
 use super::matcher::{Rule, Test};
-use super::{map::Map, prefixes::Prefixes};
+use super::{map::Map, prefixes::Prefixes, steps};
 
 /// The rules of a service, in the order of the plan, and the tree that leads to them.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub(super) struct Index {
 #[derive(Debug, Default)]
 struct Node {
     tables: Box<[Table]>,
-    /// Where the tables of an attribute are, when there are too many of them to ask the head for each.
+    /// Where the tables of an attribute are, when there may be more of them than attributes in a head.
     directory: Option<Map<Box<[usize]>>>,
     /// Numbers of the rules that are tried one by one, sorted.
     rest: Box<[usize]>,
@@ -83,13 +83,15 @@ struct Search<'a> {
 impl Search<'_> {
     fn node(&mut self, node: &Node) {
         match &node.directory {
-            None => node.tables.iter().for_each(|table| self.table(table)),
-            Some(directory) => {
+            // By whichever there are fewer of, so that a search costs little for each rule that it meets.
+            Some(directory) if self.head.len() < node.tables.len() => {
                 for (attribute, _) in self.head.iter() {
+                    steps::take();
                     let numbers = directory.get(attribute).into_iter().flatten();
                     numbers.filter_map(|number| node.tables.get(*number)).for_each(|table| self.table(table));
                 }
             }
+            _ => node.tables.iter().for_each(|table| self.table(table)),
         }
         for number in node.rest.iter().take_while(|number| **number < self.best) {
             if self.matches(*number) {
@@ -100,6 +102,7 @@ impl Search<'_> {
     }
 
     fn table(&mut self, table: &Table) {
+        steps::take();
         if table.first >= self.best {
             return;
         }
@@ -111,6 +114,7 @@ impl Search<'_> {
     }
 
     fn matches(&self, number: usize) -> bool {
+        steps::take();
         let rule = self.index.rules.get(number).zip(self.index.known.get(number));
         rule.is_some_and(|(rule, known)| rule.matches_rest(*known, self.head))
     }

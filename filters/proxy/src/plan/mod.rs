@@ -11,6 +11,7 @@ mod index;
 mod json;
 mod map;
 mod matcher;
+mod pattern;
 mod policies;
 mod prefixes;
 pub mod raw;
@@ -20,6 +21,7 @@ mod route;
 mod schema;
 mod service;
 mod span;
+mod steps;
 mod table;
 mod warning;
 
@@ -36,7 +38,7 @@ use reader::Reader;
 pub use error::{PlanError, Position};
 pub use explain::{Explanation, PassedOver};
 #[cfg(any(test, feature = "fuzzing"))]
-pub use fuzz::fuzz_plan;
+pub use fuzz::{fuzz_calls, fuzz_plan};
 pub use route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, Weighted};
 #[cfg(feature = "schema")]
 pub use schema::schema;
@@ -44,6 +46,15 @@ pub use service::{Limits, OnNoMatch, RetryBudget, Service, UpstreamOptions};
 pub use span::Span;
 pub use table::Table;
 pub use warning::Warning;
+
+/// Whether a plan may have this regular expression; if not, what is wrong with it.
+///
+/// # Errors
+///
+/// It is none, has classes that name more than ASCII, or is too large.
+pub fn check_regex(source: &str) -> Result<(), String> {
+    pattern::Pattern::new(source).map(drop)
+}
 
 /// A plan, checked and compiled.
 #[derive(Debug)]

@@ -1,3 +1,5 @@
+use super::steps;
+
 /// A map from prefixes that finds all those of a text at once, in time that hardly grows with their number.
 #[derive(Debug)]
 pub(super) struct Prefixes<V> {
@@ -11,12 +13,22 @@ struct Entry<V> {
     value: V,
     /// The longest other entry that is a prefix of this one.
     parent: Option<usize>,
+    /// How many others are.
+    depth: usize,
+    /// One of these further up, such that any of them is a few steps away.
+    jump: Option<usize>,
 }
 
 impl<V> Prefixes<V> {
     /// The prefixes must differ.
     pub(super) fn new(entries: Vec<(Box<str>, V)>) -> Self {
-        let entries = entries.into_iter().map(|(prefix, value)| Entry { prefix, value, parent: None });
+        let entries = entries.into_iter().map(|(prefix, value)| Entry {
+            prefix,
+            value,
+            parent: None,
+            depth: 0,
+            jump: None,
+        });
         let mut entries: Box<[Entry<V>]> = entries.collect();
         entries.sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix));
         for number in 1..entries.len() {
@@ -31,6 +43,20 @@ impl<V> Prefixes<V> {
                 candidate = other.parent;
             }
             entry.parent = candidate;
+            let Some(parent) = candidate.and_then(|number| before.get(number)) else { continue };
+            entry.depth = parent.depth.saturating_add(1);
+            // Over two jumps of the same length where there are, to the parent otherwise: so all are near.
+            let depth = |number: Option<usize>| Some(before.get(number?)?.depth);
+            let next = parent.jump.and_then(|number| before.get(number)).and_then(|entry| entry.jump);
+            let spans = [Some(parent.depth), depth(parent.jump), depth(next)];
+            entry.jump = match spans {
+                [Some(from), Some(middle), Some(to)]
+                    if from.saturating_sub(middle) == middle.saturating_sub(to) =>
+                {
+                    next
+                }
+                _ => candidate,
+            };
         }
         Self { entries }
     }
@@ -38,16 +64,28 @@ impl<V> Prefixes<V> {
     /// The values of all prefixes of `text`, the longest first.
     pub(super) fn of(&self, text: &str) -> impl Iterator<Item = &V> {
         // Every prefix of the text is the last entry that sorts no higher than the text, or a prefix of that entry.
-        let (mut number, common) = self.floor(text.as_bytes());
+        let (number, common) = self.floor(text.as_bytes());
+        let mut number = self.within(number, common);
         core::iter::from_fn(move || {
-            loop {
-                let entry = self.entries.get(number?)?;
-                number = entry.parent;
-                if entry.prefix.len() <= common {
-                    return Some(&entry.value);
-                }
-            }
+            let entry = self.entries.get(number?)?;
+            number = entry.parent;
+            Some(&entry.value)
         })
+    }
+
+    /// The entry of that number if it has at most `length` bytes, or else the longest of its prefixes that does.
+    fn within(&self, number: Option<usize>, length: usize) -> Option<usize> {
+        let is_over = |entry: &Entry<V>| entry.prefix.len() > length;
+        let mut number = number?;
+        loop {
+            steps::take();
+            let entry = self.entries.get(number)?;
+            if !is_over(entry) {
+                return Some(number);
+            }
+            let is_far = |jump: &usize| self.entries.get(*jump).is_some_and(is_over);
+            number = entry.jump.filter(is_far).or(entry.parent)?;
+        }
     }
 
     /// The last entry that sorts no higher than `text`, and how many bytes the two have in common.
@@ -61,9 +99,11 @@ impl<V> Prefixes<V> {
             let Some(entry) = self.entries.get(middle) else { break };
             let prefix = entry.prefix.as_bytes();
             let mut common = usize::min(below, above);
+            let start = common;
             while prefix.get(common).is_some_and(|byte| text.get(common) == Some(byte)) {
                 common = common.saturating_add(1);
             }
+            steps::compare(common.saturating_sub(start).saturating_add(1));
             if prefix.get(common) <= text.get(common) {
                 low = middle.saturating_add(1);
                 below = common;
@@ -83,6 +123,19 @@ mod tests {
     fn all(prefixes: &[&str], text: &str) -> Vec<String> {
         let prefixes = Prefixes::new(prefixes.iter().map(|p| (Box::from(*p), (*p).to_owned())).collect());
         prefixes.of(text).cloned().collect()
+    }
+
+    /// However many prefixes of a prefix there are, those that are none of the text are passed over in a few steps.
+    #[test]
+    fn prefixes_of_prefixes_are_passed_over() {
+        let prefixes: Vec<_> = (1..=4000).map(|length| "a".repeat(length)).collect();
+        let prefixes = Prefixes::new(prefixes.iter().map(|p| (Box::from(p.as_str()), p.len())).collect());
+        for length in [0, 1, 2, 3, 100, 2047, 2048, 3999] {
+            let text = format!("{}b", "a".repeat(length));
+            let (first, steps) = steps::count(|| prefixes.of(&text).next().copied());
+            assert_eq!(first, (length > 0).then_some(length));
+            assert!(steps.taken < 50, "{length}: {steps:?}");
+        }
     }
 
     #[test]

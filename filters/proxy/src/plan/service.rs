@@ -3,7 +3,7 @@ use std::rc::Rc;
 
 use meltemi_codecs::{Codec, Depth, Head};
 
-use super::{explain::Explanation, index::Index, route::Route};
+use super::{explain::Explanation, index::Index, matcher::LONGEST_READ, route::Route};
 
 /// A service: its protocol, its routes and what protects it.
 pub struct Service {
@@ -29,6 +29,8 @@ pub struct Service {
     pub upstream: UpstreamOptions,
     pub(super) routes: Vec<Rc<Route>>,
     pub(super) index: Index,
+    /// The attributes whose values must be read, where what a route rejects must not be said in more than can be.
+    pub(super) to_be_read: Box<[Box<str>]>,
 }
 
 impl Service {
@@ -36,6 +38,13 @@ impl Service {
     /// not among them.
     pub fn route(&self, head: &Head) -> Option<&Rc<Route>> {
         self.routes.get(self.index.find(head)?)
+    }
+
+    /// An attribute whose value is longer than what is read of one, where that leaves in doubt whether the call is to
+    /// be rejected.
+    pub fn unread(&self, head: &Head) -> Option<&str> {
+        let is_unread = |name: &str| head.get(name).is_some_and(|value| value.len() > LONGEST_READ);
+        self.to_be_read.iter().map(|name| &**name).find(|name| is_unread(name))
     }
 
     /// The routes, in the order in which they are tried.

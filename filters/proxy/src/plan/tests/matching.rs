@@ -218,3 +218,37 @@ fn none_of_not_attributes_may_match() {
         assert_eq!(service.explain(&head(attributes)).matched.is_some(), expected, "{attributes:?}");
     }
 }
+
+/// A value that would have to be read from end to end meets no such matcher when it is long, and leaves a call in doubt
+/// where routes reject. Matchers that need not read it hold at any length.
+#[test]
+fn long_values_are_not_read() {
+    let long = format!("a{}b", "x".repeat(511));
+    for (matcher, is_read) in [
+        (json!({"exact": long}), false),
+        (json!({"prefix": "ax"}), false),
+        (json!({"present": true}), false),
+        (json!({"suffix": "b"}), true),
+        (json!({"contains": "x"}), true),
+        (json!({"regex": "a.*b"}), true),
+        (json!({"range": {"start": 0, "end": 9}}), true),
+    ] {
+        for invert in [false, true] {
+            let mut matcher = matcher.clone();
+            matcher["invert"] = invert.into();
+            let plan = parse(&route(json!({"match": [{"attributes": {"tag": matcher}}]}))).unwrap();
+            let service = plan.service("demo").unwrap();
+            let call = head(&[("tag", &long)]);
+            assert_eq!(service.route(&call).is_some(), is_read == invert, "{matcher}");
+            assert_eq!(service.unread(&call), None);
+            let reject = json!({"match": [{"attributes": {"tag": matcher}}], "reject": {}});
+            let plan = parse(&route(reject)).unwrap();
+            assert_eq!(plan.service("demo").unwrap().unread(&call), is_read.then_some("tag"), "{matcher}");
+        }
+    }
+    let suffix = route(json!({"match": [{"attributes": {"tag": {"suffix": "b"}}}], "reject": {}}));
+    let plan = parse(&suffix).unwrap();
+    let service = plan.service("demo").unwrap();
+    let call = head(&[("tag", &long[1..])]);
+    assert!(service.route(&call).is_some() && service.unread(&call).is_none());
+}
