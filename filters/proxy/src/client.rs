@@ -159,7 +159,7 @@ impl Worker {
             return;
         }
         let Some(taken) = client.inbox.take() else { return };
-        let progress = self.read_requests(key, &taken);
+        let progress = self.read_requests(key, taken.unread());
         if let Some(client) = self.clients.get_mut(key) {
             client.inbox.restore(taken, progress.used, progress.need);
         }

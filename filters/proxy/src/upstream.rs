@@ -252,7 +252,7 @@ impl Worker {
         } else {
             connection.inbox.push(bytes);
             let Some(taken) = connection.inbox.take() else { return self.settle(key) };
-            if let Some(progress) = self.read_responses(key, socket, &taken)
+            if let Some(progress) = self.read_responses(key, socket, taken.unread())
                 && let Some(connection) = self.connections.get_mut(key)
             {
                 connection.inbox.restore(taken, progress.used, progress.need);
