@@ -44,6 +44,11 @@ impl Parts {
         }
     }
 
+    fn generic(method: &str, kind: &str) -> Self {
+        let list = |class: &str, value: &str| [b"\x71".to_vec(), text(class), text(value)].concat();
+        Self::new("$invoke", GENERIC, vec![text(method), list("[string", kind), list("[object", "bob")])
+    }
+
     fn frame(&self, id: u64) -> Vec<u8> {
         let mut body = [self.front.concat(), self.arguments.concat(), self.map.clone()].concat();
         self.attachments.iter().for_each(|(name, value)| body.extend([&**name, value].concat()));
@@ -56,6 +61,11 @@ impl Parts {
 /// A call of `hello` that the server writes down as honest.
 pub fn honest(id: u64) -> Vec<u8> {
     Parts::new("hello", STRING, vec![text("honest")]).frame(id)
+}
+
+/// A generic call of a method of `Open` with one argument, whose type is said to be `kind`.
+pub fn generic(id: u64, method: &str, kind: &str) -> Vec<u8> {
+    Parts::generic(method, kind).frame(id)
 }
 
 fn text(text: &str) -> Vec<u8> {
@@ -104,12 +114,7 @@ impl Forge {
             4 => Parts::new("keep", CARD, vec![card(&text("x"), b"\x91", b"N")]),
             5 => Parts::new("pair", &OBJECT.repeat(2), vec![object(self), object(self)]),
             6 => Parts::new("count", &format!("I{OBJECT}"), vec![b"\x97".to_vec(), object(self)]),
-            _ => {
-                let list = |kind: &str, value: &str| [b"\x71".to_vec(), text(kind), text(value)].concat();
-                let arguments =
-                    vec![text("hello"), list("[string", "java.lang.String"), list("[object", "bob")];
-                Parts::new("$invoke", GENERIC, arguments)
-            }
+            _ => Parts::generic("hello", "java.lang.String"),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use meltemi_tests::forge::{Forge, OPEN, SHUT, honest};
+use meltemi_tests::forge::{Forge, OPEN, SHUT, generic, honest};
 use meltemi_tests::java::{self, Peer};
 use meltemi_tests::{Client, Frame, Proxy, Setup, each_envoy};
 use serde_json::{Value, json};
@@ -115,6 +115,32 @@ fn no_request_makes_a_server_do_what_is_denied() {
                     assert!(ledger.contains_key(&format!("Open {method}")), "{method} of {ledger:?}");
                 }
             }
+        }
+    });
+}
+
+/// Dubbo 2.7 remembers methods of generic calls by name and types, written one after the other: where one ends and the other
+/// begins is for the first call to say.
+#[test]
+fn a_generic_call_cannot_move_letters_from_the_method_to_its_types() {
+    each_envoy(|envoy| {
+        for version in java::VERSIONS {
+            let (server, address) = Peer::guard(version);
+            let call = |client: &mut Client, method, kind| {
+                client.send_bytes(&generic(1, method, kind));
+                client.receive();
+            };
+            call(&mut Client::connect(address), "erase", "java.lang.String");
+            let proxy = start(address, &denying(), envoy);
+            let mut client = Client::connect(proxy.meltemi());
+            call(&mut client, "hello", "java.lang.String");
+            for (method, kind) in
+                [("eras", "ejava.lang.String"), ("erasej", "ava.lang.String"), ("erasejava.lang.", "String")]
+            {
+                call(&mut client, method, kind);
+            }
+            let ledger = server.ledger();
+            assert_eq!((ledger["Open hello"], ledger["Open erase"]), (1, 1), "Dubbo {version}: {ledger:?}");
         }
     });
 }

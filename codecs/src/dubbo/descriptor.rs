@@ -43,6 +43,11 @@ pub(super) fn are_proper(types: &str) -> bool {
     true
 }
 
+/// Whether a type of that name is one of the JVM's own.
+pub(super) fn is_primitive(name: &str) -> bool {
+    matches!(name, "boolean" | "byte" | "char" | "double" | "float" | "int" | "long" | "short")
+}
+
 fn is_identifier(text: &str) -> bool {
     !text.starts_with(|first: char| first.is_ascii_digit())
         && !text.is_empty()

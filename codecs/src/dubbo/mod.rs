@@ -20,8 +20,9 @@
 //! A request is [verified](Depth::Verified) in Hessian 2 and fastjson2 when the front tells service and method, all
 //! attachments can be read, none stands twice, and `path` and `version` among them, by which servers go, say what the
 //! front says; when path, version and group hold none of `:/*`, by which servers put them together; and in Hessian 2, when
-//! all references hold, all text is proper, and a server that fails to read an argument finds no attachments behind that
-//! place that name another service, version or group.
+//! all references hold, all text is proper, a generic call names its method so that no letters of it may be those of its
+//! types, and a server that fails to read an argument finds no attachments behind that place that name another service,
+//! version or group.
 //!
 //! Attachments are set and removed in requests in Hessian 2, and in responses with status OK that have some. Entries that
 //! stay keep their bytes; what is set stands after them. [`Error::Unsupported`] is given for other frames (a response
@@ -33,6 +34,7 @@ mod descriptor;
 mod edit;
 mod event;
 mod fastjson2;
+mod generic;
 /// The fixed part at the front of every frame.
 pub mod header;
 mod json;

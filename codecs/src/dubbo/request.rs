@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use super::header::{self, FASTJSON2, HESSIAN2, Header};
 use super::verify::{Check, is_trimmed};
-use super::{descriptor, fastjson2, fastjson2::Unread, json, misread};
+use super::{descriptor, fastjson2, fastjson2::Unread, generic, json, misread};
 use crate::hessian::{Entry, Fault, Map, Parsed, Reader, Value, check_optional_text, optional_text};
 use crate::{Depth, Error, Head};
 
@@ -130,6 +130,10 @@ fn verify(front: &Front<'_>, input: &[u8], head: &mut Head) -> Result<(), nom::E
     let Some(mut check) = Check::new(front) else {
         return doubtful(input, "request whose service or method is in doubt");
     };
+    let has_types = front.is_generic() && front.arguments() > Some(1);
+    if has_types && !generic::names_one(input) {
+        return doubtful(input, "method of a generic call");
+    }
     let mut reader = Reader::strict();
     let (attachments, ()) = skip_arguments(front, &mut reader, input)?;
     let rest = verify_attachments(&mut check, &mut reader, attachments, head)?;

@@ -5,7 +5,7 @@
 //! `group/path:version:port`, which several groups, paths and versions may make.
 use super::misread::Service;
 use super::request::Front;
-use super::{FRONT, descriptor};
+use super::{FRONT, descriptor, generic};
 use crate::Head;
 
 /// Listens to the attachments of a request.
@@ -54,6 +54,7 @@ impl<'a> Check<'a> {
                 self.group = value.map(str::to_owned);
                 value.is_none_or(|group| is_simple(group) && group != ANY)
             }
+            "generic" => !self.front.is_generic() || generic::keeps_number(value.unwrap_or_default()),
             "interface" => {
                 self.has_other_interface |= value != path;
                 true

@@ -117,6 +117,21 @@ fn a_generic_call_must_name_its_method_as_the_server_reads_it() {
     assert!(verify(&request(HESSIAN, &[&*front, b"\x90HZ"].concat())).is_err());
 }
 
+/// Beans are made of as many arguments as there are, for methods with any other number of parameters.
+#[test]
+fn a_generic_call_must_have_as_many_arguments_as_it_says() {
+    for (way, is_sure) in
+        [("true", true), ("gson", true), ("bean", false), ("BEAN", false), ("nativejava", false)]
+    {
+        for bytes in calls("$invoke", "Ljava/lang/String;", Some("delete"), &[("generic", way)]) {
+            assert_eq!(verify(&bytes).is_ok(), is_sure, "{way}");
+        }
+        for bytes in calls("get", "", None, &[("generic", way)]) {
+            assert!(verify(&bytes).is_ok(), "{way}");
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_read_to_its_end_is_refused() {
     let front: Vec<u8> = ["2.0.2", "org.Open", "1", "get", ""].into_iter().flat_map(hessian).collect();
