@@ -28,6 +28,7 @@ spec:
   - {name: tcp-dubbo-admin, port: 20990}
   - {name: other, appProtocol: meltemi.io/dubbo, port: 20770, targetPort: rpc}
   - {name: tcp, port: 9000}
+  - {name: tcp-metaprotocol-dubbo-2, appProtocol: tcp, port: 9001}
 ---
 apiVersion: v1
 kind: Pod

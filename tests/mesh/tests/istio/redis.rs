@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use meltemi_mesh_tests::Pod;
 use meltemi_tests::eventually;
+use nix::sys::signal::Signal;
 
 use crate::samples::Sample;
 use crate::stage;
@@ -16,6 +17,11 @@ const SAMPLE: Sample =
 fn the_sample_of_redis_does_what_it_says() {
     let mut stage = stage::take();
     stage.mesh.provide("redis", &["redis-server", "--protected-mode", "no"]);
+    stage.mesh.apply(&SAMPLE.read("namespace.yaml"));
+    // The controller may read passwords in that namespace.
+    stage.end_controller(Signal::SIGTERM);
+    let module = stage.module.clone();
+    stage.run_controller(&module, &["--redis-secrets", SAMPLE.namespace]);
     SAMPLE.deploy(&mut stage);
     let pod = |name| stage.mesh.pod(SAMPLE.namespace, name);
     let client = |commands: &str| ask(pod("client"), "cache", "known-to-clients", commands);

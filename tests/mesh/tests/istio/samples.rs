@@ -41,7 +41,8 @@ impl Sample {
         names.map(|name| self.read(&name) + "---\n").collect()
     }
 
-    fn read(self, name: &str) -> String {
+    /// One of its files.
+    pub fn read(self, name: &str) -> String {
         fs::read_to_string(files::root().join("istio-samples").join(self.folder).join(name)).unwrap()
     }
 }
