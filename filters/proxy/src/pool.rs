@@ -58,13 +58,20 @@ pub(crate) struct Pool {
     searches: u32,
     /// When to look for new endpoints again.
     pub(crate) explore_at: Option<Instant>,
+    /// When that began the last time.
+    explored_at: Instant,
     pub(crate) last_call: Instant,
     /// Where the next search for the least loaded connection starts, so that ties rotate.
     next: usize,
 }
 
-/// So many repeats in a row end the search for endpoints.
-const ENOUGH_REPEATS: u32 = 2;
+/// So many repeats in a row end the search for endpoints: this share of those that are known, and two at least. The
+/// longer the search, the more likely a repeat while others are not found yet.
+const ENOUGH_REPEATS: usize = 12;
+
+/// A pool is idle after so many times the age at which connections are renewed. Until then they are, so that calls that
+/// come now and then wait for none.
+const IDLE_AGES: u32 = 10;
 
 /// Chance may repeat endpoints while there are others: so many searches more follow, the first after this pause and each
 /// after twice the one before.
@@ -108,14 +115,23 @@ impl Pool {
             repeats: 0,
             searches: 0,
             explore_at: None,
+            explored_at: now,
             last_call: now,
             next: 0,
         }
     }
 
-    /// After how long without a call a connection is closed. Whatever the plan's age, this is some time where pools are
-    /// as many as the addresses that clients think of.
+    /// After how long without a call a connection is closed. Where pools are as many as the addresses that clients think
+    /// of, it is soon, whatever the plan's age.
     pub(crate) fn idle_time(&self) -> Option<Duration> {
+        match self.destination {
+            Some(_) => self.renewal_time(),
+            None => self.renewal_time().map(|age| age.saturating_mul(IDLE_AGES)),
+        }
+    }
+
+    /// At which age a connection is renewed, or looked at whether anybody uses it.
+    pub(crate) fn renewal_time(&self) -> Option<Duration> {
         self.options().max_connection_age.or(self.destination.is_some().then_some(UNUSED))
     }
 
@@ -173,7 +189,12 @@ impl Pool {
 
     /// Whether connections should still be opened to find endpoints that are not known yet.
     pub(crate) fn is_exploring(&self) -> bool {
-        self.repeats < ENOUGH_REPEATS
+        self.repeats < self.enough_repeats()
+    }
+
+    fn enough_repeats(&self) -> u32 {
+        let share = self.endpoints.len().checked_div(ENOUGH_REPEATS).unwrap_or(0);
+        u32::try_from(share).unwrap_or(u32::MAX).max(2)
     }
 
     /// Notes a connection that the search for endpoints was good for.
@@ -185,7 +206,7 @@ impl Pool {
     /// Notes a connection to an endpoint that has enough of them. Where that ends the search: when the next begins.
     pub(crate) fn repeated(&mut self, now: Instant) -> Option<Instant> {
         self.repeats = self.repeats.saturating_add(1);
-        if self.repeats != ENOUGH_REPEATS || self.searches >= MORE_SEARCHES {
+        if self.repeats != self.enough_repeats() || self.searches >= MORE_SEARCHES {
             return None;
         }
         let pause = SEARCH_PAUSE.saturating_mul(2_u32.saturating_pow(self.searches));
@@ -195,9 +216,15 @@ impl Pool {
     }
 
     /// Starts looking for endpoints anew.
-    pub(crate) fn explore(&mut self) {
+    pub(crate) fn explore(&mut self, now: Instant) {
         self.repeats = 0;
         self.explore_at = None;
+        self.explored_at = now;
+    }
+
+    /// Whether new endpoints were looked for within the time in which each connection is renewed once.
+    pub(crate) fn has_explored(&self, now: Instant) -> bool {
+        self.renewal_time().is_some_and(|time| now < self.explored_at.after(time))
     }
 
     /// Notes that an endpoint refused a connection, or is leaving: it is not named until Envoy has chosen it again.
@@ -356,7 +383,7 @@ mod tests {
         assert!(!pool.is_exploring());
         assert_eq!(pool.explore_later(at(1000)), Some(at(3000)));
         assert_eq!(pool.explore_later(at(2000)), Some(at(3000)), "the first loss says when");
-        pool.explore();
+        pool.explore(at(0));
         assert!(pool.is_exploring());
         assert_eq!(pool.explore_at, None);
     }
@@ -365,7 +392,7 @@ mod tests {
     fn some_more_searches_follow_the_first_until_one_finds() {
         let mut pool = pool(r#""routes": []"#);
         let search = |pool: &mut Pool| {
-            pool.explore();
+            pool.explore(at(0));
             (0..=ENOUGH_REPEATS).filter_map(|_| pool.repeated(at(0))).collect::<Vec<_>>()
         };
         for seconds in [1, 2, 4] {

@@ -16,7 +16,7 @@ pub(crate) struct Pools {
     by_cluster: FxHashMap<Rc<str>, OfCluster>,
 }
 
-/// The pools of one cluster, one for each protocol.
+/// The pools of one cluster, one for each service: limits, budget and time-outs are those of the service.
 #[derive(Debug, Default)]
 struct OfCluster {
     /// Where Envoy chooses the endpoint.
@@ -26,7 +26,7 @@ struct OfCluster {
 }
 
 impl Pools {
-    /// The pool of `service`'s protocol for `cluster`, made if need be. Calls with another `destination` have
+    /// The pool of `service` for `cluster`, made if need be. Calls with another `destination` have
     /// another pool: in a cluster that goes there, one to share would lead to a server that the client did not address.
     pub(crate) fn find(
         &mut self,
@@ -35,16 +35,15 @@ impl Pools {
         destination: Option<&Rc<str>>,
         now: Instant,
     ) -> PoolId {
-        let protocol = service.codec.name();
+        let is_own = |pool: &Pool| {
+            let own = &pool.service;
+            Rc::ptr_eq(own, service) || (own.name == service.name && own.codec.name() == service.codec.name())
+        };
         let pools = self.by_cluster.get(cluster).and_then(|pools| match destination {
             None => Some(&pools.free),
             Some(destination) => pools.by_destination.get(destination),
         });
-        let known = pools
-            .into_iter()
-            .flatten()
-            .copied()
-            .find(|&id| self.pools.get(id).is_some_and(|pool| pool.service.codec.name() == protocol));
+        let known = pools.into_iter().flatten().copied().find(|&id| self.pools.get(id).is_some_and(is_own));
         if let Some(id) = known {
             return id;
         }
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_has_one_pool_for_each_protocol_and_destination() {
+    fn a_cluster_has_one_pool_for_each_service_and_destination() {
         let first = plan(r#""upstream": {"connectionsPerEndpoint": 1}"#);
         let service = first.service("demo").unwrap();
         let mut pools = Pools::default();

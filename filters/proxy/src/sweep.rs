@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::call::{Call, Stage::Backoff};
 use crate::clock::{Instant, earliest};
-use crate::upstream::{ConnectionId, Stage};
+use crate::upstream::{ConnectionId, Renewal, Stage};
 use crate::worker::{Reach, Worker};
 
 /// Alarms closer together than this are rung as one.
@@ -149,25 +149,34 @@ impl Worker {
             Stage::Open { .. } if is_idle && connection.slots.in_flight() == 0 => self.retire(key),
             // It cannot be renewed.
             Stage::Open { .. } if is_last => {
-                connection.stage = Stage::Open { renew_at: None, is_overdue: false };
+                connection.stage = Stage::Open { renew_at: None, renewal: Renewal::NotDue };
             }
             // It need not be renewed, only closed when nobody uses it.
             Stage::Open { .. } if pool.options().max_connection_age.is_none() => {
-                let renew_at = pool.idle_time().map(|time| now.after(time));
-                connection.stage = Stage::Open { renew_at, is_overdue: false };
+                let renew_at = pool.renewal_time().map(|time| now.after(time));
+                connection.stage = Stage::Open { renew_at, renewal: Renewal::NotDue };
                 self.wake_at(renew_at);
             }
-            // Envoy was asked for connections and did not choose this endpoint again.
-            Stage::Open { is_overdue: true, .. } if !is_alone => {
+            // Its endpoint is gone from the cluster, or as good as.
+            Stage::Open { renewal: Renewal::Named, .. } if !is_alone => {
                 self.shun(key);
                 self.retire(key);
             }
-            Stage::Open { .. } => {
+            Stage::Open { renewal, .. } => {
                 let renew_at = now.after(pool.options().connect_timeout);
-                connection.stage = Stage::Open { renew_at: Some(renew_at), is_overdue: true };
-                pool.explore();
+                let own = pool.endpoint_ref(connection.endpoint).map(|endpoint| endpoint.address.clone());
+                let own = own.filter(|address| !address.is_empty() && pool.destination.is_none());
+                let (renewal, own) = match renewal {
+                    Renewal::NotDue if !pool.has_explored(now) => (Renewal::Explored, None),
+                    Renewal::NotDue | Renewal::Explored => (Renewal::Named, own),
+                    Renewal::Named => (Renewal::Named, None),
+                };
+                connection.stage = Stage::Open { renew_at: Some(renew_at), renewal };
+                if renewal == Renewal::Explored {
+                    pool.explore(now);
+                }
                 self.wake_at(Some(renew_at));
-                self.open_connection(pool_key, None);
+                self.open_connection(pool_key, own.as_deref());
             }
             Stage::Retiring => {}
         }
@@ -196,7 +205,7 @@ impl Worker {
             let Some(pool) = self.pools.get_mut(key) else { continue };
             match pool.explore_at {
                 Some(at) if at <= self.now => {
-                    pool.explore();
+                    pool.explore(self.now);
                     self.grow(key);
                 }
                 at => self.wake_at(at),

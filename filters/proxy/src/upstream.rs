@@ -41,10 +41,20 @@ pub(crate) struct Connection {
 pub(crate) enum Stage {
     /// Envoy connects; given up at that time.
     Connecting { until: Instant },
-    /// Takes calls; is to be renewed at that time, if ever. `is_overdue`: that was tried once.
-    Open { renew_at: Option<Instant>, is_overdue: bool },
+    /// Takes calls; is to be renewed at that time, if ever.
+    Open { renew_at: Option<Instant>, renewal: Renewal },
     /// Takes no new calls; closed with its last answer.
     Retiring,
+}
+
+/// What was done to renew a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    NotDue,
+    /// New endpoints are looked for: Envoy may choose this one again.
+    Explored,
+    /// A connection to its own endpoint was asked for.
+    Named,
 }
 
 /// Calls given up on a connection whose answers may still come, over which it is retired.
@@ -127,9 +137,10 @@ impl Worker {
         pool.connecting = pool.connecting.saturating_sub(1);
         let age = pool.options().max_connection_age;
         let most = pool.options().connections_per_endpoint;
-        let renew_at =
-            pool.idle_time().map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
-        connection.stage = Stage::Open { renew_at, is_overdue: false };
+        let renew_at = pool
+            .renewal_time()
+            .map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
+        connection.stage = Stage::Open { renew_at, renewal: Renewal::NotDue };
         connection.destination = destination;
         connection.endpoint = pool.endpoint(address.unwrap_or_default());
         let endpoint = connection.endpoint;

@@ -364,7 +364,7 @@ impl Default for Limits {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Upstream {
-    /// A connection of this age is replaced, so that new endpoints take part; `0s` replaces none.
+    /// A connection of this age is replaced; one without a call for ten times as long, closed. `0s` does neither.
     pub max_connection_age: Span,
     /// Connections that a worker keeps to one endpoint.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 64)))]

@@ -20,6 +20,7 @@ mod months;
 mod pressure;
 mod protocols;
 mod relays;
+mod renewal;
 mod retries;
 mod routing;
 mod timeouts;

@@ -1,0 +1,85 @@
+//! How pools keep their connections over time: few calls, many endpoints, services that share a cluster.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use meltemi_sockets::Options;
+use serde_json::json;
+
+use crate::servers::{Policy, Reply, What};
+use crate::world::{Ask, Setup, World};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn world(plan: serde_json::Value) -> World {
+    World::new(Setup { plan, ..Setup::default() })
+}
+
+#[test]
+fn a_client_that_calls_now_and_then_waits_for_no_connection() {
+    for pace in [50, 61, 90, 240] {
+        let pace = Duration::from_secs(pace);
+        let mut world = world(json!({"services": {"demo": {"protocol": "dubbo"}}}));
+        world.cluster("demo", &["10.0.0.1:20880", "10.0.0.2:20880"], Policy::LeastRequest);
+        world.manager.connect_time = (200_000_000, 200_000_001);
+        let client = world.connect();
+        world.call_and_wait(client, Ask::new("echo"));
+        for n in 1..60 {
+            world.run_for(pace);
+            let call = world.call_and_wait(client, Ask::new("echo"));
+            let call = &world.calls[call];
+            let time = Duration::from_nanos(call.answer.as_ref().unwrap().at - call.sent_at);
+            assert!(time < Duration::from_millis(10), "call {n}, one in {pace:?}: {time:?}");
+        }
+        world.run_for(30 * MINUTE);
+        assert_eq!(world.manager.open(), 0, "in the end nobody calls");
+    }
+}
+
+#[test]
+fn a_thousand_endpoints_keep_their_connections() {
+    let endpoints: Vec<String> = (0..1000).map(|n| format!("10.0.{}.{}:20880", n / 250, n % 250)).collect();
+    let names: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    for policy in [Policy::Random, Policy::LeastRequest] {
+        let mut world = World::new(Setup { options: Options::default(), ..Setup::default() });
+        world.cluster("demo", &names, policy);
+        let client = world.connect();
+        let call = |world: &mut World| {
+            world.call(client, Ask::new("echo"));
+            world.run_for(Duration::from_millis(50));
+        };
+        let connected = |world: &World| {
+            let open = world.manager.connections.values().filter(|upstream| upstream.is_open);
+            open.map(|upstream| &upstream.endpoint).collect::<BTreeSet<_>>().len()
+        };
+        (0..20 * 120).for_each(|_| call(&mut world));
+        let (mut least, mut asked) = (connected(&world), world.manager.asked.len());
+        for _ in 0..180 {
+            (0..20).for_each(|_| call(&mut world));
+            least = least.min(connected(&world));
+        }
+        asked = world.manager.asked.len() - asked;
+        assert!(least >= 970, "{policy:?}: {least} endpoints have a connection");
+        // Each is renewed once a minute, and others are looked for.
+        assert!(asked <= 3 * 1000 * 3 / 2, "{policy:?}: {asked} connections were opened");
+    }
+}
+
+#[test]
+fn services_that_share_a_cluster_keep_their_own_limits() {
+    let service = |most: u32| json!({"protocol": "dubbo", "upstream": {"maxCallsPerConnection": most, "connectionsPerEndpoint": 1}});
+    let mut world = world(json!({"services": {"demo": service(1), "other": service(100)}}));
+    world.cluster("demo", &["10.0.0.1:20880"], Policy::RoundRobin);
+    world.serve(|arrival, _| match arrival.method {
+        "slow" => What::Echo(0).after(Duration::from_secs(1)),
+        _ => Reply::echo(),
+    });
+    let (narrow, wide) = (world.connect(), world.connect_to("other", "demo"));
+    world.call_all(narrow, (0..3).map(|_| Ask::new("slow")));
+    let calls = world.call_all(wide, (0..50).map(|_| Ask::new("slow")));
+    let start = world.now;
+    world.await_all(&calls);
+    assert!(world.now - start < 1_200_000_000, "calls of one wait for the limit of the other");
+    let in_flight = world.calls.iter().filter(|call| call.client == narrow && call.answer.is_some()).count();
+    assert_eq!(in_flight, 1, "and the limit of the first holds for it");
+}
