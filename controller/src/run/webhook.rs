@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(body, "the review is too large: it has more than 8 MiB\n");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn posts_that_never_end_leave_room_again() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
