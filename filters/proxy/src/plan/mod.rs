@@ -6,7 +6,7 @@ mod compile;
 mod error;
 mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
-mod fuzz;
+pub mod fuzz;
 mod index;
 mod json;
 mod map;
