@@ -12,11 +12,15 @@ fn calls_are_counted_by_service_and_method() {
             "cluster": "v1", "timeout": "500ms",
             "retry": {"attempts": 1, "on": ["status"], "statuses": [100]},
         }});
+        let proxy = Setup::new().servers(v1.address(), v2.address()).service(&service).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        // An operation has a name once a server has answered to it with success.
+        for method in ["hold", "late", "busy"] {
+            client.ask(method, "x");
+        }
         v1.on("hold", Action::Hold);
         v1.on("late", Action::Ignore);
         v1.on("busy", Action::Status(100, "busy".to_owned()));
-        let proxy = Setup::new().servers(v1.address(), v2.address()).service(&service).start(envoy);
-        let mut client = Client::connect(proxy.meltemi());
         for text in ["a", "b", "c"] {
             client.ask("sayHello", text);
         }
@@ -44,6 +48,12 @@ fn calls_are_counted_by_service_and_method() {
         eventually("latencies are flushed", || {
             (metric("meltemi_latency_microseconds_count", "sayHello", "") == 3).then_some(())
         });
+        let buckets = |text: &str| {
+            let is_one =
+                |line: &&str| line.contains("latency_microseconds_bucket{") && line.contains("sayHello");
+            text.lines().filter(is_one).count()
+        };
+        assert_eq!(buckets(&proxy.metrics()), 18, "the empty ones are there, too");
         assert_eq!(metric("meltemi_latency_microseconds_bucket", "sayHello", "le=\"+Inf\""), 3);
         assert_eq!(metric("meltemi_latency_microseconds_bucket", "sayHello", "le=\"10000000\""), 3);
         assert!(metric("meltemi_latency_microseconds_sum", "sayHello", "") > 0);
@@ -59,6 +69,13 @@ fn metrics_are_bounded() {
         plan["metrics"] = json!({"maxOperations": 5});
         let proxy = Setup::new().servers(v1.address(), v2.address()).plan(&plan).start(envoy);
         let mut client = Client::connect(proxy.meltemi());
+        // A scan: what no server answers to with success takes no name.
+        for number in 0..50 {
+            let method = format!("scan{number}");
+            v1.on(&method, Action::Status(70, "no such method".to_owned()));
+            v2.on(&method, Action::Status(70, "no such method".to_owned()));
+            client.call(&method, "x");
+        }
         client.ask("bad\"name;.;\n", "x");
         for number in 0..20 {
             client.ask(&format!("method{number}"), "x");
@@ -69,10 +86,10 @@ fn metrics_are_bounded() {
             requests.map(str::to_owned).collect::<Vec<_>>()
         };
         eventually("all calls are counted", || {
-            (proxy.metric("meltemi_requests_total", &[]) == 21).then_some(())
+            (proxy.metric("meltemi_requests_total", &[]) == 71).then_some(())
         });
         assert_eq!(series().len(), 6, "five operations, and the others: {:#?}", series());
-        assert_eq!(proxy.metric("meltemi_requests_total", &["method=\"other\""]), 16);
+        assert_eq!(proxy.metric("meltemi_requests_total", &["method=\"other\""]), 66);
     });
 }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::arena::Id;
 use crate::client::ClientId;
 use crate::clock::Instant;
+use crate::peers::PeerId;
 use crate::plan::{Backoff, Retry, Route, Service};
 use crate::pool::{EndpointId, PoolId};
 use crate::telemetry::OperationId;
@@ -26,6 +27,8 @@ pub(crate) struct Call {
     pub(crate) service: Rc<Service>,
     pub(crate) route: Rc<Route>,
     pub(crate) operation: OperationId,
+    /// Number of the client's identity, where it has one.
+    pub(crate) source: Option<PeerId>,
     /// The pool that serves it.
     pub(crate) pool: PoolId,
     /// The request's first bytes, or all of it while a (further) try is possible.
@@ -121,7 +124,8 @@ mod tests {
             is_one_way: false,
             route: service.default_route.clone(),
             service,
-            operation: crate::telemetry::Telemetry::default().operation("", "", 1),
+            operation: crate::telemetry::Telemetry::default().operation("", "", true, 1),
+            source: None,
             pool: Id::new(0, 1),
             frame: Vec::new(),
             is_whole: true,

@@ -40,45 +40,42 @@ impl Worker {
         if service.asks_source {
             client.source.tell(&mut self.head);
         }
-        let names = service.codec.operation();
-        let operation = self.telemetry.operation(
-            self.head.get(names.service).unwrap_or_default(),
-            self.head.get(names.method).unwrap_or_default(),
-            self.plan.max_operations,
-        );
-        self.telemetry.add(operation, Metric::Requests, 1);
-        if let Some(source) = client.source_id {
-            self.telemetry.add_source(operation, source, self.plan.max_operations);
-        }
         if let Err(error) = read
             && service.depth == Depth::Verified
         {
             let why = format!("denied: {error}");
-            self.deny(client_key, bytes, frame, operation, None, &why);
+            self.deny(client_key, bytes, frame, None, &why);
             return;
         }
         if let Some(name) = service.unread(&self.head) {
             let why = format!("denied: the attribute {name} is too long");
-            self.deny(client_key, bytes, frame, operation, None, &why);
+            self.deny(client_key, bytes, frame, None, &why);
             return;
         }
         let route = match (service.route(&self.head), service.on_no_match) {
             (Some(route), _) => route.clone(),
             (None, OnNoMatch::Default) => service.default_route.clone(),
             (None, OnNoMatch::Reject) => {
-                self.answer_unrouted(client_key, bytes, frame, &service, operation, "no route matches");
+                self.answer_unrouted(client_key, bytes, frame, "no route matches");
                 return;
             }
         };
         if let Destination::Reject(why) = &route.destination {
-            self.deny(client_key, bytes, frame, operation, Some(&route.name), why);
+            self.deny(client_key, bytes, frame, Some(&route), why);
             return;
         }
         let Some(cluster) = route.destination.pick(self.random.u32(..), client.cluster.as_deref()) else {
             let why = "the default route has no cluster";
-            self.answer_unrouted(client_key, bytes, frame, &service, operation, why);
+            self.answer_unrouted(client_key, bytes, frame, why);
             return;
         };
+        let (names, source, most) = (service.codec.operation(), client.source_id, self.plan.max_operations);
+        let operation = self.telemetry.operation_of_call(
+            self.head.get(names.service).unwrap_or_default(),
+            self.head.get(names.method).unwrap_or_default(),
+            route.names_operation,
+            most,
+        );
         let pool_key = self.pools.find(&service, cluster, client.destination.as_ref(), self.now);
         let chosen = match self.choose(pool_key, None) {
             Choice::Take(connection) => Some(connection),
@@ -95,6 +92,7 @@ impl Worker {
             service,
             route,
             operation,
+            source,
             pool: pool_key,
             frame: self.buffers.copy(kept),
             is_whole,
@@ -120,7 +118,7 @@ impl Worker {
             pool.active = pool.active.saturating_add(1);
             pool.last_call = self.now;
         }
-        self.telemetry.add(operation, Metric::InFlight, 1);
+        self.telemetry.begin(operation, source, most);
         self.wake_at(due);
         match chosen {
             Some(connection) => self.send(id, connection, Some(bytes)),
@@ -342,6 +340,9 @@ impl Worker {
     /// A response has come: passes it to the client, unless its status is one to retry.
     pub(crate) fn respond(&mut self, id: CallId, connection: ConnectionId, bytes: &[u8], outcome: Outcome) {
         let Some(call) = self.calls.get_mut(id) else { return };
+        if outcome == Outcome::Success {
+            self.telemetry.make_known(call.operation, self.plan.max_operations);
+        }
         if let Some(destination) = self.connections.get(connection).and_then(|open| open.destination) {
             self.telemetry.add_destination(call.operation, destination, self.plan.max_operations);
         }
@@ -372,8 +373,7 @@ impl Worker {
                 }
             }
         }
-        self.telemetry.add(call.operation, Metric::Responses(outcome.into()), 1);
-        self.telemetry.latency(call.operation, self.now.since(call.started));
+        self.telemetry.answered(call.operation, outcome, self.now.since(call.started));
         if self.sockets.queued(client.socket) > STUCK {
             let client = call.client;
             self.block(client, connection);
@@ -433,7 +433,7 @@ impl Worker {
     /// Takes a call out of every table; says whose it was.
     fn forget(&mut self, id: CallId) -> Option<ClientId> {
         let call = self.calls.remove(id)?;
-        self.telemetry.add(call.operation, Metric::InFlight, -1);
+        self.telemetry.end(call.operation, call.source, self.plan.max_operations);
         self.held = self.held.saturating_sub(call.frame.len());
         if let Some(pool) = self.pools.get_mut(call.pool) {
             pool.active = pool.active.saturating_sub(1);

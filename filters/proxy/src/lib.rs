@@ -39,5 +39,5 @@ mod upstream;
 mod worker;
 
 pub use clock::Instant;
-pub use telemetry::{Class, LATENCY_BUCKETS, Label, Labels, LocalReply, Metric, Sink};
+pub use telemetry::{Class, LATENCY_BUCKETS, Label, Labels, LocalReply, Metric, Names, Sink};
 pub use worker::Worker;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
-use crate::telemetry::{Labels, Metric, Sink};
+use crate::telemetry::{Labels, Metric, Names, Sink};
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -38,7 +38,7 @@ pub(crate) struct Peers {
     peers: Vec<Peer>,
     by_peer: FxHashMap<Peer, PeerId>,
     counts: Vec<Count>,
-    by_pair: FxHashMap<(u32, PeerId), usize>,
+    by_pair: FxHashMap<(u64, PeerId), usize>,
     /// Who stands for all that are not known, and where their calls are counted.
     other_peer: Peer,
     other: Option<usize>,
@@ -84,25 +84,38 @@ impl Peers {
         }
     }
 
-    /// Counts a call of a service, which is given by number and name.
-    pub(crate) fn add(&mut self, number: u32, service: &Rc<str>, peer: PeerId, most: usize) {
+    /// Counts calls of a service, which is given by number and name. A pair that is new must be admitted by `names`.
+    pub(crate) fn add(
+        &mut self,
+        number: u64,
+        service: &Rc<str>,
+        peer: PeerId,
+        n: u64,
+        names: (&Names, usize),
+    ) {
         let known = self.by_pair.get(&(number, peer)).copied();
-        let index = known.unwrap_or_else(|| self.pair(number, service, peer, most));
-        if let Some(count) = self.counts.get_mut(index) {
+        let index = known.unwrap_or_else(|| self.pair(number, service, peer, names));
+        if let Some(count) = self.counts.get_mut(index).filter(|_| n > 0) {
             if count.pending == 0 {
                 self.dirty.push(index);
             }
-            count.pending = count.pending.saturating_add(1);
+            count.pending = count.pending.saturating_add(n);
         }
     }
 
-    fn pair(&mut self, number: u32, service: &Rc<str>, peer: PeerId, most: usize) -> usize {
+    fn pair(
+        &mut self,
+        number: u64,
+        service: &Rc<str>,
+        peer: PeerId,
+        (names, most): (&Names, usize),
+    ) -> usize {
         let index = self.counts.len();
-        let known = self.peers.get(peer.0 as usize).filter(|_| self.by_pair.len() < most);
-        let labels = match (known, self.other) {
-            (Some(known), _) => {
+        let known = self.peers.get(peer.0 as usize).map(|known| known.labels(service.clone()));
+        let labels = match (known.filter(|labels| names.admit(labels, most)), self.other) {
+            (Some(labels), _) => {
                 self.by_pair.insert((number, peer), index);
-                known.labels(service.clone())
+                labels
             }
             (None, Some(other)) => return other,
             (None, None) => {

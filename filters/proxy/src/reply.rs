@@ -1,14 +1,12 @@
 //! Answers that the proxy gives in an upstream's stead: every failure has one that the protocol's own client understands,
 //! a count by reason and a log line.
 
-use std::rc::Rc;
-
 use meltemi_codecs::{Failure, Frame, Kind};
 
 use crate::call::{CallId, Stage};
 use crate::client::ClientId;
-use crate::plan::Service;
-use crate::telemetry::{LocalReply, Metric, OperationId, reason};
+use crate::plan::Route;
+use crate::telemetry::{Label, LocalReply, Metric, OperationId, Telemetry, reason};
 use crate::worker::Worker;
 
 /// A request that is answered before it has become a call.
@@ -17,14 +15,9 @@ struct Early<'a> {
     request: Option<&'a [u8]>,
     request_id: u64,
     operation: OperationId,
+    /// What it names, even if there is no such operation.
+    label: Label,
     route: Option<&'a str>,
-}
-
-impl<'a> Early<'a> {
-    fn new(bytes: &'a [u8], frame: Frame, operation: OperationId) -> Self {
-        let request = (frame.kind != Kind::OneWay).then_some(bytes);
-        Self { request, request_id: frame.id, operation, route: None }
-    }
 }
 
 impl Worker {
@@ -62,33 +55,51 @@ impl Worker {
     }
 
     /// Answers a request that no route or cluster serves.
-    pub(crate) fn answer_unrouted(
-        &mut self,
-        client_key: ClientId,
-        bytes: &[u8],
-        frame: Frame,
-        service: &Rc<Service>,
-        operation: OperationId,
-        why: &str,
-    ) {
-        let label = self.telemetry.label(operation);
-        let detail = format!("{why}: {}.{} at {}", label.service, label.method, service.name);
-        let early = Early::new(bytes, frame, operation);
+    pub(crate) fn answer_unrouted(&mut self, client_key: ClientId, bytes: &[u8], frame: Frame, why: &str) {
+        let Some(early) = self.early(client_key, bytes, frame, None) else { return };
+        let Some(client) = self.clients.get(client_key) else { return };
+        let Label { service, method } = &early.label;
+        let detail = format!("{why}: {service}.{method} at {}", client.service.name);
         self.answer_early(client_key, early, Failure::NoRoute, detail);
     }
 
-    /// Answers a request that the route of that name rejects, or that no route is looked for.
+    /// Answers a request that this route rejects, or that no route is looked for.
     pub(crate) fn deny(
         &mut self,
         client_key: ClientId,
         bytes: &[u8],
         frame: Frame,
-        operation: OperationId,
-        route: Option<&str>,
+        route: Option<&Route>,
         why: &str,
     ) {
-        let early = Early { route, ..Early::new(bytes, frame, operation) };
-        self.answer_early(client_key, early, Failure::Denied, why.to_owned());
+        if let Some(early) = self.early(client_key, bytes, frame, route) {
+            self.answer_early(client_key, early, Failure::Denied, why.to_owned());
+        }
+    }
+
+    /// Counts the request that was read last, which becomes no call.
+    fn early<'a>(
+        &mut self,
+        client_key: ClientId,
+        bytes: &'a [u8],
+        frame: Frame,
+        route: Option<&'a Route>,
+    ) -> Option<Early<'a>> {
+        let client = self.clients.get(client_key)?;
+        let names = client.service.codec.operation();
+        let [service, method] =
+            [names.service, names.method].map(|name| self.head.get(name).unwrap_or_default());
+        let most = self.plan.max_operations;
+        let is_named = route.is_some_and(|route| route.names_operation);
+        let operation = self.telemetry.operation(service, method, is_named, most);
+        self.telemetry.request(operation, client.source_id, most);
+        Some(Early {
+            request: (frame.kind != Kind::OneWay).then_some(bytes),
+            request_id: frame.id,
+            operation,
+            label: Telemetry::label_of(service, method),
+            route: route.map(|route| &*route.name),
+        })
     }
 
     /// Tells a client why a request of it is not read, where what has come of it (`request`) tells which it is.
@@ -99,19 +110,20 @@ impl Worker {
         failure: Failure,
         detail: &str,
     ) {
-        let operation = self.telemetry.operation("", "", self.plan.max_operations);
-        let early = Early { request, request_id: 0, operation, route: None };
+        let operation = self.telemetry.operation("", "", true, self.plan.max_operations);
+        let label = self.telemetry.label(operation);
+        let early = Early { request, request_id: 0, operation, label, route: None };
         self.answer_early(client_key, early, failure, detail.to_owned());
     }
 
     fn answer_early(&mut self, client_key: ClientId, early: Early<'_>, failure: Failure, detail: String) {
-        let Early { request, request_id, operation, route } = early;
+        let Early { request, request_id, operation, label, route } = early;
         let Some(client) = self.clients.get(client_key) else { return };
         let reply = LocalReply {
             reason: reason(failure),
             detail,
             authority: client.authority.clone(),
-            operation: self.telemetry.label(operation),
+            operation: label,
             route: route.map(str::to_owned),
             cluster: None,
             request_id,

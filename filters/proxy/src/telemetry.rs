@@ -5,32 +5,29 @@
 
 mod latencies;
 mod metric;
+mod names;
+mod operations;
 #[cfg(test)]
 mod tests;
 
 use core::time::Duration;
-use std::rc::Rc;
 
-use rustc_hash::FxHashMap;
+use meltemi_codecs::Outcome;
 
-use self::latencies::Latencies;
 pub(crate) use self::metric::reason;
 pub use self::metric::{Class, LATENCY_BUCKETS, Label, Labels, LocalReply, Metric, Sink};
+pub use self::names::Names;
+pub(crate) use self::operations::OperationId;
+use self::operations::{Operation, Operations};
 use crate::clock::Instant;
 use crate::line_limit::LineLimit;
 use crate::peers::{Peer, PeerId, Peers};
 
-/// Number of an operation in [`Telemetry`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct OperationId(u32);
-
-type ByName<T> = FxHashMap<Rc<str>, T>;
-
 /// Gathers increments until they are flushed.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
-    operations: Vec<Operation>,
-    by_name: ByName<ByName<OperationId>>,
+    names: Names,
+    operations: Operations,
     dirty: Vec<OperationId>,
     global: Vec<(Metric, i64)>,
     sources: Peers,
@@ -40,21 +37,11 @@ pub(crate) struct Telemetry {
     flushed_at: Instant,
 }
 
-#[derive(Debug)]
-struct Operation {
-    label: Label,
-    /// The same for all operations of a service.
-    service: u32,
-    is_dirty: bool,
-    changes: Vec<(Metric, i64)>,
-    latencies: Latencies,
-}
-
 impl Default for Telemetry {
     fn default() -> Self {
         Self {
-            operations: Vec::new(),
-            by_name: FxHashMap::default(),
+            names: Names::default(),
+            operations: Operations::default(),
             dirty: Vec::new(),
             global: Vec::new(),
             sources: Peers::new(Metric::SourceRequests, Peer { workload: None, principal: "other".into() }),
@@ -76,42 +63,142 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 const LONGEST_NAME: usize = 128;
 
 impl Telemetry {
-    /// The number of an operation; once `most` are known, unknown ones are all counted as `other`.
-    pub(crate) fn operation(&mut self, service: &str, method: &str, most: usize) -> OperationId {
-        let (service, method) = (shorten(service), shorten(method));
-        if let Some(id) = self.find(service, method) {
-            return id;
-        }
-        let (service, method) =
-            if self.operations.len() < most { (service, method) } else { ("other", "other") };
-        if let Some(id) = self.find(service, method) {
-            return id;
-        }
-        let label = Label { service: service.into(), method: method.into() };
-        let id = OperationId(u32::try_from(self.operations.len()).unwrap_or(u32::MAX));
-        let methods = self.by_name.entry(label.service.clone()).or_default();
-        let service = methods.values().copied().min().unwrap_or(id);
-        methods.insert(label.method.clone(), id);
-        self.operations.push(Operation {
-            label,
-            service: service.0,
-            is_dirty: false,
-            changes: Vec::new(),
-            latencies: Latencies::default(),
-        });
-        id
+    /// Shares names with other workers.
+    pub(crate) fn share(&mut self, names: &Names) {
+        self.names = names.clone();
     }
 
-    fn find(&self, service: &str, method: &str) -> Option<OperationId> {
-        self.by_name.get(service)?.get(method).copied()
+    /// The names of an operation, as metrics have them.
+    pub(crate) fn label_of(service: &str, method: &str) -> Label {
+        Label { service: shorten(service).into(), method: shorten(method).into() }
+    }
+
+    /// The number of an operation for a request that becomes no call, `other`'s if the operation is not known. A route
+    /// that names it (`is_named`) makes it known, unless `most` are.
+    pub(crate) fn operation(
+        &mut self,
+        service: &str,
+        method: &str,
+        is_named: bool,
+        most: usize,
+    ) -> OperationId {
+        self.find(service, method, is_named, most).unwrap_or(OperationId::OTHER)
+    }
+
+    /// The same for a call. An operation that is not known may become so while the call is in flight.
+    pub(crate) fn operation_of_call(
+        &mut self,
+        service: &str,
+        method: &str,
+        is_named: bool,
+        most: usize,
+    ) -> OperationId {
+        if let Some(id) = self.find(service, method, is_named, most) {
+            return id;
+        }
+        let label = Self::label_of(service, method);
+        match self.names.has_room(&Labels::from(&label), most) {
+            true => self.operations.add(label, false),
+            false => OperationId::OTHER,
+        }
+    }
+
+    fn find(&mut self, service: &str, method: &str, is_named: bool, most: usize) -> Option<OperationId> {
+        if let Some(id) = self.operations.find(shorten(service), shorten(method)) {
+            if is_named {
+                self.make_known(id, most);
+            }
+            return Some(id);
+        }
+        let label = Self::label_of(service, method);
+        let labels = Labels::from(&label);
+        let is_known = if is_named { self.names.admit(&labels, most) } else { self.names.has(&labels) };
+        is_known.then(|| self.operations.add(label, true))
+    }
+
+    /// A server answered a call with success: there is such an operation.
+    pub(crate) fn make_known(&mut self, id: OperationId, most: usize) {
+        if id.was_known() {
+            return;
+        }
+        let Some(operation) = self.operations.get(id) else { return };
+        if !self.names.admit(&Labels::from(&operation.label), most) {
+            return;
+        }
+        let Some(unknown) = self.operations.make_known(id) else { return };
+        let calls = i64::try_from(unknown.calls).unwrap_or(i64::MAX);
+        self.add(OperationId::OTHER, Metric::InFlight, calls.saturating_neg());
+        self.add(id, Metric::InFlight, calls);
+        self.add(id, Metric::Requests, calls);
+        for (source, n) in unknown.sources {
+            self.add_source(id, source, n, most);
+        }
     }
 
     /// The names of an operation.
     pub(crate) fn label(&self, id: OperationId) -> Label {
-        match self.operations.get(id.0 as usize) {
+        match self.operations.get(id) {
             Some(operation) => operation.label.clone(),
-            None => Label { service: "other".into(), method: "other".into() },
+            None => Self::label_of("other", "other"),
         }
+    }
+
+    /// Counts a request that becomes no call.
+    pub(crate) fn request(&mut self, id: OperationId, source: Option<PeerId>, most: usize) {
+        self.add(id, Metric::Requests, 1);
+        if let Some(source) = source {
+            self.add_source(id, source, 1, most);
+        }
+    }
+
+    /// Counts a call that begins.
+    pub(crate) fn begin(&mut self, id: OperationId, source: Option<PeerId>, most: usize) {
+        if let Some(unknown) = self.unknown(id) {
+            unknown.calls = unknown.calls.saturating_add(1);
+            if let Some(source) = source {
+                let n = unknown.sources.entry(source).or_default();
+                *n = n.saturating_add(1);
+            }
+            self.add(OperationId::OTHER, Metric::InFlight, 1);
+            return;
+        }
+        if let Some(operation) = self.touch(id) {
+            add(&mut operation.changes, Metric::InFlight, 1);
+            add(&mut operation.changes, Metric::Requests, 1);
+        }
+        if let Some(source) = source {
+            self.add_source(id, source, 1, most);
+        }
+    }
+
+    /// Counts a response that was passed on.
+    pub(crate) fn answered(&mut self, id: OperationId, outcome: Outcome, elapsed: Duration) {
+        if let Some(operation) = self.touch(id) {
+            add(&mut operation.changes, Metric::Responses(outcome.into()), 1);
+            operation.latencies.record(elapsed);
+        }
+    }
+
+    /// Counts a call that ends.
+    pub(crate) fn end(&mut self, id: OperationId, source: Option<PeerId>, most: usize) {
+        self.add(id, Metric::InFlight, -1);
+        let Some(unknown) = self.unknown(id) else { return };
+        unknown.calls = unknown.calls.saturating_sub(1);
+        if let Some(n) = source.and_then(|source| unknown.sources.get_mut(&source)) {
+            *n = n.saturating_sub(1);
+        }
+        let is_last = unknown.calls == 0;
+        self.request(OperationId::OTHER, source, most);
+        if is_last {
+            self.operations.remove(id);
+        }
+    }
+
+    fn unknown(&mut self, id: OperationId) -> Option<&mut operations::Unknown> {
+        if id.was_known() {
+            return None;
+        }
+        self.operations.get_mut(id)?.unknown.as_deref_mut()
     }
 
     /// Adds `n` (which may be negative for a gauge) to a metric of an operation.
@@ -121,9 +208,10 @@ impl Telemetry {
         }
     }
 
-    /// An operation that is to be flushed.
+    /// What counts for an operation, which is to be flushed.
     fn touch(&mut self, id: OperationId) -> Option<&mut Operation> {
-        let operation = self.operations.get_mut(id.0 as usize)?;
+        let id = if id.was_known() { id } else { self.operations.resolve(id) };
+        let operation = self.operations.get_mut(id)?;
         if !core::mem::replace(&mut operation.is_dirty, true) {
             self.dirty.push(id);
         }
@@ -135,10 +223,11 @@ impl Telemetry {
         self.sources.peer(Peer { workload: None, principal: shorten(principal).into() }, most)
     }
 
-    /// Counts a request of a client with an identity.
-    pub(crate) fn add_source(&mut self, id: OperationId, source: PeerId, most: usize) {
-        if let Some(operation) = self.operations.get(id.0 as usize) {
-            self.sources.add(operation.service, &operation.label.service, source, most);
+    /// Counts requests of a client with an identity.
+    fn add_source(&mut self, id: OperationId, source: PeerId, n: u64, most: usize) {
+        if let Some(operation) = self.operations.get(id) {
+            let names = (&self.names, most);
+            self.sources.add(operation.service, &operation.label.service, source, n, names);
         }
     }
 
@@ -150,8 +239,10 @@ impl Telemetry {
 
     /// Counts a response of a server whose workload or identity is known.
     pub(crate) fn add_destination(&mut self, id: OperationId, destination: PeerId, most: usize) {
-        if let Some(operation) = self.operations.get(id.0 as usize) {
-            self.destinations.add(operation.service, &operation.label.service, destination, most);
+        let id = if id.was_known() { id } else { self.operations.resolve(id) };
+        if let Some(operation) = self.operations.get(id) {
+            let names = (&self.names, most);
+            self.destinations.add(operation.service, &operation.label.service, destination, 1, names);
         }
     }
 
@@ -200,13 +291,13 @@ impl Telemetry {
             emit(sink, metric, None, n);
         }
         for id in self.dirty.drain(..) {
-            let Some(operation) = self.operations.get_mut(id.0 as usize) else { continue };
+            let Some(operation) = self.operations.get_mut(id) else { continue };
             operation.is_dirty = false;
-            let labels = Labels::Operation(operation.label.clone());
+            let labels = Labels::from(&operation.label);
             for (metric, n) in operation.changes.drain(..) {
                 emit(sink, metric, Some(&labels), n);
             }
-            core::mem::take(&mut operation.latencies).flush(&labels, sink);
+            operation.latencies.flush(&labels, sink);
         }
         self.sources.flush(sink);
         self.destinations.flush(sink);

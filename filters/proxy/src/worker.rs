@@ -10,7 +10,7 @@ use crate::plan::Plan;
 use crate::pools::Pools;
 use crate::relay::{Relay, RelayId};
 use crate::sweep::Alarm;
-use crate::telemetry::{Sink, Telemetry};
+use crate::telemetry::{Names, Sink, Telemetry};
 use crate::upstream::{Connection, ConnectionId};
 use meltemi_codecs::Head;
 use meltemi_sockets::{Event, Options, Side, SocketId, Sockets};
@@ -103,6 +103,13 @@ impl Worker {
             accepted_at: Instant::default(),
             reach: Reach::Open,
         }
+    }
+
+    /// Shares the names of its metrics with other workers, before anything is counted.
+    #[must_use]
+    pub fn with_names(mut self, names: &Names) -> Self {
+        self.telemetry.share(names);
+        self
     }
 
     /// Follows another plan from the next request on. Connections and calls in flight go on.

@@ -135,6 +135,11 @@ extern "C" fn proxy_increment_metric(id: u32, offset: i64) -> u32 {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn proxy_record_metric(id: u32, value: u64) -> u32 {
+    proxy_increment_metric(id, value.cast_signed())
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn proxy_close_stream(_: u32) -> u32 {
     with(|host| host.closed = true);
     0
@@ -203,7 +208,6 @@ macro_rules! unsupported {
 }
 
 unsupported!(
-    proxy_record_metric,
     proxy_call_foreign_function,
     proxy_continue_stream,
     proxy_dequeue_shared_queue,

@@ -43,6 +43,7 @@ unsafe extern "C" {
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, length: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+    fn proxy_record_metric(id: u32, value: u64) -> u32;
     fn proxy_close_stream(kind: u32) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     fn proxy_get_shared_data(
@@ -120,6 +121,12 @@ pub(crate) fn define_metric(kind: MetricKind, name: &str) -> Option<u32> {
 pub(crate) fn increment_metric(id: u32, offset: i64) {
     // SAFETY: plain values; an unknown id is refused by the host.
     unsafe { proxy_increment_metric(id, offset) };
+}
+
+/// Adds 0 to a counter, which an increment cannot. Envoy leaves out of some reports what was never counted.
+pub(crate) fn count_nothing(id: u32) {
+    // SAFETY: plain values; an unknown id is refused by the host.
+    unsafe { proxy_record_metric(id, 0) };
 }
 
 /// Closes the connection of the current context, after what is written to it.

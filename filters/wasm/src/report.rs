@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use meltemi_proxy::{Label, Labels, LocalReply, Metric, Sink};
+use meltemi_proxy::{Label, Labels, LocalReply, Metric, Names, Sink};
 use rustc_hash::FxHashMap;
 
 use crate::host::{self, MetricKind};
@@ -15,6 +15,12 @@ type MetricIds = FxHashMap<(Metric, Option<Labels>), Option<u32>>;
 
 thread_local! {
     static METRICS: RefCell<MetricIds> = RefCell::default();
+    static NAMES: Names = Names::default();
+}
+
+/// The names that the metrics of all workers of this VM share.
+pub(crate) fn names() -> Names {
+    NAMES.with(Names::clone)
 }
 
 /// The metrics and the log of the Envoy that runs this module.
@@ -22,8 +28,10 @@ pub(crate) struct Report;
 
 impl Sink for Report {
     fn count(&mut self, metric: Metric, labels: Option<&Labels>, n: u64) {
-        if let Some(id) = metric_id(metric, labels, MetricKind::Counter) {
-            host::increment_metric(id, i64::try_from(n).unwrap_or(i64::MAX));
+        match (metric_id(metric, labels, MetricKind::Counter), n) {
+            (Some(id), 0) => host::count_nothing(id),
+            (Some(id), n) => host::increment_metric(id, i64::try_from(n).unwrap_or(i64::MAX)),
+            (None, _) => {}
         }
     }
 

@@ -6,7 +6,7 @@ use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types::{Action, PeerType};
 
 use crate::host::{self, Buffer};
-use crate::report::Report;
+use crate::report::{self, Report};
 use crate::root::PlanCell;
 
 /// One tunnel connection from tcp_proxy: the worker behind it and the buffer that it writes to.
@@ -34,6 +34,7 @@ impl Stream {
         let input = if size == 0 { Vec::new() } else { host::buffer(buffer, size) };
         let (worker, number) = self.worker.get_or_insert_with(|| {
             let worker = Worker::new(plan.clone(), Options::default(), host::wall_time());
+            let worker = worker.with_names(&report::names());
             (worker, self.plan.next_tunnel())
         });
         worker.set_plan(plan);

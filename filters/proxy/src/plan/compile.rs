@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use meltemi_codecs::{Codec, Depth};
+use meltemi_codecs::{Codec, Depth, Operation};
 use rustc_hash::FxHashMap;
 
 use crate::source;
@@ -110,7 +110,9 @@ fn routes(
     for (number, raw) in raw.iter().enumerate() {
         let path = &path.index(number);
         route_name(&path.key("name"), &raw.name, number, &mut names)?;
+        let first = rules.len();
         matches(&path.key("match"), raw.matches.as_deref(), number, &mut rules)?;
+        let own = rules.get(first..).unwrap_or_default();
         let policies = Policies {
             cluster: raw.cluster.as_deref(),
             weighted_clusters: raw.weighted_clusters.as_deref(),
@@ -120,9 +122,20 @@ fn routes(
             request_attachments: &raw.request_attachments,
             response_attachments: &raw.response_attachments,
         };
-        routes.push(Rc::new(policies.route(path, &raw.name, codec)?));
+        let names_operation = own.iter().all(|rule| names_operation(rule, codec));
+        routes.push(Rc::new(Route { names_operation, ..policies.route(path, &raw.name, codec)? }));
     }
     Ok((routes, rules))
+}
+
+/// Whether only one operation meets a rule.
+fn names_operation(rule: &Rule, codec: &dyn Codec) -> bool {
+    let Operation { service, method } = codec.operation();
+    [service, method].iter().all(|name| {
+        rule.predicates.iter().any(|predicate| {
+            *predicate.attribute == **name && !predicate.invert && matches!(predicate.test, Test::Exact(_))
+        })
+    })
 }
 
 fn route_name<'a>(

@@ -30,6 +30,7 @@ impl Policies<'_> {
             retry: self.retry.map(retry).transpose()?,
             request_edit: attachments(&path.key("requestAttachments"), self.request_attachments)?,
             response_edit: attachments(&path.key("responseAttachments"), self.response_attachments)?,
+            names_operation: false,
         })
     }
 

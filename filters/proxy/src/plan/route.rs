@@ -16,6 +16,8 @@ pub struct Route {
     pub request_edit: AttachmentEdit,
     /// Changes to the attachments of responses.
     pub response_edit: AttachmentEdit,
+    /// Whether all its calls are of operations that the plan names, service and method.
+    pub names_operation: bool,
 }
 
 /// The cluster of a call.

@@ -11,6 +11,8 @@ pub(super) struct Latencies {
     over: u64,
     /// Sum in microseconds.
     sum: u64,
+    /// Every bucket was told of once.
+    is_complete: bool,
 }
 
 impl Latencies {
@@ -23,22 +25,26 @@ impl Latencies {
         self.sum = self.sum.saturating_add(micros);
     }
 
-    /// Gives every count to `sink`.
-    pub(super) fn flush(self, labels: &Labels, sink: &mut dyn Sink) {
-        let mut count = 0_u64;
-        for (bound, n) in LATENCY_BUCKETS.into_iter().zip(self.buckets) {
-            count = count.saturating_add(n);
-            if count > 0 {
-                sink.count(Metric::LatencyBucket(Some(bound)), Some(labels), count);
+    /// Gives every count to `sink`. With the first come all buckets, the empty ones too: between buckets that are not
+    /// there Prometheus would guess.
+    pub(super) fn flush(&mut self, labels: &Labels, sink: &mut dyn Sink) {
+        let Self { buckets, over, sum, is_complete } = core::mem::take(self);
+        let count = buckets.iter().fold(over, |sum, n| sum.saturating_add(*n));
+        self.is_complete = is_complete || count > 0;
+        if count == 0 {
+            return;
+        }
+        let mut below = 0_u64;
+        for (bound, n) in LATENCY_BUCKETS.into_iter().zip(buckets) {
+            below = below.saturating_add(n);
+            if below > 0 || !is_complete {
+                sink.count(Metric::LatencyBucket(Some(bound)), Some(labels), below);
             }
         }
-        count = count.saturating_add(self.over);
-        if count > 0 {
-            sink.count(Metric::LatencyBucket(None), Some(labels), count);
-            sink.count(Metric::LatencyCount, Some(labels), count);
-            if self.sum > 0 {
-                sink.count(Metric::LatencySum, Some(labels), self.sum);
-            }
+        sink.count(Metric::LatencyBucket(None), Some(labels), count);
+        sink.count(Metric::LatencyCount, Some(labels), count);
+        if sum > 0 || !is_complete {
+            sink.count(Metric::LatencySum, Some(labels), sum);
         }
     }
 }

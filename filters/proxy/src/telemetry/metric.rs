@@ -171,7 +171,7 @@ pub struct LocalReply {
 
 /// Where telemetry goes: Envoy's metrics and log, or a test.
 pub trait Sink {
-    /// Adds `n` to a counter.
+    /// Adds `n` to a counter; 0 makes it be there.
     fn count(&mut self, metric: Metric, labels: Option<&Labels>, n: u64);
     /// Sets a gauge up or down by `change`.
     fn change(&mut self, metric: Metric, labels: Option<&Labels>, change: i64);

@@ -41,30 +41,29 @@ impl Sink for Told {
 #[test]
 fn operations_beyond_the_most_are_counted_as_other() {
     let mut telemetry = Telemetry::default();
-    let known = [telemetry.operation("A", "a", 2), telemetry.operation("A", "b", 2)];
-    let other = telemetry.operation("A", "c", 2);
-    assert_eq!([telemetry.operation("A", "a", 2), telemetry.operation("A", "b", 2)], known);
-    assert_eq!(telemetry.operation("B", "a", 2), other);
+    let known = [telemetry.operation("A", "a", true, 2), telemetry.operation("A", "b", true, 2)];
+    let other = telemetry.operation("A", "c", true, 2);
+    assert_eq!([telemetry.operation("A", "a", true, 2), telemetry.operation("A", "b", true, 2)], known);
+    assert_eq!(telemetry.operation("B", "a", true, 2), other);
     assert_eq!(telemetry.label(other), Label { service: "other".into(), method: "other".into() });
-    assert_eq!(telemetry.operations.len(), 3);
     // A new plan may allow more.
-    assert_ne!(telemetry.operation("B", "a", 9), other);
+    assert_ne!(telemetry.operation("B", "a", true, 9), other);
 }
 
 #[test]
 fn names_from_the_wire_are_cut_and_never_empty() {
     let mut telemetry = Telemetry::default();
     let long = "é".repeat(100);
-    let id = telemetry.operation(&long, "", 10);
+    let id = telemetry.operation(&long, "", true, 10);
     let label = telemetry.label(id);
     assert_eq!((&*label.service, &*label.method), (&*"é".repeat(64), "-"));
-    assert_eq!(telemetry.operation(&"é".repeat(65), "-", 10), id);
+    assert_eq!(telemetry.operation(&"é".repeat(65), "-", true, 10), id);
 }
 
 #[test]
 fn counts_gather_until_they_are_due() {
     let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
-    let id = telemetry.operation("A", "a", 10);
+    let id = telemetry.operation("A", "a", true, 10);
     assert_eq!(telemetry.due(), None);
     telemetry.flush(at(1000), &mut told);
     telemetry.add(id, Metric::Requests, 1);
@@ -86,18 +85,18 @@ fn counts_gather_until_they_are_due() {
 fn requests_are_counted_by_service_and_identity() {
     let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
     let operations = [("A", "a"), ("A", "b"), ("B", "a")];
-    let [a, other_a, b] = operations.map(|(service, method)| telemetry.operation(service, method, 10));
+    let [a, other_a, b] = operations.map(|(service, method)| telemetry.operation(service, method, true, 10));
     let [x, y, again] = ["x", "y", "x"].map(|principal| telemetry.source(principal, 10));
     assert_eq!(x, again);
     for (operation, source) in [(a, x), (other_a, x), (a, y), (b, x), (a, x)] {
-        telemetry.add_source(operation, source, 10);
+        telemetry.add_source(operation, source, 1, 10);
     }
     assert!(telemetry.due().is_some());
     telemetry.flush_counts(&mut told);
     let counted = ["x to A SourceRequests 3", "y to A SourceRequests 1", "x to B SourceRequests 1"];
     assert_eq!(told.0, counted);
     assert_eq!(telemetry.due(), None);
-    telemetry.add_source(b, x, 10);
+    telemetry.add_source(b, x, 1, 10);
     telemetry.flush_counts(&mut told);
     assert_eq!(told.0[3..], ["x to B SourceRequests 1"]);
 }
@@ -105,7 +104,7 @@ fn requests_are_counted_by_service_and_identity() {
 #[test]
 fn responses_are_counted_by_service_workload_and_identity() {
     let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
-    let a = telemetry.operation("A", "a", 10);
+    let a = telemetry.operation("A", "a", true, 10);
     let known = [("v1", "x"), ("v2", "x"), ("", "x")];
     let peers = known.map(|(workload, principal)| telemetry.destination(workload, principal, 3));
     let late = telemetry.destination("v3", "y", 3);
@@ -123,11 +122,11 @@ fn responses_are_counted_by_service_workload_and_identity() {
 #[test]
 fn identities_beyond_the_most_are_counted_as_other() {
     let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
-    let [a, b] = ["A", "B"].map(|service| telemetry.operation(service, "m", 10));
+    let [a, b] = ["A", "B"].map(|service| telemetry.operation(service, "m", true, 10));
     let [x, y, z] = ["x", "y", "z"].map(|principal| telemetry.source(principal, 2));
     for operation in [a, b] {
         for source in [x, y, z] {
-            telemetry.add_source(operation, source, 3);
+            telemetry.add_source(operation, source, 1, 3);
         }
     }
     telemetry.flush_counts(&mut told);
@@ -141,7 +140,7 @@ fn identities_beyond_the_most_are_counted_as_other() {
 #[test]
 fn a_gauge_that_came_back_is_not_told() {
     let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
-    let id = telemetry.operation("A", "a", 10);
+    let id = telemetry.operation("A", "a", true, 10);
     telemetry.add(id, Metric::InFlight, 1);
     telemetry.add(id, Metric::InFlight, -1);
     telemetry.flush_counts(&mut told);
@@ -152,18 +151,123 @@ fn a_gauge_that_came_back_is_not_told() {
     assert_eq!(told.0, ["A.a InFlight +2", "A.a InFlight -2"]);
 }
 
+/// Names mean something once a server has answered to them.
+#[test]
+fn names_that_nobody_answers_to_are_counted_as_other() {
+    let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
+    let client = telemetry.source("x", 5);
+    let source = Some(client);
+    for number in 0..1000 {
+        let id = telemetry.operation_of_call("scan", &number.to_string(), false, 5);
+        assert_eq!(telemetry.operation("scan", &format!("other{number}"), false, 5), OperationId::OTHER);
+        telemetry.begin(id, source, 5);
+        telemetry.add(id, Metric::Timeouts, 1);
+        telemetry.end(id, source, 5);
+    }
+    let real = [(); 3].map(|()| telemetry.operation_of_call("A", "a", false, 5));
+    real.iter().for_each(|id| telemetry.begin(*id, source, 5));
+    telemetry.flush_counts(&mut told);
+    let scanned = [
+        "other.other Timeouts 1000",
+        "other.other InFlight +3",
+        "other.other Requests 1000",
+        "x to other SourceRequests 1000",
+    ];
+    told.0.sort();
+    let mut scanned: Vec<_> = scanned.map(str::to_owned).into();
+    scanned.sort();
+    assert_eq!(told.0, scanned);
+    told.0.clear();
+    telemetry.make_known(real[1], 5);
+    telemetry.answered(real[1], Outcome::Success, MS);
+    real.iter().for_each(|id| telemetry.end(*id, source, 5));
+    telemetry.flush_counts(&mut told);
+    told.0.retain(|line| !line.contains("Latency"));
+    let counted =
+        ["other.other InFlight -3", "A.a Requests 3", "A.a Responses(Success) 1", "x to A SourceRequests 3"];
+    assert_eq!(told.0, counted);
+    let again = telemetry.operation_of_call("A", "a", false, 5);
+    assert_eq!(telemetry.label(again), telemetry.label(real[0]));
+    assert!(again.was_known());
+}
+
+/// Metrics stay for ever: workers that come and go have the same.
+#[test]
+fn workers_share_the_names_that_there_can_be() {
+    let names = Names::default();
+    let mut told = Told::default();
+    for (worker, method) in ["a", "b", "c", "b"].into_iter().enumerate() {
+        let mut telemetry = Telemetry::default();
+        telemetry.share(&names);
+        let id = telemetry.operation_of_call("A", method, false, 2);
+        let source = Some(telemetry.source(&format!("client{worker}"), 2));
+        telemetry.begin(id, source, 2);
+        telemetry.make_known(id, 2);
+        telemetry.end(id, source, 2);
+        telemetry.flush_counts(&mut told);
+    }
+    told.0.retain(|line| line.contains("Requests"));
+    let counted = [
+        "A.a Requests 1",
+        "client0 to A SourceRequests 1",
+        "A.b Requests 1",
+        "client1 to A SourceRequests 1",
+        "other.other Requests 1",
+        "other to other SourceRequests 1",
+        "A.b Requests 1",
+        "other to other SourceRequests 1",
+    ];
+    assert_eq!(told.0, counted);
+}
+
+#[test]
+fn what_a_route_names_is_known() {
+    let mut telemetry = Telemetry::default();
+    let id = telemetry.operation_of_call("A", "a", false, 5);
+    telemetry.begin(id, None, 5);
+    telemetry.operation("A", "a", true, 5);
+    telemetry.end(id, None, 5);
+    assert!(telemetry.operation_of_call("A", "a", false, 5).was_known());
+}
+
+/// What Prometheus's `histogram_quantile` gives for counts of buckets, in the order of their bounds.
+fn quantile(q: f64, buckets: &[(f64, f64)]) -> f64 {
+    let rank = q * buckets.last().unwrap().1;
+    let place = buckets.iter().position(|(_, count)| *count >= rank).unwrap();
+    let (start, below) = place.checked_sub(1).map_or((0.0, 0.0), |before| buckets[before]);
+    let (end, count) = buckets[place];
+    start + (end - start) * (rank - below) / (count - below)
+}
+
+#[test]
+fn quantiles_are_right_from_the_first_answer_on() {
+    let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
+    let id = telemetry.operation("A", "a", true, 10);
+    for took in [1100, 1500, 2000, 2400] {
+        telemetry.latency(id, took * MS / 1000);
+    }
+    telemetry.flush_counts(&mut told);
+    let buckets = told.0.iter().filter_map(|line| {
+        let (bound, count) = line.strip_prefix("A.a LatencyBucket(Some(")?.split_once(")) ")?;
+        Some((bound.parse().unwrap(), count.parse().unwrap()))
+    });
+    let buckets: Vec<(f64, f64)> = buckets.collect();
+    assert_eq!(buckets.len(), LATENCY_BUCKETS.len());
+    assert_eq!(quantile(0.5, &buckets), 1750.0);
+}
+
 #[test]
 fn a_bucket_counts_all_that_took_no_longer() {
     let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
-    let id = telemetry.operation("A", "a", 10);
+    let id = telemetry.operation("A", "a", true, 10);
     for took in [10 * MS, 10 * MS + MS / 1000, 60_000 * MS] {
         telemetry.latency(id, took);
     }
     telemetry.flush_counts(&mut told);
     let buckets: Vec<_> = told.0.iter().map(|line| line.trim_start_matches("A.a Latency")).collect();
     let all = LATENCY_BUCKETS.len();
-    assert_eq!(buckets[..2], ["Bucket(Some(10000)) 1", "Bucket(Some(25000)) 2"]);
-    assert_eq!(buckets[all - 7..], ["Bucket(Some(30000000)) 2", "Bucket(None) 3", "Count 3", "Sum 60020001"]);
+    assert_eq!(buckets[5..8], ["Bucket(Some(5000)) 0", "Bucket(Some(10000)) 1", "Bucket(Some(25000)) 2"]);
+    assert_eq!(buckets[all - 1..], ["Bucket(Some(30000000)) 2", "Bucket(None) 3", "Count 3", "Sum 60020001"]);
     told.0.clear();
     telemetry.flush_counts(&mut told);
     assert!(told.0.is_empty());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meltemi_proxy::Metric;
+use meltemi_proxy::{Labels, Metric};
 use serde_json::{Value, json};
 
 use crate::dubbo::{SERVICE_ERROR, SERVICE_NOT_FOUND};
@@ -115,6 +115,45 @@ fn a_call_that_says_two_things_is_denied_where_calls_are_denied() {
     assert!(world.metrics.replies[0].detail.starts_with("denied: unsupported attachment"));
     world.set_plan(&plan(json!({"routes": routes})));
     assert_eq!(endpoint(&mut world, client, disguised()), DEMO);
+}
+
+#[test]
+fn a_call_whose_value_is_too_long_to_be_read_is_denied_where_calls_are_denied() {
+    let closed =
+        json!([{"name": "closed", "reject": {}, "match": [{"attributes": {"tag": {"suffix": "secret"}}}]}]);
+    let mut world = world(json!({"routes": closed}));
+    let client = world.connect();
+    let long = format!("{}secret", "x".repeat(512));
+    let call = world.call_and_wait(client, Ask::new("echo").with("tag", &long));
+    assert_eq!(world.calls[call].error(), Some(SERVICE_ERROR));
+    assert_eq!(world.metrics.replies[0].detail, "denied: the attribute tag is too long");
+    assert_eq!(endpoint(&mut world, client, Ask::new("echo").with("other", &long)), DEMO);
+}
+
+/// What nobody has answered to has no name, and takes none from what somebody does.
+#[test]
+fn a_scan_of_names_leaves_operations_theirs() {
+    let mut plan = plan(json!({"routes": [
+        {"name": "closed", "match": [{"attributes": {"method": {"prefix": "scan"}}}], "reject": {}},
+    ]}));
+    plan["metrics"] = json!({"maxOperations": 2});
+    let mut world = World::new(Setup { plan, ..Setup::default() });
+    world.cluster("demo", &[DEMO], Policy::RoundRobin);
+    let client = world.connect();
+    let scan = world.call_all(client, (0..100).map(|number| Ask::new(&format!("scan{number}"))));
+    world.await_all(&scan);
+    let calls = world.call_all(client, ["echo", "find", "echo"].map(Ask::new));
+    world.await_all(&calls);
+    world.run_for(Duration::from_secs(1));
+    let requests = world.metrics.counted(Metric::Requests);
+    let method = |labels: &Labels| match labels {
+        Labels::Operation(label) => label.method.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let mut requests: Vec<_> = requests.into_iter().map(|(labels, n)| (method(labels), n)).collect();
+    requests.sort();
+    assert_eq!(requests, [("echo", 2), ("find", 1), ("other", 100)].map(|(name, n)| (name.to_owned(), n)));
+    assert_eq!(world.metrics.sum(Metric::InFlight), 0);
 }
 
 #[test]
