@@ -10,7 +10,7 @@ use core::ops::Range;
 pub struct Head {
     text: String,
     entries: Vec<Entry>,
-    /// Places of the entries by name, in the order of [`Head::compare`]; kept once there are [`MANY`].
+    /// Places of the entries by name, in order; kept once there are [`MANY`].
     sorted: Vec<usize>,
     /// A bit for each name, shared by names that look alike: most names that are not here have none of these.
     marks: u64,
@@ -69,38 +69,34 @@ impl Head {
 
     /// Adds an attribute that the protocol itself names, such as Dubbo's `interface`, unless it is known already.
     pub fn push(&mut self, name: &str, value: &str) {
-        if self.marks & mark(name) != 0 {
-            if self.place(name, true).is_some() {
-                return;
-            }
-            if let Some(entry) = self.place(name, false).and_then(|place| self.entries.get_mut(place)) {
-                entry.kind = Kind::Shadowed;
-            }
+        let mark = mark(name);
+        if self.marks & mark == 0 || self.gives_way(name) {
+            self.add(name, value, Kind::Own, mark);
         }
-        self.add(name, value, Kind::Own);
     }
 
     /// Adds an attribute that the caller of the RPC named: an attachment, a metadata entry. One that is known already is
     /// not added, nor any after the [first so many](Head::MOST_ATTACHMENTS).
     pub fn push_attachment(&mut self, name: &str, value: &str) {
-        if self.attachments >= Self::MOST_ATTACHMENTS || self.has_attachment(name) {
-            return;
+        let mark = mark(name);
+        let kind = if self.marks & mark == 0 { Some(Kind::Attachment) } else { self.kind_of_new(name) };
+        if let Some(kind) = kind.filter(|_| self.attachments < Self::MOST_ATTACHMENTS) {
+            self.attachments = self.attachments.saturating_add(1);
+            self.add(name, value, kind, mark);
         }
-        let is_shadowed = self.marks & mark(name) != 0 && self.place(name, true).is_some();
-        self.attachments = self.attachments.saturating_add(1);
-        self.add(name, value, if is_shadowed { Kind::Shadowed } else { Kind::Attachment });
     }
 
     /// Whether the caller named an attribute so.
     pub fn has_attachment(&self, name: &str) -> bool {
-        self.marks & mark(name) != 0 && self.place(name, false).is_some()
+        self.marks & mark(name) != 0 && self.places(name).1.is_some()
     }
 
     /// Makes `value` all that is known under `name`, whoever said something of it before; `None` leaves nothing.
     pub fn replace(&mut self, name: &str, value: Option<&str>) {
-        if self.marks & mark(name) != 0 {
-            for is_own in [true, false] {
-                let Some(place) = self.place(name, is_own) else { continue };
+        let mark = mark(name);
+        if self.marks & mark != 0 {
+            let (own, attachment) = self.places(name);
+            for place in [own, attachment].into_iter().flatten() {
                 if let Some(entry) = self.entries.get_mut(place) {
                     entry.kind = Kind::Gone;
                 }
@@ -108,58 +104,87 @@ impl Head {
             }
         }
         if let Some(value) = value {
-            self.add(name, value, Kind::Own);
+            self.add(name, value, Kind::Own, mark);
         }
     }
 
-    fn add(&mut self, name: &str, value: &str, kind: Kind) {
+    /// Makes room for an attribute of the protocol's own; whether there is none.
+    #[cold]
+    fn gives_way(&mut self, name: &str) -> bool {
+        let (own, attachment) = self.places(name);
+        if let Some(entry) = attachment.and_then(|place| self.entries.get_mut(place)) {
+            entry.kind = Kind::Shadowed;
+        }
+        own.is_none()
+    }
+
+    /// What an attachment of that name would be; `None` if there is one.
+    #[inline(never)]
+    fn kind_of_new(&self, name: &str) -> Option<Kind> {
+        match self.places(name) {
+            (_, Some(_)) => None,
+            (Some(_), None) => Some(Kind::Shadowed),
+            (None, None) => Some(Kind::Attachment),
+        }
+    }
+
+    fn add(&mut self, name: &str, value: &str, kind: Kind, mark: u64) {
         let start = self.text.len();
         self.text.push_str(name);
         let middle = self.text.len();
         self.text.push_str(value);
-        self.marks |= mark(name);
-        let place = self.entries.len();
+        self.marks |= mark;
         self.entries.push(Entry { name: start..middle, value: middle..self.text.len(), kind });
-        if place.saturating_add(1) == MANY {
-            self.sorted.clear();
-            for place in 0..MANY {
-                self.sort(place);
-            }
-        } else if place >= MANY {
-            self.sort(place);
+        if self.entries.len() >= MANY {
+            self.sort_last();
         }
     }
 
-    /// Puts an entry where it belongs by name.
-    fn sort(&mut self, place: usize) {
-        let Some(entry) = self.entries.get(place).filter(|entry| entry.kind != Kind::Gone) else { return };
-        let key = (self.name(entry), entry.kind == Kind::Own);
-        let at = self.sorted.partition_point(|other| self.compare(*other, key) == Ordering::Less);
-        self.sorted.insert(at, place);
+    /// Puts the last entry where it belongs by name, and all others when it is the first for which that matters.
+    #[cold]
+    fn sort_last(&mut self) {
+        let end = self.entries.len();
+        let start = if end == MANY { 0 } else { end.saturating_sub(1) };
+        for place in start..end {
+            let Some(entry) = self.entries.get(place).filter(|entry| entry.kind != Kind::Gone) else {
+                continue;
+            };
+            let at = self.lower_bound(self.name(entry), entry.kind == Kind::Own);
+            self.sorted.insert(at, place);
+        }
     }
 
-    /// How an entry stands to a name: by length first, which seldom leaves bytes to compare, and the protocol's own
-    /// before the caller's.
-    fn compare(&self, place: usize, (name, is_own): (&str, bool)) -> Ordering {
-        let Some(entry) = self.entries.get(place) else { return Ordering::Greater };
-        let own = self.name(entry);
-        let by_length = own.len().cmp(&name.len());
-        by_length.then_with(|| own.cmp(name)).then_with(|| is_own.cmp(&(entry.kind == Kind::Own)))
+    /// Where in order an attribute of that name is, or would be: by length first, which seldom leaves bytes to compare,
+    /// and the protocol's own before the caller's.
+    fn lower_bound(&self, name: &str, is_own: bool) -> usize {
+        self.sorted.partition_point(|place| {
+            let Some(entry) = self.entries.get(*place) else { return false };
+            let known = self.name(entry);
+            let by_name = known.len().cmp(&name.len()).then_with(|| known.cmp(name));
+            by_name.then(is_own.cmp(&(entry.kind == Kind::Own))) == Ordering::Less
+        })
     }
 
-    /// Where the attribute of that name is: the protocol's own, or the caller's.
-    fn place(&self, name: &str, is_own: bool) -> Option<usize> {
-        let is_meant = |place: &usize| {
-            self.entries.get(*place).is_some_and(|entry| {
-                self.name(entry) == name && entry.kind != Kind::Gone && (entry.kind == Kind::Own) == is_own
-            })
+    /// Where the attributes of that name are: the protocol's own, and the caller's.
+    fn places(&self, name: &str) -> (Option<usize>, Option<usize>) {
+        let mut places = (None, None);
+        let mut note = |place: usize| match self
+            .entries
+            .get(place)
+            .filter(|entry| self.is_named(entry, name))
+            .map(|entry| entry.kind)
+        {
+            Some(Kind::Own) => places.0 = Some(place),
+            Some(Kind::Attachment | Kind::Shadowed) => places.1 = Some(place),
+            Some(Kind::Gone) | None => {}
         };
         if self.entries.len() < MANY {
-            return (0..self.entries.len()).find(is_meant);
+            (0..self.entries.len()).for_each(note);
+        } else {
+            let at = self.lower_bound(name, true);
+            self.sorted.iter().skip(at).take(2).for_each(|place| note(*place));
         }
-        let key = (name, is_own);
-        let at = self.sorted.partition_point(|other| self.compare(*other, key) == Ordering::Less);
-        self.sorted.get(at).copied().filter(is_meant)
+        places
     }
 
     /// The value of the attribute `name`, the protocol's own before the caller's.
@@ -167,12 +192,15 @@ impl Head {
         if self.marks & mark(name) == 0 {
             return None;
         }
-        if self.entries.len() < MANY {
-            return self.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
-        }
-        let at = self.sorted.partition_point(|other| self.compare(*other, (name, true)) == Ordering::Less);
-        let (known, value) = self.resolve(self.entries.get(*self.sorted.get(at)?)?)?;
-        (known == name).then_some(value)
+        let entry = if self.entries.len() < MANY {
+            self.entries.iter().find(|entry| {
+                matches!(entry.kind, Kind::Own | Kind::Attachment) && self.is_named(entry, name)
+            })
+        } else {
+            let place = self.sorted.get(self.lower_bound(name, true))?;
+            self.entries.get(*place).filter(|entry| self.is_named(entry, name))
+        };
+        self.text.get(entry?.value.clone())
     }
 
     /// How many attributes there are, at most.
@@ -202,6 +230,11 @@ impl Head {
 
     fn of_kind(&self, is_meant: impl Fn(Kind) -> bool) -> impl Iterator<Item = (&str, &str)> {
         self.entries.iter().filter(move |entry| is_meant(entry.kind)).filter_map(|entry| self.resolve(entry))
+    }
+
+    fn is_named(&self, entry: &Entry, name: &str) -> bool {
+        entry.name.len() == name.len()
+            && self.text.as_bytes().get(entry.name.clone()) == Some(name.as_bytes())
     }
 
     fn name(&self, entry: &Entry) -> &str {
