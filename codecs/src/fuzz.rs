@@ -1,4 +1,9 @@
 //! What every codec promises whatever the bytes, as functions for fuzz targets. They panic when a promise is broken.
+mod java;
+mod verified;
+
+pub use verified::fuzz_verified;
+
 use crate::dubbo::Header;
 use crate::{Codec, Depth, Dubbo, Edit, Error, Failure, Head, Kind, Outcome, Peer, Step};
 
