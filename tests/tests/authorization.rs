@@ -14,6 +14,9 @@ const FORGED: u64 = 4000;
 /// How many requests are under way at once.
 const BATCH: u64 = 100;
 
+/// Some requests break a server so that it gives no answer.
+const TIMEOUT: &str = "5s";
+
 /// Rules that deny what they name, in the form that policies are brought into.
 fn denying() -> Value {
     let rules = [
@@ -25,7 +28,7 @@ fn denying() -> Value {
     ];
     let route = |(number, attributes): (usize, &Value)| json!({"name": format!("rule {number}"), "match": [{"attributes": attributes}], "reject": {"message": "denied"}});
     let routes: Vec<_> = rules.iter().enumerate().map(route).collect();
-    json!({"protocol": "dubbo", "routes": routes, "defaultRoute": {"cluster": "v1"}})
+    json!({"protocol": "dubbo", "routes": routes, "defaultRoute": {"cluster": "v1", "timeout": TIMEOUT}})
 }
 
 /// Rules that deny all that they do not name.
@@ -44,7 +47,7 @@ fn allowing() -> Value {
         .map(|method| matches(json!({"exact": method})))
         .into();
     all.push(generic);
-    json!({"protocol": "dubbo", "routes": [{"name": "allowed", "match": all, "cluster": "v1"}],
+    json!({"protocol": "dubbo", "routes": [{"name": "allowed", "match": all, "cluster": "v1", "timeout": TIMEOUT}],
         "defaultRoute": {"reject": {"message": "denied"}}})
 }
 
