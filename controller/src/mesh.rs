@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::generate::{BY_HAND, Delivery, IstioVersion, Options};
+use crate::generate::{BY_HAND, Delivery, ForeignRouters, IstioVersion, Options};
 use crate::protocol::CODECS;
 
 /// What the mesh is, as far as names depend on it.
@@ -21,6 +21,10 @@ pub struct Mesh {
     /// meltemi.io/redis-password=true or the type meltemi.io/redis.
     #[arg(long)]
     pub any_secret: bool,
+    /// For whom routers of other namespaces than their host's hold, where the annotation meltemi.io/routers-from of the
+    /// host's Service says nothing of it.
+    #[arg(long, value_enum, default_value = "own-clients")]
+    pub foreign_routers: ForeignRouters,
 }
 
 /// How the module and its plans reach the mesh.
@@ -104,6 +108,7 @@ impl Mesh {
             cluster_domain: self.cluster_domain.clone(),
             any_secret: self.any_secret,
             instance: BY_HAND.to_owned(),
+            foreign_routers: self.foreign_routers,
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use assert_cmd::Command;
-use meltemi::generate::Delivery;
+use meltemi::generate::{Delivery, ForeignRouters};
 use meltemi::install::{Settings, files, kustomization, yaml};
 use meltemi::mesh::{Delivered, Mesh};
 use serde_json::Value;
@@ -32,6 +32,7 @@ fn settings() -> Settings {
             root_namespace: "istio-system".to_owned(),
             cluster_domain: "cluster.local".to_owned(),
             any_secret: false,
+            foreign_routers: ForeignRouters::OwnClients,
         },
         namespace: "meltemi-system".to_owned(),
         redis_secrets: Vec::new(),
@@ -62,7 +63,7 @@ fn the_command_prints_the_manifests() {
     let output = Command::new(env!("CARGO_BIN_EXE_meltemi"))
         .args(["install", "--dry-run", "--image", IMAGE, "--module", MODULE])
         .args(["--istio-version", "1.30", "--replicas", "3", "--codecs", "dubbo,courier"])
-        .args(["--delivery", "extension-config"])
+        .args(["--delivery", "extension-config", "--foreign-routers", "all"])
         .env_remove("KUBECONFIG")
         .assert()
         .success();
@@ -74,7 +75,12 @@ fn the_command_prints_the_manifests() {
     let arguments = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
     let arguments: Vec<&str> = arguments.as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(arguments.contains(&format!("--module={MODULE}").as_str()), "{arguments:?}");
-    for flag in ["--istio-version=1.30", "--codecs=dubbo,courier", "--delivery=extension-config"] {
+    for flag in [
+        "--istio-version=1.30",
+        "--codecs=dubbo,courier",
+        "--delivery=extension-config",
+        "--foreign-routers=all",
+    ] {
         assert!(arguments.contains(&flag), "{flag}: {arguments:?}");
     }
     // The controller understands what the Deployment says.

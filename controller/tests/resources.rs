@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::core::cel::Validator;
-use meltemi::generate::{Delivery, Finding, IstioVersion, Options, Severity, generate};
+use meltemi::generate::{Delivery, Finding, ForeignRouters, IstioVersion, Options, Severity, generate};
 use meltemi::{check, crds, world};
 use serde_json::Value;
 
@@ -184,6 +184,7 @@ fn the_reference_agrees_with_the_generator() {
         cluster_domain: "cluster.local".into(),
         any_secret: false,
         instance: "by-hand".into(),
+        foreign_routers: ForeignRouters::OwnClients,
     };
     let mut said = BTreeSet::new();
     for report in generate(&world, &options).reports {

@@ -63,9 +63,18 @@ impl<'a> Authorization<'a> {
     }
 
     /// Says which policies are of namespaces without sidecars.
-    pub(super) fn report_bare(&self, with_sidecars: &BTreeSet<&str>, reports: &mut Reports) {
-        for (_, policies) in self.0.iter().filter(|(namespace, _)| !with_sidecars.contains(*namespace)) {
-            policies.report("the namespace has no sidecars, which would enforce it", reports);
+    pub(super) fn report_bare(&self, with_sidecars: &BTreeSet<&str>, root: &str, reports: &mut Reports) {
+        for (namespace, policies) in
+            self.0.iter().filter(|(namespace, _)| !with_sidecars.contains(*namespace))
+        {
+            let message = match *namespace == root {
+                true => {
+                    "the sidecars of the root namespace, which would enforce it, are not managed: give the services a \
+                         namespace of their own"
+                }
+                false => "the namespace has no sidecars, which would enforce it",
+            };
+            policies.report(message, reports);
         }
     }
 }

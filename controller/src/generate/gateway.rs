@@ -6,9 +6,12 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::Options;
+use super::age::Age;
+use super::claims::Claims;
 use super::group::{Group, Patches};
+use super::mesh::Mesh;
 use super::object::Object;
-use super::plan::{GatewayPlan, Planner};
+use super::plan::{GatewayPlan, GatewayPort, Planner};
 use super::protocol::{Protocol, Protocols};
 use super::report::{Reports, ResourceRef};
 use super::service::{Labels, Service, cluster, selects};
@@ -34,27 +37,44 @@ impl Entrance<'_> {
     }
 }
 
+/// What gateways are made of.
+pub(super) struct Gateways<'a> {
+    pub(super) world: &'a World,
+    pub(super) mesh: &'a Mesh,
+    pub(super) services: &'a [Service],
+    pub(super) claims: &'a Claims,
+    pub(super) protocols: &'a Protocols,
+    pub(super) routings: &'a [Routing<'a>],
+}
+
 /// The objects for all gateways.
 pub(super) fn objects(
-    world: &World,
-    services: &[Service],
-    protocols: &Protocols,
+    gateways: &Gateways<'_>,
     planner: &mut Planner<'_>,
-    routings: &[Routing<'_>],
     options: &Options,
     reports: &mut Reports,
 ) -> Vec<Object> {
-    let entrances = entrances(world, services, protocols, planner, reports);
-    let mut objects: Vec<Object> =
-        entrances.iter().filter_map(|entrance| virtual_service(entrance, routings)).collect();
+    let entrances = gateways.entrances(planner, reports);
+    let mut objects: Vec<Object> = entrances
+        .iter()
+        .filter_map(|entrance| virtual_service(gateways.world, entrance, gateways.routings))
+        .collect();
 
     let mut by_namespace: BTreeMap<&str, Vec<&Entrance<'_>>> = BTreeMap::new();
     for entrance in &entrances {
-        for namespace in namespaces(world, entrance.gateway) {
+        let mut namespaces = namespaces(gateways.world, entrance.gateway);
+        if let Some(root) = namespaces.take(&*gateways.mesh.root_namespace) {
+            // What is written there holds for the pods of the other namespaces too.
+            namespaces = BTreeSet::from([root]);
+        }
+        for namespace in namespaces {
             by_namespace.entry(namespace).or_default().push(entrance);
         }
     }
-    for (namespace, entrances) in by_namespace {
+    for (namespace, mut entrances) in by_namespace {
+        if namespace == gateways.mesh.root_namespace {
+            keep_one_selector(&mut entrances, reports);
+        }
         let selectors: BTreeSet<&Labels> =
             entrances.iter().map(|entrance| &entrance.gateway.spec.selector).collect();
         // Selectors that select the same pod would give it the sockets twice: several of them mean all gateways.
@@ -93,41 +113,119 @@ pub(super) fn objects(
     objects
 }
 
-fn entrances<'a>(
-    world: &'a World,
-    services: &[Service],
-    protocols: &Protocols,
-    planner: &mut Planner<'_>,
-    reports: &mut Reports,
-) -> Vec<Entrance<'a>> {
-    let mut entrances = Vec::new();
-    for gateway in &world.gateways {
-        let origin = ResourceRef::of(gateway);
-        let name = format!("{}/{}", origin.namespace.as_deref().unwrap_or_default(), origin.name);
-        for (at, server) in gateway.spec.servers.iter().enumerate() {
-            let path = || format!("spec.servers[{at}].port");
-            let protocol = protocols.of_port((Some(&server.port.name), None), &origin, path, reports);
-            let Some(protocol @ Protocol::Codec(_)) = protocol else { continue };
-            if let Some(mode @ ("PASSTHROUGH" | "AUTO_PASSTHROUGH")) = server.tls_mode() {
-                reports.not_honoured(
-                    &origin,
-                    format!("spec.servers[{at}].tls.mode"),
-                    format!("{mode} leaves calls encrypted, so that they cannot be told apart: the port is not managed"),
-                );
-                continue;
-            }
-            match planner.gateway(&name, services, &protocol, server.port.number, reports) {
-                Some(plan) => entrances.push(Entrance { gateway, name: name.clone(), server, plan }),
-                None => reports.warn(
-                    &origin,
-                    path(),
-                    "no MetaRouter with a managed host names this gateway: it leads nowhere",
-                ),
+impl<'a> Gateways<'a> {
+    /// The managed ports, by the names of the Gateways.
+    fn entrances(&self, planner: &mut Planner<'_>, reports: &mut Reports) -> Vec<Entrance<'a>> {
+        let mut entrances: Vec<Entrance<'a>> = Vec::new();
+        for gateway in &self.world.gateways {
+            let origin = ResourceRef::of(gateway);
+            let namespace = origin.namespace.as_deref().unwrap_or_default();
+            let name = format!("{namespace}/{}", origin.name);
+            for (at, server) in gateway.spec.servers.iter().enumerate() {
+                let path = || format!("spec.servers[{at}].port");
+                let named = (Some(&*server.port.name), None);
+                let protocol = self.protocols.of_port(named, &origin, path, reports);
+                let Some(protocol @ Protocol::Codec(_)) = protocol else { continue };
+                let may_be = self.may_be_managed(gateway, at, server, &origin, reports);
+                let is_known = |known: &Entrance<'_>| {
+                    known.name == name && known.server.port.number == server.port.number
+                };
+                if !may_be || entrances.iter().any(is_known) {
+                    continue;
+                }
+                let port = GatewayPort { name: &name, namespace, server };
+                match planner.gateway(&port, self.services, self.claims, &protocol, reports) {
+                    Some(plan) => entrances.push(Entrance { gateway, name: name.clone(), server, plan }),
+                    None => reports.warn(
+                        &origin,
+                        path(),
+                        "no MetaRouter with a managed host names this gateway: it leads nowhere",
+                    ),
+                }
             }
         }
+        entrances.sort_by(|a, b| (&a.name, a.server.port.number).cmp(&(&b.name, b.server.port.number)));
+        entrances
     }
-    entrances.sort_by(|a, b| (&a.name, a.server.port.number).cmp(&(&b.name, b.server.port.number)));
-    entrances
+
+    /// Whether a port can be managed, and is the Gateway's to manage.
+    fn may_be_managed(
+        &self,
+        gateway: &Gateway,
+        at: usize,
+        server: &Server,
+        origin: &ResourceRef,
+        reports: &mut Reports,
+    ) -> bool {
+        if gateway.spec.selector.is_empty() {
+            let message =
+                "without labels the Gateway is for every gateway of the mesh: its ports are not managed";
+            reports.not_honoured(origin, "spec.selector", message);
+            return false;
+        }
+        if let Some(mode @ ("PASSTHROUGH" | "AUTO_PASSTHROUGH")) = server.tls_mode() {
+            reports.not_honoured(
+                origin,
+                format!("spec.servers[{at}].tls.mode"),
+                format!("{mode} leaves calls encrypted, so that they cannot be told apart: the port is not managed"),
+            );
+            return false;
+        }
+        let Some(owner) = self.owner(gateway, server) else { return true };
+        let owner = ResourceRef::of(owner);
+        let message = format!("port {} of the same pods is that of the older {owner}", server.port.number);
+        reports.warn(origin, format!("spec.servers[{at}].port"), message);
+        false
+    }
+
+    /// The oldest Gateway that has a port of pods that a younger one selects too, if that is another.
+    fn owner(&self, gateway: &Gateway, server: &Server) -> Option<&'a Gateway> {
+        let age = Age::of(gateway);
+        let has_port = |of: &Server| of.port.number == server.port.number && of.takes_connections();
+        let others = self.world.gateways.iter().filter(|other| {
+            Age::of(*other) < age
+                && other.spec.servers.iter().any(has_port)
+                && self.share_pods(&gateway.spec.selector, &other.spec.selector)
+        });
+        others.min_by_key(|other| Age::of(*other))
+    }
+
+    /// Whether two selectors select the same pod; where no pods of either are known, whether they may.
+    fn share_pods(&self, one: &Labels, other: &Labels) -> bool {
+        if other.is_empty() || one == other {
+            return true;
+        }
+        let selected = |labels: &Labels| {
+            let pods = self.world.pods.iter().map(|pod| pod.metadata.labels.as_ref());
+            pods.filter(|pod| selects(labels, *pod)).collect::<Vec<_>>()
+        };
+        let (of_one, of_other) = (selected(one), selected(other));
+        match of_one.is_empty() || of_other.is_empty() {
+            true => one.iter().all(|(key, value)| other.get(key).is_none_or(|of_other| of_other == value)),
+            false => of_one.iter().any(|pod| selects(other, *pod)),
+        }
+    }
+}
+
+/// Leaves those with the selector of the oldest: an object for several would be for every gateway of the mesh.
+fn keep_one_selector(entrances: &mut Vec<&Entrance<'_>>, reports: &mut Reports) {
+    let Some(oldest) =
+        entrances.iter().map(|entrance| entrance.gateway).min_by_key(|gateway| Age::of(*gateway))
+    else {
+        return;
+    };
+    entrances.retain(|entrance| {
+        let is_same = entrance.gateway.spec.selector == oldest.spec.selector;
+        if !is_same {
+            let message = format!(
+                "its pods are in the root namespace, where one selector is honoured, that of {}: take the same labels, or give \
+                 the pods a namespace of their own",
+                ResourceRef::of(oldest)
+            );
+            reports.not_honoured(&ResourceRef::of(entrance.gateway), "spec.selector", message);
+        }
+        is_same
+    });
 }
 
 /// The namespaces of the gateway's pods; its own if none is known.
@@ -140,20 +238,26 @@ fn namespaces<'a>(world: &'a World, gateway: &'a Gateway) -> BTreeSet<&'a str> {
     namespaces
 }
 
-/// Istio makes a listener of a gateway's TCP port only if a VirtualService routes it: this one does where no other does.
-fn virtual_service(entrance: &Entrance<'_>, routings: &[Routing<'_>]) -> Option<Object> {
+/// Istio makes a listener of a gateway's TCP port only if a VirtualService routes it: this one does where no other does. It is of
+/// a namespace that the Gateway admits, its own if it is one, and for the gateway's pods alone.
+fn virtual_service(world: &World, entrance: &Entrance<'_>, routings: &[Routing<'_>]) -> Option<Object> {
     let port = entrance.server.port.number;
     if routings.iter().any(|routing| routing.routes_gateway(&entrance.name, port)) {
         return None;
     }
     let (namespace, name) = entrance.name.split_once('/')?;
+    let (namespace, name) = match entrance.server.admits(namespace, namespace) {
+        true => (namespace, format!("meltemi-gateway-{name}-{port}")),
+        false => (&*entrance.plan.namespace, format!("meltemi-gateway-{name}.{namespace}-{port}")),
+    };
     let hosts: Vec<&str> =
         entrance.server.hosts.iter().map(|host| host.rsplit('/').next().unwrap_or(host)).collect();
     let destination = json!({"host": entrance.plan.host, "port": {"number": entrance.plan.port}});
     let spec = json!({
         "hosts": hosts,
         "gateways": [entrance.name],
+        "exportTo": namespaces(world, entrance.gateway),
         "tcp": [{"match": [{"port": port}], "route": [{"destination": destination}]}],
     });
-    Some(Object::virtual_service(namespace, format!("meltemi-gateway-{name}-{port}"), spec.into()))
+    Some(Object::virtual_service(namespace, name, spec.into()))
 }

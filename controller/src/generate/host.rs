@@ -18,6 +18,15 @@ pub(super) fn matches(pattern: &str, host: &str) -> bool {
     }
 }
 
+/// Whether a pattern means a host in full, or some host that another pattern means.
+pub(super) fn overlaps(pattern: &str, host: &str) -> bool {
+    match (pattern.strip_prefix('*'), host.strip_prefix('*')) {
+        (Some(one), Some(other)) => one.ends_with(other) || other.ends_with(one),
+        (_, Some(_)) => matches(host, pattern),
+        (_, None) => matches(pattern, host),
+    }
+}
+
 /// Things by the hosts that they are for, which may be patterns.
 #[derive(Debug, Clone)]
 pub(super) struct ByHost<T> {
@@ -61,5 +70,12 @@ mod tests {
         assert!(matches("a.b", "a.b") && !matches("a.b", "x.a.b"));
         assert!(matches("*.b", "a.b") && !matches("*.b", ".b") && !matches("*.b", "ab"));
         assert!(matches("*", "a"));
+        assert!(
+            overlaps("*", "a")
+                && overlaps("a.b", "*.b")
+                && overlaps("*.b", "*.a.b")
+                && overlaps("*.a.b", "*")
+        );
+        assert!(!overlaps("*.a", "*.b") && !overlaps("a.b", "*.c"));
     }
 }

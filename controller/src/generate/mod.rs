@@ -3,11 +3,14 @@
 //! Each namespace whose sidecars see a managed service gets the module with a plan of just those services, the sockets, and
 //! the tunnels. No object reaches proxies that the module does not reach.
 
+mod age;
 mod authorization;
+mod claims;
 mod client;
 mod gateway;
 mod group;
 mod host;
+mod mesh;
 mod module;
 mod object;
 mod plan;
@@ -15,10 +18,12 @@ mod protocol;
 mod redis;
 mod report;
 mod router;
+mod routes;
 mod scope;
 mod service;
 mod sidecar;
 mod sockets;
+mod subsets;
 mod takeover;
 mod tree;
 mod tunnel;
@@ -31,6 +36,9 @@ use clap::ValueEnum;
 
 use crate::world::World;
 use authorization::Authorization;
+use claims::Claims;
+use gateway::Gateways;
+use mesh::Mesh;
 use plan::Planner;
 use protocol::Protocols;
 use redis::Redis;
@@ -38,6 +46,7 @@ use report::Reports;
 use sidecar::Sidecars;
 use visibility::Visibility;
 
+pub use mesh::KEY as MESH_CONFIG;
 pub use object::{BY_HAND, INSTANCE, MANAGED_BY, Metadata, Object, ROLE, Role};
 pub use report::{Finding, Report, ResourceRef, Severity};
 pub use service::NO_ADDRESS;
@@ -67,6 +76,18 @@ pub struct Options {
     pub any_secret: bool,
     /// The value of the label [`INSTANCE`] of all objects.
     pub instance: String,
+    /// For whom routers of other namespaces than their host's hold.
+    pub foreign_routers: ForeignRouters,
+}
+
+/// For whom a router holds whose host is of another namespace, where the host's owner says nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ForeignRouters {
+    /// For the clients of the router's own namespace.
+    #[default]
+    OwnClients,
+    /// For all clients, after the routers of the host's own namespace.
+    All,
 }
 
 /// The minor version of Istio 1: `IstioVersion(30)` is 1.30.
@@ -108,39 +129,42 @@ pub struct Output {
 pub fn generate(world: &World, options: &Options) -> Output {
     let mut reports = Reports::default();
     let domain = &*options.cluster_domain;
+    let mesh = Mesh::new(world, &options.root_namespace, &mut reports);
     let protocols = Protocols::new(world, &options.codecs, &mut reports);
-    let services = service::managed(world, domain, &protocols, &mut reports);
-    let routers = router::meta_routers(world, domain, &mut reports);
-    let routings = virtual_service::routings(world, domain);
-    let visibility = Visibility::new(world, &options.root_namespace);
-    let mut planner = Planner::new(world, domain, routers, &routings);
-    planner.report_strangers(&services, &mut reports);
+    let services = service::all(world, domain, &mesh, &protocols, &mut reports);
+    let (services, claims) = Claims::new(services, &mut reports);
+    let routers = router::meta_routers(world, domain, mesh.routes, &mut reports);
+    let routings = virtual_service::routings(world, domain, mesh.routes);
+    let visibility = Visibility::new(world, &mesh.root_namespace);
+    let mut planner = Planner::new(world, domain, &mesh, routers, &routings, options.foreign_routers);
+    planner.report_strangers(&services, &claims, &mut reports);
 
-    let named = services.iter().map(|service| &*service.namespace).chain(world.sidecars.iter().filter_map(
-        |sidecar| {
-            sidecar.metadata.namespace.as_deref().filter(|namespace| *namespace != options.root_namespace)
-        },
-    ));
-    let redis = Redis::new(world, options, &services, &mut reports);
+    let managed = services.iter().filter(|service| !service.ports.is_empty());
+    let named = managed.map(|service| &*service.namespace);
+    let named =
+        named.chain(world.sidecars.iter().filter_map(|sidecar| sidecar.metadata.namespace.as_deref()));
+    let redis = Redis::new(world, options, &mesh, &services, &mut reports);
     let tells_identity = options.istio_version >= tunnel::TELLS_IDENTITY;
     let authorization = Authorization::new(world, tells_identity, &mut reports);
-    let namespaces = scope::with_sidecars(world, named.chain(authorization.namespaces()));
-    let mut sidecars = Sidecars::new(&services, &visibility, &authorization, options);
+    let namespaces =
+        scope::with_sidecars(world, &mesh.root_namespace, named.chain(authorization.namespaces()));
+    let mut sidecars = Sidecars::new(&services, &claims, &visibility, &authorization, options);
     let mut objects = Vec::new();
     for &namespace in &namespaces {
         objects.extend(sidecars.objects(namespace, &mut planner, &mut reports));
-        objects.extend(redis.objects(namespace, &services, &visibility));
+        objects.extend(redis.objects(namespace, &services, &claims, &visibility));
     }
-    authorization.report_bare(&namespaces, &mut reports);
-    objects.extend(gateway::objects(
+    scope::report_root(&mesh.root_namespace, &services, &mut reports);
+    authorization.report_bare(&namespaces, &mesh.root_namespace, &mut reports);
+    let gateways = Gateways {
         world,
-        &services,
-        &protocols,
-        &mut planner,
-        &routings,
-        options,
-        &mut reports,
-    ));
+        mesh: &mesh,
+        services: &services,
+        claims: &claims,
+        protocols: &protocols,
+        routings: &routings,
+    };
+    objects.extend(gateway::objects(&gateways, &mut planner, options, &mut reports));
     objects.sort_by_cached_key(|object| {
         let Object { kind, metadata, .. } = object;
         (object.role(), *kind, metadata.namespace.clone(), metadata.name.clone())

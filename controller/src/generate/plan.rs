@@ -3,16 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use meltemi_proxy::plan::Plan;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::ForeignRouters;
+use super::age::Age;
+use super::claims::Claims;
+use super::client::Clients;
 use super::host::{self, ByHost};
+use super::mesh::Mesh;
 use super::protocol::Protocol;
 use super::report::{Reports, ResourceRef};
-use super::router::{Draft, Router, Target};
+use super::router::{Draft, Rejects, Router};
+use super::routes::Routes;
 use super::service::{ManagedPort, Service};
+use super::subsets::Subsets;
 use super::tree::Part;
 use super::virtual_service::Routing;
-use crate::istio::DestinationRule;
+use crate::istio::Server;
 use crate::protocol::CODECS;
 use crate::world::World;
 
@@ -22,6 +29,7 @@ pub(super) struct Planner<'a> {
     routers: Vec<Router>,
     by_host: BTreeMap<String, Vec<usize>>,
     routings: &'a [Routing<'a>],
+    foreign_routers: ForeignRouters,
     subsets: Subsets<'a>,
     entries: HashMap<Key, Part>,
     routings_of: ByHost<usize>,
@@ -32,7 +40,7 @@ pub(super) struct Planner<'a> {
 /// All that an entry is made of, so that namespaces which see the same share it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
-    host: String,
+    service: usize,
     port: u16,
     routers: Vec<usize>,
     routings: Vec<usize>,
@@ -40,12 +48,42 @@ struct Key {
     client: Option<String>,
 }
 
+/// What has routes for a service.
+#[derive(Debug, Clone, Copy)]
+enum Source<'a> {
+    Router(usize),
+    Routing(&'a Routing<'a>),
+}
+
+/// Whose routes come first for the calls of a client to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Tier {
+    /// Those of the client's own namespace: its calls are its own.
+    Client,
+    /// Those of the service's namespace.
+    Owner,
+    /// Those of namespaces that may route the calls of others.
+    Other,
+}
+
+impl Tier {
+    fn of(namespace: &str, client: &str, service: &Service) -> Self {
+        match namespace {
+            owner if owner == service.namespace => Self::Owner,
+            own if own == client => Self::Client,
+            _ => Self::Other,
+        }
+    }
+}
+
 impl<'a> Planner<'a> {
     pub(super) fn new(
         world: &'a World,
         domain: &str,
+        mesh: &Mesh,
         routers: Vec<Router>,
         routings: &'a [Routing<'a>],
+        foreign_routers: ForeignRouters,
     ) -> Self {
         let mut by_host: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (at, router) in routers.iter().enumerate() {
@@ -59,7 +97,8 @@ impl<'a> Planner<'a> {
             routers,
             by_host,
             routings,
-            subsets: Subsets::new(world, domain),
+            foreign_routers,
+            subsets: Subsets::new(world, domain, mesh),
             entries: HashMap::new(),
             routings_of: ByHost::new(of_host.flatten()),
             checked: BTreeSet::new(),
@@ -67,35 +106,77 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The routers whose host no managed service has.
-    pub(super) fn report_strangers(&self, services: &[Service], reports: &mut Reports) {
-        let hosts: BTreeSet<&str> = services.iter().map(|service| &*service.host).collect();
-        for router in self.routers.iter().filter(|router| !hosts.contains(&*router.host)) {
-            let message = format!(
-                "no managed service has the host {:?}: name one whose port is called tcp-metaprotocol-<protocol> or has \
-                 the appProtocol meltemi.io/<protocol>",
-                router.host
-            );
-            reports.error(&router.origin, "spec.hosts[0]", message);
+    /// The routers whose host no managed service has, or one of another namespace.
+    pub(super) fn report_strangers(&self, services: &[Service], claims: &Claims, reports: &mut Reports) {
+        let mut by_host: HashMap<&str, Vec<&Service>> = HashMap::new();
+        for service in services.iter().filter(|service| !service.ports.is_empty()) {
+            by_host.entry(&service.host).or_default().push(service);
+        }
+        for router in &self.routers {
+            let of_host = by_host.get(&*router.host).map_or(&[][..], Vec::as_slice);
+            let Some(owner) = of_host.first().map(|service| claims.owner(services, service)) else {
+                let message = format!(
+                    "no managed service has the host {:?}: name one whose port is called tcp-metaprotocol-<protocol> or has \
+                     the appProtocol meltemi.io/<protocol>",
+                    router.host
+                );
+                reports.error(&router.origin, "spec.hosts[0]", message);
+                continue;
+            };
+            // Clients of the namespace that has a ServiceEntry mean that one.
+            let is_own = |service: &&Service| {
+                service.namespace == router.namespace && service.standing == owner.standing
+            };
+            if !of_host.iter().any(is_own) {
+                self.report_foreigner(router, owner, reports);
+            }
         }
     }
 
-    /// What holds for the calls of `client`'s sidecars to a port of a service.
+    /// Says for whom a router holds whose host is of another namespace.
+    fn report_foreigner(&self, router: &Router, owner: &Service, reports: &mut Reports) {
+        let Router { host, namespace, .. } = router;
+        let whom = match self.is_let(router, owner) {
+            true => format!(
+                "for other clients than those of {namespace}, after the routers of {}",
+                owner.namespace
+            ),
+            false => format!(
+                "for clients of {namespace} alone. The annotation meltemi.io/routers-from of {}, or the operator by \
+                 --foreign-routers, allows more",
+                owner.origin
+            ),
+        };
+        let message = format!("{host} is of another namespace, {}: the router holds {whom}", owner.namespace);
+        reports.warn(&router.origin, "spec.hosts[0]", message);
+        if router.rejects == Rejects::Said {
+            let message = format!(
+                "only routers of {} say what happens to calls that no route matches",
+                owner.namespace
+            );
+            reports.not_honoured(&router.origin, "spec.onNoMatch", message);
+        }
+    }
+
+    /// Whether a router of another namespace than a service's may route the calls of all clients.
+    fn is_let(&self, router: &Router, service: &Service) -> bool {
+        self.foreign_routers == ForeignRouters::All || service.lets_route(&router.namespace)
+    }
+
+    /// What holds for the calls of some clients to a port of a service that they see.
     pub(super) fn outbound(
         &mut self,
-        client: &str,
+        clients: &Clients<'_>,
         service: &Service,
         port: &ManagedPort,
         reports: &mut Reports,
     ) -> Part {
+        let client = clients.namespace;
         let routers = self.routers_of(client, service, |router| router.is_for_mesh);
-        let all = self.routings;
-        let of_host = self.routings_of.of(&service.host).copied();
-        let mut routings: Vec<usize> = of_host.filter(|&at| all[at].exports.reach(client)).collect();
-        routings.sort_unstable();
+        let routings = self.routings_to(clients, service);
         let of_client = (!routings.is_empty()).then(|| client.to_owned());
         let key = Key {
-            host: service.host.clone(),
+            service: service.id,
             port: port.number,
             routers: routers.clone(),
             routings: routings.clone(),
@@ -104,93 +185,212 @@ impl<'a> Planner<'a> {
         if let Some(entry) = self.entries.get(&key) {
             return entry.clone();
         }
+        let all = self.routings;
+        let routings: Vec<&'a Routing<'a>> = routings.iter().filter_map(|&at| all.get(at)).collect();
+        let mut sources: Vec<Source<'a>> = routers.into_iter().map(Source::Router).collect();
+        sources.extend(routing_of_calls(&service.host, &routings, reports).map(Source::Routing));
+        let place = |planner: &Self, source: &Source<'a>| {
+            let namespace = planner.namespace(source);
+            (Tier::of(namespace, client, service), namespace.to_owned())
+        };
+        sources.sort_by_cached_key(|source| place(self, source));
         let mut routes = Routes::default();
-        self.add_routers(&routers, service, port, &mut routes, reports);
-        for routing in routings.iter().map(|&at| &all[at]) {
-            reports.seen(&routing.origin);
-            for draft in routing.calls(client, port.number, reports) {
-                routes.add(&routing.origin, draft, reports);
+        let mut before = None;
+        for source in sources {
+            let place = place(self, &source);
+            let (tier, _) = place;
+            if before.replace(place.clone()).is_some_and(|before| before != place) {
+                routes.end_namespace();
             }
-            if routes.connections.is_empty() {
-                routes.connections = routing.connections(client, port.number, reports);
+            match source {
+                Source::Router(at) => {
+                    let is_in_force = self.add_router(at, service, port, &mut routes, reports);
+                    routes.rejects |=
+                        is_in_force && tier == Tier::Owner && self.routers[at].rejects != Rejects::No;
+                }
+                Source::Routing(routing) => {
+                    for draft in routing.calls(client, port.number, reports) {
+                        routes.add(&routing.origin, draft, reports);
+                    }
+                }
             }
         }
-        let entry = Part::from(entry(port, routes));
+        let mut connections =
+            routings.iter().map(|routing| routing.connections(client, port.number, reports));
+        routes.connections = connections.find(|targets| !targets.is_empty()).unwrap_or_default();
+        let entry = Part::from(routes.entry(port));
         self.entries.insert(key, entry.clone());
         entry
     }
 
-    /// What holds for the calls of a gateway's clients, by the routers that name it. `None` if none does.
-    pub(super) fn gateway(
-        &mut self,
-        gateway: &str,
-        services: &[Service],
-        protocol: &Protocol,
-        server_port: u16,
-        reports: &mut Reports,
-    ) -> Option<GatewayPlan> {
-        let namespace = gateway.split_once('/').map_or("", |(namespace, _)| namespace);
-        let names_it = |router: &Router| router.gateways.iter().any(|named| named == gateway);
-        let mut routes = Routes::default();
-        let mut target = None;
-        for service in services {
-            let Some(port) = gateway_port(service, protocol, server_port) else { continue };
-            let routers = self.routers_of(namespace, service, names_it);
-            if routers.is_empty() {
-                continue;
-            }
-            target.get_or_insert_with(|| (service.host.clone(), port.clone()));
-            self.add_routers(&routers, service, port, &mut routes, reports);
+    fn namespace<'s>(&'s self, source: &Source<'s>) -> &'s str {
+        match source {
+            Source::Router(at) => &self.routers[*at].namespace,
+            Source::Routing(routing) => routing.namespace,
         }
-        let (host, port) = target?;
-        let entry = Part::from(entry(&port, routes));
-        Some(GatewayPlan { entry, host, port: port.number })
     }
 
-    /// The routers of a service that reach a namespace: those of the service's own namespace first, then by namespace
-    /// and name.
+    /// The VirtualServices that clients go by for a service, the first in Istio's order first.
+    fn routings_to(&self, clients: &Clients<'_>, service: &Service) -> Vec<usize> {
+        let all = self.routings;
+        let of_host = self.routings_of.of(&service.host).copied();
+        let is_theirs = |routing: &Routing<'_>| {
+            let mut hosts = routing.hosts().filter(|own| host::matches(own, &service.host));
+            routing.exports.reach(clients.namespace) && clients.import(routing.namespace, &mut hosts)
+        };
+        let mut routings: Vec<usize> = of_host.filter(|&at| is_theirs(&all[at])).collect();
+        routings.sort_unstable();
+        routings.dedup();
+        routings.sort_by_key(|&at| all[at].distance(clients.namespace));
+        routings
+    }
+
+    /// What holds for the calls of a gateway's clients, by the routers that name it and may. `None` if none does.
+    pub(super) fn gateway(
+        &mut self,
+        entrance: &GatewayPort<'_>,
+        services: &[Service],
+        claims: &Claims,
+        protocol: &Protocol,
+        reports: &mut Reports,
+    ) -> Option<GatewayPlan> {
+        let mut bound: Vec<(usize, &Service, &ManagedPort)> = Vec::new();
+        for service in services {
+            let Some(port) = gateway_port(service, protocol, entrance.server.port.number) else { continue };
+            // Of several with one host it is the owner's.
+            if claims.owner(services, service).id == service.id {
+                let routers = self.bound_to(entrance, service, reports).into_iter();
+                bound.extend(routers.map(|at| (at, service, port)));
+            }
+        }
+        // The gateway's own namespace first, then who was there first.
+        let mut since: BTreeMap<&str, &Age> = BTreeMap::new();
+        for (at, ..) in &bound {
+            let Router { namespace, age, .. } = &self.routers[*at];
+            let first = since.entry(namespace).or_insert(age);
+            *first = age.min(first);
+        }
+        bound.sort_by_cached_key(|(at, ..)| {
+            let namespace = &*self.routers[*at].namespace;
+            (namespace != entrance.namespace, since.get(namespace).copied().cloned())
+        });
+        let owner = self.routers[bound.first()?.0].namespace.clone();
+        let mut routes = Routes::default();
+        let mut target = None;
+        let mut before = owner.clone();
+        for (at, service, port) in bound {
+            let namespace = self.routers[at].namespace.clone();
+            if before != namespace {
+                routes.end_namespace();
+                before = namespace;
+            }
+            if self.add_router(at, service, port, &mut routes, reports) {
+                routes.rejects |= before == owner && self.routers[at].rejects != Rejects::No;
+                target.get_or_insert_with(|| (before.clone(), service.host.clone(), port.clone()));
+            }
+        }
+        let (namespace, host, port) = target?;
+        Some(GatewayPlan { entry: Part::from(routes.entry(&port)), namespace, host, port: port.number })
+    }
+
+    /// The routers of a service that name a gateway, as far as that admits them.
+    fn bound_to(&self, entrance: &GatewayPort<'_>, service: &Service, reports: &mut Reports) -> Vec<usize> {
+        let GatewayPort { name, namespace, server } = *entrance;
+        let names_it = |router: &Router| router.gateways.iter().any(|named| named == name);
+        for router in self.by_host.get(&service.host).into_iter().flatten().map(|&at| &self.routers[at]) {
+            if names_it(router) && !server.admits(namespace, &router.namespace) {
+                let message = format!(
+                    "port {} of the Gateway {name} admits no router of {}: its hosts name other namespaces",
+                    server.port.number, router.namespace
+                );
+                reports.warn(&router.origin, "spec.gateways", message);
+            }
+        }
+        let is_bound = |router: &Router| names_it(router) && server.admits(namespace, &router.namespace);
+        self.routers_of(namespace, service, is_bound)
+    }
+
+    /// The routers of a service that hold for the clients of a namespace: those of the clients' namespace first, then those of
+    /// the service's; by namespace and name.
     fn routers_of(&self, client: &str, service: &Service, wanted: impl Fn(&Router) -> bool) -> Vec<usize> {
         let all = self.by_host.get(&service.host).into_iter().flatten().copied();
+        let tier = |router: &Router| Tier::of(&router.namespace, client, service);
+        let holds = |router: &Router| {
+            let is_theirs = tier(router) != Tier::Other || self.is_let(router, service);
+            is_theirs && router.exports.reach(client) && wanted(router)
+        };
         let mut routers: Vec<usize> = all
-            .filter(|&at| wanted(&self.routers[at]) && self.routers[at].exports.reach(client))
-            .filter(|&at| !self.refused.contains(&self.routers[at].origin))
+            .filter(|&at| holds(&self.routers[at]) && !self.refused.contains(&self.routers[at].origin))
             .collect();
-        routers.sort_by_key(|&at| self.routers[at].namespace != service.namespace);
+        routers.sort_by_key(|&at| tier(&self.routers[at]));
         routers
     }
 
-    fn add_routers(
+    /// Adds the routes of a router, if it is in force. Returns whether it is.
+    fn add_router(
         &mut self,
-        routers: &[usize],
+        at: usize,
         service: &Service,
         port: &ManagedPort,
         routes: &mut Routes,
         reports: &mut Reports,
-    ) {
-        for &at in routers {
-            let router = &self.routers[at];
-            if self.checked.insert((router.origin.clone(), port.number)) {
-                self.subsets.check(router, port.number, service, reports);
-                if let Some((path, message)) = refusal(router, port) {
-                    reports.error(&router.origin, path, message);
-                    self.refused.insert(router.origin.clone());
-                }
-            }
-            if self.refused.contains(&router.origin) {
-                continue;
-            }
-            routes.rejects |= router.rejects;
-            for draft in &router.routes {
-                routes.add(&router.origin, draft.clone(), reports);
+    ) -> bool {
+        let router = &self.routers[at];
+        if self.checked.insert((router.origin.clone(), port.number)) {
+            self.subsets.check(router, port.number, service, reports);
+            if let Some((path, message)) = refusal(router, port) {
+                reports.error(&router.origin, path, message);
+                self.refused.insert(router.origin.clone());
             }
         }
+        if self.refused.contains(&router.origin) {
+            return false;
+        }
+        for draft in &router.routes {
+            routes.add(&router.origin, draft.clone(), reports);
+        }
+        true
     }
+}
+
+/// The VirtualService that calls go by: of several, Istio's sidecars take one.
+fn routing_of_calls<'a>(
+    host: &str,
+    routings: &[&'a Routing<'a>],
+    reports: &mut Reports,
+) -> Option<&'a Routing<'a>> {
+    for routing in routings {
+        reports.seen(&routing.origin);
+    }
+    let mut of_calls: Vec<&Routing<'_>> =
+        routings.iter().copied().filter(|routing| routing.routes_calls()).collect();
+    of_calls.sort_by_key(|routing| routing.breadth(host));
+    let (&first, others) = of_calls.split_first()?;
+    for other in others {
+        let message = format!(
+            "the calls to {host} of clients that see both go by {}: of several, sidecars take one",
+            first.origin
+        );
+        reports.warn(&other.origin, "spec.hosts", message);
+    }
+    Some(first)
+}
+
+/// A port of a Gateway.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GatewayPort<'a> {
+    /// The Gateway, as `namespace/name`.
+    pub(super) name: &'a str,
+    pub(super) namespace: &'a str,
+    pub(super) server: &'a Server,
 }
 
 /// What holds for the calls of a gateway's clients.
 #[derive(Debug)]
 pub(super) struct GatewayPlan {
     pub(super) entry: Part,
+    /// The namespace of its first router.
+    pub(super) namespace: String,
     /// The service that connections go to when there is no module.
     pub(super) host: String,
     pub(super) port: u16,
@@ -201,67 +401,6 @@ pub(super) struct GatewayPlan {
 fn gateway_port<'s>(service: &'s Service, protocol: &Protocol, server_port: u16) -> Option<&'s ManagedPort> {
     let mut ports = service.ports.iter().filter(|port| port.protocol == *protocol);
     ports.clone().find(|port| port.number == server_port).or_else(|| ports.next())
-}
-
-/// The routes of one service as they are gathered.
-#[derive(Debug, Default)]
-struct Routes {
-    drafts: Vec<Draft>,
-    /// The one that takes every call.
-    last: Option<Draft>,
-    /// Where Istio would have sent connections.
-    connections: Vec<Target>,
-    rejects: bool,
-}
-
-impl Routes {
-    /// Adds a route. One that takes every call comes after all others, also after those of later resources; only the
-    /// first such one is.
-    fn add(&mut self, origin: &ResourceRef, mut draft: Draft, reports: &mut Reports) {
-        let namespace = origin.namespace.as_deref().unwrap_or_default();
-        let written = std::mem::take(&mut draft.name);
-        draft.name = format!("{namespace}/{}/{written}", origin.name);
-        if draft.alternatives.is_some() {
-            self.drafts.push(draft);
-        } else if let Some(last) = &self.last {
-            let message = format!(
-                "the route {written:?} takes no call: {} takes all that no other route does",
-                last.name
-            );
-            reports.warn(origin, "spec", message);
-        } else {
-            self.last = Some(draft);
-        }
-    }
-}
-
-/// The plan's entry of a service, for calls that come by `port`.
-fn entry(port: &ManagedPort, routes: Routes) -> Value {
-    let Protocol::Codec(codec) = &port.protocol else { return Value::Null };
-    let mut entry = Map::from_iter([("protocol".to_owned(), json!(codec))]);
-    let takes_all = routes.last.is_some();
-    let mut names = BTreeSet::new();
-    let drafts = routes.drafts.into_iter().chain(routes.last);
-    let written: Vec<Value> =
-        drafts.map(|draft| draft.route(&unique(&draft.name, &mut names), port.number)).collect();
-    if !written.is_empty() {
-        entry.insert("routes".into(), written.into());
-    }
-    if routes.rejects && !takes_all {
-        entry.insert("onNoMatch".into(), "reject".into());
-    } else if !takes_all && !routes.connections.is_empty() {
-        let default = Draft { destinations: routes.connections, ..Draft::default() };
-        entry.insert("defaultRoute".into(), default.destination_and_policies(port.number).into());
-    }
-    entry.into()
-}
-
-fn unique(name: &str, names: &mut BTreeSet<String>) -> String {
-    let numbered = (2_u32..).map(|number| format!("{name}-{number}"));
-    let free = std::iter::once(name.to_owned()).chain(numbered).find(|name| !names.contains(name));
-    let free = free.unwrap_or_default();
-    names.insert(free.clone());
-    free
 }
 
 /// Why the filter would refuse a router's routes: the path in the router, and the filter's own words.
@@ -276,53 +415,4 @@ fn refusal(router: &Router, port: &ManagedPort) -> Option<(String, String)> {
     let error = Plan::parse(plan.to_string().as_bytes(), &CODECS).err()?;
     let path = error.path.strip_prefix("services[\"s\"]").or_else(|| error.path.strip_prefix("services.s"));
     Some((format!("spec{}", path.unwrap_or(&error.path)), error.message))
-}
-
-/// The subsets that DestinationRules define, by host.
-#[derive(Debug)]
-struct Subsets<'a>(ByHost<&'a DestinationRule>);
-
-impl<'a> Subsets<'a> {
-    fn new(world: &'a World, domain: &str) -> Self {
-        let in_full = |rule: &'a DestinationRule| {
-            let namespace = rule.metadata.namespace.as_deref().unwrap_or_default();
-            (host::in_full(&rule.spec.host, namespace, domain), rule)
-        };
-        Self(ByHost::new(world.destination_rules.iter().map(in_full)))
-    }
-
-    /// Says which subsets a router names and nothing defines, and what of the rules cannot be honoured.
-    fn check(&self, router: &Router, port: u16, service: &Service, reports: &mut Reports) {
-        for (at, draft) in router.routes.iter().enumerate() {
-            for (to, target) in draft.destinations.iter().enumerate() {
-                let Some(subset) = &target.subset else { continue };
-                let defined = self
-                    .0
-                    .of(&target.host)
-                    .any(|rule| rule.spec.subsets.iter().any(|of_rule| of_rule.name == *subset));
-                if !defined {
-                    let path = format!("spec.routes[{at}].route[{to}].destination.subset");
-                    let message = format!(
-                        "no DestinationRule defines the subset {subset:?} of {}: its calls fail for want of the cluster {}",
-                        target.host,
-                        target.cluster(port)
-                    );
-                    reports.warn(&router.origin, path, message);
-                }
-            }
-        }
-        for &rule in self.0.of(&service.host) {
-            let policies = [("spec.trafficPolicy", rule.spec.traffic_policy.as_ref())];
-            let of_subsets =
-                rule.spec.subsets.iter().map(|subset| ("spec.subsets", subset.traffic_policy.as_ref()));
-            for (path, policy) in policies.into_iter().chain(of_subsets) {
-                let balancer = policy.and_then(|policy| policy.load_balancer.as_ref());
-                if balancer.is_some_and(|balancer| balancer.consistent_hash.is_some()) {
-                    let path = format!("{path}.loadBalancer.consistentHash");
-                    let message = "calls are not hashed yet: they go to any endpoint";
-                    reports.not_honoured(&ResourceRef::of(rule), path, message);
-                }
-            }
-        }
-    }
 }

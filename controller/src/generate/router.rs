@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use meltemi_proxy::plan::Span;
 use serde_json::{Map, Value, json};
 
+use super::age::Age;
 use super::host;
 use super::report::{Reports, ResourceRef};
 use super::service::cluster;
-use super::visibility::Exports;
+use super::visibility::{Exports, Unsaid};
 use crate::api::aeraki::Destination;
 use crate::api::{self, OnNoMatch};
 use crate::check;
@@ -20,6 +21,7 @@ pub(super) struct Router {
     pub(super) origin: ResourceRef,
     pub(super) namespace: String,
     pub(super) host: String,
+    pub(super) age: Age,
     pub(super) exports: Exports,
     /// The gateways that go by it, as `namespace/name`.
     pub(super) gateways: Vec<String>,
@@ -27,8 +29,19 @@ pub(super) struct Router {
     pub(super) is_for_mesh: bool,
     /// The routes, of which at most the last takes every call.
     pub(super) routes: Vec<Draft>,
-    /// Calls that no route matches are answered with an error.
-    pub(super) rejects: bool,
+    /// Calls that no route matches are answered with an error, if it is the owner's.
+    pub(super) rejects: Rejects,
+}
+
+/// Whether calls that no route matches are answered with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rejects {
+    /// They go where they would without routes.
+    No,
+    /// The router says so.
+    Said,
+    /// It does not say so, but Aeraki's routers mean it.
+    Meant,
 }
 
 /// A route whose destinations wait for the port that calls come by.
@@ -92,69 +105,88 @@ pub(super) fn duration(text: &str) -> Option<String> {
     Some(Span::from_millis(millis).to_string())
 }
 
-/// Every MetaRouter, those of `meltemi.io` and Aeraki's, by namespace and name.
-pub(super) fn meta_routers(world: &World, domain: &str, reports: &mut Reports) -> Vec<Router> {
+/// Every MetaRouter, those of `meltemi.io` and Aeraki's, by namespace and name. `unsaid` tells for whom those are that do not.
+pub(super) fn meta_routers(
+    world: &World,
+    domain: &str,
+    unsaid: Unsaid,
+    reports: &mut Reports,
+) -> Vec<Router> {
     let mut routers = Vec::new();
     for router in &world.meta_routers {
-        let origin = ResourceRef::of(router);
-        if !reports.accepts(&origin, check::meta_router(router)) {
+        let written = Written { origin: ResourceRef::of(router), age: Age::of(router), domain, unsaid };
+        if !reports.accepts(&written.origin, check::meta_router(router)) {
             continue;
         }
         let is_for_mesh =
             router.spec.gateways.is_empty() || router.spec.gateways.iter().any(|gateway| gateway == "mesh");
-        let rejects = router.spec.on_no_match == Some(OnNoMatch::Reject);
-        routers.extend(meta_router(origin, &router.spec, domain, is_for_mesh, rejects, reports));
+        let rejects = match router.spec.on_no_match {
+            Some(OnNoMatch::Reject) => Rejects::Said,
+            _ => Rejects::No,
+        };
+        routers.extend(written.router(&router.spec, is_for_mesh, rejects, reports));
     }
     for router in &world.aeraki_meta_routers {
-        let origin = ResourceRef::of(router);
-        if !reports.accepts(&origin, check::aeraki_meta_router(router)) {
+        let written = Written { origin: ResourceRef::of(router), age: Age::of(router), domain, unsaid };
+        if !reports.accepts(&written.origin, check::aeraki_meta_router(router)) {
             continue;
         }
-        let rejects = !router.spec.routes.is_empty();
+        let rejects = if router.spec.routes.is_empty() { Rejects::No } else { Rejects::Meant };
         let spec = api::MetaRouterSpec::from(router.spec.clone());
-        routers.extend(meta_router(origin, &spec, domain, true, rejects, reports));
+        routers.extend(written.router(&spec, true, rejects, reports));
     }
     routers.sort_by(|a, b| a.origin.namespace.cmp(&b.origin.namespace).then_with(|| a.origin.cmp(&b.origin)));
     routers
 }
 
-fn meta_router(
+/// A MetaRouter as it is read.
+struct Written<'a> {
     origin: ResourceRef,
-    spec: &api::MetaRouterSpec,
-    domain: &str,
-    is_for_mesh: bool,
-    rejects: bool,
-    reports: &mut Reports,
-) -> Option<Router> {
-    let namespace = origin.namespace.clone().unwrap_or_default();
-    let [host] = &*spec.hosts else { return None };
-    if spec.local_rate_limit.is_some() {
-        reports.not_honoured(&origin, "spec.localRateLimit", "rate limits are not enforced yet");
-    }
-    if spec.global_rate_limit.is_some() {
-        reports.not_honoured(&origin, "spec.globalRateLimit", "rate limits are not enforced yet");
-    }
-    let mut routes: Vec<Draft> = Vec::new();
-    for (at, route) in spec.routes.iter().enumerate() {
-        if routes.last().is_some_and(|last| last.alternatives.is_none()) {
-            break;
+    age: Age,
+    domain: &'a str,
+    unsaid: Unsaid,
+}
+
+impl Written<'_> {
+    fn router(
+        self,
+        spec: &api::MetaRouterSpec,
+        is_for_mesh: bool,
+        rejects: Rejects,
+        reports: &mut Reports,
+    ) -> Option<Router> {
+        let Self { origin, age, domain, unsaid } = self;
+        let namespace = origin.namespace.clone().unwrap_or_default();
+        let [host] = &*spec.hosts else { return None };
+        if spec.local_rate_limit.is_some() {
+            reports.not_honoured(&origin, "spec.localRateLimit", "rate limits are not enforced yet");
         }
-        routes.push(draft(&origin, at, route, &namespace, domain, reports));
+        if spec.global_rate_limit.is_some() {
+            reports.not_honoured(&origin, "spec.globalRateLimit", "rate limits are not enforced yet");
+        }
+        let mut routes: Vec<Draft> = Vec::new();
+        for (at, route) in spec.routes.iter().enumerate() {
+            if routes.last().is_some_and(|last| last.alternatives.is_none()) {
+                break;
+            }
+            routes.push(draft(&origin, at, route, &namespace, domain, reports));
+        }
+        let qualified = |gateway: &String| match gateway.contains('/') {
+            true => gateway.clone(),
+            false => format!("{namespace}/{gateway}"),
+        };
+        Some(Router {
+            host: host::in_full(host, &namespace, domain),
+            age,
+            exports: Exports::new(spec.export_to.iter().map(String::as_str), &namespace, unsaid),
+            gateways: spec.gateways.iter().filter(|gateway| *gateway != "mesh").map(qualified).collect(),
+            is_for_mesh,
+            routes,
+            rejects,
+            namespace,
+            origin,
+        })
     }
-    let qualified = |gateway: &String| match gateway.contains('/') {
-        true => gateway.clone(),
-        false => format!("{namespace}/{gateway}"),
-    };
-    Some(Router {
-        host: host::in_full(host, &namespace, domain),
-        exports: Exports::new(spec.export_to.iter().map(String::as_str), &namespace),
-        gateways: spec.gateways.iter().filter(|gateway| *gateway != "mesh").map(qualified).collect(),
-        is_for_mesh,
-        routes,
-        rejects,
-        namespace,
-        origin,
-    })
 }
 
 fn draft(

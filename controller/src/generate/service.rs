@@ -1,24 +1,29 @@
-//! The services of the mesh that have managed ports.
+//! The services of the mesh, and their managed ports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::{Resource, ResourceExt};
 
+use super::age::Age;
+use super::mesh::Mesh;
 use super::protocol::{Protocol, Protocols};
 use super::redis::Asked;
 use super::report::{Reports, ResourceRef};
-use super::visibility::Exports;
+use super::visibility::{Exports, Unsaid};
 use crate::istio::{Port, ServiceEntry};
 use crate::world::World;
 
 /// Labels, or a selector of those that have them.
 pub(super) type Labels = BTreeMap<String, String>;
 
-/// A service with at least one managed port.
+/// A service.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
+    /// Its place among the services that count, which have others beside those with managed ports.
+    pub(super) id: usize,
     /// The host name, in full.
     pub(super) host: String,
     pub(super) namespace: String,
@@ -26,13 +31,34 @@ pub(super) struct Service {
     pub(super) origin: ResourceRef,
     /// The namespaces that may see it.
     pub(super) exports: Exports,
+    /// By what right it has its host and addresses.
+    pub(super) standing: Standing,
+    pub(super) age: Age,
+    /// Whose routers may hold for clients of other namespaces than theirs, by the owner's annotation.
+    pub(super) routers_from: Vec<String>,
     /// What sidecars of clients listen on for it.
     pub(super) binding: Binding,
+    /// Its addresses of the other family, which are on the same listeners.
+    pub(super) further_addresses: Vec<String>,
     /// Its clusters connect to where the client meant to: a headless service, or one without resolution.
     pub(super) is_original_destination: bool,
     /// The pods of its namespace that serve it.
     pub(super) selector: Option<Labels>,
+    /// The managed ports.
     pub(super) ports: Vec<ManagedPort>,
+    /// The numbers of all ports.
+    pub(super) numbers: BTreeSet<u16>,
+}
+
+/// By what right a service has its host and addresses, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// The API server gives each Service an address of its own.
+    ClusterIp,
+    /// Endpoints are addresses that EndpointSlices name.
+    Headless,
+    /// A ServiceEntry may have any host and any address.
+    Entry,
 }
 
 /// What sidecars of clients listen on for a service.
@@ -48,7 +74,10 @@ pub(super) enum Binding {
 pub(super) const EXPORT_TO: &str = "networking.istio.io/exportTo";
 
 /// Any address, in the name of a listener.
-const ANY: &str = "0.0.0.0";
+pub(super) const ANY: &str = "0.0.0.0";
+
+/// The annotation of a Service or ServiceEntry that names the namespaces, or `*`, whose routers hold for all clients.
+const ROUTERS_FROM: &str = "meltemi.io/routers-from";
 
 /// A port that Meltemi manages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,14 +89,23 @@ pub(super) struct ManagedPort {
 }
 
 impl Service {
+    /// The addresses that sidecars of clients listen on.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &str> {
+        let (own, any) = match &self.binding {
+            Binding::Addresses(addresses) => (&**addresses, None),
+            Binding::Any => (&[][..], Some(ANY)),
+        };
+        own.iter().map(String::as_str).chain(any)
+    }
+
     /// The names of the listeners that sidecars of clients have for a port.
     pub(super) fn listeners(&self, port: u16) -> Vec<String> {
-        match &self.binding {
-            Binding::Addresses(addresses) => {
-                addresses.iter().map(|address| format!("{address}_{port}")).collect()
-            }
-            Binding::Any => vec![format!("{ANY}_{port}")],
-        }
+        self.addresses().map(|address| listener(address, port)).collect()
+    }
+
+    /// Whether its owner lets the routers of a namespace hold for all clients.
+    pub(super) fn lets_route(&self, namespace: &str) -> bool {
+        self.routers_from.iter().any(|named| named == "*" || named == namespace)
     }
 
     fn has_no_address(&self) -> bool {
@@ -88,34 +126,35 @@ pub(super) fn cluster(host: &str, port: u16, subset: Option<&str>) -> String {
 /// What is said of a service that has no address yet, as those in files have not.
 pub const NO_ADDRESS: &str = "the service has no address yet: its clients are not managed";
 
-/// Finds the services with managed ports, in the order of their hosts.
-pub(super) fn managed(
+/// The name of the listener that Istio has for an address and port.
+pub(super) fn listener(address: &str, port: u16) -> String {
+    format!("{address}_{port}")
+}
+
+/// Reads every service, whether it has managed ports or not.
+pub(super) fn all(
     world: &World,
     domain: &str,
+    mesh: &Mesh,
     protocols: &Protocols,
     reports: &mut Reports,
 ) -> Vec<Service> {
-    let mut services: Vec<Service> = Vec::new();
-    let endpoints = Endpoints::new(world);
-    services.extend(
-        world
-            .services
-            .iter()
-            .filter_map(|service| kubernetes(service, domain, protocols, &endpoints, reports)),
-    );
+    let reader = Reader { domain, unsaid: mesh.services, protocols, endpoints: Endpoints::new(world) };
+    let mut services: Vec<Service> =
+        world.services.iter().filter_map(|service| reader.kubernetes(service, reports)).collect();
     for entry in &world.service_entries {
-        services.extend(istio(entry, protocols, reports));
+        services.extend(reader.istio(entry, reports));
     }
     let asked = Asked::new(world, domain);
     services.iter_mut().for_each(|service| asked.decide(service));
-    services.retain(|service| !service.ports.is_empty());
-    // Of several of one name, the one whose addresses are known: files have services without them.
-    let key = |service: &Service| (service.host.clone(), service.has_no_address(), service.namespace.clone());
-    services.sort_by_cached_key(key);
-    services.dedup_by(|later, first| later.host == first.host);
-    for service in
-        services.iter().filter(|service| service.has_no_address() && !service.is_original_destination)
-    {
+    // What stands twice is the one whose addresses are known: files have services without them.
+    services.sort_by_cached_key(|service| {
+        (service.origin.clone(), service.host.clone(), service.has_no_address())
+    });
+    services.dedup_by(|later, first| later.origin == first.origin && later.host == first.host);
+    let is_managed = |service: &&Service| !service.ports.is_empty();
+    let managed = services.iter().filter(is_managed);
+    for service in managed.filter(|service| service.has_no_address() && !service.is_original_destination) {
         let path = match &*service.origin.kind {
             "Service" => "spec.clusterIP",
             _ => "spec.addresses",
@@ -123,6 +162,14 @@ pub(super) fn managed(
         reports.warn(&service.origin, path, NO_ADDRESS);
     }
     services
+}
+
+/// Reads services.
+struct Reader<'a> {
+    domain: &'a str,
+    unsaid: Unsaid,
+    protocols: &'a Protocols,
+    endpoints: Endpoints<'a>,
 }
 
 /// Addresses and named ports of pods, by what services look them up by.
@@ -150,6 +197,12 @@ impl<'a> Endpoints<'a> {
         Self { addresses, pods }
     }
 
+    /// The addresses of a service's endpoints.
+    fn of(&self, namespace: &str, service: &str) -> Vec<String> {
+        let addresses = self.addresses.get(&(namespace, service)).into_iter().flatten();
+        addresses.map(|&address| address.to_owned()).collect()
+    }
+
     /// The port numbers that pods give to a named port.
     fn named(&self, namespace: &str, selector: &Labels, name: &str) -> BTreeSet<u16> {
         let pods = self.pods.get(namespace).into_iter().flatten();
@@ -167,115 +220,116 @@ pub(super) fn selects(selector: &Labels, labels: Option<&Labels>) -> bool {
     !selector.is_empty() && selector.iter().all(has)
 }
 
-fn kubernetes(
-    service: &core::Service,
-    domain: &str,
-    protocols: &Protocols,
-    endpoints: &Endpoints<'_>,
-    reports: &mut Reports,
-) -> Option<Service> {
-    let (name, namespace) = (service.metadata.name.as_deref()?, service.metadata.namespace.as_deref()?);
-    let spec = service.spec.as_ref()?;
-    let origin = ResourceRef::new("Service", "", Some(namespace), name);
-    let selector = spec.selector.clone().filter(|selector| !selector.is_empty());
-    let mut ports = Vec::new();
-    for (at, port) in spec.ports.iter().flatten().enumerate() {
-        let named = (port.name.as_deref(), port.app_protocol.as_deref());
-        let path = || format!("spec.ports[{at}]");
-        let Some(protocol) = protocols.of_port(named, &origin, path, reports) else { continue };
-        let Ok(number) = u16::try_from(port.port) else { continue };
-        let targets = match (&port.target_port, &selector) {
-            (Some(IntOrString::Int(target)), _) => u16::try_from(*target).into_iter().collect(),
-            (Some(IntOrString::String(name)), Some(selector)) => endpoints.named(namespace, selector, name),
-            (Some(IntOrString::String(_)), None) => BTreeSet::new(),
-            (None, _) => BTreeSet::from([number]),
-        };
-        ports.push(ManagedPort { number, protocol, targets });
-    }
-    if ports.is_empty() || spec.type_.as_deref() == Some("ExternalName") {
-        return None;
-    }
-    let is_headless = spec.cluster_ip.as_deref() == Some("None");
-    let addresses: Vec<String> = match is_headless {
-        true => endpoints
-            .addresses
-            .get(&(namespace, name))
-            .into_iter()
-            .flatten()
-            .copied()
-            .map(str::to_owned)
-            .collect(),
-        false => spec.cluster_ip.iter().filter(|address| !address.is_empty()).cloned().collect(),
-    };
-    let exports = service.metadata.annotations.as_ref().and_then(|all| all.get(EXPORT_TO));
-    Some(Service {
-        host: format!("{name}.{namespace}.svc.{domain}"),
-        namespace: namespace.to_owned(),
-        exports: Exports::new(exports.iter().flat_map(|list| list.split(',')), namespace),
-        binding: Binding::Addresses(addresses),
-        is_original_destination: is_headless,
-        selector,
-        ports,
-        origin,
-    })
+/// The namespaces whose routers hold for all clients.
+fn routers_from<T: Resource>(object: &T) -> Vec<String> {
+    let list = object.annotations().get(ROUTERS_FROM);
+    let named = list.into_iter().flat_map(|list| list.split(',')).map(str::trim);
+    named.filter(|namespace| !namespace.is_empty()).map(str::to_owned).collect()
 }
 
-fn istio(entry: &ServiceEntry, protocols: &Protocols, reports: &mut Reports) -> Vec<Service> {
-    let (Some(name), Some(namespace)) = (entry.metadata.name.as_deref(), entry.metadata.namespace.as_deref())
-    else {
-        return Vec::new();
-    };
-    let spec = &entry.spec;
-    let origin = ResourceRef::new("ServiceEntry", "networking.istio.io", Some(namespace), name);
-    let mut ports = Vec::new();
-    for (at, port) in spec.ports.iter().enumerate() {
-        let path = || format!("spec.ports[{at}]");
-        let Some(protocol) = protocols.of_port((Some(&port.name), None), &origin, path, reports) else {
-            continue;
+impl Reader<'_> {
+    fn kubernetes(&self, service: &core::Service, reports: &mut Reports) -> Option<Service> {
+        let (name, namespace) = (service.metadata.name.as_deref()?, service.metadata.namespace.as_deref()?);
+        let spec = service.spec.as_ref()?;
+        let origin = ResourceRef::new("Service", "", Some(namespace), name);
+        let selector = spec.selector.clone().filter(|selector| !selector.is_empty());
+        let is_alias = spec.type_.as_deref() == Some("ExternalName");
+        let mut ports = Vec::new();
+        let mut numbers = BTreeSet::new();
+        for (at, port) in spec.ports.iter().flatten().enumerate().filter(|_| !is_alias) {
+            let Ok(number) = u16::try_from(port.port) else { continue };
+            numbers.insert(number);
+            let named = (port.name.as_deref(), port.app_protocol.as_deref());
+            let path = || format!("spec.ports[{at}]");
+            let Some(protocol) = self.protocols.of_port(named, &origin, path, reports) else { continue };
+            let targets = match (&port.target_port, &selector) {
+                (Some(IntOrString::Int(target)), _) => u16::try_from(*target).into_iter().collect(),
+                (Some(IntOrString::String(name)), Some(selector)) => {
+                    self.endpoints.named(namespace, selector, name)
+                }
+                (Some(IntOrString::String(_)), None) => BTreeSet::new(),
+                (None, _) => BTreeSet::from([number]),
+            };
+            ports.push(ManagedPort { number, protocol, targets });
+        }
+        let is_headless = spec.cluster_ip.as_deref() == Some("None");
+        let given = spec.cluster_ip.iter().filter(|address| !address.is_empty() && !is_headless);
+        let addresses: Vec<String> = match is_headless {
+            true => self.endpoints.of(namespace, name),
+            false => given.cloned().collect(),
         };
-        let Port { number, target_port, .. } = *port;
-        ports.push(ManagedPort {
-            number,
-            protocol,
-            targets: BTreeSet::from([target_port.unwrap_or(number)]),
-        });
+        let further = spec.cluster_ips.iter().flatten().skip(1).filter(|_| !is_headless);
+        let exports = service.annotations().get(EXPORT_TO);
+        Some(Service {
+            id: 0,
+            host: format!("{name}.{namespace}.svc.{}", self.domain),
+            namespace: namespace.to_owned(),
+            exports: Exports::new(exports.iter().flat_map(|list| list.split(',')), namespace, self.unsaid),
+            standing: if is_headless { Standing::Headless } else { Standing::ClusterIp },
+            age: Age::of(service),
+            routers_from: routers_from(service),
+            binding: Binding::Addresses(addresses),
+            further_addresses: further.cloned().collect(),
+            is_original_destination: is_headless,
+            selector,
+            ports,
+            numbers,
+            origin,
+        })
     }
-    if ports.is_empty() {
-        return Vec::new();
-    }
-    for (at, address) in spec.addresses.iter().enumerate() {
-        if address.parse::<IpAddr>().is_err() {
-            let path = format!("spec.addresses[{at}]");
-            reports.not_honoured(
-                &origin,
-                path,
-                "ranges of addresses stay plain TCP: list the addresses one by one",
-            );
+
+    fn istio(&self, entry: &ServiceEntry, reports: &mut Reports) -> Vec<Service> {
+        let (Some(name), Some(namespace)) =
+            (entry.metadata.name.as_deref(), entry.metadata.namespace.as_deref())
+        else {
+            return Vec::new();
+        };
+        let spec = &entry.spec;
+        let origin = ResourceRef::new("ServiceEntry", "networking.istio.io", Some(namespace), name);
+        let mut ports = Vec::new();
+        for (at, port) in spec.ports.iter().enumerate() {
+            let path = || format!("spec.ports[{at}]");
+            let named = (Some(&*port.name), None);
+            let Some(protocol) = self.protocols.of_port(named, &origin, path, reports) else { continue };
+            let Port { number, target_port, .. } = *port;
+            let targets = BTreeSet::from([target_port.unwrap_or(number)]);
+            ports.push(ManagedPort { number, protocol, targets });
         }
-    }
-    let own: Vec<String> =
-        spec.addresses.iter().filter(|address| address.parse::<IpAddr>().is_ok()).cloned().collect();
-    let given = entry.status.as_ref().map_or(&[][..], |status| &status.addresses);
-    let of_host = |host: &String| {
-        let given = given.iter().filter(|address| address.host == *host || address.host.is_empty());
-        let given: Vec<String> = given.map(|address| address.value.clone()).collect();
-        match (own.is_empty(), given.is_empty()) {
-            (false, _) => Binding::Addresses(own.clone()),
-            // A sidecar listens there only if it also answers the client's DNS queries; otherwise by the port alone.
-            (true, false) => Binding::Addresses(given.into_iter().chain([ANY.to_owned()]).collect()),
-            (true, true) if spec.addresses.is_empty() => Binding::Any,
-            (true, true) => Binding::Addresses(Vec::new()),
+        let is_address = |address: &str| address.parse::<IpAddr>().is_ok();
+        let ranges = spec.addresses.iter().enumerate().filter(|(_, address)| !is_address(address));
+        for (at, _) in ranges.filter(|_| !ports.is_empty()) {
+            let message = "ranges of addresses stay plain TCP: list the addresses one by one";
+            reports.not_honoured(&origin, format!("spec.addresses[{at}]"), message);
         }
-    };
-    let service = |host: &String| Service {
-        host: host.clone(),
-        namespace: namespace.to_owned(),
-        origin: origin.clone(),
-        exports: Exports::new(spec.export_to.iter().map(String::as_str), namespace),
-        binding: of_host(host),
-        is_original_destination: matches!(spec.resolution.as_str(), "" | "NONE"),
-        selector: spec.workload_selector.as_ref().map(|selector| selector.labels.clone()),
-        ports: ports.clone(),
-    };
-    spec.hosts.iter().map(service).collect()
+        let own: Vec<String> = spec.addresses.iter().filter(|address| is_address(address)).cloned().collect();
+        let given = entry.status.as_ref().map_or(&[][..], |status| &status.addresses);
+        let of_host = |host: &String| {
+            let given = given.iter().filter(|address| address.host == *host || address.host.is_empty());
+            let given: Vec<String> = given.map(|address| address.value.clone()).collect();
+            match (own.is_empty(), given.is_empty()) {
+                (false, _) => Binding::Addresses(own.clone()),
+                // A sidecar listens there only if it also answers the client's DNS queries; otherwise by the port alone.
+                (true, false) => Binding::Addresses(given.into_iter().chain([ANY.to_owned()]).collect()),
+                (true, true) if spec.addresses.is_empty() => Binding::Any,
+                (true, true) => Binding::Addresses(Vec::new()),
+            }
+        };
+        let service = |host: &String| Service {
+            id: 0,
+            host: host.clone(),
+            namespace: namespace.to_owned(),
+            origin: origin.clone(),
+            exports: Exports::new(spec.export_to.iter().map(String::as_str), namespace, self.unsaid),
+            standing: Standing::Entry,
+            age: Age::of(entry),
+            routers_from: routers_from(entry),
+            binding: of_host(host),
+            further_addresses: Vec::new(),
+            is_original_destination: matches!(spec.resolution.as_str(), "" | "NONE"),
+            selector: spec.workload_selector.as_ref().map(|selector| selector.labels.clone()),
+            ports: ports.clone(),
+            numbers: spec.ports.iter().map(|port| port.number).collect(),
+        };
+        spec.hosts.iter().map(service).collect()
+    }
 }

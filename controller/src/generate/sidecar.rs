@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::Options;
 use super::authorization::{self, Authorization, Policies};
-use super::client::Clients;
+use super::claims::Claims;
+use super::client::{Clients, Seen};
 use super::group::{Group, Patches, Shards};
 use super::object::Object;
 use super::plan::Planner;
@@ -22,21 +23,26 @@ use super::visibility::Visibility;
 #[derive(Debug)]
 pub(super) struct Sidecars<'a> {
     services: &'a [Service],
+    claims: &'a Claims,
     visibility: &'a Visibility<'a>,
     authorization: &'a Authorization<'a>,
     options: &'a Options,
-    /// What leads clients to a port of a service, by the authority and the shard: most namespaces have the same.
-    ways: HashMap<(Arc<str>, String), Patches>,
+    /// What leads clients to a port of a service: most namespaces have the same.
+    ways: HashMap<Way, Patches>,
 }
+
+/// What a way depends on: the service, its port, the listeners and the shard.
+type Way = (usize, u16, Vec<String>, String);
 
 impl<'a> Sidecars<'a> {
     pub(super) fn new(
         services: &'a [Service],
+        claims: &'a Claims,
         visibility: &'a Visibility<'a>,
         authorization: &'a Authorization<'a>,
         options: &'a Options,
     ) -> Self {
-        Self { services, visibility, authorization, options, ways: HashMap::new() }
+        Self { services, claims, visibility, authorization, options, ways: HashMap::new() }
     }
 
     /// The objects for the sidecars of a namespace: none if they see no managed service and serve none.
@@ -47,12 +53,12 @@ impl<'a> Sidecars<'a> {
         reports: &mut Reports,
     ) -> Vec<Object> {
         let has_codec = |_: &Service, port: &ManagedPort| matches!(port.protocol, Protocol::Codec(_));
-        let clients = Clients::new(namespace, self.services, self.visibility, has_codec);
+        let clients = Clients::new(namespace, self.services, self.claims, self.visibility, has_codec);
         let servers = servers(namespace, self.services, self.visibility);
         let scope = clients.scope(servers.iter().filter_map(|(service, ..)| service.selector.as_ref()));
         let mut group = Group::new(namespace, Proxies::Sidecars, scope);
-        for (service, port) in &clients.seen {
-            group.add(authority(service, port.number), planner.outbound(namespace, service, port, reports));
+        for Seen { service, port, .. } in &clients.seen {
+            group.add(authority(service, port.number), planner.outbound(&clients, service, port, reports));
         }
         let policies = self.authorization.of(namespace);
         for (service, codec, target) in &servers {
@@ -84,11 +90,12 @@ impl<'a> Sidecars<'a> {
     fn outbound(&mut self, group: &Group<'_>, shards: &Shards, clients: &Clients<'_>) -> Vec<Object> {
         // One EnvoyFilter for the services of each namespace, so that a change of one leaves the others alone.
         let mut patches: BTreeMap<&str, Patches> = BTreeMap::new();
-        for (service, port) in &clients.seen {
+        for seen in &clients.seen {
+            let Seen { service, port, listeners } = seen;
             let authority = authority(service, port.number);
             let shard = shards.of(&authority);
-            let way = self.ways.entry((authority.clone(), shard.clone()));
-            let way = way.or_insert_with(|| way_to(service, port.number, &authority, &shard));
+            let way = self.ways.entry((service.id, port.number, listeners.clone(), shard.clone()));
+            let way = way.or_insert_with(|| way_to(seen, &authority, &shard));
             patches.entry(&service.namespace).or_default().extend(way.iter().cloned());
         }
         let object = |(namespace, patches)| {
@@ -100,7 +107,8 @@ impl<'a> Sidecars<'a> {
 }
 
 /// The patches that lead clients to a port of a service.
-fn way_to(service: &Service, port: u16, authority: &Arc<str>, shard: &str) -> Patches {
+fn way_to(seen: &Seen<'_>, authority: &Arc<str>, shard: &str) -> Patches {
+    let (service, port) = (seen.service, seen.port.number);
     let tunnel = Tunnel {
         authority,
         shard,
@@ -108,11 +116,11 @@ fn way_to(service: &Service, port: u16, authority: &Arc<str>, shard: &str) -> Pa
         is_original_destination: service.is_original_destination,
         tells_identity: false,
     };
-    let on_listener = |listener: String| {
-        let patch = tunnel.on_listener(Proxies::Sidecars, &listener);
-        (listener.into(), patch.into())
+    let on_listener = |listener: &String| {
+        let patch = tunnel.on_listener(Proxies::Sidecars, listener);
+        (listener.as_str().into(), patch.into())
     };
-    let mut patches: Patches = service.listeners(port).into_iter().map(on_listener).collect();
+    let mut patches: Patches = seen.listeners.iter().map(on_listener).collect();
     if service.is_original_destination {
         let clusters = json!({"service": service.host, "portNumber": port});
         patches.push((authority.clone(), original_destination("SIDECAR_OUTBOUND", clusters).into()));

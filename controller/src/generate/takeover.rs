@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::Options;
+use super::claims::Claims;
+use super::mesh::Mesh;
 use super::protocol::{self, Protocol, Protocols};
 use super::report::Reports;
 use super::service;
@@ -31,7 +33,10 @@ pub fn takeovers(world: &World, options: &Options) -> Vec<Takeover> {
     let protocols = Protocols::new(world, &options.codecs, &mut reports);
     let mut takeovers = BTreeSet::new();
     let mut managed = BTreeSet::new();
-    for service in service::managed(world, domain, &protocols, &mut reports) {
+    let mesh = Mesh::new(world, &options.root_namespace, &mut reports);
+    let services = service::all(world, domain, &mesh, &protocols, &mut reports);
+    let (services, claims) = Claims::new(services, &mut reports);
+    for service in services.iter().filter(|service| claims.owner(&services, service).id == service.id) {
         for port in &service.ports {
             managed.insert((service.host.clone(), port.number));
             takeovers.insert(Takeover {

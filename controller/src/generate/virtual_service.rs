@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::age::Age;
 use super::host;
 use super::object::MANAGED_BY;
 use super::report::{Reports, ResourceRef};
 use super::router::{Draft, Target, attachments, duration};
-use super::visibility::Exports;
+use super::visibility::{Exports, Unsaid};
 use crate::istio::{
     Destination, Headers, HttpMatch, HttpRetry, HttpRoute, L4Match, RouteDestination, StringMatch, TcpRoute,
     VirtualService,
@@ -22,6 +23,7 @@ pub(super) struct Routing<'a> {
     pub(super) namespace: &'a str,
     hosts: Vec<String>,
     pub(super) exports: Exports,
+    age: Age,
     gateways: Vec<String>,
     http: &'a [HttpRoute],
     tcp: &'a [TcpRoute],
@@ -31,8 +33,8 @@ pub(super) struct Routing<'a> {
 /// The sidecars, as the name of a gateway.
 const MESH: &str = "mesh";
 
-/// Every VirtualService that a person wrote, by namespace and name.
-pub(super) fn routings<'a>(world: &'a World, domain: &'a str) -> Vec<Routing<'a>> {
+/// Every VirtualService that a person wrote, the oldest first. `unsaid` tells for whom those are that do not.
+pub(super) fn routings<'a>(world: &'a World, domain: &'a str, unsaid: Unsaid) -> Vec<Routing<'a>> {
     let is_own = |service: &&VirtualService| {
         service
             .metadata
@@ -42,19 +44,21 @@ pub(super) fn routings<'a>(world: &'a World, domain: &'a str) -> Vec<Routing<'a>
             .is_some_and(|by| by == MANAGED_BY.1)
     };
     let written = world.virtual_services.iter().filter(|service| !is_own(service));
-    let mut routings: Vec<Routing<'a>> = written.map(|service| Routing::new(service, domain)).collect();
-    routings.sort_by(|a, b| a.origin.cmp(&b.origin));
+    let mut routings: Vec<Routing<'a>> =
+        written.map(|service| Routing::new(service, domain, unsaid)).collect();
+    routings.sort_by(|a, b| a.age.cmp(&b.age));
     routings
 }
 
 impl<'a> Routing<'a> {
-    fn new(service: &'a VirtualService, domain: &'a str) -> Self {
+    fn new(service: &'a VirtualService, domain: &'a str, unsaid: Unsaid) -> Self {
         let origin = ResourceRef::of(service);
         let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
         let spec = &service.spec;
         Self {
             hosts: spec.hosts.iter().map(|host| host::in_full(host, namespace, domain)).collect(),
-            exports: Exports::new(spec.export_to.iter().map(String::as_str), namespace),
+            exports: Exports::new(spec.export_to.iter().map(String::as_str), namespace, unsaid),
+            age: Age::of(service),
             gateways: spec.gateways.iter().map(|gateway| qualified(gateway, namespace)).collect(),
             http: &spec.http,
             tcp: &spec.tcp,
@@ -67,6 +71,29 @@ impl<'a> Routing<'a> {
     /// The hosts of the mesh, or patterns of them, that it is about for the sidecars.
     pub(super) fn hosts(&self) -> impl Iterator<Item = &String> {
         self.is_for(&self.gateways, MESH).then_some(&self.hosts).into_iter().flatten()
+    }
+
+    /// Whether it has routes of calls.
+    pub(super) fn routes_calls(&self) -> bool {
+        !self.http.is_empty()
+    }
+
+    /// How near it is to a client, the nearest first, as Istio looks: its namespace's own ones that others do not see, those
+    /// that are exported to it by name, those that all see.
+    pub(super) fn distance(&self, client: &str) -> u8 {
+        match &self.exports {
+            Exports::To(_) if self.namespace == client => 0,
+            Exports::To(_) => 1,
+            Exports::All => 2,
+        }
+    }
+
+    /// How much the host that it has for `host` leaves open: nothing if it is the same.
+    pub(super) fn breadth(&self, host: &str) -> usize {
+        let matching = self.hosts.iter().filter(|own| host::matches(own, host));
+        // A longer pattern leaves less open.
+        let breadth = |own: &String| if own.starts_with('*') { usize::MAX - own.len() } else { 0 };
+        matching.map(breadth).min().unwrap_or(usize::MAX)
     }
 
     /// Whether it routes the connections of a gateway's port.

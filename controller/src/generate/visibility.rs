@@ -14,15 +14,39 @@ pub(super) enum Exports {
     To(Vec<String>),
 }
 
-impl Exports {
-    /// Reads a list of namespaces: `.` is its own one, `*` all, `~` none. An empty list means all.
-    pub(super) fn new<'a>(list: impl Iterator<Item = &'a str>, own: &str) -> Self {
-        let list: Vec<&str> = list.map(str::trim).filter(|entry| !entry.is_empty()).collect();
-        if list.is_empty() || list.contains(&"*") {
-            return Exports::All;
+/// To whom things are exported that do not say it, the widest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Unsaid {
+    All,
+    Own,
+    Nobody,
+}
+
+impl Unsaid {
+    /// Reads a default of the mesh, of which Istio honours no more than `*` and `.`.
+    pub(super) fn of_mesh(list: &[String]) -> Self {
+        let has = |wanted: &str| list.iter().any(|entry| entry == wanted);
+        match (has("."), has("*")) {
+            (true, _) => Self::Own,
+            (false, true) => Self::All,
+            (false, false) => Self::Nobody,
         }
-        let named = list.into_iter().filter(|&entry| entry != "~");
-        Exports::To(named.map(|entry| if entry == "." { own } else { entry }.to_owned()).collect())
+    }
+}
+
+impl Exports {
+    /// Reads a list of namespaces: `.` is its own one, `*` all, `~` none. An empty list means what is `unsaid`.
+    pub(super) fn new<'a>(list: impl Iterator<Item = &'a str>, own: &str, unsaid: Unsaid) -> Self {
+        let list: Vec<&str> = list.map(str::trim).filter(|entry| !entry.is_empty()).collect();
+        match (unsaid, list.is_empty()) {
+            (Unsaid::All, true) => return Exports::All,
+            (Unsaid::Own, true) => return Exports::To(vec![own.to_owned()]),
+            (Unsaid::Nobody, true) => return Exports::To(Vec::new()),
+            (_, false) if list.contains(&"*") => return Exports::All,
+            (_, false) if list.contains(&"~") => return Exports::To(Vec::new()),
+            (_, false) => {}
+        }
+        Exports::To(list.into_iter().map(|entry| if entry == "." { own } else { entry }.to_owned()).collect())
     }
 
     /// Whether a namespace is among them.
@@ -116,20 +140,35 @@ fn selector(sidecar: &Sidecar) -> Option<&Labels> {
 impl View<'_> {
     /// Whether a port of a service is seen, on the listener that the service itself has.
     pub(super) fn sees(&self, service: &Service, port: u16) -> bool {
-        let named = |entry: &String| {
-            let (namespace, pattern) = entry.split_once('/').unwrap_or(("*", entry));
-            let in_namespace = match namespace {
-                "*" => true,
-                "." => service.namespace == self.namespace,
-                namespace => service.namespace == namespace,
-            };
-            in_namespace && host::matches(pattern, &service.host)
-        };
         let listens = |listener: &EgressListener| {
             let port = listener.port.as_ref().is_none_or(|only| only.number == port);
+            let named = |entry: &String| self.names(entry, &service.namespace, &service.host);
             port && listener.bind.is_empty() && listener.hosts.iter().any(named)
         };
         service.exports.reach(self.namespace) && self.egress.is_none_or(|egress| egress.iter().any(listens))
+    }
+
+    /// Whether a service is seen at all.
+    pub(super) fn sees_host(&self, service: &Service) -> bool {
+        service.exports.reach(self.namespace) && self.imports(&service.namespace, &service.host)
+    }
+
+    /// Whether what a namespace exports for a host, or a pattern of hosts, is imported.
+    pub(super) fn imports(&self, namespace: &str, host: &str) -> bool {
+        let hosts =
+            |listener: &EgressListener| listener.hosts.iter().any(|entry| self.names(entry, namespace, host));
+        self.egress.is_none_or(|egress| egress.iter().any(hosts))
+    }
+
+    /// Whether an entry of a Sidecar means a host of a namespace.
+    fn names(&self, entry: &str, namespace: &str, host: &str) -> bool {
+        let (of, pattern) = entry.split_once('/').unwrap_or(("*", entry));
+        let in_namespace = match of {
+            "*" => true,
+            "." => namespace == self.namespace,
+            of => namespace == of,
+        };
+        in_namespace && host::overlaps(pattern, host)
     }
 }
 
@@ -139,11 +178,25 @@ mod tests {
 
     #[test]
     fn exports_reach_whom_they_name() {
-        let exports = |list: &[&str]| Exports::new(list.iter().copied(), "own");
+        let exports = |list: &[&str]| Exports::new(list.iter().copied(), "own", Unsaid::All);
         assert_eq!(exports(&[]), Exports::All);
         assert_eq!(exports(&["a", "*"]), Exports::All);
         let some = exports(&[".", " b"]);
         assert!(some.reach("own") && some.reach("b") && !some.reach("c"));
-        assert!(!exports(&["~"]).reach("own"));
+        assert!(!exports(&["~", "b"]).reach("b"));
+        let unsaid = |unsaid| Exports::new(std::iter::empty(), "own", unsaid);
+        assert_eq!(unsaid(Unsaid::All), Exports::All);
+        assert!(unsaid(Unsaid::Own).reach("own") && !unsaid(Unsaid::Own).reach("b"));
+        assert!(!unsaid(Unsaid::Nobody).reach("own"));
+    }
+
+    #[test]
+    fn defaults_of_the_mesh_are_its_own_namespace_or_all() {
+        let of =
+            |list: &[&str]| Unsaid::of_mesh(&list.iter().map(|&entry| entry.to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            [of(&["*"]), of(&["."]), of(&["*", "."]), of(&["~"])],
+            [Unsaid::All, Unsaid::Own, Unsaid::Own, Unsaid::Nobody]
+        );
     }
 }

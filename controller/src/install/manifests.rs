@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Settings, rbac};
 use crate::crds;
-use crate::generate::{Delivery, IstioVersion};
+use crate::generate::{Delivery, ForeignRouters, IstioVersion};
 use crate::run::{SERVICE, WEBHOOK, WEBHOOK_PATH, WEBHOOK_SECRET};
 
 /// The name of all objects of the controller that are not named for what they hold.
@@ -175,6 +175,9 @@ fn arguments(settings: &Settings) -> Vec<String> {
     flag("instance", delivered.instance.as_deref());
     flag("root-namespace", Some(&mesh.root_namespace));
     flag("cluster-domain", Some(&mesh.cluster_domain));
+    let foreign = Some(mesh.foreign_routers).filter(|foreign| *foreign != ForeignRouters::default());
+    let foreign = foreign.and_then(|foreign| foreign.to_possible_value());
+    flag("foreign-routers", foreign.as_ref().map(PossibleValue::get_name));
     flag("listen", Some(&format!("0.0.0.0:{PORT}")));
     flag("webhook-listen", Some(&format!("0.0.0.0:{WEBHOOK_PORT}")));
     flag("log-format", Some("json"));

@@ -49,7 +49,11 @@ pub fn objects(settings: &Settings) -> Vec<Value> {
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [WEBHOOK_SECRET],
          "verbs": ["get", "patch"]},
     ]);
-    let istio = json!([{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": read}]);
+    // The version, and the configuration of the mesh.
+    let istio = json!([
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": read},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": read},
+    ]);
     let (home, root) = (Some(settings.namespace.as_str()), Some(settings.mesh.root_namespace.as_str()));
     let mut objects =
         vec![json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(NAME, home)})];
@@ -66,7 +70,7 @@ pub fn objects(settings: &Settings) -> Vec<Value> {
     };
     give(&global(NAME, settings), None, &cluster);
     give(NAME, home, &own);
-    give(&global("meltemi-istio-version", settings), root, &istio);
+    give(&global("meltemi-istio", settings), root, &istio);
     // A right over every Secret of a namespace, which nothing narrower gives: only where it is asked for.
     let passwords = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]);
     for namespace in &settings.redis_secrets {

@@ -41,6 +41,24 @@ pub struct Server {
 }
 
 impl Server {
+    /// Whether its hosts let routes of a namespace bind to it: those of a Gateway of the namespace `own`.
+    pub fn admits(&self, own: &str, namespace: &str) -> bool {
+        self.hosts.iter().any(|host| match host.split_once('/') {
+            None | Some(("*", _)) => true,
+            Some((".", _)) => namespace == own,
+            Some((only, _)) => namespace == only,
+        })
+    }
+
+    /// Whether Istio has connections, and not requests, on it.
+    pub fn takes_connections(&self) -> bool {
+        match &*self.port.protocol.to_uppercase() {
+            "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" => false,
+            "HTTPS" => matches!(self.tls_mode(), Some("PASSTHROUGH" | "AUTO_PASSTHROUGH")),
+            _ => true,
+        }
+    }
+
     /// What becomes of TLS, such as `SIMPLE`, where it is said.
     pub fn tls_mode(&self) -> Option<&str> {
         self.tls.as_ref()?.get("mode")?.as_str()

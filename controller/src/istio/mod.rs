@@ -2,12 +2,14 @@
 
 mod destination_rule;
 mod gateway;
+mod mesh_config;
 mod service_entry;
 mod sidecar;
 mod virtual_service;
 
 pub use destination_rule::*;
 pub use gateway::*;
+pub use mesh_config::*;
 pub use service_entry::*;
 pub use sidecar::*;
 pub use virtual_service::*;

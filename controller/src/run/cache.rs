@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, ObjectReference, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ObjectReference, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ApiResource;
 use kube::core::{DeserializeGuard, DynamicObject};
@@ -62,6 +62,7 @@ pub struct Cache {
     redis_services: Guarded<aeraki::RedisService>,
     redis_destinations: Guarded<aeraki::RedisDestination>,
     dubbo_authorization_policies: Guarded<aeraki::DubboAuthorizationPolicy>,
+    config_maps: Feed<ConfigMap>,
     istiods: Option<Feed<Deployment>>,
     written: [Feed<DynamicObject>; 3],
 }
@@ -86,8 +87,8 @@ macro_rules! each_guarded {
 }
 
 impl Cache {
-    /// Starts to keep all of it. The istiods in `istio_namespace` are followed if one is given.
-    pub fn start(client: &Client, istio_namespace: Option<&str>, shared: &Shared) -> Self {
+    /// Starts to keep all of it. The istiods in `istio_namespace` are followed if they are to tell the version.
+    pub fn start(client: &Client, istio_namespace: &str, tell_version: bool, shared: &Shared) -> Self {
         let (label, value) = MANAGED_BY;
         let start_written = |at: usize| {
             let (_, _, kind, _) = WRITTEN[at];
@@ -145,8 +146,12 @@ impl Cache {
                 client,
                 shared,
             ),
-            istiods: istio_namespace.map(|namespace| {
-                let api = Api::namespaced(client.clone(), namespace);
+            config_maps: {
+                let api = Api::namespaced(client.clone(), istio_namespace);
+                Feed::start("ConfigMap", None, api, None, (), shared.clone())
+            },
+            istiods: tell_version.then(|| {
+                let api = Api::namespaced(client.clone(), istio_namespace);
                 Feed::start("Deployment", None, api, Some("app=istiod".to_owned()), (), shared.clone())
             }),
             written: [0, 1, 2].map(start_written),
@@ -163,7 +168,7 @@ impl Cache {
                 }
             )*};
         }
-        note!(namespaces, services, endpoint_slices, pods);
+        note!(namespaces, services, endpoint_slices, pods, config_maps);
         each_guarded!(note);
         unsettled.extend(self.written.iter().filter(|feed| !feed.is_settled()).map(Feed::kind));
         unsettled.extend(self.istiods.iter().filter(|feed| !feed.is_settled()).map(Feed::kind));
@@ -177,6 +182,7 @@ impl Cache {
             services: owned(&self.services),
             endpoint_slices: owned(&self.endpoint_slices),
             pods: owned(&self.pods),
+            config_maps: owned(&self.config_maps),
             ..World::default()
         };
         let mut reports = Vec::new();

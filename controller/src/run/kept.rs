@@ -1,7 +1,7 @@
 //! What is kept of each kind, and which of its changes matter.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Container, Namespace, Pod, PodSpec, PodStatus, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Pod, PodSpec, PodStatus, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use kube::core::{DeserializeGuard, DynamicObject};
@@ -10,6 +10,7 @@ use super::changes::compact;
 use super::feed::Kept;
 use super::pulse::Change;
 use crate::api::{self, aeraki};
+use crate::generate::MESH_CONFIG;
 use crate::istio;
 
 /// Kinds that matter as a whole.
@@ -103,6 +104,24 @@ fn trimmed(container: Container) -> Container {
         ports: container.ports,
         restart_policy: container.restart_policy,
         ..Container::default()
+    }
+}
+
+/// Of the ConfigMaps beside istiod, those that elect leaders change all the time. What is kept is the mesh's configuration.
+impl Kept for ConfigMap {
+    fn trim(&mut self) {
+        let metadata = self.meta_mut();
+        metadata.managed_fields = None;
+        metadata.resource_version = None;
+        metadata.annotations = None;
+        self.binary_data = None;
+        if let Some(data) = &mut self.data {
+            data.retain(|key, _| key == MESH_CONFIG);
+        }
+    }
+
+    fn change(&self, before: &Self) -> Option<Change> {
+        (self.data != before.data).then_some(Change::Input)
     }
 }
 

@@ -94,8 +94,8 @@ async fn control(options: &Options) -> Result<(), String> {
         metrics: metrics.clone(),
     };
     let root_namespace = options.mesh.root_namespace.clone();
-    let istio_namespace = options.istio_version.is_none().then_some(root_namespace.as_str());
-    let cache = Arc::new(Cache::start(&client, istio_namespace, &shared));
+    let tell_version = options.istio_version.is_none();
+    let cache = Arc::new(Cache::start(&client, &root_namespace, tell_version, &shared));
 
     let (candidate, leadership) = lease::Candidate::new(
         client.clone(),

@@ -3,7 +3,7 @@
 mod addresses;
 mod read;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::api::{self, aeraki};
@@ -16,6 +16,8 @@ pub use read::{Document, ReadError, documents};
 pub struct World {
     /// The namespaces, for the labels that ask for sidecars.
     pub namespaces: Vec<Namespace>,
+    /// The configurations of the mesh, among other things of the kind.
+    pub config_maps: Vec<ConfigMap>,
     /// The services of Kubernetes.
     pub services: Vec<Service>,
     /// The endpoints of headless services.

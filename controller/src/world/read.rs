@@ -95,6 +95,7 @@ impl World {
             ("", "Service") => push(&mut self.services, object),
             ("", "Pod") => push(&mut self.pods, object),
             ("", "Secret") => push(&mut self.secrets, object),
+            ("", "ConfigMap") => push(&mut self.config_maps, object),
             ("discovery.k8s.io", "EndpointSlice") => push(&mut self.endpoint_slices, object),
             ("networking.istio.io", "ServiceEntry") => push(&mut self.service_entries, object),
             ("networking.istio.io", "DestinationRule") => push(&mut self.destination_rules, object),

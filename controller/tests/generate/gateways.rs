@@ -35,6 +35,7 @@ fn a_gateway_gets_a_route_a_tunnel_and_a_plan() {
     let wanted = json!({
         "hosts": ["*.example.org"],
         "gateways": ["shop/edge"],
+        "exportTo": ["istio-ingress"],
         "tcp": [{
             "match": [{"port": 9000}],
             "route": [{"destination": {"host": "demo.shop.svc.cluster.local", "port": {"number": 20880}}}],

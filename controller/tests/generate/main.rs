@@ -8,12 +8,13 @@ mod redis;
 mod routers;
 mod scale;
 mod services;
+mod tenants;
 mod visibility;
 
 use std::path::Path;
 use std::{env, fs};
 
-use meltemi::generate::{Delivery, Finding, IstioVersion, Object, Options, Output, generate};
+use meltemi::generate::{Delivery, Finding, ForeignRouters, IstioVersion, Object, Options, Output, generate};
 use meltemi::mesh;
 use meltemi::world::{World, documents};
 use serde_json::{Value, json};
@@ -32,6 +33,7 @@ fn options(codec: &str) -> Options {
         cluster_domain: "cluster.local".into(),
         any_secret: false,
         instance: "by-hand".into(),
+        foreign_routers: ForeignRouters::OwnClients,
     }
 }
 

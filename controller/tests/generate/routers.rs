@@ -35,10 +35,10 @@ fn routers_of_one_host_merge_in_a_defined_order() {
   - {name: two, match: {attributes: {a: {prefix: z}}}, route: [{destination: {host: demo.shop.svc.cluster.local}}]}
   - {name: rest, route: [{destination: {host: demo.shop.svc.cluster.local, subset: v1, port: {number: 7}}}]}
 ";
-    let text = router("ours", "z", both) + &router("shop", "b", ONE) + &router("shop", "a", all);
+    let text = router("shop", "z", both) + &router("shop", "b", ONE) + &router("shop", "a", all);
     let entry = routes(&text, "web");
-    // The routers of the service's namespace come first, and what takes every call comes last.
-    assert_eq!(route_names(&entry), ["shop/b/one", "ours/z/two", "shop/a/all"]);
+    // By name, but what takes every call comes last.
+    assert_eq!(route_names(&entry), ["shop/b/one", "shop/z/two", "shop/a/all"]);
     let world = namespace("shop") + &service("shop", "demo", "10.0.0.1") + &text;
     let found = findings(&made(&world));
     assert!(

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use meltemi::checkout;
 use meltemi::envoy::{Config, Envoy as Process, Launch};
-use meltemi::generate::{Delivery, IstioVersion, Options, generate};
+use meltemi::generate::{Delivery, ForeignRouters, IstioVersion, Options, generate};
 use meltemi::world::{World, documents};
 use meltemi_tests::Envoy;
 use serde_json::{Map, Value, json};
@@ -74,6 +74,7 @@ fn patches(world: &World) -> Vec<Value> {
             cluster_domain: "cluster.local".into(),
             any_secret: false,
             instance: "by-hand".into(),
+            foreign_routers: ForeignRouters::OwnClients,
         },
     );
     let own = output.objects.into_iter().filter(|object| object.metadata.namespace == "redis");

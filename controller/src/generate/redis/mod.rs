@@ -8,6 +8,7 @@ mod auth;
 mod destination;
 mod filter;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -16,16 +17,19 @@ use self::auth::Secrets;
 use self::destination::{Destinations, Target};
 use self::filter::Rules;
 use super::Options;
-use super::client::Clients;
+use super::age::Age;
+use super::claims::Claims;
+use super::client::{Clients, Seen};
 use super::group::{Group, Patches};
 use super::host;
+use super::mesh::Mesh;
 use super::object::Object;
 use super::protocol::Protocol;
 use super::report::{Reports, ResourceRef};
 use super::service::{EXPORT_TO, Service};
 use super::sockets::Proxies;
 use super::tree::Part;
-use super::visibility::{Exports, Visibility};
+use super::visibility::{Exports, Unsaid, Visibility};
 use crate::api::aeraki::RedisService;
 use crate::check;
 use crate::world::World;
@@ -33,8 +37,8 @@ use crate::world::World;
 /// What the clients of the Redis services get, by what the services are.
 #[derive(Debug)]
 pub(super) struct Redis {
-    /// By host and port. Those that are not here stay plain TCP.
-    proxies: BTreeMap<(String, u16), Proxy>,
+    /// By service and port. Those that are not here stay plain TCP.
+    proxies: BTreeMap<(usize, u16), Proxy>,
     /// The clusters, by name.
     clusters: BTreeMap<Arc<str>, Cluster>,
 }
@@ -57,16 +61,22 @@ struct Proxy {
 
 impl Redis {
     /// Reads what there is on Redis.
-    pub(super) fn new(world: &World, options: &Options, services: &[Service], reports: &mut Reports) -> Self {
+    pub(super) fn new(
+        world: &World,
+        options: &Options,
+        mesh: &Mesh,
+        services: &[Service],
+        reports: &mut Reports,
+    ) -> Self {
         let domain = &*options.cluster_domain;
         let secrets = Secrets::new(world, options.any_secret);
-        let hosts = Hosts::new(world, domain, services);
+        let hosts = Hosts::new(world, domain, mesh.services, services);
         let mut destinations = Destinations::new(world, domain, &hosts, &secrets, reports);
         let rules = rules(world, domain, services, &hosts, reports);
         let mut redis = Self { proxies: BTreeMap::new(), clusters: BTreeMap::new() };
         for service in services {
             for port in service.ports.iter().filter(|port| port.protocol == Protocol::Redis) {
-                let resource = match rules.get(&*service.host) {
+                let resource = match rules.get(&service.id) {
                     // What may ask for a password and cannot be honoured must not be passed over.
                     Some(None) => continue,
                     resource => resource.copied().flatten(),
@@ -88,7 +98,7 @@ impl Redis {
                     let exports = hosts.exports(&host);
                     redis.clusters.insert(name, Cluster { patch: patch.into(), exports });
                 }
-                redis.proxies.insert((service.host.clone(), port.number), proxy);
+                redis.proxies.insert((service.id, port.number), proxy);
             }
         }
         destinations.report_unused(reports);
@@ -100,20 +110,23 @@ impl Redis {
         &self,
         namespace: &'a str,
         services: &'a [Service],
+        claims: &Claims,
         visibility: &Visibility<'a>,
     ) -> Vec<Object> {
-        let proxy = |service: &Service, port: u16| self.proxies.get(&(service.host.clone(), port));
-        let clients = Clients::new(namespace, services, visibility, |service, port| {
+        let proxy = |service: &Service, port: u16| self.proxies.get(&(service.id, port));
+        let clients = Clients::new(namespace, services, claims, visibility, |service, port| {
             port.protocol == Protocol::Redis && proxy(service, port.number).is_some()
         });
         let group = Group::new(namespace, Proxies::Sidecars, clients.scope(std::iter::empty()));
         let mut clusters = BTreeSet::new();
         // As with the tunnels, one EnvoyFilter for the services of each namespace.
         let mut patches: BTreeMap<&str, Patches> = BTreeMap::new();
-        for (service, port) in &clients.seen {
+        for Seen { service, port, listeners } in &clients.seen {
             let Some(proxy) = proxy(service, port.number) else { continue };
             clusters.extend(&proxy.clusters);
-            patches.entry(&service.namespace).or_default().extend(proxy.patches.iter().cloned());
+            let on_own = |(listener, _): &&(Arc<str>, Part)| listeners.iter().any(|own| **own == **listener);
+            let on_own = proxy.patches.iter().filter(on_own).cloned();
+            patches.entry(&service.namespace).or_default().extend(on_own);
         }
         let named = |name: &Arc<str>| {
             let cluster = self.clusters.get(name).filter(|cluster| cluster.exports.reach(namespace))?;
@@ -128,21 +141,23 @@ impl Redis {
     }
 }
 
-/// The RedisService of each host: the first one of the service's own namespace; `None` if that is not in force.
+/// The RedisService of each service: the first one of the service's own namespace; `None` if that is not in force.
 fn rules<'a>(
     world: &'a World,
     domain: &str,
     services: &'a [Service],
     hosts: &Hosts<'_>,
     reports: &mut Reports,
-) -> BTreeMap<&'a str, Option<&'a RedisService>> {
+) -> BTreeMap<usize, Option<&'a RedisService>> {
     let is_redis = |service: &&Service| service.ports.iter().any(|port| port.protocol == Protocol::Redis);
-    let by_host: BTreeMap<&str, &Service> =
-        services.iter().filter(is_redis).map(|service| (&*service.host, service)).collect();
+    let mut by_host: BTreeMap<&str, Vec<&Service>> = BTreeMap::new();
+    for service in services.iter().filter(is_redis) {
+        by_host.entry(&service.host).or_default().push(service);
+    }
     let mut all: Vec<&RedisService> = world.redis_services.iter().collect();
     all.sort_by_key(|resource| (&resource.metadata.namespace, &resource.metadata.name));
     let mut rules = BTreeMap::new();
-    let mut origins: BTreeMap<&str, ResourceRef> = BTreeMap::new();
+    let mut origins: BTreeMap<usize, ResourceRef> = BTreeMap::new();
     for resource in all {
         let origin = ResourceRef::of(resource);
         let is_in_force = reports.accepts(&origin, check::redis_service(resource));
@@ -155,7 +170,8 @@ fn rules<'a>(
                 reports.error(&origin, path, message);
                 continue;
             }
-            let Some(service) = by_host.get(&*in_full) else {
+            let of_host = by_host.get(&*in_full).map_or(&[][..], Vec::as_slice);
+            let Some(service) = of_host.iter().find(|service| service.namespace == namespace) else {
                 let message = format!(
                     "no service with a port of Redis has the host {host:?}: name one whose port is called tcp-redis or has \
                      the appProtocol meltemi.io/redis"
@@ -163,11 +179,11 @@ fn rules<'a>(
                 reports.error(&origin, path, message);
                 continue;
             };
-            if let Some(first) = origins.get(&*service.host) {
+            if let Some(first) = origins.get(&service.id) {
                 reports.warn(&origin, path, format!("{first} holds for {}", service.host));
             } else {
-                origins.insert(&service.host, origin.clone());
-                rules.insert(&*service.host, is_in_force.then_some(resource));
+                origins.insert(service.id, origin.clone());
+                rules.insert(service.id, is_in_force.then_some(resource));
             }
         }
     }
@@ -183,18 +199,21 @@ struct Hosts<'a> {
 }
 
 impl<'a> Hosts<'a> {
-    fn new(world: &'a World, domain: &str, services: &'a [Service]) -> Self {
+    fn new(world: &'a World, domain: &str, unsaid: Unsaid, services: &'a [Service]) -> Self {
         let kubernetes = world.services.iter().filter_map(|service| {
             let (name, namespace) =
                 (service.metadata.name.as_deref()?, service.metadata.namespace.as_deref()?);
             let annotations = service.metadata.annotations.as_ref();
             let exports = annotations.and_then(|all| all.get(EXPORT_TO));
-            let exports = Exports::new(exports.iter().flat_map(|list| list.split(',')), namespace);
+            let exports = Exports::new(exports.iter().flat_map(|list| list.split(',')), namespace, unsaid);
             Some((format!("{name}.{namespace}.svc.{domain}"), (namespace, exports)))
         });
-        let entries = world.service_entries.iter().flat_map(|entry| {
+        // The last counts: a Service of Kubernetes, else the oldest.
+        let mut entries: Vec<_> = world.service_entries.iter().collect();
+        entries.sort_by_cached_key(|entry| Reverse(Age::of(*entry)));
+        let entries = entries.into_iter().flat_map(|entry| {
             let namespace = entry.metadata.namespace.as_deref().unwrap_or_default();
-            let exports = Exports::new(entry.spec.export_to.iter().map(String::as_str), namespace);
+            let exports = Exports::new(entry.spec.export_to.iter().map(String::as_str), namespace, unsaid);
             entry.spec.hosts.iter().map(move |host| (host.clone(), (namespace, exports.clone())))
         });
         let is_original_destination = |service: &&Service| service.is_original_destination;

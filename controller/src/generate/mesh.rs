@@ -1,0 +1,76 @@
+//! What Istio's operator says of the whole mesh.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+
+use super::report::{Reports, ResourceRef};
+use super::visibility::Unsaid;
+use crate::istio::MeshConfig;
+use crate::world::World;
+
+/// What holds for the whole mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mesh {
+    /// What stands there without a selector holds for every proxy.
+    pub(super) root_namespace: String,
+    /// Who sees services that do not say it.
+    pub(super) services: Unsaid,
+    /// Who goes by routes that do not say it.
+    pub(super) routes: Unsaid,
+    /// Who goes by DestinationRules that do not say it.
+    pub(super) destination_rules: Unsaid,
+}
+
+impl Mesh {
+    /// Reads the ConfigMaps `istio` and `istio-<revision>` of istiod's namespace. Of several revisions the strictest holds.
+    pub(super) fn new(world: &World, istio_namespace: &str, reports: &mut Reports) -> Self {
+        let mut mesh = Self {
+            root_namespace: istio_namespace.to_owned(),
+            services: Unsaid::All,
+            routes: Unsaid::All,
+            destination_rules: Unsaid::All,
+        };
+        let mut maps: Vec<&ConfigMap> =
+            world.config_maps.iter().filter(|map| is_of_mesh(map, istio_namespace)).collect();
+        maps.sort_by_key(|map| &map.metadata.name);
+        for map in maps {
+            let Some(text) = map.data.as_ref().and_then(|data| data.get(KEY)) else { continue };
+            match serde_saphyr::from_str::<MeshConfig>(text) {
+                Ok(config) => mesh.add(config),
+                Err(error) => {
+                    let message = error.without_snippet().to_string();
+                    let first = message.lines().next().unwrap_or_default();
+                    let message = format!("not YAML of a mesh configuration: {first}; Istio's defaults hold");
+                    reports.error(&ResourceRef::of(map), format!("data.{KEY}"), message);
+                }
+            }
+        }
+        mesh
+    }
+
+    fn add(&mut self, config: MeshConfig) {
+        if let Some(root) = config.root_namespace.filter(|root| !root.is_empty()) {
+            self.root_namespace = root;
+        }
+        for (default, list) in [
+            (&mut self.services, config.default_service_export_to),
+            (&mut self.routes, config.default_virtual_service_export_to),
+            (&mut self.destination_rules, config.default_destination_rule_export_to),
+        ] {
+            if let Some(list) = list {
+                *default = (*default).max(Unsaid::of_mesh(&list));
+            }
+        }
+    }
+}
+
+const NAME: &str = "istio";
+/// The key of the ConfigMap that the configuration stands under.
+pub const KEY: &str = "mesh";
+
+/// Whether a ConfigMap may hold the configuration of a mesh, by its names.
+fn is_of_mesh(map: &ConfigMap, istio_namespace: &str) -> bool {
+    let name = map.name_any();
+    let is_named = name.strip_prefix(NAME).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    is_named && map.namespace().as_deref() == Some(istio_namespace)
+}
