@@ -32,7 +32,7 @@ fn policies_guard_the_servers_of_their_namespace() {
         service("web", "other", "10.0.0.2"),
     ));
     assert_eq!(findings(&output), Vec::<String>::new());
-    let unwanted = json!({"regex": "getSecret|(?s:.*)Internal"});
+    let unwanted = json!({"regex": "getSecret|(?s:.*)(?:Internal)"});
     let alternatives = [
         ("method", json!({"method": {"prefix": "get"}})),
         ("genericMethod", json!({"method": {"exact": "$invoke"}, "genericMethod": {"prefix": "get"}})),
