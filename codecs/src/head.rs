@@ -68,6 +68,8 @@ impl Head {
     }
 
     /// Adds an attribute that the protocol itself names, such as Dubbo's `interface`, unless it is known already.
+    // Codecs push in several places: one call each costs less than what of it would be inlined.
+    #[inline(never)]
     pub fn push(&mut self, name: &str, value: &str) {
         let mark = mark(name);
         if self.marks & mark == 0 || self.gives_way(name) {
@@ -128,6 +130,7 @@ impl Head {
         }
     }
 
+    #[inline]
     fn add(&mut self, name: &str, value: &str, kind: Kind, mark: u64) {
         let start = self.text.len();
         self.text.push_str(name);
