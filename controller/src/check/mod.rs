@@ -23,7 +23,8 @@ use notes::Notes;
 
 pub use kinds::stranger;
 pub use names::names;
-pub(crate) use text::parse_duration;
+pub(crate) use notes::push_key;
+pub(crate) use text::{is_no_route_name, parse_duration};
 
 /// Checks a router.
 pub fn meta_router(router: &api::MetaRouter) -> Vec<Finding> {

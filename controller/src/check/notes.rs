@@ -68,7 +68,7 @@ impl Notes {
 }
 
 /// Appends a key to a path: `.key`, or `["a.b"]` where it has more than letters, digits, `_` and `-`.
-pub(super) fn push_key(path: &mut String, key: &str) {
+pub(crate) fn push_key(path: &mut String, key: &str) {
     let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     match plain {
         false => path.push_str(&format!("[{key:?}]")),

@@ -78,6 +78,9 @@ fn matches_all(route: &Route) -> bool {
 }
 
 fn route(notes: &mut Notes, route: &Route, is_aeraki: bool) {
+    if let Some(why) = text::is_no_route_name(&route.name) {
+        notes.error_at("name", why);
+    }
     notes.some("match", route.matches.as_ref(), |notes, matches| {
         attributes(notes, &matches.attributes, is_aeraki)
     });

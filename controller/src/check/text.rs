@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use meltemi_proxy::plan::Span;
+
 use super::notes::Notes;
 use crate::api::aeraki::Percent;
 
@@ -58,6 +60,18 @@ pub(super) fn name(notes: &mut Notes, what: &str, name: &str) {
     }
 }
 
+/// The longest name of a route: with those of its resource it goes into headers and metrics.
+const ROUTE_NAME_BYTES: usize = 512;
+
+/// Why a text cannot be the name of a route in metrics, logs and headers.
+pub(crate) fn is_no_route_name(name: &str) -> Option<String> {
+    if name.len() > ROUTE_NAME_BYTES {
+        return Some(format!("has {} bytes, of which {ROUTE_NAME_BYTES} are allowed", name.len()));
+    }
+    let is_wrong = name.trim() != name || name.chars().any(char::is_control);
+    is_wrong.then(|| format!("{name:?} has control characters, or spaces at its ends; leave them out"))
+}
+
 /// A gateway, as `namespace/name` or `name`.
 pub(super) fn gateway(notes: &mut Notes, gateway: &str) {
     let (namespace, name) = match gateway.split_once('/') {
@@ -99,21 +113,26 @@ pub(super) fn exports(notes: &mut Notes, exports: &[String], own: &str) {
     }
 }
 
-/// The greatest duration that a plan holds: an `i64` of milliseconds is far more than anybody waits.
-const MAX: Duration = Duration::from_secs(u32::MAX as u64);
-
 /// A duration as Go and Istio write it, such as `100ms`, `60s` or `1m30s`. `None`, with a finding, if it is none.
 pub(super) fn duration(notes: &mut Notes, text: &str) -> Option<Duration> {
     match parse_duration(text) {
-        Ok(duration) if duration > MAX => {
-            notes.error(format_args!("{text:?} is longer than anything can wait; write at most 1000000h"));
+        Ok(duration) if duration > Span::LONGEST.duration() => {
+            notes.error(format_args!(
+                "{text:?} is longer than anything can wait; write at most {}",
+                Span::LONGEST
+            ));
             None
         }
         Ok(duration) if !duration.is_zero() && duration < Duration::from_millis(1) => {
             notes.error(format_args!("{text:?} is less than 1ms, the shortest duration there is"));
             None
         }
-        Ok(duration) => Some(duration),
+        Ok(duration) => {
+            if duration.subsec_nanos() % 1_000_000 != 0 {
+                notes.warn(format_args!("{text:?} is finer than a millisecond; whole ones are counted"));
+            }
+            Some(duration)
+        }
         Err(why) => {
             notes
                 .error(format_args!("{text:?} is not a duration: {why}; write it as in 100ms, 60s or 1m30s"));

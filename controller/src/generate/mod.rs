@@ -26,6 +26,7 @@ mod sockets;
 mod subsets;
 mod takeover;
 mod tree;
+mod trial;
 mod tunnel;
 mod virtual_service;
 mod visibility;

@@ -2,9 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use meltemi_proxy::plan::Plan;
-use serde_json::{Value, json};
-
 use super::ForeignRouters;
 use super::age::Age;
 use super::claims::Claims;
@@ -18,9 +15,9 @@ use super::routes::Routes;
 use super::service::{ManagedPort, Service};
 use super::subsets::Subsets;
 use super::tree::Part;
+use super::trial;
 use super::virtual_service::Routing;
 use crate::istio::Server;
-use crate::protocol::CODECS;
 use crate::world::World;
 
 /// Writes the plan's entry of each service.
@@ -209,14 +206,13 @@ impl<'a> Planner<'a> {
                         is_in_force && tier == Tier::Owner && self.routers[at].rejects != Rejects::No;
                 }
                 Source::Routing(routing) => {
-                    for draft in routing.calls(client, port.number, reports) {
+                    for draft in routing.calls(client, port, reports) {
                         routes.add(&routing.origin, draft, reports);
                     }
                 }
             }
         }
-        let mut connections =
-            routings.iter().map(|routing| routing.connections(client, port.number, reports));
+        let mut connections = routings.iter().map(|routing| routing.connections(client, port, reports));
         routes.connections = connections.find(|targets| !targets.is_empty()).unwrap_or_default();
         let entry = Part::from(routes.entry(port));
         self.entries.insert(key, entry.clone());
@@ -338,8 +334,9 @@ impl<'a> Planner<'a> {
         let router = &self.routers[at];
         if self.checked.insert((router.origin.clone(), port.number)) {
             self.subsets.check(router, port.number, service, reports);
-            if let Some((path, message)) = refusal(router, port) {
-                reports.error(&router.origin, path, message);
+            let routes: Vec<&Draft> = router.routes.iter().collect();
+            if let Some(refusal) = trial::refusal(&routes, port) {
+                reports.error(&router.origin, refusal.in_meta_router(), refusal.message);
                 self.refused.insert(router.origin.clone());
             }
         }
@@ -401,18 +398,4 @@ pub(super) struct GatewayPlan {
 fn gateway_port<'s>(service: &'s Service, protocol: &Protocol, server_port: u16) -> Option<&'s ManagedPort> {
     let mut ports = service.ports.iter().filter(|port| port.protocol == *protocol);
     ports.clone().find(|port| port.number == server_port).or_else(|| ports.next())
-}
-
-/// Why the filter would refuse a router's routes: the path in the router, and the filter's own words.
-fn refusal(router: &Router, port: &ManagedPort) -> Option<(String, String)> {
-    let Protocol::Codec(codec) = &port.protocol else { return None };
-    if !CODECS.iter().any(|known| known.name() == codec) {
-        return None;
-    }
-    let route = |(at, draft): (usize, &Draft)| draft.route(&at.to_string(), port.number);
-    let routes: Vec<Value> = router.routes.iter().enumerate().map(route).collect();
-    let plan = json!({"services": {"s": {"protocol": codec, "routes": routes}}});
-    let error = Plan::parse(plan.to_string().as_bytes(), &CODECS).err()?;
-    let path = error.path.strip_prefix("services[\"s\"]").or_else(|| error.path.strip_prefix("services.s"));
-    Some((format!("spec{}", path.unwrap_or(&error.path)), error.message))
 }

@@ -128,3 +128,21 @@ impl Reports {
         self.0.into_iter().map(|(resource, findings)| Report { resource, findings }).collect()
     }
 }
+
+/// Findings in a part of one resource.
+pub(super) struct Remarks<'a> {
+    pub(super) origin: &'a ResourceRef,
+    /// The part.
+    pub(super) path: String,
+    pub(super) reports: &'a mut Reports,
+}
+
+impl Remarks<'_> {
+    pub(super) fn not_honoured(&mut self, field: &str, message: impl Into<String>) {
+        self.reports.not_honoured(self.origin, format!("{}.{field}", self.path), message);
+    }
+
+    pub(super) fn warn(&mut self, field: &str, message: impl Into<String>) {
+        self.reports.warn(self.origin, format!("{}.{field}", self.path), message);
+    }
+}

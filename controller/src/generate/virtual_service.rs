@@ -1,19 +1,17 @@
 //! What Istio's VirtualServices say of the routes to managed hosts.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Map, Value, json};
+mod matches;
+mod policies;
 
 use super::age::Age;
 use super::host;
 use super::object::MANAGED_BY;
-use super::report::{Reports, ResourceRef};
-use super::router::{Draft, Target, attachments, duration};
+use super::report::{Remarks, Reports, ResourceRef};
+use super::router::{Draft, Target};
+use super::service::ManagedPort;
+use super::trial;
 use super::visibility::{Exports, Unsaid};
-use crate::istio::{
-    Destination, Headers, HttpMatch, HttpRetry, HttpRoute, L4Match, RouteDestination, StringMatch, TcpRoute,
-    VirtualService,
-};
+use crate::istio::{Destination, HttpRoute, L4Match, RouteDestination, TcpRoute, VirtualService};
 use crate::world::World;
 
 /// A VirtualService whose hosts are in full.
@@ -28,6 +26,14 @@ pub(super) struct Routing<'a> {
     http: &'a [HttpRoute],
     tcp: &'a [TcpRoute],
     domain: &'a str,
+}
+
+/// A route, and where in the VirtualService it stands.
+struct Written {
+    at: usize,
+    /// The matches that its alternatives are of.
+    of_matches: Vec<usize>,
+    draft: Draft,
 }
 
 /// The sidecars, as the name of a gateway.
@@ -114,19 +120,25 @@ impl<'a> Routing<'a> {
 
     /// The weights of the connections from `client` to a port: the destinations that Istio would have chosen among. Says
     /// what of the matches cannot be honoured.
-    pub(super) fn connections(&self, client: &str, port: u16, reports: &mut Reports) -> Vec<Target> {
+    pub(super) fn connections(&self, client: &str, port: &ManagedPort, reports: &mut Reports) -> Vec<Target> {
         for (at, route) in self.tcp.iter().enumerate() {
             let path = format!("spec.tcp[{at}]");
             let mut alternatives = route.matches.iter().enumerate();
             let takes = |(at, matches): (usize, &L4Match)| {
                 let path = format!("{path}.match[{at}]");
-                matches.port.is_none_or(|only| only == port)
+                matches.port.is_none_or(|only| only == port.number)
                     && matches.source_namespace.as_deref().is_none_or(|only| only == client)
                     && self.is_for(&matches.gateways, MESH)
                     && self.is_told_apart(matches, &path, reports)
             };
             if route.matches.is_empty() || alternatives.any(takes) {
-                return self.targets(&route.route);
+                let destinations = self.targets(&route.route);
+                let draft = Draft { destinations, ..Draft::default() };
+                let Some(refusal) = trial::refusal(&[&draft], port) else { return draft.destinations };
+                let message =
+                    format!("the route is left out, for proxies would refuse it: {}", refusal.message);
+                reports.not_honoured(&self.origin, format!("{path}.route"), message);
+                return Vec::new();
             }
         }
         Vec::new()
@@ -144,123 +156,59 @@ impl<'a> Routing<'a> {
         unknown.iter().all(|(_, is_there)| !is_there)
     }
 
-    /// The routes of the calls from `client` to a port. Says what of them cannot be honoured.
-    pub(super) fn calls(&self, client: &str, port: u16, reports: &mut Reports) -> Vec<Draft> {
-        let mut drafts = Vec::new();
+    /// The routes of the calls from `client` to a port, all of which the filter takes. Says what of them cannot be honoured.
+    pub(super) fn calls(&self, client: &str, port: &ManagedPort, reports: &mut Reports) -> Vec<Draft> {
+        let mut routes: Vec<Written> = Vec::new();
         for (at, route) in self.http.iter().enumerate() {
-            let path = format!("spec.http[{at}]");
-            let alternatives = match route.matches.is_empty() {
-                true => None,
-                false => {
-                    let mut alternatives = Vec::new();
-                    for (at, matches) in route.matches.iter().enumerate() {
-                        let path = format!("{path}.match[{at}]");
-                        let applies = matches.port.is_none_or(|only| only == port)
-                            && matches.source_namespace.as_deref().is_none_or(|only| only == client)
-                            && self.is_for(&matches.gateways, MESH);
-                        if applies && self.is_understood(matches, &path, reports) {
-                            alternatives.push(matchers(matches));
-                        }
-                    }
-                    if alternatives.is_empty() {
-                        continue;
-                    }
-                    // An alternative without conditions takes every call, as a route without matches does.
-                    (!alternatives.iter().any(Map::is_empty)).then_some(alternatives)
-                }
+            let mut say = Remarks { origin: &self.origin, path: format!("spec.http[{at}]"), reports };
+            let mut alternatives = Vec::new();
+            for (at, matches) in route.matches.iter().enumerate() {
+                let applies = matches.port.is_none_or(|only| only == port.number)
+                    && matches.source_namespace.as_deref().is_none_or(|only| only == client)
+                    && self.is_for(&matches.gateways, MESH);
+                let matchers = applies.then(|| matches::matchers(matches, at, &mut say)).flatten();
+                alternatives.extend(matchers.map(|matchers| (at, matchers)));
+            }
+            if alternatives.is_empty() && !route.matches.is_empty() {
+                continue;
+            }
+            // An alternative without conditions takes every call, as a route without matches does.
+            let takes_all =
+                alternatives.is_empty() || alternatives.iter().any(|(_, matchers)| matchers.is_empty());
+            let (of_matches, alternatives) = alternatives.into_iter().unzip();
+            let draft = Draft {
+                name: policies::name(route, at, &mut say),
+                alternatives: Some(alternatives).filter(|_| !takes_all),
+                destinations: self.targets(&route.route),
+                policies: policies::policies(route, &port.protocol, &mut say),
             };
-            let takes_all = alternatives.is_none();
-            let name = if route.name.is_empty() { at.to_string() } else { route.name.clone() };
-            let policies = self.policies(route, &path, reports);
-            drafts.push(Draft { name, alternatives, destinations: self.targets(&route.route), policies });
+            routes.push(Written { at, of_matches, draft });
             if takes_all {
                 break;
             }
         }
-        drafts
+        self.tried(routes, port, reports)
     }
 
-    fn is_understood(&self, matches: &HttpMatch, path: &str, reports: &mut Reports) -> bool {
-        let mut unknown: Vec<String> = matches
-            .others
-            .keys()
-            .filter(|field| !matches!(&***field, "statPrefix" | "ignoreUriCase"))
-            .cloned()
-            .collect();
-        if !matches.source_labels.is_empty() {
-            unknown.push("sourceLabels".to_owned());
+    /// Leaves out the routes that the filter would refuse, and says why.
+    fn tried(&self, routes: Vec<Written>, port: &ManagedPort, reports: &mut Reports) -> Vec<Draft> {
+        let all: Vec<&Draft> = routes.iter().map(|route| &route.draft).collect();
+        if trial::refusal(&all, port).is_none() {
+            return routes.into_iter().map(|route| route.draft).collect();
         }
-        for field in &unknown {
-            let message = "calls of RPC protocols cannot be told by it: this match takes none";
-            reports.not_honoured(&self.origin, format!("{path}.{field}"), message);
-        }
-        unknown.is_empty()
-    }
-
-    fn policies(&self, route: &HttpRoute, path: &str, reports: &mut Reports) -> Map<String, Value> {
-        let mut policies = Map::new();
-        let timeout = route.timeout.as_deref().and_then(duration);
-        policies.extend(timeout.map(|timeout| ("timeout".to_owned(), timeout.into())));
-        if let Some(retries) = route.retries.as_ref().filter(|retries| retries.attempts > 0) {
-            policies.insert("retry".into(), self.retry(retries, path, reports));
-        }
-        let mut not_yet = |there: bool, field: &str, message: &str| {
-            if there {
-                reports.not_honoured(&self.origin, format!("{path}.{field}"), message);
-            }
-        };
-        not_yet(route.mirror.is_some() || !route.mirrors.is_empty(), "mirror", "calls are not mirrored yet");
-        not_yet(route.fault.is_some(), "fault", "faults are not injected yet");
-        for (at, destination) in route.route.iter().enumerate() {
-            let field = format!("route[{at}].headers");
-            not_yet(
-                destination.headers.is_some(),
-                &field,
-                "attachments are changed by the headers of the route alone",
-            );
-        }
-        for field in route.others.keys() {
-            not_yet(true, field, "calls of RPC protocols have nothing of the kind");
-        }
-        if let Some(headers) = &route.headers {
-            policies.extend(edits(headers));
-        }
-        policies
-    }
-
-    fn retry(&self, retries: &HttpRetry, path: &str, reports: &mut Reports) -> Value {
-        let mut retry = Map::from_iter([("attempts".to_owned(), json!(retries.attempts.min(10)))]);
-        let mut on: Vec<&str> = Vec::new();
-        let mut statuses = Vec::new();
-        let written = retries.retry_on.as_deref().unwrap_or("connect-failure");
-        for condition in written.split(',').map(str::trim).filter(|condition| !condition.is_empty()) {
-            match (condition, condition.parse::<u32>()) {
-                ("connect-failure" | "refused-stream" | "unavailable", _) => on.push("connect-failure"),
-                ("reset" | "reset-before-request", _) => on.push("reset"),
-                ("gateway-error" | "5xx", _) => on.extend(["connect-failure", "reset"]),
-                (_, Ok(status)) => statuses.push(status),
-                _ => {
+        let mut taken = Vec::new();
+        for Written { at, of_matches, draft } in routes {
+            match trial::refusal(&[&draft], port) {
+                None => taken.push(draft),
+                Some(refusal) => {
+                    let path = format!("spec.http[{at}]{}", refusal.in_virtual_service(&of_matches));
                     let message =
-                        format!("{condition:?} is a condition of HTTP and means nothing to RPC protocols");
-                    reports.not_honoured(&self.origin, format!("{path}.retries.retryOn"), message);
+                        format!("the route is left out, for proxies would refuse it: {}", refusal.message);
+                    reports.not_honoured(&self.origin, path, message);
                 }
             }
         }
-        let per_try = retries.per_try_timeout.as_deref().and_then(duration);
-        if per_try.is_some() {
-            on.push("per-try-timeout");
-        }
-        if !statuses.is_empty() {
-            on.push("status");
-            retry.insert("statuses".into(), json!(statuses));
-        }
-        on.sort_unstable();
-        on.dedup();
-        if !on.is_empty() {
-            retry.insert("on".into(), json!(on));
-        }
-        retry.extend(per_try.map(|per_try| ("perTryTimeout".to_owned(), per_try.into())));
-        retry.into()
+        taken
     }
 
     fn targets(&self, destinations: &[RouteDestination]) -> Vec<Target> {
@@ -286,36 +234,4 @@ fn qualified(gateway: &str, namespace: &str) -> String {
         true => gateway.to_owned(),
         false => format!("{namespace}/{gateway}"),
     }
-}
-
-fn matchers(matches: &HttpMatch) -> Map<String, Value> {
-    let matcher = |matcher: &StringMatch, inverted: bool| {
-        let mut fields = match matcher {
-            StringMatch { exact: Some(exact), .. } if !exact.is_empty() => json!({"exact": exact}),
-            StringMatch { prefix: Some(prefix), .. } => json!({"prefix": prefix}),
-            StringMatch { regex: Some(regex), .. } => json!({"regex": regex}),
-            _ => json!({"present": true}),
-        };
-        if inverted {
-            fields["invert"] = json!(true);
-        }
-        fields
-    };
-    let of = |headers: &BTreeMap<String, StringMatch>, inverted| -> Vec<(String, Value)> {
-        headers.iter().map(|(name, header)| (name.clone(), matcher(header, inverted))).collect()
-    };
-    let mut attributes = Map::from_iter(of(&matches.without_headers, true));
-    attributes.extend(of(&matches.headers, false));
-    attributes.extend(matches.method.as_ref().map(|method| ("method".to_owned(), matcher(method, false))));
-    attributes
-}
-
-fn edits(headers: &Headers) -> impl Iterator<Item = (String, Value)> {
-    let both = [("requestAttachments", &headers.request), ("responseAttachments", &headers.response)];
-    both.into_iter().filter_map(|(name, operations)| {
-        let operations = operations.as_ref()?;
-        let set = operations.add.iter().chain(&operations.set);
-        let set = set.map(|(name, value)| (name.clone(), value.clone().into())).collect();
-        attachments(set, &operations.remove).map(|edit| (name.to_owned(), edit))
-    })
 }

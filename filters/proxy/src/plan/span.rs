@@ -13,6 +13,9 @@ const FORM: &str = "a duration such as \"250ms\", \"1.5s\", \"2m\" or \"1h\"";
 const LONGEST_MILLIS: u64 = 1000 * 60 * 60 * 1000;
 
 impl Span {
+    /// The longest there is.
+    pub const LONGEST: Self = Self::from_millis(LONGEST_MILLIS);
+
     /// A span of so many milliseconds.
     pub const fn from_millis(millis: u64) -> Self {
         Self(Duration::from_millis(millis))

@@ -1,0 +1,114 @@
+//! Routes tried by the filter's own code: a plan with one that it does not take would be refused whole, by every proxy that
+//! sees it.
+
+use meltemi_proxy::plan::{Plan, PlanError};
+use serde_json::{Value, json};
+
+use super::protocol::Protocol;
+use super::router::Draft;
+use super::service::ManagedPort;
+use crate::check::push_key;
+use crate::input::{Step, steps};
+use crate::protocol::CODECS;
+
+/// Why the filter would refuse a route.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// The number of the route.
+    route: usize,
+    /// The field in the plan's route.
+    field: Vec<Step>,
+    /// The filter's words.
+    pub(super) message: String,
+}
+
+/// Why the filter would refuse the first of some routes for calls that come by `port`, if it would.
+pub(super) fn refusal(drafts: &[&Draft], port: &ManagedPort) -> Option<Refusal> {
+    let Protocol::Codec(codec) = &port.protocol else { return None };
+    let is_known = CODECS.iter().any(|known| known.name() == codec);
+    let route = |(at, draft): (usize, &&Draft)| {
+        let mut route = draft.route(&at.to_string(), port.number);
+        if !is_known && let Some(retry) = route.get_mut("retry").and_then(Value::as_object_mut) {
+            // Statuses are called by the names of the protocol, which only its codec knows.
+            retry.remove("statuses");
+            retry.remove("on");
+        }
+        route
+    };
+    let routes: Vec<Value> = drafts.iter().enumerate().map(route).collect();
+    let [stand_in, ..] = CODECS;
+    let codec = if is_known { codec } else { stand_in.name() };
+    let error = parse(&json!({"protocol": codec, "routes": routes}))?;
+    let mut field = steps(&error.path).into_iter().skip(3);
+    let route = match field.next() {
+        Some(Step::Index(route)) => route,
+        _ => 0,
+    };
+    Some(Refusal { route, field: field.collect(), message: error.message })
+}
+
+/// Why the filter would refuse a matcher of an attribute.
+pub(super) fn matcher(attribute: &str, matcher: &Value) -> Option<String> {
+    let [codec, ..] = CODECS;
+    let route = json!({"name": "r", "match": [{"attributes": {attribute: matcher}}]});
+    Some(parse(&json!({"protocol": codec.name(), "routes": [route]}))?.message)
+}
+
+fn parse(service: &Value) -> Option<PlanError> {
+    let plan = json!({"services": {"s": service}});
+    Plan::parse(plan.to_string().as_bytes(), &CODECS).err()
+}
+
+impl Refusal {
+    /// The field of a MetaRouter that the plan's field was made of.
+    pub(super) fn in_meta_router(&self) -> String {
+        let route = format!("spec.routes[{}]", self.route);
+        let fields: Vec<&str> = self.field.iter().filter_map(key).collect();
+        match *fields {
+            ["match", "attributes", attribute, ref matcher @ ..] => {
+                let mut path = format!("{route}.match.attributes");
+                [&[attribute], matcher].concat().iter().for_each(|name| push_key(&mut path, name));
+                path
+            }
+            ["match", ..] => format!("{route}.match"),
+            ["requestAttachments", "remove"] => format!("{route}.requestRemove"),
+            ["requestAttachments", ..] => format!("{route}.requestMutation"),
+            ["responseAttachments", "remove"] => format!("{route}.responseRemove"),
+            ["responseAttachments", ..] => format!("{route}.responseMutation"),
+            ["retry", "on", ..] => format!("{route}.retries.retryOn"),
+            _ => route + &in_both(&fields),
+        }
+    }
+
+    /// The field of a VirtualService's route, below that, where its alternatives are of these matches.
+    pub(super) fn in_virtual_service(&self, of_matches: &[usize]) -> String {
+        let fields: Vec<&str> = self.field.iter().filter_map(key).collect();
+        match (&*fields, self.field.get(1)) {
+            (["match", ..], Some(Step::Index(at))) => {
+                of_matches.get(*at).map_or_else(String::new, |at| format!(".match[{at}]"))
+            }
+            (["requestAttachments", ..], _) => ".headers.request".to_owned(),
+            (["responseAttachments", ..], _) => ".headers.response".to_owned(),
+            (["retry", "on" | "statuses", ..], _) => ".retries.retryOn".to_owned(),
+            _ => in_both(&fields),
+        }
+    }
+}
+
+/// The field of a route that a field of the plan's route was made of, where both kinds of resource call it the same.
+fn in_both(fields: &[&str]) -> String {
+    match fields {
+        [] => String::new(),
+        ["cluster" | "weightedClusters", ..] => ".route".to_owned(),
+        ["retry"] => ".retries".to_owned(),
+        ["retry", field, ..] => format!(".retries.{field}"),
+        [field, ..] => format!(".{field}"),
+    }
+}
+
+fn key(step: &Step) -> Option<&str> {
+    match step {
+        Step::Key(key) => Some(key),
+        Step::Index(_) => None,
+    }
+}

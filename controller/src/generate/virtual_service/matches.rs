@@ -1,0 +1,59 @@
+//! Which calls a match of a VirtualService means, as matchers of the plan.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::check::push_key;
+use crate::generate::report::Remarks;
+use crate::generate::trial;
+use crate::istio::{HttpMatch, StringMatch};
+
+/// The matchers of the match `at` in its route by attribute: none at all take every call. `None`, with a word on it, if the
+/// match takes none.
+pub(super) fn matchers(matches: &HttpMatch, at: usize, say: &mut Remarks<'_>) -> Option<Map<String, Value>> {
+    let mut takes_none = false;
+    let mut refuse = |field: &str, why: &str| {
+        takes_none = true;
+        say.not_honoured(&format!("match[{at}]{field}"), format!("{why}: this match takes none"));
+    };
+    let others = matches.others.keys().map(String::as_str);
+    let others = others.filter(|field| !matches!(*field, "statPrefix" | "ignoreUriCase"));
+    for field in others.chain((!matches.source_labels.is_empty()).then_some("sourceLabels")) {
+        refuse(&format!(".{field}"), "calls of RPC protocols cannot be told by it");
+    }
+    let mut attributes = Map::new();
+    let mut add = |field: String, attribute: &str, matcher: Value| {
+        match trial::matcher(attribute, &matcher) {
+            Some(why) => refuse(&field, &why),
+            None => _ = attributes.insert(attribute.to_owned(), matcher),
+        };
+    };
+    let all = [("withoutHeaders", &matches.without_headers, true), ("headers", &matches.headers, false)];
+    for (field, headers, inverted) in all {
+        for (name, header) in headers as &BTreeMap<String, StringMatch> {
+            let mut path = format!(".{field}");
+            push_key(&mut path, name);
+            add(path, name, matcher(header, inverted));
+        }
+    }
+    if let Some(method) = &matches.method {
+        add(".method".to_owned(), "method", matcher(method, false));
+    }
+    (!takes_none).then_some(attributes)
+}
+
+/// An empty text to match means that the header is there, as Istio has it.
+fn matcher(matcher: &StringMatch, inverted: bool) -> Value {
+    let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let mut fields = match (said(&matcher.exact), said(&matcher.prefix), said(&matcher.regex)) {
+        (Some(exact), ..) => json!({"exact": exact}),
+        (_, Some(prefix), _) => json!({"prefix": prefix}),
+        (.., Some(regex)) => json!({"regex": regex}),
+        (None, None, None) => json!({"present": true}),
+    };
+    if inverted {
+        fields["invert"] = json!(true);
+    }
+    fields
+}
