@@ -25,6 +25,7 @@ mod samples;
 mod shapes;
 mod shell;
 mod stage;
+mod tenants;
 mod upgrade;
 mod walk_through;
 mod without_module;

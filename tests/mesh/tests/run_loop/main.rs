@@ -196,6 +196,36 @@ fn lost_watches_are_taken_up_again() {
 }
 
 #[test]
+fn the_meshs_defaults_for_exports_are_followed() {
+    let api = Api::start("exports");
+    make_service(&api, "owner");
+    api.patch("/api/v1/namespaces/owner/services/greeter", &json!({"metadata": {"annotations": null}}));
+    api.apply(
+        "---\n{apiVersion: v1, kind: Namespace, metadata: {name: client, labels: {istio-injection: enabled}}}",
+    );
+    let controller = Controller::start(&api, "exports");
+    wait_for_objects(&api, "owner");
+    let tunnel = filter_path("client", "meltemi-outbound-owner");
+    eventually("its clients are managed", || api.find(&tunnel));
+    let configure = |who: &str| {
+        api.apply(&format!(
+            "
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: istio, namespace: istio-system}}
+data: {{mesh: 'defaultServiceExportTo: [\"{who}\"]'}}
+"
+        ));
+    };
+    configure(".");
+    eventually("they are not any more", || api.find(&tunnel).is_none().then_some(()));
+    assert!(api.find(&filter_path("owner", "meltemi-outbound-owner")).is_some());
+    configure("*");
+    eventually("they are again", || api.find(&tunnel));
+    assert!(controller.end().success());
+}
+
+#[test]
 fn another_replica_takes_over() {
     let api = shared();
     make_service(&api, "takeover");
