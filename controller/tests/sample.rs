@@ -1,10 +1,11 @@
 //! The sample servers and client, without Envoy between them.
 
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use meltemi::sample::{Call, Client, Server};
-use meltemi_codecs::dubbo::message::{Answer, Value};
+use meltemi_codecs::dubbo::message::{Answer, Request, Value};
 
 const CALL: Call<'_> = Call::new("sayHello", "Ada");
 
@@ -42,6 +43,36 @@ fn a_killed_server_takes_its_calls_with_it_and_can_be_revived() {
     server.revive().unwrap();
     assert_eq!(server.address(), address);
     assert_eq!(Client::connect(address).unwrap().call(CALL).unwrap().server(), Some("v1"));
+}
+
+/// Clients of Python say a version of old, and read no attachments after the result, as Java's servers know.
+#[test]
+fn old_clients_are_answered_without_attachments() {
+    let server = Server::start("v1", 0).unwrap();
+    let mut request = Vec::new();
+    let arguments = [Value::from("Ada")];
+    let written = Request {
+        id: 7,
+        interface: "org.meltemi.demo.Greeter",
+        method: "sayHello",
+        arguments: &arguments,
+        ..Request::default()
+    };
+    written.write(&mut request);
+    let version = request.windows(5).position(|window| window == b"2.0.2").unwrap();
+    for (says, tells_server) in [(b"2.0.2", true), (b"2.5.3", false), (b"2.7.9", true)] {
+        request[version..version + 5].copy_from_slice(says);
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.write_all(&request).unwrap();
+        let mut header = [0; 16];
+        stream.read_exact(&mut header).unwrap();
+        let mut body = vec![0; u32::from_be_bytes(header[12..].try_into().unwrap()) as usize];
+        stream.read_exact(&mut body).unwrap();
+        let greeting = b"Hello Ada, this is v1";
+        // A value alone, or one with attachments.
+        assert_eq!(body[0], if tells_server { 0x94 } else { 0x91 });
+        assert_eq!(body[2..].strip_prefix(greeting).unwrap().is_empty(), !tells_server);
+    }
 }
 
 #[test]

@@ -148,18 +148,29 @@ pub enum Answer<'a> {
 impl Answer<'_> {
     /// Appends the frame that answers the request `id`, with `attachments` unless it is an error.
     pub fn write(&self, id: u64, attachments: &[(&str, &str)], out: &mut Vec<u8>) {
+        self.write_with(id, Some(attachments), out);
+    }
+
+    /// Appends the frame that answers the request `id` for clients that know no attachments of responses.
+    pub fn write_without_attachments(&self, id: u64, out: &mut Vec<u8>) {
+        self.write_with(id, None, out);
+    }
+
+    fn write_with(&self, id: u64, attachments: Option<&[(&str, &str)]>, out: &mut Vec<u8>) {
+        // What the response is of tells whether attachments follow.
+        let kind = |bare: i32| if attachments.is_some() { bare.saturating_add(3) } else { bare };
         if let Self::Error { status, text } = self {
             return write_error(id, *status, text, out);
         }
         write_frame(HESSIAN2, status::OK, id, out, |out| {
             match self {
-                Self::Value(Value::Null) => write_int(out, 5),
+                Self::Value(Value::Null) => write_int(out, kind(2)),
                 Self::Value(value) => {
-                    write_int(out, 4);
+                    write_int(out, kind(1));
                     value.write(out);
                 }
                 Self::Exception { class, message } => {
-                    write_int(out, 3);
+                    write_int(out, kind(0));
                     // A class with one field, and an object of it (section 4.8 of the Hessian specification).
                     out.push(b'C');
                     write_text(out, class);
@@ -170,7 +181,9 @@ impl Answer<'_> {
                 }
                 Self::Error { .. } => {}
             }
-            write_map(attachments.iter().copied(), out);
+            if let Some(attachments) = attachments {
+                write_map(attachments.iter().copied(), out);
+            }
         });
     }
 }
@@ -178,6 +191,16 @@ impl Answer<'_> {
 /// Appends a response with a status other than OK, which every version of Dubbo reads whatever it asked in.
 pub fn write_error(id: u64, status: u8, text: &str, out: &mut Vec<u8>) {
     write_frame(HESSIAN2, status, id, out, |out| write_text(out, text));
+}
+
+/// Reads the version of Dubbo that the client of a request in Hessian 2 says it is of.
+///
+/// # Errors
+///
+/// [`Error::Unsupported`] in other serializations, [`Error::Malformed`] when the body cannot be read.
+pub fn read_version(request: &[u8]) -> Result<Option<Cow<'_, str>>, Error> {
+    let (header, body) = hessian_body(request)?;
+    optional_text(body).map(|(_, version)| version).map_err(|error| at(error, &header))
 }
 
 /// Reads the arguments of a request in Hessian 2.

@@ -34,6 +34,12 @@ pub enum Error {
         /// What is wrong there.
         what: String,
     },
+    /// The input is a capture of packets.
+    #[error(
+        "this is a capture of packets ({0}), of which the frames are not read yet; `tcpflow -r FILE` writes what each side sent \
+         into a file of its own, which can be read"
+    )]
+    Capture(&'static str),
     /// The input ends inside a frame.
     #[error(
         "offset {end}: the input ends inside the frame that starts at offset {start}; it needs {missing} bytes more"
@@ -70,7 +76,10 @@ pub fn decode(
         let rest = buffer.get(start..).unwrap_or_default();
         let step = match codec.split(dubbo::sender(rest), rest, max_len) {
             Ok(step) => step,
-            Err(error) => return Err(broken(offset, &error)),
+            Err(error) => {
+                let capture = capture(rest).filter(|_| offset == 0);
+                return Err(capture.map_or_else(|| broken(offset, &error), Error::Capture));
+            }
         };
         match step {
             Step::Frame(frame) => {
@@ -100,6 +109,15 @@ pub fn decode(
                 }
             }
         }
+    }
+}
+
+/// The kind of capture that bytes are the start of.
+fn capture(bytes: &[u8]) -> Option<&'static str> {
+    match bytes.first_chunk()? {
+        b"\xd4\xc3\xb2\xa1" | b"\xa1\xb2\xc3\xd4" | b"\x4d\x3c\xb2\xa1" | b"\xa1\xb2\x3c\x4d" => Some("pcap"),
+        b"\x0a\x0d\x0d\x0a" => Some("pcapng"),
+        _ => None,
     }
 }
 

@@ -10,6 +10,7 @@ mod client;
 mod gateway;
 mod group;
 mod host;
+mod lacking;
 mod mesh;
 mod module;
 mod object;
@@ -39,6 +40,7 @@ use crate::world::World;
 use authorization::Authorization;
 use claims::Claims;
 use gateway::Gateways;
+use lacking::Lacking;
 use mesh::Mesh;
 use plan::Planner;
 use protocol::Protocols;
@@ -138,7 +140,8 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let routings = virtual_service::routings(world, domain, mesh.routes);
     let visibility = Visibility::new(world, &mesh.root_namespace);
     let mut planner = Planner::new(world, domain, &mesh, routers, &routings, options.foreign_routers);
-    planner.report_strangers(&services, &claims, &mut reports);
+    let lacking = Lacking::new(world, domain, &protocols);
+    planner.report_strangers(&services, &claims, &lacking, &mut reports);
 
     let managed = services.iter().filter(|service| !service.ports.is_empty());
     let named = managed.map(|service| &*service.namespace);

@@ -7,6 +7,7 @@ use super::age::Age;
 use super::claims::Claims;
 use super::client::Clients;
 use super::host::{self, ByHost};
+use super::lacking::Lacking;
 use super::mesh::Mesh;
 use super::protocol::Protocol;
 use super::report::{Reports, ResourceRef};
@@ -103,15 +104,31 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The routers whose host no managed service has, or one of another namespace.
-    pub(super) fn report_strangers(&self, services: &[Service], claims: &Claims, reports: &mut Reports) {
+    /// The routers whose host no managed service has, or one of another namespace; and what of the DestinationRules of managed
+    /// hosts is not honoured.
+    pub(super) fn report_strangers(
+        &self,
+        services: &[Service],
+        claims: &Claims,
+        lacking: &Lacking,
+        reports: &mut Reports,
+    ) {
         let mut by_host: HashMap<&str, Vec<&Service>> = HashMap::new();
         for service in services.iter().filter(|service| !service.ports.is_empty()) {
             by_host.entry(&service.host).or_default().push(service);
         }
+        by_host.keys().for_each(|host| self.subsets.report(host, reports));
         for router in &self.routers {
             let of_host = by_host.get(&*router.host).map_or(&[][..], Vec::as_slice);
             let Some(owner) = of_host.first().map(|service| claims.owner(services, service)) else {
+                if let Some(protocol) = lacking.of(&router.host) {
+                    let message = format!(
+                        "not in force: the module has no codec for {protocol}; its calls stay plain TCP. A module that has it \
+                         is named by --module and --codecs"
+                    );
+                    reports.not_honoured(&router.origin, "spec.hosts[0]", message);
+                    continue;
+                }
                 let message = format!(
                     "no managed service has the host {:?}: name one whose port is called tcp-metaprotocol-<protocol> or has \
                      the appProtocol meltemi.io/<protocol>",
@@ -184,6 +201,11 @@ impl<'a> Planner<'a> {
         }
         let all = self.routings;
         let routings: Vec<&'a Routing<'a>> = routings.iter().filter_map(|&at| all.get(at)).collect();
+        for routing in &routings {
+            if self.checked.insert((routing.origin.clone(), port.number)) {
+                self.subsets.check_routing(routing, port.number, reports);
+            }
+        }
         let mut sources: Vec<Source<'a>> = routers.into_iter().map(Source::Router).collect();
         sources.extend(routing_of_calls(&service.host, &routings, reports).map(Source::Routing));
         let place = |planner: &Self, source: &Source<'a>| {
@@ -201,7 +223,7 @@ impl<'a> Planner<'a> {
             }
             match source {
                 Source::Router(at) => {
-                    let is_in_force = self.add_router(at, service, port, &mut routes, reports);
+                    let is_in_force = self.add_router(at, port, &mut routes, reports);
                     routes.rejects |=
                         is_in_force && tier == Tier::Owner && self.routers[at].rejects != Rejects::No;
                 }
@@ -280,7 +302,7 @@ impl<'a> Planner<'a> {
                 routes.end_namespace();
                 before = namespace;
             }
-            if self.add_router(at, service, port, &mut routes, reports) {
+            if self.add_router(at, port, &mut routes, reports) {
                 routes.rejects |= before == owner && self.routers[at].rejects != Rejects::No;
                 target.get_or_insert_with(|| (before.clone(), service.host.clone(), port.clone()));
             }
@@ -326,14 +348,13 @@ impl<'a> Planner<'a> {
     fn add_router(
         &mut self,
         at: usize,
-        service: &Service,
         port: &ManagedPort,
         routes: &mut Routes,
         reports: &mut Reports,
     ) -> bool {
         let router = &self.routers[at];
         if self.checked.insert((router.origin.clone(), port.number)) {
-            self.subsets.check(router, port.number, service, reports);
+            self.subsets.check(router, port.number, reports);
             let routes: Vec<&Draft> = router.routes.iter().collect();
             if let Some(refusal) = trial::refusal(&routes, port) {
                 reports.error(&router.origin, refusal.in_meta_router(), refusal.message);

@@ -66,12 +66,9 @@ impl Protocols {
         path: impl Fn() -> String,
         reports: &mut Reports,
     ) -> Option<Protocol> {
-        let asked = match app_protocol {
-            Some(app_protocol) => app_protocol.strip_prefix("meltemi.io/")?.to_lowercase(),
-            None => match of_name(name?)? {
-                Named::Ours(protocol) => protocol,
-                Named::Redis => return Some(Protocol::PerhapsRedis),
-            },
+        let asked = match asked(name, app_protocol)? {
+            Named::Ours(protocol) => protocol,
+            Named::Redis => return Some(Protocol::PerhapsRedis),
         };
         if asked == "redis" {
             return Some(Protocol::Redis);
@@ -89,11 +86,25 @@ impl Protocols {
         }
         codec.cloned().map(Protocol::Codec)
     }
+
+    /// The protocol that a port asks for and the module has no codec for.
+    pub(super) fn lacks(&self, (name, app_protocol): (Option<&str>, Option<&str>)) -> Option<String> {
+        let Named::Ours(protocol) = asked(name, app_protocol)? else { return None };
+        (protocol != "redis" && !self.codecs.contains_key(&protocol)).then_some(protocol)
+    }
 }
 
 /// Whether a port's name says that Redis is spoken, but not that Meltemi is to read it.
 pub(super) fn is_called_redis(name: &str) -> bool {
     of_name(name) == Some(Named::Redis)
+}
+
+/// What a port's name and `appProtocol` say; the latter alone, where it is there.
+fn asked(name: Option<&str>, app_protocol: Option<&str>) -> Option<Named> {
+    match app_protocol {
+        Some(app_protocol) => Some(Named::Ours(app_protocol.strip_prefix("meltemi.io/")?.to_lowercase())),
+        None => of_name(name?),
+    }
 }
 
 /// What a port's name says.

@@ -3,8 +3,8 @@
 use super::host::{self, ByHost};
 use super::mesh::Mesh;
 use super::report::{Reports, ResourceRef};
-use super::router::Router;
-use super::service::Service;
+use super::router::{Router, Target};
+use super::virtual_service::Routing;
 use super::visibility::Exports;
 use crate::istio::DestinationRule;
 use crate::world::World;
@@ -31,36 +31,68 @@ impl<'a> Subsets<'a> {
         Self(ByHost::new(world.destination_rules.iter().map(in_full)))
     }
 
-    /// Says which subsets a router names and nothing defines, and what of the rules cannot be honoured.
-    pub(super) fn check(&self, router: &Router, port: u16, service: &Service, reports: &mut Reports) {
+    /// Says which subsets a router names and nothing defines.
+    pub(super) fn check(&self, router: &Router, port: u16, reports: &mut Reports) {
         for (at, draft) in router.routes.iter().enumerate() {
             for (to, target) in draft.destinations.iter().enumerate() {
-                let Some(subset) = &target.subset else { continue };
-                // Clients elsewhere may see less, but hardly more.
-                let seen = self.0.of(&target.host).filter(|rule| rule.exports.reach(&router.namespace));
-                let mut subsets = seen.flat_map(|seen| &seen.rule.spec.subsets);
-                let defined = subsets.any(|of_rule| of_rule.name == *subset);
-                if !defined {
+                if let Some(message) = self.undefined(&router.namespace, target, port) {
                     let path = format!("spec.routes[{at}].route[{to}].destination.subset");
-                    let message = format!(
-                        "no DestinationRule defines the subset {subset:?} of {}: its calls fail for want of the cluster {}",
-                        target.host,
-                        target.cluster(port)
-                    );
                     reports.warn(&router.origin, path, message);
                 }
             }
         }
-        for Rule { rule, .. } in self.0.of(&service.host) {
-            let policies = [("spec.trafficPolicy", rule.spec.traffic_policy.as_ref())];
-            let of_subsets =
-                rule.spec.subsets.iter().map(|subset| ("spec.subsets", subset.traffic_policy.as_ref()));
+    }
+
+    /// Says which subsets a VirtualService names and nothing defines.
+    pub(super) fn check_routing(&self, routing: &Routing<'_>, port: u16, reports: &mut Reports) {
+        for (path, target) in routing.destinations() {
+            if let Some(message) = self.undefined(routing.namespace, &target, port) {
+                reports.warn(&routing.origin, format!("{path}.destination.subset"), message);
+            }
+        }
+    }
+
+    fn undefined(&self, namespace: &str, target: &Target, port: u16) -> Option<String> {
+        let subset = target.subset.as_ref()?;
+        // Clients elsewhere may see less, but hardly more.
+        let seen = self.0.of(&target.host).filter(|rule| rule.exports.reach(namespace));
+        let mut subsets = seen.flat_map(|seen| &seen.rule.spec.subsets);
+        if subsets.any(|of_rule| of_rule.name == *subset) {
+            return None;
+        }
+        Some(format!(
+            "no DestinationRule defines the subset {subset:?} of {}: its calls fail for want of the cluster {}",
+            target.host,
+            target.cluster(port)
+        ))
+    }
+
+    /// Says what of a managed host's rules cannot be honoured.
+    pub(super) fn report(&self, host: &str, reports: &mut Reports) {
+        for Rule { rule, .. } in self.0.of(host) {
+            let policies = [("spec.trafficPolicy".to_owned(), rule.spec.traffic_policy.as_ref())];
+            let of_subsets = rule.spec.subsets.iter().enumerate();
+            let of_subsets = of_subsets.map(|(at, subset)| {
+                (format!("spec.subsets[{at}].trafficPolicy"), subset.traffic_policy.as_ref())
+            });
             for (path, policy) in policies.into_iter().chain(of_subsets) {
-                let balancer = policy.and_then(|policy| policy.load_balancer.as_ref());
-                if balancer.is_some_and(|balancer| balancer.consistent_hash.is_some()) {
-                    let path = format!("{path}.loadBalancer.consistentHash");
-                    let message = "calls are not hashed yet: they go to any endpoint";
-                    reports.not_honoured(&ResourceRef::of(*rule), path, message);
+                let of_all = policy.and_then(|policy| policy.load_balancer.as_ref());
+                let of_all = of_all.map(|balancer| (format!("{path}.loadBalancer"), balancer));
+                let of_ports =
+                    policy.into_iter().flat_map(|policy| policy.port_level_settings.iter().enumerate());
+                let of_ports = of_ports.filter_map(|(at, settings)| {
+                    let balancer = settings.load_balancer.as_ref()?;
+                    Some((format!("{path}.portLevelSettings[{at}].loadBalancer"), balancer))
+                });
+                for (path, balancer) in of_all.into_iter().chain(of_ports) {
+                    if balancer.consistent_hash.is_some() {
+                        let message = "calls are not hashed yet: they go to any endpoint";
+                        reports.not_honoured(
+                            &ResourceRef::of(*rule),
+                            format!("{path}.consistentHash"),
+                            message,
+                        );
+                    }
                 }
             }
         }

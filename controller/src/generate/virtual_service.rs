@@ -211,6 +211,16 @@ impl<'a> Routing<'a> {
         taken
     }
 
+    /// Every destination with its path.
+    pub(super) fn destinations(&self) -> impl Iterator<Item = (String, Target)> {
+        let http = self.http.iter().enumerate().map(|(at, route)| (format!("spec.http[{at}]"), &route.route));
+        let tcp = self.tcp.iter().enumerate().map(|(at, route)| (format!("spec.tcp[{at}]"), &route.route));
+        http.chain(tcp).flat_map(|(path, route)| {
+            let targets = self.targets(route).into_iter().enumerate();
+            targets.map(move |(at, target)| (format!("{path}.route[{at}]"), target))
+        })
+    }
+
     fn targets(&self, destinations: &[RouteDestination]) -> Vec<Target> {
         let target = |to: &RouteDestination| {
             let Destination { host, subset, port } = &to.destination;

@@ -68,6 +68,16 @@ pub struct TrafficPolicy {
     pub connection_pool: Option<Value>,
     /// When an endpoint is left out.
     pub outlier_detection: Option<Value>,
+    /// What holds for connections to one port.
+    pub port_level_settings: Vec<PortSettings>,
+}
+
+/// What holds for connections to one port.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PortSettings {
+    /// How endpoints are chosen.
+    pub load_balancer: Option<LoadBalancer>,
 }
 
 /// How endpoints are chosen.

@@ -172,7 +172,12 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
                 Kind::Request => {
                     let greeting = greeting(bytes, &shared.name);
                     let answer = Answer::Value(Value::from(&*greeting));
-                    answer.write(frame.id, &[(SERVED_BY, &shared.name)], &mut output);
+                    match message::read_version(bytes) {
+                        Ok(Some(version)) if takes_attachments(&version) => {
+                            answer.write(frame.id, &[(SERVED_BY, &shared.name)], &mut output);
+                        }
+                        _ => answer.write_without_attachments(frame.id, &mut output),
+                    }
                     shared.answered.fetch_add(1, Ordering::Relaxed);
                 }
                 Kind::HeartbeatRequest => Dubbo.heartbeat_reply(bytes, &mut output),
@@ -186,10 +191,44 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     }
 }
 
+/// Whether a client that says this version reads attachments of responses, by the rule of Java's servers. Versions from 2.1.0
+/// to 2.6.2 were those of the library, as were dubbox's 2.8: neither means that it does.
+fn takes_attachments(version: &str) -> bool {
+    let parts: Vec<&str> = version.split('.').collect();
+    let number = |part: &str| {
+        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        part.get(..end).and_then(|digits| digits.parse::<u64>().ok())
+    };
+    let whole = parts.iter().try_fold(0_u64, |sum, part| sum.checked_mul(100)?.checked_add(number(part)?));
+    let whole = whole.map(|whole| if parts.len() == 3 { whole.saturating_mul(100) } else { whole });
+    whole.is_some_and(|whole| {
+        whole >= 2_000_200
+            && !(2_001_000..=2_060_200).contains(&whole)
+            && !(2_080_000..2_090_000).contains(&whole)
+    })
+}
+
 fn greeting(request: &[u8], server: &str) -> String {
     let arguments = message::read_arguments(request).unwrap_or_default();
     match arguments.first() {
         Some(Value::Text(name)) => format!("Hello {name}, this is {server}"),
         _ => format!("Hello, this is {server}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attachments_are_for_those_who_read_them() {
+        for version in ["2.0.2", "2.0.3", "2.6.3", "2.7.23", "2.7.0-SNAPSHOT", "3.3.5", "2.6.5.1"] {
+            assert!(takes_attachments(version), "{version}");
+        }
+        for version in
+            ["", "1.0.0", "2.0.0", "2.0.1", "2.0.10", "2.5.3", "2.6.2", "2.8.4", "two", "2..3", "2.7"]
+        {
+            assert!(!takes_attachments(version), "{version}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use crate::{findings, made, plan};
+use crate::{findings, made, plan, service};
 
 /// The shape of Aeraki's own demonstration: a ServiceEntry, and a router that names it.
 const SERVICE: &str = "---
@@ -77,4 +77,48 @@ fn a_router_of_aeraki_is_honoured_as_it_is() {
 fn a_service_without_a_router_goes_where_istio_says() {
     let output = made(SERVICE);
     assert_eq!(plan(&output, "shop")["org.acme.greeter:20880"], json!({"protocol": "dubbo"}));
+    // What a rule asks for is told of with or without routes.
+    let start = "NotHonoured DestinationRule shop/greeter: spec.trafficPolicy.loadBalancer.consistentHash: ";
+    let found = findings(&output);
+    assert!(found.len() == 1 && found[0].starts_with(start), "{found:?}");
+}
+
+/// Not the router is wrong: the module is another than the one that Aeraki's demonstrations ask for.
+#[test]
+fn a_missing_codec_is_named_as_such() {
+    let thrift = SERVICE.replace("tcp-metaprotocol-dubbo", "tcp-metaprotocol-thrift");
+    let found = findings(&made(&format!("{thrift}{ROUTER}")));
+    assert!(found.iter().all(|finding| !finding.starts_with("Error")), "{found:#?}");
+    let start = "NotHonoured MetaRouter shop/greeter: spec.hosts[0]: not in force: the module has no codec for thrift, which \
+                 port 20880 speaks; its calls stay plain TCP.";
+    assert!(found.iter().any(|finding| finding.starts_with(start)), "{found:#?}");
+    let kubernetes = service("shop", "demo", "10.0.0.1").replace("-dubbo", "-thrift");
+    let router = ROUTER.replace("hosts: [org.acme.greeter]", "hosts: [demo]");
+    let found = findings(&made(&format!("{kubernetes}{router}")));
+    assert!(found.iter().any(|finding| finding.starts_with(start)), "{found:#?}");
+}
+
+/// Subsets, and hashes of single ports, are looked for wherever they stand.
+#[test]
+fn what_only_virtual_services_name_is_told_too() {
+    let routing = "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: greeter, namespace: shop}
+spec:
+  hosts: [org.acme.greeter]
+  http:
+  - {match: [{method: {exact: a}}], route: [{destination: {host: org.acme.greeter, subset: v1}}]}
+  - {route: [{destination: {host: org.acme.greeter, subset: v9}}]}
+";
+    let hashed = SERVICE
+        .replace("{loadBalancer: {consistentHash: {httpHeaderName: method}}}", "{}")
+        .replace("{version: v2}", "{version: v2}, trafficPolicy: {portLevelSettings: [{port: {number: 20880}, loadBalancer: {consistentHash: {useSourceIp: true}}}]}");
+    let found = findings(&made(&format!("{hashed}{routing}")));
+    let wanted = [
+        "NotHonoured DestinationRule shop/greeter: spec.subsets[1].trafficPolicy.portLevelSettings[0].loadBalancer.consistentHash: ",
+        "Warning VirtualService shop/greeter: spec.http[1].route[0].destination.subset: no DestinationRule defines the subset \"v9\"",
+    ];
+    assert_eq!(found.len(), wanted.len(), "{found:#?}");
+    assert!(found.iter().zip(wanted).all(|(finding, start)| finding.starts_with(start)), "{found:#?}");
 }

@@ -195,6 +195,8 @@ fn virtual_services_route_calls() {
     let found = findings(&made(&(service("shop", "demo", "10.0.0.1") + &virtual_service(spec))));
     let places: Vec<&str> = found.iter().map(|finding| finding.split(": ").nth(1).unwrap()).collect();
     let wanted = [
+        "spec.http[0].route[0].destination.subset",
+        "spec.http[1].route[0].destination.subset",
         "spec.http[0].match[1].uri",
         "spec.http[0].retries.retryOn",
         "spec.http[0].mirror",
@@ -216,7 +218,12 @@ fn connections_that_only_istio_can_tell_apart_are_told_of() {
     let world = service("shop", "demo", "10.0.0.1") + &virtual_service(spec);
     let found = findings(&made(&world));
     let places: Vec<&str> = found.iter().map(|finding| finding.split(": ").nth(1).unwrap()).collect();
-    let wanted = ["spec.tcp[0].match[1].sourceLabels", "spec.tcp[0].match[2].destinationSubnets"];
+    let wanted = [
+        "spec.tcp[0].route[0].destination.subset",
+        "spec.tcp[1].route[0].destination.subset",
+        "spec.tcp[0].match[1].sourceLabels",
+        "spec.tcp[0].match[2].destinationSubnets",
+    ];
     assert_eq!(places, wanted, "{found:#?}");
     let default = &routes(&virtual_service(spec), "shop")["defaultRoute"];
     assert_eq!(default["cluster"], "outbound|20880|v2|demo.shop.svc.cluster.local");
