@@ -9,6 +9,7 @@ use crate::clock::Instant;
 use crate::peers::PeerId;
 use crate::plan::{Backoff, Retry, Route, Service};
 use crate::pool::{EndpointId, PoolId};
+use crate::queue::Place;
 use crate::telemetry::OperationId;
 use crate::upstream::ConnectionId;
 
@@ -47,10 +48,12 @@ pub(crate) struct Call {
 /// Where a call stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Waits for an upstream connection.
-    Waiting,
-    /// Was written to that upstream connection, in that slot.
-    Sent { connection: ConnectionId, slot: usize },
+    /// Has just been read.
+    Starting,
+    /// Waits for an upstream connection, in that place of its pool's queue.
+    Waiting(Place),
+    /// Was written to that upstream connection, in that slot if it has an answer.
+    Sent { connection: ConnectionId, slot: Option<usize> },
     /// Waits until the next try.
     Backoff { until: Instant },
 }
@@ -83,12 +86,17 @@ impl Call {
         (is_listed && is_safe && self.is_whole && self.retries < retry.attempts).then_some(retry)
     }
 
+    /// Whether a try has been made since the last that was counted as a retry.
+    pub(crate) fn is_tried(&self) -> bool {
+        matches!(self.stage, Stage::Sent { .. } | Stage::Backoff { .. })
+    }
+
     /// When this call next needs attention by time alone.
     pub(crate) fn due(&self) -> Option<Instant> {
         let stage = match self.stage {
             Stage::Backoff { until } => Some(until),
             Stage::Sent { .. } => self.try_deadline,
-            Stage::Waiting => None,
+            Stage::Starting | Stage::Waiting(_) => None,
         };
         crate::clock::earliest(stage, self.deadline)
     }
@@ -134,7 +142,7 @@ mod tests {
             try_deadline: None,
             retries: 0,
             avoid: None,
-            stage: Stage::Waiting,
+            stage: Stage::Starting,
         }
     }
 
@@ -180,7 +188,7 @@ mod tests {
         call.deadline = Some(at(50));
         call.try_deadline = Some(at(20));
         assert_eq!(call.due(), Some(at(50)), "nothing was sent that could take too long");
-        call.stage = Stage::Sent { connection: Id::new(0, 1), slot: 0 };
+        call.stage = Stage::Sent { connection: Id::new(0, 1), slot: Some(0) };
         assert_eq!(call.due(), Some(at(20)));
         call.stage = Stage::Backoff { until: at(30) };
         assert_eq!(call.due(), Some(at(30)));

@@ -44,8 +44,8 @@ pub(crate) struct Client {
     pub(crate) held: usize,
     /// Requests are not read until calls end or answers leave.
     is_paused: bool,
-    /// Requests are being read just now.
-    is_reading: bool,
+    /// It is to be looked at when the event is handled.
+    pub(crate) is_listed: bool,
     /// The client sends no more.
     has_ended: bool,
     pub(crate) stay: Stay,
@@ -79,6 +79,13 @@ const MOST_HEAD: usize = 4096;
 /// Header of the tunnel that names the original destination, for clusters of type ORIGINAL_DST.
 pub(crate) const DESTINATION_HEADER: &str = "x-envoy-original-dst-host";
 
+impl Client {
+    /// Whether the end of one of its calls lets it go on, or go.
+    pub(crate) fn awaits_end(&self) -> bool {
+        self.is_paused || self.has_ended || matches!(self.stay, Stay::Leaving(_))
+    }
+}
+
 impl Worker {
     /// A tunnel was opened: a client connection of a managed service, or one to pass through as it is.
     pub(crate) fn accepted(&mut self, socket: SocketId, accept: Accept) {
@@ -108,7 +115,7 @@ impl Worker {
             calls: Vec::new(),
             held: 0,
             is_paused: false,
-            is_reading: false,
+            is_listed: false,
             has_ended: false,
             stay: Stay::Welcome,
             blocked: Vec::new(),
@@ -182,7 +189,6 @@ impl Worker {
                 break;
             }
             let Some(client) = self.clients.get_mut(key) else { break };
-            client.is_reading = true;
             let service = &client.service;
             match service.codec.split(Peer::Client, rest, service.limits.max_frame_bytes) {
                 Ok(Step::NeedMore { at_least }) => {
@@ -199,9 +205,6 @@ impl Worker {
                     break;
                 }
             }
-        }
-        if let Some(client) = self.clients.get_mut(key) {
-            client.is_reading = false;
         }
         progress
     }
@@ -239,13 +242,14 @@ impl Worker {
         client.is_paused
     }
 
-    /// Reads on if the client was paused and need not be any more.
-    pub(crate) fn resume_client(&mut self, key: ClientId) {
-        if self.clients.get(key).is_none_or(|client| !client.is_paused) || self.must_pause(key) {
-            return;
+    /// Reads on if the client was paused and need not be any more, and closes it if it is done.
+    pub(crate) fn look_at_client(&mut self, key: ClientId) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.is_listed = false;
+        if client.is_paused && !self.must_pause(key) {
+            self.read_inbox(key);
+            self.give_credit(key);
         }
-        self.read_inbox(key);
-        self.give_credit(key);
         self.close_if_ended(key);
     }
 
@@ -274,8 +278,7 @@ impl Worker {
         let now = self.now;
         if self.clients.get(key).is_some_and(|client| {
             let has_left = matches!(client.stay, Stay::Leaving(leaves_at) if leaves_at <= now);
-            let has_more = client.is_paused || client.is_reading;
-            (client.has_ended || has_left) && client.calls.is_empty() && !has_more
+            (client.has_ended || has_left) && client.calls.is_empty() && !client.is_paused
         }) {
             self.close_client(key);
         }
@@ -343,7 +346,7 @@ impl Worker {
         for connection in core::mem::take(&mut client.blocked) {
             self.unblock_connection(connection);
         }
-        self.resume_client(key);
+        self.list_client(key);
     }
 
     /// Closes a client connection after what is queued for it.

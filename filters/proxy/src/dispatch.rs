@@ -2,7 +2,6 @@
 
 use meltemi_codecs::{Depth, Edit, Failure, Frame, Kind, Outcome, Sharing};
 
-use crate::arena::Arena;
 use crate::call::{Call, CallId, Cause, Stage, pause};
 use crate::client::{ClientId, STUCK};
 use crate::clock::{Instant, earliest};
@@ -12,20 +11,23 @@ use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
 use crate::worker::{FULL, Reach, Worker};
 
-/// Connections that one pool opens at once while looking for endpoints.
-const MOST_EXPLORING: usize = 2;
-
-/// Connections of one pool, for protocols with one call at a time.
-const MOST_EXCLUSIVE: usize = 1024;
-
 /// Which connection takes a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Choice {
+pub(crate) enum Choice {
     Take(ConnectionId),
     /// One that is being opened, to another endpoint than the one that just failed.
     Hold,
     /// None has room.
     Full,
+}
+
+impl Choice {
+    fn connection(self) -> Option<ConnectionId> {
+        match self {
+            Self::Take(connection) => Some(connection),
+            Self::Hold | Self::Full => None,
+        }
+    }
 }
 
 impl Worker {
@@ -77,9 +79,9 @@ impl Worker {
             most,
         );
         let pool_key = self.pools.find(&service, cluster, client.destination.as_ref(), self.now);
-        let chosen = match self.choose(pool_key, None) {
-            Choice::Take(connection) => Some(connection),
-            Choice::Hold | Choice::Full => None,
+        let chosen = match self.is_awaited(pool_key) {
+            false => self.choose(pool_key, None).connection(),
+            true => None,
         };
         let is_whole = route.retry.is_some() || chosen.is_none();
         let kept = if is_whole { bytes } else { bytes.get(..frame.head).unwrap_or(bytes) };
@@ -100,7 +102,7 @@ impl Worker {
             try_deadline: None,
             retries: 0,
             avoid: None,
-            stage: Stage::Waiting,
+            stage: Stage::Starting,
         };
         let due = call.deadline;
         let held = call.frame.len();
@@ -124,12 +126,17 @@ impl Worker {
             Some(connection) => self.send(id, connection, Some(bytes)),
             None => self.wait(id),
         }
-        self.grow(pool_key);
+        self.list_pool(pool_key);
+    }
+
+    /// Whether calls wait for a connection of that pool: none that comes later is served before them.
+    fn is_awaited(&self, pool_key: PoolId) -> bool {
+        self.pools.get(pool_key).is_some_and(|pool| !pool.waiting.is_empty())
     }
 
     /// The open connection that should take the next call of a pool: the least loaded, of another endpoint than
     /// `avoid` if there is one.
-    fn choose(&mut self, pool_key: PoolId, avoid: Option<EndpointId>) -> Choice {
+    pub(crate) fn choose(&mut self, pool_key: PoolId, avoid: Option<EndpointId>) -> Choice {
         let Self { pools, connections, sockets, .. } = self;
         let Some(pool) = pools.get_mut(pool_key) else { return Choice::Full };
         let most = match pool.service.codec.sharing() {
@@ -158,13 +165,13 @@ impl Worker {
     }
 
     /// Writes a call's request to a connection: `fresh` from the client, or as the call kept it.
-    fn send(&mut self, id: CallId, connection_key: ConnectionId, fresh: Option<&[u8]>) {
+    pub(crate) fn send(&mut self, id: CallId, connection_key: ConnectionId, fresh: Option<&[u8]>) {
         let Some(call) = self.calls.get_mut(id) else { return };
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
         let codec = call.service.codec;
         let taken = match call.is_one_way {
-            true => Some((0, connection.slots.one_way_id(codec.max_id()))),
-            false => connection.slots.take(id, codec.max_id()),
+            true => Some((None, connection.slots.one_way_id(codec.max_id()))),
+            false => connection.slots.take(id, codec.max_id()).map(|(slot, id)| (Some(slot), id)),
         };
         let Some((slot, request_id)) = taken else {
             self.try_failed(
@@ -210,76 +217,6 @@ impl Worker {
         self.wake_at(due);
     }
 
-    /// Lets a call wait for a connection of its pool.
-    fn wait(&mut self, id: CallId) {
-        let Some(call) = self.calls.get_mut(id) else { return };
-        call.stage = Stage::Waiting;
-        call.try_deadline = None;
-        let Some(pool) = self.pools.get_mut(call.pool) else { return };
-        pool.waiting.push_back(id);
-        if pool.waiting.len() > pool.active.saturating_mul(2) {
-            let calls = &self.calls;
-            pool.waiting.retain(|id| is_waiting(calls, *id));
-        }
-    }
-
-    /// Gives waiting calls to connections, as far as there is room.
-    pub(crate) fn serve_waiting(&mut self, pool_key: PoolId) {
-        let count = self.pools.get(pool_key).map_or(0, |pool| pool.waiting.len());
-        for _ in 0..count {
-            let Some(id) = self.pools.get_mut(pool_key).and_then(|pool| pool.waiting.pop_front()) else {
-                break;
-            };
-            if !is_waiting(&self.calls, id) {
-                continue;
-            }
-            let avoid = self.calls.get(id).and_then(|call| call.avoid);
-            let choice = self.choose(pool_key, avoid);
-            match (choice, self.pools.get_mut(pool_key)) {
-                (Choice::Take(connection), _) => self.send(id, connection, None),
-                (Choice::Hold, Some(pool)) => pool.waiting.push_back(id),
-                (Choice::Full, Some(pool)) => {
-                    pool.waiting.push_front(id);
-                    break;
-                }
-                (_, None) => break,
-            }
-        }
-        self.grow(pool_key);
-    }
-
-    /// Opens connections that a pool needs: for calls that wait, and to find endpoints it does not know yet.
-    pub(crate) fn grow(&mut self, pool_key: PoolId) {
-        let Some(pool) = self.pools.get(pool_key) else { return };
-        if self.reach != Reach::Open {
-            // Those being opened are not waited for: no alarm can be set that would end it.
-            if pool.open.is_empty() && !pool.waiting.is_empty() {
-                self.waiting_failed(pool_key, "this proxy is draining");
-            }
-            return;
-        }
-        let is_wanted = pool.active > 0 || !pool.waiting.is_empty();
-        let target = match pool.service.codec.sharing() {
-            Sharing::Shared if is_wanted && pool.is_exploring() => MOST_EXPLORING,
-            Sharing::Shared => usize::from(pool.open.is_empty() && !pool.waiting.is_empty()),
-            Sharing::Exclusive => pool.waiting.len().min(MOST_EXCLUSIVE.saturating_sub(pool.open.len())),
-        };
-        for _ in pool.connecting..target {
-            self.open_connection(pool_key, None);
-        }
-    }
-
-    /// No connection can be had: every call that waits for one loses this try.
-    pub(crate) fn waiting_failed(&mut self, pool_key: PoolId, detail: &str) {
-        let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        for id in core::mem::take(&mut pool.waiting) {
-            if is_waiting(&self.calls, id) {
-                self.try_failed(id, Cause::ConnectFailure, Failure::NoEndpoint, detail);
-            }
-        }
-        self.grow(pool_key);
-    }
-
     /// A try ended without an answer to pass on: makes the next one if the route allows it, or answers the client.
     pub(crate) fn try_failed(&mut self, id: CallId, cause: Cause, failure: Failure, detail: &str) {
         let Some(call) = self.calls.get_mut(id) else { return };
@@ -305,7 +242,7 @@ impl Worker {
         self.telemetry.add(call.operation, Metric::Retries, 1);
         if self.reach != Reach::Open {
             // No alarm would end the pause.
-            self.try_again(id);
+            self.wait(id);
         } else {
             self.wake_at(Some(until));
         }
@@ -316,11 +253,7 @@ impl Worker {
         let Some(call) = self.calls.get(id) else { return };
         let (pool_key, avoid) = (call.pool, call.avoid);
         self.connect_elsewhere(pool_key, avoid);
-        match self.choose(pool_key, avoid) {
-            Choice::Take(connection) => self.send(id, connection, None),
-            Choice::Hold | Choice::Full => self.wait(id),
-        }
-        self.grow(pool_key);
+        self.wait(id);
     }
 
     /// Opens a connection to an endpoint other than `avoid`, if one is known and none is open or being opened.
@@ -389,7 +322,7 @@ impl Worker {
         self.forget(id);
         if let Stage::Sent { connection, slot } = stage {
             self.abandon(connection, slot);
-            self.serve_waiting(pool);
+            self.list_pool(pool);
         }
     }
 
@@ -419,14 +352,13 @@ impl Worker {
             let detail = format!("no answer to a try within {time:?}");
             self.try_failed(id, Cause::PerTryTimeout, Failure::Timeout, &detail);
         }
-        self.serve_waiting(pool);
+        self.list_pool(pool);
     }
 
     /// Ends a call that was answered, and lets its client go on.
     pub(crate) fn finish(&mut self, id: CallId) {
         if let Some(client) = self.forget(id) {
-            self.resume_client(client);
-            self.close_if_ended(client);
+            self.list_client(client);
         }
     }
 
@@ -439,6 +371,9 @@ impl Worker {
             pool.active = pool.active.saturating_sub(1);
             if call.retries > 0 {
                 pool.retrying = pool.retrying.saturating_sub(1);
+            }
+            if let Stage::Waiting(place) = call.stage {
+                pool.waiting.remove(call.client, place);
             }
         }
         if let Some(client) = self.clients.get_mut(call.client) {
@@ -460,9 +395,4 @@ impl Worker {
         self.buffers.give(call.frame);
         Some(call.client)
     }
-}
-
-/// Whether that call still waits for a connection.
-fn is_waiting(calls: &Arena<Call>, id: CallId) -> bool {
-    calls.get(id).is_some_and(|call| call.stage == Stage::Waiting)
 }

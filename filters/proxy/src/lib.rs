@@ -29,6 +29,7 @@ mod peers;
 pub mod plan;
 mod pool;
 mod pools;
+mod queue;
 mod relay;
 mod reply;
 mod slots;
@@ -36,6 +37,7 @@ mod source;
 mod sweep;
 mod telemetry;
 mod upstream;
+mod waiting;
 mod worker;
 
 pub use clock::Instant;

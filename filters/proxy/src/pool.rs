@@ -5,13 +5,12 @@
 //! client's requests reach every endpoint, and renews them by age, so that new endpoints take part.
 
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::arena::Id;
-use crate::call::CallId;
 use crate::clock::{Instant, earliest};
 use crate::plan::{Service, UpstreamOptions};
+use crate::queue::Queue;
 use crate::upstream::ConnectionId;
 
 /// Names a pool.
@@ -48,7 +47,9 @@ pub(crate) struct Pool {
     /// All connections that name this pool, those that end with their last answer included.
     pub(crate) connections: usize,
     pub(crate) endpoints: Vec<Endpoint>,
-    pub(crate) waiting: VecDeque<CallId>,
+    pub(crate) waiting: Queue,
+    /// It is to be looked at when the event is handled.
+    pub(crate) is_listed: bool,
     /// Calls that this pool serves, and those of them that are retries: the retry budget's two sides.
     pub(crate) active: usize,
     pub(crate) retrying: usize,
@@ -109,7 +110,8 @@ impl Pool {
             connecting: 0,
             connections: 0,
             endpoints: Vec::new(),
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
+            is_listed: false,
             active: 0,
             retrying: 0,
             repeats: 0,

@@ -3,7 +3,7 @@
 
 use meltemi_codecs::{Failure, Frame, Kind};
 
-use crate::call::{CallId, Stage};
+use crate::call::CallId;
 use crate::client::ClientId;
 use crate::plan::Route;
 use crate::telemetry::{Label, LocalReply, Metric, OperationId, Telemetry, reason};
@@ -24,7 +24,7 @@ impl Worker {
     /// Answers a call in the upstream's stead.
     pub(crate) fn answer(&mut self, id: CallId, failure: Failure, detail: &str) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        let tries = call.retries.saturating_add(u32::from(call.stage != Stage::Waiting));
+        let tries = call.retries.saturating_add(u32::from(call.is_tried()));
         let client = self.clients.get(call.client);
         let reply = LocalReply {
             reason: reason(failure),

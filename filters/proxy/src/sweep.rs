@@ -37,6 +37,7 @@ impl Worker {
     pub(crate) fn keep_time(&mut self) {
         if self.due.is_some_and(|due| due <= self.now) {
             self.sweep();
+            self.catch_up();
         }
         // What is due already is flushed right after.
         let flush = self.telemetry.due().filter(|flush| *flush > self.now);
@@ -60,6 +61,7 @@ impl Worker {
             self.reach = Reach::Closed;
             self.leave();
             self.end_waits();
+            self.catch_up();
         }
     }
 
@@ -67,11 +69,11 @@ impl Worker {
     fn end_waits(&mut self) {
         for call in self.calls.ids() {
             if self.calls.get(call).is_some_and(|call| matches!(call.stage, Backoff { .. })) {
-                self.try_again(call);
+                self.wait(call);
             }
         }
         for pool in self.pools.ids() {
-            self.grow(pool);
+            self.list_pool(pool);
         }
     }
 
@@ -206,7 +208,7 @@ impl Worker {
             match pool.explore_at {
                 Some(at) if at <= self.now => {
                     pool.explore(self.now);
-                    self.grow(key);
+                    self.list_pool(key);
                 }
                 at => self.wake_at(at),
             }

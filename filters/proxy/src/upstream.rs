@@ -175,8 +175,7 @@ impl Worker {
             pool.found();
         }
         self.wake_at(renew_at);
-        self.serve_waiting(pool_key);
-        self.grow(pool_key);
+        self.list_pool(pool_key);
     }
 
     /// The server that Envoy's answer names.
@@ -206,7 +205,7 @@ impl Worker {
         self.wake_at(explore_at);
         let Some(pool) = self.pools.get(pool_key) else { return };
         if !pool.open.is_empty() || pool.connecting > 0 || pool.waiting.is_empty() {
-            self.serve_waiting(pool_key);
+            self.list_pool(pool_key);
             return;
         }
         let living = pool.living(None);
@@ -246,7 +245,7 @@ impl Worker {
             }
             self.try_failed(call, Cause::Reset, failure, why);
         }
-        self.grow(pool_key);
+        self.list_pool(pool_key);
     }
 
     pub(crate) fn connection_data(&mut self, key: ConnectionId, bytes: &[u8]) {
@@ -270,7 +269,7 @@ impl Worker {
                 self.settle(key);
             }
         }
-        self.serve_waiting(pool);
+        self.list_pool(pool);
     }
 
     /// Handles the complete frames at the front of `input`. `None` once the connection of that socket is gone: another
@@ -390,8 +389,8 @@ impl Worker {
 
     /// Requests have left: waiting calls may be written.
     pub(crate) fn connection_writable(&mut self, key: ConnectionId) {
-        if let Some(connection) = self.connections.get(key) {
-            self.serve_waiting(connection.pool);
+        if let Some(pool) = self.connections.get(key).map(|connection| connection.pool) {
+            self.list_pool(pool);
         }
     }
 
@@ -407,7 +406,8 @@ impl Worker {
     }
 
     /// Gives up the answer in a slot. The slot stays taken, so that a late answer finds nobody.
-    pub(crate) fn abandon(&mut self, key: ConnectionId, slot: usize) {
+    pub(crate) fn abandon(&mut self, key: ConnectionId, slot: Option<usize>) {
+        let Some(slot) = slot else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.slots.abandon(slot);
         let is_shared = self

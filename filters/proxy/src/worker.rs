@@ -12,6 +12,7 @@ use crate::relay::{Relay, RelayId};
 use crate::sweep::Alarm;
 use crate::telemetry::{Names, Sink, Telemetry};
 use crate::upstream::{Connection, ConnectionId};
+use crate::waiting::Agenda;
 use meltemi_codecs::Head;
 use meltemi_sockets::{Event, Options, Side, SocketId, Sockets};
 
@@ -32,6 +33,7 @@ pub struct Worker {
     /// Bytes of the frames that all calls keep.
     pub(crate) held: usize,
     pub(crate) pools: Pools,
+    pub(crate) agenda: Agenda,
     pub(crate) telemetry: Telemetry,
     pub(crate) buffers: Buffers,
     pub(crate) random: fastrand::Rng,
@@ -90,6 +92,7 @@ impl Worker {
             calls: Arena::default(),
             held: 0,
             pools: Pools::default(),
+            agenda: Agenda::default(),
             telemetry: Telemetry::default(),
             buffers: Buffers::default(),
             random: fastrand::Rng::with_seed(seed),
@@ -133,6 +136,7 @@ impl Worker {
         let mut input = bytes;
         while let Some(event) = self.sockets.receive(side, &mut input)? {
             self.handle(event);
+            self.catch_up();
         }
         // What the last request told is needed no more, and may be large.
         self.head.clear();

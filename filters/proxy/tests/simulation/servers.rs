@@ -287,6 +287,14 @@ impl World {
         self.flush(Side::Upstream);
     }
 
+    /// All connections over stream `last` are lost by one frame: a GOAWAY that refuses them.
+    pub fn lose_streams_after(&mut self, last: u32) {
+        self.tell(|| format!("the connection manager loses all streams after {last}"));
+        self.manager.connections.retain(|stream, _| *stream <= last);
+        self.manager.http2.go_away(last);
+        self.flush(Side::Upstream);
+    }
+
     pub fn manager_head(&mut self, stream: u32, fields: &[(String, String)]) {
         let field =
             |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
@@ -430,7 +438,8 @@ impl World {
         let record = &mut self.calls[call];
         assert_eq!(record.ask.method, request.method);
         assert_eq!(record.ask.is_one_way, !request.is_two_way);
-        record.deliveries.push(Delivery { endpoint: endpoint.clone(), attachments: request.attachments });
+        let (at, attachments) = (self.now, request.attachments);
+        record.deliveries.push(Delivery { at, endpoint: endpoint.clone(), attachments });
         let times = record.deliveries.len();
         if request.is_two_way {
             upstream.in_flight += 1;

@@ -108,6 +108,7 @@ pub struct Ask {
 /// A request as an endpoint saw it.
 #[derive(Debug, Clone)]
 pub struct Delivery {
+    pub at: u64,
     pub endpoint: String,
     pub attachments: Vec<(String, String)>,
 }

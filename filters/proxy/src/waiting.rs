@@ -1,0 +1,131 @@
+//! Calls that wait for a connection, and what an event leaves to do: nothing of it is done while the event is handled,
+//! so that what ends one call starts no other before it is through with all that it ends.
+
+use std::collections::VecDeque;
+
+use meltemi_codecs::{Failure, Sharing};
+
+use crate::call::{CallId, Cause, Stage};
+use crate::client::ClientId;
+use crate::dispatch::Choice;
+use crate::pool::PoolId;
+use crate::worker::{Reach, Worker};
+
+/// Connections that one pool opens at once while looking for endpoints.
+const MOST_EXPLORING: usize = 2;
+
+/// Connections of one pool, for protocols with one call at a time.
+const MOST_EXCLUSIVE: usize = 1024;
+
+/// What is to be looked at when the event is handled; each is listed once.
+#[derive(Debug, Default)]
+pub(crate) struct Agenda {
+    /// Pools that may have room for calls that wait, or need connections.
+    pools: VecDeque<PoolId>,
+    /// Clients of which another request may be read, or that may be done.
+    clients: VecDeque<ClientId>,
+}
+
+impl Worker {
+    /// Has a pool be looked at.
+    pub(crate) fn list_pool(&mut self, id: PoolId) {
+        if let Some(pool) = self.pools.get_mut(id)
+            && !core::mem::replace(&mut pool.is_listed, true)
+        {
+            self.agenda.pools.push_back(id);
+        }
+    }
+
+    /// Has a client be looked at, if one of its calls has ended and it waits for that.
+    pub(crate) fn list_client(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(id)
+            && client.awaits_end()
+            && !core::mem::replace(&mut client.is_listed, true)
+        {
+            self.agenda.clients.push_back(id);
+        }
+    }
+
+    /// Does what events have left to do. Who waits already comes first, then those of whom more is read.
+    pub(crate) fn catch_up(&mut self) {
+        loop {
+            if let Some(pool) = self.agenda.pools.pop_front() {
+                self.serve_waiting(pool);
+            } else if let Some(client) = self.agenda.clients.pop_front() {
+                self.look_at_client(client);
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// Lets a call wait for a connection of its pool.
+    pub(crate) fn wait(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.try_deadline = None;
+        let pool_key = call.pool;
+        let Some(pool) = self.pools.get_mut(pool_key) else { return };
+        call.stage = Stage::Waiting(pool.waiting.push(call.client, id));
+        self.list_pool(pool_key);
+    }
+
+    /// Gives waiting calls to connections, as far as there is room.
+    fn serve_waiting(&mut self, pool_key: PoolId) {
+        let mut held = Vec::new();
+        if let Some(pool) = self.pools.get_mut(pool_key) {
+            pool.is_listed = false;
+        }
+        while let Some(id) = self.pools.get(pool_key).and_then(|pool| pool.waiting.front()) {
+            let avoid = self.calls.get(id).and_then(|call| call.avoid);
+            let choice = self.choose(pool_key, avoid);
+            if choice == Choice::Full {
+                break;
+            }
+            if let Some(pool) = self.pools.get_mut(pool_key) {
+                pool.waiting.pop();
+            }
+            match choice {
+                Choice::Take(connection) => self.send(id, connection, None),
+                Choice::Hold | Choice::Full => held.push(id),
+            }
+        }
+        if let Some(pool) = self.pools.get_mut(pool_key) {
+            for id in held {
+                if let Some(call) = self.calls.get_mut(id) {
+                    call.stage = Stage::Waiting(pool.waiting.push(call.client, id));
+                }
+            }
+        }
+        self.grow(pool_key);
+    }
+
+    /// Opens connections that a pool needs: for calls that wait, and to find endpoints it does not know yet.
+    fn grow(&mut self, pool_key: PoolId) {
+        let Some(pool) = self.pools.get(pool_key) else { return };
+        if self.reach != Reach::Open {
+            // Those being opened are not waited for: no alarm can be set that would end it.
+            if pool.open.is_empty() && !pool.waiting.is_empty() {
+                self.waiting_failed(pool_key, "this proxy is draining");
+            }
+            return;
+        }
+        let is_wanted = pool.active > 0 || !pool.waiting.is_empty();
+        let target = match pool.service.codec.sharing() {
+            Sharing::Shared if is_wanted && pool.is_exploring() => MOST_EXPLORING,
+            Sharing::Shared => usize::from(pool.open.is_empty() && !pool.waiting.is_empty()),
+            Sharing::Exclusive => pool.waiting.len().min(MOST_EXCLUSIVE.saturating_sub(pool.open.len())),
+        };
+        for _ in pool.connecting..target {
+            self.open_connection(pool_key, None);
+        }
+    }
+
+    /// No connection can be had: every call that waits for one loses this try.
+    pub(crate) fn waiting_failed(&mut self, pool_key: PoolId, detail: &str) {
+        let Some(pool) = self.pools.get_mut(pool_key) else { return };
+        for id in pool.waiting.drain() {
+            self.try_failed(id, Cause::ConnectFailure, Failure::NoEndpoint, detail);
+        }
+        self.list_pool(pool_key);
+    }
+}
