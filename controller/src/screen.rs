@@ -1,5 +1,5 @@
 //! What the command writes for people: coloured on a terminal, plain in a pipe, never escape codes in a file. Texts that
-//! others wrote reach it too, so control characters in them are told as escapes; only [`line`] takes what it gets.
+//! others wrote reach it too, so control characters in them are told as escapes; only [`line()`] takes what it gets.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
