@@ -40,12 +40,24 @@ pub(super) fn dubbo_authorization(notes: &mut Notes, spec: &DubboAuthorizationPo
         notes.each("to", &rule.to, |notes, to| {
             let operation = &to.operation;
             notes.field("operation", |notes| {
-                wildcards(notes, "interfaces", &operation.interfaces);
-                wildcards(notes, "notInterfaces", &operation.not_interfaces);
+                interfaces(notes, "interfaces", &operation.interfaces);
+                interfaces(notes, "notInterfaces", &operation.not_interfaces);
                 wildcards(notes, "methods", &operation.methods);
                 wildcards(notes, "notMethods", &operation.not_methods);
             });
         });
+    });
+}
+
+/// Names of interfaces. Servers put groups before a slash and versions behind a colon; calls that do so themselves are denied.
+fn interfaces(notes: &mut Notes, field: &str, values: &[String]) {
+    wildcards(notes, field, values);
+    notes.each(field, values, |notes, value| {
+        if value.contains([':', '/']) {
+            notes.error(format_args!(
+                "{value:?} is no interface: write it without group, version and path; rules hold for it in all of them"
+            ));
+        }
     });
 }
 
