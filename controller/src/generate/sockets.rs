@@ -73,7 +73,7 @@ fn cluster(shard: &str) -> Value {
                 // Tunnels that were opened while the module was missing stay plain TCP until their connection ends; each new
                 // connection costs a worker of its own, with upstream connections of its own.
                 "common_http_protocol_options": {"max_connection_duration": "14400s"},
-                "explicit_http_config": {"http2_protocol_options": http2()},
+                "explicit_http_config": {"http2_protocol_options": http2(256 << 10)},
             }
         },
         "load_assignment": {
@@ -86,11 +86,11 @@ fn cluster(shard: &str) -> Value {
 }
 
 /// The windows are those of `envoy-configs/dubbo.yaml`, which tells why.
-fn http2() -> Value {
+fn http2(stream_window: u32) -> Value {
     json!({
         "allow_connect": true,
         "max_concurrent_streams": i32::MAX,
-        "initial_stream_window_size": 16 << 20,
+        "initial_stream_window_size": stream_window,
         "initial_connection_window_size": i32::MAX,
     })
 }
@@ -134,7 +134,7 @@ fn connection_manager(shard: &str) -> Value {
             // A stream is a connection to a server: it lives as long as that, busy or idle.
             "common_http_protocol_options": {"idle_timeout": "0s"},
             "stream_idle_timeout": "0s",
-            "http2_protocol_options": http2(),
+            "http2_protocol_options": http2(1 << 20),
             "upgrade_configs": [{"upgrade_type": "CONNECT"}],
             "http_filters": http_filters(),
             "route_config": {

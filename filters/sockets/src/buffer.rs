@@ -3,12 +3,39 @@
 pub(crate) struct SendBuffer {
     bytes: Vec<u8>,
     sent: usize,
+    account: Account,
+    /// What the account has of its memory.
+    counted: usize,
 }
 
-/// Buffers of sockets that have nothing to send, so that idle sockets hold none.
+/// Which sum the memory of a buffer is part of, while it has something to send.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Account {
+    #[default]
+    None,
+    /// That of the sockets that the caller wants counted.
+    Counted,
+    /// That of the sockets that were closed.
+    Closed,
+}
+
+/// Buffers of sockets that have nothing to send, so that idle sockets hold none; and the memory of those that have.
 #[derive(Debug, Default)]
 pub(crate) struct Spares {
     buffers: Vec<Vec<u8>>,
+    pub(crate) counted: usize,
+    pub(crate) closed: usize,
+}
+
+impl Spares {
+    fn change(&mut self, account: Account, from: usize, to: usize) {
+        let sum = match account {
+            Account::None => return,
+            Account::Counted => &mut self.counted,
+            Account::Closed => &mut self.closed,
+        };
+        *sum = sum.saturating_sub(from).saturating_add(to);
+    }
 }
 
 /// Spare buffers that are kept, and the capacity up to which one is worth keeping.
@@ -25,6 +52,26 @@ impl SendBuffer {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The memory that it takes while it has something to send.
+    pub(crate) fn memory(&self) -> usize {
+        if self.is_empty() { 0 } else { self.bytes.capacity() }
+    }
+
+    /// Has its account tell what it takes by now. To be called after bytes were appended.
+    pub(crate) fn settle(&mut self, spares: &mut Spares) {
+        let memory = self.memory();
+        spares.change(self.account, self.counted, memory);
+        self.counted = memory;
+    }
+
+    /// Counts it in another sum.
+    pub(crate) fn move_to(&mut self, account: Account, spares: &mut Spares) {
+        spares.change(self.account, self.counted, 0);
+        self.account = account;
+        self.counted = 0;
+        self.settle(spares);
     }
 
     /// The buffer to append to, with room from `spares` if it has none.
@@ -60,6 +107,7 @@ impl SendBuffer {
     pub(crate) fn clear(&mut self, spares: &mut Spares) {
         self.sent = 0;
         let mut buffer = std::mem::take(&mut self.bytes);
+        self.settle(spares);
         let capacity = buffer.capacity();
         if capacity > 0 && capacity <= MAX_SPARE_CAPACITY && spares.buffers.len() < MAX_SPARES {
             buffer.clear();
@@ -104,5 +152,24 @@ mod tests {
         assert_eq!(spares.buffers.len(), 0);
         buffer.advance(8 << 20, &mut spares);
         assert_eq!((buffer.bytes.capacity(), spares.buffers.len()), (0, 0));
+    }
+
+    #[test]
+    fn memory_is_counted_where_it_belongs_until_all_is_sent() {
+        let mut spares = Spares::default();
+        let mut buffer = SendBuffer::default();
+        buffer.tail(&mut spares).extend_from_slice(&[0; 100_000]);
+        buffer.settle(&mut spares);
+        assert_eq!((spares.counted, spares.closed), (0, 0));
+        buffer.move_to(Account::Counted, &mut spares);
+        assert!(spares.counted >= 100_000);
+        buffer.advance(99_999, &mut spares);
+        buffer.tail(&mut spares).extend_from_slice(&[0; 100_000]);
+        buffer.settle(&mut spares);
+        assert_eq!((spares.counted, spares.closed), (buffer.memory(), 0));
+        buffer.move_to(Account::Closed, &mut spares);
+        assert_eq!((spares.counted, spares.closed), (0, buffer.memory()));
+        buffer.advance(100_001, &mut spares);
+        assert_eq!((spares.counted, spares.closed), (0, 0));
     }
 }

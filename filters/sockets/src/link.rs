@@ -26,6 +26,8 @@ pub(crate) struct Link {
     pub(crate) ends: VecDeque<u32>,
     /// Sockets that were closed but whose peer has not ended, oldest first: index and stream.
     pub(crate) lingering: VecDeque<(u32, u32)>,
+    /// Sockets that were closed with something left to send, oldest first: index and stream. Some may have sent it.
+    pub(crate) undelivered: VecDeque<(u32, u32)>,
     /// Streams to be opened once the peer allows more at a time.
     pub(crate) waiting: VecDeque<Opening>,
     /// Whose DATA frame is being read: index and stream.
@@ -124,6 +126,7 @@ impl Link {
             ready: VecDeque::new(),
             ends: VecDeque::new(),
             lingering: VecDeque::new(),
+            undelivered: VecDeque::new(),
             waiting: VecDeque::new(),
             target: None,
             peer: PeerSettings {

@@ -1,6 +1,6 @@
 use std::mem;
 
-use crate::buffer::Spares;
+use crate::buffer::{Account, Spares};
 use crate::drain::Drain;
 use crate::link::Link;
 use crate::notice::{Notice, Notices};
@@ -65,6 +65,38 @@ impl Peer<'_> {
         }
         self.finish(index);
         self.settle(index);
+        self.limit_undelivered(index);
+    }
+
+    /// Resets the sockets that were closed first when all that were closed have too much to send: nobody waits for them
+    /// any more, and their peers may never read.
+    fn limit_undelivered(&mut self, index: u32) {
+        let Some(socket) = self.slab.at_mut(index).filter(|socket| !socket.send.is_empty()) else { return };
+        // Upstream connections are few, and closed without a last word.
+        let account = if self.side == Side::Downstream { Account::Closed } else { Account::None };
+        socket.send.move_to(account, self.spares);
+        let stream = socket.stream;
+        self.link.undelivered.push_back((index, stream));
+        let most = self.options.max_lingering;
+        if self.link.undelivered.len() > most.saturating_mul(2) {
+            let mut undelivered = mem::take(&mut self.link.undelivered);
+            undelivered.retain(|&(index, stream)| self.is_undelivered(index, stream));
+            self.link.undelivered = undelivered;
+        }
+        let most_bytes =
+            if self.side == Side::Downstream { self.options.max_undelivered } else { usize::MAX };
+        while (self.spares.closed > most_bytes || self.link.undelivered.len() > most)
+            && let Some((index, stream)) = self.link.undelivered.pop_front()
+        {
+            if self.is_undelivered(index, stream) {
+                self.reset(index, self.lingering_code());
+            }
+        }
+    }
+
+    fn is_undelivered(&mut self, index: u32, stream: u32) -> bool {
+        self.socket(index)
+            .is_some_and(|socket| socket.released && socket.stream == stream && !socket.send.is_empty())
     }
 
     /// Sends RST_STREAM and forgets the socket.

@@ -18,6 +18,8 @@ pub(crate) struct Socket {
     /// The peer sent END_STREAM.
     pub(crate) remote_ended: bool,
     pub(crate) send: SendBuffer,
+    /// Bytes sent so far.
+    pub(crate) sent: u64,
     /// Bytes that the peer lets us send, RFC 9113 section 6.9. Its SETTINGS can make it negative.
     pub(crate) send_window: i64,
     /// Bytes that the peer may still send.
@@ -88,6 +90,7 @@ impl Socket {
             local: LocalEnd::Open,
             remote_ended: false,
             send: SendBuffer::default(),
+            sent: 0,
             send_window: 0,
             receive_window: 0,
             unconsumed: 0,

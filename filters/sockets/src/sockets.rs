@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::buffer::Spares;
+use crate::buffer::{Account, Spares};
 use crate::drain::Drain;
 use crate::link::Link;
 use crate::notice::{Notice, Notices};
@@ -21,6 +21,8 @@ pub struct Sockets {
     notices: Notices,
     spares: Spares,
     drain: Drain,
+    /// The socket that was written to last: what was appended has yet to be counted.
+    last_written: Option<u32>,
 }
 
 impl Sockets {
@@ -33,6 +35,7 @@ impl Sockets {
             notices: Notices::new(),
             spares: Spares::default(),
             drain: Drain::Not,
+            last_written: None,
             options,
         }
     }
@@ -116,6 +119,10 @@ impl Sockets {
         if self.slab.get(id)?.local != LocalEnd::Open {
             return None;
         }
+        if self.last_written.is_some_and(|last| last != id.index) {
+            self.count_written();
+        }
+        self.last_written = Some(id.index);
         let (mut peer, index) = self.find(id)?;
         peer.enqueue(index);
         Some(self.slab.at_mut(index)?.send.tail(&mut self.spares))
@@ -124,6 +131,35 @@ impl Sockets {
     /// Bytes written and not yet sent.
     pub fn queued(&self, id: SocketId) -> usize {
         self.slab.get(id).map_or(0, |socket| socket.send.len())
+    }
+
+    /// Bytes sent so far.
+    pub fn sent(&self, id: SocketId) -> u64 {
+        self.slab.get(id).map_or(0, |socket| socket.sent)
+    }
+
+    /// The memory that bytes written and not yet sent take.
+    pub fn memory(&self, id: SocketId) -> usize {
+        self.slab.get(id).map_or(0, |socket| socket.send.memory())
+    }
+
+    /// Makes [`memory`](Self::memory) of a socket part of [`counted`](Self::counted), until it is closed or gone.
+    pub fn count(&mut self, id: SocketId) {
+        if let Some(socket) = self.slab.get_mut(id) {
+            socket.send.move_to(Account::Counted, &mut self.spares);
+        }
+    }
+
+    /// The memory of all sockets that are to be counted.
+    pub fn counted(&mut self) -> usize {
+        self.count_written();
+        self.spares.counted
+    }
+
+    fn count_written(&mut self) {
+        if let Some(socket) = self.last_written.take().and_then(|index| self.slab.at_mut(index)) {
+            socket.send.settle(&mut self.spares);
+        }
     }
 
     /// Half-close: END_STREAM follows what is queued. If the peer has ended too, the id becomes stale once it has left.
@@ -135,7 +171,8 @@ impl Sockets {
 
     /// Closes in both directions; the id is stale at once.
     ///
-    /// What is queued is still sent, then END_STREAM; what still comes is swallowed. RST_STREAM, which Envoy counts
+    /// What is queued is still sent, then END_STREAM; what still comes is swallowed. Over [`Options::max_undelivered`] of
+    /// what closed sockets have queued, that of the first is dropped. RST_STREAM, which Envoy counts
     /// against a connection, follows only if the peer goes on sending, or does not end while
     /// [`Options::max_lingering`] further sockets are closed. A connection that is not open yet is cancelled, a tunnel
     /// without an answer is rejected with 503.

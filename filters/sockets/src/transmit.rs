@@ -128,6 +128,7 @@ impl Peer<'_> {
             Head { length, kind: kind::DATA, flags, stream: socket.stream }.put(out);
             out.extend_from_slice(socket.send.front(count));
             socket.send.advance(count, self.spares);
+            socket.sent = socket.sent.saturating_add(u64::from(length));
             socket.send_window = socket.send_window.saturating_sub(i64::from(length));
             self.link.send_window = self.link.send_window.saturating_sub(i64::from(length));
             let writable = socket.full && socket.send.len() < low && !socket.released;

@@ -262,6 +262,25 @@ fn many_lingering_sockets_are_reset_oldest_first() {
 }
 
 #[test]
+fn closed_sockets_that_are_not_read_are_reset_oldest_first_when_they_hold_much() {
+    let mut raw = Raw::new(Options { max_undelivered: 1 << 20, ..Options::default() });
+    let mut reset = Vec::new();
+    for stream in (1..40).step_by(2) {
+        let id = raw.accepted(stream);
+        raw.sockets.count(id);
+        raw.sockets.write(id).unwrap().extend([7; 250_000]);
+        assert!(raw.sockets.counted() >= 250_000);
+        raw.sockets.close(id);
+        assert_eq!(raw.sockets.counted(), 0);
+        let frames = raw.sent_but_pings(Side::Downstream);
+        reset.extend(frames.iter().filter(|frame| frame.kind == RST_STREAM).map(|frame| frame.stream));
+    }
+    // Four of them at most have their memory, up to twice what is queued.
+    assert!(reset.len() >= 16, "{reset:?}");
+    assert!(reset.iter().zip((1..).step_by(2)).all(|(stream, expected)| *stream == expected), "{reset:?}");
+}
+
+#[test]
 fn the_table_size_of_the_peer_is_kept() {
     let mut raw = Raw::new(Options::default());
     raw.ok(Side::Upstream, &settings(&[(1, 0)]));
