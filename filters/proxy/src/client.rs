@@ -35,7 +35,11 @@ pub(crate) struct Client {
     pub(crate) source: Source,
     /// Number of its identity in the metrics, where it has one.
     pub(crate) source_id: Option<PeerId>,
-    inbox: Inbox,
+    pub(crate) inbox: Inbox,
+    /// What the sum of unread bytes has of the inbox.
+    pub(crate) unread: usize,
+    /// The request that has come in part: since when no [`STEP`] more of it has, and its length then.
+    pub(crate) arriving: Option<(Instant, usize)>,
     /// Received bytes whose window has not been given back.
     credit: usize,
     /// The calls without an answer.
@@ -51,8 +55,10 @@ pub(crate) struct Client {
     pub(crate) stay: Stay,
     /// Upstream connections whose window waits until this client has read.
     pub(crate) blocked: Vec<ConnectionId>,
-    /// When to see whether it has: so many bytes were unsent the last time.
-    patience: Option<(Instant, usize)>,
+    /// When to see whether it has: so many bytes of answers had been sent the last time.
+    patience: Option<(Instant, u64)>,
+    /// Since when no more bytes of answers were sent than these, as far as was seen.
+    pub(crate) read: Option<(Instant, u64)>,
     pub(crate) last_active: Instant,
 }
 
@@ -60,18 +66,15 @@ pub(crate) struct Client {
 /// not read from [`FULL`] on.
 pub(crate) const STUCK: usize = 8 * FULL;
 
-/// A client that keeps an upstream connection from being read, and in so long reads nothing itself, is given up: others
-/// wait for their answers on that connection.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A client that keeps an upstream connection from being read is given up after so long: if it has read nothing in it, or
+/// if others wait for their answers on that connection.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// So much more of a request is progress.
+const STEP: usize = 16 * 1024;
 
 /// Bytes of frames kept for one client over which its requests are not read.
 const MOST_HELD: usize = 4 * 1024 * 1024;
-
-/// Bytes of frames kept for all clients over which only those are read for which none are.
-const MOST_HELD_BY_ALL: usize = 128 * 1024 * 1024;
-
-/// Bytes of incomplete requests of all clients over which one with a large one is closed.
-const MOST_INCOMPLETE: usize = 256 * 1024 * 1024;
 
 /// Bytes of an incomplete request that are looked at to answer it.
 const MOST_HEAD: usize = 4096;
@@ -83,6 +86,24 @@ impl Client {
     /// Whether the end of one of its calls lets it go on, or go.
     pub(crate) fn awaits_end(&self) -> bool {
         self.is_paused || self.has_ended || matches!(self.stay, Stay::Leaving(_))
+    }
+
+    /// When what has come of a request is no longer waited for.
+    fn arrival_due(&self) -> Option<Instant> {
+        let (since, _) = self.arriving?;
+        self.service.frame_timeout.map(|timeout| since.after(timeout))
+    }
+
+    /// When it is to leave, or has been idle for too long.
+    fn end_due(&self) -> Option<Instant> {
+        let is_idle = self.calls.is_empty();
+        let turn = match self.stay {
+            Stay::Welcome => None,
+            Stay::Until(turn) => Some(turn),
+            Stay::Leaving(leaves_at) => is_idle.then_some(leaves_at),
+        };
+        let idle = self.service.idle_timeout.filter(|_| is_idle);
+        earliest(idle.map(|timeout| self.last_active.after(timeout)), turn)
     }
 }
 
@@ -111,6 +132,8 @@ impl Worker {
             source,
             source_id,
             inbox: Inbox::default(),
+            unread: 0,
+            arriving: None,
             credit: 0,
             calls: Vec::new(),
             held: 0,
@@ -120,9 +143,11 @@ impl Worker {
             stay: Stay::Welcome,
             blocked: Vec::new(),
             patience: None,
+            read: None,
             last_active: self.now,
         });
         self.own(socket, Owner::Client(key));
+        self.sockets.count(socket);
         self.telemetry.add_global(Metric::ClientConnections, 1);
         self.telemetry.add_global(Metric::ClientConnectionsActive, 1);
         self.note_arrival();
@@ -145,18 +170,22 @@ impl Worker {
             client.inbox.push(bytes);
             self.read_inbox(key);
         }
-        self.check_incomplete(key);
+        self.watch_inbox(key);
         self.give_credit(key);
     }
 
-    /// Gives a client up that has much of a frame here when all together have too much.
-    fn check_incomplete(&mut self, key: ClientId) {
-        let Some(client) = self.clients.get(key).filter(|client| client.inbox.len() > FULL) else { return };
-        let all: usize = self.clients.values().map(|client| client.inbox.len()).sum();
-        if all > MOST_INCOMPLETE {
-            let head = client.inbox.front(MOST_HEAD).to_vec();
-            self.refuse_client(key, Some(&head), Failure::Overloaded, "too many large requests at once");
+    /// Notes what has not been read, and how long a request that has come in part takes.
+    fn watch_inbox(&mut self, key: ClientId) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let len = client.inbox.len();
+        if client.is_paused || len == 0 {
+            client.arriving = None;
+        } else if client.arriving.is_none_or(|(_, before)| len >= before.saturating_add(STEP)) {
+            client.arriving = Some((self.now, len));
+            let due = client.service.frame_timeout.map(|timeout| self.now.after(timeout));
+            self.wake_at(due);
         }
+        self.count_unread(key);
     }
 
     /// Reads on in what was kept.
@@ -206,6 +235,11 @@ impl Worker {
                 }
             }
         }
+        if progress.used > 0
+            && let Some(client) = self.clients.get_mut(key)
+        {
+            client.arriving = None;
+        }
         progress
     }
 
@@ -227,7 +261,7 @@ impl Worker {
 
     /// Whether the client has to wait before its next request is read; notes it if so.
     fn must_pause(&mut self, key: ClientId) -> bool {
-        let Some(client) = self.clients.get_mut(key) else { return true };
+        let Some(client) = self.clients.get(key) else { return true };
         let limits = &client.service.limits;
         let most_calls = match client.service.codec.sharing() {
             Sharing::Shared => limits.max_calls_per_connection,
@@ -236,10 +270,12 @@ impl Worker {
         };
         let has_room = client.calls.len() < most_calls
             && client.held < MOST_HELD
-            && (client.held == 0 || self.held < MOST_HELD_BY_ALL)
             && self.sockets.queued(client.socket) < FULL;
-        client.is_paused = !has_room;
-        client.is_paused
+        let is_paused = !has_room || self.has_its_part(client);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.is_paused = is_paused;
+        }
+        is_paused
     }
 
     /// Reads on if the client was paused and need not be any more, and closes it if it is done.
@@ -248,6 +284,7 @@ impl Worker {
         client.is_listed = false;
         if client.is_paused && !self.must_pause(key) {
             self.read_inbox(key);
+            self.watch_inbox(key);
             self.give_credit(key);
         }
         self.close_if_ended(key);
@@ -287,35 +324,60 @@ impl Worker {
     /// When this client next needs attention by time alone.
     pub(crate) fn client_due(&self, client: &Client) -> Option<Instant> {
         let patience = client.patience.map(|(until, _)| until);
-        let is_idle = client.calls.is_empty();
-        let turn = match client.stay {
-            Stay::Welcome => None,
-            Stay::Until(turn) => Some(turn),
-            Stay::Leaving(leaves_at) => is_idle.then_some(leaves_at),
-        };
-        let idle = client.service.idle_timeout.filter(|_| is_idle);
-        let idle = idle.map(|timeout| client.last_active.after(timeout));
-        earliest(patience, earliest(idle, turn))
+        earliest(earliest(patience, client.arrival_due()), client.end_due())
     }
 
     /// The time of this client has come.
     pub(crate) fn client_expired(&mut self, key: ClientId) {
         let now = self.now;
-        let Some(client) = self.clients.get_mut(key) else { return };
-        match client.patience {
-            Some((until, unsent)) if until <= now => {
-                if self.sockets.queued(client.socket) != unsent {
-                    self.bear_with(key);
-                } else {
-                    // It would hold what is unsent for ever.
-                    self.sockets.reset(client.socket);
-                    self.drop_client(key);
-                }
+        let Some(client) = self.clients.get(key) else { return };
+        let has_come = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if let Some((until, sent)) = client.patience
+            && until <= now
+        {
+            let has_read = self.sockets.sent(client.socket) != sent;
+            if has_read && !self.keeps_others_waiting(key) {
+                self.bear_with(key);
+            } else {
+                self.give_up(
+                    key,
+                    "unread_answers",
+                    Failure::Overloaded,
+                    "the client does not read its answers",
+                );
             }
-            _ => match client.stay {
+        } else if has_come(client.arrival_due()) {
+            let time = client.service.frame_timeout.unwrap_or_default();
+            let detail = format!("a request has not come to its end, and no more of it within {time:?}");
+            self.give_up(key, "incomplete_request", Failure::Timeout, &detail);
+        } else if has_come(client.end_due()) {
+            match client.stay {
                 Stay::Until(turn) if turn <= now => self.ask_to_leave(key),
                 _ => self.close_client(key),
-            },
+            }
+        }
+    }
+
+    /// Whether calls of others are on an upstream connection that is not read because of this client.
+    fn keeps_others_waiting(&self, key: ClientId) -> bool {
+        let Some(client) = self.clients.get(key) else { return false };
+        let connections = client.blocked.iter().filter_map(|blocked| self.connections.get(*blocked));
+        let mut calls = connections.flat_map(|connection| connection.slots.calls());
+        calls.any(|call| self.calls.get(call).is_some_and(|call| call.client != key))
+    }
+
+    /// Closes a client that takes what others need. What it does not read is dropped.
+    pub(crate) fn give_up(&mut self, key: ClientId, reason: &'static str, failure: Failure, detail: &str) {
+        let Some(client) = self.clients.get(key) else { return };
+        let (socket, head) = (client.socket, client.inbox.front(MOST_HEAD).to_vec());
+        self.telemetry.add_global(Metric::ClientConnectionsGivenUp(reason), 1);
+        let reads = self.sockets.queued(socket) == 0;
+        self.reply_unread(key, (reads && !head.is_empty()).then_some(&head), failure, detail);
+        if reads {
+            self.close_client(key);
+        } else {
+            self.sockets.reset(socket);
+            self.drop_client(key);
         }
     }
 
@@ -331,12 +393,26 @@ impl Worker {
         }
     }
 
-    fn bear_with(&mut self, key: ClientId) {
-        let until = self.now.after(PATIENCE);
-        if let Some(client) = self.clients.get_mut(key) {
-            client.patience = Some((until, self.sockets.queued(client.socket)));
-            self.wake_at(Some(until));
+    /// An answer was written: sees whether the client has read since the last one.
+    pub(crate) fn watch_answers(&mut self, key: ClientId, queued: usize) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let sent = self.sockets.sent(client.socket);
+        if client.read.is_none_or(|(_, before)| before != sent) {
+            client.read = Some((self.now, sent));
         }
+        if queued >= FULL && client.patience.is_none() {
+            self.bear_with(key);
+        }
+    }
+
+    /// Looks again some time later whether a client has read anything by then.
+    fn bear_with(&mut self, key: ClientId) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let is_blocking = !client.blocked.is_empty();
+        let time = if is_blocking { Some(PATIENCE) } else { client.service.frame_timeout };
+        client.patience = time.map(|time| (self.now.after(time), self.sockets.sent(client.socket)));
+        let due = client.patience.map(|(until, _)| until);
+        self.wake_at(due);
     }
 
     /// Answers of this client have left: read its requests again, and what feeds it.
@@ -361,6 +437,7 @@ impl Worker {
     /// Forgets a client whose socket is gone, and cancels its calls.
     pub(crate) fn drop_client(&mut self, key: ClientId) {
         let Some(client) = self.clients.remove(key) else { return };
+        self.unread = self.unread.saturating_sub(client.unread);
         self.release(client.socket);
         self.telemetry.add_global(Metric::ClientConnectionsActive, -1);
         for call in client.calls {

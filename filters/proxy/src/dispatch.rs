@@ -307,8 +307,9 @@ impl Worker {
             }
         }
         self.telemetry.answered(call.operation, outcome, self.now.since(call.started));
-        if self.sockets.queued(client.socket) > STUCK {
-            let client = call.client;
+        let (client, queued) = (call.client, self.sockets.queued(client.socket));
+        self.watch_answers(client, queued);
+        if queued > STUCK {
             self.block(client, connection);
         }
         self.finish(id);

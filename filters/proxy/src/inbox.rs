@@ -9,7 +9,7 @@ pub(crate) struct Inbox {
 }
 
 /// An emptied inbox that grew beyond this gives its memory back.
-const MOST_CAPACITY: usize = 256 * 1024;
+const MOST_CAPACITY: usize = 4 * 1024;
 
 /// Bytes taken out of an [`Inbox`] to be read.
 #[derive(Debug)]
@@ -32,6 +32,11 @@ impl Inbox {
 
     pub(crate) fn len(&self) -> usize {
         self.kept.len().saturating_sub(self.read)
+    }
+
+    /// The memory that it takes.
+    pub(crate) fn memory(&self) -> usize {
+        self.kept.capacity()
     }
 
     /// At most the first `most` bytes.

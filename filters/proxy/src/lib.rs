@@ -13,6 +13,7 @@
 )]
 
 mod arena;
+mod budget;
 mod buffers;
 mod call;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -40,6 +41,7 @@ mod upstream;
 mod waiting;
 mod worker;
 
+pub use budget::Budget;
 pub use clock::Instant;
 pub use telemetry::{Class, LATENCY_BUCKETS, Label, Labels, LocalReply, Metric, Names, Sink};
 pub use worker::Worker;

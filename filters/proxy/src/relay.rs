@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use meltemi_codecs::Depth;
-use meltemi_sockets::{Accept, SocketId, Target};
+use meltemi_sockets::{Accept, SocketId, Sockets, Target};
 
 use crate::arena::Id;
 use crate::client::DESTINATION_HEADER;
@@ -25,7 +25,7 @@ pub(crate) struct Relay {
     /// What the client sent before the upstream connection was open; its window is not given back until then.
     early: Vec<u8>,
     is_open: bool,
-    last_active: Instant,
+    pub(crate) last_active: Instant,
     /// The plan knows the service now: closed by then, or when nothing has passed for a while.
     ends_at: Option<Instant>,
 }
@@ -48,6 +48,14 @@ struct End {
 impl End {
     fn new(socket: SocketId) -> Self {
         Self { socket, has_ended: false, credit: 0 }
+    }
+}
+
+impl Relay {
+    /// The memory that it takes.
+    pub(crate) fn memory(&self, sockets: &Sockets) -> usize {
+        let unsent = sockets.memory(self.client.socket).saturating_add(sockets.memory(self.upstream.socket));
+        unsent.saturating_add(self.early.capacity())
     }
 }
 
@@ -75,12 +83,15 @@ impl Worker {
         let key = self.relays.insert(relay);
         self.own(client, Owner::RelayClient(key));
         self.own(upstream, Owner::RelayUpstream(key));
+        self.sockets.count(client);
+        self.sockets.count(upstream);
     }
 
     pub(crate) fn relay_connected(&mut self, key: RelayId) {
         let Some(relay) = self.relays.get_mut(key) else { return };
         relay.is_open = true;
         let early = core::mem::take(&mut relay.early);
+        self.unread = self.unread.saturating_sub(early.capacity());
         if !early.is_empty() {
             self.relay_client_data(key, &early);
             self.relay_upstream_writable(key);
@@ -95,7 +106,9 @@ impl Worker {
         let Some(relay) = self.relays.get_mut(key) else { return };
         relay.last_active = now;
         if !relay.is_open {
+            let before = relay.early.capacity();
             relay.early.extend_from_slice(bytes);
+            self.unread = self.unread.saturating_sub(before).saturating_add(relay.early.capacity());
             return;
         }
         let Relay { client, upstream, .. } = relay;
@@ -135,8 +148,18 @@ impl Worker {
     /// One side is gone: closes what is left.
     pub(crate) fn relay_lost(&mut self, key: RelayId) {
         if let Some(relay) = self.relays.remove(key) {
+            self.unread = self.unread.saturating_sub(relay.early.capacity());
             self.close_socket(relay.client.socket);
             self.close_socket(relay.upstream.socket);
+        }
+    }
+
+    /// Ends a relay, and drops what is on its way.
+    pub(crate) fn reset_relay(&mut self, key: RelayId) {
+        if let Some(relay) = self.relays.get(key) {
+            self.sockets.reset(relay.client.socket);
+            self.sockets.reset(relay.upstream.socket);
+            self.relay_lost(key);
         }
     }
 
@@ -194,7 +217,7 @@ impl Relay {
 }
 
 /// Writes to `to` what `from` sent, and gives the window back unless `to` is slow.
-fn pass(sockets: &mut meltemi_sockets::Sockets, from: &mut End, to: &End, bytes: &[u8]) {
+fn pass(sockets: &mut Sockets, from: &mut End, to: &End, bytes: &[u8]) {
     let Some(out) = sockets.write(to.socket) else {
         sockets.consumed(from.socket, bytes.len());
         return;

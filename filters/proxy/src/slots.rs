@@ -50,6 +50,14 @@ impl Slots {
         self.abandoned
     }
 
+    /// The calls that wait for an answer.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = CallId> {
+        self.slots.iter().filter_map(|slot| match *slot {
+            Slot::Busy { call, .. } => Some(call),
+            Slot::Free | Slot::Abandoned { .. } => None,
+        })
+    }
+
     /// Whether a slot can be taken, with ids up to `max_id`.
     pub(crate) fn has_room(&self, max_id: u64) -> bool {
         // The number plus one must fit the low bits and the protocol's ids. Without ids there is one slot.

@@ -34,6 +34,8 @@ pub(crate) struct Connection {
     credit: usize,
     /// A client that this connection feeds does not read: no window is given back.
     pub(crate) is_blocked: bool,
+    /// Too many calls on it were given up: it is reset with the last of them.
+    is_unresponsive: bool,
 }
 
 /// Where an upstream connection stands.
@@ -111,6 +113,7 @@ impl Worker {
             inbox: Inbox::default(),
             credit: 0,
             is_blocked: false,
+            is_unresponsive: false,
         });
         self.own(socket, Owner::Connection(key));
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, 1);
@@ -313,8 +316,11 @@ impl Worker {
                 codec.error_reply(bytes, Failure::NoRoute, text, out);
             }),
             Kind::Drain => {
-                self.shun(key);
-                self.pass_drain_on(key);
+                // Once for each connection, however often the server says it.
+                if self.connections.get(key).is_some_and(|connection| connection.stage != Stage::Retiring) {
+                    self.shun(key);
+                    self.pass_drain_on(key);
+                }
                 self.retire(key);
             }
             _ => {}
@@ -341,6 +347,7 @@ impl Worker {
             let codec = client.service.codec;
             if client.destination.as_ref() == Some(&server.address)
                 && codec.name() == protocol
+                && self.sockets.queued(client.socket) < FULL
                 && let Some(out) = self.sockets.write(client.socket)
             {
                 codec.drain_notice(out);
@@ -414,7 +421,13 @@ impl Worker {
             .pools
             .get(connection.pool)
             .is_some_and(|pool| pool.service.codec.sharing() == Sharing::Shared);
-        if !is_shared || connection.slots.abandoned() > MOST_ABANDONED {
+        if is_shared && connection.slots.abandoned() > MOST_ABANDONED {
+            connection.is_unresponsive = true;
+            if matches!(connection.stage, Stage::Open { .. }) {
+                self.shun(key);
+            }
+            self.retire(key);
+        } else if !is_shared {
             self.retire(key);
         } else {
             self.close_if_retired(key);
@@ -426,8 +439,12 @@ impl Worker {
             && connection.stage == Stage::Retiring
             && connection.slots.in_flight() == 0
         {
-            let socket = connection.socket;
-            self.close_socket(socket);
+            if connection.is_unresponsive {
+                // It may never end its half, nor read what is queued.
+                self.sockets.reset(connection.socket);
+            } else {
+                self.close_socket(connection.socket);
+            }
             self.drop_connection(key);
         }
     }

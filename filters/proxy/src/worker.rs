@@ -1,6 +1,7 @@
 use std::rc::Rc;
 
 use crate::arena::Arena;
+use crate::budget::Share;
 use crate::buffers::Buffers;
 use crate::call::Call;
 use crate::client::{Client, ClientId};
@@ -32,6 +33,11 @@ pub struct Worker {
     pub(crate) calls: Arena<Call>,
     /// Bytes of the frames that all calls keep.
     pub(crate) held: usize,
+    /// Memory of what clients have sent and is not read.
+    pub(crate) unread: usize,
+    pub(crate) share: Share,
+    /// While memory is short: the memory that the calls of one client may take.
+    pub(crate) most_for_calls: Option<usize>,
     pub(crate) pools: Pools,
     pub(crate) agenda: Agenda,
     pub(crate) telemetry: Telemetry,
@@ -91,6 +97,9 @@ impl Worker {
             relays: Arena::default(),
             calls: Arena::default(),
             held: 0,
+            unread: 0,
+            share: Share::new(&Rc::default()),
+            most_for_calls: None,
             pools: Pools::default(),
             agenda: Agenda::default(),
             telemetry: Telemetry::default(),
@@ -140,6 +149,8 @@ impl Worker {
         }
         // What the last request told is needed no more, and may be large.
         self.head.clear();
+        self.keep_budget();
+        self.catch_up();
         self.keep_time();
         Ok(())
     }

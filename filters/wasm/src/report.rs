@@ -92,7 +92,9 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
     }
     match metric {
         Metric::Responses(class) => push_label(&mut name, "class", class.name()),
-        Metric::LocalReplies(reason) => push_label(&mut name, "reason", reason),
+        Metric::LocalReplies(reason) | Metric::ClientConnectionsGivenUp(reason) => {
+            push_label(&mut name, "reason", reason)
+        }
         Metric::LatencyBucket(Some(bound)) => push_label(&mut name, "le", &bound.to_string()),
         Metric::LatencyBucket(None) => push_label(&mut name, "le", "+Inf"),
         _ => {}
@@ -113,6 +115,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::DestinationRequests => "destination_requests_total",
         Metric::ClientConnections => "client_connections_total",
         Metric::ClientConnectionsActive => "client_connections_active",
+        Metric::ClientConnectionsGivenUp(_) => "client_connections_given_up_total",
         Metric::UpstreamConnections => "upstream_connections_total",
         Metric::UpstreamConnectFailures => "upstream_connect_failures_total",
         Metric::UpstreamConnectionsActive => "upstream_connections_active",

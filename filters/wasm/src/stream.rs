@@ -1,6 +1,6 @@
 use std::rc::Rc;
 
-use meltemi_proxy::Worker;
+use meltemi_proxy::{Budget, Worker};
 use meltemi_sockets::{Options, Side};
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types::{Action, PeerType};
@@ -16,6 +16,11 @@ pub(crate) struct Stream {
     worker: Option<(Worker, u64)>,
     out: Vec<u8>,
     has_failed: bool,
+}
+
+thread_local! {
+    /// The memory that the clients of all tunnel connections of this VM take.
+    static BUDGET: Rc<Budget> = Rc::default();
 }
 
 /// The output buffer's memory is given back when it grew beyond this.
@@ -34,7 +39,7 @@ impl Stream {
         let input = if size == 0 { Vec::new() } else { host::buffer(buffer, size) };
         let (worker, number) = self.worker.get_or_insert_with(|| {
             let worker = Worker::new(plan.clone(), Options::default(), host::wall_time());
-            let worker = worker.with_names(&report::names());
+            let worker = worker.with_names(&report::names()).with_budget(&BUDGET.with(Rc::clone));
             (worker, self.plan.next_tunnel())
         });
         worker.set_plan(plan);

@@ -278,6 +278,7 @@ fn every_metric_is_documented() {
         Metric::DestinationRequests,
         Metric::ClientConnections,
         Metric::ClientConnectionsActive,
+        Metric::ClientConnectionsGivenUp("memory"),
         Metric::UpstreamConnections,
         Metric::UpstreamConnectFailures,
         Metric::UpstreamConnectionsActive,

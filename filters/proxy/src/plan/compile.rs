@@ -37,13 +37,14 @@ pub(super) fn plan(raw: &raw::Plan, codecs: &[&'static dyn Codec]) -> Result<Pla
     let root = Path::Root;
     let metrics = root.key("metrics");
     let max_operations = within(&metrics.key("maxOperations"), raw.metrics.max_operations, 0, 100_000)?;
+    let memory_budget = within(&root.key("memoryBudgetBytes"), raw.memory_budget_bytes, 16 << 20, 3 << 30)?;
 
     let path = root.key("services");
     let mut services = Vec::new();
     for (authority, raw) in raw.services.iter() {
         services.push((authority.into(), Rc::new(service(&path.key(authority), authority, raw, codecs)?)));
     }
-    Ok(Plan { max_operations, services: Map::new(services) })
+    Ok(Plan { max_operations, memory_budget, services: Map::new(services) })
 }
 
 fn service(
@@ -75,6 +76,7 @@ fn service(
         default_route: Rc::new(default_route),
         retry_budget: retry_budget(&path.key("retryBudget"), &raw.retry_budget)?,
         idle_timeout: raw.idle_timeout.limit(),
+        frame_timeout: raw.frame_timeout.limit(),
         limits: limits(&path.key("limits"), &raw.limits)?,
         upstream: upstream(&path.key("upstream"), &raw.upstream)?,
         routes,

@@ -61,6 +61,8 @@ pub fn check_regex(source: &str) -> Result<(), String> {
 pub struct Plan {
     /// Pairs of service and method that have metrics of their own.
     pub max_operations: usize,
+    /// Bytes that requests and answers on their way may take in one VM.
+    pub memory_budget: usize,
     services: Map<Rc<Service>>,
 }
 

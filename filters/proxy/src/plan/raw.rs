@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{span::Span, table::Table};
 
 /// What Meltemi does with the calls of each service.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Plan {
@@ -17,6 +17,20 @@ pub struct Plan {
     /// What is reported of the calls.
     #[serde(default)]
     pub metrics: Metrics,
+    /// The bytes that requests and answers on their way may take in one Wasm VM, those of all its clients together.
+    #[cfg_attr(feature = "schema", schemars(range(min = 16777216, max = 3221225472_u32)))]
+    #[serde(default = "memory_budget")]
+    pub memory_budget_bytes: u32,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { services: Table::default(), metrics: Metrics::default(), memory_budget_bytes: memory_budget() }
+    }
+}
+
+fn memory_budget() -> u32 {
+    256 << 20
 }
 
 /// How the calls of one service are read, routed and protected.
@@ -41,12 +55,19 @@ pub struct Service {
     /// How long a client connection without a call in flight may be silent, heartbeats included; `0s` sets no limit.
     #[serde(default)]
     pub idle_timeout: Span,
+    /// How long a request may go on arriving, or a client reading none of its answers, without progress; `0s` sets no limit.
+    #[serde(default = "frame_timeout")]
+    pub frame_timeout: Span,
     /// What one client connection may ask for.
     #[serde(default)]
     pub limits: Limits,
     /// How connections to the endpoints are made and kept.
     #[serde(default)]
     pub upstream: Upstream,
+}
+
+fn frame_timeout() -> Span {
+    Span::from_millis(30_000)
 }
 
 /// What happens to a call that no route matches.

@@ -86,6 +86,8 @@ pub enum Metric {
     ClientConnections,
     /// Gauge: client connections open. No operation.
     ClientConnectionsActive,
+    /// Counter: client connections closed for what they took from others, by reason. No operation.
+    ClientConnectionsGivenUp(&'static str),
     /// Counter: upstream connections opened. No operation.
     UpstreamConnections,
     /// Counter: upstream connections that could not be opened. No operation.

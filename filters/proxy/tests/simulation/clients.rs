@@ -135,7 +135,8 @@ impl World {
         calls
     }
 
-    fn prepare(&mut self, client_key: usize, ask: Ask) -> (usize, Vec<u8>) {
+    /// A call that is not sent: its number, and its bytes.
+    pub fn prepare(&mut self, client_key: usize, ask: Ask) -> (usize, Vec<u8>) {
         let call = self.calls.len();
         let client = &mut self.proxy.clients[client_key];
         let most = self.wire.codec().max_id();

@@ -13,6 +13,7 @@ mod wire;
 mod world;
 
 mod balancing;
+mod budget;
 mod chaos;
 mod closing;
 mod fairness;

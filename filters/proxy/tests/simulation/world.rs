@@ -301,6 +301,11 @@ impl World {
         (proxy.bytes_sent + manager.bytes_sent) - (proxy.bytes_received + manager.bytes_received)
     }
 
+    /// Memory that clients take in the worker, as it counts it.
+    pub fn kept(&self) -> usize {
+        self.worker.kept()
+    }
+
     /// Pools of upstream connections.
     pub fn pools(&self) -> usize {
         self.worker.pools()

@@ -37,7 +37,10 @@ fn text_that_is_not_json_is_refused_with_its_place() {
 fn faults_of_shape_are_refused() {
     for (plan, message) in [
         (json!([]), "expected an object, found an array"),
-        (json!({"service": {}}), "service: unknown field `service`, expected `services` or `metrics`"),
+        (
+            json!({"service": {}}),
+            "service: unknown field `service`, expected one of `services`, `metrics`, `memoryBudgetBytes`",
+        ),
         (json!({"services": []}), "services: expected an object, found an array"),
         (json!({"services": {"demo": 5}}), "services[\"demo\"]: expected an object, found 5"),
         (demo(json!({"protocol": 5})), "services[\"demo\"].protocol: expected a string, found 5"),
@@ -182,6 +185,10 @@ fn services_that_cannot_work_are_refused() {
         (
             json!({"metrics": {"maxOperations": 100001}}),
             "metrics.maxOperations: 100001 is out of bounds; write 0 to 100000",
+        ),
+        (
+            json!({"memoryBudgetBytes": 1048576}),
+            "memoryBudgetBytes: 1048576 is out of bounds; write 16777216 to 3221225472",
         ),
         (
             demo(json!({"defaultRoute": {"cluster": ""}})),

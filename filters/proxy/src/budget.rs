@@ -1,0 +1,205 @@
+//! How much memory clients may take, all together, and who goes first when it is too much.
+//!
+//! Every sum is kept as it changes. Clients are only looked at one by one when some have to go, and then a 64th of the
+//! budget is freed at once: it takes as many bytes again to bring the next look.
+
+use core::cell::Cell;
+use core::time::Duration;
+use std::rc::Rc;
+
+use meltemi_codecs::Failure;
+
+use crate::client::{Client, ClientId};
+use crate::clock::Instant;
+use crate::relay::RelayId;
+use crate::telemetry::Metric;
+use crate::worker::Worker;
+
+/// What the workers of one VM keep for their clients, all together. Each follows the limit of its own plan.
+#[derive(Debug, Default)]
+pub struct Budget {
+    kept: Cell<usize>,
+    workers: Cell<usize>,
+}
+
+/// What one worker has of a [`Budget`]; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    budget: Rc<Budget>,
+    kept: usize,
+}
+
+/// Memory that a call in flight takes beside its frame.
+const CALL: usize = 512;
+
+/// Whoever made no progress for so long goes before all who did.
+const STALE: Duration = Duration::from_secs(2);
+
+/// How often a worker that holds more than its part looks whether others need it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Who holds memory.
+#[derive(Debug, Clone, Copy)]
+enum Holder {
+    Client(ClientId),
+    Relay(RelayId),
+}
+
+impl Share {
+    pub(crate) fn new(budget: &Rc<Budget>) -> Self {
+        budget.workers.set(budget.workers.get().saturating_add(1));
+        Self { budget: budget.clone(), kept: 0 }
+    }
+
+    fn set(&mut self, kept: usize) {
+        let others = self.budget.kept.get().saturating_sub(self.kept);
+        self.budget.kept.set(others.saturating_add(kept));
+        self.kept = kept;
+    }
+
+    fn total(&self) -> usize {
+        self.budget.kept.get()
+    }
+
+    /// Whether this worker holds more than an equal part of `most`. Where all together hold more, one does.
+    fn is_large(&self, most: usize) -> bool {
+        self.kept > most.checked_div(self.budget.workers.get()).unwrap_or(most)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
+        self.budget.workers.set(self.budget.workers.get().saturating_sub(1));
+    }
+}
+
+impl Client {
+    /// Memory that its calls in flight take.
+    fn call_memory(&self) -> usize {
+        self.calls.len().saturating_mul(CALL).saturating_add(self.held)
+    }
+}
+
+impl Worker {
+    /// Shares a budget with the other workers of its VM. Without this it has one of its own.
+    #[must_use]
+    pub fn with_budget(mut self, budget: &Rc<Budget>) -> Self {
+        self.share = Share::new(budget);
+        self
+    }
+
+    /// Memory that its clients take, as its [`Budget`] counts it: what they have sent and is not passed on, their calls in
+    /// flight, and what they have not read.
+    pub fn kept(&self) -> usize {
+        self.share.kept
+    }
+
+    /// Counts what is kept by now, and closes clients if that is too much.
+    pub(crate) fn keep_budget(&mut self) {
+        let calls = self.calls.len().saturating_mul(CALL).saturating_add(self.held);
+        self.share.set(calls.saturating_add(self.unread).saturating_add(self.sockets.counted()));
+        let most = self.plan.memory_budget;
+        // Short of memory, nobody has more calls than an equal part of the first half has room for; one in any case.
+        self.most_for_calls = (self.share.total() > most >> 1)
+            .then(|| (most >> 1).checked_div(self.clients.len()).unwrap_or(most).max(1));
+        if !self.share.is_large(most >> 1) {
+            return;
+        }
+        if self.share.total() > most && self.share.is_large(most) {
+            self.shed(most);
+        } else {
+            self.wake_at(Some(self.now.after(LOOK)));
+        }
+    }
+
+    /// Whether a client has as many calls as it may while memory is short.
+    pub(crate) fn has_its_part(&self, client: &Client) -> bool {
+        self.most_for_calls.is_some_and(|most| client.call_memory() >= most)
+    }
+
+    /// Notes what a client's unread bytes take by now.
+    pub(crate) fn count_unread(&mut self, key: ClientId) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let memory = client.inbox.memory();
+        let before = core::mem::replace(&mut client.unread, memory);
+        self.unread = self.unread.saturating_sub(before).saturating_add(memory);
+    }
+
+    /// Closes clients until a 64th of the budget is free: those that stand still before those that do not, of either
+    /// the largest first.
+    fn shed(&mut self, most: usize) {
+        let mut holders: Vec<(bool, usize, Holder)> = Vec::new();
+        for (id, client) in self.clients.iter() {
+            let unread = if client.inbox.is_empty() { 0 } else { client.unread };
+            let unsent = self.sockets.memory(client.socket);
+            let kept = client.call_memory().saturating_add(unread).saturating_add(unsent);
+            if kept > 0 {
+                let is_stale = self.now.since(self.progress_of(client)) >= STALE;
+                holders.push((is_stale, kept, Holder::Client(id)));
+            }
+        }
+        for (id, relay) in self.relays.iter() {
+            let kept = relay.memory(&self.sockets);
+            if kept > 0 {
+                let is_stale = self.now.since(relay.last_active) >= STALE;
+                holders.push((is_stale, kept, Holder::Relay(id)));
+            }
+        }
+        holders.sort_unstable_by_key(|&(is_stale, kept, _)| core::cmp::Reverse((is_stale, kept)));
+        let mut excess = self.share.total().saturating_sub(most.saturating_sub(most >> 6));
+        for (_, kept, holder) in holders {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(kept);
+            match holder {
+                Holder::Client(id) => {
+                    let mib = |bytes: usize| bytes >> 20;
+                    let detail = format!(
+                        "the memory budget of {} MiB is used up, this client holds {} KiB of it",
+                        mib(most),
+                        kept >> 10
+                    );
+                    self.give_up(id, "memory", Failure::Overloaded, &detail);
+                }
+                Holder::Relay(id) => {
+                    self.telemetry.add_global(Metric::ClientConnectionsGivenUp("memory"), 1);
+                    self.reset_relay(id);
+                }
+            }
+        }
+        let calls = self.calls.len().saturating_mul(CALL).saturating_add(self.held);
+        self.share.set(calls.saturating_add(self.unread).saturating_add(self.sockets.counted()));
+        self.wake_at(Some(self.now.after(LOOK)));
+    }
+
+    /// Since when a client has neither completed what it sends nor read what it is sent.
+    fn progress_of(&self, client: &Client) -> Instant {
+        let read = client.read.filter(|_| self.sockets.queued(client.socket) > 0).map(|(since, _)| since);
+        let arrived = client.arriving.map(|(since, _)| since);
+        crate::clock::earliest(read, arrived).unwrap_or(self.now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up_and_are_given_back() {
+        let budget = Rc::new(Budget::default());
+        let mut first = Share::new(&budget);
+        let mut second = Share::new(&budget);
+        first.set(70);
+        second.set(40);
+        first.set(60);
+        assert_eq!(second.total(), 100);
+        assert!(first.is_large(100) && !second.is_large(100));
+        drop(first);
+        assert_eq!(second.total(), 40);
+        assert!(!second.is_large(40), "it is alone with all of it");
+        drop(second);
+        assert_eq!((budget.kept.get(), budget.workers.get()), (0, 0));
+    }
+}
