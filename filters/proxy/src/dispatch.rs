@@ -104,7 +104,6 @@ impl Worker {
             avoid: None,
             stage: Stage::Starting,
         };
-        let due = call.deadline;
         let held = call.frame.len();
         let id = self.calls.insert(call);
         if let Some(client) = self.clients.get_mut(client_key) {
@@ -121,7 +120,6 @@ impl Worker {
             pool.last_call = self.now;
         }
         self.telemetry.begin(operation, source, most);
-        self.wake_at(due);
         match chosen {
             Some(connection) => self.send(id, connection, Some(bytes)),
             None => self.wait(id),
@@ -213,8 +211,9 @@ impl Worker {
             .as_ref()
             .and_then(|retry| retry.per_try_timeout)
             .map(|time| self.now.after(time));
-        let due = call.try_deadline;
-        self.wake_at(due);
+        if let Some(due) = call.due() {
+            self.deadlines.push(due, id);
+        }
     }
 
     /// A try ended without an answer to pass on: makes the next one if the route allows it, or answers the client.
@@ -244,7 +243,7 @@ impl Worker {
             // No alarm would end the pause.
             self.wait(id);
         } else {
-            self.wake_at(Some(until));
+            self.time_call(id);
         }
     }
 

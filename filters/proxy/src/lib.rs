@@ -20,6 +20,7 @@ mod call;
 mod choices;
 mod client;
 mod clock;
+mod deadlines;
 mod dispatch;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;

@@ -1,11 +1,11 @@
 //! Time: one alarm, shared by every deadline of the worker.
 //!
-//! `due` is never later than the earliest deadline. When it has passed, one look at everything handles what is due and
-//! finds the next time, so a call that ends in time costs its deadline nothing more.
+//! Calls have their deadlines in order (`deadlines.rs`). Of all else, `due` is never later than the earliest; when it has
+//! passed, one look at everything handles what is due and finds the next time.
 
 use core::time::Duration;
 
-use crate::call::{Call, Stage::Backoff};
+use crate::call::{Call, CallId, Stage::Backoff};
 use crate::clock::{Instant, earliest};
 use crate::upstream::{ConnectionId, Renewal, Stage};
 use crate::worker::{Reach, Worker};
@@ -33,8 +33,19 @@ impl Worker {
         self.due = earliest(self.due, time);
     }
 
+    /// Notes when a call is due next.
+    pub(crate) fn time_call(&mut self, id: CallId) {
+        if let Some(due) = self.calls.get(id).and_then(Call::due) {
+            self.deadlines.push(due, id);
+        }
+    }
+
     /// Handles what is due and arms the alarm for what is next.
     pub(crate) fn keep_time(&mut self) {
+        if self.deadlines.due().is_some_and(|due| due <= self.now) {
+            self.expire_calls();
+            self.catch_up();
+        }
         if self.due.is_some_and(|due| due <= self.now) {
             self.sweep();
             self.catch_up();
@@ -45,7 +56,7 @@ impl Worker {
         while self.alarms.last().is_some_and(|alarm| alarm.rings_at.after(LOST) <= self.now) {
             self.alarms.pop();
         }
-        if let Some(due) = self.due
+        if let Some(due) = earliest(self.due, self.deadlines.due())
             && self.silent_until <= self.now
             && self.alarms.last().is_none_or(|alarm| due.after(GRAIN) <= alarm.rings_at)
         {
@@ -94,28 +105,19 @@ impl Worker {
 
     fn sweep(&mut self) {
         self.due = None;
-        self.sweep_calls();
         self.sweep_connections();
         self.sweep_clients();
         self.sweep_relays();
         self.sweep_pools();
     }
 
-    fn sweep_calls(&mut self) {
-        let mut expired = Vec::new();
-        let mut next = None;
-        for (id, call) in self.calls.iter() {
-            match call.due() {
-                Some(due) if due <= self.now => expired.push(id),
-                due => next = earliest(next, due),
-            }
-        }
-        self.wake_at(next);
-        for id in expired {
+    fn expire_calls(&mut self) {
+        let calls = &self.calls;
+        let is_due = |id, at| calls.get(id).and_then(Call::due) == Some(at);
+        for id in self.deadlines.expire(self.now, is_due) {
             self.expire(id);
             // A call that goes on has a deadline still.
-            let due = self.calls.get(id).and_then(Call::due);
-            self.wake_at(due);
+            self.time_call(id);
         }
     }
 

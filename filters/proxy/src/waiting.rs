@@ -66,6 +66,9 @@ impl Worker {
         let pool_key = call.pool;
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         call.stage = Stage::Waiting(pool.waiting.push(call.client, id));
+        if let Some(due) = call.due() {
+            self.deadlines.push(due, id);
+        }
         self.list_pool(pool_key);
     }
 

@@ -6,6 +6,7 @@ use crate::buffers::Buffers;
 use crate::call::Call;
 use crate::client::{Client, ClientId};
 use crate::clock::Instant;
+use crate::deadlines::Deadlines;
 use crate::leaving::Leave;
 use crate::plan::Plan;
 use crate::pools::Pools;
@@ -45,7 +46,8 @@ pub struct Worker {
     pub(crate) random: fastrand::Rng,
     pub(crate) head: Head,
     pub(crate) now: Instant,
-    /// The earliest deadline of all, or earlier.
+    pub(crate) deadlines: Deadlines,
+    /// The earliest deadline of all that is no call, or earlier.
     pub(crate) due: Option<Instant>,
     /// When the alarms ring, the earliest last.
     pub(crate) alarms: Vec<Alarm>,
@@ -107,6 +109,7 @@ impl Worker {
             random: fastrand::Rng::with_seed(seed),
             head: Head::new(),
             now: Instant::default(),
+            deadlines: Deadlines::default(),
             due: None,
             alarms: Vec::new(),
             silent_until: Instant::default(),
