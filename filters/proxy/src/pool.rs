@@ -69,6 +69,7 @@ pub(crate) struct Pool {
 /// So many repeats in a row end the search for endpoints: this share of those that are known, and two at least. The
 /// longer the search, the more likely a repeat while others are not found yet.
 const ENOUGH_REPEATS: usize = 12;
+const LEAST_REPEATS: u32 = 2;
 
 /// A pool is idle after so many times the age at which connections are renewed. Until then they are, so that calls that
 /// come now and then wait for none.
@@ -196,7 +197,7 @@ impl Pool {
 
     fn enough_repeats(&self) -> u32 {
         let share = self.endpoints.len().checked_div(ENOUGH_REPEATS).unwrap_or(0);
-        u32::try_from(share).unwrap_or(u32::MAX).max(2)
+        u32::try_from(share).unwrap_or(u32::MAX).max(LEAST_REPEATS)
     }
 
     /// Notes a connection that the search for endpoints was good for.
@@ -224,9 +225,19 @@ impl Pool {
         self.explored_at = now;
     }
 
-    /// Whether new endpoints were looked for within the time in which each connection is renewed once.
+    /// Looks for endpoints that are new, when connections are renewed. Where a search is short, two more follow.
+    pub(crate) fn explore_anew(&mut self, now: Instant) {
+        self.explore(now);
+        if self.enough_repeats() <= LEAST_REPEATS {
+            self.searches = self.searches.min(MORE_SEARCHES.saturating_sub(2));
+        }
+    }
+
+    /// Whether new endpoints were looked for just now, by the measure of how often connections are renewed: they are to
+    /// take part within one renewal of any connection.
     pub(crate) fn has_explored(&self, now: Instant) -> bool {
-        self.renewal_time().is_some_and(|time| now < self.explored_at.after(time))
+        let time = self.renewal_time().and_then(|time| time.checked_div(2));
+        time.is_some_and(|time| now < self.explored_at.after(time))
     }
 
     /// Notes that an endpoint refused a connection, or is leaving: it is not named until Envoy has chosen it again.

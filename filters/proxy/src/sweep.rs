@@ -170,17 +170,15 @@ impl Worker {
                 let renew_at = now.after(pool.options().connect_timeout);
                 let own = pool.endpoint_ref(connection.endpoint).map(|endpoint| endpoint.address.clone());
                 let own = own.filter(|address| !address.is_empty() && pool.destination.is_none());
-                let (renewal, own) = match renewal {
-                    Renewal::NotDue if !pool.has_explored(now) => (Renewal::Explored, None),
-                    Renewal::NotDue | Renewal::Explored => (Renewal::Named, own),
-                    Renewal::Named => (Renewal::Named, None),
-                };
-                connection.stage = Stage::Open { renew_at: Some(renew_at), renewal };
-                if renewal == Renewal::Explored {
-                    pool.explore(now);
+                // Where that was of no use, Envoy chooses.
+                let own = own.filter(|_| renewal == Renewal::NotDue);
+                connection.stage = Stage::Open { renew_at: Some(renew_at), renewal: Renewal::Named };
+                if !pool.has_explored(now) {
+                    pool.explore_anew(now);
                 }
                 self.wake_at(Some(renew_at));
                 self.open_connection(pool_key, own.as_deref());
+                self.list_pool(pool_key);
             }
             Stage::Retiring => {}
         }

@@ -53,8 +53,6 @@ pub(crate) enum Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Renewal {
     NotDue,
-    /// New endpoints are looked for: Envoy may choose this one again.
-    Explored,
     /// A connection to its own endpoint was asked for.
     Named,
 }

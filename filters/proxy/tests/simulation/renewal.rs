@@ -66,6 +66,29 @@ fn a_thousand_endpoints_keep_their_connections() {
 }
 
 #[test]
+fn endpoints_that_come_and_go_are_noticed_within_a_renewal() {
+    const ENDPOINTS: [&str; 3] = ["10.0.0.1:20880", "10.0.0.2:20880", "10.0.0.3:20880"];
+    for seed in 1..=40 {
+        let mut world = World::new(Setup { seed, ..Setup::default() });
+        world.cluster("demo", &ENDPOINTS[..2], Policy::LeastRequest);
+        let client = world.connect();
+        let calls = |world: &mut World, seconds: u64| {
+            for _ in 0..seconds {
+                world.call_and_wait(client, Ask::new("echo"));
+                world.run_for(Duration::from_secs(1));
+            }
+        };
+        calls(&mut world, 100 + 3 * seed);
+        world.cluster("demo", &ENDPOINTS, Policy::LeastRequest);
+        calls(&mut world, 80);
+        assert!(!world.manager.streams_to(ENDPOINTS[2]).is_empty(), "seed {seed}: it is new");
+        world.cluster("demo", &ENDPOINTS[1..], Policy::LeastRequest);
+        calls(&mut world, 90);
+        assert!(world.manager.streams_to(ENDPOINTS[0]).is_empty(), "seed {seed}: it is gone");
+    }
+}
+
+#[test]
 fn services_that_share_a_cluster_keep_their_own_limits() {
     let service = |most: u32| json!({"protocol": "dubbo", "upstream": {"maxCallsPerConnection": most, "connectionsPerEndpoint": 1}});
     let mut world = world(json!({"services": {"demo": service(1), "other": service(100)}}));
