@@ -1,6 +1,6 @@
 //! Changes of the plan while calls go on.
 
-use meltemi_tests::{Action, Backend, Client, Frame, Setup, Traffic, each_envoy, eventually};
+use meltemi_tests::{Action, Backend, Client, Frame, Proxy, Setup, Traffic, each_envoy, eventually};
 use serde_json::{Value, json};
 
 fn all_to(cluster: &str) -> Value {
@@ -125,5 +125,52 @@ fn updates_under_load_lose_nothing() {
         }
         traffic.finish();
         assert_eq!(proxy.accepted(), 8);
+    });
+}
+
+/// Where policies guard, nothing is carried unread: neither for a service that left the plan nor for one that never was in it.
+#[test]
+fn a_plan_that_guards_refuses_whom_it_does_not_know() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let others = json!({"services": {"other": all_to("v1")}});
+        let mut guarded = others.clone();
+        guarded["unknownAuthority"] = "refuse".into();
+        let setup = Setup::new().servers(v1.address(), v2.address()).plan(&guarded);
+        let mut proxy = setup.start(envoy);
+        let refused = |proxy: &Proxy| {
+            let mut client = Client::connect(proxy.meltemi());
+            // The connection may be closed before all of it is written.
+            let _ = client.try_send(&Frame::request(1, "sayHello", "unread").bytes());
+            client.receive_end();
+        };
+        refused(&proxy);
+        assert_eq!(v1.accepted() + v2.accepted(), 0);
+
+        guarded["services"]["demo"] = all_to("v1");
+        proxy.update(&guarded);
+        let mut client = eventually("the service is known", || {
+            let mut client = Client::connect(proxy.meltemi());
+            client.try_send(&Frame::request(1, "sayHello", "x").bytes()).ok()?;
+            client.try_receive().ok()?.map(|_| client)
+        });
+        assert_eq!(client.ask("sayHello", "read and routed"), "v1");
+        guarded["services"].as_object_mut().unwrap().remove("demo");
+        proxy.update(&guarded);
+        eventually("the service is unknown again", || {
+            let before = v1.accepted() + v2.accepted();
+            let mut client = Client::connect(proxy.meltemi());
+            let _ = client.try_send(&Frame::request(1, "sayHello", "unread").bytes());
+            let is_refused = matches!(client.try_receive(), Ok(None) | Err(_));
+            (is_refused && v1.accepted() + v2.accepted() == before).then_some(())
+        });
+
+        // Elsewhere they pass, as they would without the module.
+        proxy.update(&others);
+        eventually("bytes are relayed", || {
+            let mut client = Client::connect(proxy.meltemi());
+            client.try_send(&Frame::request(1, "sayHello", "relayed").bytes()).ok()?;
+            client.try_receive().ok()?.map(drop)
+        });
     });
 }

@@ -12,7 +12,7 @@ use crate::clock::{Instant, earliest};
 use crate::inbox::{Inbox, Progress};
 use crate::leaving::Stay;
 use crate::peers::PeerId;
-use crate::plan::Service;
+use crate::plan::{Service, UnknownAuthority};
 use crate::source::Source;
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
@@ -116,7 +116,10 @@ impl Worker {
             destination.map(|(_, value)| value.as_str()).filter(|value| !matches!(*value, "" | "-"));
         let destination = destination.map(Rc::from);
         let Some(service) = self.plan.service(&accept.authority).cloned() else {
-            self.relay(socket, &accept, destination.as_deref());
+            match self.plan.unknown_authority {
+                UnknownAuthority::Relay => self.relay(socket, &accept, destination.as_deref()),
+                UnknownAuthority::Refuse => self.sockets.close(socket),
+            }
             return;
         };
         let source = Source::new(&accept);

@@ -9,7 +9,7 @@ use meltemi_sockets::{Accept, SocketId, Sockets, Target};
 use crate::arena::Id;
 use crate::client::DESTINATION_HEADER;
 use crate::clock::{Instant, earliest};
-use crate::plan::Plan;
+use crate::plan::{Plan, UnknownAuthority};
 use crate::worker::{FULL, Owner, Worker};
 
 /// Names a relay.
@@ -164,12 +164,13 @@ impl Worker {
     }
 
     /// Ends the relays whose service `plan` knows, so that their clients connect again and are treated as it says: at
-    /// once where calls may be denied, else at a quiet moment.
+    /// once where calls may be denied, else at a quiet moment. Where it refuses whom it does not know, it ends all of them.
     pub(crate) fn end_relays(&mut self, plan: &Plan) {
         let latest = self.now.after(LONGEST_END);
         let mut guarded = Vec::new();
         for (key, relay) in self.relays.iter_mut() {
             match plan.service(&relay.authority) {
+                _ if plan.unknown_authority == UnknownAuthority::Refuse => guarded.push(key),
                 Some(service) if service.depth == Depth::Verified => guarded.push(key),
                 Some(_) => relay.ends_at = relay.ends_at.or(Some(latest)),
                 None => relay.ends_at = None,

@@ -44,7 +44,8 @@ pub(super) fn plan(raw: &raw::Plan, codecs: &[&'static dyn Codec]) -> Result<Pla
     for (authority, raw) in raw.services.iter() {
         services.push((authority.into(), Rc::new(service(&path.key(authority), authority, raw, codecs)?)));
     }
-    Ok(Plan { max_operations, memory_budget, services: Map::new(services) })
+    let unknown_authority = raw.unknown_authority;
+    Ok(Plan { max_operations, memory_budget, unknown_authority, services: Map::new(services) })
 }
 
 fn service(

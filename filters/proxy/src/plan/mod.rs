@@ -11,6 +11,7 @@ mod index;
 mod json;
 mod map;
 mod matcher;
+mod packed;
 mod pattern;
 mod policies;
 mod prefixes;
@@ -39,6 +40,8 @@ pub use error::{PlanError, Position};
 pub use explain::{Explanation, PassedOver};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz_calls, fuzz_plan};
+pub use packed::MOST as MOST_PACKED;
+pub use raw::UnknownAuthority;
 pub use route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, Weighted};
 #[cfg(feature = "schema")]
 pub use schema::schema;
@@ -63,6 +66,8 @@ pub struct Plan {
     pub max_operations: usize,
     /// Bytes that requests and answers on their way may take in one VM.
     pub memory_budget: usize,
+    /// What happens to connections that no service of the plan is for.
+    pub unknown_authority: UnknownAuthority,
     services: Map<Rc<Service>>,
 }
 
@@ -77,7 +82,8 @@ impl Plan {
             return compile::plan(&raw::Plan::default(), codecs);
         }
         let raw = {
-            let json: Json = serde_json::from_slice(json)?;
+            let mut json: Json = serde_json::from_slice(json)?;
+            packed::unpack(&mut json)?;
             raw::Plan::deserialize(Reader::new(&json, &Path::Root))?
         };
         compile::plan(&raw, codecs)

@@ -11,9 +11,13 @@ use super::{span::Span, table::Table};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Plan {
-    /// The services, by the authority of the tunnel that carries their connections, letter for letter.
+    /// The services, by the authority of the tunnel that carries their connections, letter for letter. Large ones may be packed.
+    #[cfg_attr(feature = "schema", schemars(transform = super::schema::or_packed))]
     #[serde(default)]
     pub services: Table<Service>,
+    /// What happens to the connections of a tunnel whose authority none of the services has.
+    #[serde(default)]
+    pub unknown_authority: UnknownAuthority,
     /// What is reported of the calls.
     #[serde(default)]
     pub metrics: Metrics,
@@ -25,12 +29,29 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { services: Table::default(), metrics: Metrics::default(), memory_budget_bytes: memory_budget() }
+        Self {
+            services: Table::default(),
+            unknown_authority: UnknownAuthority::default(),
+            metrics: Metrics::default(),
+            memory_budget_bytes: memory_budget(),
+        }
     }
 }
 
 fn memory_budget() -> u32 {
     256 << 20
+}
+
+/// What happens to the connections of a tunnel whose authority none of the services has.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[serde(rename_all = "kebab-case")]
+pub enum UnknownAuthority {
+    /// They are passed through byte by byte to the tunnel's own cluster.
+    #[default]
+    Relay,
+    /// They are closed, as where routes say who may call: nothing is carried unread.
+    Refuse,
 }
 
 /// How the calls of one service are read, routed and protected.

@@ -22,6 +22,15 @@ fn tidy(schema: &mut Schema) {
     }
 }
 
+/// Says of the services that they may be packed.
+pub(super) fn or_packed(schema: &mut Schema) {
+    let packed =
+        json!({"type": "string", "contentEncoding": "base64", "contentMediaType": "application/gzip"});
+    if let Some(service) = schema.remove("additionalProperties") {
+        schema.insert("additionalProperties".to_owned(), json!({"anyOf": [service, packed]}));
+    }
+}
+
 /// Says of a route that calls go to one place only.
 pub(super) fn at_most_one_destination(schema: &mut Schema) {
     let pairs = [["cluster", "weightedClusters"], ["cluster", "reject"], ["weightedClusters", "reject"]];

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use meltemi_sockets::{Options, Side};
+use serde_json::json;
 
 use crate::http2::Habits;
 use crate::servers::{Endpoint, Policy};
@@ -211,4 +212,30 @@ fn a_relay_ends_at_once_where_calls_are_denied() {
     assert!(world.proxy.clients[client].closed_at.is_some());
     let stream = upstream(&world);
     assert_eq!(received(&world, stream), b"select");
+}
+#[test]
+fn a_plan_that_refuses_carries_nothing_for_whom_it_does_not_know() {
+    let mut world = world();
+    let mut plan = json!({"services": {"demo": {"protocol": "dubbo"}}, "unknownAuthority": "refuse"});
+    world.set_plan(&plan);
+    let client = connect(&mut world);
+    world.write(client, b"unread");
+    world.run_until(|world| world.proxy.clients[client].closed_at.is_some());
+    assert_eq!(world.manager.connections.len(), 0);
+    // The next plan carries it again.
+    plan["unknownAuthority"] = "relay".into();
+    world.set_plan(&plan);
+    let client = connect(&mut world);
+    world.write(client, b"passed on");
+    world.run_until(|world| world.manager.open() == 1);
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(received(&world, upstream(&world)), b"passed on");
+    assert_eq!(world.proxy.clients[client].closed_at, None);
+    // And one that refuses ends what is relayed.
+    plan["unknownAuthority"] = "refuse".into();
+    world.set_plan(&plan);
+    world.write(client, b"unread");
+    world.run_for(Duration::from_millis(5));
+    assert!(world.proxy.clients[client].closed_at.is_some());
+    assert_eq!(received(&world, upstream(&world)), b"passed on");
 }

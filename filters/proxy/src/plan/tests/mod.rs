@@ -3,6 +3,7 @@
 
 mod index;
 mod matching;
+mod packed;
 mod parsing;
 mod refusals;
 

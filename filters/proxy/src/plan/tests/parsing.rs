@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::*;
 use crate::plan::{
-    AttachmentEdit, Backoff, Destination, Limits, OnNoMatch, Retry, RetryBudget, RetryOn, UpstreamOptions,
+    AttachmentEdit, Backoff, Destination, Limits, OnNoMatch, Retry, RetryBudget, RetryOn, UnknownAuthority,
+    UpstreamOptions,
 };
 
 #[test]
@@ -13,6 +14,7 @@ fn no_input_is_a_plan_without_services() {
         let plan = Plan::parse(text.as_bytes(), CODECS).unwrap();
         assert_eq!(plan.services().count(), 0);
         assert_eq!(plan.max_operations, 500);
+        assert_eq!(plan.unknown_authority, UnknownAuthority::Relay);
     }
 }
 
@@ -84,10 +86,12 @@ fn what_is_written_is_kept() {
             },
             "a.example:20880": {"protocol": "toy"}
         },
-        "metrics": {"maxOperations": 0}
+        "metrics": {"maxOperations": 0},
+        "unknownAuthority": "refuse"
     }))
     .unwrap();
     assert_eq!(plan.max_operations, 0);
+    assert_eq!(plan.unknown_authority, UnknownAuthority::Refuse);
     let service = plan.service("b.example:20880").unwrap();
     assert_eq!(service.depth, Depth::Attachments);
     assert_eq!(service.on_no_match, OnNoMatch::Reject);
