@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Options;
 use super::age::Age;
 use super::claims::Claims;
-use super::group::{Group, Patches};
+use super::group::{Group, Patch, Patches};
 use super::mesh::Mesh;
 use super::object::Object;
 use super::plan::{GatewayPlan, GatewayPort, Planner};
@@ -55,11 +55,8 @@ pub(super) fn objects(
     reports: &mut Reports,
 ) -> Vec<Object> {
     let entrances = gateways.entrances(planner, reports);
-    let mut objects: Vec<Object> = entrances
-        .iter()
-        .filter_map(|entrance| virtual_service(gateways.world, entrance, gateways.routings))
-        .collect();
-
+    let mut objects = Vec::new();
+    let mut placed = BTreeMap::new();
     let mut by_namespace: BTreeMap<&str, Vec<&Entrance<'_>>> = BTreeMap::new();
     for entrance in &entrances {
         let mut namespaces = namespaces(gateways.world, entrance.gateway);
@@ -91,9 +88,11 @@ pub(super) fn objects(
         let mut patches: BTreeMap<(String, &Labels), Patches> = BTreeMap::new();
         for entrance in entrances {
             let authority = entrance.authority();
+            let shard = shards.of(&authority);
+            placed.insert((namespace, authority.clone()), shard.clone());
             let tunnel = Tunnel {
                 authority: &authority,
-                shard: &shards.of(&authority),
+                shard: &shard,
                 cluster: &cluster(&entrance.plan.host, entrance.plan.port, None),
                 is_original_destination: false,
                 tells_identity: entrance.server.tls.is_some() && options.istio_version >= TELLS_IDENTITY,
@@ -101,15 +100,22 @@ pub(super) fn objects(
             let listener = format!("0.0.0.0_{}", entrance.server.port.number);
             let name = format!("{}-tunnel-{}", group.base(), entrance.name.replace('/', "."));
             let patch = tunnel.on_listener(Proxies::Gateways, &listener);
-            patches
-                .entry((name, &entrance.gateway.spec.selector))
-                .or_default()
-                .push((authority, patch.into()));
+            patches.entry((name, &entrance.gateway.spec.selector)).or_default().push(Patch {
+                about: authority,
+                shard: Some(shard),
+                patch: patch.into(),
+            });
         }
         for ((name, selector), patches) in patches {
             objects.extend(group.tunnels(&name, Some(selector), patches));
         }
     }
+    // The listener comes with its tunnel, not before.
+    objects.extend(entrances.iter().filter_map(|entrance| {
+        let route = virtual_service(gateways.world, entrance, gateways.routings)?;
+        let shard = placed.get(&(&*route.metadata.namespace, entrance.authority())).cloned();
+        Some(route.of_shards(shard))
+    }));
     objects
 }
 

@@ -1,6 +1,6 @@
 //! Some proxies of a namespace, and the objects that they get.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Options;
@@ -17,20 +17,43 @@ pub(super) struct Group<'a> {
     pub(super) proxies: Proxies,
     /// Those of them that have these labels; all without it.
     pub(super) selector: Option<Labels>,
-    /// Where there is no module, no connection passes.
+    /// Policies guard it: where there is no module, no connection passes, nor one that the plan does not know.
     pub(super) fails_closed: bool,
+    /// The name of the first shard.
+    base: String,
     entries: BTreeMap<Arc<str>, Part>,
 }
 
-/// Patches, each with what it is about, so that it stays in its object while others come and go.
-pub(super) type Patches = Vec<(Arc<str>, Part)>;
+/// Patches of tunnels.
+pub(super) type Patches = Vec<Patch>;
+
+/// A patch of a tunnel.
+#[derive(Debug, Clone)]
+pub(super) struct Patch {
+    /// What it is about, so that it stays in its object while others come and go.
+    pub(super) about: Arc<str>,
+    /// The shard that must be there first.
+    pub(super) shard: Option<Arc<str>>,
+    pub(super) patch: Part,
+}
 
 /// The bytes of a plan, or of patches, that one object may have. With what the API server adds it stays under 1 MiB.
 const MOST: usize = 700 * 1024;
 
 impl<'a> Group<'a> {
+    /// Those of `proxies` that a selector selects.
     pub(super) fn new(namespace: &'a str, proxies: Proxies, selector: Option<Labels>) -> Self {
-        Self { namespace, proxies, selector, fails_closed: false, entries: BTreeMap::new() }
+        let base = match proxies {
+            Proxies::Sidecars => NAME.to_owned(),
+            Proxies::Gateways => format!("{NAME}-gateway"),
+        };
+        Self { namespace, proxies, selector, fails_closed: false, base, entries: BTreeMap::new() }
+    }
+
+    /// The sidecars of a service's pods, as those of servers. Nothing that others write is in the same objects.
+    pub(super) fn of_servers(namespace: &'a str, service: &str, selector: Option<Labels>) -> Self {
+        let base = format!("{NAME}-server-{service}");
+        Self { base, ..Self::new(namespace, Proxies::Sidecars, selector) }
     }
 
     /// Adds what the plan says of the tunnels with an authority.
@@ -42,112 +65,118 @@ impl<'a> Group<'a> {
         self.entries.is_empty()
     }
 
-    /// Divides what there is into as many shards as keep each plan small enough.
+    /// Divides what there is into as many shards as keep each plan small enough. Each has a cluster, an internal listener
+    /// and a module of its own.
     pub(super) fn shards(&self) -> Shards {
-        Shards { count: shards(self.entries.iter().map(|(authority, entry)| (&**authority, entry.bytes))) }
+        let entries = self.entries.iter().map(|(authority, entry)| (authority.clone(), entry.bytes));
+        let named = |(ending, authorities): (String, Vec<(Arc<str>, usize)>)| {
+            let shard: Arc<str> = named(&self.base, &ending).into();
+            authorities.into_iter().map(move |(authority, _)| (authority, shard.clone()))
+        };
+        let parts = divide(entries.collect(), |(authority, _)| authority, |(_, bytes)| *bytes);
+        Shards(parts.into_iter().flat_map(named).collect())
     }
 
     /// The module and the sockets of each shard.
     pub(super) fn objects(&self, shards: &Shards, options: &Options) -> Vec<Object> {
-        let mut plans: BTreeMap<String, BTreeMap<Arc<str>, Tree>> = BTreeMap::new();
+        let mut plans: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Tree>> = BTreeMap::new();
         for (authority, entry) in &self.entries {
-            plans
-                .entry(shards.of(authority))
-                .or_default()
-                .insert(authority.clone(), Tree::Part(entry.clone()));
+            let plan = plans.entry(shards.of(authority)).or_default();
+            plan.insert(authority.clone(), Tree::Part(entry.clone()));
         }
-        let base = self.base();
-        let named = |shard: &str| shard.replacen(SHARD, base, 1);
-        let modules: Vec<(String, String)> = plans
-            .keys()
-            .map(|shard| (shard.clone(), module::discovery_name(self.namespace, &named(shard), options)))
-            .collect();
-        let sockets = format!("{base}-sockets");
-        let sockets = sockets::object(
-            self.namespace,
-            sockets,
-            self.proxies,
-            self.selector.as_ref(),
-            self.fails_closed,
-            modules.into_iter(),
-        );
-        let mut objects = Vec::from_iter(plans.into_iter().map(|(shard, services)| {
+        let mut objects = Vec::new();
+        for (shard, services) in plans {
+            let module = module::discovery_name(self.namespace, &shard, options);
             let module = Module {
                 namespace: self.namespace,
-                name: &named(&shard),
+                shard: &shard,
+                discovery_name: &module,
                 proxies: self.proxies,
                 selector: self.selector.as_ref(),
                 fails_closed: self.fails_closed,
-                plan: Tree::Map(BTreeMap::from([("services".into(), Tree::Map(services))])),
+                plan: self.plan(services),
             };
-            module.object(options)
-        }));
-        objects.push(sockets);
+            let selector = self.selector.as_ref();
+            let sockets = sockets::patches(self.proxies, &shard, module.discovery_name, self.fails_closed);
+            let spec = envoy_filter(selector, sockets);
+            let name = shard.replacen(NAME, SOCKETS, 1);
+            let sockets = Object::envoy_filter(Role::Sockets, self.namespace, name, spec);
+            objects.extend([module.object(options), sockets].map(|object| object.of_shards([shard.clone()])));
+        }
         objects
+    }
+
+    fn plan(&self, services: BTreeMap<Arc<str>, Tree>) -> Tree {
+        let mut plan = BTreeMap::from([("services".into(), Tree::Map(services))]);
+        if self.fails_closed {
+            plan.insert("unknownAuthority".into(), Tree::from(serde_json::Value::from("refuse")));
+        }
+        Tree::Map(plan)
     }
 
     /// EnvoyFilters with these patches, of this name, as many as keep each small enough.
     pub(super) fn tunnels(&self, name: &str, selector: Option<&Labels>, patches: Patches) -> Vec<Object> {
-        let count = shards(patches.iter().map(|(about, patch)| (&**about, patch.bytes)));
-        let mut parts: BTreeMap<usize, Vec<Part>> = BTreeMap::new();
-        for (about, patch) in patches {
-            parts.entry(shard(&about, count)).or_default().push(patch);
-        }
-        let object = |(part, patches): (usize, Vec<Part>)| {
-            let spec = envoy_filter(selector, patches);
-            Object::envoy_filter(Role::Tunnel, self.namespace, numbered(name, part), spec)
+        let object = |(ending, patches): (String, Patches)| {
+            let shards: BTreeSet<Arc<str>> = patches.iter().filter_map(|patch| patch.shard.clone()).collect();
+            let spec = envoy_filter(selector, patches.into_iter().map(|patch| patch.patch));
+            Object::envoy_filter(Role::Tunnel, self.namespace, named(name, &ending), spec).of_shards(shards)
         };
+        let parts = divide(patches, |patch| &patch.about, |patch| patch.patch.bytes);
         parts.into_iter().map(object).collect()
     }
 
     /// What the names of the group's objects start with.
-    pub(super) fn base(&self) -> &'static str {
-        match self.proxies {
-            Proxies::Sidecars => SHARD,
-            Proxies::Gateways => "meltemi-gateway",
-        }
+    pub(super) fn base(&self) -> &str {
+        &self.base
     }
 }
 
-/// The cluster and the internal listener of the first shard.
-const SHARD: &str = "meltemi";
+/// What the names of all objects start with.
+const NAME: &str = "meltemi";
 
-/// The division of a group's services.
+/// What those of the sockets start with, so that they are no other's whatever a service is called.
+const SOCKETS: &str = "meltemi-sockets";
+
+/// Which shard has each authority.
 #[derive(Debug)]
-pub(super) struct Shards {
-    count: usize,
-}
+pub(super) struct Shards(BTreeMap<Arc<str>, Arc<str>>);
 
 impl Shards {
-    /// The cluster of the shard that has an authority.
-    pub(super) fn of(&self, authority: &str) -> String {
-        numbered(SHARD, shard(authority, self.count))
+    /// The shard that has an authority: the name of its cluster, its listener and its module.
+    pub(super) fn of(&self, authority: &str) -> Arc<str> {
+        self.0.get(authority).cloned().unwrap_or_else(|| NAME.into())
     }
 }
 
-fn numbered(name: &str, part: usize) -> String {
-    match part {
-        0 => name.to_owned(),
-        part => format!("{name}-{}", part + 1),
+fn named(name: &str, ending: &str) -> String {
+    match ending {
+        "" => name.to_owned(),
+        // No name of a namespace or of a Kubernetes Service has a dot: none ends like this.
+        ending => format!("{name}.{ending}"),
     }
 }
 
-/// How many parts keep each under [`MOST`] bytes, as far as that is possible.
-fn shards<'a>(sizes: impl Iterator<Item = (&'a str, usize)>) -> usize {
-    let sizes: Vec<(u32, usize)> =
-        sizes.map(|(about, size)| (crc32fast::hash(about.as_bytes()), size)).collect();
-    let total: usize = sizes.iter().map(|(_, size)| size).sum();
-    let fits = |&count: &usize| {
-        let mut parts = vec![0; count];
-        for (hash, size) in &sizes {
-            parts[*hash as usize % count] += size;
+/// Parts that keep each under [`MOST`] bytes, as far as that is possible, by the ending of their name.
+///
+/// A name stands for all whose hash begins with its bits. What outgrows a part goes to two of other names, so that the old
+/// one stays as it is until nothing leads there any more.
+fn divide<T>(
+    items: Vec<T>,
+    about: impl Fn(&T) -> &str + Copy,
+    bytes: impl Fn(&T) -> usize + Copy,
+) -> Vec<(String, Vec<T>)> {
+    let mut parts = Vec::new();
+    let mut left = vec![(String::new(), items)];
+    while let Some((bits, items)) = left.pop() {
+        let total: usize = items.iter().map(bytes).sum();
+        if total <= MOST || items.len() < 2 || bits.len() >= 32 {
+            parts.extend((!items.is_empty()).then_some((bits, items)));
+            continue;
         }
-        parts.iter().all(|&part| part <= MOST)
-    };
-    let fewest = total / MOST + 1;
-    (fewest..fewest * 2 + 8).find(fits).unwrap_or(fewest * 2)
-}
-
-fn shard(about: &str, count: usize) -> usize {
-    crc32fast::hash(about.as_bytes()) as usize % count
+        let bit = 1 << (31 - bits.len());
+        let is_set = |item: &T| crc32fast::hash(about(item).as_bytes()) & bit != 0;
+        let (ones, zeros) = items.into_iter().partition(is_set);
+        left.extend([(format!("{bits}1"), ones), (format!("{bits}0"), zeros)]);
+    }
+    parts
 }

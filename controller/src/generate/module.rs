@@ -12,8 +12,10 @@ use super::{Delivery, IstioVersion, Options};
 #[derive(Debug)]
 pub(super) struct Module<'a> {
     pub(super) namespace: &'a str,
-    /// The name of its objects, and of the plugin.
-    pub(super) name: &'a str,
+    /// The name of its object, and of the plugin.
+    pub(super) shard: &'a str,
+    /// The name that proxies ask for it by.
+    pub(super) discovery_name: &'a str,
     pub(super) proxies: Proxies,
     pub(super) selector: Option<&'a Labels>,
     /// Where there is no module, no connection passes.
@@ -54,7 +56,7 @@ impl Module<'_> {
         let mut spec = json!({
             "url": options.module,
             "type": "NETWORK",
-            "pluginName": self.name,
+            "pluginName": self.shard,
             "failStrategy": self.strategy(),
             // Istio would insert the module itself wherever this matches: nowhere. The internal listener asks for it.
             "match": [{"mode": "CLIENT", "ports": [{"number": 1}]}],
@@ -68,7 +70,11 @@ impl Module<'_> {
         if let Some(labels) = self.selector {
             spec["selector"] = json!({"matchLabels": labels});
         }
-        Object::wasm_plugin(self.namespace, self.name.to_owned(), Tree::with(spec, "pluginConfig", self.plan))
+        Object::wasm_plugin(
+            self.namespace,
+            self.shard.to_owned(),
+            Tree::with(spec, "pluginConfig", self.plan),
+        )
     }
 
     fn extension_config(self, options: &Options) -> Object {
@@ -79,8 +85,8 @@ impl Module<'_> {
         let filter = json!({
             "@type": "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm",
             "config": {
-                "name": self.name,
-                "root_id": self.name,
+                "name": self.shard,
+                "root_id": self.shard,
                 "failure_policy": self.strategy().replace("CLOSE", "CLOSED"),
                 "vm_config": {"runtime": "envoy.wasm.runtime.v8", "code": {"remote": remote}},
                 "configuration": {
@@ -94,10 +100,10 @@ impl Module<'_> {
             "match": {"context": self.proxies.context()},
             "patch": {
                 "operation": "ADD",
-                "value": {"name": discovery_name(self.namespace, self.name, options), "typed_config": filter},
+                "value": {"name": self.discovery_name, "typed_config": filter},
             },
         });
         let spec = envoy_filter(self.selector, [patch.into()]);
-        Object::envoy_filter(Role::Module, self.namespace, self.name.to_owned(), spec)
+        Object::envoy_filter(Role::Module, self.namespace, self.shard.to_owned(), spec)
     }
 }

@@ -1,5 +1,6 @@
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -30,6 +31,9 @@ pub struct Object {
     pub metadata: Metadata,
     /// All that it says.
     pub spec: Tree,
+    /// The shards of its namespace that it makes up, or that must be there before it.
+    #[serde(skip)]
+    pub shards: BTreeSet<Arc<str>>,
 }
 
 /// The metadata of a generated object.
@@ -101,7 +105,12 @@ impl Object {
     ) -> Self {
         let labels = [MANAGED_BY, (ROLE, role.label())].map(|(label, value)| (label, value.into()));
         let metadata = Metadata { name, namespace: namespace.to_owned(), labels: labels.into() };
-        Self { api_version, kind, metadata, spec }
+        Self { api_version, kind, metadata, spec, shards: BTreeSet::new() }
+    }
+
+    /// The same object, which makes up these shards or leads there.
+    pub(super) fn of_shards(self, shards: impl IntoIterator<Item = Arc<str>>) -> Self {
+        Self { shards: shards.into_iter().collect(), ..self }
     }
 
     /// What the plan in it says of each authority, if it is the module.

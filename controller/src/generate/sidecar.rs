@@ -1,15 +1,15 @@
 //! What the sidecars of one namespace get.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Options;
 use super::authorization::{self, Authorization, Policies};
 use super::claims::Claims;
 use super::client::{Clients, Seen};
-use super::group::{Group, Patches, Shards};
+use super::group::{Group, Patch, Patches, Shards};
 use super::object::Object;
 use super::plan::Planner;
 use super::protocol::Protocol;
@@ -32,7 +32,7 @@ pub(super) struct Sidecars<'a> {
 }
 
 /// What a way depends on: the service, its port, the listeners and the shard.
-type Way = (usize, u16, Vec<String>, String);
+type Way = (usize, u16, Vec<String>, Arc<str>);
 
 impl<'a> Sidecars<'a> {
     pub(super) fn new(
@@ -45,7 +45,8 @@ impl<'a> Sidecars<'a> {
         Self { services, claims, visibility, authorization, options, ways: HashMap::new() }
     }
 
-    /// The objects for the sidecars of a namespace: none if they see no managed service and serve none.
+    /// The objects for the sidecars of a namespace: none if they see no managed service and serve none. What they have as
+    /// clients shares no object with what they have as servers.
     pub(super) fn objects(
         &mut self,
         namespace: &'a str,
@@ -55,35 +56,21 @@ impl<'a> Sidecars<'a> {
         let has_codec = |_: &Service, port: &ManagedPort| matches!(port.protocol, Protocol::Codec(_));
         let clients = Clients::new(namespace, self.services, self.claims, self.visibility, has_codec);
         let servers = servers(namespace, self.services, self.visibility);
-        let scope = clients.scope(servers.iter().filter_map(|(service, ..)| service.selector.as_ref()));
+        let policies = self.authorization.of(namespace);
+        if let Some(policies) = policies {
+            report_unguarded(policies, namespace, self.services, &servers, reports);
+        }
+        let mut objects = inbound(namespace, &servers, policies, self.options);
+        let scope = clients.scope(std::iter::empty());
         let mut group = Group::new(namespace, Proxies::Sidecars, scope);
         for Seen { service, port, .. } in &clients.seen {
             group.add(authority(service, port.number), planner.outbound(&clients, service, port, reports));
         }
-        let policies = self.authorization.of(namespace);
-        for (service, codec, target) in &servers {
-            let entry = match policies {
-                Some(policies) if *codec == authorization::CODEC => {
-                    group.fails_closed = true;
-                    if let Some(entry) = &policies.entry_without_identity {
-                        group.add(unidentified_authority(service, *target), entry.clone());
-                    }
-                    policies.entry.clone()
-                }
-                _ => json!({"protocol": codec}).into(),
-            };
-            group.add(inbound_authority(service, *target), entry);
+        if !group.is_empty() {
+            let shards = group.shards();
+            objects.extend(group.objects(&shards, self.options));
+            objects.extend(self.outbound(&group, &shards, &clients));
         }
-        if let Some(policies) = policies {
-            report_unguarded(policies, namespace, self.services, &servers, reports);
-        }
-        if group.is_empty() {
-            return Vec::new();
-        }
-        let shards = group.shards();
-        let mut objects = group.objects(&shards, self.options);
-        objects.extend(self.outbound(&group, &shards, &clients));
-        objects.extend(inbound(&group, &shards, &servers, policies, self.options));
         objects
     }
 
@@ -107,7 +94,7 @@ impl<'a> Sidecars<'a> {
 }
 
 /// The patches that lead clients to a port of a service.
-fn way_to(seen: &Seen<'_>, authority: &Arc<str>, shard: &str) -> Patches {
+fn way_to(seen: &Seen<'_>, authority: &Arc<str>, shard: &Arc<str>) -> Patches {
     let (service, port) = (seen.service, seen.port.number);
     let tunnel = Tunnel {
         authority,
@@ -116,14 +103,16 @@ fn way_to(seen: &Seen<'_>, authority: &Arc<str>, shard: &str) -> Patches {
         is_original_destination: service.is_original_destination,
         tells_identity: false,
     };
+    let of_shard =
+        |about: Arc<str>, patch: Value| Patch { about, shard: Some(shard.clone()), patch: patch.into() };
     let on_listener = |listener: &String| {
         let patch = tunnel.on_listener(Proxies::Sidecars, listener);
-        (listener.as_str().into(), patch.into())
+        of_shard(listener.as_str().into(), patch)
     };
     let mut patches: Patches = seen.listeners.iter().map(on_listener).collect();
     if service.is_original_destination {
         let clusters = json!({"service": service.host, "portNumber": port});
-        patches.push((authority.clone(), original_destination("SIDECAR_OUTBOUND", clusters).into()));
+        patches.push(of_shard(authority.clone(), original_destination("SIDECAR_OUTBOUND", clusters)));
     }
     patches
 }
@@ -204,41 +193,81 @@ fn covers((server, _, of_server): &Server<'_>, service: &Service, target: u16) -
     *of_server == target && wide.iter().all(|(key, value)| narrow.get(key) == Some(value))
 }
 
-fn inbound(
-    group: &Group<'_>,
-    shards: &Shards,
-    servers: &[Server<'_>],
+/// The objects for the sidecars of servers: those of each service are for its pods, whatever else they serve or call.
+fn inbound<'a>(
+    namespace: &'a str,
+    servers: &[Server<'a>],
     policies: Option<&Policies>,
     options: &Options,
 ) -> Vec<Object> {
-    let ask_who = policies.is_some_and(|policies| policies.entry_without_identity.is_some());
-    let mut patches: BTreeMap<(String, Option<&Labels>), Patches> = BTreeMap::new();
-    let mut clusters = BTreeSet::new();
-    for (service, codec, target) in servers {
-        let authority = inbound_authority(service, *target);
-        let cluster = format!("inbound|{target}||");
-        let tunnel = Tunnel {
-            authority: &authority,
-            shard: &shards.of(&authority),
-            cluster: &cluster,
-            is_original_destination: true,
-            tells_identity: options.istio_version >= TELLS_IDENTITY,
-        };
+    let mut by_service: BTreeMap<String, Vec<&Server<'a>>> = BTreeMap::new();
+    for server @ (service, ..) in servers {
         let kind = if service.origin.kind == "Service" { "" } else { "entry-" };
-        let name = format!("{}-inbound-{kind}{}", group.base(), service.origin.name);
-        let of_service = patches.entry((name, service.selector.as_ref())).or_default();
-        of_service.push((authority.clone(), tunnel.on_inbound(*target).into()));
-        if ask_who && *codec == authorization::CODEC {
-            let unidentified = unidentified_authority(service, *target);
-            let patch = tunnel::without_identity(*target, &unidentified, &shards.of(&unidentified));
-            of_service.push((authority.clone(), patch.into()));
-        }
-        if clusters.insert((service.selector.as_ref(), *target)) {
-            let clusters = json!({"name": cluster});
-            of_service.push((authority, original_destination("SIDECAR_INBOUND", clusters).into()));
-        }
+        by_service.entry(format!("{kind}{}", service.origin.name)).or_default().push(server);
     }
-    let object =
-        |((name, selector), patches): ((String, Option<&Labels>), _)| group.tunnels(&name, selector, patches);
-    patches.into_iter().flat_map(object).collect()
+    let of_service = |(name, servers): (String, Vec<&Server<'a>>)| {
+        let selector = servers.first().and_then(|(service, ..)| service.selector.clone());
+        let mut group = Group::of_servers(namespace, &name, selector);
+        add_servers(&mut group, &servers, policies);
+        let shards = group.shards();
+        let mut objects = group.objects(&shards, options);
+        let patches =
+            servers.iter().flat_map(|server| way_from(server, policies, &shards, options)).collect();
+        objects.extend(group.tunnels(&format!("meltemi-inbound-{name}"), group.selector.as_ref(), patches));
+        objects
+    };
+    by_service.into_iter().flat_map(of_service).collect()
+}
+
+fn add_servers(group: &mut Group<'_>, servers: &[&Server<'_>], policies: Option<&Policies>) {
+    for (service, codec, target) in servers {
+        let entry = match guard(codec, policies) {
+            Some(policies) => {
+                group.fails_closed = true;
+                if let Some(entry) = &policies.entry_without_identity {
+                    group.add(unidentified_authority(service, *target), entry.clone());
+                }
+                policies.entry.clone()
+            }
+            None => json!({"protocol": codec}).into(),
+        };
+        group.add(inbound_authority(service, *target), entry);
+    }
+}
+
+/// The policies that hold for servers with a codec.
+fn guard<'p>(codec: &str, policies: Option<&'p Policies>) -> Option<&'p Policies> {
+    policies.filter(|_| codec == authorization::CODEC)
+}
+
+/// The patches that lead clients of a service's pods to its sockets there.
+fn way_from(
+    (service, codec, target): &Server<'_>,
+    policies: Option<&Policies>,
+    shards: &Shards,
+    options: &Options,
+) -> Patches {
+    let authority = inbound_authority(service, *target);
+    let cluster = format!("inbound|{target}||");
+    let shard = shards.of(&authority);
+    let tunnel = Tunnel {
+        authority: &authority,
+        shard: &shard,
+        cluster: &cluster,
+        is_original_destination: true,
+        tells_identity: options.istio_version >= TELLS_IDENTITY,
+    };
+    let patch = |shard: &Arc<str>, patch: Value| Patch {
+        about: authority.clone(),
+        shard: Some(shard.clone()),
+        patch: patch.into(),
+    };
+    let mut patches = vec![patch(&shard, tunnel.on_inbound(*target))];
+    if guard(codec, policies).is_some_and(|policies| policies.entry_without_identity.is_some()) {
+        let unidentified = unidentified_authority(service, *target);
+        let shard = shards.of(&unidentified);
+        patches.push(patch(&shard, tunnel::without_identity(*target, &unidentified, &shard)));
+    }
+    patches.push(patch(&shard, original_destination("SIDECAR_INBOUND", json!({"name": cluster}))));
+    patches
 }

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::object::{Object, Role};
 use super::service::Labels;
 use super::tree::{Part, Tree};
 
@@ -25,16 +24,9 @@ impl Proxies {
     }
 }
 
-/// The EnvoyFilter with the sockets of each shard: its listener, and the ECDS name of the module and plan in it. Where the
-/// module never comes, connections pass as plain TCP, or do not if `fails_closed`.
-pub(super) fn object(
-    namespace: &str,
-    name: String,
-    proxies: Proxies,
-    selector: Option<&Labels>,
-    fails_closed: bool,
-    shards: impl Iterator<Item = (String, String)>,
-) -> Object {
+/// The patches that add the sockets of a shard: its cluster, and its listener with the ECDS name of the module and plan in
+/// it. Where the module never comes, connections pass as plain TCP, or do not if `fails_closed`.
+pub(super) fn patches(proxies: Proxies, shard: &str, module: &str, fails_closed: bool) -> [Part; 2] {
     let add = |apply_to: &str, value: Value| {
         json!({
             "applyTo": apply_to,
@@ -42,11 +34,8 @@ pub(super) fn object(
             "patch": {"operation": "ADD", "value": value},
         })
     };
-    let both = |(shard, module): (String, String)| {
-        [add("CLUSTER", cluster(&shard)), add("LISTENER", listener(&shard, &module, fails_closed))]
-    };
-    let patches = shards.flat_map(both).map(Part::from);
-    Object::envoy_filter(Role::Sockets, namespace, name, envoy_filter(selector, patches))
+    let patches = [add("CLUSTER", cluster(shard)), add("LISTENER", listener(shard, module, fails_closed))];
+    patches.map(Part::from)
 }
 
 /// The spec of an EnvoyFilter.

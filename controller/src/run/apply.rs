@@ -33,19 +33,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Applier {
     client: Client,
     metrics: Arc<Metrics>,
-    root_namespace: String,
     pauses: Pauses,
     accepted: Accepted,
     recent: Recent,
     lingering: HashMap<Surplus, Instant>,
 }
 
-/// How long the sockets and modules of a namespace are there without its tunnels.
+/// How long sockets and modules are there without tunnels.
 #[derive(Debug, Clone, Copy)]
 pub struct Pauses {
     /// Before the first tunnel, so that sidecars have fetched the module.
     pub warm_up: Duration,
-    /// After the last tunnel, so that the connections that drain still have them.
+    /// After the last tunnel that led there, so that the connections that drain still have them.
     pub linger: Duration,
 }
 
@@ -73,11 +72,10 @@ impl Written {
 
 impl Applier {
     /// Writes as `client`, and counts in `metrics`.
-    pub fn new(client: Client, metrics: Arc<Metrics>, root_namespace: String, pauses: Pauses) -> Self {
+    pub fn new(client: Client, metrics: Arc<Metrics>, pauses: Pauses) -> Self {
         Self {
             client,
             metrics,
-            root_namespace,
             pauses,
             accepted: Accepted::new(),
             recent: Recent::default(),
@@ -92,34 +90,36 @@ impl Applier {
         let changes = changes(wanted, live.iter().map(|object| &**object), &self.accepted);
         let mut written = Written { next: self.recent.end(), ..Written::default() };
 
-        let mut warming = Warming::new(&live, self.pauses.warm_up);
-        let mut barred = Barred::new(&self.root_namespace);
+        let mut warming = Warming::new(wanted, &live, self.pauses.warm_up);
+        let mut barred = Barred::default();
         for (role, objects) in &changes.missing {
             let (mut ready, rest): (Vec<&Wanted>, Vec<&Wanted>) =
-                objects.iter().partition(|object| !barred.bars(&object.key.namespace));
+                objects.iter().partition(|object| !barred.bars(object));
             written.failed += rest.len();
+            rest.into_iter().for_each(|object| barred.bar(object));
             if *role == Role::Tunnel {
-                ready.retain(|object| match warming.end(&object.key.namespace) {
+                ready.retain(|object| match warming.end(object) {
                     None => true,
                     Some(end) => {
                         written.waiting += 1;
                         written.due(end);
+                        barred.unsettle(&object.key.namespace);
                         false
                     }
                 });
             }
             self.apply_all(&ready, &there, &mut barred, &mut warming, &mut written).await;
         }
-        let mut barred = Barred::new(&self.root_namespace);
         for (role, surplus) in changes.surplus.iter().rev() {
+            let (settled, rest): (Vec<&Surplus>, Vec<&Surplus>) =
+                surplus.iter().partition(|surplus| !barred.is_unsettled(&surplus.key.namespace));
+            // What leads there yet may do so for long.
+            rest.into_iter().for_each(|surplus| _ = self.lingering.remove(surplus));
             let due = match role {
-                Role::Tunnel => surplus.clone(),
-                Role::Sockets | Role::Module => self.due(surplus, &mut written),
+                Role::Tunnel => settled,
+                Role::Sockets | Role::Module => self.due(settled, &mut written),
             };
-            let (ready, rest): (Vec<Surplus>, Vec<Surplus>) =
-                due.into_iter().partition(|surplus| !barred.bars(&surplus.key.namespace));
-            written.failed += rest.len();
-            self.delete_all(&ready, &mut barred, &mut written).await;
+            self.delete_all(&due, &mut barred, &mut written).await;
         }
         let all: BTreeSet<&Surplus> = changes.surplus.values().flatten().collect();
         self.lingering.retain(|surplus, _| all.contains(surplus));
@@ -127,13 +127,13 @@ impl Applier {
     }
 
     /// Those of the surplus objects that have lingered long enough.
-    fn due(&mut self, surplus: &[Surplus], written: &mut Written) -> Vec<Surplus> {
+    fn due<'s>(&mut self, surplus: Vec<&'s Surplus>, written: &mut Written) -> Vec<&'s Surplus> {
         let now = Instant::now();
         let mut due = Vec::new();
         for surplus in surplus {
             let end = *self.lingering.entry(surplus.clone()).or_insert(now + self.pauses.linger);
             match end <= now {
-                true => due.push(surplus.clone()),
+                true => due.push(surplus),
                 false => written.due(end),
             }
         }
@@ -145,7 +145,7 @@ impl Applier {
         objects: &[&Wanted],
         there: &BTreeSet<Key>,
         barred: &mut Barred,
-        warming: &mut Warming,
+        warming: &mut Warming<'_>,
         written: &mut Written,
     ) {
         let client = &self.client;
@@ -173,15 +173,15 @@ impl Applier {
                 Err(error) => {
                     warn!(kind, name, error, "cannot apply");
                     written.failed += 1;
-                    barred.bar(namespace);
+                    barred.bar(object);
                 }
             }
         }
     }
 
-    async fn delete_all(&mut self, surplus: &[Surplus], barred: &mut Barred, written: &mut Written) {
+    async fn delete_all(&mut self, surplus: &[&Surplus], barred: &mut Barred, written: &mut Written) {
         let client = &self.client;
-        let mut outcomes = futures::stream::iter(surplus)
+        let mut outcomes = futures::stream::iter(surplus.iter().copied())
             .map(|surplus| async move { (surplus, limited(delete(client, surplus)).await) })
             .buffer_unordered(PARALLEL);
         while let Some((surplus, outcome)) = outcomes.next().await {
@@ -198,30 +198,42 @@ impl Applier {
                 Err(error) => {
                     warn!(kind, name, error, "cannot delete");
                     written.failed += 1;
-                    barred.bar(namespace);
+                    barred.unsettle(namespace);
                 }
             }
         }
     }
 }
 
-/// The namespaces in which a step failed, so that the next one waits. The root namespace is that of all proxies.
+/// What has to wait since something else could not be written.
+#[derive(Default)]
 struct Barred {
-    root: String,
-    namespaces: BTreeSet<String>,
+    /// The shards that are not as they should be, with their namespaces.
+    shards: BTreeSet<(String, Arc<str>)>,
+    /// The namespaces that have not all of what they should have: what it takes the place of stays there.
+    unsettled: BTreeSet<String>,
 }
 
 impl Barred {
-    fn new(root: &str) -> Self {
-        Self { root: root.to_owned(), namespaces: BTreeSet::new() }
+    /// An object is not as it should be.
+    fn bar(&mut self, object: &Wanted) {
+        let namespace = &object.key.namespace;
+        self.shards.extend(object.shards.iter().map(|shard| (namespace.clone(), shard.clone())));
+        self.unsettle(namespace);
     }
 
-    fn bar(&mut self, namespace: &str) {
-        self.namespaces.insert(namespace.to_owned());
+    /// Whether that is so of anything that has to be there before the object.
+    fn bars(&self, object: &Wanted) -> bool {
+        let namespace = &object.key.namespace;
+        object.shards.iter().any(|shard| self.shards.contains(&(namespace.clone(), shard.clone())))
     }
 
-    fn bars(&self, namespace: &str) -> bool {
-        self.namespaces.contains(namespace) || self.namespaces.contains(&self.root)
+    fn unsettle(&mut self, namespace: &str) {
+        self.unsettled.insert(namespace.to_owned());
+    }
+
+    fn is_unsettled(&self, namespace: &str) -> bool {
+        self.unsettled.contains(namespace)
     }
 }
 

@@ -1,13 +1,16 @@
 //! What has to be written so that the cluster has the objects that are wanted, and in which order.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use kube::core::DynamicObject;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
+#[cfg(test)]
+use crate::generate::MANAGED_BY;
 use crate::generate::{Object, ROLE, Role};
 
 /// An object by its names.
@@ -39,6 +42,8 @@ pub struct Wanted {
     pub key: Key,
     /// What it is for.
     pub role: Role,
+    /// The shards of its namespace that it makes up, or that must be there before it.
+    pub shards: BTreeSet<Arc<str>>,
     /// Its labels.
     pub labels: BTreeMap<&'static str, Cow<'static, str>>,
     /// The [`fingerprint`] of its spec.
@@ -62,10 +67,26 @@ impl Wanted {
                 name: object.metadata.name.clone(),
             },
             role: object.role(),
+            shards: object.shards.clone(),
             labels: object.metadata.labels.clone(),
             spec: hash(&spec),
             text: to_raw_value(object)?,
         })
+    }
+}
+
+#[cfg(test)]
+impl Wanted {
+    /// One that says nothing.
+    pub fn of(role: Role, namespace: &str, name: &str) -> Self {
+        Self {
+            key: Key { kind: "EnvoyFilter".into(), namespace: namespace.into(), name: name.into() },
+            role,
+            shards: BTreeSet::new(),
+            labels: [MANAGED_BY, (ROLE, role.label())].map(|(name, value)| (name, value.into())).into(),
+            spec: fingerprint(&Value::Null),
+            text: Box::default(),
+        }
     }
 }
 
@@ -174,7 +195,6 @@ pub fn surplus_fields(live: &Value, wanted: &Value) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::{MANAGED_BY, Metadata};
     use serde_json::json;
 
     fn live(role: Role, name: &str, spec: Value) -> DynamicObject {
@@ -190,17 +210,8 @@ mod tests {
     }
 
     fn wanted(role: Role, name: &str, spec: Value) -> Wanted {
-        let object = Object {
-            api_version: "networking.istio.io/v1alpha3",
-            kind: "EnvoyFilter",
-            metadata: Metadata {
-                name: name.to_owned(),
-                namespace: "shop".to_owned(),
-                labels: [MANAGED_BY, (ROLE, role.label())].map(|(name, value)| (name, value.into())).into(),
-            },
-            spec: spec.into(),
-        };
-        Wanted::new(&object).unwrap()
+        let object = Wanted::of(role, "shop", name);
+        Wanted { spec: fingerprint(&spec), ..object }
     }
 
     fn tunnel(name: &str, spec: Value) -> Wanted {

@@ -134,6 +134,7 @@ mod tests {
                 labels: BTreeMap::from([(INSTANCE, "one".into())]),
             },
             spec: json!({}).into(),
+            shards: BTreeSet::new(),
         };
         Wanted::new(&object).unwrap()
     }

@@ -93,9 +93,8 @@ async fn control(options: &Options) -> Result<(), String> {
         pulse: pulse.clone(),
         metrics: metrics.clone(),
     };
-    let root_namespace = options.mesh.root_namespace.clone();
     let tell_version = options.istio_version.is_none();
-    let cache = Arc::new(Cache::start(&client, &root_namespace, tell_version, &shared));
+    let cache = Arc::new(Cache::start(&client, &options.mesh.root_namespace, tell_version, &shared));
 
     let (candidate, leadership) = lease::Candidate::new(
         client.clone(),
@@ -131,7 +130,6 @@ async fn control(options: &Options) -> Result<(), String> {
         applier: apply::Applier::new(
             client.clone(),
             metrics.clone(),
-            root_namespace,
             apply::Pauses {
                 warm_up: Duration::from_secs(options.warm_up_seconds.into()),
                 linger: Duration::from_secs(options.linger_seconds.into()),

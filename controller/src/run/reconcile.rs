@@ -68,8 +68,8 @@ pub struct Made {
 enum Outcome {
     /// All is as it should be, as far as it can be now. The loop may be needed again at a time.
     Complete(Option<Instant>),
-    /// Something failed: it is tried again.
-    Failed,
+    /// Something failed: it is tried again, soon. The loop may be needed before.
+    Failed(Option<Instant>),
     /// It is not known yet what should be; what is missing will tell.
     Waiting,
 }
@@ -101,11 +101,11 @@ impl Reconciler {
                     due.map_or(now + ROUND, |due| due.min(now + ROUND))
                 }
                 Outcome::Waiting => now + ROUND,
-                Outcome::Failed => {
+                Outcome::Failed(due) => {
                     debug!(?pause, "the pass is tried again");
                     let next = now + pause;
                     pause = (pause * 2).min(LAST_RETRY);
-                    next
+                    due.map_or(next, |due| due.min(next))
                 }
             };
         }
@@ -124,7 +124,7 @@ impl Reconciler {
         }
         let Some((objects, reports)) = self.wanted(version).await else {
             self.metrics.passed(false);
-            return Outcome::Failed;
+            return Outcome::Failed(None);
         };
         let start = Instant::now();
         let own = self.installation.own(&objects, self.cache.written());
@@ -139,7 +139,7 @@ impl Reconciler {
         self.metrics.passed(is_complete);
         match is_complete {
             true => Outcome::Complete(next),
-            false => Outcome::Failed,
+            false => Outcome::Failed(next),
         }
     }
 

@@ -11,43 +11,49 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use tokio::time::Instant;
 
-use super::changes::role;
+use super::changes::{Key, Wanted};
 use crate::generate::Role;
 
-/// The namespaces that got a module or sockets a moment ago.
+/// The shards that got a module or sockets a moment ago.
 #[derive(Debug)]
-pub struct Warming {
+pub struct Warming<'a> {
     span: Duration,
-    ends: HashMap<String, Instant>,
+    /// What makes up shards.
+    parts: HashMap<&'a Key, &'a Wanted>,
+    /// Until when tunnels wait, by the namespace and the shard.
+    ends: HashMap<(&'a str, &'a str), Instant>,
 }
 
-impl Warming {
-    /// Those among the objects of the cluster: sidecars get `span` from when an object was made.
-    pub fn new(live: &[Arc<DynamicObject>], span: Duration) -> Self {
-        let mut warming = Self { span, ends: HashMap::new() };
+impl<'a> Warming<'a> {
+    /// Those of `wanted` that are among the objects of the cluster: sidecars get `span` from when an object was made.
+    pub fn new(wanted: &'a [Wanted], live: &[Arc<DynamicObject>], span: Duration) -> Self {
+        let parts = wanted.iter().filter(|object| object.role != Role::Tunnel);
+        let parts = parts.map(|object| (&object.key, object)).collect();
+        let mut warming = Self { span, parts, ends: HashMap::new() };
         live.iter().for_each(|object| warming.note(object));
         warming
     }
 
     /// Notes an object of the cluster.
     pub fn note(&mut self, object: &DynamicObject) {
-        let (Some(namespace), Some(made)) = (&object.metadata.namespace, &object.metadata.creation_timestamp)
-        else {
-            return;
-        };
+        let Some(part) = self.parts.get(&Key::live(object)) else { return };
+        let Some(made) = &object.metadata.creation_timestamp else { return };
         // The clock of the API server may be ahead.
         let age = Duration::try_from(Timestamp::now().duration_since(made.0)).unwrap_or_default();
-        if role(object) == Role::Tunnel || age >= self.span {
+        if age >= self.span {
             return;
         }
         let end = Instant::now() + self.span.saturating_sub(age);
-        let known = self.ends.entry(namespace.clone()).or_insert(end);
-        *known = end.max(*known);
+        for shard in &part.shards {
+            let known = self.ends.entry((&part.key.namespace, shard)).or_insert(end);
+            *known = end.max(*known);
+        }
     }
 
-    /// Until when the tunnels of a namespace wait, if they have to.
-    pub fn end(&self, namespace: &str) -> Option<Instant> {
-        self.ends.get(namespace).copied()
+    /// Until when an object waits for the shards that it leads to, if it has to.
+    pub fn end(&self, object: &Wanted) -> Option<Instant> {
+        let end = |shard: &Arc<str>| self.ends.get(&(&*object.key.namespace, &**shard)).copied();
+        object.shards.iter().filter_map(end).max()
     }
 }
 
@@ -57,45 +63,52 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::generate::ROLE;
 
     const SPAN: Duration = Duration::from_secs(20);
 
-    fn object(role: Role, namespace: &str, age: i64) -> Arc<DynamicObject> {
+    fn there(name: &str, age: i64) -> Arc<DynamicObject> {
         let made = Timestamp::now().saturating_sub(age.seconds()).unwrap();
         let object = serde_json::from_value(json!({
             "apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter",
-            "metadata": {"name": "x", "namespace": namespace, "creationTimestamp": made.to_string(),
-                "labels": {ROLE: role.label()}},
+            "metadata": {"name": name, "namespace": "shop", "creationTimestamp": made.to_string()},
         }));
         Arc::new(object.unwrap())
     }
 
+    fn wanted(role: Role, name: &str, shards: &[&str]) -> Wanted {
+        let mut object = Wanted::of(role, "shop", name);
+        object.shards = shards.iter().map(|&shard| shard.into()).collect();
+        object
+    }
+
     #[test]
     fn tunnels_wait_for_the_youngest_of_what_they_lead_to() {
-        let live = [
-            object(Role::Module, "shop", 100),
-            object(Role::Sockets, "shop", 5),
-            object(Role::Tunnel, "shop", 0),
-            object(Role::Sockets, "old", 21),
-            object(Role::Tunnel, "old", 0),
+        let wanted = [
+            wanted(Role::Module, "module-a", &["a"]),
+            wanted(Role::Sockets, "sockets-a", &["a"]),
+            wanted(Role::Sockets, "sockets-b", &["b"]),
+            wanted(Role::Tunnel, "to-a", &["a"]),
+            wanted(Role::Tunnel, "to-b", &["b"]),
+            wanted(Role::Tunnel, "to-both", &["a", "b"]),
         ];
-        let mut warming = Warming::new(&live, SPAN);
-        let left = warming.end("shop").unwrap() - Instant::now();
+        let [.., to_a, to_b, to_both] = &wanted;
+        let live = [("module-a", 100), ("sockets-a", 5), ("sockets-b", 21), ("to-b", 0)]
+            .map(|(name, age)| there(name, age));
+        let mut warming = Warming::new(&wanted, &live, SPAN);
+        let left = warming.end(to_a).unwrap() - Instant::now();
         assert!((Duration::from_secs(14)..=Duration::from_secs(15)).contains(&left), "{left:?}");
-        assert_eq!(["old", "none"].map(|namespace| warming.end(namespace)), [None, None]);
-        warming.note(&object(Role::Module, "shop", 1));
-        assert!(warming.end("shop").unwrap() - Instant::now() > Duration::from_secs(18));
+        assert_eq!(warming.end(to_both), warming.end(to_a));
+        assert_eq!(warming.end(to_b), None);
+        warming.note(&there("module-a", 1));
+        assert!(warming.end(to_a).unwrap() - Instant::now() > Duration::from_secs(18));
     }
 
     #[test]
     fn a_clock_that_is_ahead_prolongs_nothing() {
-        let warming = Warming::new(&[object(Role::Sockets, "shop", -3600)], SPAN);
-        assert!(warming.end("shop").unwrap() - Instant::now() <= SPAN);
-    }
-
-    #[test]
-    fn nobody_waits_where_no_time_is_given() {
-        assert_eq!(Warming::new(&[object(Role::Sockets, "shop", 0)], Duration::ZERO).end("shop"), None);
+        let wanted = [wanted(Role::Sockets, "sockets", &["a"]), wanted(Role::Tunnel, "tunnel", &["a"])];
+        let end = |span| Warming::new(&wanted, &[there("sockets", -3600)], span).end(&wanted[1]);
+        assert!(end(SPAN).unwrap() - Instant::now() <= SPAN);
+        // Nobody waits where no time is given.
+        assert_eq!(end(Duration::ZERO), None);
     }
 }

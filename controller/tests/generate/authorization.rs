@@ -3,7 +3,7 @@ use serde_json::json;
 
 use crate::{findings, made, namespace, options, plan, service, spec, world};
 
-const POLICIES: &str = "---
+pub(crate) const POLICIES: &str = "---
 apiVersion: dubbo.aeraki.io/v1alpha1
 kind: DubboAuthorizationPolicy
 metadata: {name: readers, namespace: shop}
@@ -73,8 +73,10 @@ fn policies_guard_the_servers_of_their_namespace() {
         json!({"protocol": "dubbo"})
     );
     // Without the module nothing may pass where policies are.
-    assert_eq!(spec(&output, "WasmPlugin", "shop", "meltemi")["failStrategy"], "FAIL_CLOSE");
-    assert_eq!(spec(&output, "WasmPlugin", "web", "meltemi")["failStrategy"], "FAIL_OPEN");
+    assert_eq!(spec(&output, "WasmPlugin", "shop", "meltemi-server-greeter")["failStrategy"], "FAIL_CLOSE");
+    for (namespace, name) in [("web", "meltemi"), ("web", "meltemi-server-other"), ("shop", "meltemi")] {
+        assert_eq!(spec(&output, "WasmPlugin", namespace, name)["failStrategy"], "FAIL_OPEN");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod redis;
 mod routers;
 mod scale;
 mod services;
+mod size;
 mod tenants;
 mod visibility;
 
@@ -18,7 +19,7 @@ use std::{env, fs};
 use meltemi::generate::{Delivery, Finding, ForeignRouters, IstioVersion, Object, Options, Output, generate};
 use meltemi::mesh;
 use meltemi::world::{World, documents};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 const MODULE: &str = "oci://registry.example.org/meltemi@sha256:6f0d0c2b0a8f4f2f9d6d3a9f0b1c2d3e4f5061728394a5b6c7d8e9f001122334";
 
@@ -77,10 +78,13 @@ fn names(output: &Output) -> Vec<String> {
     output.objects.iter().map(name).collect()
 }
 
-/// The plan of a namespace's sidecars: what it says of each authority.
-#[track_caller]
+/// The plans of a namespace's sidecars: what they say of each authority.
 fn plan(output: &Output, namespace: &str) -> Value {
-    spec(output, "WasmPlugin", namespace, "meltemi")["pluginConfig"]["services"].take()
+    let of_sidecars = output.objects.iter().filter(|object| {
+        object.metadata.namespace == namespace && !object.metadata.name.starts_with("meltemi-gateway")
+    });
+    let entries = of_sidecars.flat_map(|object| object.plan());
+    entries.map(|(authority, entry)| (authority.to_owned(), entry.clone())).collect::<Map<_, _>>().into()
 }
 
 /// The listeners and destination ports that tunnels are put on in a namespace.

@@ -7,8 +7,10 @@ fn every_namespace_that_sees_a_service_gets_its_own_objects() {
         made(&(namespace("shop") + &namespace("web") + elsewhere + &service("shop", "demo", "10.0.0.1")));
     let wanted = [
         "WasmPlugin shop/meltemi",
+        "WasmPlugin shop/meltemi-server-demo",
         "WasmPlugin web/meltemi",
         "EnvoyFilter shop/meltemi-sockets",
+        "EnvoyFilter shop/meltemi-sockets-server-demo",
         "EnvoyFilter web/meltemi-sockets",
         "EnvoyFilter shop/meltemi-inbound-demo",
         "EnvoyFilter shop/meltemi-outbound-shop",
@@ -87,13 +89,24 @@ spec: {egress: [{hosts: [istio-system/*]}]}
     let output = made(&(namespace("shop") + sidecar + &service("shop", "demo", "10.0.0.1")));
     assert_eq!(tunnels(&output, "shop"), ["virtualInbound:20880"]);
     let labels = serde_json::json!({"app": "demo"});
-    assert_eq!(spec(&output, "EnvoyFilter", "shop", "meltemi-sockets")["workloadSelector"]["labels"], labels);
-    assert_eq!(spec(&output, "WasmPlugin", "shop", "meltemi")["selector"]["matchLabels"], labels);
+    let sockets = spec(&output, "EnvoyFilter", "shop", "meltemi-sockets-server-demo");
+    assert_eq!(sockets["workloadSelector"]["labels"], labels);
+    let module = spec(&output, "WasmPlugin", "shop", "meltemi-server-demo");
+    assert_eq!(module["selector"]["matchLabels"], labels);
+    // What is for clients is for everybody, and there is none of it here.
+    assert_eq!(output.objects.len(), 3, "{:?}", names(&output));
 
-    // Two selectors may select one pod, which must not get the sockets twice: then all pods get them once.
+    // Two selectors may select one pod, which gets the sockets of both services, each under a name of its own.
     let two = service("shop", "demo", "10.0.0.1") + &service("shop", "other", "10.0.0.2");
     let output = made(&(namespace("shop") + sidecar + &two));
-    assert!(spec(&output, "EnvoyFilter", "shop", "meltemi-sockets").get("workloadSelector").is_none());
+    let added = |service: &str| {
+        let sockets = spec(&output, "EnvoyFilter", "shop", &format!("meltemi-sockets-server-{service}"));
+        let names = sockets["configPatches"].as_array().unwrap().iter();
+        names.map(|patch| patch["patch"]["value"]["name"].clone()).collect::<Vec<_>>()
+    };
+    for service in ["demo", "other"] {
+        assert_eq!(added(service), vec![format!("meltemi-server-{service}"); 2]);
+    }
 }
 
 #[test]

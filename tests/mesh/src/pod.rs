@@ -11,7 +11,7 @@ use meltemi::envoy::Admin;
 use meltemi_tests::eventually;
 use nix::sys::signal::Signal;
 use nix::unistd::gethostname;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::cluster::{Cluster, ISSUER};
 use crate::container::{self, Images};
@@ -221,16 +221,26 @@ impl Pod {
         json!(settings)
     }
 
-    /// The plan that its Envoy has now, of the one Meltemi it runs.
+    /// The plan that its Envoy has now: what all its shards say of services, as client and as server.
     pub fn plan(&self) -> Option<Value> {
         // An error while there is none.
         let dump = self.admin(|admin| admin.fetch("/config_dump?resource=ecds_filters")).ok()?;
         let dump: Value = serde_json::from_str(&dump).unwrap();
+        let mut configs: Vec<&Value> = dump["configs"].as_array()?.iter().collect();
         // A listener that drains keeps what it had, by another name.
-        let configs = dump["configs"].as_array()?;
-        let last = configs.iter().max_by_key(|config| config["last_updated"].as_str())?;
-        let plan = &last["ecds_filter"]["typed_config"]["config"]["configuration"]["value"];
-        serde_json::from_str(plan.as_str()?).unwrap()
+        configs.sort_by_key(|config| config["last_updated"].as_str());
+        let mut plans = BTreeMap::new();
+        for config in configs.iter().map(|config| &config["ecds_filter"]["typed_config"]["config"]) {
+            let plan: Value = serde_json::from_str(config["configuration"]["value"].as_str()?).unwrap();
+            plans.insert(config["root_id"].as_str(), plan);
+        }
+        plans.into_values().reduce(|mut all, mut plan| {
+            let of =
+                |plan: &mut Value| plan["services"].as_object_mut().map(std::mem::take).unwrap_or_default();
+            let more = of(&mut plan);
+            all["services"] = of(&mut all).into_iter().chain(more).collect::<Map<_, _>>().into();
+            all
+        })
     }
 
     /// Waits until its Envoy has a plan for which `wanted` holds.

@@ -20,7 +20,7 @@ use super::Options;
 use super::age::Age;
 use super::claims::Claims;
 use super::client::{Clients, Seen};
-use super::group::{Group, Patches};
+use super::group::{Group, Patch, Patches};
 use super::host;
 use super::mesh::Mesh;
 use super::object::Object;
@@ -88,8 +88,8 @@ impl Redis {
                 };
                 let listeners = service.listeners(port.number).into_iter();
                 let patches = listeners.map(|listener| {
-                    let patch = filter::on_listener(&listener, &filter);
-                    (listener.into(), patch.into())
+                    let patch = filter::on_listener(&listener, &filter).into();
+                    Patch { about: listener.into(), shard: None, patch }
                 });
                 let mut proxy = Proxy { patches: patches.collect(), clusters: BTreeSet::new() };
                 for Target { host, name, patch, .. } in targets {
@@ -124,13 +124,13 @@ impl Redis {
         for Seen { service, port, listeners } in &clients.seen {
             let Some(proxy) = proxy(service, port.number) else { continue };
             clusters.extend(&proxy.clusters);
-            let on_own = |(listener, _): &&(Arc<str>, Part)| listeners.iter().any(|own| **own == **listener);
+            let on_own = |patch: &&Patch| listeners.iter().any(|own| **own == *patch.about);
             let on_own = proxy.patches.iter().filter(on_own).cloned();
             patches.entry(&service.namespace).or_default().extend(on_own);
         }
         let named = |name: &Arc<str>| {
             let cluster = self.clusters.get(name).filter(|cluster| cluster.exports.reach(namespace))?;
-            Some((name.clone(), cluster.patch.clone()))
+            Some(Patch { about: name.clone(), shard: None, patch: cluster.patch.clone() })
         };
         let clusters: Patches = clusters.into_iter().filter_map(named).collect();
         let mut objects = group.tunnels("meltemi-redis", group.selector.as_ref(), clusters);

@@ -57,6 +57,11 @@ pub fn shared() -> MutexGuard<'static, Api> {
 impl Api {
     /// Starts them, with Istio's kinds, the namespace `istio-system` and the controller's manifests.
     pub fn start(name: &'static str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// Starts them with more flags for etcd.
+    pub fn start_with(name: &'static str, etcd_flags: &[&str]) -> Self {
         let tools = Tools::find();
         let folder = TempDir::new().unwrap();
         let [port, etcd_port, peer_port] = free_ports();
@@ -77,7 +82,8 @@ impl Api {
                 .arg(folder.path().join("etcd"))
                 .args(["--listen-client-urls", &etcd_url, "--advertise-client-urls", &etcd_url])
                 .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
-                .args(["--initial-cluster", &format!("one={peer_url}")]),
+                .args(["--initial-cluster", &format!("one={peer_url}")])
+                .args(etcd_flags),
         );
         let proxy = Process::start(
             &format!("run-loop-{name}-proxy"),

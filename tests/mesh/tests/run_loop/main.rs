@@ -2,6 +2,7 @@
 
 mod api;
 mod controller;
+mod size;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -81,11 +82,11 @@ fn generated(api: &Api, namespace: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Waits until a namespace has its objects: the module, the sockets, and the tunnels of both sides.
+/// Waits until a namespace has its objects: the module, the sockets, and the tunnels of each side.
 fn wait_for_objects(api: &Api, namespace: &str) -> BTreeMap<String, String> {
     eventually("the objects are there", || {
         let objects = generated(api, namespace);
-        (objects.len() == 4).then_some(objects)
+        (objects.len() == 6).then_some(objects)
     })
 }
 
@@ -110,8 +111,12 @@ fn objects_come_and_go_in_order() {
     let applied = controller.did("applied");
     let applied: Vec<&str> =
         applied.iter().filter(|name| name.contains(" order/")).map(String::as_str).collect();
-    assert_eq!(applied[..2], ["WasmPlugin order/meltemi", "EnvoyFilter order/meltemi-sockets"]);
-    assert_eq!(applied.len(), 4, "{applied:?}");
+    let role = |name: &str| match name {
+        name if name.starts_with("WasmPlugin") => 0,
+        name if name.contains("meltemi-sockets") => 1,
+        _ => 2,
+    };
+    assert_eq!(applied.iter().map(|name| role(name)).collect::<Vec<_>>(), [0, 0, 1, 1, 2, 2], "{applied:?}");
     let made = |path: &str| api.find(path).unwrap()["metadata"]["creationTimestamp"].to_string();
     let (plugin, tunnel) =
         (made(&plugin_path("order")), made(&filter_path("order", "meltemi-outbound-order")));
@@ -121,9 +126,9 @@ fn objects_come_and_go_in_order() {
     eventually("the objects are gone", || generated(&api, "order").is_empty().then_some(()));
     let deleted = eventually("all is told", || {
         let deleted = controller.did("deleted");
-        (deleted.len() == 4).then_some(deleted)
+        (deleted.len() == 6).then_some(deleted)
     });
-    assert_eq!(deleted[2..], ["EnvoyFilter order/meltemi-sockets", "WasmPlugin order/meltemi"]);
+    assert_eq!(deleted.iter().map(|name| role(name)).collect::<Vec<_>>(), [2, 2, 1, 1, 0, 0], "{deleted:?}");
     assert_eq!(controller.metric("write_errors_total{operation=\"delete\"}"), 0);
     assert!(controller.end().success());
 }
@@ -413,7 +418,7 @@ spec: {{action: DENY, rules: {rules}}}
     policy("[{to: [{operation: {methods: [delete]}}]}]");
     let controller = Controller::start(&api, "policy");
     let inbound = || {
-        let plugin = api.find(&plugin_path("policy"))?;
+        let plugin = api.find(&format!("{}-server-greeter", plugin_path("policy")))?;
         let services = plugin["spec"]["pluginConfig"]["services"].as_object()?.clone();
         let found = services.into_iter().find(|(authority, _)| authority.starts_with("inbound."));
         Some(found.unwrap().1["routes"].clone())
