@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::call::{Call, CallId, Stage::Backoff};
 use crate::clock::{Instant, earliest};
-use crate::upstream::{ConnectionId, Renewal, Stage};
+use crate::upstream::{ConnectionId, Stage};
 use crate::worker::{Reach, Worker};
 
 /// Alarms closer together than this are rung as one.
@@ -144,6 +144,9 @@ impl Worker {
         let (pool_key, socket) = (connection.pool, connection.socket);
         let is_alone = pool.open.len() <= 1;
         let is_idle = pool.idle_time().is_some_and(|time| pool.last_call.after(time) <= now);
+        // Since it was to be renewed.
+        let is_unused =
+            connection.slots.in_flight() == 0 && pool.last_call.after(pool.options().connect_timeout) <= now;
         match connection.stage {
             Stage::Connecting { .. } => {
                 self.close_socket(socket);
@@ -153,26 +156,26 @@ impl Worker {
             Stage::Open { .. } if is_idle && connection.slots.in_flight() == 0 => self.retire(key),
             // It cannot be renewed.
             Stage::Open { .. } if is_last => {
-                connection.stage = Stage::Open { renew_at: None, renewal: Renewal::NotDue };
+                connection.stage = Stage::Open { renew_at: None, is_overdue: false };
             }
             // It need not be renewed, only closed when nobody uses it.
             Stage::Open { .. } if pool.options().max_connection_age.is_none() => {
                 let renew_at = pool.renewal_time().map(|time| now.after(time));
-                connection.stage = Stage::Open { renew_at, renewal: Renewal::NotDue };
+                connection.stage = Stage::Open { renew_at, is_overdue: false };
                 self.wake_at(renew_at);
             }
             // Its endpoint is gone from the cluster, or as good as.
-            Stage::Open { renewal: Renewal::Named, .. } if !is_alone => {
+            Stage::Open { is_overdue: true, .. } if !is_alone || is_unused => {
                 self.shun(key);
                 self.retire(key);
             }
-            Stage::Open { renewal, .. } => {
+            Stage::Open { is_overdue, .. } => {
                 let renew_at = now.after(pool.options().connect_timeout);
                 let own = pool.endpoint_ref(connection.endpoint).map(|endpoint| endpoint.address.clone());
                 let own = own.filter(|address| !address.is_empty() && pool.destination.is_none());
                 // Where that was of no use, Envoy chooses.
-                let own = own.filter(|_| renewal == Renewal::NotDue);
-                connection.stage = Stage::Open { renew_at: Some(renew_at), renewal: Renewal::Named };
+                let own = own.filter(|_| !is_overdue);
+                connection.stage = Stage::Open { renew_at: Some(renew_at), is_overdue: true };
                 if !pool.has_explored(now) {
                     pool.explore_anew(now);
                 }

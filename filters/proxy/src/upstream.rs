@@ -43,18 +43,11 @@ pub(crate) struct Connection {
 pub(crate) enum Stage {
     /// Envoy connects; given up at that time.
     Connecting { until: Instant },
-    /// Takes calls; is to be renewed at that time, if ever.
-    Open { renew_at: Option<Instant>, renewal: Renewal },
+    /// Takes calls; is to be renewed at that time, if ever. Once it is overdue, a connection to its own endpoint was asked
+    /// for, and has not replaced it.
+    Open { renew_at: Option<Instant>, is_overdue: bool },
     /// Takes no new calls; closed with its last answer.
     Retiring,
-}
-
-/// What was done to renew a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Renewal {
-    NotDue,
-    /// A connection to its own endpoint was asked for.
-    Named,
 }
 
 /// Calls given up on a connection whose answers may still come, over which it is retired.
@@ -141,7 +134,7 @@ impl Worker {
         let renew_at = pool
             .renewal_time()
             .map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
-        connection.stage = Stage::Open { renew_at, renewal: Renewal::NotDue };
+        connection.stage = Stage::Open { renew_at, is_overdue: false };
         connection.destination = destination;
         connection.endpoint = pool.endpoint(address.unwrap_or_default());
         let endpoint = connection.endpoint;

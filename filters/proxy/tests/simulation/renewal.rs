@@ -89,6 +89,31 @@ fn endpoints_that_come_and_go_are_noticed_within_a_renewal() {
 }
 
 #[test]
+fn a_server_that_left_keeps_no_connection_that_nobody_uses() {
+    let mut world = world(json!({"services": {"demo": {"protocol": "dubbo"}}}));
+    world.cluster("demo", &["10.0.0.1:20880"], Policy::RoundRobin);
+    let client = world.connect();
+    world.call_and_wait(client, Ask::new("echo"));
+    world.cluster("demo", &[], Policy::RoundRobin);
+    world.run_for(Duration::from_secs(90));
+    assert_eq!(world.manager.open(), 0, "the cluster has no endpoint any more");
+}
+
+#[test]
+fn calls_go_on_at_a_server_that_no_connection_replaces() {
+    let mut world = world(json!({"services": {"demo": {"protocol": "dubbo"}}}));
+    world.cluster("demo", &["10.0.0.1:20880"], Policy::RoundRobin);
+    let client = world.connect();
+    world.call_and_wait(client, Ask::new("echo"));
+    world.cluster("demo", &[], Policy::RoundRobin);
+    for _ in 0..200 {
+        let call = world.call_and_wait(client, Ask::new("echo"));
+        assert!(world.calls[call].answer.is_some());
+        world.run_for(Duration::from_secs(1));
+    }
+}
+
+#[test]
 fn services_that_share_a_cluster_keep_their_own_limits() {
     let service = |most: u32| json!({"protocol": "dubbo", "upstream": {"maxCallsPerConnection": most, "connectionsPerEndpoint": 1}});
     let mut world = world(json!({"services": {"demo": service(1), "other": service(100)}}));
