@@ -248,6 +248,13 @@ impl Pod {
         eventually("the plan has arrived", || self.plan().filter(&wanted).map(drop));
     }
 
+    /// Waits until its Envoy leads connections into tunnels.
+    pub fn wait_for_tunnels(&self) {
+        eventually("the tunnels have come", || {
+            self.settings().to_string().contains("tunneling_config").then_some(())
+        });
+    }
+
     /// What its agent and Envoy have logged.
     pub fn log(&self) -> String {
         self.agent.as_ref().map(Process::log).unwrap_or_default()

@@ -31,9 +31,7 @@ fn calls_are_answered_while_the_module_is_on_its_way() {
     calls.wait_for(200);
     stage.mesh.registry().resume();
     stage.pod("arriving").wait_for_plan(|_| true);
-    eventually("the tunnels have come", || {
-        stage.pod("arriving").settings().to_string().contains("tunneling_config").then_some(())
-    });
+    stage.pod("arriving").wait_for_tunnels();
     calls.wait_for(50);
     calls.end();
     stage.mesh.kill_pod(SHOP, "arriving");

@@ -174,6 +174,9 @@ impl Stage {
         self.mesh.settle();
         self.wait_for_routes(DEMO, &[]);
         self.wait_for_routes(JAVA, &[]);
+        for pod in ["client"].into_iter().chain(SERVERS) {
+            self.pod(pod).wait_for_tunnels();
+        }
     }
 
     /// A pod of the shop.
