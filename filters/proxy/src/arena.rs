@@ -4,20 +4,20 @@ use core::fmt;
 use core::hash::{Hash, Hasher};
 use core::marker::PhantomData;
 
-use slab::Slab;
-
 /// Values by their ids.
 #[derive(Debug)]
 pub(crate) struct Arena<T> {
-    entries: Slab<Entry<T>>,
+    places: Vec<Place<T>>,
+    free: Vec<u32>,
     /// The serial number of the last value that was inserted.
     serial: u32,
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct Place<T> {
+    /// That of the value, or of the last that was here.
     serial: u32,
-    value: T,
+    value: Option<T>,
 }
 
 /// Names one value of an [`Arena`]: its place, and a number that tells the tenants of the place apart.
@@ -32,39 +32,58 @@ pub(crate) struct Id<T> {
 impl<T> Arena<T> {
     pub(crate) fn insert(&mut self, value: T) -> Id<T> {
         self.serial = self.serial.wrapping_add(1);
-        let index = self.entries.insert(Entry { serial: self.serial, value });
-        Id::of(index, self.serial)
+        let serial = self.serial;
+        if let Some(index) = self.free.pop()
+            && let Some(place) = self.places.get_mut(index as usize)
+        {
+            place.serial = serial;
+            place.value = Some(value);
+            return Id::new(index, serial);
+        }
+        self.places.push(Place { serial, value: Some(value) });
+        Id::of(self.places.len().saturating_sub(1), serial)
     }
 
     pub(crate) fn get(&self, id: Id<T>) -> Option<&T> {
-        let entry = self.entries.get(id.index as usize)?;
-        (entry.serial == id.serial).then_some(&entry.value)
+        let place = self.places.get(id.index as usize)?;
+        if place.serial == id.serial { place.value.as_ref() } else { None }
     }
 
     pub(crate) fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
-        let entry = self.entries.get_mut(id.index as usize)?;
-        (entry.serial == id.serial).then_some(&mut entry.value)
+        let place = self.places.get_mut(id.index as usize)?;
+        if place.serial == id.serial { place.value.as_mut() } else { None }
     }
 
     pub(crate) fn remove(&mut self, id: Id<T>) -> Option<T> {
-        self.get(id)?;
-        self.entries.try_remove(id.index as usize).map(|entry| entry.value)
+        let place = self.places.get_mut(id.index as usize)?;
+        if place.serial != id.serial {
+            return None;
+        }
+        let value = place.value.take()?;
+        self.free.push(id.index);
+        Some(value)
     }
 
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(Id<T>, &T) -> bool) {
-        self.entries.retain(|index, entry| keep(Id::of(index, entry.serial), &entry.value));
+        for id in self.ids() {
+            if self.get(id).is_some_and(|value| !keep(id, value)) {
+                self.remove(id);
+            }
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
-        self.entries.iter().map(|(index, entry)| (Id::of(index, entry.serial), &entry.value))
+        let places = self.places.iter().enumerate();
+        places.filter_map(|(index, place)| Some((Id::of(index, place.serial), place.value.as_ref()?)))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Id<T>, &mut T)> {
-        self.entries.iter_mut().map(|(index, entry)| (Id::of(index, entry.serial), &mut entry.value))
+        let places = self.places.iter_mut().enumerate();
+        places.filter_map(|(index, place)| Some((Id::of(index, place.serial), place.value.as_mut()?)))
     }
 
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
-        self.entries.iter().map(|(_, entry)| &entry.value)
+        self.places.iter().filter_map(|place| place.value.as_ref())
     }
 
     /// Every id: what is done with one may remove others, whose ids find nothing then.
@@ -73,13 +92,13 @@ impl<T> Arena<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.places.len().saturating_sub(self.free.len())
     }
 }
 
 impl<T> Default for Arena<T> {
     fn default() -> Self {
-        Self { entries: Slab::new(), serial: 0 }
+        Self { places: Vec::new(), free: Vec::new(), serial: 0 }
     }
 }
 
