@@ -3,187 +3,18 @@
 //!
 //! `MELTEMI_SEED=<n>` repeats one run, `MELTEMI_RUNS=<n>` makes so many.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use meltemi_proxy::Metric;
-use meltemi_sockets::Options;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::dubbo::{DubboWire, SERVER_ERROR, SERVER_TIMEOUT, THREADPOOL_EXHAUSTED};
-use crate::http2::Habits;
+use crate::dubbo::{SERVER_ERROR, SERVER_TIMEOUT, THREADPOOL_EXHAUSTED};
 use crate::random::Random;
+use crate::scene::Scene;
 use crate::servers::{Endpoint, Policy, Reply, What};
-use crate::toy::{NARROW, ORDERED, WIDE};
-use crate::wire::{Message, Wire};
-use crate::world::{Ask, Setup, World};
-
-/// What is random about a run and does not change in it.
-#[derive(Debug)]
-struct Scene {
-    seed: u64,
-    protocol: &'static str,
-    attempts: u32,
-    on: Vec<&'static str>,
-    timeout: Option<u64>,
-    per_try: Option<u64>,
-    endpoints: Vec<String>,
-    is_split: bool,
-    /// Nothing fails.
-    is_calm: bool,
-    /// Every message is small and every window is not.
-    is_light: bool,
-    /// The worker may close connections of its own accord.
-    may_close: bool,
-    goes_away: bool,
-    /// Milliseconds in which calls are made and things go wrong.
-    span: u64,
-    delay: u64,
-    idle: Option<u64>,
-    age: u64,
-    per_endpoint: u64,
-    most_calls: u64,
-    most_calls_of_client: u64,
-    sets_attachments: bool,
-}
-
-impl Scene {
-    fn new(seed: u64, random: &mut Random) -> Self {
-        let protocol = *random.pick(&["dubbo", "dubbo", "dubbo", "wide", "narrow", "ordered"]);
-        let is_calm = random.chance(0.2);
-        let retries = !is_calm && random.chance(0.6);
-        let mut on = Vec::new();
-        if retries {
-            on = vec!["connect-failure", "reset", "per-try-timeout", "status"];
-            on.retain(|_| random.chance(0.7));
-        }
-        let times = [20, 60, 200, 1000];
-        let timeout = (!is_calm && random.chance(0.5)).then(|| *random.pick(&times));
-        let per_try = (on.contains(&"per-try-timeout")).then(|| random.between(5..20));
-        let goes_away = !is_calm && random.chance(0.07);
-        let idle = (!is_calm && random.chance(0.1)).then(|| *random.pick(&[50, 500]));
-        Self {
-            seed,
-            protocol,
-            attempts: if on.is_empty() { 0 } else { 1 + random.below(4) as u32 },
-            on,
-            timeout,
-            per_try,
-            endpoints: (1..=1 + random.below(4)).map(|n| format!("10.0.0.{n}:20880")).collect(),
-            is_split: random.chance(0.3),
-            is_calm,
-            is_light: random.chance(0.5),
-            may_close: idle.is_some() || goes_away,
-            goes_away,
-            span: *random.pick(&[20, 200, 1000, 4000]),
-            delay: *random.pick(&[1000, 1000, 100_000, 1_000_000, 3_000_000]),
-            idle,
-            age: *random.pick(&[100, 1000, 60_000]),
-            per_endpoint: *random.pick(&[1, 1, 2]),
-            most_calls: *random.pick(&[1, 3, 1024, 1024]),
-            most_calls_of_client: *random.pick(&[1, 2, 4096, 4096]),
-            sets_attachments: protocol == "dubbo" && random.chance(0.3),
-        }
-    }
-
-    fn wire(&self) -> Rc<dyn Wire> {
-        match self.protocol {
-            "dubbo" => Rc::new(DubboWire),
-            "wide" => Rc::new(&WIDE),
-            "narrow" => Rc::new(&NARROW),
-            _ => Rc::new(&ORDERED),
-        }
-    }
-
-    fn plan(&self) -> Value {
-        let mut route = json!({});
-        if self.is_split {
-            route["weightedClusters"] =
-                json!([{"cluster": "demo", "weight": 2}, {"cluster": "v2", "weight": 1}]);
-        }
-        if let Some(timeout) = self.timeout {
-            route["timeout"] = json!(format!("{timeout}ms"));
-        }
-        if !self.on.is_empty() {
-            route["retry"] = json!({
-                "attempts": self.attempts,
-                "on": self.on,
-                "backoff": {"base": "3ms", "max": "20ms"},
-            });
-            if self.on.contains(&"status") {
-                let statuses = if self.protocol == "dubbo" { json!([80, 100]) } else { json!([8]) };
-                route["retry"]["statuses"] = statuses;
-            }
-            if let Some(per_try) = self.per_try {
-                route["retry"]["perTryTimeout"] = json!(format!("{per_try}ms"));
-            }
-        }
-        if self.sets_attachments {
-            route["requestAttachments"] = json!({"set": {"via": "meltemi"}, "remove": ["secret"]});
-            route["responseAttachments"] = json!({"set": {"by": "meltemi"}});
-        }
-        json!({"services": {"demo": {
-            "protocol": self.protocol,
-            "defaultRoute": route,
-            "idleTimeout": format!("{}ms", self.idle.unwrap_or(0)),
-            "limits": {"maxCallsPerConnection": self.most_calls_of_client},
-            "upstream": {
-                "maxConnectionAge": format!("{}ms", self.age),
-                "connectTimeout": "150ms",
-                "connectionsPerEndpoint": self.per_endpoint,
-                "maxCallsPerConnection": self.most_calls,
-                "ejectionTime": "100ms",
-            },
-        }}})
-    }
-
-    fn setup(&self, random: &mut Random) -> Setup {
-        let windows = |random: &mut Random| match self.is_light {
-            true => 1 << 20,
-            false => *random.pick(&[100, 5000, 65_535, 1 << 20]),
-        };
-        let habits = |random: &mut Random| Habits {
-            window: windows(random),
-            connection_window: *random.pick(&[65_535, (1 << 31) - 1]),
-            is_erratic: random.chance(0.5),
-        };
-        let options = Options {
-            receive_window_downstream: windows(random),
-            receive_window_upstream: windows(random),
-            ..Options::default()
-        };
-        Setup {
-            seed: random.number(),
-            wire: self.wire(),
-            plan: self.plan(),
-            delay: self.delay,
-            downstream: habits(random),
-            upstream: habits(random),
-            options,
-        }
-    }
-
-    fn ask(&self, random: &mut Random) -> Ask {
-        let most = match (self.is_light, random.chance(0.03)) {
-            (false, true) => 100_000,
-            _ => 300,
-        };
-        let mut ask = Ask::new(["echo", "sayHello", "find"][random.below(3)]).size(random.size(most));
-        if self.protocol == "dubbo" && random.chance(0.3) {
-            ask = ask.with("tag", "gray").with("secret", "x");
-        }
-        if random.chance(0.15) { ask.one_way() } else { ask }
-    }
-
-    /// No request waits for long in a window or behind others, and alarms can always be set.
-    fn keeps_time(&self) -> bool {
-        self.is_light && !self.goes_away && self.most_calls_of_client > 2 && self.protocol != "ordered"
-    }
-
-    fn in_span(&self, random: &mut Random) -> Duration {
-        Duration::from_micros(random.between(0..self.span * 1000))
-    }
-}
+use crate::siege::{check_leavers, lay_siege};
+use crate::wire::Message;
+use crate::world::{Ask, World};
 
 #[derive(Debug, Clone, Copy)]
 enum Mishap {
@@ -232,7 +63,20 @@ fn run(seed: u64) {
             let plan = scene.plan();
             world.after(scene.in_span(&mut random), move |world| happen(world, mishap, plan));
         }
-        if scene.goes_away {
+        for _ in 0..if scene.is_besieged { 1 + random.below(3) } else { 0 } {
+            let most = scene.most_calls_of_client;
+            world.after(scene.in_span(&mut random), move |world| lay_siege(world, most));
+        }
+        if scene.goes_away && random.chance(0.4) {
+            let at = scene.in_span(&mut random);
+            world.after(at, |world| {
+                let streams: Vec<u32> = world.manager.connections.keys().copied().collect();
+                let last = world.random.below(streams.len() + 1);
+                let last =
+                    streams.get(last).map_or(world.manager.http2.last_peer_stream(), |stream| stream - 1);
+                world.lose_streams_after(last);
+            });
+        } else if scene.goes_away {
             let (at, later) = (scene.in_span(&mut random), Duration::from_millis(random.between(0..300)));
             match random.chance(0.7) {
                 true => world.after(at, move |world| {
@@ -250,13 +94,22 @@ fn run(seed: u64) {
     // Large answers through windows of a hundred bytes take their time.
     for _ in 0..20 {
         world.run_for(Duration::from_secs(30));
-        if world.calls.iter().all(|call| call.ask.is_one_way || call.answer.is_some()) {
+        if world
+            .calls
+            .iter()
+            .all(|call| call.ask.is_one_way || call.answer.is_some() || is_gone(&world, call.client))
+        {
             break;
         }
     }
     check_calls(&world, &scene);
     quiet_down(&mut world, &scene);
     drop(blame);
+}
+
+fn is_gone(world: &World, client: usize) -> bool {
+    let client = &world.proxy.clients[client];
+    client.left_at.is_some() || client.broke_at.is_some()
 }
 
 /// Servers that answer late, fail, or never answer.
@@ -374,11 +227,12 @@ fn check_calls(world: &World, scene: &Scene) {
         let client = &world.proxy.clients[call.client];
         // A client that sends on after it was closed is told so without error.
         let is_told = scene.may_close && client.reset == Some(0);
-        assert!(client.reset.is_none() || is_told, "client {} was reset", call.client);
+        let is_gone = is_gone(world, call.client);
+        assert!(client.reset.is_none() || is_told || is_gone, "client {} was reset", call.client);
         let tries = call.deliveries.len();
         let most = if call.ask.is_one_way || !can_repeat { 1 } else { 1 + scene.attempts as usize };
         assert!(tries <= most, "call {number} was delivered {tries} times, at most {most} allowed");
-        let is_closed = client.left_at.is_some() || (scene.may_close && client.closed_at.is_some());
+        let is_closed = is_gone || (scene.may_close && client.closed_at.is_some());
         let is_answered = call.ask.is_one_way || call.answer.is_some();
         assert!(is_answered || is_closed, "call {number} of client {} got no answer", call.client);
         if scene.is_calm {
@@ -409,6 +263,7 @@ fn check_calls(world: &World, scene: &Scene) {
             }
         }
     }
+    check_leavers(world, scene);
     if !scene.goes_away {
         assert_eq!(world.metrics.sum(Metric::InFlight), 0);
     }
@@ -439,9 +294,9 @@ fn quiet_down(world: &mut World, scene: &Scene) {
         assert_eq!(world.metrics.sum(gauge), 0, "{gauge:?}");
     }
     assert_eq!(world.manager.alarms_out, 0);
-    // A closed stream is reset only if its peer goes on sending.
+    // A closed stream is reset only if its peer goes on sending, as large answers to calls given up are.
     let resets = world.manager.http2.guards().resets;
-    assert!(resets == 0 || !scene.is_light, "the worker reset {resets} streams");
+    assert!(resets == 0 || !scene.is_light || scene.is_besieged, "the worker reset {resets} streams");
     let alarms = world.manager.alarms_set;
     // A few for each try and its pause, one for the age of a connection, and none for nothing.
     let most = 300 + world.calls.len() * 4 * (1 + scene.attempts as usize) + world.manager.asked.len();

@@ -37,6 +37,8 @@ pub struct Client {
     pub read_only: usize,
     /// When the client left, in either of its ways.
     pub left_at: Option<u64>,
+    /// When it sent bytes that are no frame: the worker closes the connection when it reads them.
+    pub broke_at: Option<u64>,
     /// When the worker closed or reset the connection.
     pub closed_at: Option<u64>,
     pub reset: Option<u32>,
@@ -114,6 +116,7 @@ impl World {
             heartbeats_answered: 0,
             read_only: 0,
             left_at: self.proxy.is_refused.then_some(self.now),
+            broke_at: None,
             closed_at: None,
             reset: None,
         });
@@ -164,6 +167,7 @@ impl World {
         let client = self.proxy.clients.get(client);
         client.is_some_and(|client| {
             client.left_at.is_none()
+                && client.broke_at.is_none()
                 && client.closed_at.is_none()
                 && self.proxy.http2.is_writable(client.stream)
         })
@@ -183,6 +187,14 @@ impl World {
             false => client.early.extend_from_slice(bytes),
         }
         self.flush(Side::Downstream);
+    }
+
+    /// Sends bytes that are no frame of the protocol.
+    pub fn break_off(&mut self, client: usize) {
+        self.tell(|| format!("client {client} sends garbage"));
+        self.proxy.clients[client].broke_at = Some(self.now);
+        // No magic number of Dubbo's, and no kind of the small protocol's.
+        self.write(client, &[0, 0, 0, 11, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     /// The client sends no more, and still reads.

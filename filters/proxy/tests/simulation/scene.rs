@@ -1,0 +1,191 @@
+//! What is random about a run of the chaos and does not change in it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use meltemi_sockets::Options;
+use serde_json::{Value, json};
+
+use crate::dubbo::DubboWire;
+use crate::http2::Habits;
+use crate::random::Random;
+use crate::toy::{NARROW, ORDERED, WIDE};
+use crate::wire::Wire;
+use crate::world::{Ask, Setup};
+
+/// A run's peers, plan and times.
+#[derive(Debug)]
+pub struct Scene {
+    pub seed: u64,
+    pub protocol: &'static str,
+    pub attempts: u32,
+    pub on: Vec<&'static str>,
+    pub timeout: Option<u64>,
+    pub per_try: Option<u64>,
+    pub endpoints: Vec<String>,
+    pub is_split: bool,
+    /// Nothing fails.
+    pub is_calm: bool,
+    /// Every message is small and every window is not.
+    pub is_light: bool,
+    /// Limits are small, and some clients mean harm.
+    pub is_besieged: bool,
+    /// The worker may close connections of its own accord.
+    pub may_close: bool,
+    pub goes_away: bool,
+    /// Milliseconds in which calls are made and things go wrong.
+    pub span: u64,
+    pub delay: u64,
+    pub idle: Option<u64>,
+    pub age: u64,
+    pub per_endpoint: u64,
+    pub most_calls: u64,
+    pub most_calls_of_client: u64,
+    pub sets_attachments: bool,
+}
+
+impl Scene {
+    pub fn new(seed: u64, random: &mut Random) -> Self {
+        let protocol = *random.pick(&["dubbo", "dubbo", "dubbo", "wide", "narrow", "ordered"]);
+        let is_besieged = random.chance(0.3);
+        let is_calm = !is_besieged && random.chance(0.2);
+        let retries = !is_calm && random.chance(0.6);
+        let mut on = Vec::new();
+        if retries {
+            on = vec!["connect-failure", "reset", "per-try-timeout", "status"];
+            on.retain(|_| random.chance(0.7));
+        }
+        let times = [20, 60, 200, 1000];
+        let timeout = (!is_calm && random.chance(0.5)).then(|| *random.pick(&times));
+        let per_try = (on.contains(&"per-try-timeout")).then(|| random.between(5..20));
+        let goes_away = !is_calm && random.chance(0.07);
+        let idle = (!is_calm && random.chance(0.1)).then(|| *random.pick(&[50, 500]));
+        Self {
+            seed,
+            protocol,
+            attempts: if on.is_empty() { 0 } else { 1 + random.below(4) as u32 },
+            on,
+            timeout,
+            per_try,
+            endpoints: (1..=1 + random.below(if is_besieged { 2 } else { 4 }))
+                .map(|n| format!("10.0.0.{n}:20880"))
+                .collect(),
+            is_split: !is_besieged && random.chance(0.3),
+            is_calm,
+            is_light: is_besieged || random.chance(0.5),
+            is_besieged,
+            may_close: idle.is_some() || goes_away,
+            goes_away,
+            span: *random.pick(&[20, 200, 1000, 4000]),
+            delay: *random.pick(&[1000, 1000, 100_000, 1_000_000, 3_000_000]),
+            idle,
+            age: *random.pick(&[100, 1000, 60_000]),
+            per_endpoint: *random.pick(&[1, 1, 2]),
+            most_calls: *random.pick(if is_besieged { &[1, 1, 2, 1024] } else { &[1, 3, 1024, 1024] }),
+            most_calls_of_client: *random.pick(if is_besieged { &[3, 4096] } else { &[1, 2, 4096, 4096] }),
+            sets_attachments: protocol == "dubbo" && random.chance(0.3),
+        }
+    }
+
+    pub fn wire(&self) -> Rc<dyn Wire> {
+        match self.protocol {
+            "dubbo" => Rc::new(DubboWire),
+            "wide" => Rc::new(&WIDE),
+            "narrow" => Rc::new(&NARROW),
+            _ => Rc::new(&ORDERED),
+        }
+    }
+
+    pub fn plan(&self) -> Value {
+        let mut route = json!({});
+        if self.is_split {
+            route["weightedClusters"] =
+                json!([{"cluster": "demo", "weight": 2}, {"cluster": "v2", "weight": 1}]);
+        }
+        if let Some(timeout) = self.timeout {
+            route["timeout"] = json!(format!("{timeout}ms"));
+        }
+        if !self.on.is_empty() {
+            route["retry"] = json!({
+                "attempts": self.attempts,
+                "on": self.on,
+                "backoff": {"base": "3ms", "max": "20ms"},
+            });
+            if self.on.contains(&"status") {
+                let statuses = if self.protocol == "dubbo" { json!([80, 100]) } else { json!([8]) };
+                route["retry"]["statuses"] = statuses;
+            }
+            if let Some(per_try) = self.per_try {
+                route["retry"]["perTryTimeout"] = json!(format!("{per_try}ms"));
+            }
+        }
+        if self.sets_attachments {
+            route["requestAttachments"] = json!({"set": {"via": "meltemi"}, "remove": ["secret"]});
+            route["responseAttachments"] = json!({"set": {"by": "meltemi"}});
+        }
+        json!({"services": {"demo": {
+            "protocol": self.protocol,
+            "defaultRoute": route,
+            "idleTimeout": format!("{}ms", self.idle.unwrap_or(0)),
+            "limits": {"maxCallsPerConnection": self.most_calls_of_client},
+            "upstream": {
+                "maxConnectionAge": format!("{}ms", self.age),
+                "connectTimeout": "150ms",
+                "connectionsPerEndpoint": self.per_endpoint,
+                "maxCallsPerConnection": self.most_calls,
+                "ejectionTime": "100ms",
+            },
+        }}})
+    }
+
+    pub fn setup(&self, random: &mut Random) -> Setup {
+        let windows = |random: &mut Random| match self.is_light {
+            true => 1 << 20,
+            false => *random.pick(&[100, 5000, 65_535, 1 << 20]),
+        };
+        let habits = |random: &mut Random| Habits {
+            window: windows(random),
+            connection_window: *random.pick(&[65_535, (1 << 31) - 1]),
+            is_erratic: random.chance(0.5),
+        };
+        let options = Options {
+            receive_window_downstream: windows(random),
+            receive_window_upstream: windows(random),
+            ..Options::default()
+        };
+        Setup {
+            seed: random.number(),
+            wire: self.wire(),
+            plan: self.plan(),
+            delay: self.delay,
+            downstream: habits(random),
+            upstream: habits(random),
+            options,
+        }
+    }
+
+    pub fn ask(&self, random: &mut Random) -> Ask {
+        let most = match (self.is_light, random.chance(0.03)) {
+            (false, true) => 100_000,
+            _ => 300,
+        };
+        let mut ask = Ask::new(["echo", "sayHello", "find"][random.below(3)]).size(random.size(most));
+        if self.protocol == "dubbo" && random.chance(0.3) {
+            ask = ask.with("tag", "gray").with("secret", "x");
+        }
+        if random.chance(0.15) { ask.one_way() } else { ask }
+    }
+
+    /// No request waits for long in a window or behind others, and alarms can always be set.
+    pub fn keeps_time(&self) -> bool {
+        self.is_light
+            && !self.is_besieged
+            && !self.goes_away
+            && self.most_calls_of_client > 2
+            && self.protocol != "ordered"
+    }
+
+    pub fn in_span(&self, random: &mut Random) -> Duration {
+        Duration::from_micros(random.between(0..self.span * 1000))
+    }
+}
