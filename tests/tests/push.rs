@@ -77,7 +77,7 @@ impl Registry {
 
     /// A command that pushes `module` there, as somebody who has logged in nowhere.
     fn push(&self, module: &Path, args: &[&str]) -> Command {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("meltemi"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_meltemi-under-test"));
         command
             .args(["push", &format!("{}/rpc/meltemi:1.0", self.address), "--module"])
             .arg(module)

@@ -62,7 +62,7 @@ fn turn() -> MutexGuard<'static, ()> {
 }
 
 fn demo(args: &[&str]) -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("meltemi"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meltemi-under-test"));
     command.arg("demo").args(args).stdin(Stdio::null());
     command
 }

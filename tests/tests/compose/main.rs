@@ -7,6 +7,7 @@ mod dashboard;
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -86,7 +87,7 @@ fn traffic_flows_and_every_panel_has_data() {
     let module = module::find(None, &ProgressBar::hidden()).unwrap();
     containers.run("module", "cp", &[("/usr/local/share/meltemi/meltemi.wasm", &module)]);
 
-    let meltemi = assert_cmd::cargo::cargo_bin!("meltemi");
+    let meltemi = Path::new(env!("CARGO_BIN_EXE_meltemi-under-test"));
     containers.start("v1", meltemi);
     containers.start("v2", meltemi);
 
