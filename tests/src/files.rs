@@ -71,7 +71,15 @@ pub fn another_build(module: &[u8]) -> Vec<u8> {
 pub fn courier_module() -> &'static Path {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
     MODULE.get_or_init(|| {
-        build_courier(&["--lib", "--profile", "module", "--target", "wasm32-wasip1"]);
+        build_courier(&[
+            "--package",
+            "meltemi-courier",
+            "--lib",
+            "--profile",
+            "module",
+            "--target",
+            "wasm32-wasip1",
+        ]);
         checkout::target().join("wasm32-wasip1/module/courier.wasm")
     })
 }
@@ -80,13 +88,14 @@ pub fn courier_module() -> &'static Path {
 pub fn courier_server() -> &'static Path {
     static SERVER: OnceLock<PathBuf> = OnceLock::new();
     SERVER.get_or_init(|| {
-        build_courier(&["--bins"]);
+        // Where examples may be built, of which there are none, cargo takes the dependencies' features of the tests: these are
+        // built already.
+        build_courier(&["--workspace", "--bin", "courier-server", "--bin", "courier-client", "--examples"]);
         checkout::target().join("debug/courier-server")
     })
 }
 
 fn build_courier(what: &[&str]) {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let package = ["build", "--quiet", "--package", "meltemi-courier"];
-    run(Command::new(cargo).current_dir(root()).args(package).args(what));
+    run(Command::new(cargo).current_dir(root()).args(["build", "--quiet"]).args(what));
 }

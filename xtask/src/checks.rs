@@ -1,13 +1,12 @@
 //! Everything that must hold for a commit.
 
-use std::path::PathBuf;
+use std::fs;
 use std::time::Instant;
-use std::{env, fs};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::command::{Run, root};
+use crate::command::{self, Run, root};
 
 /// Checks, in the order in which they run: what fails soonest comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,15 +70,15 @@ fn one(check: Check, fuzz_seconds: u32) -> Result<()> {
             clippy.args(["--", "-D", "warnings"]).go()
         }
         Check::Documentation => {
-            cargo(["doc", "--locked", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings").go()
+            let doc = cargo(["doc", "--locked", "--no-deps", "--lib", "--bins"]);
+            doc.args(command::AS_TESTS).env("RUSTDOCFLAGS", "-D warnings").go()
         }
         Check::Module => cargo(["wasm", "--locked"]).go(),
         Check::Fuzzing => fuzz(fuzz_seconds),
         Check::MeshPrograms => {
             // Built with all the tests: by itself it would have dependencies of other features, built once more.
             cargo(["test", "--locked", "--workspace", "--no-run"]).go()?;
-            let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-            Run::new(&folder.join("debug/mesh-tools").to_string_lossy()).go()
+            Run::new(&command::target().join("debug/mesh-tools").to_string_lossy()).go()
         }
         Check::Tests => cargo(["test", "--locked", "--workspace", "--no-fail-fast"]).go(),
     }

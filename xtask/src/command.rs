@@ -11,6 +11,11 @@ use anyhow::{Context, Result, bail};
 #[derive(Debug)]
 pub(crate) struct Run(Command);
 
+/// Has cargo build dependencies with the features that the tests of the whole workspace have, so that no dependency is
+/// built again for want of a feature. Only where examples may be built does cargo look at what tests depend on; there
+/// are no examples.
+pub(crate) const AS_TESTS: [&str; 2] = ["--workspace", "--examples"];
+
 /// The checkout's root.
 pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -79,6 +84,11 @@ impl fmt::Display for Run {
         write!(f, "{}", self.0.get_program().to_string_lossy())?;
         self.0.get_args().try_for_each(|arg| write!(f, " {}", arg.to_string_lossy()))
     }
+}
+
+/// The folder that cargo builds in.
+pub(crate) fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// Whether a program of that name is on the `PATH`.
