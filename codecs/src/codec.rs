@@ -17,7 +17,7 @@ pub enum Step {
         /// Total length the input must reach before another call can find more.
         at_least: usize,
     },
-    /// A complete frame stands at the front of the input.
+    /// A complete frame is at the front of the input.
     Frame(Frame),
 }
 
@@ -74,8 +74,8 @@ pub enum Depth {
     Head,
     /// Everything, attachments included.
     Attachments,
-    /// Everything, to deny calls by: an error unless a server can only understand the request as the head tells it. Where
-    /// a protocol says something twice, both must agree; nothing may be left out.
+    /// Everything, to deny calls by: an error unless a server can only understand the request as the head reports it.
+    /// Where a protocol says something twice, both must agree; nothing may be left out.
     Verified,
 }
 
@@ -143,7 +143,7 @@ impl Edit<'_> {
 
 /// A protocol.
 ///
-/// A codec holds no state of its own: what it must know of a frame stands in the bytes, and every method may be called
+/// A codec holds no state of its own: what it must know of a frame is in the bytes, and every method may be called
 /// again with the same input and gives the same answer. It never panics, whatever the bytes.
 pub trait Codec {
     /// The name that plans and metrics use, in lower case.
@@ -170,11 +170,11 @@ pub trait Codec {
     fn split(&self, from: Peer, input: &[u8], max_len: usize) -> Result<Step, Error>;
 
     /// Reads the attributes of `request`, a complete frame of kind `Request` or `OneWay`, into `head` (cleared first).
-    /// An attribute that this frame does not tell is left out.
+    /// An attribute that this frame does not have is left out.
     ///
     /// # Errors
     ///
-    /// The frame's ends are known, but what stands between them cannot be read. Attributes read so far are in `head`.
+    /// The frame's ends are known, but what is between them cannot be read. Attributes read so far are in `head`.
     fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error>;
 
     /// Appends `frame`, changed as `edit` says, to `out`. Its length may change, with another id too.

@@ -7,7 +7,7 @@ pub enum Error {
     Malformed {
         /// The construct that could not be read.
         what: &'static str,
-        /// Where it stands, in bytes from the start of the input that was given.
+        /// Where it is, in bytes from the start of the input that was given.
         offset: usize,
     },
     /// The bytes may be right, but this codec does not know the construct.
@@ -15,7 +15,7 @@ pub enum Error {
     Unsupported {
         /// The construct that is not known.
         what: &'static str,
-        /// Where it stands, in bytes from the start of the input that was given.
+        /// Where it is, in bytes from the start of the input that was given.
         offset: usize,
     },
     /// A length on the wire is over the limit that the caller set.

@@ -211,7 +211,7 @@ impl Head {
         self.entries.len()
     }
 
-    /// Whether nothing was told.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -380,7 +380,7 @@ mod tests {
             let to_map = |entries: Vec<(&str, &str)>| {
                 let map: BTreeMap<_, _> =
                     entries.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-                assert_eq!(map.len(), entries.len(), "a name stands twice");
+                assert_eq!(map.len(), entries.len(), "a name occurs twice");
                 map
             };
             let expected = |map: &BTreeMap<&str, String>| -> BTreeMap<String, String> {

@@ -112,7 +112,7 @@ fn decode(protocol: Protocol, max_len: usize, file: &Path) -> Result<(), String>
     };
     let mut output = BufWriter::new(io::stdout().lock());
     let outcome = decode::decode(protocol, max_len, input, &mut output);
-    // What was read so far is told before the error is.
+    // What was read so far is printed before the error is.
     match (outcome, output.flush()) {
         (Ok(()), Ok(())) => Ok(()),
         (Err(decode::Error::Write(error)), _) | (Ok(()), Err(error)) => written(error),

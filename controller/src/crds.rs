@@ -71,7 +71,7 @@ pub fn schema(group: &str, kind: &str) -> Option<&'static Value> {
     kinds().iter().find(|known| known.group == group && known.kind == kind).map(|known| &known.schema)
 }
 
-/// A column of `kubectl get`: its name, the path of its value, and what it tells.
+/// A column of `kubectl get`: its name, the path of its value, and what it shows.
 type Column = (&'static str, &'static str, &'static str);
 
 /// The columns that come after those of the kind.
@@ -80,7 +80,7 @@ const STATUS: [Column; 2] = [
     ("Honoured", ".status.conditions[?(@.type==\"Honoured\")].status", "Whether all of its fields are"),
 ];
 
-/// Adds what the types do not tell: columns, and the description of the resource, which is that of its specification.
+/// Adds what the types do not say: columns, and the description of the resource, which is that of its specification.
 /// Takes out the formats that the API server does not know, and would warn of: their bounds say the same.
 fn finished(mut crd: CustomResourceDefinition, columns: &[Column]) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {

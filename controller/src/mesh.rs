@@ -8,7 +8,7 @@ use crate::protocol::CODECS;
 /// What the mesh is, as far as names depend on it.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Mesh {
-    /// The codecs that the module has. Without it, those of the shipped module.
+    /// The codecs that the module has. Default: those of the shipped module.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub codecs: Vec<String>,
     /// The root namespace of the mesh.
@@ -39,13 +39,13 @@ pub struct Delivered {
     /// How the module and its plans are delivered.
     #[arg(long, value_enum, default_value = "wasm-plugin")]
     pub delivery: Delivery,
-    /// What tells the generated objects from those of other installations: the value of their label
-    /// app.kubernetes.io/instance. Without it, the namespace of the controller, or `by-hand` where there is none.
+    /// What distinguishes the generated objects from those of other installations: the value of their label
+    /// app.kubernetes.io/instance. Default: the namespace of the controller, or `by-hand` where there is none.
     #[arg(long, value_name = "NAME", value_parser = instance)]
     pub instance: Option<String>,
 }
 
-/// Reads where the module is: by a name that always means the same module, as far as the name can tell.
+/// Reads where the module is: by a name that always means the same module, as far as the name can show.
 ///
 /// # Errors
 ///
@@ -125,7 +125,7 @@ impl Mesh {
     ) -> Result<Options, String> {
         if module.starts_with("http") && delivered.module_sha256.is_none() {
             return Err(
-                "a module by http(s) needs --module-sha256: nothing else tells one version from another"
+                "a module by http(s) needs --module-sha256: nothing else distinguishes one version from another"
                     .into(),
             );
         }

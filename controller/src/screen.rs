@@ -1,5 +1,5 @@
 //! What the command writes for people: coloured on a terminal, plain in a pipe, never escape codes in a file. Texts that
-//! others wrote reach it too, so control characters in them are told as escapes; only [`line()`] takes what it gets.
+//! others wrote reach it too, so control characters in them are shown as escapes; only [`line()`] takes what it gets.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -29,7 +29,7 @@ pub fn title(text: impl Display) {
     line(format_args!("{TITLE}{}{TITLE:#}", Plain(text)));
 }
 
-/// Something told along the way, indented.
+/// Something reported along the way, indented.
 pub fn say(text: impl Display) {
     for part in text.to_string().lines() {
         line(format_args!("  {}", Plain(part)));
@@ -84,7 +84,7 @@ pub fn warn(text: impl Display) {
     let _ = writeln!(anstream::stderr(), "{CAUTION}warning{CAUTION:#}: {}", Plain(text));
 }
 
-/// The one line that tells why the command failed, on the standard error.
+/// The one line that says why the command failed, on the standard error.
 pub fn fail(text: impl Display) {
     let _ = writeln!(anstream::stderr(), "{BAD}error{BAD:#}: {}", Plain(text));
 }

@@ -16,7 +16,7 @@ pub(crate) fn yaml(error: &serde_saphyr::Error) -> (Option<Place>, String) {
     }
     let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
     let message = message.lines().next().unwrap_or_default();
-    // The place is told before the message.
+    // The place comes before the message.
     let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
     let message = message.strip_prefix("error: ").unwrap_or(message);
     let mend = if message.contains("found a tab") { "; indent by spaces" } else { "" };
@@ -38,7 +38,7 @@ pub(crate) fn shape(message: &str) -> String {
     }
 }
 
-/// What stands in backquotes after `start`, and the rest.
+/// What is in backquotes after `start`, and the rest.
 fn quoted_after<'a>(message: &'a str, start: &str) -> Option<(&'a str, &'a str)> {
     message.strip_prefix(start)?.strip_prefix('`')?.split_once('`')
 }

@@ -1,5 +1,5 @@
 //! Aeraki's own examples and demonstrations, where a copy of them lies beside a folder above this one, as `shared/aeraki`: they
-//! are not this project's to carry. What they have taught stands in `generate/aeraki.rs` and `resources/`.
+//! are not this project's to carry. What they have taught is in `generate/aeraki.rs` and `resources/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -111,7 +111,7 @@ fn findings_have_the_place_of_the_field() {
             "warning: -:25:5: spec.routes[1].name: is that of routes[0] too: ",
         ),
         ("exact: canary}", "exact: canary", 1, "error: -:18:5: not YAML: while parsing a flow mapping"),
-        ("kind: MetaRouter\n", "", 1, "error: -:9:1: no resource: apiVersion and kind are missing"),
+        ("kind: MetaRouter\n", "", 1, "error: -:9:1: not a Kubernetes object: apiVersion or kind is missing"),
     ] {
         let router = ROUTER.replacen(from, to, 1);
         assert_ne!(router, ROUTER, "{from}");
@@ -187,9 +187,9 @@ fn lists_defaults_and_duplicates_are_understood() {
 
     let (code, _, error) = meltemi(&["validate", "-"], &format!("{}---\n{ROUTER}", both(ROUTER)));
     assert_eq!(code, 1);
-    assert!(error.contains("metadata.name: stands twice: first in -:9; leave one out"), "{error}");
+    assert!(error.contains("metadata.name: duplicate; first defined in -:9; leave one out"), "{error}");
 
-    // What the cluster adds may stand in a file of its own.
+    // What the cluster adds may be in a file of its own.
     let written = SERVICE.replace("  clusterIP: 10.0.0.7\n", "");
     let added = SERVICE.replace("  ports: [{name: tcp-dubbo, port: 20880}]\n", "");
     let (code, _, error) = meltemi(&["validate", "-"], &format!("{written}---\n{added}---\n{ROUTER}"));
@@ -209,7 +209,7 @@ fn objects_are_written_in_an_order_that_stays() {
     let stored = fs::read_to_string(sample.join("generated/objects.yaml")).unwrap();
     let stored = stored.split_once("---\n").unwrap().1;
     assert_eq!(output.strip_prefix("---\n").unwrap(), stored);
-    // As they stand they are applied: what connections are led to comes first.
+    // They are applied in this order: what connections are led to comes first.
     let mut roles: Vec<_> =
         output.lines().filter_map(|line| line.trim().strip_prefix("meltemi.io/role: ")).collect();
     roles.dedup();
@@ -298,7 +298,7 @@ greeter.shop.svc.cluster.local:20880 (dubbo), as the sidecars of shop have it
     request   sets k: v
     response  removes internal
 
-  Routes also ask for method, which the call was taken not to have.
+  Routes also match on method, which were not given; assumed absent.
 ";
     assert_eq!(output, wanted);
 }
@@ -319,10 +319,10 @@ fn routes_that_are_passed_over_are_explained() {
     assert_eq!(explained["attributesNotGiven"], serde_json::json!(["user"]));
 
     let (_, output, _) = explain(&["--host", "greeter", "-a", "method=say"]);
-    assert!(output.contains("✓ no route takes the call: it goes the default way"), "{output}");
+    assert!(output.contains("✓ no route matches the call: it takes the default route"), "{output}");
     let rejecting = format!("{}  onNoMatch: reject\n", both(ROUTER));
     let (_, output, _) = meltemi(&["explain", "-", "--host", "greeter", "-a", "method=say"], &rejecting);
-    assert!(output.contains("✗ no route takes the call: it is answered with an error"), "{output}");
+    assert!(output.contains("✗ no route matches the call: it is answered with an error"), "{output}");
 }
 
 #[test]

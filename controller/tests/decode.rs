@@ -228,7 +228,7 @@ fn captures_of_packets_are_told_from_frames() {
 #[test]
 fn a_broken_body_is_told_as_far_as_it_can_be_read() {
     let mut frame = vector("java-2.7.23/main-sayHello.c2s.id0.req.bin");
-    // The attachment map, where a byte stands that starts nothing.
+    // The attachment map, where there is a byte that starts nothing.
     let map = frame.windows(6).position(|window| window == b"H\x04path").unwrap();
     frame[map + 1] = 0x45;
     let (records, error) = broken(&[&frame[..], &frame].concat());

@@ -12,7 +12,7 @@ fn meltemi(args: &[&str], input: &str) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// As they stand in git: no namespace, no address.
+/// As they are in git: no namespace, no address.
 const SERVICE: &str = "\
 apiVersion: v1
 kind: Service
@@ -98,9 +98,9 @@ fn kinds_and_versions_that_are_none_are_refused() {
 #[test]
 fn names_are_checked_as_the_api_server_does() {
     for (name, says) in [
-        ("Greeter", "metadata.name: \"Greeter\" is no name for it; write up to 253 lower-case letters"),
+        ("Greeter", "metadata.name: \"Greeter\" is not a valid name; write up to 253 lower-case letters"),
         ("''", "metadata.name: is missing; write one"),
-        ("greeter, namespace: a.b", "metadata.namespace: \"a.b\" is no name for it; write up to 63"),
+        ("greeter, namespace: a.b", "metadata.namespace: \"a.b\" is not a valid name; write up to 63"),
     ] {
         let router = ROUTER.replace("metadata: {name: greeter}", &format!("metadata: {{name: {name}}}"));
         let (code, _, error) = meltemi(&["validate", "-"], &router);
@@ -212,7 +212,7 @@ fn variants_in_a_folder_are_told_apart() {
     fs::write(folder.path().join("v2.yaml"), ROUTER.replace("2s", "3s")).unwrap();
     let (code, _, error) = meltemi(&["validate", folder.path().to_str().unwrap()], "");
     assert_eq!(code, 1);
-    let mend = "v1.yaml:1; name the one file of the two that is meant, not the folder of both";
+    let mend = "v1.yaml:1; name one of the two files, not the folder of both";
     assert!(error.contains(mend), "{error}");
 }
 
@@ -237,7 +237,8 @@ fn many_findings_alike_are_summed_up() {
 fn services_are_managed_as_they_stand_in_git() {
     let headless = SERVICE.replace("greeter", "pods").replace("spec:", "spec:\n  clusterIP: None");
     let input = format!("{SERVICE}---\n{headless}---\n{ROUTER}");
-    for (host, says) in [("greeter.shop", "✓ shop/greeter/all"), ("pods.shop", "it goes the default way")] {
+    for (host, says) in [("greeter.shop", "✓ shop/greeter/all"), ("pods.shop", "it takes the default route")]
+    {
         let (code, output, error) = meltemi(&["explain", "-n", "shop", "--host", host, "-"], &input);
         assert_eq!((code, &*error), (0, ""));
         assert!(output.contains(says), "{output}");

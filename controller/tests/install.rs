@@ -1,4 +1,4 @@
-//! The manifests that stand in `istio-samples/install` are those that the command makes.
+//! The manifests in `istio-samples/install` are those that the command makes.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,7 +14,8 @@ const MODULE: &str = "oci://registry.example.org/meltemi@sha256:6f0d0c2b0a8f4f2f
 
 const IMAGE: &str = "registry.example.org/meltemi:0.1";
 
-const HEADER: &str = "# Made by `meltemi install --dry-run`. What it names of registry.example.org stands for images of your own.\n";
+const HEADER: &str =
+    "# Made by `meltemi install --dry-run`. Its images of registry.example.org are placeholders for yours.\n";
 
 fn settings() -> Settings {
     Settings {

@@ -68,7 +68,7 @@ fn what_the_filter_refuses_is_told_with_its_place() {
         (
             r#""attempts": 2"#,
             r#""attempts": 2, "attempts": 3"#,
-            r#"-:9:50: services["demo"].defaultRoute.retry: "attempts" stands here twice"#,
+            r#"-:9:50: services["demo"].defaultRoute.retry: duplicate "attempts""#,
         ),
     ] {
         let plan = GOOD.replacen(from, to, 1);

@@ -1,4 +1,4 @@
-//! A raw Dubbo server in the test's own process that answers, or misbehaves, as the test tells it.
+//! A raw Dubbo server in the test's own process that answers, or misbehaves, as the test asks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufReader, Write};

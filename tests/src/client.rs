@@ -1,4 +1,4 @@
-//! A raw Dubbo client that sends what the test tells it, well formed or not.
+//! A raw Dubbo client that sends what the test asks for, well formed or not.
 
 use std::io::{self, BufReader, Write};
 use std::iter;

@@ -204,7 +204,7 @@ fn a_client_that_only_sends_heartbeats_stays_connected() {
     });
 }
 
-/// What Dubbo 3 may choose for itself. The bodies are not Hessian: requests go by what the frame still tells.
+/// What Dubbo 3 may choose for itself. The bodies are not Hessian: requests are routed by what the frame still says.
 #[test]
 fn other_serializations_pass() {
     each_envoy(|envoy| {
@@ -248,7 +248,7 @@ fn a_server_killed_under_load_costs_no_call() {
     });
 }
 
-/// A server goes by the attachments where they say something else than the front of a request.
+/// A server follows the attachments where they say something else than the front of a request.
 #[test]
 fn a_denied_call_cannot_be_disguised() {
     const GREETER: &str = "org.meltemi.demo.Greeter";

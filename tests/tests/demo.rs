@@ -42,11 +42,11 @@ const STEPS: [(&str, &[&str]); 6] = [
         &[
             "calls were lost with the server",
             "every call was answered, and by a server",
-            "Envoy's metrics tell of the retries",
+            "Envoy's metrics show the retries",
         ],
     ),
     (
-        "6. A call that no route takes is answered with an error of Dubbo's own",
+        "6. A call that no route matches is answered with an error of Dubbo's own",
         &[
             "the client got SERVICE_NOT_FOUND, which Dubbo makes an exception of",
             "the connection serves the next call",
@@ -87,7 +87,7 @@ fn every_statement_holds() {
             assert!(lines.any(|line| line.starts_with(&mark)), "not told: {statement:?}\n{told}");
         }
     }
-    assert!(lines.any(|line| line == "All 15 statements hold."), "{told}");
+    assert!(lines.any(|line| line == "All 15 checks passed."), "{told}");
     assert!(!told.contains('✗') && !told.contains('\x1b'), "{told}");
     assert!(output.contains(r#""status":"SERVICE_NOT_FOUND""#), "{told}");
 }

@@ -1,4 +1,4 @@
-//! The documents tell of what is there.
+//! The documents refer to what is there.
 
 use std::fs;
 use std::process::Command;

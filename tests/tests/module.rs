@@ -54,6 +54,6 @@ fn every_envoy_has_a_time_that_nobody_sets() {
         let proxy = Setup::new().servers(v1.address(), v2.address()).start(envoy);
         Client::connect(proxy.meltemi()).ask("sayHello", "x");
         let log = proxy.log();
-        assert!(log.contains("in force") && !log.contains("monotonic"), "{log}");
+        assert!(log.contains("is now active") && !log.contains("monotonic"), "{log}");
     });
 }

@@ -97,7 +97,7 @@ fn a_bad_plan_is_refused_and_the_old_one_stays() {
 
         let bad = json!({"protocol": "dubbo", "routes": [{"name": "a", "clutser": "v2"}]});
         proxy.update_service(&bad);
-        eventually("the log tells of the error and its place", || {
+        eventually("the log reports the error and its place", || {
             proxy.log().contains("services[\"demo\"].routes[0].clutser").then_some(())
         });
         assert_eq!(client.ask("sayHello", "on the open connection"), "v1");

@@ -224,7 +224,7 @@ fn errors_name_the_mend() {
     fs::write(&text, "no module").unwrap();
     let (code, _, error) = run(registry.push(&text, &["--plain-http"]));
     assert!(
-        code == 1 && error.contains("text is no WebAssembly module; build one with `cargo wasm`"),
+        code == 1 && error.contains("text is not a WebAssembly module; build one with `cargo wasm`"),
         "{error}"
     );
 

@@ -1,4 +1,4 @@
-//! Who calls and who answers: what Envoy tells of both, and what a client says of itself.
+//! Who calls and who answers: what Envoy reports of both, and what a client says of itself.
 
 use meltemi_tests::dubbo::{Frame, INTERFACE};
 use meltemi_tests::{Backend, Client, Setup, each_envoy, eventually};
@@ -123,7 +123,7 @@ fn responses_are_counted_by_who_answers() {
             "defaultRoute": {"cluster": "v1"},
         });
         let setup = Setup::new().servers(v1.address(), v2.address()).service(&service);
-        // As istiod tells Envoy of a workload. Of v2 nothing is known.
+        // As istiod describes a workload to Envoy. Of v2 nothing is known.
         let proxy = setup.change(|bootstrap| {
             let clusters = bootstrap["static_resources"]["clusters"].as_array_mut().unwrap();
             let v1 = clusters.iter_mut().find(|cluster| cluster["name"] == "v1").unwrap();

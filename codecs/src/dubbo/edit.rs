@@ -4,7 +4,7 @@ use super::{request, response, status};
 use crate::hessian::{END, Fault, MAP, Map, Marks, Reader, write_text};
 use crate::{Edit, Error};
 
-/// Where the id stands in a header, and where it ends.
+/// Where the id is in a header, and where it ends.
 const ID: (usize, usize) = (4, 12);
 
 /// Appends `frame`, changed as `edit` says.
@@ -76,8 +76,9 @@ fn attachments<'a>(
     }
 }
 
-/// Appends the map at the front of `input`, whose last byte stands before offset `end` of the frame, changed, and what stands after it. Entries that stay are copied as they are: numbers in them refer
-/// to things by order, not by place, so that they hold as long as nothing that they count is taken away.
+/// Appends the map at the front of `input`, whose last byte is before offset `end` of the frame, changed, and what
+/// follows it. Entries that stay are copied as they are: numbers in them refer to things by order, not by place, so
+/// that they hold as long as nothing that they count is taken away.
 fn write_map(
     input: &[u8],
     end: usize,

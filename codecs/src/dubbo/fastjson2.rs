@@ -238,7 +238,7 @@ mod tests {
     fn maps_typed_and_not() {
         let mut head = Head::new();
         let typed = "924b4c4d00a64a6b4a764b6b324a767c02604f7c027d594a6e054a74b14a6ce5";
-        // A double is not read: what stands before it is.
+        // A double is not read: what precedes it is.
         let read = push_attachments(&bytes(&format!("{typed}4a64b53ff8000000000000a5")), &mut head);
         assert_eq!(read, Err(Unread::Value));
         let entries: Vec<_> = head.attachments().collect();

@@ -157,7 +157,7 @@ impl Answer<'_> {
     }
 
     fn write_with(&self, id: u64, attachments: Option<&[(&str, &str)]>, out: &mut Vec<u8>) {
-        // What the response is of tells whether attachments follow.
+        // What the response is of says whether attachments follow.
         let kind = |bare: i32| if attachments.is_some() { bare.saturating_add(3) } else { bare };
         if let Self::Error { status, text } = self {
             return write_error(id, *status, text, out);

@@ -36,7 +36,7 @@ pub(super) fn is_certain(front: &Front<'_>, service: Service<'_>, body: &[u8]) -
     search.finds_none(body, inside) == Ok(true)
 }
 
-/// The bytes from the first argument on that a server may fail to read, and those of them where it may then stand.
+/// The bytes from the first argument on that a server may fail to read, and those of them at which it may then resume.
 fn first_risk<'a>(front: &Front<'_>, body: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     let mut rest = body;
     let mut types = front.types().unwrap_or_default();
@@ -113,7 +113,7 @@ impl Search<'_> {
         Ok(true)
     }
 
-    /// Whether a name that matters stands anywhere, with another value behind it or among the fields of a class. Few
+    /// Whether a name that matters occurs anywhere, with another value behind it or among the fields of a class. Few
     /// requests have one, and the rest is spared them.
     fn has_names(&mut self, body: &[u8], inside: &[u8]) -> Result<bool, Stop> {
         let mut found = false;
@@ -148,7 +148,7 @@ impl Search<'_> {
         Ok(matters)
     }
 
-    /// Whether an entry stands here that names another service.
+    /// Whether there is an entry here that names another service.
     fn pair(&mut self, input: &[u8]) -> Result<bool, Stop> {
         match self.key(input)? {
             Some((value, key)) => self.misleads(key, value),
@@ -176,7 +176,7 @@ impl Search<'_> {
         Ok(found)
     }
 
-    /// Whether an object stands here whose fields, taken for entries, name another service.
+    /// Whether there is an object here whose fields, taken for entries, name another service.
     fn object(&mut self, input: &[u8]) -> Result<bool, Stop> {
         let (values, first) = self.lenient.class(input)?;
         for at in first..self.classes.len() {

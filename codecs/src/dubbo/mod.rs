@@ -15,17 +15,17 @@
 //! | any other | the attachment of that name: strings, numbers and truth values | attachments |
 //!
 //! All of these are known in Hessian 2 and fastjson2 (binary). The serializations that write one JSON text a line
-//! (`fastjson`, `gson`, `protobuf-json`) tell all but the attachments; the others tell `serialization` only.
+//! (`fastjson`, `gson`, `protobuf-json`) report all but the attachments; the others report `serialization` only.
 //!
-//! A request is [verified](Depth::Verified) in Hessian 2 and fastjson2 when the front tells service and method, all
-//! attachments can be read, none stands twice, and `path` and `version` among them, by which servers go, say what the
+//! A request is [verified](Depth::Verified) in Hessian 2 and fastjson2 when the front states service and method, all
+//! attachments can be read, none occurs twice, and `path` and `version` among them, which servers follow, say what the
 //! front says; when path, version and group hold none of `:/*`, by which servers put them together; and in Hessian 2, when
 //! all references hold, all text is proper, a generic call names its method so that no letters of it may be those of its
 //! types, and a server that fails to read an argument finds no attachments behind that place that name another service,
 //! version or group.
 //!
 //! Attachments are set and removed in requests in Hessian 2, and in responses with status OK that have some. Entries that
-//! stay keep their bytes; what is set stands after them. [`Error::Unsupported`] is given for other frames (a response
+//! stay keep their bytes; what is set follows them. [`Error::Unsupported`] is given for other frames (a response
 //! without attachments gets none, since not every client could read them), and for the removal of an attachment that
 //! holds an object or a class to which a later attachment refers by number.
 use crate::{Codec, Depth, Edit, Error, Failure, Frame, Head, Kind, Operation, Peer, Sharing, Step};
@@ -52,7 +52,7 @@ pub use header::Header;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Dubbo;
 
-/// The attributes that [`Depth::Head`] tells.
+/// The attributes that [`Depth::Head`] reports.
 const FRONT: [&str; 8] = [
     "interface",
     "method",
@@ -65,13 +65,13 @@ const FRONT: [&str; 8] = [
 ];
 
 impl Dubbo {
-    /// Reads what a response tells, into `head` (cleared first): the attribute `serialization`; `result`, one of
+    /// Reads what a response says, into `head` (cleared first): the attribute `serialization`; `result`, one of
     /// `value`, `null` and `exception`; for an exception `exception`, its class, and `message`; for a status other than
-    /// OK `error`, its text; and the attachments. An attribute that this frame does not tell is left out.
+    /// OK `error`, its text; and the attachments. An attribute that this frame does not have is left out.
     ///
     /// # Errors
     ///
-    /// The frame's ends are known, but what stands between them cannot be read. What was read so far is in `head`.
+    /// The frame's ends are known, but what is between them cannot be read. What was read so far is in `head`.
     pub fn response_head(&self, response: &[u8], head: &mut Head) -> Result<(), Error> {
         head.clear();
         match Header::parse(response)? {

@@ -32,7 +32,7 @@ impl Front<'_> {
     }
 }
 
-/// Takes the five strings at the front of a body, one call of `next` each, and tells `head` of them. `None` as soon as
+/// Takes the five strings at the front of a body, one call of `next` each, and adds them to `head`. `None` as soon as
 /// one cannot be read.
 pub(super) fn front<'a, E>(
     mut next: impl FnMut() -> Result<Option<Cow<'a, str>>, E>,
@@ -82,7 +82,7 @@ pub(super) fn read(header: &Header, frame: &[u8], depth: Depth, head: &mut Head)
     }
 }
 
-/// What is not told is an error where that matters.
+/// What is missing is an error where that matters.
 fn verified(depth: Depth, is_whole: bool) -> Result<(), Error> {
     match depth == Depth::Verified && !is_whole {
         true => Err(Error::Unsupported { what: "request to verify", offset: Header::LEN }),

@@ -53,7 +53,7 @@ pub(super) fn outcome(header: &Header, body: &[u8]) -> Outcome {
     }
 }
 
-/// Reads what a response tells.
+/// Reads what a response says.
 pub(super) fn read(header: &Header, frame: &[u8], head: &mut Head) -> Result<(), Error> {
     let id = header.serialization();
     match header::serialization_name(id) {

@@ -1,7 +1,7 @@
-//! Whether a server can only understand a request as its head tells it, so that calls can be denied by that.
+//! Whether a server can only understand a request as its head reports it, so that calls can be denied by that.
 //!
-//! The front of a request names service and method, but Dubbo's servers go by the attachments `path` and `version` where
-//! those say something else, and of an attachment that stands twice by the last. They find a service by one string,
+//! The front of a request names service and method, but Dubbo's servers use the attachments `path` and `version` where
+//! those say something else, and of an attachment that occurs twice by the last. They find a service by one string,
 //! `group/path:version:port`, which several groups, paths and versions may make.
 use super::misread::Service;
 use super::request::Front;
@@ -19,7 +19,7 @@ pub(super) struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    /// `None` when the front does not tell what is called.
+    /// `None` when the front does not say what is called.
     pub(super) fn new(front: &'a Front<'a>) -> Option<Self> {
         let is_sure = front.path.as_deref().is_some_and(is_simple)
             && front.method.is_some()
@@ -71,7 +71,7 @@ impl<'a> Check<'a> {
     }
 
     /// Whether no doubt is left after the last attachment. A service's path may differ from its interface, and servers
-    /// that go by the interface do so only without a path.
+    /// that use the interface do so only without a path.
     pub(super) fn is_sure(&self) -> bool {
         self.has_path || !self.has_other_interface
     }

@@ -25,7 +25,7 @@ impl Fault {
         Err(nom::Err::Error(Self { left: input.len(), what, unsupported: true }))
     }
 
-    /// The public error of a parser's failure, in an input whose last byte stands just before offset `end`.
+    /// The public error of a parser's failure, in an input whose last byte is just before offset `end`.
     pub(crate) fn at(error: nom::Err<Self>, end: usize) -> Error {
         match error {
             nom::Err::Error(fault) | nom::Err::Failure(fault) => {

@@ -48,7 +48,8 @@ impl Lenient {
         self.value(input, 0)
     }
 
-    /// Reads a string, and tells `unit` of its UTF-16 units. What is missing at the end of the input reads as something.
+    /// Reads a string, and passes its UTF-16 units to `unit`. What is missing at the end of the input reads as
+    /// something.
     pub(crate) fn text<'a>(&mut self, input: &'a [u8], mut unit: impl FnMut(u16)) -> Read<'a> {
         let mut rest = input;
         loop {
@@ -79,7 +80,8 @@ impl Lenient {
         }
     }
 
-    /// Reads a class definition after its tag. Tells `name` where each field's name stands, and gives their number.
+    /// Reads a class definition after its tag. Calls `name` with the place of each field's name, and returns their
+    /// number.
     pub(crate) fn definition<'a>(
         &mut self,
         input: &'a [u8],

@@ -16,7 +16,7 @@ pub(crate) struct Entry<'a> {
     pub key: Option<Cow<'a, str>>,
     /// The value.
     pub value: Value<'a>,
-    /// Key and value as they stand on the wire.
+    /// Key and value as they are on the wire.
     pub bytes: &'a [u8],
     /// What was defined before the entry.
     pub before: Marks,
@@ -63,7 +63,7 @@ impl<'a> Map<'a> {
         }))
     }
 
-    /// What stands after the map, once [`next`](Self::next) has given `None`.
+    /// What follows the map, once [`next`](Self::next) has given `None`.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }

@@ -57,13 +57,13 @@ pub(super) fn double(input: &[u8]) -> Parsed<'_, f64> {
     }
 }
 
-/// A number whose high bits stand in `tag`, counted from `zero`, and the rest in the next byte.
+/// A number whose high bits are in `tag`, counted from `zero`, and the rest in the next byte.
 fn low_byte(input: &[u8], tag: u8, zero: u8) -> Parsed<'_, i32> {
     let (rest, low) = byte(input)?;
     Ok((rest, (i32::from(tag).wrapping_sub(zero.into()) << 8) | i32::from(low)))
 }
 
-/// A number whose high bits stand in `tag`, counted from `zero`, and the rest in the next two bytes.
+/// A number whose high bits are in `tag`, counted from `zero`, and the rest in the next two bytes.
 fn low_short(input: &[u8], tag: u8, zero: u8) -> Parsed<'_, i32> {
     let (rest, low) = short(input)?;
     Ok((rest, (i32::from(tag).wrapping_sub(zero.into()) << 16) | i32::from(low)))

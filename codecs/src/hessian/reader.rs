@@ -4,12 +4,12 @@ use super::number::{byte, bytes, double, int, long, short};
 use super::text::{check_text, is_text, skip_text, text};
 use super::{END, Fault, MAP, NULL, Parsed};
 
-/// How deep values may stand within each other.
+/// How deeply values may be nested.
 const DEPTH: usize = 128;
 /// The number of values left at a level that ends with `Z`.
 const OPEN: u32 = u32::MAX;
 
-/// How many of the things that later bytes may refer to by number stand before a place in the body. The numbers go on
+/// How many of the things that later bytes may refer to by number precede a place in the body. The numbers go on
 /// through the whole body: an attachment may refer to a class that an argument defined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Marks {
@@ -74,7 +74,7 @@ pub(crate) struct Reader {
     objects: usize,
     types: usize,
     uses: Marks,
-    /// Whether everything must be as the specification has it, and refer to what stands before.
+    /// Whether everything must be as the specification has it, and refer only to what precedes it.
     is_strict: bool,
 }
 
@@ -169,7 +169,7 @@ impl Reader {
         Ok((rest, Object { class: Some(class), field }))
     }
 
-    /// Passes over `count` values and all that stands in them, without recursion.
+    /// Passes over `count` values and all that is in them, without recursion.
     fn skip_values<'a>(&mut self, input: &'a [u8], count: u32) -> Parsed<'a, ()> {
         let mut outer = [0; DEPTH];
         let mut depth = 0_usize;
@@ -216,7 +216,7 @@ impl Reader {
             if tag != b'C' {
                 break (rest, tag);
             }
-            // A definition stands before a value and is none itself.
+            // A definition precedes a value and is none itself.
             (input, ()) = self.class(rest)?;
         };
         let plain = |count| bytes(rest, count).map(|(rest, _)| (rest, After::Nothing));
@@ -264,7 +264,7 @@ impl Reader {
         }
     }
 
-    /// Reads what stands before the values that are in one: definitions, tag, type and number.
+    /// Reads what precedes the values that are in one: definitions, tag, type and number.
     pub(crate) fn opening<'a>(&mut self, input: &'a [u8]) -> Parsed<'a, ()> {
         self.start(input).map(|(rest, _)| (rest, ()))
     }
@@ -307,7 +307,7 @@ impl Reader {
         Ok((rest, ()))
     }
 
-    /// Reads the type of a list or map: a name, or the number of one that stood before (section 4.13).
+    /// Reads the type of a list or map: a name, or the number of an earlier one (section 4.13).
     pub(super) fn type_name<'a>(&mut self, input: &'a [u8]) -> Parsed<'a, ()> {
         if input.first().is_some_and(|&tag| is_text(tag)) {
             self.types = self.types.saturating_add(1);

@@ -80,7 +80,7 @@ fn arguments_of_every_form_stay_byte_for_byte() {
     for vector in vectors("hessian-4.0.66") {
         let bytes = &vector.bytes;
         let out = rewrite(bytes, &[("new", "1")], &[]).unwrap();
-        // A map ends with one byte, before which the new entry stands.
+        // A map ends with one byte, which the new entry precedes.
         let same = bytes.len() - 1;
         assert_eq!(out[16..same], bytes[16..same], "{}", vector.name);
         assert_eq!(out[same..], *b"\x03new\x011Z", "{}", vector.name);

@@ -95,7 +95,7 @@ fn depth_is_limited_without_recursion() {
     assert_eq!(read(&nested(128)), Ok("v".to_owned()));
     assert!(matches!(read(&nested(130)), Err(Error::Unsupported { what: "depth of values", .. })));
     assert!(read(&b"H".repeat(100_000)).is_err());
-    // Definitions without an end: the map is what they stand before.
+    // Definitions without an end: they are in front of the map.
     assert_eq!(read(&b"C\0\x90".repeat(100_000)), Ok(String::new()));
 }
 

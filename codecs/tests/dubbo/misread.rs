@@ -1,4 +1,4 @@
-//! Requests whose arguments a server may fail to read. Dubbo 2.7 then takes for the attachments what stands there.
+//! Requests whose arguments a server may fail to read. Dubbo 2.7 then takes what is there for the attachments.
 use std::time::{Duration, Instant};
 
 use meltemi_codecs::{Codec, Depth, Dubbo, Head};

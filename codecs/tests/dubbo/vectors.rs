@@ -5,7 +5,7 @@ use meltemi_codecs::{Codec, Depth, Dubbo, Edit, Error, Frame, Head, Kind, Outcom
 
 use super::{LIMIT, all_vectors, frame, vector, vectors};
 
-/// The kind that a file's name tells.
+/// The kind that a file's name states.
 fn expected_kind(name: &str, status: u8, exception: bool) -> Kind {
     match name.rsplit_once('.').unwrap().1 {
         "req" => Kind::Request,

@@ -82,7 +82,7 @@ fn attachments_that_say_something_else_are_refused() {
         (&[same, same], true),
         (&[same, ("version", "2")], false),
         (&[same, ("version", "")], false),
-        // A service may have a path of its own. Who goes by the interface does so without a path.
+        // A service may have a path of its own. Whoever uses the interface does so without a path.
         (&[same, ("interface", "org.Other")], true),
         (&[("interface", "org.Other"), same], true),
         (&[("interface", "org.Shut")], false),

@@ -27,11 +27,11 @@ use super::schema;
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::router)]
 pub struct MetaRouterSpec {
-    /// The namespaces whose clients go by this router: names, `.` for the router's own, `*` for all. Empty means all.
+    /// The namespaces whose clients follow this router: names, `.` for the router's own, `*` for all. Empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::exports)]
     pub export_to: Vec<String>,
-    /// The gateways that go by this router, as `namespace/name` or `name`.
+    /// The gateways that follow this router, as `namespace/name` or `name`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::gateways)]
     pub gateways: Vec<String>,
@@ -72,7 +72,7 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(transform = schema::value)]
     pub name: String,
-    /// What the calls must be. Without it every call matches.
+    /// What the calls must be. Default: every call matches.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     pub matches: Option<Match>,
     /// Where they go: one destination, or several with weights that sum to 100.
@@ -81,7 +81,7 @@ pub struct Route {
     /// A service that gets copies of the calls, and whose answers nobody waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Destination>,
-    /// The share of the calls that is mirrored; all of them without it.
+    /// The share of the calls that is mirrored. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::share)]
     pub mirror_percentage: Option<Percent>,
@@ -171,11 +171,11 @@ pub struct Range {
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::retries)]
 pub struct Retries {
-    /// How often a call may be tried again after its first try; 1 without it.
+    /// How often a call may be retried after its first try. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::attempts)]
     pub attempts: Option<u32>,
-    /// The failures that are tried again; `connect-failure` without it.
+    /// The failures that are retried. Default: `connect-failure`.
     // Not `on`: to YAML 1.1, which kubectl reads, that is a truth value.
     #[serde(default, rename = "retryOn", skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::failures)]

@@ -1,7 +1,7 @@
 //! What the schemas of the custom resources say beyond the types: bounds, patterns and rules in CEL.
 //!
-//! Lists and texts are bounded so that the API server can tell that the rules cost little. What needs more than one
-//! resource to tell is for the controller.
+//! Lists and texts are bounded so that the API server can see that the rules cost little. What needs more than one
+//! resource is for the controller.
 
 use schemars::Schema;
 use serde_json::{Value, json};
@@ -114,8 +114,11 @@ pub(super) fn exports(schema: &mut Schema) {
     rules(
         schema,
         &[
-            ("self.size() < 2 || !self.exists(e, e == '*' || e == '~')", "'*' and '~' must stand alone"),
-            ("self.all(e, self.exists_one(other, other == e))", "a namespace stands here twice"),
+            (
+                "self.size() < 2 || !self.exists(e, e == '*' || e == '~')",
+                "'*' and '~' must be the only entry",
+            ),
+            ("self.all(e, self.exists_one(other, other == e))", "duplicate namespace"),
         ],
     );
 }

@@ -104,7 +104,7 @@ fn unknown_fields(object: &Value, group: &str, kind: &str) -> Vec<Finding> {
         match &**name {
             "apiVersion" | "kind" | "metadata" | "status" => {}
             "spec" => notes.field(name, |notes| fields::unknown(notes, value, &schema["properties"]["spec"])),
-            _ => notes.error_at(name, "unknown field; all that a resource says stands in spec"),
+            _ => notes.error_at(name, "unknown field; everything belongs under spec"),
         }
     }
     notes.into_findings()

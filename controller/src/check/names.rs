@@ -32,7 +32,7 @@ pub fn names(object: &Value) -> Vec<Finding> {
 fn label(notes: &mut Notes, name: &str) {
     if name.len() > LABEL_BYTES || name.contains('.') || !is_name(name) {
         notes.error(format_args!(
-            "{name:?} is no name for it; write up to {LABEL_BYTES} lower-case letters, digits and inner hyphens"
+            "{name:?} is not a valid name; write up to {LABEL_BYTES} lower-case letters, digits and inner hyphens"
         ));
     }
 }
@@ -40,7 +40,7 @@ fn label(notes: &mut Notes, name: &str) {
 fn subdomain(notes: &mut Notes, name: &str) {
     if name.len() > NAME_BYTES || !is_name(name) {
         notes.error(format_args!(
-            "{name:?} is no name for it; write up to {NAME_BYTES} lower-case letters, digits, inner hyphens and dots"
+            "{name:?} is not a valid name; write up to {NAME_BYTES} lower-case letters, digits, inner hyphens and dots"
         ));
     }
 }

@@ -4,7 +4,7 @@ use super::notes::Notes;
 use super::text;
 use crate::api::aeraki::{ApplicationProtocolSpec, AuthorizationAction, DubboAuthorizationPolicySpec};
 
-/// What can be told without the module: [`crate::generate`] knows its codecs.
+/// What can be checked without the module: [`crate::generate`] knows its codecs.
 pub(super) fn application_protocol(notes: &mut Notes, spec: &ApplicationProtocolSpec) {
     let mend = "write <protocol> of the port names tcp-metaprotocol-<protocol>";
     text::not_empty(notes, "protocol", &spec.protocol, mend);

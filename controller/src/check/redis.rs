@@ -73,8 +73,9 @@ fn routes(notes: &mut Notes, routes: &[RedisRoute]) {
             notes.item(index, |notes| {
                 match prefixes.get(prefix) {
                     Some(before) if prefix.is_empty() => {
-                        notes
-                            .error(format_args!("redis[{before}] takes all keys too; one route at most can"));
+                        notes.error(format_args!(
+                            "redis[{before}] also matches all keys; at most one route can"
+                        ));
                     }
                     Some(before) => notes.error(format_args!(
                         "the prefix {prefix:?} is that of redis[{before}] too; leave one out"

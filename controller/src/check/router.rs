@@ -10,7 +10,7 @@ use crate::api::aeraki::{
 };
 use crate::api::{MetaRouterSpec, OnNoMatch, Retries, RetryOn, Route, StringMatch};
 
-/// What a router of either kind must be. `namespace` is its own; `is_aeraki` tells whose fields it has.
+/// What a router of either kind must be. `namespace` is its own; `is_aeraki` says whose fields it has.
 pub(super) fn router(notes: &mut Notes, spec: &MetaRouterSpec, namespace: &str, is_aeraki: bool) {
     notes.field("exportTo", |notes| text::exports(notes, &spec.export_to, namespace));
     notes.each("gateways", &spec.gateways, |notes, gateway| text::gateway(notes, gateway));
@@ -119,8 +119,7 @@ fn route(notes: &mut Notes, route: &Route, is_aeraki: bool) {
             if let (Some(per_try), Some(timeout)) = (per_try, timeout.filter(|timeout| !timeout.is_zero()))
                 && per_try > timeout
             {
-                notes
-                    .error("is longer than timeout, which holds for all tries together; write a shorter one");
+                notes.error("is longer than timeout, which covers all tries together; write a shorter one");
             }
         });
     });
@@ -176,9 +175,8 @@ fn string_match(notes: &mut Notes, matcher: &StringMatch, is_aeraki: bool) {
     notes.some("regex", matcher.regex.as_ref(), |notes, pattern| text::regex(notes, pattern));
     notes.some("range", matcher.range.as_ref(), |notes, range| {
         if range.start >= range.end {
-            notes.error(
-                "holds no number: start must be less than end, which is the first number after the range",
-            );
+            notes
+                .error("empty range: start must be less than end, which is the first number after the range");
         }
     });
 }
@@ -219,7 +217,7 @@ fn mutations(notes: &mut Notes, field: &str, mutations: &[Mutation]) {
                 if let Some(before) = seen.get(&*mutation.key) {
                     notes.field("key", |notes| {
                         notes.warn(format_args!(
-                            "{:?} is set by [{before}] too: the last one holds",
+                            "{:?} is also set by [{before}]: the last one applies",
                             mutation.key
                         ));
                     });
@@ -233,7 +231,7 @@ fn mutations(notes: &mut Notes, field: &str, mutations: &[Mutation]) {
 fn retries(notes: &mut Notes, retries: &Retries) {
     if let Some(attempts) = retries.attempts.filter(|attempts| !(1..=10).contains(attempts)) {
         let mend = if attempts == 0 { "leave out retries to try once" } else { "write one of 1 to 10" };
-        notes.error_at("attempts", format_args!("{attempts} is not a number of retries; {mend}"));
+        notes.error_at("attempts", format_args!("{attempts} is out of range; {mend}"));
     }
     let retries_status = retries.on.contains(&RetryOn::Status);
     if !retries.statuses.is_empty() && !retries_status {

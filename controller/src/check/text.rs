@@ -48,7 +48,7 @@ fn label(label: &str) -> Result<(), String> {
         return Err(format!("the label {label:?} has more than {LABEL_BYTES} characters"));
     }
     if !label.bytes().all(fits) || label.starts_with('-') || label.ends_with('-') {
-        return Err(format!("{label:?} must have lower-case letters, digits and inner hyphens alone"));
+        return Err(format!("{label:?} may contain only lower-case letters, digits and inner hyphens"));
     }
     Ok(())
 }
@@ -98,16 +98,15 @@ pub(super) fn exports(notes: &mut Notes, exports: &[String], own: &str) {
             let resolve = |export: &str| if export == "." { own.to_owned() } else { export.to_owned() };
             match &**export {
                 "*" | "~" if exports.len() > 1 => {
-                    notes.error(format_args!("{export:?} must stand alone; leave out the others, or it"));
+                    notes.error(format_args!(
+                        "{export:?} must be the only entry; leave out the others, or it"
+                    ));
                 }
                 "*" | "~" | "." => {}
                 namespace => name(notes, "namespace", namespace),
             }
             if exports.iter().take(index).any(|before| resolve(before) == resolve(export)) {
-                notes.error(format_args!(
-                    "the namespace {:?} stands here twice; leave one out",
-                    resolve(export)
-                ));
+                notes.error(format_args!("duplicate namespace {:?}; leave one out", resolve(export)));
             }
         });
     }
@@ -117,10 +116,7 @@ pub(super) fn exports(notes: &mut Notes, exports: &[String], own: &str) {
 pub(super) fn duration(notes: &mut Notes, text: &str) -> Option<Duration> {
     match parse_duration(text) {
         Ok(duration) if duration > Span::LONGEST.duration() => {
-            notes.error(format_args!(
-                "{text:?} is longer than anything can wait; write at most {}",
-                Span::LONGEST
-            ));
+            notes.error(format_args!("{text:?} is too long; write at most {}", Span::LONGEST));
             None
         }
         Ok(duration) if !duration.is_zero() && duration < Duration::from_millis(1) => {

@@ -40,8 +40,8 @@ const KINDS: [(&str, &str, &str, &str); 3] = [
 ];
 
 impl Diff {
-    /// Writes the differences from what is there to what is generated, and tells which ports it would take over anew. The exit code is that of diff(1): 0 if there are
-    /// none, 1 if there are some, 2 in trouble.
+    /// Writes the differences from what is there to what is generated, and reports which ports it would take over anew.
+    /// The exit code is that of diff(1): 0 if there are none, 1 if there are some, 2 in trouble.
     pub fn run(&self) -> ExitCode {
         match self.differs() {
             Ok(false) => ExitCode::SUCCESS,

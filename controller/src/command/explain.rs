@@ -25,7 +25,7 @@ pub struct Explain {
     /// The port that the call comes by: of the service, of its pods with --inbound, of the gateway with --gateway.
     #[arg(long)]
     port: Option<u16>,
-    /// The namespace of the client; without it one that sees the service, its own if that does.
+    /// The namespace of the client. Default: one that sees the service, its own if that does.
     #[arg(long, value_name = "NAMESPACE", conflicts_with_all = ["gateway", "inbound"])]
     client_namespace: Option<String>,
     /// The Istio Gateway that the call comes by, as namespace/name.
@@ -107,10 +107,7 @@ impl Explain {
         let authorities: BTreeSet<&str> = meant.iter().map(|entry| entry.authority).collect();
         if authorities.len() > 1 {
             let several: Vec<&str> = authorities.into_iter().collect();
-            return Err(format!(
-                "several are meant: {}; tell them apart by --host and --port",
-                several.join(", ")
-            ));
+            return Err(format!("ambiguous: {}; narrow it with --host or --port", several.join(", ")));
         }
         let own = |entry: &&&Entry<'_>| {
             let host = entry.authority.split_once(':').map_or(entry.authority, |(host, _)| host);
@@ -187,8 +184,8 @@ fn entries(object: &Object) -> Vec<Entry<'_>> {
     object.plan().map(entry).collect()
 }
 
-/// The plan of one service, as the filter reads it. A codec that this command does not have is stood in for: which route
-/// matches does not depend on it.
+/// The plan of one service, as the filter reads it. A codec that this command does not have is replaced by another:
+/// which route matches does not depend on it.
 fn plan(entry: &Entry<'_>) -> Result<Plan, String> {
     let mut service = entry.service.clone();
     let is_known = CODECS.iter().any(|codec| service["protocol"] == codec.name());
@@ -257,7 +254,7 @@ fn origin(name: &str, resources: &Resources) -> Value {
     let found =
         routers.chain(of_aeraki).chain(services).chain(policies).filter(|(one, ..)| is(one)).find_map(
             |(one, list, names)| {
-                // Names that stand twice are numbered.
+                // Names that occur twice are numbered.
                 let index =
                     position(&names, route).or_else(|| position(&names, route.rsplit_once('-')?.0))?;
                 Some((one, format!("{list}[{index}]")))
@@ -286,9 +283,9 @@ fn tell(explained: &Value) {
     let rejects = explained["does"].get("reject").is_some();
     match &*text(&explained["outcome"]) {
         "route" => screen::verdict(!rejects, text(&explained["route"])),
-        "default" if rejects => screen::verdict(false, "no route takes the call"),
-        "rejected" => screen::verdict(false, "no route takes the call: it is answered with an error"),
-        _ => screen::verdict(true, "no route takes the call: it goes the default way"),
+        "default" if rejects => screen::verdict(false, "no route matches the call"),
+        "rejected" => screen::verdict(false, "no route matches the call: it is answered with an error"),
+        _ => screen::verdict(true, "no route matches the call: it takes the default route"),
     }
     let origin = &explained["origin"];
     if origin.is_object() {
@@ -303,7 +300,7 @@ fn tell(explained: &Value) {
     if !asked.is_empty() {
         screen::line("");
         screen::say(format_args!(
-            "Routes also ask for {}, which the call was taken not to have.",
+            "Routes also match on {}, which were not given; assumed absent.",
             asked.join(", ")
         ));
     }

@@ -1,4 +1,4 @@
-//! Findings as they are told: grouped by resource for people, or as data.
+//! Findings as they are reported: grouped by resource for people, or as data.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::input::{Found, Step, steps};
 use crate::screen;
 use crate::words::Plain;
 
-/// How many findings that say the same of different places are told.
+/// How many findings that say the same of different places are shown.
 const ALIKE: usize = 10;
 
 /// Tells of the findings on the standard error, those of a resource together. Of many that are alike, the first few are

@@ -24,8 +24,8 @@ pub struct Generate {
 }
 
 impl Generate {
-    /// Writes the objects, and tells what of the resources is wrong or not honoured. The exit code is 1, and nothing is
-    /// written, if a resource is in error; it is 2 if options do not go together.
+    /// Writes the objects, and reports what of the resources is wrong or not honoured. The exit code is 1, and nothing
+    /// is written, if a resource is in error; it is 2 if options do not go together.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl Generate {
         takeover::tell_left(&takeovers(&resources.world, &options));
         if let Some(policy) = resources.unread_policies().next() {
             return Err(format!(
-                "{policy} cannot be read; nothing is written, since it might allow too much without it"
+                "{policy} cannot be read; nothing is written, since leaving it out might allow too much"
             ));
         }
         if findings::has_errors(&found) && !self.keep_going {

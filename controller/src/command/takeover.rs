@@ -1,4 +1,4 @@
-//! Which ports are taken over, as people are told before it happens.
+//! Which ports are taken over, as people are shown before it happens.
 
 use super::findings::{columns, rows};
 use crate::generate::Takeover;

@@ -1,6 +1,6 @@
 use serde::{Serialize, Serializer};
 
-/// What is told of one frame. The fields stand in this order, and what a frame does not have is left out.
+/// What is reported of one frame. The fields come in this order, and what a frame does not have is left out.
 #[derive(Debug, Default, Serialize)]
 pub struct Record {
     /// What the frame is: `request`, `response`, `one-way`, `heartbeat-request`, `heartbeat-response` or `event`.

@@ -18,7 +18,7 @@ use stage::Stage;
 /// What the command line asks of the demo.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Leave Envoy and the sample servers running after the last step, until Ctrl-C, and tell how to call them.
+    /// Leave Envoy and the sample servers running after the last step, until Ctrl-C, and print how to call them.
     #[arg(long)]
     keep: bool,
     /// Fetch this version of Envoy instead of looking for one: first in MELTEMI_ENVOY, then on the PATH.
@@ -65,8 +65,8 @@ pub enum Error {
         /// The last that was seen.
         why: String,
     },
-    /// Some statements do not hold.
-    #[error("{failed} of {total} statements of the demo do not hold")]
+    /// Some checks failed.
+    #[error("{failed} of {total} demo checks failed")]
     False {
         /// How many do not.
         failed: usize,
@@ -118,7 +118,7 @@ fn keep(stage: &mut Stage) -> Result<(), Error> {
             format!("admin http://{}, log {}", stage.envoy.admin().address(), stage.envoy.log().display()),
         ),
         ("plan", format!("{}", stage.plan_path().display())),
-        ("", "edit it with an editor or `sed -i`: the next call goes by the new plan".to_owned()),
+        ("", "edit it with an editor or `sed -i`: the next call follows the new plan".to_owned()),
         ("call it", format!("nc -w 1 {} {} < {} | \\", address.ip(), address.port(), example.display())),
         ("", "    meltemi decode --protocol dubbo".to_owned()),
     ] {

@@ -24,7 +24,7 @@ const MODULE_FILE: &str = "target/wasm32-wasip1/module/meltemi.wasm";
 const V1_PORT: u16 = 20881;
 const V2_PORT: u16 = 20882;
 
-/// The method by which the demo asks which plan is in force, and the response attachment that tells.
+/// The method by which the demo asks which plan is in force, and the response attachment that says so.
 const PROBE: &str = "plan";
 
 /// The configurations that Envoy refused of those that the internal listener asked for.
@@ -114,7 +114,7 @@ impl Stage {
     }
 
     /// Puts a service with these `fields` (a JSON object; the protocol is added) in the place of the plan's, and waits
-    /// until calls go by it.
+    /// until calls follow it.
     pub fn put_in_force(&mut self, fields: &str) -> Result<(), Error> {
         self.save(fields)?;
         let start = Instant::now();

@@ -38,7 +38,7 @@ pub fn all(stage: &mut Stage) -> Result<Score, Error> {
     Ok(steps.score)
 }
 
-/// How many statements were made, and how many of them do not hold.
+/// How many checks were made, and how many of them failed.
 #[derive(Debug, Default)]
 pub struct Score {
     total: usize,
@@ -46,13 +46,13 @@ pub struct Score {
 }
 
 impl Score {
-    /// Tells that all statements hold, or fails with how many do not.
+    /// Reports that all checks passed, or fails with how many did not.
     pub fn conclude(&self) -> Result<(), Error> {
         let Self { total, failed } = *self;
         if failed > 0 {
             return Err(Error::False { failed, total });
         }
-        screen::title(format_args!("All {total} statements hold."));
+        screen::title(format_args!("All {total} checks passed."));
         Ok(())
     }
 }
@@ -143,7 +143,7 @@ impl Steps<'_> {
         screen::say(format_args!("200 calls after:    {after}"));
         if let Some(took) = took {
             screen::say(format_args!(
-                "all calls go by the new plan {} ms after it was saved",
+                "all calls follow the new plan {} ms after it was saved",
                 took.as_millis()
             ));
         }
@@ -181,7 +181,7 @@ impl Steps<'_> {
         }
         self.claim(lost > 0, "calls were lost with the server");
         self.claim(tally.is_complete(total), "every call was answered, and by a server");
-        self.claim(retries >= lost, "Envoy's metrics tell of the retries");
+        self.claim(retries >= lost, "Envoy's metrics show the retries");
         self.stage.v1.revive().map_err(Error::io("cannot start the server v1 again"))
     }
 
@@ -222,7 +222,7 @@ impl Steps<'_> {
     }
 
     fn refuse(&mut self) -> Result<(), Error> {
-        self.title("A call that no route takes is answered with an error of Dubbo's own");
+        self.title("A call that no route matches is answered with an error of Dubbo's own");
         self.plan(
             r#"{
   "routes": [{"name": "greetings", "match": [{"attributes": {"method": {"prefix": "sayHello"}}}]}],
@@ -299,7 +299,7 @@ fn tally(replies: &[Reply]) -> Tally {
 }
 
 impl Tally {
-    /// What stands in the place of a server for calls that ended with an error.
+    /// What takes the place of a server for calls that ended with an error.
     const ERROR: &str = "error";
 
     fn add(&mut self, other: &Self) {

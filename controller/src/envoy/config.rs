@@ -47,8 +47,8 @@ impl Config {
         owners.filter_map(|owner| port(&owner["address"]["socket_address"])).collect()
     }
 
-    /// Replaces port numbers wherever a socket address stands, for listeners and endpoints alike. Port 0 makes Envoy
-    /// choose: [`Admin::listeners`](super::Admin::listeners) tells what it chose.
+    /// Replaces the port numbers of all socket addresses, for listeners and endpoints alike. Port 0 makes Envoy
+    /// choose: [`Admin::listeners`](super::Admin::listeners) says what it chose.
     pub fn move_ports(&mut self, moves: &BTreeMap<u16, u16>) {
         each_mut(&mut self.0, &mut |value| {
             let Some(address) = value.get_mut("socket_address") else { return };
@@ -78,7 +78,7 @@ impl Config {
         self.move_ports(&self.listen_ports().into_iter().map(|port| (port, 0)).collect());
     }
 
-    /// Replaces the file name `from` by `to`. Returns how often it stood there.
+    /// Replaces the file name `from` by `to`. Returns how often it occurred.
     pub fn move_file(&mut self, from: &str, to: &Path) -> usize {
         let mut count = 0;
         each_mut(&mut self.0, &mut |value| {

@@ -1,8 +1,8 @@
 //! A stock Envoy: found or fetched, started with a configuration, watched through its admin interface, and killed.
 //!
-//! The demo and the end-to-end tests both stand on this:
+//! The demo and the end-to-end tests both build on this:
 //!
-//! 1. [`find`] or [`fetch`] tells where an Envoy is.
+//! 1. [`find`] or [`fetch`] finds an Envoy.
 //! 2. [`Config`] reads the shipped configuration and moves it to free ports and another folder.
 //! 3. [`Envoy::start`] runs it until it is ready; dropping the [`Envoy`] kills it.
 //! 4. [`Admin`] reads its counters and the addresses it listens on.

@@ -169,7 +169,8 @@ impl Killer {
     }
 }
 
-/// The first line of the log that tells of an error, which is the cause of the others, without its time stamp and source.
+/// The first line of the log that reports an error, which is the cause of the others, without its time stamp and
+/// source.
 fn complaint(log: &Path) -> Option<String> {
     let bytes = fs::read(log).ok()?;
     let text = String::from_utf8_lossy(&bytes);
@@ -179,7 +180,7 @@ fn complaint(log: &Path) -> Option<String> {
     Some(line.splitn(3, "] ").last().unwrap_or(line).to_owned())
 }
 
-/// The complaint, or else the last line, of a log that should tell why Envoy failed.
+/// The complaint, or else the last line, of a log that should say why Envoy failed.
 fn reason(log: &Path) -> String {
     let last = || {
         let bytes = fs::read(log).ok()?;

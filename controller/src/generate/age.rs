@@ -6,7 +6,7 @@ use kube::{Resource, ResourceExt};
 /// When an object was made. As with Istio, of two of the same second the first by name and namespace is the older.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Age {
-    /// It stands in a file, and will be made.
+    /// It is in a file, and will be made.
     is_to_come: bool,
     created: Option<Timestamp>,
     name: String,

@@ -136,7 +136,7 @@ impl Policies {
     }
 }
 
-/// What clients are told, as by Istio.
+/// The error message for clients, as by Istio.
 const DENIED: &str = "RBAC: access denied";
 
 /// The plan's entry with these routes, of policies of which one allows, or all deny.
@@ -189,7 +189,7 @@ fn route(policy: &DubboAuthorizationPolicy, name: &str, alternatives: Option<Vec
 enum Condition<'a> {
     /// It is one of the values, if there are any, and none of the unwanted ones.
     Is { attribute: &'static str, values: Vec<&'a str>, unwanted: Vec<&'a str> },
-    /// The call does not tell it.
+    /// The call does not have it.
     Untold(&'static str),
 }
 
@@ -232,8 +232,8 @@ fn is<'a>(attribute: &'static str, values: &'a [String], unwanted: &'a [String])
 /// The methods of generic calls: the one that is meant is their first argument.
 const GENERIC: [&str; 2] = ["$invoke", "$invokeAsync"];
 
-/// The ways to be an operation. A call that does not tell what it calls, since its serialization cannot be read, is none that
-/// is allowed and any that is denied.
+/// The ways to be an operation. A call that does not say what it calls, since its serialization cannot be read, is none
+/// that is allowed and any that is denied.
 fn of_operation(operation: &Operation, action: AuthorizationAction) -> Vec<Conditions<'_>> {
     let interfaces = is("interface", &operation.interfaces, &operation.not_interfaces);
     let methods = is("method", &operation.methods, &operation.not_methods);
@@ -350,7 +350,7 @@ fn any_of(values: &[&str]) -> Value {
     }
 }
 
-/// The regular expression of several values. What they have in common stands once: the filter makes a table of it.
+/// The regular expression of several values. What they have in common is written once: the filter makes a table of it.
 fn regex<'a>(patterns: impl Iterator<Item = Pattern<'a>>) -> String {
     let (mut whole, mut beginnings, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for pattern in patterns {

@@ -66,7 +66,7 @@ impl<'a> Clients<'a> {
         Self { namespace, seen, is_everyone, selectors, views }
     }
 
-    /// Whether they go by what a namespace exports for one of these hosts, as far as Sidecars say.
+    /// Whether they follow what a namespace exports for one of these hosts, as far as Sidecars say.
     pub(super) fn import<'h>(&self, namespace: &str, mut hosts: impl Iterator<Item = &'h String>) -> bool {
         hosts.any(|host| self.views.iter().any(|view| view.imports(namespace, host)))
     }

@@ -173,7 +173,7 @@ impl<'a> Gateways<'a> {
             reports.not_honoured(
                 origin,
                 format!("spec.servers[{at}].tls.mode"),
-                format!("{mode} leaves calls encrypted, so that they cannot be told apart: the port is not managed"),
+                format!("{mode} leaves calls encrypted, so they cannot be routed: the port is not managed"),
             );
             return false;
         }

@@ -15,7 +15,7 @@ use super::tree::{Part, Tree};
 pub(super) struct Group<'a> {
     pub(super) namespace: &'a str,
     pub(super) proxies: Proxies,
-    /// Those of them that have these labels; all without it.
+    /// Those of them that have these labels. Default: all.
     pub(super) selector: Option<Labels>,
     /// Policies guard it: where there is no module, no connection passes, nor one that the plan does not know.
     pub(super) fails_closed: bool,

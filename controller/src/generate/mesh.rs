@@ -11,13 +11,13 @@ use crate::world::World;
 /// What holds for the whole mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mesh {
-    /// What stands there without a selector holds for every proxy.
+    /// What is there without a selector applies to every proxy.
     pub(super) root_namespace: String,
     /// Who sees services that do not say it.
     pub(super) services: Unsaid,
-    /// Who goes by routes that do not say it.
+    /// Who follows routes that do not say it.
     pub(super) routes: Unsaid,
-    /// Who goes by DestinationRules that do not say it.
+    /// Who follows DestinationRules that do not say it.
     pub(super) destination_rules: Unsaid,
 }
 
@@ -65,7 +65,7 @@ impl Mesh {
 }
 
 const NAME: &str = "istio";
-/// The key of the ConfigMap that the configuration stands under.
+/// The key of the ConfigMap that holds the configuration.
 pub const KEY: &str = "mesh";
 
 /// Whether a ConfigMap may hold the configuration of a mesh, by its names.

@@ -63,7 +63,7 @@ pub struct Options {
     pub istio_version: IstioVersion,
     /// Where the module is: an `oci://` reference (by digest), or an `http(s)://` URL.
     pub module: String,
-    /// The checksum of the module in hexadecimal, for a URL that does not tell it.
+    /// The checksum of the module in hexadecimal, for a URL that does not include it.
     pub module_sha256: Option<String>,
     /// The codecs that the module has, by the names that plans use.
     pub codecs: Vec<String>,

@@ -10,13 +10,13 @@ use super::tree::Tree;
 /// The label of every object that Meltemi generates, and its value.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "meltemi");
 
-/// The label of every object that Meltemi generates that tells which installation of it did.
+/// The label of every object that Meltemi generates that says which installation of it did.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
 
 /// The value of [`INSTANCE`] where no controller generated the object, but the command, for a person to apply.
 pub const BY_HAND: &str = "by-hand";
 
-/// The label that tells the [`Role`] of a generated object.
+/// The label that states the [`Role`] of a generated object.
 pub const ROLE: &str = "meltemi.io/role";
 
 /// A generated object.
@@ -69,7 +69,7 @@ impl Role {
         }
     }
 
-    /// The role that a label tells. Whatever is unknown is taken for a tunnel, which comes last and goes first.
+    /// The role that a label states. Whatever is unknown is taken for a tunnel, which comes last and goes first.
     pub fn of_label(label: &str) -> Self {
         match label {
             "module" => Role::Module,

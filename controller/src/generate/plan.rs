@@ -248,7 +248,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The VirtualServices that clients go by for a service, the first in Istio's order first.
+    /// The VirtualServices that clients follow for a service, the first in Istio's order first.
     fn routings_to(&self, clients: &Clients<'_>, service: &Service) -> Vec<usize> {
         let all = self.routings;
         let of_host = self.routings_of.of(&service.host).copied();
@@ -371,7 +371,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The VirtualService that calls go by: of several, Istio's sidecars take one.
+/// The VirtualService that calls follow: of several, Istio's sidecars take one.
 fn routing_of_calls<'a>(
     host: &str,
     routings: &[&'a Routing<'a>],
@@ -386,7 +386,7 @@ fn routing_of_calls<'a>(
     let (&first, others) = of_calls.split_first()?;
     for other in others {
         let message = format!(
-            "the calls to {host} of clients that see both go by {}: of several, sidecars take one",
+            "for clients that see both, calls to {host} follow {}: of several, sidecars use one",
             first.origin
         );
         reports.warn(&other.origin, "spec.hosts", message);

@@ -23,9 +23,9 @@ pub(super) struct Router {
     pub(super) host: String,
     pub(super) age: Age,
     pub(super) exports: Exports,
-    /// The gateways that go by it, as `namespace/name`.
+    /// The gateways that follow it, as `namespace/name`.
     pub(super) gateways: Vec<String>,
-    /// Sidecars go by it too.
+    /// Sidecars follow it too.
     pub(super) is_for_mesh: bool,
     /// The routes, of which at most the last takes every call.
     pub(super) routes: Vec<Draft>,
@@ -105,7 +105,8 @@ pub(super) fn duration(text: &str) -> Option<String> {
     Some(Span::from_millis(millis).to_string())
 }
 
-/// Every MetaRouter, those of `meltemi.io` and Aeraki's, by namespace and name. `unsaid` tells for whom those are that do not.
+/// Every MetaRouter, those of `meltemi.io` and Aeraki's, by namespace and name. `unsaid` is for whom those are that do
+/// not.
 pub(super) fn meta_routers(
     world: &World,
     domain: &str,

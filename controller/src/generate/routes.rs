@@ -33,8 +33,7 @@ impl Routes {
         let is_for_rest = draft.alternatives.is_none();
         let last = self.last.as_ref().filter(|_| is_for_rest).map(|last| &last.name);
         if let Some(taker) = self.taken_by.as_ref().or(last) {
-            let message =
-                format!("the route {written:?} takes no call: {taker} takes all that no other route does");
+            let message = format!("route {written:?} never matches: {taker} already is the catch-all");
             reports.warn(origin, "spec", message);
         } else if is_for_rest {
             self.last = Some(draft);

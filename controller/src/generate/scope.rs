@@ -34,7 +34,7 @@ pub(super) fn report_root(root: &str, services: &[Service], reports: &mut Report
     let in_root = services.iter().filter(|service| service.namespace == root && service.selector.is_some());
     for service in in_root.filter(|service| has_codec(service)) {
         let message = "the sidecars of the root namespace are not managed, since an object there is for every proxy of the mesh: \
-                       clients elsewhere go by its routes, but its own pods are called and call as by plain TCP";
+                       clients elsewhere follow its routes, but calls to and from its own pods stay plain TCP";
         reports.not_honoured(&service.origin, "metadata.namespace", message);
     }
 }

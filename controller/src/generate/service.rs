@@ -70,7 +70,7 @@ pub(super) enum Binding {
     Any,
 }
 
-/// The annotation of services that tells which namespaces may see them.
+/// The annotation of services that says which namespaces may see them.
 pub(super) const EXPORT_TO: &str = "networking.istio.io/exportTo";
 
 /// Any address, in the name of a listener.
@@ -147,7 +147,7 @@ pub(super) fn all(
     }
     let asked = Asked::new(world, domain);
     services.iter_mut().for_each(|service| asked.decide(service));
-    // What stands twice is the one whose addresses are known: files have services without them.
+    // Of duplicates the one whose addresses are known counts: files have services without them.
     services.sort_by_cached_key(|service| {
         (service.origin.clone(), service.host.clone(), service.has_no_address())
     });

@@ -127,7 +127,7 @@ fn inbound_authority(service: &Service, target: u16) -> Arc<str> {
     format!("inbound.{}:{target}", service.host).into()
 }
 
-/// The authority of those whose sidecars are too old to tell who calls.
+/// The authority of those whose sidecars are too old to report who calls.
 fn unidentified_authority(service: &Service, target: u16) -> Arc<str> {
     format!("unidentified.{}", inbound_authority(service, target)).into()
 }
@@ -135,7 +135,7 @@ fn unidentified_authority(service: &Service, target: u16) -> Arc<str> {
 type Server<'a> = (&'a Service, &'a str, u16);
 
 /// The services whose pods are of a namespace, by the ports of the pods. Of services that share pods and port, the one
-/// with the widest selector stands for all.
+/// with the widest selector represents all.
 fn servers<'a>(namespace: &str, services: &'a [Service], visibility: &Visibility<'_>) -> Vec<Server<'a>> {
     let mut own: Vec<&Service> = services
         .iter()

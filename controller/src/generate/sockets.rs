@@ -74,7 +74,7 @@ fn cluster(shard: &str) -> Value {
     })
 }
 
-/// The windows are those of `envoy-configs/dubbo.yaml`, which tells why.
+/// The windows are those of `envoy-configs/dubbo.yaml`, which says why.
 fn http2(stream_window: u32) -> Value {
     json!({
         "allow_connect": true,
@@ -98,7 +98,7 @@ fn listener(shard: &str, module: &str, fails_closed: bool) -> Value {
         },
     });
     if !fails_closed {
-        // An RBAC filter without rules lets everything pass: what stands in for a module of which nothing is heard.
+        // An RBAC filter without rules lets everything pass: the substitute for a module that is not heard of.
         wasm["config_discovery"]["default_config"] = json!({
             "@type": "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC",
             "stat_prefix": format!("{shard}_without_module"),

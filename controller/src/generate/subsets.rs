@@ -13,7 +13,7 @@ use crate::world::World;
 #[derive(Debug)]
 pub(super) struct Subsets<'a>(ByHost<Rule<'a>>);
 
-/// A DestinationRule, and the namespaces that go by it.
+/// A DestinationRule, and the namespaces that follow it.
 #[derive(Debug)]
 struct Rule<'a> {
     rule: &'a DestinationRule,
@@ -61,7 +61,7 @@ impl<'a> Subsets<'a> {
             return None;
         }
         Some(format!(
-            "no DestinationRule defines the subset {subset:?} of {}: its calls fail for want of the cluster {}",
+            "no DestinationRule defines the subset {subset:?} of {}: calls will fail: the cluster {} does not exist",
             target.host,
             target.cluster(port)
         ))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-/// JSON whose parts are shared: what is said of a service stands in the objects of every namespace that sees it, and is
+/// JSON whose parts are shared: what is said of a service is in the objects of every namespace that sees it, and is
 /// there once.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Tree {

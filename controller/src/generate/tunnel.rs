@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::IstioVersion;
 use super::sockets::Proxies;
 
-/// The first version whose Envoy can open a tunnel after the handshake, which tells who calls.
+/// The first version whose Envoy can open a tunnel after the handshake, which reports who calls.
 pub(super) const TELLS_IDENTITY: IstioVersion = IstioVersion(29);
 
 /// The versions of proxies before that: they may lag behind istiod's.
@@ -83,7 +83,8 @@ fn inbound(port: u16) -> Value {
     })
 }
 
-/// The patch that gives the tunnel of [`Tunnel::on_inbound`] another authority where proxies are too old to tell who calls.
+/// The patch that gives the tunnel of [`Tunnel::on_inbound`] another authority where proxies are too old to report who
+/// calls.
 pub(super) fn without_identity(port: u16, authority: &str, shard: &str) -> Value {
     let mut matches = inbound(port);
     matches["proxy"] = json!({"proxyVersion": WITHOUT_IDENTITY});

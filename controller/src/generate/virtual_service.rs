@@ -28,7 +28,7 @@ pub(super) struct Routing<'a> {
     domain: &'a str,
 }
 
-/// A route, and where in the VirtualService it stands.
+/// A route, and where in the VirtualService it is.
 struct Written {
     at: usize,
     /// The matches that its alternatives are of.
@@ -39,7 +39,7 @@ struct Written {
 /// The sidecars, as the name of a gateway.
 const MESH: &str = "mesh";
 
-/// Every VirtualService that a person wrote, the oldest first. `unsaid` tells for whom those are that do not.
+/// Every VirtualService that a person wrote, the oldest first. `unsaid` is for whom those are that do not.
 pub(super) fn routings<'a>(world: &'a World, domain: &'a str, unsaid: Unsaid) -> Vec<Routing<'a>> {
     let is_own = |service: &&VirtualService| {
         service
@@ -150,7 +150,7 @@ impl<'a> Routing<'a> {
             ("destinationSubnets", !matches.destination_subnets.is_empty()),
         ];
         for (field, _) in unknown.iter().filter(|(_, is_there)| *is_there) {
-            let message = "connections cannot be told by it: this match takes none";
+            let message = "not supported for plain TCP connections; this match never applies";
             reports.not_honoured(&self.origin, format!("{path}.{field}"), message);
         }
         unknown.iter().all(|(_, is_there)| !is_there)

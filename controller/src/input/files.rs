@@ -9,7 +9,7 @@ pub struct File {
     pub name: String,
     /// What it says.
     pub text: String,
-    /// It was not named itself: it stands in a folder that was.
+    /// It was not named itself: it is in a folder that was.
     pub is_found: bool,
 }
 
@@ -46,7 +46,7 @@ pub enum Error {
         depth: Depth,
     },
     /// A folder that is hardly meant.
-    #[error("{} holds more than {what}: name the folders below it that are meant", path.display())]
+    #[error("{} holds more than {what}: name the folders below it to read", path.display())]
     TooLarge {
         /// The folder.
         path: PathBuf,
@@ -95,7 +95,7 @@ fn file(path: &Path, is_found: bool) -> Result<File, Error> {
     Ok(File { name: path.display().to_string(), text, is_found })
 }
 
-/// The files of a folder. They are found before the first is read, so that too many are told at once.
+/// The files of a folder. They are found before the first is read, so that too many are reported at once.
 fn folder(path: &Path, depth: Depth, limits: Limits) -> Result<Vec<PathBuf>, Error> {
     let mut walk = Walk { files: Vec::new(), entries: 0, bytes: 0, depth };
     walk.folder(path, limits)?;

@@ -15,7 +15,7 @@ pub struct Place {
     pub column: usize,
 }
 
-/// A piece of YAML or JSON that knows where it stands.
+/// A piece of YAML or JSON that knows its place.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
     pub(super) place: Place,
@@ -31,7 +31,7 @@ enum Kind {
 }
 
 impl Node {
-    /// The same as a value. Of a key that stands twice, the last one holds.
+    /// The same as a value. Of a duplicate key, the last one applies.
     pub(super) fn value(&self) -> Value {
         match &self.kind {
             Kind::Scalar(value) => value.clone(),

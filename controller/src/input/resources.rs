@@ -36,18 +36,18 @@ struct Document {
     object: Value,
 }
 
-/// A finding, and where the resource stands that it is about.
+/// A finding, and where the resource is that it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// What was found.
     pub finding: Finding,
-    /// The resource, if it could be told.
+    /// The resource, if it could be read.
     pub resource: Option<ResourceRef>,
-    /// Where it stands, if it stands in a file.
+    /// Where it is, if it is in a file.
     pub origin: Option<Origin>,
 }
 
-/// Where something stands.
+/// Where something is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// The name of the file.
@@ -135,7 +135,7 @@ impl Resources {
                 let finding = Finding {
                     severity: Severity::Error,
                     path: String::new(),
-                    message: "no resource: apiVersion and kind are missing".to_owned(),
+                    message: "not a Kubernetes object: apiVersion or kind is missing".to_owned(),
                 };
                 let origin = Some(Origin { file: file.name.clone(), place: Some(node.place) });
                 self.found.push(Found { finding, resource: None, origin });
@@ -155,7 +155,7 @@ impl Resources {
         match self.by_name.get(&resource).copied() {
             None => _ = self.by_name.insert(resource.clone(), document),
             Some(first) if check::object(&object).is_none() => {
-                // What a cluster adds to an object, such as addresses, may stand in a file of its own.
+                // What a cluster adds to an object, such as addresses, may be in a file of its own.
                 if let Some(first) = self.documents.get_mut(first) {
                     merge(&mut first.object, object);
                 }
@@ -186,10 +186,10 @@ impl Resources {
             if let Some(first) = first.and_then(|first| self.documents.get(first)) {
                 let line = first.node.place.line;
                 let mend = match document.is_found && first.is_found && document.file != first.file {
-                    true => "name the one file of the two that is meant, not the folder of both",
+                    true => "name one of the two files, not the folder of both",
                     false => "leave one out",
                 };
-                let message = format!("stands twice: first in {}:{line}; {mend}", first.file);
+                let message = format!("duplicate; first defined in {}:{line}; {mend}", first.file);
                 findings.push(Finding { severity: Severity::Error, path: "metadata.name".into(), message });
             }
             // Whatever can be read goes into the world, good or bad: what a bad one means is for the generator, to which a
@@ -258,7 +258,7 @@ impl Resources {
         (output, found)
     }
 
-    /// Where a field of a resource stands.
+    /// Where a field of a resource is.
     pub fn origin(&self, resource: &ResourceRef, path: &str) -> Option<Origin> {
         let document = self.documents.get(*self.by_name.get(resource)?)?;
         Some(Origin { file: document.file.clone(), place: Some(document.node.locate(&steps(path))) })

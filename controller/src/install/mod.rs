@@ -19,8 +19,8 @@ pub use manifests::{File, files, kustomization};
 /// What is done.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Print the manifests, and change nothing. Where there is a cluster, tell which ports of its services would be taken over;
-    /// none is needed.
+    /// Print the manifests, and change nothing. Where there is a cluster, say which ports of its services would be
+    /// taken over; none is needed.
     #[arg(long, conflicts_with = "uninstall")]
     pub dry_run: bool,
     /// Remove the controller and all that it generated. The kinds stay, with the resources that people wrote.
@@ -35,7 +35,7 @@ pub struct Options {
     /// How it reaches sidecars.
     #[command(flatten)]
     pub delivered: Delivered,
-    /// The version of Istio, such as 1.30, where no Deployment of istiod tells it.
+    /// The version of Istio, such as 1.30, where no Deployment of istiod states it.
     #[arg(long, value_name = "VERSION")]
     pub istio_version: Option<IstioVersion>,
     /// What the mesh is.
@@ -45,7 +45,7 @@ pub struct Options {
     #[arg(long, value_name = "NAMESPACE", default_value = manifests::NAMESPACE)]
     pub namespace: String,
     /// The namespaces in which the controller may read Secrets, for passwords of Redis; they have to exist. `*` is all of
-    /// them. Without it, none.
+    /// them. Default: none.
     #[arg(long, value_name = "NAMESPACES", value_delimiter = ',')]
     pub redis_secrets: Vec<String>,
     /// How many replicas run; one of them writes.
@@ -115,7 +115,7 @@ pub fn run(options: &Options) -> Result<String, String> {
     if options.dry_run {
         match runtime.block_on(survey::world()) {
             Ok(world) => takeover::tell(&takeovers(&world, &objects)),
-            Err(why) => screen::warn(format!("which ports would be taken over is not told: {why}")),
+            Err(why) => screen::warn(format!("cannot say which ports would be taken over: {why}")),
         }
         return files.iter().map(yaml).collect();
     }

@@ -26,7 +26,7 @@ pub struct DestinationRuleSpec {
     pub traffic_policy: Option<TrafficPolicy>,
     /// The subsets.
     pub subsets: Vec<Subset>,
-    /// The namespaces that see it; all without it.
+    /// The namespaces that see it. Default: all.
     pub export_to: Vec<String>,
     /// The clients that it is for.
     pub workload_selector: Option<WorkloadSelectorByMatch>,

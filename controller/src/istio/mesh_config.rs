@@ -8,8 +8,8 @@ pub struct MeshConfig {
     pub root_namespace: Option<String>,
     /// The namespaces that see services which do not say it.
     pub default_service_export_to: Option<Vec<String>>,
-    /// The namespaces that go by VirtualServices which do not say it.
+    /// The namespaces that follow VirtualServices which do not say it.
     pub default_virtual_service_export_to: Option<Vec<String>>,
-    /// The namespaces that go by DestinationRules which do not say it.
+    /// The namespaces that follow DestinationRules which do not say it.
     pub default_destination_rule_export_to: Option<Vec<String>>,
 }

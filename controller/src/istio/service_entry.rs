@@ -34,7 +34,7 @@ pub struct ServiceEntrySpec {
     pub endpoints: Vec<WorkloadEntry>,
     /// Selects the pods and workload entries that are its endpoints.
     pub workload_selector: Option<WorkloadSelector>,
-    /// The namespaces that see it; all without it.
+    /// The namespaces that see it. Default: all.
     pub export_to: Vec<String>,
 }
 

@@ -17,11 +17,11 @@ use super::{Port, WorkloadSelector};
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct SidecarSpec {
-    /// The workloads; all of the namespace without it.
+    /// The workloads. Default: all of the namespace.
     pub workload_selector: Option<WorkloadSelector>,
     /// What they are called by, where that is not what their services say.
     pub ingress: Vec<IngressListener>,
-    /// What they may call; without it what the namespace's or the mesh's own Sidecar says.
+    /// What they may call. Default: what the namespace's or the mesh's own Sidecar says.
     pub egress: Vec<EgressListener>,
 }
 
@@ -39,7 +39,7 @@ pub struct IngressListener {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct EgressListener {
-    /// The port; any without it.
+    /// The port. Default: any.
     pub port: Option<Port>,
     /// The address that the sidecar listens on.
     pub bind: String,

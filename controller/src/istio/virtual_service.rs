@@ -26,7 +26,7 @@ pub struct VirtualServiceSpec {
     pub http: Vec<HttpRoute>,
     /// Routes of connections.
     pub tcp: Vec<TcpRoute>,
-    /// The namespaces that see it; all without it.
+    /// The namespaces that see it. Default: all.
     pub export_to: Vec<String>,
 }
 

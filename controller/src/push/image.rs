@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 /// The name under which Istio's agent looks for the module in the layer.
 const FILE: &str = "plugin.wasm";
 
-/// The annotation that tells the variant of a Wasm image.
+/// The annotation that states the variant of a Wasm image.
 const VARIANT: (&str, &str) = ("module.wasm.image/variant", "compat");
 
 /// The longest module that Istio's agent takes (`ISTIO_WASM_MAX_BINARY_SIZE_BYTES`), the archive's own bytes included.
@@ -36,7 +36,7 @@ const ABI: &[u8] = b"proxy_abi_version_";
 #[non_exhaustive]
 pub enum Unfit {
     /// The file is not a core WebAssembly module.
-    #[error("is no WebAssembly module; build one with `cargo wasm`")]
+    #[error("is not a WebAssembly module; build one with `cargo wasm`")]
     NotWasm,
     /// The module does not export what Envoy needs.
     #[error("is no Proxy-Wasm module: it exports no `proxy_abi_version_…`; Envoy would refuse it")]
@@ -75,8 +75,8 @@ impl Blob {
     }
 }
 
-/// An image that holds a module. The same module always gives the same image, byte for byte: nothing in it tells of the
-/// time, the machine or the user.
+/// An image that holds a module. The same module always gives the same image, byte for byte: nothing in it depends on
+/// the time, the machine or the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// The archive with the module.

@@ -39,7 +39,7 @@ pub struct Options {
     /// Take the user's password from the standard input.
     #[arg(long, requires = "username")]
     password_stdin: bool,
-    /// What to print: the image's name as a WasmPlugin's `url` takes it, or a JSON object that tells more.
+    /// What to print: the image's name as a WasmPlugin's `url` takes it, or a JSON object that says more.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     output: Format,
 }

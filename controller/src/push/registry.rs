@@ -64,7 +64,7 @@ impl Registry<'_> {
         });
         client.auth(self.reference, self.auth, RegistryOperation::Push).await?;
         for blob in [&image.layer, &image.config] {
-            // What is wrong if the question fails, sending it will tell better.
+            // What is wrong if the question fails, sending it will show better.
             if let Ok(true) = client.blob_exists(self.reference, &blob.digest).await {
                 progress.inc(blob.data.len() as u64);
             } else {
@@ -104,7 +104,7 @@ impl Registry<'_> {
             Some(404) => Some(format!("create the repository {} first", self.reference.repository())),
             Some(429) => Some("try again later".to_owned()),
             Some(400) if why.contains("HTTPS server") => Some("leave out --plain-http".to_owned()),
-            Some(500..) => Some("try again; the registry's log tells more".to_owned()),
+            Some(500..) => Some("try again; see the registry's log".to_owned()),
             Some(_) => None,
             None if why.contains("InvalidContentType") => {
                 Some("it does not speak TLS there: use --plain-http if it is one of your own".to_owned())

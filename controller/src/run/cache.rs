@@ -87,7 +87,7 @@ macro_rules! each_guarded {
 }
 
 impl Cache {
-    /// Starts to keep all of it. The istiods in `istio_namespace` are followed if they are to tell the version.
+    /// Starts to keep all of it. The istiods in `istio_namespace` are followed if they are to give the version.
     pub fn start(client: &Client, istio_namespace: &str, tell_version: bool, shared: &Shared) -> Self {
         let (label, value) = MANAGED_BY;
         let start_written = |at: usize| {
@@ -239,7 +239,7 @@ impl Cache {
         in_services.chain(in_destinations).collect()
     }
 
-    /// What the API knows of the resources that have a status of ours, or that events can be told of.
+    /// What the API knows of the resources that have a status of ours, or that events can be about.
     pub fn subjects(&self) -> HashMap<ResourceRef, Subject> {
         let mut subjects = HashMap::new();
         macro_rules! with_status {
@@ -273,7 +273,7 @@ impl Cache {
     }
 }
 
-/// A resource that something can be told of.
+/// A resource that can be reported on.
 #[derive(Debug, Clone)]
 pub struct Subject {
     /// What the API calls it.

@@ -57,8 +57,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Keeps the certificate of a webhook that is called by these names, and tells of it when there is one. The API server
-    /// knows the webhook by `configuration`.
+    /// Keeps the certificate of a webhook that is called by these names, and reports it when there is one. The API
+    /// server knows the webhook by `configuration`.
     pub fn new(
         client: Client,
         namespace: &str,
@@ -83,7 +83,7 @@ impl Keeper {
     pub async fn run(mut self) {
         loop {
             if let Err(error) = self.look().await {
-                warn!(error, "cannot keep the certificate of the webhook; it is tried again");
+                warn!(error, "cannot maintain the certificate of the webhook; retrying");
             }
             let pause = if self.shown.is_some() { ROUND } else { IMPATIENT_ROUND };
             // A new leader has to see to what the one before left undone.

@@ -90,7 +90,7 @@ impl Wanted {
     }
 }
 
-/// What tells a spec from others.
+/// What distinguishes a spec from others.
 pub fn fingerprint(spec: &Value) -> u64 {
     hash(&spec.to_string())
 }

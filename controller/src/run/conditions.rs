@@ -25,7 +25,7 @@ pub fn status(
         (true, true) => ("True", "Accepted", "in force".to_owned()),
     };
     let honoured = match (errors.is_empty(), neglected.is_empty()) {
-        (false, _) => ("False", "Invalid", "not in force".to_owned()),
+        (false, _) => ("False", "Invalid", "rejected".to_owned()),
         (true, false) => ("False", "NotHonoured", neglected),
         (true, true) => ("True", "Honoured", "every field is honoured".to_owned()),
     };
@@ -131,7 +131,7 @@ mod tests {
         );
         assert_eq!(
             told(&status(&[error, neglect], Some(1), None, at(1))),
-            ["Accepted=False Invalid: spec.hosts: is empty", "Honoured=False Invalid: not in force"]
+            ["Accepted=False Invalid: spec.hosts: is empty", "Honoured=False Invalid: rejected"]
         );
     }
 

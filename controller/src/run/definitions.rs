@@ -36,7 +36,7 @@ async fn keep(client: Client, metrics: Arc<Metrics>, tell: watch::Sender<Option<
     while let Some(event) = events.next().await {
         if is_failing && event.is_ok() {
             is_failing = false;
-            info!(kind = KIND, "the watch works again");
+            info!(kind = KIND, "watch recovered");
         }
         match event {
             Ok(Event::Init) => {
@@ -57,7 +57,7 @@ async fn keep(client: Client, metrics: Arc<Metrics>, tell: watch::Sender<Option<
                 metrics.watch_failed(KIND);
                 if !is_failing {
                     is_failing = true;
-                    warn!(kind = KIND, %error, "the watch failed; it is tried again");
+                    warn!(kind = KIND, %error, "watch failed; retrying");
                 }
                 continue;
             }

@@ -55,7 +55,7 @@ pub trait Kept: Resource + Clone {
 pub struct Shared {
     /// The definitions in the cluster.
     pub definitions: Definitions,
-    /// Who is told of changes.
+    /// Who is notified of changes.
     pub pulse: Arc<Pulse>,
     /// Where lists and errors are counted.
     pub metrics: Arc<Metrics>,
@@ -142,7 +142,7 @@ where
             None => Some(true),
         };
         loop {
-            // Nobody tells of definitions any more when the process ends.
+            // Nobody reports definitions any more when the process ends.
             let Ok(known) = definitions.wait_for(|known| has(known).is_some()).await.map(|known| has(&known))
             else {
                 return;
@@ -184,7 +184,7 @@ where
     fn take(&mut self, event: Event<K>) {
         if self.is_failing {
             self.is_failing = false;
-            info!(kind = self.kind, "the watch works again");
+            info!(kind = self.kind, "watch recovered");
         }
         let event = event.modify(Kept::trim);
         let change = match &event {
@@ -216,7 +216,7 @@ where
         self.shared.metrics.watch_failed(self.kind);
         if !self.is_failing {
             self.is_failing = true;
-            warn!(kind = self.kind, %error, "the watch failed; it is tried again");
+            warn!(kind = self.kind, %error, "watch failed; retrying");
         }
     }
 

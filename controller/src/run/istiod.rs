@@ -1,10 +1,10 @@
-//! The version of Istio, as the cluster tells it.
+//! The version of Istio, as found in the cluster.
 
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::generate::IstioVersion;
 
-/// The versions of these istiods, in order. A Deployment that does not tell its version is passed over.
+/// The versions of these istiods, in order. A Deployment that does not state its version is passed over.
 pub fn versions<'a>(istiods: impl IntoIterator<Item = &'a Deployment>) -> Vec<IstioVersion> {
     let mut versions: Vec<IstioVersion> = istiods.into_iter().filter_map(version).collect();
     versions.sort_unstable();

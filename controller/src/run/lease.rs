@@ -50,14 +50,14 @@ impl Leadership {
         *self.holds.borrow()
     }
 
-    /// Waits until this replica begins to lead or ceases to, and for ever when nobody tells any more.
+    /// Waits until this replica begins to lead or ceases to, and for ever when nobody reports any more.
     pub async fn changed(&mut self) {
         if self.holds.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Does `work` while this replica leads. None if it does not, or does no more: the work is dropped where it stands.
+    /// Does `work` while this replica leads. None if it does not, or does no more: the work is dropped at once.
     pub async fn guard<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         if !self.holds() {
             return None;
@@ -146,8 +146,8 @@ impl Candidate {
         let is_new = self.holds.send_if_modified(|held| std::mem::replace(held, holds) != holds);
         if is_new {
             match holds {
-                true => info!(identity = self.identity, "leading"),
-                false => warn!(identity = self.identity, "not leading any more"),
+                true => info!(identity = self.identity, "acquired leadership"),
+                false => warn!(identity = self.identity, "lost leadership"),
             }
             self.metrics.leads(holds);
             self.pulse.tell(Change::Input);

@@ -106,7 +106,7 @@ impl Default for Metrics {
             "Findings in the resources that people wrote",
             metrics.findings.clone(),
         );
-        registry.register("writes", "Writes to the API server that went well", metrics.writes.clone());
+        registry.register("writes", "Successful writes to the API server", metrics.writes.clone());
         registry.register(
             "write_errors",
             "Writes to the API server that failed",
@@ -115,7 +115,7 @@ impl Default for Metrics {
         registry.register("leader", "1 while this replica is the one that writes", metrics.leader.clone());
         registry.register("lists", "Full lists, with which each watch starts anew", metrics.lists.clone());
         registry.register("watch_errors", "Errors of watches, by kind", metrics.watch_errors.clone());
-        registry.register("reviews", "Resources that the webhook judged", metrics.reviews.clone());
+        registry.register("reviews", "Resources reviewed by the webhook", metrics.reviews.clone());
         metrics
     }
 }

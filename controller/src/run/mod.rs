@@ -1,9 +1,9 @@
 //! The controller: watches a cluster, and keeps the generated objects in it as they should be.
 //!
 //! Each replica keeps what it needs to know of the cluster (`cache`, one `feed` for each kind) and serves the
-//! `webhook`; the one that holds the Lease (`lease`) writes. A `pulse` tells its loop (`reconcile`) of changes:
+//! `webhook`; the one that holds the Lease (`lease`) writes. A `pulse` notifies its loop (`reconcile`) of changes:
 //! then it makes the objects anew, compares them with those that there are (`changes`), writes the difference
-//! (`apply`), and tells the writers of resources what was found in them (`status`).
+//! (`apply`), and reports to the writers of resources what was found in them (`status`).
 
 mod apply;
 mod cache;
@@ -56,7 +56,7 @@ pub(crate) const SERVICE: &str = "meltemi";
 /// How long the last pass may take when the process is asked to end.
 const LAST_PASS: Duration = Duration::from_secs(20);
 
-/// Runs the controller until the process is told to end by SIGTERM or SIGINT.
+/// Runs the controller until the process is ended by SIGTERM or SIGINT.
 ///
 /// # Errors
 ///
@@ -155,13 +155,13 @@ async fn control(options: &Options) -> Result<(), String> {
 
     let outcome = tokio::select! {
         outcome = asked_to_end() => outcome,
-        // It does not end before it is told to.
+        // It does not end before it is asked to.
         () = &mut reconciling => return Err("the loop ended".to_owned()),
     };
-    info!("ending: the pass under way is finished");
+    info!("shutting down after the current pass");
     tell_end.send_replace(true);
     if tokio::time::timeout(LAST_PASS, reconciling).await.is_err() {
-        warn!("the pass under way was not finished in time");
+        warn!("the current pass did not finish in time");
     }
     tell_release.send_replace(true);
     if let Err(error) = electing.await {

@@ -17,17 +17,17 @@ pub struct Options {
     /// How it reaches sidecars.
     #[command(flatten)]
     pub delivered: Delivered,
-    /// The version of Istio, such as 1.30. Without it the Deployments labelled app=istiod in the root namespace tell.
+    /// The version of Istio, such as 1.30. Default: that of the Deployments labelled app=istiod in the root namespace.
     #[arg(long, value_name = "VERSION")]
     pub istio_version: Option<IstioVersion>,
     /// What the mesh is.
     #[command(flatten)]
     pub mesh: Mesh,
-    /// The namespace of the Lease and of the webhook's certificate: that of the controller. Without it, the one of the
+    /// The namespace of the Lease and of the webhook's certificate: that of the controller. Default: the one of the
     /// kubeconfig or of the pod.
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
     pub namespace: Option<String>,
-    /// The name of this replica. No two replicas may have the same. Without it, that of the host with a random end.
+    /// The name of this replica. No two replicas may have the same. Default: that of the host with a random end.
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pub identity: Option<String>,
     /// How long a replica that is gone stays the one that writes, in seconds.

@@ -41,7 +41,7 @@ impl Pulse {
         self.inputs.load(Ordering::Acquire)
     }
 
-    /// Waits for a change. One that was told while nobody waited counts.
+    /// Waits for a change. One that came while nobody waited counts.
     pub async fn changed(&self) {
         self.beat.notified().await;
     }

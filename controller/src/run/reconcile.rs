@@ -32,13 +32,13 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 pub struct Reconciler {
     /// What the cluster has.
     pub cache: Arc<Cache>,
-    /// Who tells of changes.
+    /// Who reports changes.
     pub pulse: Arc<Pulse>,
     /// Whether this replica writes.
     pub leadership: Leadership,
     /// How objects are made. The version of Istio counts if it is fixed.
     pub options: generate::Options,
-    /// The version of Istio that was given; else the cluster tells it.
+    /// The version of Istio that was given; else that of the cluster.
     pub fixed_version: Option<IstioVersion>,
     /// The passwords.
     pub secrets: Secrets,
@@ -70,7 +70,7 @@ enum Outcome {
     Complete(Option<Instant>),
     /// Something failed: it is tried again, soon. The loop may be needed before.
     Failed(Option<Instant>),
-    /// It is not known yet what should be; what is missing will tell.
+    /// It is not known yet what should be; what is missing will show.
     Waiting,
 }
 
@@ -102,7 +102,7 @@ impl Reconciler {
                 }
                 Outcome::Waiting => now + ROUND,
                 Outcome::Failed(due) => {
-                    debug!(?pause, "the pass is tried again");
+                    debug!(?pause, "retrying the pass");
                     let next = now + pause;
                     pause = (pause * 2).min(LAST_RETRY);
                     due.map_or(next, |due| due.min(next))
@@ -202,7 +202,7 @@ impl Reconciler {
         match versions[..] {
             [] if is_news => error!(
                 namespace = self.options.root_namespace,
-                "no Deployment with the label app=istiod tells the version of Istio: give it with --istio-version"
+                "no Deployment labelled app=istiod states the version of Istio: set --istio-version"
             ),
             [first, .., last] if is_news => warn!(
                 ?first,

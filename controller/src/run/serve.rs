@@ -14,7 +14,7 @@ use super::cache::Cache;
 use super::metrics::Metrics;
 use super::turned_on;
 
-/// What the endpoints tell of.
+/// What the endpoints report.
 #[derive(Clone)]
 pub struct Views {
     /// The counters.

@@ -33,14 +33,15 @@ pub struct Teller {
     told: HashMap<ResourceRef, Told>,
 }
 
-/// What was told of a resource, so that it is not told again before anything changes, whatever the API server made of it.
+/// What was reported on a resource, so that it is not repeated before anything changes, whatever the API server made of
+/// it.
 struct Told {
     findings: Vec<Finding>,
     generation: Option<i64>,
 }
 
 impl Teller {
-    /// One who told nothing yet, and whose events are reported by `identity`.
+    /// One who has reported nothing yet, and whose events are reported by `identity`.
     pub fn new(client: Client, identity: String, metrics: Arc<Metrics>) -> Self {
         let reporter = Reporter { controller: "meltemi.io/controller".to_owned(), instance: Some(identity) };
         let recorder = Recorder::new(client.clone(), reporter);
@@ -122,7 +123,7 @@ impl Teller {
     }
 }
 
-/// A report that was not told yet.
+/// A report that was not published yet.
 struct News<'a> {
     report: &'a Report,
     subject: &'a Subject,

@@ -1,6 +1,6 @@
 //! Tunnels wait until sidecars have what they lead to.
 //!
-//! A sidecar that is told of the sockets has to fetch and compile the module before they serve, and for as long would
+//! A sidecar that gets the sockets has to fetch and compile the module before they serve, and for as long would
 //! refuse the connections that a tunnel leads there.
 
 use std::collections::HashMap;

@@ -92,7 +92,7 @@ async fn review(
     match review {
         Ok(Json(review)) => answer(&metrics, review).into_response(),
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            warn!("a review is too large to be read; its resource is told by its status what is wrong");
+            warn!("review too large to read; problems will show in the status of the resource");
             let message = format!("the review is too large: it has more than {} MiB\n", LONGEST_REVIEW >> 20);
             (StatusCode::PAYLOAD_TOO_LARGE, message).into_response()
         }

@@ -47,7 +47,7 @@ struct Calls {
     /// On how many connections.
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     connections: u32,
-    /// Stop after so many calls, and fail if one of them did. Without it, go on until stopped.
+    /// Stop after so many calls, and fail if one of them did. Default: go on until stopped.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     calls: Option<u64>,
     /// A method to call; several are called in turn.

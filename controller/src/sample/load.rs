@@ -13,7 +13,7 @@ use meltemi_codecs::{Codec, Dubbo};
 
 use super::{Call, Client, Reply};
 
-/// How often it is told who answered.
+/// How often it is reported who answered.
 const REPORT: Duration = Duration::from_secs(1);
 
 /// What to call, and how often.

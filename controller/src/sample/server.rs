@@ -99,7 +99,7 @@ impl Server {
         self.shared.dead.store(true, Ordering::Relaxed);
         // Wakes the acceptor, which then sees that it is dead.
         drop(TcpStream::connect(self.address));
-        // A panic of the acceptor has been told of already.
+        // A panic of the acceptor has been reported already.
         let _ = acceptor.join();
         for (_, connection) in self.shared.connections().drain() {
             let _ = connection.shutdown(Shutdown::Both);

@@ -34,7 +34,7 @@ pub fn plan(file: &str, text: &str) -> Vec<Found> {
     }
 }
 
-/// Whether a text is of a plan, as far as can be told without reading it.
+/// Whether a text is of a plan, as far as can be seen without reading it.
 pub fn is_plan(text: &str) -> bool {
     text.lines().any(|line| line.trim_start_matches([' ', '{']).trim_matches('"').starts_with("services"))
 }
@@ -46,7 +46,7 @@ fn refusal(file: &str, source: &Source<'_>, error: &PlanError) -> Found {
     found(file, place, Severity::Error, &error.path, &words::shape(&error.message))
 }
 
-/// Where in the file stands what `path` names.
+/// Where in the file the value is that `path` names.
 fn place(source: &Source<'_>, path: &str) -> Option<Place> {
     let offset = locate::offset(&source.plan, path)?;
     let before = source.plan.get(..offset)?;

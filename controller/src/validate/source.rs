@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::envoy::{Config, PlanFile};
 use crate::words::nearest;
 
-/// A plan taken from a file: the JSON text that the filter would be given, and where it stands in the file.
+/// A plan taken from a file: the JSON text that the filter would be given, and where it is in the file.
 #[derive(Debug)]
 pub struct Source<'a> {
     /// The plan.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::World;
 use crate::words;
 
-/// An object as it stands in a file.
+/// An object as it is in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
     /// The file.

@@ -98,7 +98,7 @@ fn a_missing_codec_is_named_as_such() {
     assert!(found.iter().any(|finding| finding.starts_with(start)), "{found:#?}");
 }
 
-/// Subsets, and hashes of single ports, are looked for wherever they stand.
+/// Subsets, and hashes of single ports, are found wherever they are.
 #[test]
 fn what_only_virtual_services_name_is_told_too() {
     let routing = "---

@@ -135,7 +135,7 @@ fn namespace(name: &str) -> String {
     )
 }
 
-/// Compares with what stands beside the sample. `UPDATE_SAMPLES=1` writes it anew.
+/// Compares with what is beside the sample. `UPDATE_SAMPLES=1` writes it anew.
 #[test]
 fn samples_are_in_step() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../istio-samples");

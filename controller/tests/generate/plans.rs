@@ -49,17 +49,17 @@ fn what_only_istio_takes_is_told_and_takes_no_plan_down() {
         ),
         (
             "retries: {attempts: 50, perTryTimeout: 0s}",
-            "Warning spec.http[0].retries.attempts: 50 retries are more than plans have: 10 hold",
+            "Warning spec.http[0].retries.attempts: 50 is over the limit: 10 applies",
             json!({"retry": {"attempts": 10, "on": ["connect-failure"]}}),
         ),
         (
             "retries: {attempts: 1, backoff: 5s}",
-            "NotHonoured spec.http[0].retries.backoff: retries of RPC protocols have nothing",
+            "NotHonoured spec.http[0].retries.backoff: does not apply to retries of RPC calls",
             json!({"retry": {"attempts": 1, "on": ["connect-failure"]}}),
         ),
         (
             "timeout: 2000h",
-            "Warning spec.http[0].timeout: \"2000h\" is longer than",
+            "Warning spec.http[0].timeout: \"2000h\" is too long: 1000h applies",
             json!({"timeout": "1000h"}),
         ),
         (
@@ -127,7 +127,9 @@ fn matches_that_the_filter_does_not_know_take_none() {
         let start = format!("NotHonoured VirtualService shop/demo: spec.http[0].{told}");
         let found = findings(&output);
         assert!(
-            found.len() == 1 && found[0].starts_with(&start) && found[0].ends_with(": this match takes none"),
+            found.len() == 1
+                && found[0].starts_with(&start)
+                && found[0].ends_with("; this match never applies"),
             "{found:?}"
         );
         let entry = &plan(&output, "shop")["demo.shop.svc.cluster.local:20880"];

@@ -69,7 +69,7 @@ spec: {hosts: [redis.example.com], addresses: [240.0.0.7], resolution: DNS, port
         let output = made(&format!("{world}{resource}"));
         assert_eq!(names(&output), Vec::<String>::new(), "{resource}");
         let found = findings(&output);
-        assert!(found.len() == 1 && found[0].contains("is of the namespace shop"), "{found:?}");
+        assert!(found.len() == 1 && found[0].contains("belongs to namespace shop"), "{found:?}");
     }
     // One of its own does, for its host alone; to be a target is not to be asked.
     let routed = "{host: [cache], redis: [{route: {host: redis.example.com}}]}";
@@ -232,7 +232,7 @@ fn every_field_of_a_redis_service_is_honoured() {
     assert_eq!(filter["patch"]["value"]["typed_config"], wanted);
     let told = findings(&output);
     assert!(
-        told.iter().any(|finding| finding.contains("spec.redis[1].match.key.prefix: takes no command")),
+        told.iter().any(|finding| finding.contains("spec.redis[1].match.key.prefix: never matches")),
         "{told:?}"
     );
 }
@@ -360,8 +360,8 @@ fn what_cannot_be_honoured_stays_plain_and_is_told() {
                 "{host: [cache], redis: [{match: {key: {prefix: x}}, route: {host: cache}}]}",
             ),
             true,
-            "Warning RedisService shop/a: spec.redis: keys that no prefix takes are answered with an error: a route without a match \
-             takes them",
+            "Warning RedisService shop/a: spec.redis: keys that match no prefix are answered with an error: add a route without a \
+             match for them",
         ),
         (
             resource("RedisService", "a", "{host: [cache], redis: [{route: {host: gone}}]}"),
@@ -394,8 +394,8 @@ fn a_service_is_for_its_own_namespace_to_rule() {
         namespace("web"),
         redis("cache", "10.0.0.1")
     ));
-    let wanted = "Error RedisService web/a: spec.host[0]: cache.shop.svc.cluster.local is of the namespace shop: what holds for it is \
-                  said there";
+    let wanted = "Error RedisService web/a: spec.host[0]: cache.shop.svc.cluster.local belongs to namespace shop; configure it \
+                  there";
     assert_eq!(findings(&output), [wanted]);
     let settings =
         &patches(&output, "web", "meltemi-redis-shop")[0]["patch"]["value"]["typed_config"]["settings"];

@@ -15,9 +15,9 @@
 //! | 12 | 4 | length of the body |
 //! | 16 | | body |
 //!
-//! The body of a request is one byte that tells the length of the depot's name, the name, and the parcel. The body of an
-//! answer is the parcel, or the error's text. A `PING` is answered by `PING | ANSWER` with the same id. A server that
-//! is about to stop sends `CLOSING`: it answers what it has, and wants no new requests on the connection.
+//! The body of a request is one byte that gives the length of the depot's name, the name, and the parcel. The body of
+//! an answer is the parcel, or the error's text. A `PING` is answered by `PING | ANSWER` with the same id. A server
+//! that is about to stop sends `CLOSING`: it answers what it has, and wants no new requests on the connection.
 
 #![deny(unsafe_code)]
 #![deny(

@@ -10,7 +10,8 @@ use crate::{ANSWER, Courier, HEADER, number, write, write_request};
 const LIMIT: usize = 1 << 20;
 
 /// Serves every connection of `listener` as a depot called `name`, one thread each. The answer to `track` and `deliver`
-/// is `<name>: <command> <parcel> at <depot>`; the parcel `bomb` is refused. What arrives one-way is told to `notified`.
+/// is `<name>: <command> <parcel> at <depot>`; the parcel `bomb` is refused. What arrives one-way is passed to
+/// `notified`.
 ///
 /// # Errors
 ///

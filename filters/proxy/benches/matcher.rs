@@ -168,7 +168,7 @@ fn service(matchers: fn(usize) -> Value, size: usize) -> Result<Rc<Service>, Box
     Ok(Rc::clone(plan.service("demo").ok_or("no service")?))
 }
 
-/// What a Dubbo request of usual size tells.
+/// What a Dubbo request of usual size says.
 fn head([interface, method, tenant]: [(&'static str, String); 3]) -> Head {
     let mut head = Head::new();
     for (name, value) in [("dubbo", "2.0.2"), ("serialization", "hessian2")] {

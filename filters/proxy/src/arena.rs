@@ -20,7 +20,7 @@ struct Place<T> {
     value: Option<T>,
 }
 
-/// Names one value of an [`Arena`]: its place, and a number that tells the tenants of the place apart.
+/// Names one value of an [`Arena`]: its place, and a number that distinguishes the tenants of the place.
 ///
 /// Numbers repeat after four billion values; whoever keeps ids lets go of stale ones long before.
 pub(crate) struct Id<T> {

@@ -126,7 +126,7 @@ impl Worker {
         self.unread = self.unread.saturating_sub(before).saturating_add(memory);
     }
 
-    /// Closes clients until a 64th of the budget is free: those that stand still before those that do not, of either
+    /// Closes clients until a 64th of the budget is free: those without progress before those with some, of either
     /// the largest first.
     fn shed(&mut self, most: usize) {
         let mut holders: Vec<(bool, usize, Holder)> = Vec::new();

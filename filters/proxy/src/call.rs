@@ -45,7 +45,7 @@ pub(crate) struct Call {
     pub(crate) stage: Stage,
 }
 
-/// Where a call stands.
+/// The state of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Has just been read.
@@ -81,7 +81,7 @@ impl Call {
             Cause::PerTryTimeout => retry.on.per_try_timeout,
             Cause::Status(status) => retry.on.status && retry.statuses.contains(&status),
         };
-        // A one-way call that was written may have been carried out, and nobody would ever tell.
+        // A one-way call that was written may have been carried out, and nobody would ever know.
         let is_safe = !self.is_one_way || cause == Cause::ConnectFailure;
         (is_listed && is_safe && self.is_whole && self.retries < retry.attempts).then_some(retry)
     }

@@ -293,7 +293,7 @@ impl Worker {
         self.close_if_ended(key);
     }
 
-    /// The client's bytes make no sense: answer if they still tell whom, then close.
+    /// The client's bytes make no sense: answer if they still say whom, then close.
     fn unreadable_client(&mut self, key: ClientId, rest: &[u8], error: &Error) {
         self.telemetry.add_global(Metric::DecodeErrors, 1);
         let request = matches!(error, Error::TooLarge { .. }).then_some(rest);
@@ -351,7 +351,7 @@ impl Worker {
             }
         } else if has_come(client.arrival_due()) {
             let time = client.service.frame_timeout.unwrap_or_default();
-            let detail = format!("a request has not come to its end, and no more of it within {time:?}");
+            let detail = format!("incomplete request: no more of it arrived within {time:?}");
             self.give_up(key, "incomplete_request", Failure::Timeout, &detail);
         } else if has_come(client.end_due()) {
             match client.stay {

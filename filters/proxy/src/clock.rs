@@ -15,7 +15,7 @@ impl Instant {
         self.0
     }
 
-    /// The instant `delay` later, or the last one that can be told.
+    /// The instant `delay` later, or the last one that can be represented.
     pub fn after(self, delay: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)))
     }

@@ -1,7 +1,7 @@
 //! When calls run out of time, in order: a call that ends before costs its deadline little more than the note of it.
 //!
 //! Notes of the same few milliseconds lie together, unsorted, until their time comes. A call that has ended, or has another
-//! deadline by then, is told by its id and is dropped.
+//! deadline by then, is recognised by its id and is dropped.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ impl Deadlines {
         bucket.notes.push((at, call));
     }
 
-    /// The earliest deadline. That of a call that has ended may be told, but no later one in its stead.
+    /// The earliest deadline. That of a call that has ended may be returned, but no later one in its stead.
     pub(crate) fn due(&self) -> Option<Instant> {
         let near = self.near.last().map(|(at, _)| *at);
         earliest(near, self.far.first_key_value().map(|(_, bucket)| bucket.earliest))

@@ -228,7 +228,7 @@ impl Worker {
         };
         let is_first = call.retries == 0;
         if is_first && !pool.has_retry_budget() {
-            self.answer(id, failure, &format!("{detail} (no retry: the budget is used up)"));
+            self.answer(id, failure, &format!("{detail}; retry budget exhausted"));
             return;
         }
         let pause = pause(&retry.backoff, call.retries, self.random.f64());
@@ -349,7 +349,7 @@ impl Worker {
             self.answer(id, Failure::Timeout, &detail);
         } else {
             let time = route.retry.as_ref().and_then(|retry| retry.per_try_timeout).unwrap_or_default();
-            let detail = format!("no answer to a try within {time:?}");
+            let detail = format!("try timed out after {time:?}");
             self.try_failed(id, Cause::PerTryTimeout, Failure::Timeout, &detail);
         }
         self.list_pool(pool);

@@ -42,8 +42,8 @@ pub(crate) enum Leave {
 }
 
 impl Worker {
-    /// To be told, in any callback, while there is a newer worker that takes new clients in place of this one. The clients
-    /// that stay here are asked to connect again, spread over half an hour, so that workers do not pile up.
+    /// To be called, in any callback, while there is a newer worker that takes new clients in place of this one. The
+    /// clients that stay here are asked to connect again, spread over half an hour, so that workers do not pile up.
     ///
     /// Envoy does not say that it has replaced a tunnel connection, and may have reasons to use two at a time: a worker
     /// that still gets clients ignores this.

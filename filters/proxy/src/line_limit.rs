@@ -2,7 +2,7 @@ use core::time::Duration;
 
 use crate::clock::Instant;
 
-/// Admits so many log lines a second for each reason, and tells with the next one how many it did not: a client that is
+/// Admits so many log lines a second for each reason, and says with the next one how many it did not: a client that is
 /// refused a hundred thousand times a second must not fill a disk.
 #[derive(Debug, Default)]
 pub(crate) struct LineLimit {

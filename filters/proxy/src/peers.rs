@@ -39,7 +39,7 @@ pub(crate) struct Peers {
     by_peer: FxHashMap<Peer, PeerId>,
     counts: Vec<Count>,
     by_pair: FxHashMap<(u64, PeerId), usize>,
-    /// Who stands for all that are not known, and where their calls are counted.
+    /// The one under which the calls of all that are not known are counted.
     other_peer: Peer,
     other: Option<usize>,
     dirty: Vec<usize>,
@@ -55,7 +55,7 @@ struct Count {
 const OTHER: PeerId = PeerId(u32::MAX);
 
 impl Peers {
-    /// No counts yet. `other` stands for every peer that is not known.
+    /// No counts yet. `other` is for every peer that is not known.
     pub(crate) fn new(metric: Metric, other: Peer) -> Self {
         Self {
             metric,

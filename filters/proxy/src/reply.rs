@@ -102,7 +102,7 @@ impl Worker {
         })
     }
 
-    /// Tells a client why a request of it is not read, where what has come of it (`request`) tells which it is.
+    /// Answers a client why a request of it is not read, where what has come of it (`request`) says which it is.
     pub(crate) fn reply_unread(
         &mut self,
         client_key: ClientId,

@@ -1,4 +1,4 @@
-//! Who is behind a client connection, as the tunnel tells it.
+//! Who is behind a client connection, as the tunnel reports it.
 //!
 //! Bytes of clients never become headers of the tunnel, so this can be trusted where what a call says of itself cannot.
 
@@ -31,7 +31,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// What a tunnel tells.
+    /// What a tunnel reports.
     pub(crate) fn new(accept: &Accept) -> Self {
         let identity = accept.headers.iter().find(|(name, _)| name == IDENTITY_HEADER);
         let principal = identity.and_then(|(_, uris)| principal(uris));

@@ -1,4 +1,4 @@
-//! What the proxy tells of itself: counters by operation, latencies, and one record for each reply of its own.
+//! What the proxy reports of itself: counters by operation, latencies, and one record for each local reply.
 //!
 //! Increments are gathered and given to a [`Sink`] four times a second. Each host call costs a good part of what a whole
 //! request does, so latencies are counted by bucket here instead of being recorded one by one there.

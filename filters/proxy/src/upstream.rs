@@ -24,7 +24,7 @@ pub(crate) struct Connection {
     pub(crate) pool: PoolId,
     /// The endpoint; while connecting, the one that was named, if any.
     pub(crate) endpoint: Option<EndpointId>,
-    /// Number of the server's workload and identity in the metrics, where Envoy told one.
+    /// Number of the server's workload and identity in the metrics, where Envoy reported one.
     pub(crate) destination: Option<PeerId>,
     pub(crate) stage: Stage,
     pub(crate) opened: Instant,
@@ -38,7 +38,7 @@ pub(crate) struct Connection {
     is_unresponsive: bool,
 }
 
-/// Where an upstream connection stands.
+/// The state of an upstream connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Envoy connects; given up at that time.
@@ -53,8 +53,8 @@ pub(crate) enum Stage {
 /// Calls given up on a connection whose answers may still come, over which it is retired.
 const MOST_ABANDONED: usize = 256;
 
-/// Field of Envoy's answer that tells the server's workload; more follows its name after a semicolon: namespace, canonical
-/// service, revision, cluster.
+/// Field of Envoy's answer that names the server's workload; more follows its name after a semicolon: namespace,
+/// canonical service, revision, cluster.
 const WORKLOAD_HEADER: &str = "x-meltemi-workload";
 
 /// Field of Envoy's answer that names the server by its certificate.
@@ -301,7 +301,7 @@ impl Worker {
                 self.telemetry.add_global(Metric::Heartbeats, 1);
                 self.answer_upstream(key, |codec, out| codec.heartbeat_reply(bytes, out));
             }
-            // A call back: which client it is for, a shared connection does not tell.
+            // A call back: which client it is for, a shared connection does not say.
             Kind::Request => self.answer_upstream(key, |codec, out| {
                 let text = "meltemi: calls from a server to its clients are not supported";
                 codec.error_reply(bytes, Failure::NoRoute, text, out);
@@ -327,7 +327,7 @@ impl Worker {
         }
     }
 
-    /// A server takes no more calls. The clients that address just this one are told: another proxy, or client, may
+    /// A server takes no more calls. The clients that address just this one are notified: another proxy, or client, may
     /// know of other servers.
     fn pass_drain_on(&mut self, key: ConnectionId) {
         let Some(connection) = self.connections.get(key) else { return };

@@ -150,7 +150,7 @@ impl Worker {
             self.handle(event);
             self.catch_up();
         }
-        // What the last request told is needed no more, and may be large.
+        // What the last request said is needed no more, and may be large.
         self.head.clear();
         self.keep_budget();
         self.catch_up();

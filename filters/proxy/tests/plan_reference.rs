@@ -21,7 +21,7 @@ fn reference_and_schema_agree() {
     assert!(found.is_empty(), "docs/plan.md has tables of what is no part of a plan: {:?}", found.keys());
 }
 
-/// The tables that the reference should have, by the heading that each stands under.
+/// The tables that the reference should have, by their headings.
 fn tables(schema: &Value) -> BTreeMap<String, Rows> {
     let mut tables = BTreeMap::from([("Plan".to_owned(), fields(schema, schema))]);
     for (name, part) in schema["$defs"].as_object().unwrap() {

@@ -59,7 +59,7 @@ impl SendBuffer {
         if self.is_empty() { 0 } else { self.bytes.capacity() }
     }
 
-    /// Has its account tell what it takes by now. To be called after bytes were appended.
+    /// Updates its account to what it takes by now. To be called after bytes were appended.
     pub(crate) fn settle(&mut self, spares: &mut Spares) {
         let memory = self.memory();
         spares.change(self.account, self.counted, memory);

@@ -1,6 +1,6 @@
 use crate::{Side, SocketId};
 
-/// What happened, as [`Sockets::receive`](crate::Sockets::receive) tells it.
+/// What happened, as [`Sockets::receive`](crate::Sockets::receive) reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A client connection arrived. Answer with [`accept`](crate::Sockets::accept) or

@@ -3,13 +3,13 @@
 //!
 //! Envoy's tcp_proxy opens a CONNECT stream to the filter for each client connection; the filter opens CONNECT streams
 //! to the connection manager behind it for each upstream connection. [`Sockets`] speaks both roles of RFC 9113 and knows
-//! no RPC protocol, no Envoy and no clock: bytes of a callback go in by [`Sockets::receive`], which tells events, and
+//! no RPC protocol, no Envoy and no clock: bytes of a callback go in by [`Sockets::receive`], which reports events, and
 //! bytes for the other side come out by [`Sockets::transmit`].
 //!
 //! - **Flow control** is real on both sides. A socket's peer may send one receive window
 //!   ([`Options::receive_window_downstream`], [`Options::receive_window_upstream`]) until [`Sockets::consumed`] grants more,
 //!   so a reader that does not read slows its writer, and only that one. What waits to be sent is
-//!   [`Sockets::queued`]; [`Event::Writable`] tells when there is room again.
+//!   [`Sockets::queued`]; [`Event::Writable`] says when there is room again.
 //! - **Callbacks.** Envoy lets a filter write to one side only while it handles bytes of the other.
 //!   [`Sockets::transmit`] adds a PING when the side that cannot be written now has something due; its
 //!   acknowledgement is the callback.
@@ -114,7 +114,7 @@ impl Side {
     }
 }
 
-/// A socket: an index into a slab, and a generation that tells its tenants apart.
+/// A socket: an index into a slab, and a generation that distinguishes its tenants.
 ///
 /// A stale id is never an error: calls with it do nothing.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]

@@ -11,7 +11,7 @@ pub struct Options {
     pub receive_window_upstream: u32,
     /// Bytes queued on a socket from which on [`Event::Writable`](crate::Event::Writable) will be due. Default 1 MiB.
     pub write_high: usize,
-    /// Bytes queued below which `Writable` is told. Default 256 KiB.
+    /// Bytes queued below which `Writable` is reported. Default 256 KiB.
     pub write_low: usize,
     /// The stream id on either side from which on the client connections are handed over to a fresh HTTP/2 connection, as by
     /// [`drain`](crate::Sockets::drain). Default 2^30: as many are left to those that stay.

@@ -155,7 +155,7 @@ impl Peer<'_> {
         }
     }
 
-    /// A stream error (RFC 9113 section 5.4.2): the peer and the caller are told.
+    /// A stream error (RFC 9113 section 5.4.2): the peer and the caller are notified.
     pub(crate) fn stream_error(&mut self, index: u32, code: Code) {
         if let Some(socket) = self.slab.at(index)
             && socket.stream != 0
@@ -226,7 +226,7 @@ impl Peer<'_> {
         }
     }
 
-    /// Makes the id of a socket stale whose last event is told.
+    /// Makes the id of a socket stale whose last event was delivered.
     pub(crate) fn retire(&mut self, id: SocketId) {
         self.slab.release(id.index);
         self.settle(id.index);

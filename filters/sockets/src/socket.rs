@@ -32,7 +32,7 @@ pub(crate) struct Socket {
     pub(crate) swallowed: u32,
     /// The queue had [`Options::write_high`](crate::Options::write_high) bytes and `Writable` is due.
     pub(crate) full: bool,
-    /// Where it stands in the send queues, so that it stands there once.
+    /// Its place in the send queues, so that it is in them once.
     pub(crate) in_ready: bool,
     pub(crate) in_ends: bool,
 }

@@ -43,7 +43,7 @@ impl Sockets {
     /// Takes the next event out of what `side` sent.
     ///
     /// To be called until it returns `Ok(None)`; the input is empty then, since the beginning of an incomplete frame is
-    /// kept inside. DATA payloads are not: they are told as they come, borrowed from the input.
+    /// kept inside. DATA payloads are not: they are reported as they come, borrowed from the input.
     ///
     /// Some events do not come from the input: [`Event::Writable`] arises when bytes are sent, one GOAWAY refuses many
     /// sockets. They wait inside and are returned first, by a call for either side, also with an empty input. When one
@@ -93,7 +93,8 @@ impl Sockets {
         }
     }
 
-    /// Opens a connection through the connection manager; [`Event::Connected`] or [`Event::Refused`] tells the outcome.
+    /// Opens a connection through the connection manager; [`Event::Connected`] or [`Event::Refused`] reports the
+    /// outcome.
     ///
     /// What is written before leaves when it is open. If the connection manager allows no more streams at this time, it
     /// waits for one to end. `None` means that this HTTP/2 connection serves no more: stream ids are used up, GOAWAY
@@ -213,8 +214,8 @@ impl Sockets {
 
     /// Appends everything that may be sent towards `side` now.
     ///
-    /// If there is anything to be sent towards the other side, or an event waits to be told, a PING to this side is
-    /// added: its acknowledgement brings the callback in which that can be done. At most one is out a side.
+    /// If there is anything to be sent towards the other side, or an event waits to be delivered, a PING to this side
+    /// is added: its acknowledgement brings the callback in which that can be done. At most one is out a side.
     pub fn transmit(&mut self, side: Side, out: &mut Vec<u8>) {
         self.peer(side).flush(out);
         let due = !self.notices.is_empty() || self.peer(side.other()).is_sendable();

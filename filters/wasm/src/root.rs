@@ -15,7 +15,7 @@ use crate::stream::Stream;
 ///
 /// An update of the configuration makes a new root context in the same VM, while the connections of the old one live
 /// on: they read the new plan from here. When a configuration *comes back*, though, Envoy reuses the root context that
-/// a worker with open connections still has of it, and does not tell. Its main thread has no connections, so its VM
+/// a worker with open connections still has of it, without notice. Its main thread has no connections, so its VM
 /// hears of every update: what one VM is given, it publishes to the others, and they look for it from time to time. Those
 /// of an older build of the module do too, which live on with their connections.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl PlanCell {
     }
 
     fn put(&self, text: Vec<u8>, plan: Plan) {
-        log::info!("meltemi: plan of {} services in force", plan.services().count());
+        log::info!("meltemi: plan with {} services is now active", plan.services().count());
         *self.plan.borrow_mut() = Some(Rc::new(plan));
         *self.text.borrow_mut() = text;
     }

@@ -71,7 +71,7 @@ fn a_plan_that_comes_back_is_in_force_again() {
     let (mut first, _) = configure(&a);
     let (mut second, _) = configure(&b);
     assert_eq!(text_after_a_while(&mut first), b.as_bytes(), "one VM, one plan");
-    // The VM of Envoy's main thread is told of everything; this one has the first root context still.
+    // The VM of Envoy's main thread hears of everything; this one has the first root context still.
     elsewhere({
         let [a, b] = [a.clone(), b.clone()];
         move || {

@@ -10,7 +10,7 @@ use crate::network::CONTROL;
 use crate::pod::Workload;
 use crate::process::Process;
 
-/// The programs of this machine that stand for images, with their first arguments, by the images' last names.
+/// The programs of this machine that take the place of images, with their first arguments, by the images' last names.
 pub(crate) type Images = BTreeMap<String, Vec<String>>;
 
 /// Starts a container of a pod as a kubelet does, in the network and the mounts of the calling thread.
@@ -27,7 +27,8 @@ pub(crate) fn start(
         container[field].as_array().into_iter().flatten().map(Value::as_str).map(Option::unwrap)
     };
     let last = image.rsplit('/').next().and_then(|last| last.split([':', '@']).next()).unwrap();
-    let program = images.get(last).unwrap_or_else(|| panic!("no program stands for the image {image}"));
+    let program =
+        images.get(last).unwrap_or_else(|| panic!("no program takes the place of the image {image}"));
     let mut line: Vec<&str> = words("command").collect();
     if line.is_empty() {
         line.extend(program.iter().map(String::as_str));
@@ -50,7 +51,7 @@ pub(crate) fn start(
     Process::start(&format!("{}-{}-{name}", workload.namespace, workload.name), None, &mut command)
 }
 
-/// The port and the path that tell whether a container is ready.
+/// The port and the path that show whether a container is ready.
 pub(crate) fn readiness(container: &Value) -> Option<(u16, &str)> {
     let probe = &container["readinessProbe"]["httpGet"];
     let mut ports = container["ports"].as_array()?.iter();

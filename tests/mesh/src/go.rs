@@ -36,7 +36,7 @@ pub(crate) fn go(project: &Path, arguments: &[&str]) -> String {
 }
 
 fn is_on_path() -> bool {
-    // In a project Go would go by its go.mod.
+    // In a project Go would follow its go.mod.
     let Ok(told) = Command::new("go").args(["env", "GOVERSION"]).current_dir("/").output() else {
         return false;
     };
@@ -65,7 +65,7 @@ fn fetched() -> PathBuf {
     root.join("bin/go")
 }
 
-/// Unpacks what is in a folder of an archive. The archives of modules do not tell which files are programs.
+/// Unpacks what is in a folder of an archive. The archives of modules do not say which files are programs.
 fn unpack(archive: &Path, folder: &str, out: &Path) {
     let mut archive = ZipArchive::new(File::open(archive).unwrap()).unwrap();
     for at in 0..archive.len() {

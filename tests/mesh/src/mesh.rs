@@ -92,8 +92,8 @@ impl Mesh {
         }
     }
 
-    /// Has a program of this machine, with arguments that come before all others, stand for images whose last name is `image`.
-    /// Commands of containers find the programs beside it, too.
+    /// Has a program of this machine, with arguments that come before all others, take the place of images whose last
+    /// name is `image`. Commands of containers find the programs beside it, too.
     pub fn provide(&mut self, image: &str, program: &[&str]) {
         self.images.insert(image.to_owned(), program.iter().map(|&word| word.to_owned()).collect());
     }

@@ -121,7 +121,7 @@ pub(crate) fn feed(command: &mut Command, input: &str) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-    // A program that has read enough may be gone; its status tells.
+    // A program that has read enough may be gone; its status shows.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     assert!(

@@ -31,7 +31,8 @@ const ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
 const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15021);
 
-/// The labels of Meltemi's metrics, which Istio's bootstrap makes tags of only when told to: a mesh has them in `defaultConfig`.
+/// The labels of Meltemi's metrics, which Istio's bootstrap makes tags of only when configured to: a mesh has them in
+/// `defaultConfig`.
 const TAGS: [&str; 8] = [
     "service",
     "method",

@@ -164,7 +164,7 @@ fn string(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// Length of what stands before the text of a string that starts with the byte `first`.
+/// Length of what precedes the text of a string that starts with the byte `first`.
 fn string_header(first: u8) -> usize {
     match first {
         0..32 => 1,

@@ -18,7 +18,7 @@ const READ: usize = 256 << 10;
 const STALL: Duration = Duration::from_secs(5);
 /// Connections that a proxy may close before the measurement is given up.
 const MAX_RECONNECTS: u32 = 1000;
-/// Longest latency that is told apart, in nanoseconds.
+/// Longest latency that is distinguished, in nanoseconds.
 const MAX_LATENCY: u64 = 60_000_000_000;
 
 /// How long to load the proxy.
@@ -67,7 +67,7 @@ impl Measurement {
     }
 }
 
-/// Loads what listens at `address` as `case` says. `cpu` tells the CPU time that the proxy has used since it began;
+/// Loads what listens at `address` as `case` says. `cpu` returns the CPU time that the proxy has used since it began;
 /// it is asked at the start and at the end of the measured time.
 ///
 /// # Errors
@@ -298,7 +298,7 @@ impl Calls {
         outbox.push(0, id, token(id));
     }
 
-    /// Takes a frame from the server, and tells which slot it frees.
+    /// Takes a frame from the server, and returns which slot it frees.
     fn answered(&mut self, frame: &Seen, now: Instant, tally: &mut Tally) -> Option<usize> {
         if frame.event {
             return None;
@@ -319,7 +319,7 @@ impl Calls {
         Some(slot)
     }
 
-    /// Gives up all calls in flight, and tells how many there were.
+    /// Gives up all calls in flight, and returns how many there were.
     fn abandon(&mut self) -> u64 {
         self.slots.fill(None);
         std::mem::take(&mut self.pending) as u64

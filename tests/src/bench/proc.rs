@@ -1,4 +1,4 @@
-//! What `/proc` tells of a process and of the machine.
+//! What `/proc` says of a process and of the machine.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -75,7 +75,7 @@ impl Containers {
         fs::read_to_string(self.folder.path().join(format!("{service}.log"))).unwrap()
     }
 
-    /// Runs `service` to its end. Its program is `program`, and the files of its image stand elsewhere.
+    /// Runs `service` to its end. Its program is `program`, and the files of its image are elsewhere.
     pub fn run(&self, service: &str, program: &str, files: &[(&str, &Path)]) {
         assert_eq!(self.words(service, "entrypoint"), [program]);
         let arguments = self.words(service, "command").into_iter().map(|word| {

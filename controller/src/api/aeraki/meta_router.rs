@@ -22,11 +22,11 @@ use crate::api::schema;
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::aeraki_router)]
 pub struct MetaRouterSpec {
-    /// The namespaces whose clients go by this router: names, `.` for the router's own, `*` for all. Empty means all.
+    /// The namespaces whose clients follow this router: names, `.` for the router's own, `*` for all. Empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::exports)]
     pub export_to: Vec<String>,
-    /// The gateways that go by this router, as `namespace/name` or `name`.
+    /// The gateways that follow this router, as `namespace/name` or `name`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::gateways)]
     pub gateways: Vec<String>,
@@ -55,7 +55,7 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(transform = schema::value)]
     pub name: String,
-    /// What the calls must be. Without it every call matches.
+    /// What the calls must be. Default: every call matches.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     pub matches: Option<Match>,
     /// Where they go: one destination, or several with weights that sum to 100.
@@ -65,7 +65,7 @@ pub struct Route {
     /// A service that gets copies of the calls, and whose answers nobody waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Destination>,
-    /// The share of the calls that is mirrored; all of them without it.
+    /// The share of the calls that is mirrored. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::share)]
     pub mirror_percentage: Option<Percent>,
@@ -111,7 +111,7 @@ pub struct StringMatch {
 pub struct WeightedDestination {
     /// Where the calls go.
     pub destination: Destination,
-    /// The share in percent; it may be left out of an only destination.
+    /// The share in percent; optional with a single destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::weight)]
     pub weight: Option<u32>,
@@ -127,7 +127,7 @@ pub struct Destination {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::label)]
     pub subset: Option<String>,
-    /// The port; the one that the call came by without it.
+    /// The port. Default: the one that the call was sent to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<PortSelector>,
 }
@@ -214,7 +214,7 @@ pub struct GlobalRateLimit {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(transform = schema::text)]
     pub domain: String,
-    /// The calls that it is asked of; all of them without it.
+    /// The calls that it is asked about. Default: all.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     pub matches: Option<Match>,
     /// The Envoy cluster of the service, such as `outbound|8081||ratelimit.default.svc.cluster.local`.

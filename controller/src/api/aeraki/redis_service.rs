@@ -45,7 +45,7 @@ pub struct RedisSettings {
     /// The password that clients must send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<RedisAuth>,
-    /// How long a command may take; `1m` without it.
+    /// How long a command may take. Default: `1m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::positive_duration)]
     pub op_timeout: Option<String>,
@@ -114,11 +114,11 @@ pub struct RedisSecret {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(transform = schema::host)]
     pub name: String,
-    /// The field of the password: `password`, or `token` if there is none, without it.
+    /// The field of the password. Default: `password`, else `token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::text)]
     pub password_field: Option<String>,
-    /// The field of the user's name: `username` without it, if there is one.
+    /// The field of the user's name. Default: `username`, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::text)]
     pub username_field: Option<String>,
@@ -142,7 +142,7 @@ pub struct RedisPassword {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[schemars(transform = schema::redis_route)]
 pub struct RedisRoute {
-    /// The keys; all that no other route takes without it.
+    /// The keys. Default: all that match no other route.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     pub matches: Option<RedisMatch>,
     /// The service.
@@ -183,7 +183,7 @@ pub struct RedisTarget {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(transform = schema::host)]
     pub host: String,
-    /// The port; the one that the command came by without it.
+    /// The port. Default: the one that the command was sent to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::port)]
     pub port: Option<u16>,
@@ -203,7 +203,7 @@ pub struct RedisMirror {
     /// The service.
     #[serde(default, skip_serializing_if = "RedisTarget::is_empty")]
     pub route: RedisTarget,
-    /// The share of the commands; all of them without it.
+    /// The share of the commands. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percentage: Option<Percent>,
     /// Whether commands that only read are left out.
@@ -218,14 +218,14 @@ pub struct RedisFault {
     /// The kind of fault.
     #[serde(default, rename = "type")]
     pub kind: RedisFaultKind,
-    /// The share of the commands; all of them without it.
+    /// The share of the commands. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percentage: Option<Percent>,
     /// How long commands are delayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::positive_duration)]
     pub delay: Option<String>,
-    /// The commands; all of them without it.
+    /// The commands. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::commands)]
     pub commands: Vec<String>,

@@ -7,7 +7,7 @@ use super::*;
 use crate::api::aeraki::{DubboAuthorizationPolicySpec, From, To};
 use crate::generate::Severity;
 
-/// A call as policies see it. The peer has no names without mutual TLS, and what is called is not always told.
+/// A call as policies see it. The peer has no names without mutual TLS, and what is called is not always known.
 #[derive(Debug)]
 struct Call {
     principal: Option<String>,
@@ -36,7 +36,7 @@ fn rule_means(rule: &AuthorizationRule, action: AuthorizationAction, call: &Call
     let to = |to: &To| {
         let Operation { interfaces, not_interfaces, methods, not_methods } = &to.operation;
         let asks = |values: &[String], unwanted: &[String]| !values.is_empty() || !unwanted.is_empty();
-        // What is not told is allowed to nobody and denied to everybody.
+        // What is unknown is allowed to nobody and denied to everybody.
         let untold = action == AuthorizationAction::Deny;
         let interface = !asks(interfaces, not_interfaces)
             || call

@@ -71,7 +71,7 @@ impl<'a> Destinations<'a> {
             let namespace = resource.metadata.namespace.as_deref().unwrap_or_default();
             let host = host::in_full(&resource.spec.host, namespace, domain);
             if let Some(own) = hosts.namespace(&host).filter(|own| *own != namespace) {
-                let message = format!("{host} is of the namespace {own}: what holds for it is said there");
+                let message = format!("{host} belongs to namespace {own}; configure it there");
                 reports.error(&origin, "spec.host", message);
                 continue;
             }

@@ -127,7 +127,7 @@ impl Writer<'_, '_> {
             let compared =
                 if case_insensitive { key.prefix.to_ascii_lowercase() } else { key.prefix.clone() };
             if !prefixes.insert(compared) {
-                let message = "takes no command: a route before has the same prefix, but for its case";
+                let message = "never matches: an earlier route has the same prefix, but for its case";
                 self.reports.warn(self.origin, path, message);
                 continue;
             }
@@ -141,7 +141,7 @@ impl Writer<'_, '_> {
             catch_all = Some(self.route(0, &RedisRoute::default())?);
         } else if catch_all.is_none() {
             let message =
-                "keys that no prefix takes are answered with an error: a route without a match takes them";
+                "keys that match no prefix are answered with an error: add a route without a match for them";
             self.reports.warn(self.origin, "spec.redis", message);
         }
         let mut value = Map::new();

@@ -166,7 +166,7 @@ fn rules<'a>(
             let path = format!("spec.host[{at}]");
             let in_full = host::in_full(host, namespace, domain);
             if let Some(own) = hosts.namespace(&in_full).filter(|own| *own != namespace) {
-                let message = format!("{in_full} is of the namespace {own}: what holds for it is said there");
+                let message = format!("{in_full} belongs to namespace {own}; configure it there");
                 reports.error(&origin, path, message);
                 continue;
             }

@@ -15,12 +15,12 @@ pub(super) fn matchers(matches: &HttpMatch, at: usize, say: &mut Remarks<'_>) ->
     let mut takes_none = false;
     let mut refuse = |field: &str, why: &str| {
         takes_none = true;
-        say.not_honoured(&format!("match[{at}]{field}"), format!("{why}: this match takes none"));
+        say.not_honoured(&format!("match[{at}]{field}"), format!("{why}; this match never applies"));
     };
     let others = matches.others.keys().map(String::as_str);
     let others = others.filter(|field| !matches!(*field, "statPrefix" | "ignoreUriCase"));
     for field in others.chain((!matches.source_labels.is_empty()).then_some("sourceLabels")) {
-        refuse(&format!(".{field}"), "calls of RPC protocols cannot be told by it");
+        refuse(&format!(".{field}"), "not supported for RPC calls");
     }
     let mut attributes = Map::new();
     let mut add = |field: String, attribute: &str, matcher: Value| {

@@ -42,11 +42,11 @@ pub(super) fn policies(route: &HttpRoute, protocol: &Protocol, say: &mut Remarks
         say.not_honoured("fault", "faults are not injected yet");
     }
     for (at, _) in route.route.iter().enumerate().filter(|(_, to)| to.headers.is_some()) {
-        let message = "attachments are changed by the headers of the route alone";
+        let message = "per-destination headers are ignored; set them on the route";
         say.not_honoured(&format!("route[{at}].headers"), message);
     }
     for field in route.others.keys() {
-        say.not_honoured(field, "calls of RPC protocols have nothing of the kind");
+        say.not_honoured(field, "does not apply to RPC calls");
     }
     if let Some(headers) = &route.headers {
         for (field, of_plan, operations) in [
@@ -70,13 +70,16 @@ fn duration(text: &str, field: &str, say: &mut Remarks<'_>) -> Option<Duration> 
         }
     };
     if duration > Span::LONGEST.duration() {
-        say.warn(field, format!("{text:?} is longer than anything can wait: {} holds", Span::LONGEST));
+        say.warn(field, format!("{text:?} is too long: {} applies", Span::LONGEST));
         return Some(Span::LONGEST.duration());
     }
     let millis = u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or_default();
     let whole = Duration::from_millis(millis);
     if whole != duration {
-        say.warn(field, format!("{text:?} is finer than a millisecond: {} holds", Span::from_millis(millis)));
+        say.warn(
+            field,
+            format!("{text:?} is finer than a millisecond: {} applies", Span::from_millis(millis)),
+        );
     }
     Some(whole)
 }
@@ -92,12 +95,12 @@ fn retry(
     say: &mut Remarks<'_>,
 ) -> Option<Value> {
     if retries.attempts > MAX_ATTEMPTS {
-        let message = format!("{} retries are more than plans have: {MAX_ATTEMPTS} hold", retries.attempts);
+        let message = format!("{} is over the limit: {MAX_ATTEMPTS} applies", retries.attempts);
         say.warn("retries.attempts", message);
     }
     let per_try = per_try_timeout(retries, timeout, say);
     for field in retries.others.keys() {
-        let message = "retries of RPC protocols have nothing of the kind";
+        let message = "does not apply to retries of RPC calls";
         say.not_honoured(&format!("retries.{field}"), message);
     }
     let mut on: Vec<&str> = Vec::new();

@@ -133,7 +133,7 @@ fn routers_of_other_namespaces_do_not_take_an_open_gateways_calls() {
     let text = base() + &service("evil", "aaa", "10.96.0.67") + POD + &edge + &older + &younger;
     let output = made(&text);
     assert_eq!(routes(&output, EDGE), ["shop/pay/all"]);
-    assert_told(&output, "Warning MetaRouter evil/sink", "spec", &["takes no call", "shop/pay/all"]);
+    assert_told(&output, "Warning MetaRouter evil/sink", "spec", &["never matches", "shop/pay/all"]);
     let route = spec(&output, "VirtualService", "istio-system", "meltemi-gateway-edge-20880");
     assert_eq!(route["tcp"][0]["route"][0]["destination"]["host"], "pay.shop.svc.cluster.local");
     // The gateway's own namespace goes before both.

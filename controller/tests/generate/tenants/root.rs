@@ -6,7 +6,7 @@ use super::{POLICY, assert_told, base, mesh_config, own};
 use crate::{made, names, service, spec, tunnels};
 use meltemi::generate::Output;
 
-/// Whether all that stands in the root namespace is for the proxies that a selector names.
+/// Whether all that is in the root namespace is for the proxies that a selector names.
 #[track_caller]
 fn assert_selects(output: &Output, root: &str) {
     for object in output.objects.iter().filter(|object| object.metadata.namespace == root) {
@@ -96,7 +96,7 @@ fn gateways_of_the_root_namespace_are_named_by_their_labels() {
         json!({"istio": "ingress"})
     );
 
-    // What stands there holds for pods elsewhere that have the labels: they get it once.
+    // What is there applies to pods elsewhere that have the labels: they get it once.
     let elsewhere =
         "---\n{apiVersion: v1, kind: Pod, metadata: {name: gw, namespace: web, labels: {istio: ingress}}}\n";
     let output = made(&(base() + EDGE + elsewhere + &routed("istio-system/edge")));

@@ -39,7 +39,7 @@ fn a_foreign_router_holds_for_clients_of_its_own_namespace_alone() {
             let explained = explain_client(&text, client);
             assert!(!explained.to_string().contains("evil"), "{client}: {explained}");
         }
-        // Its own clients go by it first, and by the owner's routes with what it leaves over.
+        // Its own clients follow it first, and by the owner's routes with what it leaves over.
         assert_eq!(routes(&output, "evil", PAY)[0], "evil/grab/steal");
         assert_eq!(explain_client(&text, "evil")["route"], "evil/grab/steal");
         assert_told(
@@ -96,7 +96,7 @@ fn the_owner_or_the_operator_lets_routers_of_others_hold() {
         for client in ["shop", "web"] {
             assert_eq!(routes(&output, client, PAY), ["shop/pay/all"], "{client}");
         }
-        assert_told(&output, "Warning MetaRouter evil/grab", "spec", &["takes no call", "shop/pay/all"]);
+        assert_told(&output, "Warning MetaRouter evil/grab", "spec", &["never matches", "shop/pay/all"]);
         assert_told(&output, "Warning MetaRouter evil/grab", "spec.hosts[0]", &["of another namespace"]);
     }
     let some = router(

@@ -212,7 +212,7 @@ fn the_mesh_says_who_sees_what_is_not_exported_by_name() {
             "{name: pay, namespace: shop, annotations: {networking.istio.io/exportTo: '*'}}",
         );
     assert_eq!(tunnels(&made(&exported), "web"), ["10.96.0.5_20880"]);
-    // What stands elsewhere, or is named otherwise, is not the mesh's.
+    // What is elsewhere, or is named otherwise, is not the mesh's.
     for other in [config.replace("istio-system", "evil"), config.replace("name: istio,", "name: other,")] {
         assert_eq!(names(&made(&(base() + &other))), names(&made(&base())));
     }

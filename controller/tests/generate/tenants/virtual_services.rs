@@ -80,7 +80,7 @@ fn an_owners_router_that_takes_every_call_leaves_none_to_others() {
     let foreign = virtual_service("evil", "aaa", FIRST, HOST, HTTP);
     let output = made(&(base() + &own() + &foreign));
     assert_eq!(routes(&output, "web", PAY), ["shop/pay/all"]);
-    assert_told(&output, "Warning VirtualService evil/aaa", "spec", &["takes no call", "shop/pay/all"]);
+    assert_told(&output, "Warning VirtualService evil/aaa", "spec", &["never matches", "shop/pay/all"]);
     // Its own VirtualService goes along with its own routers.
     let of_owner = virtual_service("shop", "aaa", FIRST, HOST, HTTP);
     assert_eq!(routes(&made(&(base() + &own() + &of_owner)), "web", PAY), ["shop/aaa/some", "shop/pay/all"]);

@@ -19,7 +19,7 @@ use super::{
 pub use calls::{bound, fuzz_calls, sample_plan, sample_request, search};
 
 /// Reads `data` as a plan and, if it is one, asks it for routes: of calls made to meet each of its rules, as far as can
-/// be, and to meet two that stand side by side. The index must find what trying every rule finds.
+/// be, and to meet two that are side by side. The index must find what trying every rule finds.
 ///
 /// # Panics
 ///

@@ -53,7 +53,7 @@ const MAX_DEPTH: usize = 6;
 const DIRECTORY: usize = 8;
 
 impl Index {
-    /// Indexes rules that stand in the order in which they are tried.
+    /// Indexes rules that are given in the order in which they are tried.
     pub(super) fn new(rules: Vec<Rule>) -> Self {
         let mut known = vec![0; rules.len()].into_boxed_slice();
         let root = Builder { rules: &rules, known: &mut known }.node((0..rules.len()).collect(), 0);
@@ -125,7 +125,7 @@ struct Builder<'a> {
     known: &'a mut [u64],
 }
 
-/// A way to tell rules apart: by one attribute, whole or by its beginning.
+/// A way to distinguish rules: by one attribute, whole or by its beginning.
 struct Candidate<'a> {
     attribute: &'a str,
     exact: bool,
@@ -155,7 +155,7 @@ impl<'a> Builder<'a> {
         }
         let mut rest = Vec::new();
         for number in members {
-            // Each rule goes where most values tell the rules apart.
+            // Each rule goes where most values distinguish the rules.
             let best = self.keys(number).max_by_key(|key| (candidates.values(key), key.exact));
             match best {
                 None => rest.push(number),

@@ -62,7 +62,7 @@ fn reject(path: &Path<'_>, raw: &raw::Reject, route: &str) -> Result<Destination
     let path = &path.key("message");
     match raw.message.as_deref() {
         None => Ok(Destination::Reject(format!("denied by route {route:?}").into())),
-        Some("") => fail(path, "says nothing; leave it out, or tell clients why"),
+        Some("") => fail(path, "is empty; leave it out, or say why calls are denied"),
         Some(message) if message.len() > MAX_MESSAGE => {
             fail(path, format!("has {} bytes; at most {MAX_MESSAGE} are allowed", message.len()))
         }
@@ -70,7 +70,7 @@ fn reject(path: &Path<'_>, raw: &raw::Reject, route: &str) -> Result<Destination
     }
 }
 
-/// Clients log what they are told, with every call.
+/// Clients log the message with every call.
 const MAX_MESSAGE: usize = 1024;
 
 fn weighted(path: &Path<'_>, raw: &[raw::WeightedCluster]) -> Result<Destination> {
@@ -128,13 +128,13 @@ fn retry(path: &Path<'_>, raw: &raw::Retry, timeout: Span, codec: &'static dyn C
         per_try_timeout: {
             let path = &path.key("perTryTimeout");
             if on.per_try_timeout && raw.per_try_timeout.limit().is_none() {
-                return fail(path, "\"per-try-timeout\" stands in \"on\", but a try has no timeout; set one");
+                return fail(path, "\"on\" lists \"per-try-timeout\", but a try has no timeout; set one");
             }
             if timeout.limit().is_some() && raw.per_try_timeout > timeout {
                 let mend = "make it shorter, or the timeout longer";
                 return fail(
                     path,
-                    format!("{} is over the route's timeout of {timeout}; {mend}", raw.per_try_timeout),
+                    format!("{} exceeds the route's timeout of {timeout}; {mend}", raw.per_try_timeout),
                 );
             }
             raw.per_try_timeout.limit()
@@ -150,7 +150,7 @@ fn statuses(
     codec: &'static dyn Codec,
 ) -> Result<Vec<u32>> {
     match (on.status, raw.is_empty()) {
-        (true, true) => return fail(path, "\"status\" stands in \"on\", but no status is listed; list one"),
+        (true, true) => return fail(path, "\"on\" lists \"status\", but no status is listed; list one"),
         (false, false) => return fail(path, "only used with \"status\" in \"on\"; add it there"),
         _ => {}
     }
@@ -160,14 +160,14 @@ fn statuses(
             Some(code) => Ok(code),
             None => fail(
                 &path.index(number),
-                format!("{protocol} has no status {name:?}; write a name or a number of its own"),
+                format!("{protocol} has no status {name:?}; write the name or number of one that it has"),
             ),
         },
         raw::Status::Number(code) => match codec.status_name(*code) {
             Some(_) => Ok(*code),
             None => fail(
                 &path.index(number),
-                format!("{protocol} has no status {code}; write a name or a number of its own"),
+                format!("{protocol} has no status {code}; write the name or number of one that it has"),
             ),
         },
     };

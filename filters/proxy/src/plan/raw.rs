@@ -11,14 +11,14 @@ use super::{span::Span, table::Table};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Plan {
-    /// The services, by the authority of the tunnel that carries their connections, letter for letter. Large ones may be packed.
+    /// The services, by the exact authority of the tunnel that carries their connections. Large ones may be packed.
     #[cfg_attr(feature = "schema", schemars(transform = super::schema::or_packed))]
     #[serde(default)]
     pub services: Table<Service>,
     /// What happens to the connections of a tunnel whose authority none of the services has.
     #[serde(default)]
     pub unknown_authority: UnknownAuthority,
-    /// What is reported of the calls.
+    /// What is reported about the calls.
     #[serde(default)]
     pub metrics: Metrics,
     /// The bytes that requests and answers on their way may take in one Wasm VM, those of all its clients together.
@@ -111,11 +111,11 @@ pub enum OnNoMatch {
 pub struct Route {
     /// The name of the route in metrics and logs, unique in its service. `default` is the name of the default route.
     pub name: String,
-    /// The alternatives of which one must match the call. Without it every call matches.
+    /// Alternatives: the route matches if one of them does. Default: every call matches.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[serde(default, rename = "match")]
     pub matches: Option<Vec<Match>>,
-    /// The Envoy cluster that calls go to. Without it, `weightedClusters` and `reject`: the tunnel's own.
+    /// The Envoy cluster that calls go to. Default, without `weightedClusters` and `reject`: the tunnel's.
     #[serde(default)]
     pub cluster: Option<String>,
     /// Several Envoy clusters that calls are spread over by chance, in place of `cluster`.
@@ -128,7 +128,7 @@ pub struct Route {
     /// How long a call may take, retries included; `0s` sets no limit.
     #[serde(default)]
     pub timeout: Span,
-    /// When and how a failed call is tried again. Without it no call is.
+    /// When and how a failed call is retried. Default: never.
     #[serde(default)]
     pub retry: Option<Retry>,
     /// Changes to the attachments of requests.
@@ -145,7 +145,7 @@ pub struct Route {
 #[cfg_attr(feature = "schema", schemars(transform = super::schema::at_most_one_destination))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DefaultRoute {
-    /// The Envoy cluster that calls go to. Without it, `weightedClusters` and `reject`: the tunnel's own.
+    /// The Envoy cluster that calls go to. Default, without `weightedClusters` and `reject`: the tunnel's.
     #[serde(default)]
     pub cluster: Option<String>,
     /// Several Envoy clusters that calls are spread over by chance, in place of `cluster`.
@@ -158,7 +158,7 @@ pub struct DefaultRoute {
     /// How long a call may take, retries included; `0s` sets no limit.
     #[serde(default)]
     pub timeout: Span,
-    /// When and how a failed call is tried again. Without it no call is.
+    /// When and how a failed call is retried. Default: never.
     #[serde(default)]
     pub retry: Option<Retry>,
     /// Changes to the attachments of requests.
@@ -240,7 +240,7 @@ pub struct WeightedCluster {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Reject {
-    /// What the client is told. Without it: which route denies the call.
+    /// The error message for the client. Default: which route denies the call.
     #[serde(default)]
     pub message: Option<String>,
 }
@@ -336,7 +336,7 @@ pub struct Backoff {
     /// The longest wait before the first retry; `0s` retries at once.
     #[serde(default = "base_backoff")]
     pub base: Span,
-    /// The longest wait before any retry. Without it: ten times `base`.
+    /// The longest wait before any retry. Default: ten times `base`.
     #[serde(default)]
     pub max: Option<Span>,
 }
@@ -432,7 +432,7 @@ impl Default for Upstream {
     }
 }
 
-/// What is reported of the calls.
+/// What is reported about the calls.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

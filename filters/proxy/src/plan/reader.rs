@@ -1,6 +1,6 @@
 //! Reads the raw types out of a document and knows at every step where in it that is.
 //!
-//! Stricter than reading them from text would be: an array never stands for an object, and no key stands twice.
+//! Stricter than reading them from text would be: an array is never taken for an object, and no key occurs twice.
 use core::{fmt, iter::Enumerate, slice};
 
 use rustc_hash::FxHashMap;
@@ -38,8 +38,7 @@ impl<'a> Reader<'a> {
         match members.iter().zip(0_usize..).find(|((key, _), number)| keys.insert(&**key, *number).is_some())
         {
             Some(((key, _), _)) => {
-                Err(Fault::custom(format_args!("{key:?} stands here twice; keep one of the two"))
-                    .or_at(self.path))
+                Err(Fault::custom(format_args!("duplicate {key:?}; keep one of the two")).or_at(self.path))
             }
             None => Ok(Members { path: self.path, members: members.iter(), current: None }),
         }

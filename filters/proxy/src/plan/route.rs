@@ -29,7 +29,7 @@ pub enum Destination {
     Cluster(Rc<str>),
     /// One of several, by chance.
     Weighted(Weighted),
-    /// None: calls are denied, and clients told this.
+    /// None: calls are denied, and clients get this message.
     Reject(Rc<str>),
 }
 

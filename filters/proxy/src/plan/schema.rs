@@ -38,7 +38,7 @@ pub(super) fn at_most_one_destination(schema: &mut Schema) {
     schema.insert("not".to_owned(), json!({"anyOf": pairs}));
 }
 
-/// Says of a matcher that exactly one of its tests stands in it.
+/// Says of a matcher that exactly one of its tests is in it.
 pub(super) fn exactly_one_test(schema: &mut Schema) {
     let tests = ["exact", "prefix", "suffix", "contains", "regex", "range", "present"];
     let alternatives: Vec<_> = tests.into_iter().map(|test| json!({"required": [test]})).collect();

@@ -11,9 +11,9 @@ pub struct Service {
     pub name: String,
     /// The protocol of its clients.
     pub codec: &'static dyn Codec,
-    /// How far a request must be read for [`route`](Service::route) to tell its route.
+    /// How far a request must be read for [`route`](Service::route) to determine its route.
     pub depth: Depth,
-    /// Whether routes match on what the tunnel tells of a connection: the attributes that begin with `source.`.
+    /// Whether routes match on what the tunnel reports of a connection: the attributes that begin with `source.`.
     pub asks_source: bool,
     /// What happens to calls that no route matches.
     pub on_no_match: OnNoMatch,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(Duration);
 
-/// The form, as errors tell it.
+/// The form, as errors state it.
 const FORM: &str = "a duration such as \"250ms\", \"1.5s\", \"2m\" or \"1h\"";
 
 /// What a longer duration would not survive: the timers count milliseconds in 32 bits.

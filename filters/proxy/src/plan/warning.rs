@@ -38,7 +38,7 @@ pub(super) fn of(plan: &Plan) -> Vec<Warning> {
     warnings
 }
 
-/// Whatever stands behind a route that takes every call gets none.
+/// Whatever follows a route that matches every call gets none.
 fn unreachable_routes(path: &Path<'_>, service: &Service, warnings: &mut Vec<Warning>) {
     let takes_all = service.index.rules().iter().find(|rule| rule.predicates.is_empty());
     let Some(number) = takes_all.map(|rule| rule.route) else { return };
@@ -55,7 +55,7 @@ fn last_try(path: &Path<'_>, route: &Route, warnings: &mut Vec<Warning>) {
     let ends_call = |retry: &&Retry| retry.per_try_timeout.is_some() && !retry.on.per_try_timeout;
     if route.retry.as_ref().filter(ends_call).is_some() {
         let path = path.key("retry").key("perTryTimeout").to_string();
-        let message = "ends the whole call: \"per-try-timeout\" does not stand in \"on\"".to_owned();
+        let message = "ends the whole call: \"on\" does not list \"per-try-timeout\"".to_owned();
         warnings.push(Warning { path, message });
     }
 }

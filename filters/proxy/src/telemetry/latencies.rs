@@ -11,7 +11,7 @@ pub(super) struct Latencies {
     over: u64,
     /// Sum in microseconds.
     sum: u64,
-    /// Every bucket was told of once.
+    /// Every bucket was reported once.
     is_complete: bool,
 }
 

@@ -147,7 +147,7 @@ pub enum Labels {
 pub struct LocalReply {
     /// Why, as the metric's label has it.
     pub reason: &'static str,
-    /// Why, in words; the client was told the same.
+    /// Why, in words; the client got the same.
     pub detail: String,
     /// The managed service: the authority of the tunnel.
     pub authority: Rc<str>,
@@ -159,9 +159,9 @@ pub struct LocalReply {
     pub cluster: Option<String>,
     /// The request id that the client chose.
     pub request_id: u64,
-    /// The client's address, if the tunnel told it.
+    /// The client's address, if the tunnel reported it.
     pub peer: Option<Rc<str>>,
-    /// The client's identity, if the tunnel told it.
+    /// The client's identity, if the tunnel reported it.
     pub principal: Option<Rc<str>>,
     /// Tries made.
     pub tries: u32,

@@ -7,7 +7,7 @@ use super::latencies::Latencies;
 use super::{Label, Labels, Metric};
 use crate::peers::PeerId;
 
-/// Number of an operation. It tells whether the operation was known when the number was given, so that nothing is asked
+/// Number of an operation. It says whether the operation was known when the number was given, so that nothing is asked
 /// of those that were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OperationId(usize);

@@ -56,7 +56,7 @@ fn requests_that_never_end_stay_within_the_budget_and_an_upload_gets_through() {
     for &client in &hostile[..100] {
         world.write(client, &part_of_a_request(8 * MIB, 200 * KIB));
     }
-    // They stand still by then, and stay as long as there is room for all.
+    // They are idle by then, and stay as long as there is room for all.
     world.run_for(Duration::from_secs(3));
     let call = world.call(honest, Ask::new("echo").size(8_000_000));
     for &client in &hostile[100..] {

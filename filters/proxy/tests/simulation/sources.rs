@@ -1,4 +1,4 @@
-//! Who calls and who answers: what Envoy tells of both ends, and what a client says of itself.
+//! Who calls and who answers: what Envoy reports of both ends, and what a client says of itself.
 
 use std::time::Duration;
 

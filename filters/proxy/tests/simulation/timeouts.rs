@@ -118,7 +118,7 @@ fn many_deadlines_share_few_alarms() {
     }
     world.await_all(&calls);
     assert!(calls.iter().all(|&call| world.calls[call].error().is_none()));
-    // Twenty seconds of deadlines two seconds away, and of counts that are told four times a second.
+    // Twenty seconds of deadlines two seconds away, and of counts that are reported four times a second.
     assert!(world.manager.alarms_set < 120, "{} alarms", world.manager.alarms_set);
 }
 

@@ -162,12 +162,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The sum of a counter or gauge over all operations, as far as the worker has told it.
+    /// The sum of a counter or gauge over all operations, as far as the worker has reported it.
     pub fn sum(&self, metric: Metric) -> i64 {
         self.sums.get(&format!("{metric:?}")).copied().unwrap_or(0)
     }
 
-    /// A counter by its labels, as far as the worker has told it.
+    /// A counter by its labels, as far as the worker has reported it.
     pub fn counted(&self, metric: Metric) -> Vec<(&Labels, u64)> {
         let name = format!("{metric:?}");
         let counts = self.labelled.iter().filter(|((metric, _), _)| *metric == name);
@@ -289,7 +289,7 @@ impl World {
         call
     }
 
-    /// The sum of a counter or gauge over all operations, once the worker has told what it counted.
+    /// The sum of a counter or gauge over all operations, once the worker has reported what it counted.
     pub fn sum(&mut self, metric: Metric) -> i64 {
         self.run_for(Duration::from_millis(300));
         self.metrics.sum(metric)

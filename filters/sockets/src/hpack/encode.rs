@@ -13,7 +13,7 @@ impl Encoder {
         Self { table: Table::new(), resize: None }
     }
 
-    /// The peer's SETTINGS_HEADER_TABLE_SIZE. The next block tells that it is kept (RFC 7541 section 4.2).
+    /// The peer's SETTINGS_HEADER_TABLE_SIZE. The next block confirms it (RFC 7541 section 4.2).
     pub(crate) fn resize(&mut self, size: usize) {
         let size = size.min(DEFAULT_TABLE_SIZE);
         let smallest = self.resize.map_or(size, |(smallest, _)| smallest.min(size));

@@ -58,7 +58,7 @@ impl Table {
         }
     }
 
-    /// Where a field stands: the index, and whether its value is there too.
+    /// Where a field is: the index, and whether its value is there too.
     pub(super) fn find(&self, name: &[u8], value: &[u8]) -> Option<(usize, bool)> {
         let fixed = STATIC.iter().map(|&(name, value)| (name.as_bytes(), value.as_bytes()));
         let dynamic = self.entries.iter().map(|entry| (&*entry.name, &*entry.value));

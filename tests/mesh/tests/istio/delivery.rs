@@ -33,7 +33,7 @@ fn the_module_comes_by_an_extension_config() {
     let mut connection = stage.connect(DEMO.address);
     for version in ["v1", "v2"] {
         stage.route(DEMO, &router(DEMO, json!([{"name": version, "route": [to(DEMO, version)]}])));
-        eventually("calls go by the new plan", || {
+        eventually("calls follow the new plan", || {
             let servers = count(40, || connection.ask("sayHello", "x"));
             (servers == [(version.to_owned(), 40)].into()).then_some(())
         });

@@ -77,7 +77,7 @@ fn calls_from_outside_are_routed_by_the_gateway() {
     let tagged = Frame::request_with(2, "read", "x", &[("tag", "gray")]);
     assert_eq!(servers(&tagged), [("v2".to_owned(), 10)].into());
 
-    // The gateway is the one that calls, by mutual TLS. Clients in the mesh do not go by its routes.
+    // The gateway is the one that calls, by mutual TLS. Clients in the mesh do not follow its routes.
     let name = "source_principal=.=cluster.local/ns/istio-system/sa/ingressgateway;.;source_requests_total";
     stage.pod("v1").admin(|admin| admin.wait(name, DEADLINE, |calls| calls >= 40)).unwrap();
     assert_eq!(stage.balanced(DEMO.address).len(), 2);

@@ -1,4 +1,4 @@
-//! The samples that people begin with, as they stand in `istio-samples`.
+//! The samples that people begin with, as they are in `istio-samples`.
 
 use std::fs;
 

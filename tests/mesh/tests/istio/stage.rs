@@ -284,7 +284,7 @@ impl Stage {
     }
 }
 
-/// Pushes a module to the mesh's registry by a tag, and gives the reference that tells its digest.
+/// Pushes a module to the mesh's registry by a tag, and gives the reference by its digest.
 pub fn push(mesh: &Mesh, tag: &str, module: &Path) -> String {
     let image = format!("{}/meltemi:{tag}", mesh.registry().host());
     let mut command = meltemi();

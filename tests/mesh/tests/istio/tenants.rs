@@ -81,7 +81,7 @@ fn a_router_of_another_namespace_is_for_its_own_clients() {
         let group = router["apiVersion"].as_str().unwrap();
         let name = router["metadata"]["name"].as_str().unwrap();
         let path = format!("/apis/{group}/namespaces/{EVIL}/metarouters/{name}");
-        eventually("its writer is told", || {
+        eventually("its writer is warned", || {
             let conditions = stage.mesh.cluster().find(&path)?["status"]["conditions"].take();
             let tells = |condition: &Value| {
                 condition["message"].as_str().is_some_and(|message| message.contains("of another namespace"))
@@ -94,7 +94,7 @@ fn a_router_of_another_namespace_is_for_its_own_clients() {
     let key = format!("{}:20880", DEMO.host());
     evil.wait_for_plan(|plan| plan["services"][&key]["routes"][0]["name"] == "evil/grab/all");
     let address = DEMO.address.parse().unwrap();
-    let mut own = eventually("its clients go by it", || {
+    let mut own = eventually("its clients follow it", || {
         let mut connection = evil.enter(|| Client::connect(address));
         (connection.ask("sayHello", "x") == "v2").then_some(connection)
     });
@@ -106,10 +106,10 @@ fn a_router_of_another_namespace_is_for_its_own_clients() {
     stage.mesh.kill_pod(EVIL, "client");
 }
 
-/// What an event tells of a ServiceEntry.
+/// What an event says of a ServiceEntry.
 fn told(stage: &Stage, name: &str) -> String {
     let events = format!("/apis/events.k8s.io/v1/namespaces/{EVIL}/events");
-    eventually(&format!("an event tells of {name}"), || {
+    eventually(&format!("an event reports {name}"), || {
         let events = stage.mesh.cluster().list(&events);
         let event = events.into_iter().find(|event| event["regarding"]["name"] == name)?;
         Some(event["note"].as_str()?.to_owned())

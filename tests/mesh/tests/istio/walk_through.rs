@@ -1,4 +1,4 @@
-//! What the README has people do on Istio, done as it stands there.
+//! What the README has people do on Istio, done as it is written there.
 
 use std::ops::RangeInclusive;
 

@@ -227,8 +227,8 @@ fn what_is_hardly_meant_is_warned_of() {
             "services[\"demo\"].routes[2]: gets no call: routes[1] matches every call",
             "services[\"demo\"].routes[3]: gets no call: routes[1] matches every call",
             "services[\"demo\"].routes[1]: rejects its calls: its other policies are never used",
-            "services[\"demo\"].routes[3].retry.perTryTimeout: ends the whole call: \"per-try-timeout\" does not stand in \
-             \"on\"",
+            "services[\"demo\"].routes[3].retry.perTryTimeout: ends the whole call: \"on\" does not list \
+             \"per-try-timeout\"",
             "services[\"demo\"].defaultRoute: gets no call: \"onNoMatch\" rejects those that no route matches",
         ]
     );

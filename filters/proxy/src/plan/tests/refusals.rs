@@ -124,12 +124,12 @@ fn a_key_that_stands_twice_is_refused() {
     for (text, message) in [
         (
             r#"{"services": {"a": {"protocol": "toy"}, "a": {"protocol": "toy"}}}"#,
-            "services: \"a\" stands here twice; keep one of the two",
+            "services: duplicate \"a\"; keep one of the two",
         ),
-        (r#"{"metrics": {}, "metrics": {}}"#, "\"metrics\" stands here twice; keep one of the two"),
+        (r#"{"metrics": {}, "metrics": {}}"#, "duplicate \"metrics\"; keep one of the two"),
         (
             r#"{"services": {"a": {"protocol": "toy", "limits": {"maxFrameBytes": 16, "maxFrameBytes": 17}}}}"#,
-            "services[\"a\"].limits: \"maxFrameBytes\" stands here twice; keep one of the two",
+            "services[\"a\"].limits: duplicate \"maxFrameBytes\"; keep one of the two",
         ),
     ] {
         assert_eq!(Plan::parse(text.as_bytes(), CODECS).unwrap_err().to_string(), message);
@@ -238,7 +238,7 @@ fn routes_that_cannot_work_are_refused() {
         ),
         (
             json!({"reject": {"message": ""}}),
-            ".reject.message: says nothing; leave it out, or tell clients why",
+            ".reject.message: is empty; leave it out, or say why calls are denied",
         ),
         (
             json!({"reject": {"message": "x".repeat(1025)}}),
@@ -349,29 +349,26 @@ fn retries_that_cannot_work_are_refused() {
         (json!({"attempts": 0}), ".attempts: 0 is out of bounds; write 1 to 10"),
         (json!({"attempts": 11}), ".attempts: 11 is out of bounds; write 1 to 10"),
         (json!({"on": []}), ".on: names no failure; name one, or leave \"retry\" out"),
-        (
-            json!({"on": ["status"]}),
-            ".statuses: \"status\" stands in \"on\", but no status is listed; list one",
-        ),
+        (json!({"on": ["status"]}), ".statuses: \"on\" lists \"status\", but no status is listed; list one"),
         (
             json!({"on": ["reset"], "statuses": [80]}),
             ".statuses: only used with \"status\" in \"on\"; add it there",
         ),
         (
             json!({"on": ["status"], "statuses": ["SERVICE_ERROR", "BUSY"]}),
-            ".statuses[1]: toy has no status \"BUSY\"; write a name or a number of its own",
+            ".statuses[1]: toy has no status \"BUSY\"; write the name or number of one that it has",
         ),
         (
             json!({"on": ["status"], "statuses": [81]}),
-            ".statuses[0]: toy has no status 81; write a name or a number of its own",
+            ".statuses[0]: toy has no status 81; write the name or number of one that it has",
         ),
         (
             json!({"on": ["per-try-timeout"]}),
-            ".perTryTimeout: \"per-try-timeout\" stands in \"on\", but a try has no timeout; set one",
+            ".perTryTimeout: \"on\" lists \"per-try-timeout\", but a try has no timeout; set one",
         ),
         (
             json!({"perTryTimeout": "2001ms"}),
-            ".perTryTimeout: 2001ms is over the route's timeout of 2s; make it shorter, or the timeout \
+            ".perTryTimeout: 2001ms exceeds the route's timeout of 2s; make it shorter, or the timeout \
              longer",
         ),
         (
