@@ -105,7 +105,7 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::duration)]
     pub timeout: Option<String>,
-    /// When and how a failed call is tried again.
+    /// When and how a failed call is retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<Retries>,
 }
@@ -166,7 +166,7 @@ pub struct Range {
     pub end: i64,
 }
 
-/// When and how a failed call is tried again. One-way calls never are.
+/// When and how a failed call is retried. One-way calls never are.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::retries)]
@@ -180,7 +180,7 @@ pub struct Retries {
     #[serde(default, rename = "retryOn", skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::failures)]
     pub on: Vec<RetryOn>,
-    /// The response statuses that are tried again, by the protocol's names or numbers. They need `status` in `retryOn`.
+    /// The response statuses that are retried, by the protocol's names or numbers. They need `status` in `retryOn`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::statuses)]
     pub statuses: Vec<String>,
@@ -190,7 +190,7 @@ pub struct Retries {
     pub per_try_timeout: Option<String>,
 }
 
-/// A failure that a call can be tried again after.
+/// A failure after which a call can be retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RetryOn {

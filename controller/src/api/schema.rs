@@ -244,7 +244,7 @@ pub(super) fn attempts(schema: &mut Schema) {
     set(schema, json!({"minimum": 1, "maximum": 10}));
 }
 
-/// The failures that are tried again.
+/// The failures that are retried.
 pub(super) fn failures(schema: &mut Schema) {
     set(schema, json!({"maxItems": 4}));
 }

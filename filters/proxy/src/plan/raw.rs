@@ -245,20 +245,20 @@ pub struct Reject {
     pub message: Option<String>,
 }
 
-/// When and how a failed call is tried again. One-way calls never are.
+/// When and how a failed call is retried. One-way calls never are.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Retry {
-    /// How often a call may be tried again after its first try.
+    /// How often a call may be retried after its first try.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10)))]
     #[serde(default = "one")]
     pub attempts: u32,
-    /// The failures that are tried again.
+    /// The failures that are retried.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[serde(default = "connect_failure")]
     pub on: Vec<Trigger>,
-    /// The response statuses that are tried again, by name or number of the protocol. They need `status` in `on`.
+    /// The response statuses that are retried, by name or number of the protocol. They need `status` in `on`.
     #[serde(default)]
     pub statuses: Vec<Status>,
     /// How long one try may take; `0s` sets no limit.
@@ -277,7 +277,7 @@ fn connect_failure() -> Vec<Trigger> {
     vec![Trigger::ConnectFailure]
 }
 
-/// A failure that a call can be tried again after.
+/// A failure after which a call can be retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "kebab-case")]
