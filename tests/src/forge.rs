@@ -1,7 +1,7 @@
 //! Dubbo requests made to be misunderstood: what reads them in order finds a call that is allowed, while a server that goes
 //! on reading where an argument broke, or puts the names of services together from other parts, may find one that is not.
 
-use crate::hessian::put_string;
+use crate::hessian::{put_binary, put_string};
 
 /// The service that may be called.
 pub const OPEN: &str = "org.meltemi.demo.Open";
@@ -66,6 +66,18 @@ pub fn honest(id: u64) -> Vec<u8> {
 /// A generic call of a method of `Open` with one argument, whose type is said to be `kind`.
 pub fn generic(id: u64, method: &str, kind: &str) -> Vec<u8> {
     Parts::generic(method, kind).frame(id)
+}
+
+/// A call that is allowed, of over `size` bytes, with one that is not among the bytes of its argument.
+pub fn smuggling(id: u64, size: usize) -> Vec<u8> {
+    let mut inner = Parts::new("hello", STRING, vec![text("smuggled")]);
+    inner.front[1] = text(SHUT);
+    inner.attachments.truncate(0);
+    let mut bytes = [b"\r\n", &*inner.frame(id)].concat();
+    bytes.resize(size, 0);
+    let mut argument = Vec::new();
+    put_binary(&bytes, &mut argument);
+    Parts::new("take", OBJECT, vec![argument]).frame(id)
 }
 
 fn text(text: &str) -> Vec<u8> {

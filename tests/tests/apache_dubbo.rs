@@ -58,7 +58,7 @@ fn values_exceptions_and_attachments_pass_whole() {
         let service = json!({"protocol": "dubbo", "routes": [
             {"name": "v1", "match": [{"attributes": {"to": {"exact": "v1"}}}], "cluster": "v1"},
             {"name": "v2", "match": [{"attributes": {"to": {"exact": "v2"}}}], "cluster": "v2"},
-        ]});
+        ], "limits": {"maxRequestBytes": 16 << 20}});
         let proxy = setup().service(&service).start(envoy);
         each_client(&proxy, "", |client| {
             for server in ["v1", "v2"] {

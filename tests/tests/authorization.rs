@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use meltemi_tests::forge::{Forge, OPEN, SHUT, generic, honest};
+use meltemi_tests::forge::{Forge, OPEN, SHUT, generic, honest, smuggling};
 use meltemi_tests::java::{self, Peer};
 use meltemi_tests::{Client, Frame, Proxy, Setup, each_envoy};
 use serde_json::{Value, json};
@@ -144,6 +144,28 @@ fn a_generic_call_cannot_move_letters_from_the_method_to_its_types() {
             }
             let ledger = server.ledger();
             assert_eq!((ledger["Open hello"], ledger["Open erase"]), (1, 1), "Dubbo {version}: {ledger:?}");
+        }
+    });
+}
+
+/// Dubbo passes over the header alone of a request that is too large for it, and reads what follows as requests.
+#[test]
+fn a_request_too_large_for_a_server_carries_no_others() {
+    each_envoy(|envoy| {
+        for version in java::VERSIONS {
+            let (server, address) = Peer::guard(version);
+            let proxy = start(address, &denying(), envoy);
+            for size in [1 << 20, (8 << 20) - 4096, (8 << 20) + 4096, 12 << 20] {
+                let mut client = Client::connect(proxy.meltemi());
+                let _ = client.try_send(&smuggling(1, size));
+                let _ = client.try_receive();
+            }
+            let mut client = Client::connect(proxy.meltemi());
+            client.send_bytes(&honest(1));
+            client.receive();
+            let ledger = server.ledger();
+            println!("Dubbo {version}: {ledger:?}");
+            assert_eq!(forbidden(&ledger), Vec::<&String>::new(), "Dubbo {version}");
         }
     });
 }

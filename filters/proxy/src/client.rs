@@ -222,7 +222,7 @@ impl Worker {
             }
             let Some(client) = self.clients.get_mut(key) else { break };
             let service = &client.service;
-            match service.codec.split(Peer::Client, rest, service.limits.max_frame_bytes) {
+            match service.codec.split(Peer::Client, rest, service.limits.max_request_bytes) {
                 Ok(Step::NeedMore { at_least }) => {
                     progress.need = at_least;
                     break;

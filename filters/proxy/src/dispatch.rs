@@ -192,7 +192,10 @@ impl Worker {
             return;
         };
         let request = fresh.unwrap_or(&call.frame);
-        if codec.rewrite(request, &edit, out).is_err() {
+        let start = out.len();
+        let most = call.service.limits.max_request_bytes.saturating_add(start);
+        if codec.rewrite(request, &edit, out).is_err() || out.len() > most {
+            out.truncate(start);
             self.telemetry.add_global(Metric::EditsSkipped, 1);
             let edit = Edit { id: Some(request_id), ..Edit::default() };
             if codec.rewrite(request, &edit, out).is_err() {

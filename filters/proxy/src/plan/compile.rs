@@ -252,8 +252,12 @@ fn retry_budget(path: &Path<'_>, raw: &raw::RetryBudget) -> Result<RetryBudget> 
 }
 
 fn limits(path: &Path<'_>, raw: &raw::Limits) -> Result<Limits> {
+    let bytes = |name, bytes| within(&path.key(name), bytes, 16, 256 << 20);
+    let max_frame_bytes = bytes("maxFrameBytes", raw.max_frame_bytes)?;
+    let max_request_bytes = bytes("maxRequestBytes", raw.max_request_bytes)?;
     Ok(Limits {
-        max_frame_bytes: within(&path.key("maxFrameBytes"), raw.max_frame_bytes, 16, 256 << 20)?,
+        max_frame_bytes,
+        max_request_bytes: max_request_bytes.min(max_frame_bytes),
         max_calls_per_connection: calls(path, raw.max_calls_per_connection)?,
     })
 }

@@ -390,6 +390,9 @@ pub struct Limits {
     /// The largest request or response, in bytes. A larger one closes its connection.
     #[cfg_attr(feature = "schema", schemars(range(min = 16, max = 268435456)))]
     pub max_frame_bytes: u32,
+    /// The largest request, in bytes, if `maxFrameBytes` allows it: never more than every server takes.
+    #[cfg_attr(feature = "schema", schemars(range(min = 16, max = 268435456)))]
+    pub max_request_bytes: u32,
     /// Calls in flight on one client connection. More of them wait in the client's socket.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000000)))]
     pub max_calls_per_connection: u32,
@@ -397,7 +400,8 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_frame_bytes: 16 << 20, max_calls_per_connection: 4096 }
+        // Dubbo's servers take 8 MiB, unless they are told otherwise.
+        Self { max_frame_bytes: 16 << 20, max_request_bytes: 8 << 20, max_calls_per_connection: 4096 }
     }
 }
 

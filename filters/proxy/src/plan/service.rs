@@ -86,6 +86,8 @@ pub struct RetryBudget {
 pub struct Limits {
     /// The largest request or response, in bytes.
     pub max_frame_bytes: usize,
+    /// The largest request, in bytes; at most `max_frame_bytes`.
+    pub max_request_bytes: usize,
     /// Calls in flight.
     pub max_calls_per_connection: usize,
 }

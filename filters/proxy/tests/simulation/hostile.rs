@@ -46,8 +46,23 @@ fn a_request_over_the_limit_is_answered_and_its_connection_closed() {
 }
 
 #[test]
+fn no_request_is_larger_than_servers_take() {
+    let edit = json!({"set": {"mark": "x".repeat(1000)}});
+    let mut world = world(json!({"defaultRoute": {"requestAttachments": edit}}));
+    world.serve(|_, _| Reply::echo());
+    let client = world.connect();
+    let call = world.call_and_wait(client, Ask::new("echo").size((8 << 20) - 1000));
+    assert_eq!(world.calls[call].error(), None);
+    assert_eq!(world.calls[call].deliveries[0].attachments, [], "it would have been too large with them");
+    assert_eq!(world.sum(Metric::EditsSkipped), 1);
+    let call = world.call(client, Ask::new("echo").size(8 << 20));
+    world.run_until(|world| world.proxy.clients[client].closed_at.is_some());
+    assert_eq!(world.calls[call].error(), Some(BAD_REQUEST));
+}
+
+#[test]
 fn large_requests_that_never_end_are_bounded_over_all_clients() {
-    let mut world = world(json!({}));
+    let mut world = world(json!({"limits": {"maxRequestBytes": 16 << 20}}));
     let (_, slow) = bystander(&mut world);
     // Each is just under the limit of one frame, and less its last bytes; together they are over 256 MiB.
     let most = 16 * 1024 * 1024;

@@ -28,7 +28,10 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(service.on_no_match, OnNoMatch::Default);
     assert_eq!(service.idle_timeout, None);
     assert_eq!(service.retry_budget, RetryBudget { percent: 20, min_retries: 10 });
-    assert_eq!(service.limits, Limits { max_frame_bytes: 16 << 20, max_calls_per_connection: 4096 });
+    assert_eq!(
+        service.limits,
+        Limits { max_frame_bytes: 16 << 20, max_request_bytes: 8 << 20, max_calls_per_connection: 4096 }
+    );
     assert_eq!(
         service.upstream,
         UpstreamOptions {
@@ -97,7 +100,10 @@ fn what_is_written_is_kept() {
     assert_eq!(service.on_no_match, OnNoMatch::Reject);
     assert_eq!(service.retry_budget, RetryBudget { percent: 5, min_retries: 0 });
     assert_eq!(service.idle_timeout, Some(Duration::from_secs(60)));
-    assert_eq!(service.limits, Limits { max_frame_bytes: 16, max_calls_per_connection: 1 });
+    assert_eq!(
+        service.limits,
+        Limits { max_frame_bytes: 16, max_request_bytes: 16, max_calls_per_connection: 1 }
+    );
     assert_eq!(
         service.upstream,
         UpstreamOptions {

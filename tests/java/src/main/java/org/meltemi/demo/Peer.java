@@ -109,7 +109,9 @@ public final class Peer {
 
     private Object serve(int port, String name) {
         server = new GreeterServer(name);
-        export(protocol(port), Greeter.class, "1.0.0", null, server);
+        ProtocolConfig protocol = protocol(port);
+        protocol.setPayload(PAYLOAD);
+        export(protocol, Greeter.class, "1.0.0", null, server);
         return port;
     }
 
@@ -128,7 +130,6 @@ public final class Peer {
 
     private ProtocolConfig protocol(int port) {
         ProtocolConfig protocol = new ProtocolConfig("dubbo", port);
-        protocol.setPayload(PAYLOAD);
         protocol.setThreads(128);
         protocol.setParameters(new TreeMap<>(Map.of("prefer.serialization", "hessian2,fastjson2")));
         return protocol;
