@@ -81,6 +81,16 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
     near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
 
+/// The start of a text, cut between letters.
+pub(crate) fn shortened(text: &str, len: usize) -> String {
+    const MORE: &str = "...";
+    if text.len() <= len {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(len.saturating_sub(MORE.len()));
+    format!("{}{MORE}", &text[..end])
+}
+
 /// A text on one line that cannot steer a terminal or the program that reads a log: control characters are written as
 /// escapes, and so are those that turn the direction of what follows.
 #[derive(Debug, Clone, Copy)]
@@ -149,6 +159,12 @@ mod tests {
         ] {
             assert_eq!(shape(said), told);
         }
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_letters() {
+        assert_eq!(shortened("aéé", 5), "aéé");
+        assert_eq!(shortened("ééééé", 8), "éé...");
     }
 
     #[test]

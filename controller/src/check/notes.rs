@@ -6,6 +6,8 @@ use crate::generate::{Finding, Severity};
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     path: String,
+    /// What the tables of the regular expressions so far take, in bytes.
+    pub(super) tables: usize,
     findings: Vec<Finding>,
 }
 

@@ -1,6 +1,6 @@
 //! The rules of routers, Meltemi's and Aeraki's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::notes::Notes;
 use super::text;
@@ -101,10 +101,11 @@ fn route(notes: &mut Notes, route: &Route, is_aeraki: bool) {
         ("requestRemove", &route.request_remove, &route.request_mutation),
         ("responseRemove", &route.response_remove, &route.response_mutation),
     ] {
+        let set: BTreeSet<&str> = mutations.iter().map(|mutation| &*mutation.key).collect();
         notes.each(field, names, |notes, name| {
             if name.is_empty() {
                 notes.error("is empty; name the attachment to remove");
-            } else if mutations.iter().any(|mutation| mutation.key == *name) {
+            } else if set.contains(&**name) {
                 notes.error(format_args!("the attachment {name:?} is set as well; remove it or set it"));
             }
         });

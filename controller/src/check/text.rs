@@ -1,9 +1,12 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use meltemi_proxy::plan::Span;
 
 use super::notes::Notes;
 use crate::api::aeraki::Percent;
+use crate::generate::MOST_TABLES;
+use crate::words::shortened;
 
 /// Envoy's and Istio's limit of a host name.
 const HOST_BYTES: usize = 253;
@@ -93,9 +96,10 @@ pub(super) fn not_empty(notes: &mut Notes, field: &str, text: &str, mend: &str) 
 
 /// The namespaces that something is exported to.
 pub(super) fn exports(notes: &mut Notes, exports: &[String], own: &str) {
+    let mut seen = BTreeSet::new();
     for (index, export) in exports.iter().enumerate() {
         notes.item(index, |notes| {
-            let resolve = |export: &str| if export == "." { own.to_owned() } else { export.to_owned() };
+            let resolved = if export == "." { own } else { export };
             match &**export {
                 "*" | "~" if exports.len() > 1 => {
                     notes.error(format_args!(
@@ -105,8 +109,8 @@ pub(super) fn exports(notes: &mut Notes, exports: &[String], own: &str) {
                 "*" | "~" | "." => {}
                 namespace => name(notes, "namespace", namespace),
             }
-            if exports.iter().take(index).any(|before| resolve(before) == resolve(export)) {
-                notes.error(format_args!("duplicate namespace {:?}; leave one out", resolve(export)));
+            if !seen.insert(resolved) {
+                notes.error(format_args!("duplicate namespace {resolved:?}; leave one out"));
             }
         });
     }
@@ -194,20 +198,40 @@ pub(super) fn percent(notes: &mut Notes, percent: &Percent) {
     }
 }
 
-/// A regular expression of the plan.
+/// A regular expression of the plan. Those of a resource together are bounded, and after that no more of them are looked at.
 pub(super) fn regex(notes: &mut Notes, pattern: &str) {
+    if notes.tables > MOST_TABLES {
+        return;
+    }
     if pattern.is_empty() {
         notes.error(
             "is empty, which matches nothing but an empty value; write a regular expression, or exact",
         );
-    } else if let Err(why) = meltemi_proxy::plan::check_regex(pattern) {
-        let mend = match pattern.starts_with(['*', '+', '?']) {
-            true => "; for any text write .*",
-            false => "",
-        };
-        notes.error(format_args!("{pattern:?} is not a regular expression: {why}{mend}"));
+        return;
+    }
+    match meltemi_proxy::plan::check_regex(pattern) {
+        Ok(bytes) => {
+            notes.tables = notes.tables.saturating_add(bytes);
+            if notes.tables > MOST_TABLES {
+                notes.error(format_args!(
+                    "takes, with the regular expressions before it, more than {} MiB as a table: write fewer, or shorter ones",
+                    MOST_TABLES >> 20
+                ));
+            }
+        }
+        Err(why) => {
+            let mend = match pattern.starts_with(['*', '+', '?']) {
+                true => "; for any text write .*",
+                false => "",
+            };
+            let pattern = shortened(&format!("{pattern:?}"), QUOTED_BYTES);
+            notes.error(format_args!("{pattern} is not a regular expression: {why}{mend}"));
+        }
     }
 }
+
+/// So much of a text is told again.
+const QUOTED_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -85,6 +85,7 @@ impl Policies {
         let mut routes = Vec::new();
         let mut without_identity = Vec::new();
         let mut origins = Vec::new();
+        let mut left = MOST_OF_NAMESPACE;
         for policy in policies {
             let origin = ResourceRef::of(*policy);
             let is_in_force = reports.accepts(&origin, check::dubbo_authorization_policy(policy));
@@ -93,29 +94,24 @@ impl Policies {
                                deny everything";
                 reports.error(&origin, "spec.rules", message);
             }
-            let of_policy = if is_in_force { routes_of(policy, tells_identity) } else { Vec::new() };
-            let deny_all = || route(policy, "rules", None);
-            if !is_in_force && policy.spec.action == AuthorizationAction::Deny {
-                routes.push(deny_all());
-                without_identity.push(deny_all());
-            } else if let Err(error) = Plan::parse(plan(&of_policy).to_string().as_bytes(), &CODECS) {
-                let path = error.path.strip_prefix("services[\"s\"].").unwrap_or(&error.path);
-                let message = format!("{}, as {path} of a plan", error.message);
-                match policy.spec.action {
-                    AuthorizationAction::Allow => {
-                        reports.error(&origin, "spec.rules", format!("allows nothing: {message}"));
-                    }
-                    AuthorizationAction::Deny => {
-                        reports.error(&origin, "spec.rules", format!("denies everything: {message}"));
-                        routes.push(deny_all());
-                        without_identity.push(deny_all());
-                    }
+            let denies = policy.spec.action == AuthorizationAction::Deny;
+            let made = is_in_force.then(|| made(policy, tells_identity, left));
+            if let Some(Err(message)) = &made {
+                let effect = if denies { "denies everything" } else { "allows nothing" };
+                reports.error(&origin, "spec.rules", format!("{effect}: {message}"));
+            }
+            match made {
+                Some(Ok((with, without))) => {
+                    left = left.saturating_sub(with.iter().map(alternatives_of).sum());
+                    routes.extend(with);
+                    without_identity.extend(without);
                 }
-            } else {
-                routes.extend(of_policy);
-                if is_in_force {
-                    without_identity.extend(routes_of(policy, false));
+                _ if denies => {
+                    let deny_all = route(policy, "rules", None);
+                    routes.push(deny_all.clone());
+                    without_identity.push(deny_all);
                 }
+                _ => {}
             }
             origins.push(origin);
         }
@@ -155,15 +151,67 @@ fn plan(routes: &[Value]) -> Value {
     json!({"services": {"s": {"protocol": CODEC, "routes": routes}}})
 }
 
-/// A route for each rule, but for those that allow by what servers do not learn.
-fn routes_of(policy: &DubboAuthorizationPolicy, tells_identity: bool) -> Vec<Value> {
-    let action = policy.spec.action;
-    let rules = policy.spec.rules.iter().enumerate();
-    let routes = rules.filter_map(|(at, rule)| match tells_identity || !asks_who(rule) {
-        true => Some(route(policy, &at.to_string(), alternatives(rule, action))),
-        false => (action == AuthorizationAction::Deny).then(|| route(policy, &at.to_string(), None)),
+/// The routes of a policy with at most `most` alternatives, where servers learn who calls as far as `tells_identity` says, and
+/// where they do not.
+///
+/// # Errors
+///
+/// There are more, or the filter would refuse them: why.
+fn made(
+    policy: &DubboAuthorizationPolicy,
+    tells_identity: bool,
+    most: usize,
+) -> Result<(Vec<Value>, Vec<Value>), String> {
+    let all = [tells_identity, false].map(|tells_identity| {
+        let routes = routes_of(policy, tells_identity, most).map_err(|TooMany| {
+            format!(
+                "the sources and operations of a namespace's rules make more than {MOST_OF_NAMESPACE} combinations; name fewer \
+                 in one rule"
+            )
+        })?;
+        match Plan::parse(plan(&routes).to_string().as_bytes(), &CODECS) {
+            Ok(_) => Ok(routes),
+            Err(error) => {
+                let path = error.path.strip_prefix("services[\"s\"].").unwrap_or(&error.path);
+                Err(format!("{}, as {path} of a plan", error.message))
+            }
+        }
     });
-    routes.collect()
+    let [with, without] = all;
+    Ok((with?, without?))
+}
+
+/// The most alternatives of the rules of a namespace. A few lines can mean millions.
+const MOST_OF_NAMESPACE: usize = 10_000;
+
+/// There are more alternatives than may be.
+struct TooMany;
+
+/// How many alternatives a route has.
+fn alternatives_of(route: &Value) -> usize {
+    route["match"].as_array().map_or(1, Vec::len)
+}
+
+/// A route for each rule, but for those that allow by what servers do not learn: with at most `most` alternatives.
+fn routes_of(
+    policy: &DubboAuthorizationPolicy,
+    tells_identity: bool,
+    most: usize,
+) -> Result<Vec<Value>, TooMany> {
+    let action = policy.spec.action;
+    let mut routes = Vec::new();
+    let mut left = most;
+    for (at, rule) in policy.spec.rules.iter().enumerate() {
+        let alternatives = match tells_identity || !asks_who(rule) {
+            true => alternatives(rule, action, left)?,
+            false if action == AuthorizationAction::Deny => None,
+            false => continue,
+        };
+        let route = route(policy, &at.to_string(), alternatives);
+        left = left.checked_sub(alternatives_of(&route)).ok_or(TooMany)?;
+        routes.push(route);
+    }
+    Ok(routes)
 }
 
 /// Whether a rule depends on the identity of the client.
@@ -196,8 +244,12 @@ enum Condition<'a> {
 /// Conditions that must hold together.
 type Conditions<'a> = Vec<Condition<'a>>;
 
-/// The plan's alternatives of a rule: each source with each operation. `None` takes every call.
-fn alternatives(rule: &AuthorizationRule, action: AuthorizationAction) -> Option<Vec<Value>> {
+/// The plan's alternatives of a rule, at most `most`: each source with each operation. `None` takes every call.
+fn alternatives(
+    rule: &AuthorizationRule,
+    action: AuthorizationAction,
+    most: usize,
+) -> Result<Option<Vec<Value>>, TooMany> {
     let sources: Vec<Conditions<'_>> = rule.from.iter().map(|from| of_source(&from.source)).collect();
     let operations = rule.to.iter().flat_map(|to| of_operation(&to.operation, action));
     let operations: Vec<Conditions<'_>> = operations.collect();
@@ -209,12 +261,15 @@ fn alternatives(rule: &AuthorizationRule, action: AuthorizationAction) -> Option
     for source in &sources {
         for operation in &operations {
             if source.is_empty() && operation.is_empty() {
-                return None;
+                return Ok(None);
             }
             of_conditions(source.iter().chain(operation), &mut alternatives);
+            if alternatives.len() > most {
+                return Err(TooMany);
+            }
         }
     }
-    Some(alternatives)
+    Ok(Some(alternatives))
 }
 
 fn of_source(source: &Source) -> Conditions<'_> {

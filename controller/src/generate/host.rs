@@ -10,6 +10,15 @@ pub(super) fn in_full(host: &str, namespace: &str, domain: &str) -> String {
     }
 }
 
+/// Whether a text is the name of a host, perhaps with `*` for its first label. What is none would be in the plans and patches of all
+/// who see it, and proxies refuse those whole.
+pub(super) fn is_name(host: &str) -> bool {
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(fits);
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
 /// Whether a host in full is what a pattern means: the same name, `*.domain`, or `*`.
 pub(super) fn matches(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix('*') {
@@ -63,6 +72,19 @@ mod tests {
         assert_eq!(in_full("demo", "shop", "cluster.local"), "demo.shop.svc.cluster.local");
         assert_eq!(in_full("org.acme.greeter", "shop", "cluster.local"), "org.acme.greeter");
         assert_eq!(in_full("*", "shop", "cluster.local"), "*");
+    }
+
+    #[test]
+    fn names_are_labels_between_dots() {
+        for name in ["a", "a.b-c.d", "org.Acme_1.greeter", "*.acme", "10.0.0.1"] {
+            assert!(is_name(name), "{name}");
+        }
+        let (long, wide) = (["a"; 130].join("."), "a".repeat(64));
+        for other in
+            ["", "*", "a.", ".a", "a..b", "a b", "a\nb", "%REQ(a)%", "a:1", "a|b", "ä", "a*", &long, &wide]
+        {
+            assert!(!is_name(other), "{other}");
+        }
     }
 
     #[test]

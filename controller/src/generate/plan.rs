@@ -1,6 +1,7 @@
 //! The plans: what is said of each service, put together for the proxies that see it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 use super::ForeignRouters;
 use super::age::Age;
@@ -11,13 +12,14 @@ use super::lacking::Lacking;
 use super::mesh::Mesh;
 use super::protocol::Protocol;
 use super::report::{Reports, ResourceRef};
+use super::room::{self, Left, Room};
 use super::router::{Draft, Rejects, Router};
 use super::routes::Routes;
 use super::service::{ManagedPort, Service};
 use super::subsets::Subsets;
 use super::tree::Part;
 use super::trial;
-use super::virtual_service::Routing;
+use super::virtual_service::{Calls, Routing};
 use crate::istio::Server;
 use crate::world::World;
 
@@ -33,7 +35,16 @@ pub(super) struct Planner<'a> {
     routings_of: ByHost<usize>,
     checked: BTreeSet<(ResourceRef, u16)>,
     refused: BTreeSet<ResourceRef>,
+    /// What the expressions of each router take, for each port that it was tried for.
+    tables: HashMap<(usize, u16), usize>,
+    room: Room,
+    /// What the VirtualServices say of calls, as far as that is the same for several services.
+    calls: HashMap<CallsKey, Rc<Calls>>,
 }
+
+/// What the routes of a VirtualService are made of: which one it is, the port and its protocol, and the namespace of the client
+/// where it asks for that.
+type CallsKey = (usize, u16, Protocol, Option<String>);
 
 /// All that an entry is made of, so that namespaces which see the same share it.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -101,6 +112,9 @@ impl<'a> Planner<'a> {
             routings_of: ByHost::new(of_host.flatten()),
             checked: BTreeSet::new(),
             refused: BTreeSet::new(),
+            tables: HashMap::new(),
+            room: Room::default(),
+            calls: HashMap::new(),
         }
     }
 
@@ -186,7 +200,9 @@ impl<'a> Planner<'a> {
         reports: &mut Reports,
     ) -> Part {
         let client = clients.namespace;
-        let routers = self.routers_of(client, service, |router| router.is_for_mesh);
+        let mut left = Left::new();
+        let mut routers = self.routers_of(client, service, |router| router.is_for_mesh);
+        routers.retain(|&at| self.admits(at, port, client, &mut left, reports));
         let routings = self.routings_to(clients, service);
         let of_client = (!routings.is_empty()).then(|| client.to_owned());
         let key = Key {
@@ -223,13 +239,17 @@ impl<'a> Planner<'a> {
             }
             match source {
                 Source::Router(at) => {
-                    let is_in_force = self.add_router(at, port, &mut routes, reports);
-                    routes.rejects |=
-                        is_in_force && tier == Tier::Owner && self.routers[at].rejects != Rejects::No;
+                    self.add_router(at, &mut routes, reports);
+                    routes.rejects |= tier == Tier::Owner && self.routers[at].rejects != Rejects::No;
                 }
                 Source::Routing(routing) => {
-                    for draft in routing.calls(client, port, reports) {
-                        routes.add(&routing.origin, draft, reports);
+                    let calls = self.calls(routing, client, port, reports);
+                    if !self.room.take(client, routing.namespace, calls.tables, &mut left) {
+                        reports.not_honoured(&routing.origin, "spec.http", room::full(routing.namespace));
+                        continue;
+                    }
+                    for draft in &calls.drafts {
+                        routes.add(&routing.origin, draft.clone(), reports);
                     }
                 }
             }
@@ -295,6 +315,7 @@ impl<'a> Planner<'a> {
         let owner = self.routers[bound.first()?.0].namespace.clone();
         let mut routes = Routes::default();
         let mut target = None;
+        let mut left = Left::new();
         let mut before = owner.clone();
         for (at, service, port) in bound {
             let namespace = self.routers[at].namespace.clone();
@@ -302,7 +323,8 @@ impl<'a> Planner<'a> {
                 routes.end_namespace();
                 before = namespace;
             }
-            if self.add_router(at, port, &mut routes, reports) {
+            if self.admits(at, port, GATEWAYS, &mut left, reports) {
+                self.add_router(at, &mut routes, reports);
                 routes.rejects |= before == owner && self.routers[at].rejects != Rejects::No;
                 target.get_or_insert_with(|| (before.clone(), service.host.clone(), port.clone()));
             }
@@ -344,32 +366,62 @@ impl<'a> Planner<'a> {
         routers
     }
 
-    /// Adds the routes of a router, if it is in force. Returns whether it is.
-    fn add_router(
+    /// Whether a router is in force for the calls of some clients to a port.
+    fn admits(
         &mut self,
         at: usize,
         port: &ManagedPort,
-        routes: &mut Routes,
+        clients: &str,
+        left: &mut Left,
         reports: &mut Reports,
     ) -> bool {
         let router = &self.routers[at];
         if self.checked.insert((router.origin.clone(), port.number)) {
             self.subsets.check(router, port.number, reports);
             let routes: Vec<&Draft> = router.routes.iter().collect();
-            if let Some(refusal) = trial::refusal(&routes, port) {
-                reports.error(&router.origin, refusal.in_meta_router(), refusal.message);
-                self.refused.insert(router.origin.clone());
+            match trial::tables(&routes, port) {
+                Ok(bytes) => _ = self.tables.insert((at, port.number), bytes),
+                Err(refusal) => {
+                    reports.error(&router.origin, refusal.in_meta_router(), refusal.message);
+                    self.refused.insert(router.origin.clone());
+                }
             }
         }
         if self.refused.contains(&router.origin) {
             return false;
         }
+        let bytes = self.tables.get(&(at, port.number)).copied().unwrap_or_default();
+        let has_room = self.room.take(clients, &router.namespace, bytes, left);
+        if !has_room {
+            reports.error(&router.origin, "spec.routes", room::full(&router.namespace));
+        }
+        has_room
+    }
+
+    fn add_router(&self, at: usize, routes: &mut Routes, reports: &mut Reports) {
+        let router = &self.routers[at];
         for draft in &router.routes {
             routes.add(&router.origin, draft.clone(), reports);
         }
-        true
+    }
+
+    /// What a VirtualService says of the calls of a client to a port.
+    fn calls(
+        &mut self,
+        routing: &Routing<'_>,
+        client: &str,
+        port: &ManagedPort,
+        reports: &mut Reports,
+    ) -> Rc<Calls> {
+        let client_asked = routing.asks_client().then(|| client.to_owned());
+        let key = (routing.id, port.number, port.protocol.clone(), client_asked);
+        let calls = self.calls.entry(key);
+        calls.or_insert_with(|| Rc::new(routing.calls(client, port, reports))).clone()
     }
 }
+
+/// The clients of gateways, as those whose plan has room for expressions.
+const GATEWAYS: &str = "";
 
 /// The VirtualService that calls follow: of several, Istio's sidecars take one.
 fn routing_of_calls<'a>(

@@ -7,7 +7,7 @@ use crate::check;
 use crate::world::World;
 
 /// The protocol of a managed port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Protocol {
     /// One that the module has this codec for.
     Codec(String),

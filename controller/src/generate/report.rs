@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use kube::{Resource, ResourceExt};
@@ -26,7 +26,7 @@ pub struct ResourceRef {
 }
 
 /// Something that the writer of a resource should know.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Finding {
     /// How much it matters.
     pub severity: Severity,
@@ -80,7 +80,14 @@ impl fmt::Display for ResourceRef {
 
 /// The findings as they are made.
 #[derive(Debug, Default)]
-pub(super) struct Reports(BTreeMap<ResourceRef, Vec<Finding>>);
+pub(super) struct Reports(BTreeMap<ResourceRef, Findings>);
+
+/// The findings in one resource, each once.
+#[derive(Debug, Default)]
+struct Findings {
+    in_order: Vec<Finding>,
+    known: HashSet<Finding>,
+}
 
 impl Reports {
     /// A resource was looked at: it has a report even if nothing is found.
@@ -118,14 +125,15 @@ impl Reports {
     fn add(&mut self, on: &ResourceRef, severity: Severity, path: String, message: String) {
         let finding = Finding { severity, path, message };
         let findings = self.0.entry(on.clone()).or_default();
-        if !findings.contains(&finding) {
-            findings.push(finding);
+        if findings.known.insert(finding.clone()) {
+            findings.in_order.push(finding);
         }
     }
 
     /// The reports, in the order of their resources.
     pub(super) fn into_vec(self) -> Vec<Report> {
-        self.0.into_iter().map(|(resource, findings)| Report { resource, findings }).collect()
+        let report = |(resource, findings): (_, Findings)| Report { resource, findings: findings.in_order };
+        self.0.into_iter().map(report).collect()
     }
 }
 

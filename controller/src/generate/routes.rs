@@ -1,6 +1,6 @@
 //! The routes of one service, put together.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
@@ -56,7 +56,7 @@ impl Routes {
         let Protocol::Codec(codec) = &port.protocol else { return Value::Null };
         let mut entry = Map::from_iter([("protocol".to_owned(), json!(codec))]);
         let takes_all = self.taken_by.is_some();
-        let mut names = BTreeSet::new();
+        let mut names = HashMap::new();
         let drafts = self.drafts.into_iter();
         let written: Vec<Value> =
             drafts.map(|draft| draft.route(&unique(&draft.name, &mut names), port.number)).collect();
@@ -73,10 +73,14 @@ impl Routes {
     }
 }
 
-fn unique(name: &str, names: &mut BTreeSet<String>) -> String {
-    let numbered = (2_u32..).map(|number| format!("{name}-{number}"));
-    let free = std::iter::once(name.to_owned()).chain(numbered).find(|name| !names.contains(name));
-    let free = free.unwrap_or_default();
-    names.insert(free.clone());
+/// A name that no route before has. `names` are theirs, each with the last number that was put behind it.
+fn unique(name: &str, names: &mut HashMap<String, u32>) -> String {
+    let mut free = name.to_owned();
+    while names.contains_key(&free) {
+        let number = names.entry(name.to_owned()).or_insert(1);
+        *number += 1;
+        free = format!("{name}-{number}");
+    }
+    names.insert(free.clone(), 1);
     free
 }

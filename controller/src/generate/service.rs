@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource, ResourceExt};
 
 use super::age::Age;
+use super::host;
 use super::mesh::Mesh;
 use super::protocol::{Protocol, Protocols};
 use super::redis::Asked;
@@ -72,6 +73,9 @@ pub(super) enum Binding {
 
 /// The annotation of services that says which namespaces may see them.
 pub(super) const EXPORT_TO: &str = "networking.istio.io/exportTo";
+
+/// The most listeners that one ServiceEntry may ask for: a few lines can ask for millions, in the proxies of all who see it.
+const MOST_LISTENERS: usize = 4096;
 
 /// Any address, in the name of a listener.
 pub(super) const ANY: &str = "0.0.0.0";
@@ -314,6 +318,24 @@ impl Reader<'_> {
                 (true, true) => Binding::Addresses(Vec::new()),
             }
         };
+        let is_managed = !ports.is_empty();
+        for (at, host) in spec.hosts.iter().enumerate().filter(|(_, host)| is_managed && !host::is_name(host))
+        {
+            let message = format!("{host:?} is not a host name: the host stays plain TCP");
+            reports.not_honoured(&origin, format!("spec.hosts[{at}]"), message);
+        }
+        let listeners =
+            spec.hosts.len().saturating_mul(spec.addresses.len().max(1)).saturating_mul(spec.ports.len());
+        if listeners > MOST_LISTENERS {
+            let message = format!(
+                "its hosts, addresses and ports make {listeners} listeners, of which {MOST_LISTENERS} are allowed: it is passed \
+                 over, and stays plain TCP. Write several ServiceEntries"
+            );
+            if is_managed {
+                reports.error(&origin, "spec", message);
+            }
+            return Vec::new();
+        }
         let service = |host: &String| Service {
             id: 0,
             host: host.clone(),
@@ -327,7 +349,7 @@ impl Reader<'_> {
             further_addresses: Vec::new(),
             is_original_destination: matches!(spec.resolution.as_str(), "" | "NONE"),
             selector: spec.workload_selector.as_ref().map(|selector| selector.labels.clone()),
-            ports: ports.clone(),
+            ports: if host::is_name(host) { ports.clone() } else { Vec::new() },
             numbers: spec.ports.iter().map(|port| port.number).collect(),
         };
         spec.hosts.iter().map(service).collect()

@@ -1,5 +1,7 @@
 //! The subsets of services: what DestinationRules say of them.
 
+use std::collections::HashSet;
+
 use super::host::{self, ByHost};
 use super::mesh::Mesh;
 use super::report::{Reports, ResourceRef};
@@ -17,6 +19,8 @@ pub(super) struct Subsets<'a>(ByHost<Rule<'a>>);
 #[derive(Debug)]
 struct Rule<'a> {
     rule: &'a DestinationRule,
+    /// The names of its subsets.
+    subsets: HashSet<&'a str>,
     exports: Exports,
 }
 
@@ -26,7 +30,8 @@ impl<'a> Subsets<'a> {
             let namespace = rule.metadata.namespace.as_deref().unwrap_or_default();
             let exports = rule.spec.export_to.iter().map(String::as_str);
             let exports = Exports::new(exports, namespace, mesh.destination_rules);
-            (host::in_full(&rule.spec.host, namespace, domain), Rule { rule, exports })
+            let subsets = rule.spec.subsets.iter().map(|subset| &*subset.name).collect();
+            (host::in_full(&rule.spec.host, namespace, domain), Rule { rule, subsets, exports })
         };
         Self(ByHost::new(world.destination_rules.iter().map(in_full)))
     }
@@ -55,9 +60,8 @@ impl<'a> Subsets<'a> {
     fn undefined(&self, namespace: &str, target: &Target, port: u16) -> Option<String> {
         let subset = target.subset.as_ref()?;
         // Clients elsewhere may see less, but hardly more.
-        let seen = self.0.of(&target.host).filter(|rule| rule.exports.reach(namespace));
-        let mut subsets = seen.flat_map(|seen| &seen.rule.spec.subsets);
-        if subsets.any(|of_rule| of_rule.name == *subset) {
+        let mut seen = self.0.of(&target.host).filter(|rule| rule.exports.reach(namespace));
+        if seen.any(|rule| rule.subsets.contains(&**subset)) {
             return None;
         }
         Some(format!(

@@ -1,6 +1,8 @@
 //! Routes tried by the filter's own code: a plan with one that it does not take would be refused whole, by every proxy that
 //! sees it.
 
+use std::collections::HashSet;
+
 use meltemi_proxy::plan::{Plan, PlanError};
 use serde_json::{Value, json};
 
@@ -24,7 +26,16 @@ pub(super) struct Refusal {
 
 /// Why the filter would refuse the first of some routes for calls that come by `port`, if it would.
 pub(super) fn refusal(drafts: &[&Draft], port: &ManagedPort) -> Option<Refusal> {
-    let Protocol::Codec(codec) = &port.protocol else { return None };
+    tables(drafts, port).err()
+}
+
+/// What the tables of the regular expressions in some routes for calls that come by `port` take, in bytes.
+///
+/// # Errors
+///
+/// The filter would refuse the routes: why it would refuse the first of them that it would.
+pub(super) fn tables(drafts: &[&Draft], port: &ManagedPort) -> Result<usize, Refusal> {
+    let Protocol::Codec(codec) = &port.protocol else { return Ok(0) };
     let is_known = CODECS.iter().any(|known| known.name() == codec);
     let route = |(at, draft): (usize, &&Draft)| {
         let mut route = draft.route(&at.to_string(), port.number);
@@ -38,25 +49,53 @@ pub(super) fn refusal(drafts: &[&Draft], port: &ManagedPort) -> Option<Refusal> 
     let routes: Vec<Value> = drafts.iter().enumerate().map(route).collect();
     let [stand_in, ..] = CODECS;
     let codec = if is_known { codec } else { stand_in.name() };
-    let error = parse(&json!({"protocol": codec, "routes": routes}))?;
+    let error = match parse(&json!({"protocol": codec, "routes": routes})) {
+        Ok(plan) => return Ok(pattern_bytes(&plan)),
+        Err(error) => error,
+    };
     let mut field = steps(&error.path).into_iter().skip(3);
     let route = match field.next() {
         Some(Step::Index(route)) => route,
         _ => 0,
     };
-    Some(Refusal { route, field: field.collect(), message: error.message })
+    Err(Refusal { route, field: field.collect(), message: error.message })
 }
 
-/// Why the filter would refuse a matcher of an attribute.
-pub(super) fn matcher(attribute: &str, matcher: &Value) -> Option<String> {
-    let [codec, ..] = CODECS;
-    let route = json!({"name": "r", "match": [{"attributes": {attribute: matcher}}]});
-    Some(parse(&json!({"protocol": codec.name(), "routes": [route]}))?.message)
+/// The matchers of one resource as they are tried, each regular expression once.
+#[derive(Debug, Default)]
+pub(super) struct Matchers {
+    known: HashSet<String>,
+    /// What the tables of the regular expressions so far take, in bytes.
+    pub(super) tables: usize,
 }
 
-fn parse(service: &Value) -> Option<PlanError> {
+impl Matchers {
+    /// Why the filter would refuse a matcher of an attribute.
+    pub(super) fn refusal(&mut self, attribute: &str, matcher: &Value) -> Option<String> {
+        let regex = matcher["regex"].as_str().unwrap_or_default();
+        if self.known.contains(regex) && !attribute.is_empty() {
+            return None;
+        }
+        let [codec, ..] = CODECS;
+        let route = json!({"name": "r", "match": [{"attributes": {attribute: matcher}}]});
+        match parse(&json!({"protocol": codec.name(), "routes": [route]})) {
+            Ok(plan) => {
+                self.tables += pattern_bytes(&plan);
+                self.known.extend(matcher["regex"].as_str().map(str::to_owned));
+                None
+            }
+            Err(error) => Some(error.message),
+        }
+    }
+}
+
+fn pattern_bytes(plan: &Plan) -> usize {
+    plan.services().map(|service| service.pattern_bytes).sum()
+}
+
+fn parse(service: &Value) -> Result<Plan, PlanError> {
     let plan = json!({"services": {"s": service}});
-    Plan::parse(plan.to_string().as_bytes(), &CODECS).err()
+    Plan::parse(plan.to_string().as_bytes(), &CODECS)
 }
 
 impl Refusal {

@@ -7,9 +7,10 @@ use super::age::Age;
 use super::host;
 use super::object::MANAGED_BY;
 use super::report::{Remarks, Reports, ResourceRef};
+use super::room::MOST_OF_NAMESPACE;
 use super::router::{Draft, Target};
 use super::service::ManagedPort;
-use super::trial;
+use super::trial::{self, Matchers};
 use super::visibility::{Exports, Unsaid};
 use crate::istio::{Destination, HttpRoute, L4Match, RouteDestination, TcpRoute, VirtualService};
 use crate::world::World;
@@ -17,6 +18,8 @@ use crate::world::World;
 /// A VirtualService whose hosts are in full.
 #[derive(Debug)]
 pub(super) struct Routing<'a> {
+    /// Its place among all.
+    pub(super) id: usize,
     pub(super) origin: ResourceRef,
     pub(super) namespace: &'a str,
     hosts: Vec<String>,
@@ -26,6 +29,15 @@ pub(super) struct Routing<'a> {
     http: &'a [HttpRoute],
     tcp: &'a [TcpRoute],
     domain: &'a str,
+}
+
+/// What a VirtualService says of calls.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    /// The routes, all of which the filter accepts.
+    pub(super) drafts: Vec<Draft>,
+    /// What the tables of their regular expressions take, in bytes.
+    pub(super) tables: usize,
 }
 
 /// A route, and where in the VirtualService it is.
@@ -53,6 +65,7 @@ pub(super) fn routings<'a>(world: &'a World, domain: &'a str, unsaid: Unsaid) ->
     let mut routings: Vec<Routing<'a>> =
         written.map(|service| Routing::new(service, domain, unsaid)).collect();
     routings.sort_by(|a, b| a.age.cmp(&b.age));
+    routings.iter_mut().enumerate().for_each(|(id, routing)| routing.id = id);
     routings
 }
 
@@ -62,6 +75,7 @@ impl<'a> Routing<'a> {
         let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
         let spec = &service.spec;
         Self {
+            id: 0,
             hosts: spec.hosts.iter().map(|host| host::in_full(host, namespace, domain)).collect(),
             exports: Exports::new(spec.export_to.iter().map(String::as_str), namespace, unsaid),
             age: Age::of(service),
@@ -156,9 +170,15 @@ impl<'a> Routing<'a> {
         unknown.iter().all(|(_, is_there)| !is_there)
     }
 
-    /// The routes of the calls from `client` to a port, all of which the filter takes. Says what of them cannot be honoured.
-    pub(super) fn calls(&self, client: &str, port: &ManagedPort, reports: &mut Reports) -> Vec<Draft> {
+    /// Whether its routes of calls depend on the client's namespace.
+    pub(super) fn asks_client(&self) -> bool {
+        self.http.iter().flat_map(|route| &route.matches).any(|matches| matches.source_namespace.is_some())
+    }
+
+    /// The routes of the calls from `client` to a port. Says what of them cannot be honoured.
+    pub(super) fn calls(&self, client: &str, port: &ManagedPort, reports: &mut Reports) -> Calls {
         let mut routes: Vec<Written> = Vec::new();
+        let mut tried = Matchers::default();
         for (at, route) in self.http.iter().enumerate() {
             let mut say = Remarks { origin: &self.origin, path: format!("spec.http[{at}]"), reports };
             let mut alternatives = Vec::new();
@@ -166,7 +186,12 @@ impl<'a> Routing<'a> {
                 let applies = matches.port.is_none_or(|only| only == port.number)
                     && matches.source_namespace.as_deref().is_none_or(|only| only == client)
                     && self.is_for(&matches.gateways, MESH);
-                let matchers = applies.then(|| matches::matchers(matches, at, &mut say)).flatten();
+                if tried.tables > MOST_OF_NAMESPACE {
+                    // There is no room for it, whatever else it says.
+                    return Calls { drafts: Vec::new(), tables: tried.tables };
+                }
+                let matchers =
+                    applies.then(|| matches::matchers(matches, at, &mut tried, &mut say)).flatten();
                 alternatives.extend(matchers.map(|matchers| (at, matchers)));
             }
             if alternatives.is_empty() && !route.matches.is_empty() {
@@ -191,16 +216,19 @@ impl<'a> Routing<'a> {
     }
 
     /// Leaves out the routes that the filter would refuse, and says why.
-    fn tried(&self, routes: Vec<Written>, port: &ManagedPort, reports: &mut Reports) -> Vec<Draft> {
+    fn tried(&self, routes: Vec<Written>, port: &ManagedPort, reports: &mut Reports) -> Calls {
         let all: Vec<&Draft> = routes.iter().map(|route| &route.draft).collect();
-        if trial::refusal(&all, port).is_none() {
-            return routes.into_iter().map(|route| route.draft).collect();
+        if let Ok(tables) = trial::tables(&all, port) {
+            return Calls { drafts: routes.into_iter().map(|route| route.draft).collect(), tables };
         }
-        let mut taken = Vec::new();
+        let mut taken = Calls::default();
         for Written { at, of_matches, draft } in routes {
-            match trial::refusal(&[&draft], port) {
-                None => taken.push(draft),
-                Some(refusal) => {
+            match trial::tables(&[&draft], port) {
+                Ok(tables) => {
+                    taken.tables += tables;
+                    taken.drafts.push(draft);
+                }
+                Err(refusal) => {
                     let path = format!("spec.http[{at}]{}", refusal.in_virtual_service(&of_matches));
                     let message =
                         format!("the route is left out, for proxies would refuse it: {}", refusal.message);

@@ -5,6 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::api::aeraki::Status;
 use crate::generate::{Finding, Severity};
+use crate::words::shortened;
 
 /// How long the message of a condition may be, by the schema of conditions.
 const MAX_MESSAGE_LEN: usize = 32768;
@@ -77,16 +78,6 @@ pub fn is_same_news(before: Option<&Status>, now: &Status) -> bool {
     }
 }
 
-/// The start of a text, cut between letters.
-pub fn shortened(text: &str, len: usize) -> String {
-    const MORE: &str = "...";
-    if text.len() <= len {
-        return text.to_owned();
-    }
-    let end = text.floor_char_boundary(len.saturating_sub(MORE.len()));
-    format!("{}{MORE}", &text[..end])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,11 +137,5 @@ mod tests {
         assert_eq!(after.conditions[0].observed_generation, Some(2));
         assert!(!is_same_news(Some(&before), &after));
         assert!(is_same_news(Some(&before), &status(&[], Some(2), Some(&before), at(9))));
-    }
-
-    #[test]
-    fn long_messages_are_cut_between_letters() {
-        assert_eq!(shortened("aéé", 5), "aéé");
-        assert_eq!(shortened("ééééé", 8), "éé...");
     }
 }

@@ -14,10 +14,11 @@ use tracing::{debug, info, warn};
 
 use super::apply::{MANAGER, limited};
 use super::cache::Subject;
-use super::conditions::{is_same_news, said, shortened, status};
+use super::conditions::{is_same_news, said, status};
 use super::metrics::{Metrics, Operation};
 use crate::api::aeraki::Status;
 use crate::generate::{Finding, Report, ResourceRef, Severity};
+use crate::words::shortened;
 
 /// How many writes are under way at a time.
 const PARALLEL: usize = 16;
@@ -108,7 +109,7 @@ impl Teller {
             }
         }
         for finding in &news.report.findings {
-            info!(%resource, severity = ?finding.severity, finding = said(finding), "found");
+            info!(%resource, severity = ?finding.severity, finding = shortened(&said(finding), MAX_NOTE_LEN), "found");
         }
         if news.is_event {
             let event = event(&news.report.findings);

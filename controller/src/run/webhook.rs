@@ -90,7 +90,11 @@ async fn review(
     review: Result<Json<AdmissionReview<DynamicObject>>, JsonRejection>,
 ) -> Response {
     match review {
-        Ok(Json(review)) => answer(&metrics, review).into_response(),
+        // What takes its time holds up neither the Lease nor the watches.
+        Ok(Json(review)) => match tokio::task::spawn_blocking(move || answer(&metrics, review)).await {
+            Ok(answer) => answer.into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        },
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             warn!("review too large to read; problems will show in the status of the resource");
             let message = format!("the review is too large: it has more than {} MiB\n", LONGEST_REVIEW >> 20);

@@ -6,12 +6,17 @@ use serde_json::{Map, Value, json};
 
 use crate::check::push_key;
 use crate::generate::report::Remarks;
-use crate::generate::trial;
+use crate::generate::trial::Matchers;
 use crate::istio::{HttpMatch, StringMatch};
 
 /// The matchers of the match `at` in its route by attribute: none at all take every call. `None`, with a word on it, if the
 /// match takes none.
-pub(super) fn matchers(matches: &HttpMatch, at: usize, say: &mut Remarks<'_>) -> Option<Map<String, Value>> {
+pub(super) fn matchers(
+    matches: &HttpMatch,
+    at: usize,
+    tried: &mut Matchers,
+    say: &mut Remarks<'_>,
+) -> Option<Map<String, Value>> {
     let mut takes_none = false;
     let mut refuse = |field: &str, why: &str| {
         takes_none = true;
@@ -24,7 +29,7 @@ pub(super) fn matchers(matches: &HttpMatch, at: usize, say: &mut Remarks<'_>) ->
     }
     let mut attributes = Map::new();
     let mut add = |field: String, attribute: &str, matcher: Value| {
-        match trial::matcher(attribute, &matcher) {
+        match tried.refusal(attribute, &matcher) {
             Some(why) => refuse(&field, &why),
             None => _ = attributes.insert(attribute.to_owned(), matcher),
         };

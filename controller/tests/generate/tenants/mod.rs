@@ -1,6 +1,7 @@
 //! Tenants against each other: `evil` may write whatever it likes in its own namespace; `shop` has a service that others call,
 //! `web` is a client of it.
 
+mod floods;
 mod gateways;
 mod root;
 mod routers;

@@ -13,7 +13,7 @@ use super::{
     index::Index,
     map::Map,
     matcher::{Predicate, Rule, Test},
-    pattern::Pattern,
+    pattern::Patterns,
     policies::Policies,
     raw,
     route::{Destination, Route},
@@ -56,7 +56,8 @@ fn service(
 ) -> Result<Service> {
     name(path, "the authority of a service", authority)?;
     let codec = codec(&path.key("protocol"), &raw.protocol, codecs)?;
-    let (routes, rules) = routes(&path.key("routes"), &raw.routes, codec)?;
+    let patterns = Patterns::default();
+    let (routes, rules) = routes(&path.key("routes"), &raw.routes, codec, &patterns)?;
     let attributes = || rules.iter().flat_map(|rule| &rule.predicates).map(|predicate| &*predicate.attribute);
     let is_source = |attribute: &&str| attribute.starts_with(source::PREFIX);
     let depths = attributes().filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
@@ -70,6 +71,7 @@ fn service(
 
     Ok(Service {
         name: authority.to_owned(),
+        pattern_bytes: patterns.bytes(),
         codec,
         depth: if must_verify { Depth::Verified } else { depths.max().unwrap_or(Depth::Head) },
         asks_source: attributes().any(|name| is_source(&name)),
@@ -106,6 +108,7 @@ fn routes(
     path: &Path<'_>,
     raw: &[raw::Route],
     codec: &'static dyn Codec,
+    patterns: &Patterns,
 ) -> Result<(Vec<Rc<Route>>, Vec<Rule>)> {
     let mut routes = Vec::with_capacity(raw.len());
     let mut rules = Vec::with_capacity(raw.len());
@@ -114,7 +117,7 @@ fn routes(
         let path = &path.index(number);
         route_name(&path.key("name"), &raw.name, number, &mut names)?;
         let first = rules.len();
-        matches(&path.key("match"), raw.matches.as_deref(), number, &mut rules)?;
+        matches(&path.key("match"), raw.matches.as_deref(), number, patterns, &mut rules)?;
         let own = rules.get(first..).unwrap_or_default();
         let policies = Policies {
             cluster: raw.cluster.as_deref(),
@@ -171,7 +174,13 @@ fn default_route(path: &Path<'_>, raw: &raw::DefaultRoute, codec: &'static dyn C
 }
 
 /// Appends the rules of a route, one for each alternative.
-fn matches(path: &Path<'_>, raw: Option<&[raw::Match]>, route: usize, rules: &mut Vec<Rule>) -> Result<()> {
+fn matches(
+    path: &Path<'_>,
+    raw: Option<&[raw::Match]>,
+    route: usize,
+    patterns: &Patterns,
+    rules: &mut Vec<Rule>,
+) -> Result<()> {
     let Some(raw) = raw else {
         rules.push(Rule { route, predicates: Box::default() });
         return Ok(());
@@ -185,8 +194,8 @@ fn matches(path: &Path<'_>, raw: Option<&[raw::Match]>, route: usize, rules: &mu
             let message = "names no attribute; leave \"match\" out to match every call";
             return fail(&path.key("attributes"), message);
         }
-        let wanted = predicates(path, "attributes", &raw.attributes, false);
-        let unwanted = predicates(path, "notAttributes", &raw.not_attributes, true);
+        let wanted = predicates(path, "attributes", &raw.attributes, false, patterns);
+        let unwanted = predicates(path, "notAttributes", &raw.not_attributes, true, patterns);
         let predicates = wanted.chain(unwanted);
         rules.push(Rule { route, predicates: predicates.collect::<Result<_>>()? });
     }
@@ -199,6 +208,7 @@ fn predicates(
     field: &str,
     raw: &Table<raw::Matcher>,
     unwanted: bool,
+    patterns: &Patterns,
 ) -> impl Iterator<Item = Result<Predicate>> {
     raw.iter().map(move |(attribute, raw)| {
         let path = &path.key(field);
@@ -211,11 +221,11 @@ fn predicates(
             return fail(path, format!("no attribute of the connection; write one of {known}"));
         }
         let invert = raw.invert != unwanted;
-        Ok(Predicate { attribute: attribute.into(), test: test(path, raw)?, invert })
+        Ok(Predicate { attribute: attribute.into(), test: test(path, raw, patterns)?, invert })
     })
 }
 
-fn test(path: &Path<'_>, raw: &raw::Matcher) -> Result<Test> {
+fn test(path: &Path<'_>, raw: &raw::Matcher, patterns: &Patterns) -> Result<Test> {
     let part = |key: &str, text: &str| match text {
         "" => fail(&path.key(key), "every value has it; write \"present\": true"),
         text => Ok(Box::from(text)),
@@ -224,9 +234,9 @@ fn test(path: &Path<'_>, raw: &raw::Matcher) -> Result<Test> {
     let prefix = raw.prefix.as_deref().map(|text| part("prefix", text).map(Test::Prefix));
     let suffix = raw.suffix.as_deref().map(|text| part("suffix", text).map(Test::Suffix));
     let contains = raw.contains.as_deref().map(|text| part("contains", text).map(Test::Contains));
-    let regex = raw.regex.as_deref().map(|source| match Pattern::new(source) {
-        Ok(pattern) => Ok(Test::Regex(Box::new(pattern))),
-        Err(error) => fail(&path.key("regex"), format!("not a regular expression: {error}")),
+    let regex = raw.regex.as_deref().map(|source| match patterns.get(source) {
+        Ok(pattern) => Ok(Test::Regex(pattern)),
+        Err(error) => fail(&path.key("regex"), error),
     });
     let range = raw.range.as_ref().map(|&raw::Range { start, end }| match start < end {
         true => Ok(Test::Range { start, end }),

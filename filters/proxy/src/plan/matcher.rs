@@ -1,4 +1,5 @@
 use core::fmt;
+use std::rc::Rc;
 
 use meltemi_codecs::Head;
 
@@ -19,7 +20,7 @@ pub(super) enum Test {
     Prefix(Box<str>),
     Suffix(Box<str>),
     Contains(Box<str>),
-    Regex(Box<Pattern>),
+    Regex(Rc<Pattern>),
     Range { start: i64, end: i64 },
     Present(bool),
 }

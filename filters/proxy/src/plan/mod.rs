@@ -41,6 +41,7 @@ pub use explain::{Explanation, PassedOver};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz_calls, fuzz_plan};
 pub use packed::MOST as MOST_PACKED;
+pub use pattern::MOST_TABLES;
 pub use raw::UnknownAuthority;
 pub use route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, Weighted};
 #[cfg(feature = "schema")]
@@ -50,13 +51,13 @@ pub use span::Span;
 pub use table::Table;
 pub use warning::Warning;
 
-/// Whether a plan may have this regular expression; if not, what is wrong with it.
+/// How many bytes the table of a regular expression takes in a plan.
 ///
 /// # Errors
 ///
-/// It is none, has classes that name more than ASCII, or is too large.
-pub fn check_regex(source: &str) -> Result<(), String> {
-    pattern::Pattern::new(source).map(drop)
+/// It is none, has classes that name more than ASCII, or is too long or too large.
+pub fn check_regex(source: &str) -> Result<usize, String> {
+    pattern::Pattern::new(source).map(|pattern| pattern.bytes())
 }
 
 /// A plan, checked and compiled.

@@ -1,3 +1,6 @@
+use core::cell::{Cell, RefCell};
+use std::rc::Rc;
+
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::nfa::thompson;
 use regex_automata::util::{primitives::StateID, start};
@@ -7,6 +10,7 @@ use regex_syntax::hir::translate::TranslatorBuilder;
 use regex_syntax::hir::{
     Capture, Class, ClassBytes, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Repetition,
 };
+use rustc_hash::FxHashMap;
 
 /// A regular expression that must match the whole value, as Envoy's `safe_regex` must.
 ///
@@ -21,12 +25,21 @@ pub(super) struct Pattern {
 /// The largest table, in bytes, and the most memory for making one.
 const LARGEST: usize = 8 * 1024 * 1024;
 
+/// The longest pattern, in bytes: reading one takes hundreds of times its room.
+const LONGEST: usize = 64 * 1024;
+
+/// The most bytes that the tables of one service's patterns take together.
+pub const MOST_TABLES: usize = 32 * 1024 * 1024;
+
 /// After so many bytes a value is given up if nothing that follows could make it match.
 const STRIDE: usize = 8;
 
 impl Pattern {
     /// Compiles a pattern, or says what is wrong with it.
     pub(super) fn new(source: &str) -> Result<Self, String> {
+        if source.len() > LONGEST {
+            return Err(format!("it has {} bytes, of which {LONGEST} are allowed", source.len()));
+        }
         let syntax = ast::parse::Parser::new().parse(source).map_err(|error| error.kind().to_string())?;
         ast::visit(&syntax, AsciiOnly)?;
         // Classes of ASCII, as in RE2; what Unicode calls letters and digits would take large tables.
@@ -51,6 +64,11 @@ impl Pattern {
         Ok(Self { source: source.into(), states, start })
     }
 
+    /// What its table takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.states.memory_usage()
+    }
+
     /// The pattern as the plan has it.
     pub(super) fn source(&self) -> &str {
         &self.source
@@ -66,6 +84,39 @@ impl Pattern {
             }
         }
         self.states.is_match_state(self.states.next_eoi_state(state))
+    }
+}
+
+/// The patterns of one service, each of which is compiled once.
+#[derive(Debug, Default)]
+pub(super) struct Patterns {
+    known: RefCell<FxHashMap<Box<str>, Rc<Pattern>>>,
+    bytes: Cell<usize>,
+}
+
+impl Patterns {
+    /// The pattern, if the tables of all take no more than [`MOST_TABLES`] with it.
+    pub(super) fn get(&self, source: &str) -> Result<Rc<Pattern>, String> {
+        if let Some(known) = self.known.borrow().get(source) {
+            return Ok(known.clone());
+        }
+        let pattern = Pattern::new(source).map_err(|error| format!("not a regular expression: {error}"))?;
+        let bytes = self.bytes.get().saturating_add(pattern.bytes());
+        if bytes > MOST_TABLES {
+            return Err(format!(
+                "the tables of the service's regular expressions take more than {} MiB; write fewer, or shorter ones",
+                MOST_TABLES >> 20
+            ));
+        }
+        self.bytes.set(bytes);
+        let pattern = Rc::new(pattern);
+        self.known.borrow_mut().insert(source.into(), pattern.clone());
+        Ok(pattern)
+    }
+
+    /// What the tables of all take, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.get()
     }
 }
 
@@ -216,5 +267,30 @@ mod tests {
     fn what_takes_too_much_memory_is_refused() {
         assert_eq!(Pattern::new("[01]*1[01]{30}").unwrap_err(), "it is too large; write it shorter");
         assert_eq!(Pattern::new("((a{1000}){1000}){1000}").unwrap_err(), "it is too large; write it shorter");
+    }
+
+    #[test]
+    fn one_is_compiled_once_and_all_together_are_bounded() {
+        let patterns = Patterns::default();
+        let first = patterns.get("a+").unwrap();
+        let bytes = patterns.bytes();
+        assert!(bytes > 0 && bytes == first.bytes());
+        assert!(Rc::ptr_eq(&first, &patterns.get("a+").unwrap()));
+        assert_eq!(patterns.bytes(), bytes);
+        // About 7 MiB each.
+        let error = (0..8).find_map(|at| patterns.get(&format!(".*a.{{12}}x{at}")).err());
+        assert!(
+            error
+                .unwrap()
+                .starts_with("the tables of the service's regular expressions take more than 32 MiB")
+        );
+        assert!(patterns.bytes() <= MOST_TABLES);
+        assert!(patterns.get("b+").is_ok());
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_read() {
+        let long = "(a|b)".repeat(LONGEST);
+        assert_eq!(Pattern::new(&long).unwrap_err(), "it has 327680 bytes, of which 65536 are allowed");
     }
 }

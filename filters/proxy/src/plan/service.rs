@@ -29,6 +29,8 @@ pub struct Service {
     pub limits: Limits,
     /// How connections to the endpoints are made and kept.
     pub upstream: UpstreamOptions,
+    /// What the tables of the regular expressions in its routes take, in bytes.
+    pub pattern_bytes: usize,
     pub(super) routes: Vec<Rc<Route>>,
     pub(super) index: Index,
     /// The attributes whose values must be read, where what a route rejects must not be said in more than can be.
