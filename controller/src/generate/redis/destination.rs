@@ -6,18 +6,21 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use super::auth::{Credentials, Secrets, source};
-use super::{Hosts, duration};
+use super::duration;
+use super::hosts::Hosts;
 use crate::api::aeraki::{RedisDestination, RedisMode, RedisTcp, RedisUpstream};
 use crate::check;
 use crate::generate::host;
 use crate::generate::report::{Reports, ResourceRef};
 use crate::generate::service::cluster;
+use crate::generate::visibility::Exports;
 use crate::world::World;
 
 /// What is said of the connections to each host.
 #[derive(Debug)]
 pub(super) struct Destinations<'a> {
-    by_host: BTreeMap<String, Destination<'a>>,
+    /// By host, and the namespace of the resource: that of one who has the host.
+    by_host: BTreeMap<(String, String), Destination<'a>>,
     domain: &'a str,
 }
 
@@ -41,6 +44,8 @@ pub(super) struct Target {
     pub(super) name: String,
     /// What makes it one for Redis.
     pub(super) patch: Value,
+    /// The namespaces that may see its host. The patch holds its password, which is nobody else's concern.
+    pub(super) exports: Exports,
     /// It is a Redis cluster, whose servers Envoy knows one by one.
     pub(super) is_redis_cluster: bool,
 }
@@ -64,18 +69,19 @@ impl<'a> Destinations<'a> {
     ) -> Self {
         let mut all: Vec<&RedisDestination> = world.redis_destinations.iter().collect();
         all.sort_by_key(|destination| (&destination.metadata.namespace, &destination.metadata.name));
-        let mut by_host: BTreeMap<String, Destination<'_>> = BTreeMap::new();
+        let mut by_host: BTreeMap<(String, String), Destination<'_>> = BTreeMap::new();
         for resource in all {
             let origin = ResourceRef::of(resource);
             let is_in_force = reports.accepts(&origin, check::redis_destination(resource));
             let namespace = resource.metadata.namespace.as_deref().unwrap_or_default();
             let host = host::in_full(&resource.spec.host, namespace, domain);
-            if let Some(own) = hosts.namespace(&host).filter(|own| *own != namespace) {
+            if let Some(own) = hosts.stranger(&host, namespace) {
                 let message = format!("{host} belongs to namespace {own}; configure it there");
                 reports.error(&origin, "spec.host", message);
                 continue;
             }
-            if let Some(first) = by_host.get(&host) {
+            let key = (host.clone(), namespace.to_owned());
+            if let Some(first) = by_host.get(&key) {
                 let message = format!("{} says how connections to {host} are made", first.origin);
                 reports.warn(&origin, "spec.host", message);
                 continue;
@@ -99,27 +105,30 @@ impl<'a> Destinations<'a> {
                 }
             };
             let tcp = pool.and_then(|pool| pool.tcp.as_ref());
-            by_host.insert(host, Destination { origin, tcp, upstream, credentials, used: false });
+            by_host.insert(key, Destination { origin, tcp, upstream, credentials, used: false });
         }
         Self { by_host, domain }
     }
 
-    /// The cluster of a host's port.
+    /// The cluster of a host's port, as those of a namespace mean the host.
     pub(super) fn target(
         &mut self,
-        host: &str,
+        (host, namespace): (&str, &str),
         port: u16,
         hosts: &Hosts<'_>,
         reports: &mut Reports,
     ) -> Result<Target, Unfit> {
-        let destination = self.by_host.get_mut(host);
+        let meant = hosts.meant(host, namespace);
+        let owner = meant.map_or(namespace, |meant| meant.namespace);
+        let exports = meant.map_or(Exports::All, |meant| meant.exports.clone());
+        let destination = self.by_host.get_mut(&(host.to_owned(), owner.to_owned()));
         if let Some(destination) = &destination
             && destination.credentials.is_none()
         {
             return Err(Unfit::WithoutPassword);
         }
         let is_redis_cluster = destination.as_deref().is_some_and(Destination::is_redis_cluster);
-        if !is_redis_cluster && hosts.is_original_destination(host) {
+        if !is_redis_cluster && meant.is_some_and(|meant| meant.is_original_destination) {
             return Err(Unfit::OriginalDestination);
         }
         let mut value = Map::new();
@@ -127,7 +136,8 @@ impl<'a> Destinations<'a> {
             destination.used = true;
             destination.connections(&mut value, reports);
             if is_redis_cluster {
-                return Ok(destination.redis_cluster(host, port, value, self.domain, reports));
+                let target = destination.redis_cluster(host, port, value, self.domain, reports);
+                return Ok(Target { exports, ..target });
             }
         }
         // Keys are divided among the servers, and stay where they are when a server comes or goes.
@@ -138,12 +148,12 @@ impl<'a> Destinations<'a> {
             "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"name": name}},
             "patch": {"operation": "MERGE", "value": value},
         });
-        Ok(Target { host: host.to_owned(), name, patch, is_redis_cluster })
+        Ok(Target { host: host.to_owned(), name, patch, exports, is_redis_cluster })
     }
 
     /// Says which have no effect.
     pub(super) fn report_unused(&self, reports: &mut Reports) {
-        for (host, destination) in self.by_host.iter().filter(|(_, destination)| !destination.used) {
+        for ((host, _), destination) in self.by_host.iter().filter(|(_, destination)| !destination.used) {
             if destination.credentials.is_some() {
                 let message = format!("no managed Redis service leads to {host}: it has no effect");
                 reports.warn(&destination.origin, "spec.host", message);
@@ -249,6 +259,6 @@ impl Destination<'_> {
             "match": {"context": "SIDECAR_OUTBOUND"},
             "patch": {"operation": "ADD", "value": value},
         });
-        Target { host: host.to_owned(), name, patch, is_redis_cluster: true }
+        Target { host: host.to_owned(), name, patch, exports: Exports::All, is_redis_cluster: true }
     }
 }

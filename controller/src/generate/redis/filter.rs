@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::auth::{Secrets, source};
 use super::destination::{Destinations, Target, Unfit};
-use super::{Hosts, duration};
+use super::duration;
+use super::hosts::Hosts;
 use crate::api::aeraki::{
     Percent, ReadPolicy, RedisFault, RedisFaultKind, RedisMirror, RedisRoute, RedisService, RedisSettings,
 };
@@ -187,11 +188,11 @@ impl Writer<'_, '_> {
             "" => service.host.clone(),
             host => host::in_full(host, &service.namespace, self.rules.domain),
         };
-        if host != service.host && self.hosts.namespace(&host).is_none() {
+        if self.hosts.meant(&host, &service.namespace).is_none() {
             let message = format!("no service has the host {host:?}: its commands fail until one does");
             self.reports.warn(self.origin, format!("{path}.host"), message);
         }
-        match self.destinations.target(&host, port, self.hosts, self.reports) {
+        match self.destinations.target((&host, &service.namespace), port, self.hosts, self.reports) {
             Ok(target) => {
                 let name = target.name.clone();
                 self.targets.push(target);

@@ -7,17 +7,17 @@ mod asked;
 mod auth;
 mod destination;
 mod filter;
+mod hosts;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) use self::asked::Asked;
 use self::auth::Secrets;
 use self::destination::{Destinations, Target};
 use self::filter::Rules;
+use self::hosts::Hosts;
 use super::Options;
-use super::age::Age;
 use super::claims::Claims;
 use super::client::{Clients, Seen};
 use super::group::{Group, Patch, Patches};
@@ -26,26 +26,26 @@ use super::mesh::Mesh;
 use super::object::Object;
 use super::protocol::Protocol;
 use super::report::{Reports, ResourceRef};
-use super::service::{EXPORT_TO, Service};
+use super::service::Service;
 use super::sockets::Proxies;
 use super::tree::Part;
-use super::visibility::{Exports, Unsaid, Visibility};
+use super::visibility::{Exports, Visibility};
 use crate::api::aeraki::RedisService;
 use crate::check;
 use crate::world::World;
 
 /// What the clients of the Redis services get, by what the services are.
+///
+/// By service and port. Those that are not here stay plain TCP.
 #[derive(Debug)]
-pub(super) struct Redis {
-    /// By service and port. Those that are not here stay plain TCP.
-    proxies: BTreeMap<(usize, u16), Proxy>,
-    /// The clusters, by name.
-    clusters: BTreeMap<Arc<str>, Cluster>,
-}
+pub(super) struct Redis(BTreeMap<(usize, u16), Proxy>);
 
-/// A cluster that proxies lead to.
+/// A cluster that a proxy leads to.
 #[derive(Debug)]
 struct Cluster {
+    name: Arc<str>,
+    /// It is of the proxy's own service.
+    is_own: bool,
     patch: Part,
     /// The namespaces that may see its host. The patch holds its password, which is nobody else's concern.
     exports: Exports,
@@ -56,7 +56,7 @@ struct Cluster {
 struct Proxy {
     /// The patches that put the filter in place of tcp_proxy, on each listener.
     patches: Patches,
-    clusters: BTreeSet<Arc<str>>,
+    clusters: Vec<Cluster>,
 }
 
 impl Redis {
@@ -70,10 +70,10 @@ impl Redis {
     ) -> Self {
         let domain = &*options.cluster_domain;
         let secrets = Secrets::new(world, options.any_secret);
-        let hosts = Hosts::new(world, domain, mesh.services, services);
+        let hosts = Hosts::new(world, domain, mesh.services);
         let mut destinations = Destinations::new(world, domain, &hosts, &secrets, reports);
         let rules = rules(world, domain, services, &hosts, reports);
-        let mut redis = Self { proxies: BTreeMap::new(), clusters: BTreeMap::new() };
+        let mut proxies = BTreeMap::new();
         for service in services {
             for port in service.ports.iter().filter(|port| port.protocol == Protocol::Redis) {
                 let resource = match rules.get(&service.id) {
@@ -91,18 +91,18 @@ impl Redis {
                     let patch = filter::on_listener(&listener, &filter).into();
                     Patch { about: listener.into(), shard: None, patch }
                 });
-                let mut proxy = Proxy { patches: patches.collect(), clusters: BTreeSet::new() };
-                for Target { host, name, patch, .. } in targets {
-                    let name: Arc<str> = name.into();
-                    proxy.clusters.insert(name.clone());
-                    let exports = hosts.exports(&host);
-                    redis.clusters.insert(name, Cluster { patch: patch.into(), exports });
-                }
-                redis.proxies.insert((service.id, port.number), proxy);
+                let cluster = |Target { host, name, patch, exports, .. }: Target| Cluster {
+                    name: name.into(),
+                    is_own: host == service.host,
+                    patch: patch.into(),
+                    exports,
+                };
+                let clusters = targets.into_iter().map(cluster).collect();
+                proxies.insert((service.id, port.number), Proxy { patches: patches.collect(), clusters });
             }
         }
         destinations.report_unused(reports);
-        redis
+        Self(proxies)
     }
 
     /// The objects for the sidecars of a namespace: none if they see no Redis service.
@@ -113,26 +113,33 @@ impl Redis {
         claims: &Claims,
         visibility: &Visibility<'a>,
     ) -> Vec<Object> {
-        let proxy = |service: &Service, port: u16| self.proxies.get(&(service.id, port));
+        let proxy = |service: &Service, port: u16| self.0.get(&(service.id, port));
         let clients = Clients::new(namespace, services, claims, visibility, |service, port| {
             port.protocol == Protocol::Redis && proxy(service, port.number).is_some()
         });
         let group = Group::new(namespace, Proxies::Sidecars, clients.scope(std::iter::empty()));
-        let mut clusters = BTreeSet::new();
+        let mut clusters: BTreeMap<&Arc<str>, &Cluster> = BTreeMap::new();
         // As with the tunnels, one EnvoyFilter for the services of each namespace.
         let mut patches: BTreeMap<&str, Patches> = BTreeMap::new();
         for Seen { service, port, listeners } in &clients.seen {
             let Some(proxy) = proxy(service, port.number) else { continue };
-            clusters.extend(&proxy.clusters);
+            for cluster in proxy.clusters.iter().filter(|cluster| cluster.exports.reach(namespace)) {
+                let known = clusters.entry(&cluster.name).or_insert(cluster);
+                // Others may mean another service by the host.
+                if cluster.is_own {
+                    *known = cluster;
+                }
+            }
             let on_own = |patch: &&Patch| listeners.iter().any(|own| **own == *patch.about);
             let on_own = proxy.patches.iter().filter(on_own).cloned();
             patches.entry(&service.namespace).or_default().extend(on_own);
         }
-        let named = |name: &Arc<str>| {
-            let cluster = self.clusters.get(name).filter(|cluster| cluster.exports.reach(namespace))?;
-            Some(Patch { about: name.clone(), shard: None, patch: cluster.patch.clone() })
+        let patch = |cluster: &Cluster| Patch {
+            about: cluster.name.clone(),
+            shard: None,
+            patch: cluster.patch.clone(),
         };
-        let clusters: Patches = clusters.into_iter().filter_map(named).collect();
+        let clusters: Patches = clusters.into_values().map(patch).collect();
         let mut objects = group.tunnels("meltemi-redis", group.selector.as_ref(), clusters);
         for (of, patches) in patches {
             objects.extend(group.tunnels(&format!("meltemi-redis-{of}"), group.selector.as_ref(), patches));
@@ -165,7 +172,7 @@ fn rules<'a>(
         for (at, host) in resource.spec.host.iter().enumerate() {
             let path = format!("spec.host[{at}]");
             let in_full = host::in_full(host, namespace, domain);
-            if let Some(own) = hosts.namespace(&in_full).filter(|own| *own != namespace) {
+            if let Some(own) = hosts.stranger(&in_full, namespace) {
                 let message = format!("{in_full} belongs to namespace {own}; configure it there");
                 reports.error(&origin, path, message);
                 continue;
@@ -188,55 +195,6 @@ fn rules<'a>(
         }
     }
     rules
-}
-
-/// Every host of the mesh that is known.
-#[derive(Debug)]
-struct Hosts<'a> {
-    known: BTreeMap<String, (&'a str, Exports)>,
-    /// Those whose clusters connect to where the client meant to.
-    original_destinations: BTreeSet<&'a str>,
-}
-
-impl<'a> Hosts<'a> {
-    fn new(world: &'a World, domain: &str, unsaid: Unsaid, services: &'a [Service]) -> Self {
-        let kubernetes = world.services.iter().filter_map(|service| {
-            let (name, namespace) =
-                (service.metadata.name.as_deref()?, service.metadata.namespace.as_deref()?);
-            let annotations = service.metadata.annotations.as_ref();
-            let exports = annotations.and_then(|all| all.get(EXPORT_TO));
-            let exports = Exports::new(exports.iter().flat_map(|list| list.split(',')), namespace, unsaid);
-            Some((format!("{name}.{namespace}.svc.{domain}"), (namespace, exports)))
-        });
-        // The last counts: a Service of Kubernetes, else the oldest.
-        let mut entries: Vec<_> = world.service_entries.iter().collect();
-        entries.sort_by_cached_key(|entry| Reverse(Age::of(*entry)));
-        let entries = entries.into_iter().flat_map(|entry| {
-            let namespace = entry.metadata.namespace.as_deref().unwrap_or_default();
-            let exports = Exports::new(entry.spec.export_to.iter().map(String::as_str), namespace, unsaid);
-            entry.spec.hosts.iter().map(move |host| (host.clone(), (namespace, exports.clone())))
-        });
-        let is_original_destination = |service: &&Service| service.is_original_destination;
-        let original_destinations = services.iter().filter(is_original_destination);
-        Self {
-            known: entries.chain(kubernetes).collect(),
-            original_destinations: original_destinations.map(|service| &*service.host).collect(),
-        }
-    }
-
-    /// The namespace of a host, if it is known.
-    fn namespace(&self, host: &str) -> Option<&'a str> {
-        self.known.get(host).map(|(namespace, _)| *namespace)
-    }
-
-    /// The namespaces that may see a host.
-    fn exports(&self, host: &str) -> Exports {
-        self.known.get(host).map_or(Exports::All, |(_, exports)| exports.clone())
-    }
-
-    fn is_original_destination(&self, host: &str) -> bool {
-        self.original_destinations.contains(host)
-    }
 }
 
 /// A duration that a resource writes, such as `5s` or `250ms`, as Envoy's configuration has it.

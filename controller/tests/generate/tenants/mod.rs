@@ -3,6 +3,7 @@
 
 mod floods;
 mod gateways;
+mod redis;
 mod root;
 mod routers;
 mod services;
