@@ -1,0 +1,135 @@
+//! What is wrong with resources is refused by the webhook, or reported to who wrote them.
+
+use meltemi_tests::eventually;
+use serde_json::{Value, json};
+
+use crate::api::{Api, shared};
+use crate::controller::Controller;
+use crate::{make_router, make_service, plugin_path, router_path, wait_for_condition};
+
+#[test]
+fn the_webhook_refuses_what_could_not_be_in_force() {
+    // One of its own, since the webhook is made to be at another address here.
+    let api = Api::start("webhook");
+    make_service(&api, "webhook");
+    let controller = Controller::start(&api, "webhook");
+    let configuration = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/meltemi";
+    let mut webhooks = api.find(configuration).unwrap()["webhooks"].take();
+    // The API server has no network to the Service's addresses here. `Fail` shows that the webhook answers.
+    webhooks[0]["clientConfig"] = json!({"url": format!("https://{}/validate", controller.webhook)});
+    webhooks[0]["failurePolicy"] = json!("Fail");
+    api.patch(configuration, &json!({"webhooks": webhooks}));
+    let address = controller.webhook.to_string();
+    assert!(controller.end().success());
+    let controller = Controller::start_with(&api, "webhook-again", &address, &["--istio-version=1.30"]);
+    eventually("the certificate is trusted", || {
+        let bundle = &api.find(configuration)?["webhooks"][0]["clientConfig"]["caBundle"];
+        bundle.is_string().then_some(())
+    });
+    eventually("the webhook is served", || (controller.view("readyz").0 == 200).then_some(()));
+    eventually("a good router is taken", || {
+        api.kubectl(&["apply", "-f", "-"], &router("webhook", "other")).ok()
+    });
+    let refusal = api.kubectl(&["apply", "-f", "-"], &router("webhook", "tag")).unwrap_err();
+    assert!(
+        refusal.contains("admission webhook \"resources.meltemi.io\" denied the request")
+            && refusal.contains("the attachment \"tag\" is set as well"),
+        "{refusal}"
+    );
+    assert!(controller.metric("reviews_total{outcome=\"refused\"}") > 0);
+    webhooks[0]["failurePolicy"] = json!("Ignore");
+    api.patch(configuration, &json!({"webhooks": webhooks}));
+    assert!(controller.end().success());
+}
+
+/// A router that sets one attachment, and removes another.
+fn router(namespace: &str, removed: &str) -> String {
+    format!(
+        "
+apiVersion: meltemi.io/v1alpha1
+kind: MetaRouter
+metadata: {{name: attachments, namespace: {namespace}}}
+spec:
+  hosts: [greeter]
+  routes:
+  - route: [{{destination: {{host: greeter}}}}]
+    requestMutation: [{{key: tag, value: gray}}]
+    requestRemove: [{removed}]
+"
+    )
+}
+
+#[test]
+fn findings_are_told_by_status_and_events() {
+    let api = shared();
+    make_service(&api, "findings");
+    make_router(&api, "findings", 1);
+    let controller = Controller::start(&api, "findings");
+    let path = router_path("findings");
+    wait_for_condition(&api, &path, "Accepted", "True");
+    wait_for_condition(&api, &path, "Honoured", "True");
+    let events = "/apis/events.k8s.io/v1/namespaces/findings/events";
+    assert_eq!(api.list(events), Vec::<Value>::new());
+
+    api.patch(&path, &json!({"spec": {"hosts": ["nobody"]}}));
+    let message = wait_for_condition(&api, &path, "Accepted", "False");
+    assert!(message.contains("spec.hosts[0]: no managed service has the host"), "{message}");
+    let event = eventually("an event tells", || {
+        api.list(events).into_iter().find(|event| event["reason"] == "Invalid")
+    });
+    assert_eq!(event["regarding"]["name"], "greeter");
+    assert_eq!(event["type"], "Warning");
+    assert!(event["note"].as_str().unwrap().contains("no managed service has the host"), "{event}");
+
+    api.patch(&path, &json!({"spec": {"hosts": ["greeter"]}}));
+    wait_for_condition(&api, &path, "Accepted", "True");
+    eventually("an event tells", || {
+        api.list(events).into_iter().find(|event| event["reason"] == "Accepted" && event["type"] == "Normal")
+    });
+    assert!(controller.end().success());
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_lets_nobody_call() {
+    let api = Api::start("policy");
+    let definition =
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/dubboauthorizationpolicies.dubbo.aeraki.io";
+    // Aeraki's own definition says nothing of what a policy holds.
+    let mut versions = api.find(definition).unwrap()["spec"]["versions"].take();
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    versions[0]["schema"]["openAPIV3Schema"] = anything;
+    api.patch(definition, &json!({"spec": {"versions": versions}}));
+    make_service(&api, "policy");
+    let policy = |rules: &str| {
+        api.apply(&format!(
+            "
+apiVersion: dubbo.aeraki.io/v1alpha1
+kind: DubboAuthorizationPolicy
+metadata: {{name: few, namespace: policy}}
+spec: {{action: DENY, rules: {rules}}}
+"
+        ));
+    };
+    policy("[{to: [{operation: {methods: [delete]}}]}]");
+    let controller = Controller::start(&api, "policy");
+    let inbound = || {
+        let plugin = api.find(&format!("{}-server-greeter", plugin_path("policy")))?;
+        let services = plugin["spec"]["pluginConfig"]["services"].as_object()?.clone();
+        let found = services.into_iter().find(|(authority, _)| authority.starts_with("inbound."));
+        Some(found.unwrap().1["routes"].clone())
+    };
+    let route = |name: &str| json!([{"name": format!("policy/few/{name}"), "reject": {"message": "RBAC: access denied"}}]);
+    let methods = eventually("the policy is in force", inbound);
+    assert!(methods[0]["match"].to_string().contains("delete"), "{methods}");
+    policy("[{to: [{operation: {methods: delete}}]}]");
+    eventually("nobody may call", || (inbound()? == route("0")).then_some(()));
+    let path = "/apis/dubbo.aeraki.io/v1alpha1/namespaces/policy/dubboauthorizationpolicies/few";
+    let message = wait_for_condition(&api, path, "Accepted", "False");
+    assert!(
+        message.contains("has another shape than its kind") && message.contains("may be called"),
+        "{message}"
+    );
+    policy("[{to: [{operation: {methods: [delete]}}]}]");
+    eventually("the policy is in force again", || (inbound()? == methods).then_some(()));
+    assert!(controller.end().success());
+}
