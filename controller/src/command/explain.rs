@@ -300,7 +300,7 @@ fn tell(explained: &Value) {
     if !asked.is_empty() {
         screen::line("");
         screen::say(format_args!(
-            "Routes also match on {}, which were not given; assumed absent.",
+            "Routes also match on {} (not given, so assumed absent).",
             asked.join(", ")
         ));
     }

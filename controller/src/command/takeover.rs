@@ -18,7 +18,9 @@ pub(crate) fn tell<'a>(takeovers: impl IntoIterator<Item = &'a Takeover>) {
 pub(super) fn tell_left<'a>(left: impl IntoIterator<Item = &'a Takeover>) {
     let left: Vec<&Takeover> = left.into_iter().filter(|port| !port.is_managed).collect();
     if !left.is_empty() {
-        screen::about("left alone, for no RedisService or RedisDestination of the namespace is of the host:");
+        screen::about(
+            "left alone, since no RedisService or RedisDestination of the namespace names the host:",
+        );
         screen::remark(table(&left));
     }
 }

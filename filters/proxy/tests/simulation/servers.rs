@@ -1,6 +1,8 @@
 //! The connection manager and the servers behind it: CONNECT streams to endpoints that it chooses as Envoy does, and
 //! alarms.
 
+mod reply;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use crate::http2::{Connection, Habits, Role};
 use crate::random::Random;
 use crate::wire::{Message, Response};
 use crate::world::{Delivery, World};
+
+pub use reply::{Arrival, Reply, What};
 
 /// The end of the connection manager with its clusters.
 pub struct ConnectionManager {
@@ -93,55 +97,6 @@ pub struct Upstream {
     pub has_ended: bool,
     /// Requests without an answer.
     pub in_flight: usize,
-}
-
-/// A request that a server got.
-pub struct Arrival<'a> {
-    pub endpoint: &'a str,
-    pub method: &'a str,
-    /// How often the call has arrived anywhere, this time included.
-    pub times: usize,
-}
-
-/// What a server does with a request.
-#[derive(Debug, Clone)]
-pub struct Reply {
-    pub after: Duration,
-    pub what: What,
-}
-
-#[derive(Debug, Clone)]
-pub enum What {
-    /// The payload comes back, and so many bytes more.
-    Echo(usize),
-    /// The same with attachments.
-    Attach(Vec<(String, String)>),
-    /// The framework fails with this status.
-    Error(u32),
-    Nothing,
-    /// The server closes the connection.
-    Close,
-    /// The server resets the connection.
-    Reset,
-    /// These bytes come instead of an answer.
-    Raw(Vec<u8>),
-}
-
-impl Reply {
-    pub fn echo() -> Self {
-        What::Echo(0).after(Duration::from_millis(1))
-    }
-}
-
-impl What {
-    pub fn after(self, after: Duration) -> Reply {
-        Reply { after, what: self }
-    }
-
-    /// At once, or as good as.
-    pub fn now(self) -> Reply {
-        self.after(Duration::from_micros(10))
-    }
 }
 
 impl ConnectionManager {

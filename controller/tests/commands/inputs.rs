@@ -2,15 +2,7 @@
 
 use std::fs;
 
-use assert_cmd::Command;
-
-/// Runs the command: exit code, standard output, standard error.
-fn meltemi(args: &[&str], input: &str) -> (i32, String, String) {
-    let mut command = Command::cargo_bin("meltemi").unwrap();
-    let output = command.args(args).write_stdin(input).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
+use crate::meltemi;
 
 /// As they are in git: no namespace, no address.
 const SERVICE: &str = "\

@@ -3,15 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use assert_cmd::Command;
 use serde_json::Value;
 
-fn meltemi(args: &[&str], input: &str) -> (i32, String, String) {
-    let mut command = Command::cargo_bin("meltemi").unwrap();
-    let output = command.args(args).write_stdin(input).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
+use crate::meltemi;
 
 fn validate(plan: &str) -> (i32, String) {
     let (code, output, error) = meltemi(&["validate", "-"], plan);
