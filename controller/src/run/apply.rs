@@ -91,35 +91,35 @@ impl Applier {
         let mut written = Written { next: self.recent.end(), ..Written::default() };
 
         let mut warming = Warming::new(wanted, &live, self.pauses.warm_up);
-        let mut barred = Barred::default();
+        let mut blocked = Blocked::default();
         for (role, objects) in &changes.missing {
             let (mut ready, rest): (Vec<&Wanted>, Vec<&Wanted>) =
-                objects.iter().partition(|object| !barred.bars(object));
+                objects.iter().partition(|object| !blocked.blocks(object));
             written.failed += rest.len();
-            rest.into_iter().for_each(|object| barred.bar(object));
+            rest.into_iter().for_each(|object| blocked.block(object));
             if *role == Role::Tunnel {
                 ready.retain(|object| match warming.end(object) {
                     None => true,
                     Some(end) => {
                         written.waiting += 1;
                         written.due(end);
-                        barred.unsettle(&object.key.namespace);
+                        blocked.unsettle(&object.key.namespace);
                         false
                     }
                 });
             }
-            self.apply_all(&ready, &there, &mut barred, &mut warming, &mut written).await;
+            self.apply_all(&ready, &there, &mut blocked, &mut warming, &mut written).await;
         }
         for (role, surplus) in changes.surplus.iter().rev() {
             let (settled, rest): (Vec<&Surplus>, Vec<&Surplus>) =
-                surplus.iter().partition(|surplus| !barred.is_unsettled(&surplus.key.namespace));
+                surplus.iter().partition(|surplus| !blocked.is_unsettled(&surplus.key.namespace));
             // What leads there yet may do so for long.
             rest.into_iter().for_each(|surplus| _ = self.lingering.remove(surplus));
             let due = match role {
                 Role::Tunnel => settled,
                 Role::Sockets | Role::Module => self.due(settled, &mut written),
             };
-            self.delete_all(&due, &mut barred, &mut written).await;
+            self.delete_all(&due, &mut blocked, &mut written).await;
         }
         let all: BTreeSet<&Surplus> = changes.surplus.values().flatten().collect();
         self.lingering.retain(|surplus, _| all.contains(surplus));
@@ -144,7 +144,7 @@ impl Applier {
         &mut self,
         objects: &[&Wanted],
         there: &BTreeSet<Key>,
-        barred: &mut Barred,
+        blocked: &mut Blocked,
         warming: &mut Warming<'_>,
         written: &mut Written,
     ) {
@@ -173,13 +173,13 @@ impl Applier {
                 Err(error) => {
                     warn!(kind, name, error, "cannot apply");
                     written.failed += 1;
-                    barred.bar(object);
+                    blocked.block(object);
                 }
             }
         }
     }
 
-    async fn delete_all(&mut self, surplus: &[&Surplus], barred: &mut Barred, written: &mut Written) {
+    async fn delete_all(&mut self, surplus: &[&Surplus], blocked: &mut Blocked, written: &mut Written) {
         let client = &self.client;
         let mut outcomes = futures::stream::iter(surplus.iter().copied())
             .map(|surplus| async move { (surplus, limited(delete(client, surplus)).await) })
@@ -198,7 +198,7 @@ impl Applier {
                 Err(error) => {
                     warn!(kind, name, error, "cannot delete");
                     written.failed += 1;
-                    barred.unsettle(namespace);
+                    blocked.unsettle(namespace);
                 }
             }
         }
@@ -207,23 +207,23 @@ impl Applier {
 
 /// What has to wait since something else could not be written.
 #[derive(Default)]
-struct Barred {
+struct Blocked {
     /// The shards that are not as they should be, with their namespaces.
     shards: BTreeSet<(String, Arc<str>)>,
     /// The namespaces that have not all of what they should have: what it takes the place of stays there.
     unsettled: BTreeSet<String>,
 }
 
-impl Barred {
+impl Blocked {
     /// An object is not as it should be.
-    fn bar(&mut self, object: &Wanted) {
+    fn block(&mut self, object: &Wanted) {
         let namespace = &object.key.namespace;
         self.shards.extend(object.shards.iter().map(|shard| (namespace.clone(), shard.clone())));
         self.unsettle(namespace);
     }
 
     /// Whether that is so of anything that has to be there before the object.
-    fn bars(&self, object: &Wanted) -> bool {
+    fn blocks(&self, object: &Wanted) -> bool {
         let namespace = &object.key.namespace;
         object.shards.iter().any(|shard| self.shards.contains(&(namespace.clone(), shard.clone())))
     }

@@ -16,7 +16,7 @@ use crate::plan::{Service, UnknownAuthority};
 use crate::source::Source;
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
-use crate::worker::{FULL, Owner, Worker};
+use crate::worker::{HIGH_WATERMARK, Owner, Worker};
 
 /// Names a client connection.
 pub(crate) type ClientId = Id<Client>;
@@ -56,19 +56,19 @@ pub(crate) struct Client {
     /// Upstream connections whose window waits until this client has read.
     pub(crate) blocked: Vec<ConnectionId>,
     /// When to see whether it has: so many bytes of answers had been sent the last time.
-    patience: Option<(Instant, u64)>,
+    backpressure: Option<(Instant, u64)>,
     /// Since when no more bytes of answers were sent than these, as far as was seen.
     pub(crate) read: Option<(Instant, u64)>,
     pub(crate) last_active: Instant,
 }
 
 /// Unsent answers of one client over which the upstream connections that feed it are not read either. Its requests are
-/// not read from [`FULL`] on.
-pub(crate) const STUCK: usize = 8 * FULL;
+/// not read from [`HIGH_WATERMARK`] on.
+pub(crate) const STUCK: usize = 8 * HIGH_WATERMARK;
 
 /// A client that keeps an upstream connection from being read is given up after so long: if it has read nothing in it, or
 /// if others wait for their answers on that connection.
-const PATIENCE: Duration = Duration::from_secs(1);
+const BACKPRESSURE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// So much more of a request is progress.
 const STEP: usize = 16 * 1024;
@@ -85,7 +85,7 @@ pub(crate) const DESTINATION_HEADER: &str = "x-envoy-original-dst-host";
 impl Client {
     /// Whether the end of one of its calls lets it go on, or go.
     pub(crate) fn awaits_end(&self) -> bool {
-        self.is_paused || self.has_ended || matches!(self.stay, Stay::Leaving(_))
+        self.is_paused || self.has_ended || matches!(self.stay, Stay::Draining(_))
     }
 
     /// When what has come of a request is no longer waited for.
@@ -100,7 +100,7 @@ impl Client {
         let turn = match self.stay {
             Stay::Welcome => None,
             Stay::Until(turn) => Some(turn),
-            Stay::Leaving(leaves_at) => is_idle.then_some(leaves_at),
+            Stay::Draining(leaves_at) => is_idle.then_some(leaves_at),
         };
         let idle = self.service.idle_timeout.filter(|_| is_idle);
         earliest(idle.map(|timeout| self.last_active.after(timeout)), turn)
@@ -145,7 +145,7 @@ impl Worker {
             has_ended: false,
             stay: Stay::Welcome,
             blocked: Vec::new(),
-            patience: None,
+            backpressure: None,
             read: None,
             last_active: self.now,
         });
@@ -154,7 +154,7 @@ impl Worker {
         self.telemetry.add_global(Metric::ClientConnections, 1);
         self.telemetry.add_global(Metric::ClientConnectionsActive, 1);
         self.note_arrival();
-        self.ask_in_turn(key);
+        self.drain_in_turn(key);
         let due = self.clients.get(key).and_then(|client| self.client_due(client));
         self.wake_at(due);
     }
@@ -273,7 +273,7 @@ impl Worker {
         };
         let has_room = client.calls.len() < most_calls
             && client.held < MOST_HELD
-            && self.sockets.queued(client.socket) < FULL;
+            && self.sockets.queued(client.socket) < HIGH_WATERMARK;
         let is_paused = !has_room || self.has_its_part(client);
         if let Some(client) = self.clients.get_mut(key) {
             client.is_paused = is_paused;
@@ -317,7 +317,7 @@ impl Worker {
     pub(crate) fn close_if_ended(&mut self, key: ClientId) {
         let now = self.now;
         if self.clients.get(key).is_some_and(|client| {
-            let has_left = matches!(client.stay, Stay::Leaving(leaves_at) if leaves_at <= now);
+            let has_left = matches!(client.stay, Stay::Draining(leaves_at) if leaves_at <= now);
             (client.has_ended || has_left) && client.calls.is_empty() && !client.is_paused
         }) {
             self.close_client(key);
@@ -326,8 +326,8 @@ impl Worker {
 
     /// When this client next needs attention by time alone.
     pub(crate) fn client_due(&self, client: &Client) -> Option<Instant> {
-        let patience = client.patience.map(|(until, _)| until);
-        earliest(earliest(patience, client.arrival_due()), client.end_due())
+        let backpressure = client.backpressure.map(|(until, _)| until);
+        earliest(earliest(backpressure, client.arrival_due()), client.end_due())
     }
 
     /// The time of this client has come.
@@ -335,12 +335,12 @@ impl Worker {
         let now = self.now;
         let Some(client) = self.clients.get(key) else { return };
         let has_come = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        if let Some((until, sent)) = client.patience
+        if let Some((until, sent)) = client.backpressure
             && until <= now
         {
             let has_read = self.sockets.sent(client.socket) != sent;
             if has_read && !self.keeps_others_waiting(key) {
-                self.bear_with(key);
+                self.watch_backpressure(key);
             } else {
                 self.give_up(
                     key,
@@ -355,7 +355,7 @@ impl Worker {
             self.give_up(key, "incomplete_request", Failure::Timeout, &detail);
         } else if has_come(client.end_due()) {
             match client.stay {
-                Stay::Until(turn) if turn <= now => self.ask_to_leave(key),
+                Stay::Until(turn) if turn <= now => self.drain_client(key),
                 _ => self.close_client(key),
             }
         }
@@ -391,7 +391,7 @@ impl Worker {
         let Some(client) = self.clients.get_mut(key) else { return };
         if !core::mem::replace(&mut feeding.is_blocked, true) {
             client.blocked.push(connection);
-            self.bear_with(key);
+            self.watch_backpressure(key);
             self.retire(connection);
         }
     }
@@ -403,25 +403,25 @@ impl Worker {
         if client.read.is_none_or(|(_, before)| before != sent) {
             client.read = Some((self.now, sent));
         }
-        if queued >= FULL && client.patience.is_none() {
-            self.bear_with(key);
+        if queued >= HIGH_WATERMARK && client.backpressure.is_none() {
+            self.watch_backpressure(key);
         }
     }
 
     /// Looks again some time later whether a client has read anything by then.
-    fn bear_with(&mut self, key: ClientId) {
+    fn watch_backpressure(&mut self, key: ClientId) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let is_blocking = !client.blocked.is_empty();
-        let time = if is_blocking { Some(PATIENCE) } else { client.service.frame_timeout };
-        client.patience = time.map(|time| (self.now.after(time), self.sockets.sent(client.socket)));
-        let due = client.patience.map(|(until, _)| until);
+        let time = if is_blocking { Some(BACKPRESSURE_TIMEOUT) } else { client.service.frame_timeout };
+        client.backpressure = time.map(|time| (self.now.after(time), self.sockets.sent(client.socket)));
+        let due = client.backpressure.map(|(until, _)| until);
         self.wake_at(due);
     }
 
     /// Answers of this client have left: read its requests again, and what feeds it.
     pub(crate) fn client_writable(&mut self, key: ClientId) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        client.patience = None;
+        client.backpressure = None;
         for connection in core::mem::take(&mut client.blocked) {
             self.unblock_connection(connection);
         }

@@ -9,7 +9,7 @@ use crate::plan::{Destination, OnNoMatch};
 use crate::pool::{EndpointId, PoolId};
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
-use crate::worker::{FULL, Reach, Worker};
+use crate::worker::{HIGH_WATERMARK, Reach, Worker};
 
 /// Which connection takes a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +146,7 @@ impl Worker {
             let connection = connections.get(key)?;
             let in_flight = connection.slots.in_flight();
             let has_room = in_flight < most && connection.slots.has_room(max_id);
-            (has_room && sockets.queued(connection.socket) < FULL).then_some(in_flight)
+            (has_room && sockets.queued(connection.socket) < HIGH_WATERMARK).then_some(in_flight)
         };
         if avoid.is_some() {
             let other = pool.choose(|key| {

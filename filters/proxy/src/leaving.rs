@@ -13,14 +13,16 @@ use crate::worker::Worker;
 pub(crate) enum Stay {
     /// For as long as it likes.
     Welcome,
-    /// It is asked to leave at that time.
+    /// It is to be drained at that time.
     Until(Instant),
-    /// It was asked. From that time on its connection is closed as soon as no call is in flight.
-    Leaving(Instant),
+    /// It is draining: it was asked to connect again. From that time on its connection is closed as soon as no call is
+    /// in flight.
+    Draining(Instant),
 }
 
-/// Between asking a client to leave and closing its connection: requests already on their way still arrive.
-const LEAVE_TIME: Duration = Duration::from_secs(1);
+/// From asking a client to connect again until its connection may be closed: requests already on their way still
+/// arrive.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// Where nothing is urgent, clients are asked one by one over so long: they do not all connect again at once.
 const SPREAD: Duration = Duration::from_secs(20 * 60);
@@ -28,7 +30,7 @@ const SPREAD: Duration = Duration::from_secs(20 * 60);
 /// A worker that no client has come to for so long, while there is a newer one, takes no clients any more.
 const SUPERSEDED: Duration = Duration::from_secs(10 * 60);
 
-/// Why clients are asked to leave.
+/// Why clients are drained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Leave {
     /// They are not.
@@ -51,7 +53,7 @@ impl Worker {
         if self.leave == Leave::No && self.accepted_at.after(SUPERSEDED) <= now {
             self.now = now;
             self.leave = Leave::Superseded;
-            self.ask_all();
+            self.drain_all();
         }
     }
 
@@ -59,7 +61,7 @@ impl Worker {
     pub(crate) fn leave(&mut self) {
         if core::mem::replace(&mut self.leave, Leave::Urgent) != Leave::Urgent {
             self.sockets.drain();
-            self.ask_all();
+            self.drain_all();
         }
     }
 
@@ -68,21 +70,21 @@ impl Worker {
     pub(crate) fn hand_over(&mut self) {
         if self.leave < Leave::HandedOver && self.sockets.is_draining() {
             self.leave = Leave::HandedOver;
-            self.ask_all();
+            self.drain_all();
         }
     }
 
-    fn ask_all(&mut self) {
+    fn drain_all(&mut self) {
         for client in self.clients.ids() {
-            self.ask_in_turn(client);
+            self.drain_in_turn(client);
         }
     }
 
-    /// Asks a client to leave when its turn has come: at once, or at some time within [`SPREAD`].
-    pub(crate) fn ask_in_turn(&mut self, key: ClientId) {
+    /// Drains a client when its turn has come: at once, or at some time within [`SPREAD`].
+    pub(crate) fn drain_in_turn(&mut self, key: ClientId) {
         match self.leave {
             Leave::No => {}
-            Leave::Urgent => self.ask_to_leave(key),
+            Leave::Urgent => self.drain_client(key),
             Leave::Superseded | Leave::HandedOver => {
                 let turn = self.now.after(SPREAD.mul_f64(self.random.f64()));
                 if let Some(client) = self.clients.get_mut(key)
@@ -95,14 +97,14 @@ impl Worker {
         }
     }
 
-    /// Asks a client to connect again.
-    pub(crate) fn ask_to_leave(&mut self, key: ClientId) {
-        let leaves_at = self.now.after(LEAVE_TIME);
+    /// Drains a client: it is asked to connect again.
+    pub(crate) fn drain_client(&mut self, key: ClientId) {
+        let leaves_at = self.now.after(DRAIN_TIME);
         let Some(client) = self.clients.get_mut(key) else { return };
-        if matches!(client.stay, Stay::Leaving(_)) {
+        if matches!(client.stay, Stay::Draining(_)) {
             return;
         }
-        client.stay = Stay::Leaving(leaves_at);
+        client.stay = Stay::Draining(leaves_at);
         if let Some(out) = self.sockets.write(client.socket) {
             client.service.codec.drain_notice(out);
         }
@@ -120,17 +122,17 @@ impl Worker {
     /// Has what is connected follow `plan`: clients take their service's new form; those whose service left it, or
     /// changed its protocol, are asked to connect again; so are those of services that came with it.
     pub(crate) fn follow(&mut self, plan: &Plan) {
-        let mut strangers = Vec::new();
+        let mut outdated = Vec::new();
         for (key, client) in self.clients.iter_mut() {
             match plan.service(&client.authority) {
                 Some(service) if service.codec.name() == client.service.codec.name() => {
                     client.service = service.clone();
                 }
-                _ => strangers.push(key),
+                _ => outdated.push(key),
             }
         }
-        for key in strangers {
-            self.ask_to_leave(key);
+        for key in outdated {
+            self.drain_client(key);
         }
         self.end_relays(plan);
     }

@@ -10,7 +10,7 @@ use crate::arena::Id;
 use crate::client::DESTINATION_HEADER;
 use crate::clock::{Instant, earliest};
 use crate::plan::{Plan, UnknownAuthority};
-use crate::worker::{FULL, Owner, Worker};
+use crate::worker::{HIGH_WATERMARK, Owner, Worker};
 
 /// Names a relay.
 pub(crate) type RelayId = Id<Relay>;
@@ -225,7 +225,7 @@ fn pass(sockets: &mut Sockets, from: &mut End, to: &End, bytes: &[u8]) {
     };
     out.extend_from_slice(bytes);
     from.credit = from.credit.saturating_add(bytes.len());
-    if sockets.queued(to.socket) < FULL {
+    if sockets.queued(to.socket) < HIGH_WATERMARK {
         sockets.consumed(from.socket, core::mem::take(&mut from.credit));
     }
 }

@@ -166,7 +166,7 @@ impl Worker {
             }
             // Its endpoint is gone from the cluster, or as good as.
             Stage::Open { is_overdue: true, .. } if !is_alone || is_unused => {
-                self.shun(key);
+                self.eject_endpoint(key);
                 self.retire(key);
             }
             Stage::Open { is_overdue, .. } => {

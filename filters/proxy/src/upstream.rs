@@ -12,7 +12,7 @@ use crate::pool::{EndpointId, PoolId};
 use crate::slots::{Answered, Slots};
 use crate::source::principal;
 use crate::telemetry::Metric;
-use crate::worker::{FULL, Owner, Reach, Worker};
+use crate::worker::{HIGH_WATERMARK, Owner, Reach, Worker};
 
 /// Names an upstream connection.
 pub(crate) type ConnectionId = Id<Connection>;
@@ -309,7 +309,7 @@ impl Worker {
             Kind::Drain => {
                 // Once for each connection, however often the server says it.
                 if self.connections.get(key).is_some_and(|connection| connection.stage != Stage::Retiring) {
-                    self.shun(key);
+                    self.eject_endpoint(key);
                     self.pass_drain_on(key);
                 }
                 self.retire(key);
@@ -319,7 +319,7 @@ impl Worker {
     }
 
     /// The endpoint of a connection takes no more calls, or is gone from its cluster: it is not named.
-    pub(crate) fn shun(&mut self, key: ConnectionId) {
+    pub(crate) fn eject_endpoint(&mut self, key: ConnectionId) {
         if let Some(connection) = self.connections.get(key)
             && let Some(pool) = self.pools.get_mut(connection.pool)
         {
@@ -338,7 +338,7 @@ impl Worker {
             let codec = client.service.codec;
             if client.destination.as_ref() == Some(&server.address)
                 && codec.name() == protocol
-                && self.sockets.queued(client.socket) < FULL
+                && self.sockets.queued(client.socket) < HIGH_WATERMARK
                 && let Some(out) = self.sockets.write(client.socket)
             {
                 codec.drain_notice(out);
@@ -350,7 +350,7 @@ impl Worker {
     fn answer_upstream(&mut self, key: ConnectionId, write: impl FnOnce(&dyn Codec, &mut Vec<u8>)) {
         if let Some(connection) = self.connections.get(key)
             && let Some(pool) = self.pools.get(connection.pool)
-            && self.sockets.queued(connection.socket) < FULL
+            && self.sockets.queued(connection.socket) < HIGH_WATERMARK
             && let Some(out) = self.sockets.write(connection.socket)
         {
             write(pool.service.codec, out);
@@ -415,7 +415,7 @@ impl Worker {
         if is_shared && connection.slots.abandoned() > MOST_ABANDONED {
             connection.is_unresponsive = true;
             if matches!(connection.stage, Stage::Open { .. }) {
-                self.shun(key);
+                self.eject_endpoint(key);
             }
             self.retire(key);
         } else if !is_shared {

@@ -72,8 +72,8 @@ pub(crate) enum Reach {
     Closed,
 }
 
-/// Unsent bytes on a socket from which on what feeds it has to wait, until [`Event::Writable`].
-pub(crate) const FULL: usize = 1024 * 1024;
+/// Unsent bytes on a socket at which what feeds it has to wait, until [`Event::Writable`].
+pub(crate) const HIGH_WATERMARK: usize = 1024 * 1024;
 
 /// The owner of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Worker {
     /// A worker that follows `plan`. `seed` makes its random choices repeatable.
     /// `options` are those of its sockets; `write_high` and `write_low` are the worker's own to set.
     pub fn new(plan: Rc<Plan>, options: Options, seed: u64) -> Self {
-        let options = Options { write_high: FULL, write_low: FULL / 4, ..options };
+        let options = Options { write_high: HIGH_WATERMARK, write_low: HIGH_WATERMARK / 4, ..options };
         Self {
             sockets: Sockets::new(options),
             plan,

@@ -27,8 +27,8 @@ pub(crate) struct PlanCell {
     key: Vec<u8>,
     known: Cell<u32>,
     /// What is changed after each text, to be looked at in its stead; `None` looks at the text as well.
-    bell_key: Vec<u8>,
-    bell: Cell<Option<u32>>,
+    revision_key: Vec<u8>,
+    revision: Cell<Option<u32>>,
     /// Tunnel connections of this plugin so far.
     tunnels: Cell<u64>,
 }
@@ -43,8 +43,8 @@ impl PlanCell {
             text: RefCell::default(),
             key: [b"meltemi.plan.", plugin].concat(),
             known: Cell::default(),
-            bell_key: [b"meltemi.bell.", plugin].concat(),
-            bell: Cell::default(),
+            revision_key: [b"meltemi.revision.", plugin].concat(),
+            revision: Cell::default(),
             tunnels: Cell::default(),
         }
     }
@@ -74,7 +74,7 @@ impl PlanCell {
     /// Publishes the plan in force, unless what is published is not known here: that is newer, then, and is looked at
     /// next. What a new VM finds is older than its first plan, which another build of the module brought.
     fn publish(&self, is_first: bool) {
-        self.bell.set(None);
+        self.revision.set(None);
         let text = self.text.borrow();
         let published = || host::shared_data(&self.key);
         let replaced = match published() {
@@ -84,7 +84,7 @@ impl PlanCell {
             None => 0,
         };
         if host::set_shared_data(&self.key, &text, replaced) {
-            host::set_shared_data(&self.bell_key, b"rung", 0);
+            host::set_shared_data(&self.revision_key, b"changed", 0);
             let own = published().filter(|(known, _)| known == &*text);
             self.known.set(own.map_or(0, |(_, change)| change));
         }
@@ -92,8 +92,8 @@ impl PlanCell {
 
     /// The published text, if it is another than that of the plan in force.
     fn news(&self) -> Option<Vec<u8>> {
-        let (_, bell) = host::shared_data(&self.bell_key)?;
-        if self.bell.replace(Some(bell)) == Some(bell) {
+        let (_, revision) = host::shared_data(&self.revision_key)?;
+        if self.revision.replace(Some(revision)) == Some(revision) {
             return None;
         }
         let (text, change) = host::shared_data(&self.key)?;
