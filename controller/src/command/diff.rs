@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
 use super::{Inputs, Objects, findings, takeover};
-use crate::generate::{INSTANCE, MANAGED_BY, Object, Takeover, takeovers};
+use crate::generate::{INSTANCE, MANAGED_BY, Object, Takeover, takeovers, unpack};
 use crate::input::{self, Depth, Resources};
 use crate::screen;
 use crate::words::Plain;
@@ -105,12 +105,13 @@ fn compared(object: &Value) -> Option<(Key, Value)> {
     let mut labels = metadata["labels"].clone();
     labels.as_object_mut()?.remove(INSTANCE);
     let key = (text(&object["kind"])?, text(&metadata["namespace"])?, text(&metadata["name"])?);
-    let kept = json!({
+    let mut kept = json!({
         "apiVersion": object["apiVersion"],
         "kind": object["kind"],
         "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "labels": labels},
         "spec": object["spec"],
     });
+    kept.pointer_mut("/spec/pluginConfig").into_iter().for_each(unpack);
     Some((key, kept))
 }
 

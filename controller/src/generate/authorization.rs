@@ -2,20 +2,21 @@
 //!
 //! As with Istio's AuthorizationPolicy, what one policy denies is denied, and where policies allow, nothing else is allowed.
 
+mod rules;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use meltemi_proxy::plan::Plan;
 use serde_json::{Map, Value, json};
 
 use super::report::{Reports, ResourceRef};
+use super::size;
 use super::tree::Part;
 use crate::api::aeraki::{
     AuthorizationAction, AuthorizationRule, DubboAuthorizationPolicy, Operation, Source,
 };
-use crate::check;
-use crate::protocol::CODECS;
 use crate::world::World;
+use rules::Rules;
 
 /// The policies of each namespace.
 #[derive(Debug)]
@@ -82,45 +83,17 @@ impl<'a> Authorization<'a> {
 impl Policies {
     /// `policies` are those that deny, then those that allow.
     fn new(policies: &[&DubboAuthorizationPolicy], tells_identity: bool, reports: &mut Reports) -> Self {
-        let mut routes = Vec::new();
-        let mut without_identity = Vec::new();
-        let mut origins = Vec::new();
-        let mut left = MOST_OF_NAMESPACE;
-        for policy in policies {
-            let origin = ResourceRef::of(*policy);
-            let is_in_force = reports.accepts(&origin, check::dubbo_authorization_policy(policy));
-            if !tells_identity && policy.spec.rules.iter().any(asks_who) {
-                let message = "servers learn who calls from Istio 1.29 on: until then rules that ask for it allow nothing, or \
-                               deny everything";
-                reports.error(&origin, "spec.rules", message);
-            }
-            let denies = policy.spec.action == AuthorizationAction::Deny;
-            let made = is_in_force.then(|| made(policy, tells_identity, left));
-            if let Some(Err(message)) = &made {
-                let effect = if denies { "denies everything" } else { "allows nothing" };
-                reports.error(&origin, "spec.rules", format!("{effect}: {message}"));
-            }
-            match made {
-                Some(Ok((with, without))) => {
-                    left = left.saturating_sub(with.iter().map(alternatives_of).sum());
-                    routes.extend(with);
-                    without_identity.extend(without);
-                }
-                _ if denies => {
-                    let deny_all = route(policy, "rules", None);
-                    routes.push(deny_all.clone());
-                    without_identity.push(deny_all);
-                }
-                _ => {}
-            }
-            origins.push(origin);
-        }
+        let mut left = rules::MOST;
+        let rules = policies.iter().map(|policy| Rules::new(policy, tells_identity, &mut left, reports));
+        let mut all: Vec<Rules<'_>> = rules.collect();
         let allows = policies.iter().any(|policy| policy.spec.action == AuthorizationAction::Allow);
-        let differs = without_identity != routes;
+        let of_all = rules::entry(&mut all, allows, reports);
+        let differs = all.iter().any(|rules| rules.routes != rules.without_identity);
+        let without_identity = || entry(all.iter().flat_map(|rules| &rules.without_identity), allows);
         Self {
-            origins,
-            entry: entry(routes, allows),
-            entry_without_identity: differs.then(|| entry(without_identity, allows)),
+            entry: of_all,
+            entry_without_identity: differs.then(without_identity),
+            origins: all.iter().map(|rules| rules.origin.clone()).collect(),
         }
     }
 
@@ -136,53 +109,21 @@ impl Policies {
 const DENIED: &str = "RBAC: access denied";
 
 /// The plan's entry with these routes, of policies of which one allows, or all deny.
-fn entry(routes: Vec<Value>, allows: bool) -> Part {
+fn entry<'r>(routes: impl Iterator<Item = &'r Value>, allows: bool) -> Part {
+    let routes: Vec<&Value> = routes.collect();
     let mut entry = json!({"protocol": CODEC});
     if !routes.is_empty() {
-        entry["routes"] = routes.into();
+        entry["routes"] = json!(routes);
     }
     if allows {
         entry["defaultRoute"] = json!({"reject": {"message": DENIED}});
     }
-    entry.into()
+    size::entry(entry)
 }
 
 fn plan(routes: &[Value]) -> Value {
     json!({"services": {"s": {"protocol": CODEC, "routes": routes}}})
 }
-
-/// The routes of a policy with at most `most` alternatives, where servers learn who calls as far as `tells_identity` says, and
-/// where they do not.
-///
-/// # Errors
-///
-/// There are more, or the filter would refuse them: why.
-fn made(
-    policy: &DubboAuthorizationPolicy,
-    tells_identity: bool,
-    most: usize,
-) -> Result<(Vec<Value>, Vec<Value>), String> {
-    let all = [tells_identity, false].map(|tells_identity| {
-        let routes = routes_of(policy, tells_identity, most).map_err(|TooMany| {
-            format!(
-                "the sources and operations of a namespace's rules make more than {MOST_OF_NAMESPACE} combinations; name fewer \
-                 in one rule"
-            )
-        })?;
-        match Plan::parse(plan(&routes).to_string().as_bytes(), &CODECS) {
-            Ok(_) => Ok(routes),
-            Err(error) => {
-                let path = error.path.strip_prefix("services[\"s\"].").unwrap_or(&error.path);
-                Err(format!("{}, as {path} of a plan", error.message))
-            }
-        }
-    });
-    let [with, without] = all;
-    Ok((with?, without?))
-}
-
-/// The most alternatives of the rules of a namespace. A few lines can mean millions.
-const MOST_OF_NAMESPACE: usize = 10_000;
 
 /// There are more alternatives than may be.
 struct TooMany;

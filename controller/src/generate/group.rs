@@ -68,7 +68,7 @@ impl<'a> Group<'a> {
     /// Divides what there is into as many shards as keep each plan small enough. Each has a cluster, an internal listener
     /// and a module of its own.
     pub(super) fn shards(&self) -> Shards {
-        let entries = self.entries.iter().map(|(authority, entry)| (authority.clone(), entry.bytes));
+        let entries = self.entries.iter().map(|(authority, entry)| (authority.clone(), entry.weight));
         let named = |(ending, authorities): (String, Vec<(Arc<str>, usize)>)| {
             let shard: Arc<str> = named(&self.base, &ending).into();
             authorities.into_iter().map(move |(authority, _)| (authority, shard.clone()))
@@ -121,7 +121,7 @@ impl<'a> Group<'a> {
             let spec = envoy_filter(selector, patches.into_iter().map(|patch| patch.patch));
             Object::envoy_filter(Role::Tunnel, self.namespace, named(name, &ending), spec).of_shards(shards)
         };
-        let parts = divide(patches, |patch| &patch.about, |patch| patch.patch.bytes);
+        let parts = divide(patches, |patch| &patch.about, |patch| patch.patch.weight);
         parts.into_iter().map(object).collect()
     }
 

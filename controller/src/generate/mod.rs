@@ -24,6 +24,7 @@ mod routes;
 mod scope;
 mod service;
 mod sidecar;
+mod size;
 mod sockets;
 mod subsets;
 mod takeover;
@@ -55,6 +56,7 @@ pub use object::{BY_HAND, INSTANCE, MANAGED_BY, Metadata, Object, ROLE, Role};
 pub use report::{Finding, Report, ResourceRef, Severity};
 pub use room::MOST_OF_NAMESPACE as MOST_TABLES;
 pub use service::NO_ADDRESS;
+pub use size::unpack;
 pub use takeover::{Takeover, takeovers};
 pub use tree::{Part, Tree};
 

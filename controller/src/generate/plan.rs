@@ -14,7 +14,7 @@ use super::protocol::Protocol;
 use super::report::{Reports, ResourceRef};
 use super::room::{self, Left, Room};
 use super::router::{Draft, Rejects, Router};
-use super::routes::Routes;
+use super::routes::{self, Share};
 use super::service::{ManagedPort, Service};
 use super::subsets::Subsets;
 use super::tree::Part;
@@ -57,13 +57,6 @@ struct Key {
     client: Option<String>,
 }
 
-/// What has routes for a service.
-#[derive(Debug, Clone, Copy)]
-enum Source<'a> {
-    Router(usize),
-    Routing(&'a Routing<'a>),
-}
-
 /// Whose routes come first for the calls of a client to a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Tier {
@@ -81,6 +74,15 @@ impl Tier {
             owner if owner == service.namespace => Self::Owner,
             own if own == client => Self::Client,
             _ => Self::Other,
+        }
+    }
+
+    /// Whose routes stay if there is no room for all: a service is its owner's first.
+    fn rank(self) -> usize {
+        match self {
+            Self::Owner => 0,
+            Self::Client => 1,
+            Self::Other => 2,
         }
     }
 }
@@ -222,50 +224,39 @@ impl<'a> Planner<'a> {
                 self.subsets.check_routing(routing, port.number, reports);
             }
         }
-        let mut sources: Vec<Source<'a>> = routers.into_iter().map(Source::Router).collect();
-        sources.extend(routing_of_calls(&service.host, &routings, reports).map(Source::Routing));
-        let place = |planner: &Self, source: &Source<'a>| {
-            let namespace = planner.namespace(source);
-            (Tier::of(namespace, client, service), namespace.to_owned())
+        let of_calls = routing_of_calls(&service.host, &routings, reports)
+            .map(|routing| (routing, self.calls(routing, client, port, reports)));
+        let of_calls = of_calls.filter(|(routing, calls)| {
+            let has_room = self.room.take(client, routing.namespace, calls.tables, &mut left);
+            if !has_room {
+                reports.not_honoured(&routing.origin, "spec.http", room::full(routing.namespace));
+            }
+            has_room
+        });
+        let tier = |namespace: &str| Tier::of(namespace, client, service);
+        let of_router = |&at: &usize| {
+            let router = &self.routers[at];
+            let tier = tier(&router.namespace);
+            router.share(tier.rank(), tier == Tier::Owner)
         };
-        sources.sort_by_cached_key(|source| place(self, source));
-        let mut routes = Routes::default();
-        let mut before = None;
-        for source in sources {
-            let place = place(self, &source);
-            let (tier, _) = place;
-            if before.replace(place.clone()).is_some_and(|before| before != place) {
-                routes.end_namespace();
-            }
-            match source {
-                Source::Router(at) => {
-                    self.add_router(at, &mut routes, reports);
-                    routes.rejects |= tier == Tier::Owner && self.routers[at].rejects != Rejects::No;
-                }
-                Source::Routing(routing) => {
-                    let calls = self.calls(routing, client, port, reports);
-                    if !self.room.take(client, routing.namespace, calls.tables, &mut left) {
-                        reports.not_honoured(&routing.origin, "spec.http", room::full(routing.namespace));
-                        continue;
-                    }
-                    for draft in &calls.drafts {
-                        routes.add(&routing.origin, draft.clone(), reports);
-                    }
-                }
-            }
-        }
+        let mut shares: Vec<Share<'_>> = routers.iter().map(of_router).collect();
+        shares.extend(of_calls.iter().map(|(routing, calls)| Share {
+            origin: &routing.origin,
+            field: "spec.http",
+            routes: &calls.drafts,
+            rejects: false,
+            rank: tier(routing.namespace).rank(),
+        }));
+        shares.sort_by_cached_key(|share| {
+            let namespace = share.origin.namespace.as_deref().unwrap_or_default();
+            (tier(namespace), namespace.to_owned())
+        });
         let mut connections = routings.iter().map(|routing| routing.connections(client, port, reports));
-        routes.connections = connections.find(|targets| !targets.is_empty()).unwrap_or_default();
-        let entry = Part::from(routes.entry(port));
+        let connections = connections.find(|targets| !targets.is_empty()).unwrap_or_default();
+        let about = format!("{}:{}", service.host, port.number);
+        let entry = routes::entry(&mut shares, &connections, &about, port, reports);
         self.entries.insert(key, entry.clone());
         entry
-    }
-
-    fn namespace<'s>(&'s self, source: &Source<'s>) -> &'s str {
-        match source {
-            Source::Router(at) => &self.routers[*at].namespace,
-            Source::Routing(routing) => routing.namespace,
-        }
     }
 
     /// The VirtualServices that clients follow for a service, the first in Istio's order first.
@@ -313,24 +304,23 @@ impl<'a> Planner<'a> {
             (namespace != entrance.namespace, since.get(namespace).copied().cloned())
         });
         let owner = self.routers[bound.first()?.0].namespace.clone();
-        let mut routes = Routes::default();
-        let mut target = None;
         let mut left = Left::new();
-        let mut before = owner.clone();
-        for (at, service, port) in bound {
-            let namespace = self.routers[at].namespace.clone();
-            if before != namespace {
-                routes.end_namespace();
-                before = namespace;
+        bound.retain(|&(at, _, port)| self.admits(at, port, GATEWAYS, &mut left, reports));
+        let &(first, service, port) = bound.first()?;
+        let mut namespaces: Vec<&str> = Vec::new();
+        let share = |(at, ..): (usize, &Service, &ManagedPort)| {
+            let router = &self.routers[at];
+            if namespaces.last() != Some(&&*router.namespace) {
+                namespaces.push(&router.namespace);
             }
-            if self.admits(at, port, GATEWAYS, &mut left, reports) {
-                self.add_router(at, &mut routes, reports);
-                routes.rejects |= before == owner && self.routers[at].rejects != Rejects::No;
-                target.get_or_insert_with(|| (before.clone(), service.host.clone(), port.clone()));
-            }
-        }
-        let (namespace, host, port) = target?;
-        Some(GatewayPlan { entry: Part::from(routes.entry(&port)), namespace, host, port: port.number })
+            router.share(namespaces.len(), router.namespace == owner)
+        };
+        let mut shares: Vec<Share<'_>> = bound.into_iter().map(share).collect();
+        let about = format!("port {} of the Gateway {}", entrance.server.port.number, entrance.name);
+        let entry = routes::entry(&mut shares, &[], &about, port, reports);
+        let namespace = self.routers[first].namespace.clone();
+        let plan = GatewayPlan { entry, namespace, host: service.host.clone(), port: port.number };
+        (!shares.is_empty()).then_some(plan)
     }
 
     /// The routers of a service that name a gateway, as far as that admits them.
@@ -396,13 +386,6 @@ impl<'a> Planner<'a> {
             reports.error(&router.origin, "spec.routes", room::full(&router.namespace));
         }
         has_room
-    }
-
-    fn add_router(&self, at: usize, routes: &mut Routes, reports: &mut Reports) {
-        let router = &self.routers[at];
-        for draft in &router.routes {
-            routes.add(&router.origin, draft.clone(), reports);
-        }
     }
 
     /// What a VirtualService says of the calls of a client to a port.

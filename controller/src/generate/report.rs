@@ -130,6 +130,13 @@ impl Reports {
         }
     }
 
+    /// Adds what was found apart.
+    pub(super) fn append(&mut self, other: Self) {
+        for (resource, findings) in other.0 {
+            self.accepts(&resource, findings.in_order);
+        }
+    }
+
     /// The reports, in the order of their resources.
     pub(super) fn into_vec(self) -> Vec<Report> {
         let report = |(resource, findings): (_, Findings)| Report { resource, findings: findings.in_order };

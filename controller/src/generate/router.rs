@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::age::Age;
 use super::host;
 use super::report::{Reports, ResourceRef};
+use super::routes::Share;
 use super::service::cluster;
 use super::visibility::{Exports, Unsaid};
 use crate::api::aeraki::Destination;
@@ -62,6 +63,19 @@ pub(super) struct Target {
     pub(super) subset: Option<String>,
     pub(super) port: Option<u16>,
     pub(super) weight: u32,
+}
+
+impl Router {
+    /// What it has for an entry in which its routes are of this rank; `is_owner` if they are the owner's.
+    pub(super) fn share(&self, rank: usize, is_owner: bool) -> Share<'_> {
+        Share {
+            origin: &self.origin,
+            field: "spec.routes",
+            routes: &self.routes,
+            rejects: is_owner && self.rejects != Rejects::No,
+            rank,
+        }
+    }
 }
 
 impl Target {

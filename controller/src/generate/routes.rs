@@ -8,25 +8,92 @@ use super::protocol::Protocol;
 use super::report::{Reports, ResourceRef};
 use super::router::{Draft, Target};
 use super::service::ManagedPort;
+use super::size::{self, kib};
+use super::tree::Part;
+
+/// What one resource has for the calls to a service.
+#[derive(Debug)]
+pub(super) struct Share<'a> {
+    pub(super) origin: &'a ResourceRef,
+    /// The field that has the routes.
+    pub(super) field: &'static str,
+    pub(super) routes: &'a [Draft],
+    /// Calls that no route takes are answered with an error.
+    pub(super) rejects: bool,
+    /// Which comes first if there is no room for all.
+    pub(super) rank: usize,
+}
+
+/// The plan's entry for calls that come by `port`, of shares in the order of their routes; those of a namespace follow each
+/// other. What it has no room for is taken out of them and reported.
+pub(super) fn entry(
+    shares: &mut Vec<Share<'_>>,
+    connections: &[Target],
+    about: &str,
+    port: &ManagedPort,
+    reports: &mut Reports,
+) -> Part {
+    let put = |shares: &[Share<'_>], reports: &mut Reports| {
+        let mut routes = Routes { connections: connections.to_vec(), ..Routes::default() };
+        for (at, share) in shares.iter().enumerate() {
+            let before = at.checked_sub(1).and_then(|before| shares.get(before));
+            if before.is_some_and(|before| before.origin.namespace != share.origin.namespace) {
+                routes.end_namespace();
+            }
+            routes.rejects |= share.rejects;
+            share.routes.iter().for_each(|draft| routes.add(share.origin, draft.clone(), reports));
+        }
+        size::entry(routes.entry(port))
+    };
+    let mut remarks = Reports::default();
+    let mut entry = put(shares, &mut remarks);
+    let all = format!("{} that the plan has for all routes of {about}", kib(size::MOST));
+    if entry.weight > size::MOST {
+        let weight = |share: &Share<'_>| put(std::slice::from_ref(share), &mut Reports::default()).weight;
+        let weights: Vec<(usize, usize)> = shares.iter().map(|share| (share.rank, weight(share))).collect();
+        let fitting = size::fitting(&weights);
+        let mut weights = weights.into_iter().enumerate();
+        shares.retain(|Share { origin, field, .. }| {
+            let Some((at, (_, weight))) = weights.next() else { return false };
+            let fits = fitting.contains(&at);
+            if !fits {
+                let message = format!("not in force: its routes take {} of the {all}: {MEND}", kib(weight));
+                reports.error(origin, *field, message);
+            }
+            fits
+        });
+        remarks = Reports::default();
+        entry = put(shares, &mut remarks);
+    }
+    reports.append(remarks);
+    let longest = shares.iter().max_by_key(|share| share.routes.len());
+    if let Some(Share { origin, field, .. }) = longest.filter(|_| entry.weight >= size::MUCH) {
+        reports.warn(origin, *field, format!("{} are taken of the {all}: {MEND}", kib(entry.weight)));
+    }
+    entry
+}
+
+/// What helps against too many routes.
+const MEND: &str = "write fewer or shorter ones, or divide the service";
 
 /// The routes of one service as they are gathered, namespace by namespace.
 #[derive(Debug, Default)]
-pub(super) struct Routes {
+struct Routes {
     drafts: Vec<Draft>,
     /// The one of the namespace that takes every call.
     last: Option<Draft>,
     /// The name of the one that leaves none to the namespaces after it.
     taken_by: Option<String>,
     /// Where Istio would have sent connections.
-    pub(super) connections: Vec<Target>,
+    connections: Vec<Target>,
     /// Calls that no route takes are answered with an error.
-    pub(super) rejects: bool,
+    rejects: bool,
 }
 
 impl Routes {
     /// Adds a route. One that takes every call comes after all others of the namespace, also after those of later resources;
     /// only the first such one is.
-    pub(super) fn add(&mut self, origin: &ResourceRef, mut draft: Draft, reports: &mut Reports) {
+    fn add(&mut self, origin: &ResourceRef, mut draft: Draft, reports: &mut Reports) {
         let namespace = origin.namespace.as_deref().unwrap_or_default();
         let written = std::mem::take(&mut draft.name);
         draft.name = format!("{namespace}/{}/{written}", origin.name);
@@ -43,7 +110,7 @@ impl Routes {
     }
 
     /// What comes is of another namespace, and has no say in the calls that are taken.
-    pub(super) fn end_namespace(&mut self) {
+    fn end_namespace(&mut self) {
         if let Some(last) = self.last.take() {
             self.taken_by = Some(last.name.clone());
             self.drafts.push(last);
@@ -51,7 +118,7 @@ impl Routes {
     }
 
     /// The plan's entry of the service, for calls that come by `port`.
-    pub(super) fn entry(mut self, port: &ManagedPort) -> Value {
+    fn entry(mut self, port: &ManagedPort) -> Value {
         self.end_namespace();
         let Protocol::Codec(codec) = &port.protocol else { return Value::Null };
         let mut entry = Map::from_iter([("protocol".to_owned(), json!(codec))]);

@@ -21,8 +21,10 @@ pub enum Tree {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
     value: Arc<Value>,
-    /// Its length as JSON.
-    pub(super) bytes: usize,
+    /// What is written in its place.
+    packed: Option<Arc<str>>,
+    /// How much of an object it takes up, in bytes.
+    pub(super) weight: usize,
 }
 
 impl Tree {
@@ -61,6 +63,7 @@ impl fmt::Display for Tree {
 impl Serialize for Tree {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
+            Self::Part(Part { packed: Some(text), .. }) => text.serialize(serializer),
             Self::Part(part) => part.value().serialize(serializer),
             Self::List(items) => items.serialize(serializer),
             Self::Map(fields) => serializer.collect_map(fields.iter().map(|(name, field)| (&**name, field))),
@@ -69,7 +72,12 @@ impl Serialize for Tree {
 }
 
 impl Part {
-    /// What is shared.
+    /// A value that takes up so much, where it is written as `packed` if there is that.
+    pub(super) fn new(value: Value, packed: Option<String>, weight: usize) -> Self {
+        Self { value: Arc::new(value), packed: packed.map(Arc::from), weight }
+    }
+
+    /// What is shared, as it is before it is packed.
     pub fn value(&self) -> &Value {
         &self.value
     }
@@ -78,6 +86,6 @@ impl Part {
 impl From<Value> for Part {
     fn from(value: Value) -> Self {
         let bytes = value.to_string().len();
-        Self { value: Arc::new(value), bytes }
+        Self::new(value, None, bytes)
     }
 }

@@ -91,3 +91,39 @@ shop       asked.shop.svc.cluster.local  6379  redis
     assert_eq!(diff(&all), left);
     assert_eq!(generate(&["--instance=a b"], &one).0, 2);
 }
+
+/// What is written packed is read as people wrote it.
+#[test]
+fn differences_of_large_plans_are_those_of_their_routes() {
+    let folder = tempfile::tempdir().unwrap();
+    let against = folder.path().to_str().unwrap();
+    let routes: String = (0..1000)
+        .map(|at| {
+            format!(
+                "  - {{name: r{at}, match: {{attributes: {{method: {{exact: method{at}}}}}}}, route: [{{destination: \
+                 {{host: greeter}}}}], timeout: 2s}}\n"
+            )
+        })
+        .collect();
+    let (head, _) = ROUTER.split_once("  - name: canary").unwrap();
+    let router = format!("{head}{routes}");
+    let (_, objects, _) = generate(&[], &both(&router));
+    assert!(!objects.contains("method999") && objects.len() < 40_000, "{} bytes", objects.len());
+    fs::write(folder.path().join("objects.yaml"), objects).unwrap();
+    let diff = |input: &str| meltemi(&[&["diff", "-", "--against", against], &DELIVERED[..]].concat(), input);
+    assert_eq!(diff(&both(&router)), (0, String::new(), String::new()));
+
+    let (code, output, _) = diff(&both(&router.replacen("exact: method500}", "exact: another}", 1)));
+    assert_eq!(code, 1);
+    let changed: Vec<&str> = output.lines().filter(|line| line.starts_with(['-', '+'])).collect();
+    let [.., old, new] = &*changed else { panic!("{output}") };
+    assert_eq!(
+        (changed.len(), old.trim_end(), new.trim_end()),
+        (4, "-                exact: method500", "+                exact: another")
+    );
+
+    let explain = ["explain", "-", "--host", "greeter.shop", "-a", "method=method999"];
+    let (code, output, error) = meltemi(&explain, &both(&router));
+    assert_eq!(code, 0, "{error}");
+    assert!(output.contains("shop/greeter/r999"), "{output}");
+}

@@ -1,11 +1,12 @@
 use std::rc::Rc;
 
 use meltemi_codecs::Head;
-use meltemi_proxy::plan::{Destination, Service};
+use meltemi_proxy::plan::{Destination, Plan, Service};
 
 use super::*;
 use crate::api::aeraki::{DubboAuthorizationPolicySpec, From, To};
 use crate::generate::Severity;
+use crate::protocol::CODECS;
 
 /// A call as policies see it. The peer has no names without mutual TLS, and what is called is not always known.
 #[derive(Debug)]
@@ -206,7 +207,7 @@ fn long_lists_stay_within_bounds() {
     let mut policy = DubboAuthorizationPolicy::new("long", spec);
     policy.metadata.namespace = Some("shop".to_owned());
     // By name, and by each of the ways to call generically.
-    let made = alternatives(&policy.spec.rules[0], policy.spec.action, MOST_OF_NAMESPACE);
+    let made = alternatives(&policy.spec.rules[0], policy.spec.action, rules::MOST);
     assert_eq!(made.ok().flatten().map(|all| all.len()), Some(600));
     let service = compiled(&[policy]);
     let call = |principal: &str, method: &str| Call {
