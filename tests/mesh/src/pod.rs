@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use meltemi::envoy::Admin;
+use meltemi::generate::unpack;
 use meltemi_tests::eventually;
 use nix::sys::signal::Signal;
 use nix::unistd::gethostname;
@@ -232,7 +233,8 @@ impl Pod {
         configs.sort_by_key(|config| config["last_updated"].as_str());
         let mut plans = BTreeMap::new();
         for config in configs.iter().map(|config| &config["ecds_filter"]["typed_config"]["config"]) {
-            let plan: Value = serde_json::from_str(config["configuration"]["value"].as_str()?).unwrap();
+            let mut plan: Value = serde_json::from_str(config["configuration"]["value"].as_str()?).unwrap();
+            unpack(&mut plan);
             plans.insert(config["root_id"].as_str(), plan);
         }
         plans.into_values().reduce(|mut all, mut plan| {

@@ -16,6 +16,7 @@ mod changes;
 mod controller;
 mod delivery;
 mod gateway;
+mod many_routes;
 mod older_envoy;
 mod permissive;
 mod private_protocol;
