@@ -15,9 +15,7 @@ const A: &str = "10.0.0.1:20880";
 const B: &str = "10.0.0.2:20880";
 
 fn world(service: Value) -> World {
-    let mut service = service;
-    service["protocol"] = json!("dubbo");
-    let mut world = World::new(Setup { plan: json!({"services": {"demo": service}}), ..Setup::default() });
+    let mut world = World::new(Setup::demo(service));
     world.cluster("demo", &[A], Policy::RoundRobin);
     world.serve(|arrival, _| match arrival.method {
         "slow" => What::Echo(0).after(Duration::from_millis(200)),

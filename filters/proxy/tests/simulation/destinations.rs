@@ -16,10 +16,7 @@ const V1: &str = "10.0.1.1:20880";
 const DESTINATION: &str = "x-envoy-original-dst-host";
 
 fn world(service: Value) -> World {
-    let mut service = service;
-    service["protocol"] = json!("dubbo");
-    let plan = json!({"services": {"demo": service}});
-    let mut world = World::new(Setup { plan, ..Setup::default() });
+    let mut world = World::new(Setup::demo(service));
     world.cluster("demo", &[A, B], Policy::OriginalDestination);
     world.cluster("subset", &[A, B], Policy::OriginalDestination);
     world.cluster("v1", &[V1], Policy::RoundRobin);

@@ -15,9 +15,7 @@ const B: &str = "10.0.0.2:20880";
 const LARGE: usize = 4 << 20;
 
 fn world(service: Value) -> World {
-    let mut service = service;
-    service["protocol"] = json!("dubbo");
-    let mut world = World::new(Setup { plan: json!({"services": {"demo": service}}), ..Setup::default() });
+    let mut world = World::new(Setup::demo(service));
     world.cluster("demo", &[A], Policy::RoundRobin);
     world.serve(|arrival, _| match arrival.method {
         "hang" => What::Nothing.now(),

@@ -14,17 +14,14 @@ const A: &str = "10.0.0.1:20880";
 const B: &str = "10.0.0.2:20880";
 
 fn world(service: Value) -> World {
-    let mut service = service;
-    service["protocol"] = json!("dubbo");
     let habits = Habits { window: 65_535, ..Habits::default() };
-    let plan = json!({"services": {"demo": service}});
     let options = Options {
         receive_window_downstream: 1 << 20,
         receive_window_upstream: 1 << 20,
         ..Options::default()
     };
     let mut world =
-        World::new(Setup { plan, options, downstream: habits, upstream: habits, ..Setup::default() });
+        World::new(Setup { options, downstream: habits, upstream: habits, ..Setup::demo(service) });
     world.cluster("demo", &[A], Policy::RoundRobin);
     world
 }

@@ -14,13 +14,11 @@ const V1: &str = "10.0.1.1:20880";
 const V2: &str = "10.0.2.1:20880";
 
 fn plan(service: Value) -> Value {
-    let mut service = service;
-    service["protocol"] = json!("dubbo");
-    json!({"services": {"demo": service}})
+    Setup::demo(service).plan
 }
 
 fn world(service: Value) -> World {
-    let mut world = World::new(Setup { plan: plan(service), ..Setup::default() });
+    let mut world = World::new(Setup::demo(service));
     world.cluster("demo", &[DEMO], Policy::RoundRobin);
     world.cluster("v1", &[V1], Policy::RoundRobin);
     world.cluster("v2", &[V2], Policy::RoundRobin);

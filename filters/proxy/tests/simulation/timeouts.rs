@@ -12,9 +12,7 @@ use crate::world::{Ask, Setup, World};
 const A: &str = "10.0.0.1:20880";
 
 fn world(service: Value) -> World {
-    let mut service = service;
-    service["protocol"] = json!("dubbo");
-    let mut world = World::new(Setup { plan: json!({"services": {"demo": service}}), ..Setup::default() });
+    let mut world = World::new(Setup::demo(service));
     world.cluster("demo", &[A], Policy::RoundRobin);
     world
 }

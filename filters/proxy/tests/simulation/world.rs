@@ -45,6 +45,14 @@ impl Default for Setup {
     }
 }
 
+impl Setup {
+    /// The service `demo` of Dubbo as `service` says.
+    pub fn demo(mut service: Value) -> Self {
+        service["protocol"] = json!("dubbo");
+        Self { plan: json!({"services": {"demo": service}}), ..Self::default() }
+    }
+}
+
 /// Everything.
 pub struct World {
     /// Nanoseconds since the start.
