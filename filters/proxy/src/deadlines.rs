@@ -17,6 +17,8 @@ pub(crate) struct Deadlines {
     first: u64,
     /// All others, by bucket.
     far: BTreeMap<u64, Bucket>,
+    /// How many there are.
+    len: usize,
 }
 
 #[derive(Debug)]
@@ -28,9 +30,13 @@ struct Bucket {
 /// Bits of the nanoseconds of one bucket: some four milliseconds.
 const BITS: u32 = 22;
 
+/// Notes that are no matter.
+const LEAST_TRIMMED: usize = 16 * 1024;
+
 impl Deadlines {
     /// Notes a deadline of a call. Earlier ones of it are looked at all the same.
     pub(crate) fn push(&mut self, at: Instant, call: CallId) {
+        self.len = self.len.saturating_add(1);
         let number = at.as_nanos() >> BITS;
         if number < self.first {
             let place = self.near.partition_point(|(other, _)| *other > at);
@@ -43,6 +49,25 @@ impl Deadlines {
         bucket.notes.push((at, call));
     }
 
+    /// Drops the notes of calls that have ended where most are, of so many `calls` that have not: what a call costs is no
+    /// more for the time that it might have taken.
+    pub(crate) fn trim(&mut self, calls: usize, is_due: impl Fn(CallId, Instant) -> bool) {
+        if self.len <= calls.saturating_mul(2).saturating_add(LEAST_TRIMMED) {
+            return;
+        }
+        let trim = |notes: &mut Vec<(Instant, CallId)>| {
+            notes.retain(|(at, call)| is_due(*call, *at));
+            notes.shrink_to_fit();
+            notes.len()
+        };
+        self.len = trim(&mut self.near);
+        self.far.retain(|_, bucket| {
+            let left = trim(&mut bucket.notes);
+            self.len = self.len.saturating_add(left);
+            left > 0
+        });
+    }
+
     /// The earliest deadline. That of a call that has ended may be returned, but no later one in its stead.
     pub(crate) fn due(&self) -> Option<Instant> {
         let near = self.near.last().map(|(at, _)| *at);
@@ -53,8 +78,11 @@ impl Deadlines {
     pub(crate) fn expire(&mut self, now: Instant, is_due: impl Fn(CallId, Instant) -> bool) -> Vec<CallId> {
         let number = now.as_nanos() >> BITS;
         while let Some(bucket) = self.far.first_entry().filter(|bucket| *bucket.key() <= number) {
-            let notes = bucket.remove().notes;
-            self.near.extend(notes.into_iter().filter(|(at, call)| is_due(*call, *at)));
+            let mut notes = bucket.remove().notes;
+            self.len = self.len.saturating_sub(notes.len());
+            notes.retain(|(at, call)| is_due(*call, *at));
+            self.len = self.len.saturating_add(notes.len());
+            self.near.append(&mut notes);
         }
         if self.first <= number {
             self.first = number.saturating_add(1);
@@ -62,6 +90,7 @@ impl Deadlines {
         }
         let mut expired = Vec::new();
         while let Some((at, call)) = self.near.pop_if(|(at, call)| *at <= now || !is_due(*call, *at)) {
+            self.len = self.len.saturating_sub(1);
             if at <= now && is_due(call, at) {
                 expired.push(call);
             }
@@ -71,7 +100,9 @@ impl Deadlines {
             && let Some(mut first) = self.far.first_entry()
         {
             let bucket = first.get_mut();
+            self.len = self.len.saturating_sub(bucket.notes.len());
             bucket.notes.retain(|(at, call)| is_due(*call, *at));
+            self.len = self.len.saturating_add(bucket.notes.len());
             match bucket.notes.iter().map(|(at, _)| *at).min() {
                 Some(at) => {
                     bucket.earliest = at;
@@ -122,6 +153,28 @@ mod tests {
             }
         }
         assert_eq!(seen, order.len());
+    }
+
+    #[test]
+    fn long_deadlines_of_short_calls_take_no_memory() {
+        let mut deadlines = Deadlines::default();
+        let looks = Cell::new(0);
+        // Some four milliseconds for a call, of an hour that it may take; the first of all takes longer.
+        for number in 0..1_000_000_u32 {
+            let now = at(u64::from(number) * 100);
+            deadlines.push(now.after(Duration::from_secs(3600)), Id::new(number, 0));
+            deadlines.trim(41, |call, _| {
+                looks.set(looks.get() + 1);
+                call == Id::new(0, 0) || (number.saturating_sub(40)..=number).any(|n| call == Id::new(n, 0))
+            });
+            assert!(deadlines.len <= 2 * LEAST_TRIMMED);
+        }
+        let notes = deadlines.far.values().map(|bucket| bucket.notes.capacity()).sum::<usize>();
+        assert!(notes <= 2 * LEAST_TRIMMED && deadlines.far.len() < 1000, "{notes} notes");
+        assert!(looks.get() <= 1_100_000, "{} looks", looks.get());
+        assert_eq!(deadlines.due(), Some(Instant::default().after(Duration::from_secs(3600))));
+        let at_the_end = deadlines.expire(at(3_600_000_000), |call, _| call == Id::new(0, 0));
+        assert_eq!((at_the_end, deadlines.len), (vec![Id::new(0, 0)], 0));
     }
 
     #[test]

@@ -42,6 +42,8 @@ impl Worker {
 
     /// Handles what is due and arms the alarm for what is next.
     pub(crate) fn keep_time(&mut self) {
+        let calls = &self.calls;
+        self.deadlines.trim(calls.len(), |id, at| calls.get(id).and_then(Call::due) == Some(at));
         if self.deadlines.due().is_some_and(|due| due <= self.now) {
             self.expire_calls();
             self.catch_up();
