@@ -144,7 +144,8 @@ impl Worker {
             endpoint.connections = endpoint.connections.saturating_add(1);
         }
         pool.open.push(key);
-        let is_crowded = pool.endpoint_mut(endpoint).is_some_and(|endpoint| endpoint.connections > most);
+        // One more than are remembered is not kept, or the search would have no end.
+        let is_crowded = pool.endpoint_ref(endpoint).is_none_or(|endpoint| endpoint.connections > most);
         // Protocols with one call at a time need as many connections as there are calls.
         if is_crowded && pool.service.codec.sharing() == Sharing::Shared {
             let oldest = pool.open.iter().copied().filter(|&other| {

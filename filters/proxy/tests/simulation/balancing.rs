@@ -275,3 +275,18 @@ fn a_slow_answer_does_not_hold_up_the_others() {
     assert!(world.calls[slow].answer.is_none());
     world.await_all(&[slow]);
 }
+
+#[test]
+fn more_endpoints_than_are_remembered_do_not_keep_the_search_going() {
+    let mut world = world(json!({}));
+    let endpoints: Vec<String> = (0..1200).map(|n| format!("10.0.{}.{}:20880", n / 200, n % 200)).collect();
+    world.cluster("demo", &endpoints.iter().map(String::as_str).collect::<Vec<_>>(), Policy::Random);
+    let client = world.connect();
+    for _ in 0..1000 {
+        world.call_and_wait(client, Ask::new("echo"));
+        world.run_for(Duration::from_millis(30));
+    }
+    assert!(world.manager.open() <= 1024, "{} connections", world.manager.open());
+    let asked = world.manager.asked.len();
+    assert!(asked < 10_000, "{asked} connections were asked for");
+}
