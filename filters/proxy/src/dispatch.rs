@@ -146,6 +146,9 @@ impl Worker {
             let connection = connections.get(key)?;
             let in_flight = connection.slots.in_flight();
             let has_room = in_flight < most && connection.slots.has_room(max_id);
+            // The beginning of something is no answer to a call that comes later.
+            let is_between = most > 1 || connection.inbox.is_empty();
+            let has_room = has_room && is_between;
             (has_room && sockets.queued(connection.socket) < HIGH_WATERMARK).then_some(in_flight)
         };
         if avoid.is_some() {

@@ -80,7 +80,8 @@ const IDLE_AGES: u32 = 10;
 const MORE_SEARCHES: u32 = 3;
 const SEARCH_PAUSE: Duration = Duration::from_secs(1);
 
-/// Over more connections than this, the least loaded of so many neighbours is taken instead of the least of all.
+/// Over more connections than this, the least loaded of so many neighbours is taken instead of the least of all; or the
+/// first that can take a call, where those cannot.
 const MOST_COMPARED: usize = 32;
 
 /// Between the loss of an endpoint and the next search, where the plan sets no ejection time.
@@ -153,9 +154,11 @@ impl Pool {
         let start = self.next.checked_rem(count)?;
         self.next = start.wrapping_add(1);
         let (before, after) = self.open.split_at_checked(start)?;
-        let candidates = after.iter().chain(before).take(MOST_COMPARED);
         let mut best: Option<(usize, ConnectionId)> = None;
-        for &connection in candidates {
+        for (compared, &connection) in after.iter().chain(before).enumerate() {
+            if compared >= MOST_COMPARED && best.is_some() {
+                break;
+            }
             let Some(load) = load(connection) else { continue };
             if best.is_none_or(|(least, _)| load < least) {
                 best = Some((load, connection));

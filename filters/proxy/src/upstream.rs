@@ -29,7 +29,7 @@ pub(crate) struct Connection {
     pub(crate) stage: Stage,
     pub(crate) opened: Instant,
     pub(crate) slots: Slots,
-    inbox: Inbox,
+    pub(crate) inbox: Inbox,
     /// Received bytes whose window has not been given back.
     credit: usize,
     /// A client that this connection feeds does not read: no window is given back.
@@ -361,10 +361,15 @@ impl Worker {
     fn read_response(&mut self, key: ConnectionId, bytes: &[u8], frame: Frame, outcome: Outcome) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(pool) = self.pools.get(connection.pool) else { return };
-        match connection.slots.answer(frame.id, pool.service.codec.sharing()) {
+        let sharing = pool.service.codec.sharing();
+        match connection.slots.answer(frame.id, sharing) {
             Answered::Call(call) => self.respond(call, key, bytes, outcome),
-            Answered::Abandoned | Answered::Unknown => {
-                self.telemetry.add_global(Metric::UnmatchedResponses, 1)
+            answered => {
+                self.telemetry.add_global(Metric::UnmatchedResponses, 1);
+                if answered == Answered::Unknown && sharing == Sharing::Exclusive {
+                    // Which answer is whose, nobody knows any more.
+                    self.connection_failed(key, Failure::BadResponse, "an answer that nobody waits for");
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::servers::{Policy, Reply, What};
 use crate::toy::{FAILED, NARROW, ORDERED, Toy, WIDE};
+use crate::wire::{Message, Response, Wire};
 use crate::world::{Ask, Setup, World};
 
 const A: &str = "10.0.0.1:20880";
@@ -136,4 +137,49 @@ fn attachments_that_a_protocol_does_not_have_are_left_out() {
     let call = world.call_and_wait(client, Ask::new("echo"));
     assert_eq!(world.calls[call].error(), None);
     assert_eq!(world.sum(Metric::EditsSkipped), 2);
+}
+
+#[test]
+fn without_ids_an_answer_that_nobody_waits_for_ends_its_connection() {
+    let bogus = Response { payload: b"bogus".to_vec(), ..Default::default() };
+    let bogus = (&ORDERED).bytes(&Message::Response(bogus));
+    // All of it before the next call, or a part.
+    for count in [bogus.len(), bogus.len() / 2, 1] {
+        let mut world = world(&ORDERED, json!({}));
+        let [first, second] = [world.connect(), world.connect()];
+        world.call_and_wait(first, Ask::new("echo"));
+        let stream = world.manager.streams_to(A)[0];
+        world.write_upstream(stream, &bogus[..count]);
+        world.run_for(Duration::from_millis(1));
+        world.serve(|_, _| What::Echo(0).after(Duration::from_millis(50)));
+        let call = world.call(second, Ask::new("echo"));
+        world.run_for(Duration::from_millis(10));
+        if world.manager.connections.contains_key(&stream) {
+            world.write_upstream(stream, &bogus[count..]);
+        }
+        world.await_all(&[call]);
+        assert_eq!(world.calls[call].error(), None);
+        assert_eq!(world.manager.open(), 1);
+        assert!(!world.manager.connections.contains_key(&stream));
+    }
+}
+
+#[test]
+fn without_ids_a_connection_that_is_free_is_found_among_many_that_are_not() {
+    let mut world = world(&ORDERED, json!({}));
+    world.serve(|arrival, _| match arrival.method {
+        "never" => What::Nothing.now(),
+        _ => What::Echo(0).after(Duration::from_millis(50)),
+    });
+    for n in 0..80 {
+        let client = world.connect();
+        world.call(client, Ask::new(if n < 60 { "never" } else { "echo" }));
+    }
+    world.run_for(Duration::from_secs(1));
+    let connections = world.manager.open();
+    for _ in 0..200 {
+        let client = world.connect();
+        world.call_and_wait(client, Ask::new("echo"));
+    }
+    assert_eq!(world.manager.open(), connections);
 }
