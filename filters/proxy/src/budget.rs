@@ -1,6 +1,6 @@
-//! How much memory clients may take, all together, and who goes first when it is too much.
+//! How much memory connections may take, all together, and who goes first when it is too much.
 //!
-//! Every sum is kept as it changes. Clients are only looked at one by one when some have to go, and then a 64th of the
+//! Every sum is kept as it changes. Connections are only looked at one by one when some have to go, and then a 64th of the
 //! budget is freed at once: it takes as many bytes again to bring the next look.
 
 use core::cell::Cell;
@@ -13,6 +13,7 @@ use crate::client::{Client, ClientId};
 use crate::clock::Instant;
 use crate::relay::RelayId;
 use crate::telemetry::Metric;
+use crate::upstream::ConnectionId;
 use crate::worker::Worker;
 
 /// What the workers of one VM keep for their clients, all together. Each follows the limit of its own plan.
@@ -32,6 +33,9 @@ pub(crate) struct Share {
 /// Memory that a call in flight takes beside its frame.
 const CALL: usize = 512;
 
+/// Memory that an operation takes which is not known, while calls of it are in flight.
+const OPERATION: usize = 1024;
+
 /// Whoever made no progress for so long goes before all who did.
 const STALE: Duration = Duration::from_secs(2);
 
@@ -42,6 +46,7 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 enum Holder {
     Client(ClientId),
+    Connection(ConnectionId),
     Relay(RelayId),
 }
 
@@ -89,20 +94,17 @@ impl Worker {
         self
     }
 
-    /// Memory that its clients take, as its [`Budget`] counts it: what they have sent and is not passed on, their calls in
-    /// flight, and what they have not read.
+    /// Memory that its connections take, as its [`Budget`] counts it: what has come and is not passed on, calls in flight,
+    /// and what was not read.
     pub fn kept(&self) -> usize {
         self.share.kept
     }
 
-    /// Counts what is kept by now, and closes clients if that is too much.
+    /// Counts what is kept by now, and closes connections if that is too much.
     pub(crate) fn keep_budget(&mut self) {
-        let calls = self.calls.len().saturating_mul(CALL).saturating_add(self.held);
-        self.share.set(calls.saturating_add(self.unread).saturating_add(self.sockets.counted()));
+        self.count_kept();
         let most = self.plan.memory_budget;
-        // Short of memory, nobody has more calls than an equal part of the first half has room for; one in any case.
-        self.most_for_calls = (self.share.total() > most >> 1)
-            .then(|| (most >> 1).checked_div(self.clients.len()).unwrap_or(most).max(1));
+        self.limit_calls(most);
         if !self.share.is_large(most >> 1) {
             return;
         }
@@ -110,6 +112,28 @@ impl Worker {
             self.shed(most);
         } else {
             self.wake_at(Some(self.now.after(LOOK)));
+        }
+    }
+
+    fn count_kept(&mut self) {
+        let calls = self.calls.len().saturating_mul(CALL).saturating_add(self.held);
+        let named = self.telemetry.unknown_operations().saturating_mul(OPERATION);
+        let bytes = self.unread.saturating_add(self.sockets.counted());
+        self.share.set(calls.saturating_add(named).saturating_add(bytes));
+    }
+
+    /// Short of memory, nobody has more calls than an equal part of the first half has room for; one in any case.
+    fn limit_calls(&mut self, most: usize) {
+        let half = most >> 1;
+        let is_short = self.most_for_calls.is_some();
+        // It is not over at once: clients are looked at, one by one, when it is.
+        let end = if is_short { half.saturating_sub(most >> 3) } else { half };
+        self.most_for_calls =
+            (self.share.total() > end).then(|| half.checked_div(self.clients.len()).unwrap_or(most).max(1));
+        if is_short && self.most_for_calls.is_none() {
+            for client in self.clients.ids() {
+                self.list_client(client);
+            }
         }
     }
 
@@ -126,17 +150,28 @@ impl Worker {
         self.unread = self.unread.saturating_sub(before).saturating_add(memory);
     }
 
-    /// Closes clients until a 64th of the budget is free: those without progress before those with some, of either
+    /// Closes connections until a 64th of the budget is free: those without progress before those with some, of either
     /// the largest first.
     fn shed(&mut self, most: usize) {
         let mut holders: Vec<(bool, usize, Holder)> = Vec::new();
         for (id, client) in self.clients.iter() {
-            let unread = if client.inbox.is_empty() { 0 } else { client.unread };
             let unsent = self.sockets.memory(client.socket);
-            let kept = client.call_memory().saturating_add(unread).saturating_add(unsent);
+            let kept = client.call_memory().saturating_add(client.unread).saturating_add(unsent);
             if kept > 0 {
                 let is_stale = self.now.since(self.progress_of(client)) >= STALE;
                 holders.push((is_stale, kept, Holder::Client(id)));
+            }
+        }
+        for (id, connection) in self.connections.iter_mut() {
+            let (inbox, socket) = (&connection.inbox, connection.socket);
+            let kept = inbox.memory().saturating_add(self.sockets.memory(socket));
+            let done = self.sockets.sent(socket).saturating_add(inbox.len() as u64);
+            if connection.progress.1 != done {
+                connection.progress = (self.now, done);
+            }
+            if kept > 0 {
+                let is_stale = self.now.since(connection.progress.0) >= STALE;
+                holders.push((is_stale, kept, Holder::Connection(id)));
             }
         }
         for (id, relay) in self.relays.iter() {
@@ -153,14 +188,14 @@ impl Worker {
                 break;
             }
             excess = excess.saturating_sub(kept);
+            let detail = |who| {
+                let (most, kept) = (most >> 20, kept >> 10);
+                format!("the memory budget of {most} MiB is used up, this {who} holds {kept} KiB of it")
+            };
             match holder {
+                Holder::Connection(id) => self.give_up_connection(id, &detail("server connection")),
                 Holder::Client(id) => {
-                    let mib = |bytes: usize| bytes >> 20;
-                    let detail = format!(
-                        "the memory budget of {} MiB is used up, this client holds {} KiB of it",
-                        mib(most),
-                        kept >> 10
-                    );
+                    let detail = detail("client");
                     self.give_up(id, "memory", Failure::Overloaded, &detail);
                 }
                 Holder::Relay(id) => {
@@ -169,8 +204,7 @@ impl Worker {
                 }
             }
         }
-        let calls = self.calls.len().saturating_mul(CALL).saturating_add(self.held);
-        self.share.set(calls.saturating_add(self.unread).saturating_add(self.sockets.counted()));
+        self.count_kept();
         self.wake_at(Some(self.now.after(LOOK)));
     }
 

@@ -271,10 +271,12 @@ impl Worker {
             // Answers are known by their order.
             Sharing::Exclusive => 1,
         };
-        let has_room = client.calls.len() < most_calls
-            && client.held < MOST_HELD
-            && self.sockets.queued(client.socket) < HIGH_WATERMARK;
+        let queued = self.sockets.queued(client.socket);
+        let has_room = client.calls.len() < most_calls && client.held < MOST_HELD && queued < HIGH_WATERMARK;
         let is_paused = !has_room || self.has_its_part(client);
+        if queued >= HIGH_WATERMARK {
+            self.watch_answers(key, queued);
+        }
         if let Some(client) = self.clients.get_mut(key) {
             client.is_paused = is_paused;
         }

@@ -104,7 +104,7 @@ impl Worker {
             avoid: None,
             stage: Stage::Starting,
         };
-        let held = call.frame.len();
+        let held = call.frame.capacity();
         let id = self.calls.insert(call);
         if let Some(client) = self.clients.get_mut(client_key) {
             client.held = client.held.saturating_add(held);
@@ -372,7 +372,7 @@ impl Worker {
     fn forget(&mut self, id: CallId) -> Option<ClientId> {
         let call = self.calls.remove(id)?;
         self.telemetry.end(call.operation, call.source, self.plan.max_operations);
-        self.held = self.held.saturating_sub(call.frame.len());
+        self.held = self.held.saturating_sub(call.frame.capacity());
         if let Some(pool) = self.pools.get_mut(call.pool) {
             pool.active = pool.active.saturating_sub(1);
             if call.retries > 0 {
@@ -384,7 +384,7 @@ impl Worker {
         }
         if let Some(client) = self.clients.get_mut(call.client) {
             client.last_active = self.now;
-            client.held = client.held.saturating_sub(call.frame.len());
+            client.held = client.held.saturating_sub(call.frame.capacity());
             if call.position < client.calls.len() {
                 client.calls.swap_remove(call.position);
             }

@@ -9,7 +9,7 @@ pub(crate) struct Inbox {
 }
 
 /// An emptied inbox that grew beyond this gives its memory back.
-const MOST_CAPACITY: usize = 4 * 1024;
+const MOST_CAPACITY: usize = 1024;
 
 /// Bytes taken out of an [`Inbox`] to be read.
 #[derive(Debug)]
@@ -34,9 +34,9 @@ impl Inbox {
         self.kept.len().saturating_sub(self.read)
     }
 
-    /// The memory that it takes.
+    /// The memory that it takes while it holds something.
     pub(crate) fn memory(&self) -> usize {
-        self.kept.capacity()
+        if self.is_empty() { 0 } else { self.kept.capacity() }
     }
 
     /// At most the first `most` bytes.

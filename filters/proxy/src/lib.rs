@@ -34,6 +34,7 @@ mod pools;
 mod queue;
 mod relay;
 mod reply;
+mod retiring;
 mod slots;
 mod source;
 mod sweep;

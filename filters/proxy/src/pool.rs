@@ -5,6 +5,7 @@
 //! client's requests reach every endpoint, and renews them by age, so that new endpoints take part.
 
 use core::time::Duration;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::arena::Id;
@@ -46,6 +47,8 @@ pub(crate) struct Pool {
     pub(crate) connecting: usize,
     /// All connections that name this pool, those that end with their last answer included.
     pub(crate) connections: usize,
+    /// Those of them that were retired for calls without an answer, oldest first; some may be gone.
+    pub(crate) unresponsive: VecDeque<ConnectionId>,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) waiting: Queue,
     /// It is to be looked at when the event is handled.
@@ -111,6 +114,7 @@ impl Pool {
             open: Vec::new(),
             connecting: 0,
             connections: 0,
+            unresponsive: VecDeque::new(),
             endpoints: Vec::new(),
             waiting: Queue::default(),
             is_listed: false,

@@ -146,6 +146,8 @@ impl Worker {
         {
             let text = format!("meltemi: {}", reply.detail);
             client.service.codec.error_reply(request, failure, &text, out);
+            let queued = self.sockets.queued(client.socket);
+            self.watch_answers(client_key, queued);
         }
     }
 }

@@ -135,6 +135,11 @@ impl Telemetry {
         }
     }
 
+    /// How many operations have calls in flight and are not known.
+    pub(crate) fn unknown_operations(&self) -> usize {
+        self.operations.unknown()
+    }
+
     /// The names of an operation.
     pub(crate) fn label(&self, id: OperationId) -> Label {
         match self.operations.get(id) {
@@ -225,6 +230,7 @@ impl Telemetry {
 
     /// Counts requests of a client with an identity.
     fn add_source(&mut self, id: OperationId, source: PeerId, n: u64, most: usize) {
+        let id = if id.was_known() { id } else { self.operations.resolve(id) };
         if let Some(operation) = self.operations.get(id) {
             let names = (&self.names, most);
             self.sources.add(operation.service, &operation.label.service, source, n, names);

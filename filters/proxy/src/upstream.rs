@@ -30,12 +30,16 @@ pub(crate) struct Connection {
     pub(crate) opened: Instant,
     pub(crate) slots: Slots,
     pub(crate) inbox: Inbox,
+    /// What the sum of unread bytes has of the inbox.
+    unread: usize,
+    /// How far its bytes had come, both ways, when that was last looked at.
+    pub(crate) progress: (Instant, u64),
     /// Received bytes whose window has not been given back.
     credit: usize,
     /// A client that this connection feeds does not read: no window is given back.
     pub(crate) is_blocked: bool,
     /// Too many calls on it were given up: it is reset with the last of them.
-    is_unresponsive: bool,
+    pub(crate) is_unresponsive: bool,
 }
 
 /// The state of an upstream connection.
@@ -49,9 +53,6 @@ pub(crate) enum Stage {
     /// Takes no new calls; closed with its last answer.
     Retiring,
 }
-
-/// Calls given up on a connection whose answers may still come, over which it is retired.
-const MOST_ABANDONED: usize = 256;
 
 /// Field of Envoy's answer that names the server's workload; more follows its name after a semicolon: namespace,
 /// canonical service, revision, cluster.
@@ -102,11 +103,14 @@ impl Worker {
             opened: self.now,
             slots: Slots::default(),
             inbox: Inbox::default(),
+            unread: 0,
+            progress: (self.now, 0),
             credit: 0,
             is_blocked: false,
             is_unresponsive: false,
         });
         self.own(socket, Owner::Connection(key));
+        self.sockets.count(socket);
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, 1);
         self.wake_at(Some(until));
     }
@@ -243,6 +247,14 @@ impl Worker {
         self.list_pool(pool_key);
     }
 
+    /// Gives up a connection that takes memory which others need.
+    pub(crate) fn give_up_connection(&mut self, key: ConnectionId, why: &str) {
+        if let Some(connection) = self.connections.get(key) {
+            self.sockets.reset(connection.socket);
+            self.connection_failed(key, Failure::Overloaded, why);
+        }
+    }
+
     pub(crate) fn connection_data(&mut self, key: ConnectionId, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.credit = connection.credit.saturating_add(bytes.len());
@@ -377,6 +389,9 @@ impl Worker {
     /// After responses were read: gives the window back, closes a retiring connection.
     fn settle(&mut self, key: ConnectionId) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        let memory = connection.inbox.memory();
+        let before = core::mem::replace(&mut connection.unread, memory);
+        self.unread = self.unread.saturating_sub(before).saturating_add(memory);
         if !connection.is_blocked {
             self.sockets.consumed(connection.socket, core::mem::take(&mut connection.credit));
         }
@@ -398,57 +413,10 @@ impl Worker {
         }
     }
 
-    /// Takes a connection out of its pool: no new calls, and an end with the last answer.
-    pub(crate) fn retire(&mut self, key: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if matches!(connection.stage, Stage::Open { .. }) {
-            connection.stage = Stage::Retiring;
-            let (pool, endpoint) = (connection.pool, connection.endpoint);
-            self.leave_pool(pool, key, endpoint);
-        }
-        self.close_if_retired(key);
-    }
-
-    /// Gives up the answer in a slot. The slot stays taken, so that a late answer finds nobody.
-    pub(crate) fn abandon(&mut self, key: ConnectionId, slot: Option<usize>) {
-        let Some(slot) = slot else { return };
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.slots.abandon(slot);
-        let is_shared = self
-            .pools
-            .get(connection.pool)
-            .is_some_and(|pool| pool.service.codec.sharing() == Sharing::Shared);
-        if is_shared && connection.slots.abandoned() > MOST_ABANDONED {
-            connection.is_unresponsive = true;
-            if matches!(connection.stage, Stage::Open { .. }) {
-                self.eject_endpoint(key);
-            }
-            self.retire(key);
-        } else if !is_shared {
-            self.retire(key);
-        } else {
-            self.close_if_retired(key);
-        }
-    }
-
-    fn close_if_retired(&mut self, key: ConnectionId) {
-        if let Some(connection) = self.connections.get(key)
-            && connection.stage == Stage::Retiring
-            && connection.slots.in_flight() == 0
-        {
-            if connection.is_unresponsive {
-                // It may never end its half, nor read what is queued.
-                self.sockets.reset(connection.socket);
-            } else {
-                self.close_socket(connection.socket);
-            }
-            self.drop_connection(key);
-        }
-    }
-
     /// Forgets a connection whose socket is gone or closed; says which pool it was of.
     pub(crate) fn drop_connection(&mut self, key: ConnectionId) -> Option<PoolId> {
         let connection = self.connections.remove(key)?;
+        self.unread = self.unread.saturating_sub(connection.unread);
         self.release(connection.socket);
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, -1);
         if let Some(pool) = self.pools.get_mut(connection.pool) {
@@ -466,7 +434,7 @@ impl Worker {
         Some(connection.pool)
     }
 
-    fn leave_pool(&mut self, pool: PoolId, key: ConnectionId, endpoint: Option<EndpointId>) {
+    pub(crate) fn leave_pool(&mut self, pool: PoolId, key: ConnectionId, endpoint: Option<EndpointId>) {
         if let Some(pool) = self.pools.get_mut(pool) {
             pool.open.retain(|&other| other != key);
             if let Some(endpoint) = pool.endpoint_mut(endpoint) {

@@ -34,7 +34,7 @@ pub struct Worker {
     pub(crate) calls: Arena<Call>,
     /// Bytes of the frames that all calls keep.
     pub(crate) held: usize,
-    /// Memory of what clients have sent and is not read.
+    /// Memory of what clients and servers have sent and is not read.
     pub(crate) unread: usize,
     pub(crate) share: Share,
     /// While memory is short: the memory that the calls of one client may take.

@@ -22,6 +22,7 @@ pub(super) struct Operations {
     all: Slab<Operation>,
     by_name: FxHashMap<Rc<str>, Service>,
     services: u64,
+    unknown: usize,
 }
 
 #[derive(Debug)]
@@ -68,7 +69,7 @@ impl Default for Operations {
         let mut all = Slab::new();
         let label = Label { service: "other".into(), method: "other".into() };
         all.insert(Operation::new(label, 0, None));
-        Self { all, by_name: FxHashMap::default(), services: 0 }
+        Self { all, by_name: FxHashMap::default(), services: 0, unknown: 0 }
     }
 }
 
@@ -94,6 +95,11 @@ impl Operations {
         self.all.get_mut(id.key())
     }
 
+    /// How many are not known.
+    pub(super) fn unknown(&self) -> usize {
+        self.unknown
+    }
+
     /// The operation of these names, if calls of it are in flight or it is known.
     pub(super) fn find(&self, service: &str, method: &str) -> Option<OperationId> {
         self.by_name.get(service)?.methods.get(method).copied()
@@ -107,6 +113,7 @@ impl Operations {
             Service { number: *services, methods: FxHashMap::default() }
         });
         let unknown = (!is_known).then(Box::default);
+        self.unknown = self.unknown.saturating_add(usize::from(!is_known));
         let method = label.method.clone();
         let key = self.all.insert(Operation::new(label, service.number, unknown));
         let id = OperationId(if is_known { key } else { key | UNKNOWN });
@@ -126,6 +133,7 @@ impl Operations {
     pub(super) fn make_known(&mut self, id: OperationId) -> Option<Box<Unknown>> {
         let operation = self.all.get_mut(id.key())?;
         let unknown = operation.unknown.take()?;
+        self.unknown = self.unknown.saturating_sub(1);
         let service = self.by_name.get_mut(&operation.label.service)?;
         service.methods.insert(operation.label.method.clone(), OperationId(id.key()));
         Some(unknown)
@@ -133,7 +141,8 @@ impl Operations {
 
     /// Forgets an operation that did not become known.
     pub(super) fn remove(&mut self, id: OperationId) {
-        let Some(Operation { label, .. }) = self.all.try_remove(id.key()) else { return };
+        let Some(Operation { label, unknown, .. }) = self.all.try_remove(id.key()) else { return };
+        self.unknown = self.unknown.saturating_sub(usize::from(unknown.is_some()));
         let Some(service) = self.by_name.get_mut(&label.service) else { return };
         service.methods.remove(&label.method);
         if service.methods.is_empty() {

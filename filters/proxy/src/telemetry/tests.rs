@@ -272,3 +272,23 @@ fn a_bucket_counts_all_that_took_no_longer() {
     telemetry.flush_counts(&mut told);
     assert!(told.0.is_empty());
 }
+
+#[test]
+fn names_that_nobody_answers_to_are_told_of_no_source() {
+    let mut telemetry = Telemetry::default();
+    let source = telemetry.source("td/ns/a/sa/b", 10);
+    for _ in 0..3 {
+        let call = telemetry.operation_of_call("Made", "up", false, 10);
+        telemetry.begin(call, Some(source), 10);
+        assert_eq!(telemetry.unknown_operations(), 1);
+        // A request that is denied while the call is in flight.
+        let denied = telemetry.operation("Made", "up", false, 10);
+        telemetry.request(denied, Some(source), 10);
+        telemetry.end(call, Some(source), 10);
+        assert_eq!(telemetry.unknown_operations(), 0);
+    }
+    let mut told = Told::default();
+    telemetry.flush_counts(&mut told);
+    assert!(told.0.contains(&"td/ns/a/sa/b to other SourceRequests 6".to_owned()), "{:?}", told.0);
+    assert!(!told.0.iter().any(|line| line.contains("Made")), "{:?}", told.0);
+}

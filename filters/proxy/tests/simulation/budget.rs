@@ -218,3 +218,140 @@ fn a_server_that_says_again_and_again_that_it_drains_is_passed_on_once() {
     world.await_all(&[slow]);
     assert_eq!(world.proxy.clients[client].read_only, 1);
 }
+
+/// Twenty servers, each with a connection that is open.
+fn with_servers(world: &mut World) -> Vec<String> {
+    let servers: Vec<String> = (1..=20).map(|n| format!("10.0.0.{n}:20880")).collect();
+    world.cluster("demo", &servers.iter().map(String::as_str).collect::<Vec<_>>(), Policy::RoundRobin);
+    let client = world.connect();
+    let calls = world.call_all(client, (0..200).map(|_| Ask::new("echo")));
+    world.await_all(&calls);
+    world.run_for(Duration::from_secs(2));
+    servers
+}
+
+#[test]
+fn requests_that_no_server_reads_stay_within_the_budget() {
+    let mut world = world(json!({}));
+    for server in with_servers(&mut world) {
+        for stream in world.manager.streams_to(&server) {
+            world.set_server_reading(stream, false);
+        }
+    }
+    for _ in 0..20 {
+        let client = world.connect();
+        world.call(client, Ask::new("echo").size(8_000_000));
+        for _ in 0..100 {
+            world.run_for(Duration::from_millis(1));
+            assert!(world.kept() <= 32 * MIB, "{} bytes are kept", world.kept());
+        }
+    }
+    let given_up = world.metrics.replies.iter().filter(|reply| reply.detail.contains("server connection"));
+    assert!(given_up.count() > 0);
+    let honest = world.connect();
+    let call = world.call_and_wait(honest, Ask::new("echo"));
+    assert_eq!(world.calls[call].error(), None);
+}
+
+#[test]
+fn answers_that_never_end_stay_within_the_budget() {
+    let mut world = world(json!({}));
+    with_servers(&mut world);
+    let mut answer = vec![0xda, 0xbb, 2, 20];
+    answer.extend_from_slice(&77_u64.to_be_bytes());
+    answer.extend_from_slice(&16_000_000_u32.to_be_bytes());
+    answer.resize(8 * MIB, b'N');
+    world.serve(move |_, _| What::Raw(answer.clone()).now());
+    let client = world.connect();
+    for _ in 0..20 {
+        world.call(client, Ask::new("echo"));
+        for _ in 0..100 {
+            world.run_for(Duration::from_millis(1));
+            assert!(world.kept() <= 32 * MIB, "{} bytes are kept", world.kept());
+        }
+    }
+    assert!(world.sum(Metric::Resets) > 10);
+    assert_eq!(world.proxy.clients[client].closed_at, None);
+}
+
+#[test]
+fn answers_of_the_proxy_that_nobody_reads_are_not_kept_for_ever() {
+    let mut world = world(json!({"frameTimeout": "10s"}));
+    let client = world.connect();
+    world.call_and_wait(client, Ask::new("echo"));
+    world.set_client_reading(client, false);
+    let heartbeats = world.wire.bytes(&crate::wire::Message::Heartbeat { id: 1 }).repeat(80_000);
+    world.write(client, &heartbeats);
+    world.run_until(|world| world.proxy.clients[client].closed_at.is_some());
+    assert!(world.now < 22_000_000_000, "{}", world.now);
+    assert_eq!(world.sum(Metric::ClientConnectionsGivenUp("unread_answers")), 1);
+    assert!(world.kept() < MIB);
+}
+
+#[test]
+fn clients_that_hold_nothing_take_nothing_from_the_budget() {
+    let mut world = world(json!({}));
+    let honest = world.connect();
+    for _ in 0..5000 {
+        let client = world.connect();
+        let (_, bytes) = world.prepare(client, Ask::new("echo").size(3900));
+        let (part, rest) = bytes.split_at(3800);
+        world.write(client, part);
+        world.run_for(Duration::from_micros(10));
+        world.write(client, rest);
+        world.run_for(Duration::from_millis(2));
+    }
+    assert!(world.kept() < MIB, "{} bytes are kept", world.kept());
+    let call = world.call_and_wait(honest, Ask::new("echo").size(8_000_000));
+    assert_eq!(world.calls[call].error(), None);
+}
+
+#[test]
+fn who_waited_for_memory_goes_on_when_there_is_some() {
+    let mut world = world(json!({}));
+    world.serve(|arrival, _| match arrival.method {
+        "never" => What::Nothing.now(),
+        "large" => What::Echo(400_000).now(),
+        _ => Reply::echo(),
+    });
+    let client = world.connect();
+    world.call_and_wait(client, Ask::new("echo"));
+    world.call(client, Ask::new("never"));
+    // So many clients that each has room for few calls.
+    let idle: Vec<usize> = (0..6000).map(|_| world.connect()).collect();
+    for &other in &idle[..50] {
+        world.set_client_reading(other, false);
+        world.call(other, Ask::new("large"));
+    }
+    world.run_for(Duration::from_millis(100));
+    world.call_all(client, (0..8).map(|_| Ask::new("never")));
+    let call = world.call(client, Ask::new("echo"));
+    world.run_for(Duration::from_secs(1));
+    assert!(world.calls[call].answer.is_none(), "it has more than its part in flight");
+    for other in idle {
+        world.leave(other);
+    }
+    world.await_all(&[call]);
+}
+
+#[test]
+fn calls_of_which_many_are_given_up_get_few_connections() {
+    let mut world = world(json!({}));
+    world.serve(|arrival, _| match arrival.method {
+        "never" => What::Nothing.now(),
+        _ => Reply::echo(),
+    });
+    let patient = world.connect();
+    world.call_and_wait(patient, Ask::new("echo"));
+    for _ in 0..40 {
+        world.call(patient, Ask::new("never"));
+        let hasty = world.connect();
+        world.call_all(hasty, (0..300).map(|_| Ask::new("never")));
+        world.run_for(Duration::from_millis(10));
+        world.leave(hasty);
+        world.run_for(Duration::from_millis(10));
+        let connections = world.manager.open();
+        assert!(connections <= 10, "{connections} connections");
+    }
+    world.call_and_wait(patient, Ask::new("echo"));
+}

@@ -1,0 +1,80 @@
+//! Upstream connections that take no new calls, and end with the last that they have.
+
+use meltemi_codecs::Sharing;
+
+use crate::pool::PoolId;
+use crate::upstream::{ConnectionId, Stage};
+use crate::worker::Worker;
+
+/// Calls given up on a connection whose answers may still come, over which it is retired.
+const MOST_ABANDONED: usize = 256;
+
+/// Connections of one pool that were retired for that and still have calls.
+const MOST_UNRESPONSIVE: usize = 8;
+
+impl Worker {
+    /// Takes a connection out of its pool: no new calls, and an end with the last answer.
+    pub(crate) fn retire(&mut self, key: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if matches!(connection.stage, Stage::Open { .. }) {
+            connection.stage = Stage::Retiring;
+            let (pool, endpoint) = (connection.pool, connection.endpoint);
+            self.leave_pool(pool, key, endpoint);
+        }
+        self.close_if_retired(key);
+    }
+
+    /// Gives up the answer in a slot. The slot stays taken, so that a late answer finds nobody.
+    pub(crate) fn abandon(&mut self, key: ConnectionId, slot: Option<usize>) {
+        let Some(slot) = slot else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.slots.abandon(slot);
+        let is_shared = self
+            .pools
+            .get(connection.pool)
+            .is_some_and(|pool| pool.service.codec.sharing() == Sharing::Shared);
+        if is_shared && connection.slots.abandoned() > MOST_ABANDONED {
+            let is_news = !core::mem::replace(&mut connection.is_unresponsive, true);
+            let pool = connection.pool;
+            if matches!(connection.stage, Stage::Open { .. }) {
+                self.eject_endpoint(key);
+            }
+            self.retire(key);
+            if is_news {
+                self.limit_unresponsive(pool, key);
+            }
+        } else if !is_shared {
+            self.retire(key);
+        } else {
+            self.close_if_retired(key);
+        }
+    }
+
+    /// Notes a connection that is unresponsive, and gives up the first of them where there are too many: calls on them
+    /// may never end.
+    fn limit_unresponsive(&mut self, pool: PoolId, key: ConnectionId) {
+        let Some(pool) = self.pools.get_mut(pool) else { return };
+        pool.unresponsive.retain(|&other| self.connections.get(other).is_some());
+        pool.unresponsive.push_back(key);
+        if pool.unresponsive.len() > MOST_UNRESPONSIVE
+            && let Some(first) = pool.unresponsive.pop_front()
+        {
+            self.give_up_connection(first, "the upstream connection has too many calls without an answer");
+        }
+    }
+
+    pub(crate) fn close_if_retired(&mut self, key: ConnectionId) {
+        if let Some(connection) = self.connections.get(key)
+            && connection.stage == Stage::Retiring
+            && connection.slots.in_flight() == 0
+        {
+            if connection.is_unresponsive {
+                // It may never end its half, nor read what is queued.
+                self.sockets.reset(connection.socket);
+            } else {
+                self.close_socket(connection.socket);
+            }
+            self.drop_connection(key);
+        }
+    }
+}
