@@ -2,8 +2,7 @@
 
 use clap::Args;
 
-use crate::generate::{BY_HAND, Delivery, ForeignRouters, IstioVersion, Options};
-use crate::protocol::CODECS;
+use crate::generate::{Delivery, ForeignRouters, IstioVersion, Options};
 
 /// What the mesh is, as far as names depend on it.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -94,22 +93,17 @@ fn is_sha256(text: &str) -> bool {
 impl Mesh {
     /// What is generated with these, where only the plans matter.
     pub fn plans(&self) -> Options {
-        Options {
-            istio_version: IstioVersion(u32::MAX),
-            module: String::new(),
-            module_sha256: None,
-            codecs: match self.codecs.is_empty() {
-                true => CODECS.iter().map(|codec| codec.name().to_owned()).collect(),
-                false => self.codecs.clone(),
-            },
-            image_pull_secret: None,
-            delivery: Delivery::WasmPlugin,
+        let mut options = Options {
             root_namespace: self.root_namespace.clone(),
             cluster_domain: self.cluster_domain.clone(),
             any_secret: self.any_secret,
-            instance: BY_HAND.to_owned(),
             foreign_routers: self.foreign_routers,
+            ..Options::new(IstioVersion(u32::MAX), String::new())
+        };
+        if !self.codecs.is_empty() {
+            options.codecs.clone_from(&self.codecs);
         }
+        options
     }
 
     /// What is generated with these. Without a version of Istio, the newest.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::core::cel::Validator;
-use meltemi::generate::{Delivery, Finding, ForeignRouters, IstioVersion, Options, Severity, generate};
+use meltemi::generate::{Finding, IstioVersion, Options, Severity, generate};
 use meltemi::{check, crds, world};
 use serde_json::Value;
 
@@ -173,19 +173,7 @@ fn the_reference_agrees_with_the_generator() {
     ] {
         world.add(&service).unwrap();
     }
-    let options = Options {
-        istio_version: IstioVersion(30),
-        module: format!("oci://a/b@sha256:{}", "c".repeat(64)),
-        module_sha256: None,
-        codecs: vec!["dubbo".into()],
-        image_pull_secret: None,
-        delivery: Delivery::WasmPlugin,
-        root_namespace: "istio-system".into(),
-        cluster_domain: "cluster.local".into(),
-        any_secret: false,
-        instance: "by-hand".into(),
-        foreign_routers: ForeignRouters::OwnClients,
-    };
+    let options = Options::new(IstioVersion(30), format!("oci://a/b@sha256:{}", "c".repeat(64)));
     let mut said = BTreeSet::new();
     for report in generate(&world, &options).reports {
         let heading = format!("{} ({})", report.resource.kind, report.resource.group);

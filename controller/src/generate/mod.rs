@@ -38,6 +38,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
+use crate::protocol::CODECS;
 use crate::world::World;
 use authorization::Authorization;
 use claims::Claims;
@@ -85,6 +86,25 @@ pub struct Options {
     pub instance: String,
     /// For whom routers of other namespaces than their host's hold.
     pub foreign_routers: ForeignRouters,
+}
+
+impl Options {
+    /// Those of an installation without flags, with the shipped module's codecs.
+    pub fn new(istio_version: IstioVersion, module: String) -> Self {
+        Self {
+            istio_version,
+            module,
+            module_sha256: None,
+            codecs: CODECS.iter().map(|codec| codec.name().to_owned()).collect(),
+            image_pull_secret: None,
+            delivery: Delivery::WasmPlugin,
+            root_namespace: "istio-system".into(),
+            cluster_domain: "cluster.local".into(),
+            any_secret: false,
+            instance: BY_HAND.to_owned(),
+            foreign_routers: ForeignRouters::OwnClients,
+        }
+    }
 }
 
 /// For whom a router holds whose host is of another namespace, where the host's owner says nothing of it.

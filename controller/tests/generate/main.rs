@@ -16,7 +16,7 @@ mod visibility;
 use std::path::Path;
 use std::{env, fs};
 
-use meltemi::generate::{Delivery, Finding, ForeignRouters, IstioVersion, Object, Options, Output, generate};
+use meltemi::generate::{Finding, IstioVersion, Object, Options, Output, generate};
 use meltemi::mesh;
 use meltemi::world::{World, documents};
 use serde_json::{Map, Value, json};
@@ -24,19 +24,8 @@ use serde_json::{Map, Value, json};
 const MODULE: &str = "oci://registry.example.org/meltemi@sha256:6f0d0c2b0a8f4f2f9d6d3a9f0b1c2d3e4f5061728394a5b6c7d8e9f001122334";
 
 fn options(codec: &str) -> Options {
-    Options {
-        istio_version: IstioVersion(30),
-        module: mesh::module(MODULE).unwrap(),
-        module_sha256: None,
-        codecs: vec![codec.to_owned()],
-        image_pull_secret: None,
-        delivery: Delivery::WasmPlugin,
-        root_namespace: "istio-system".into(),
-        cluster_domain: "cluster.local".into(),
-        any_secret: false,
-        instance: "by-hand".into(),
-        foreign_routers: ForeignRouters::OwnClients,
-    }
+    let module = mesh::module(MODULE).unwrap();
+    Options { codecs: vec![codec.to_owned()], ..Options::new(IstioVersion(30), module) }
 }
 
 fn world(yaml: &str) -> World {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use meltemi::checkout;
 use meltemi::envoy::{Config, Envoy as Process, Launch};
-use meltemi::generate::{Delivery, ForeignRouters, IstioVersion, Options, generate};
+use meltemi::generate::{IstioVersion, Options, generate};
 use meltemi::world::{World, documents};
 use meltemi_tests::Envoy;
 use serde_json::{Map, Value, json};
@@ -61,22 +61,8 @@ fn world(yaml: &str) -> World {
 
 /// The patches for the sidecars of the namespace.
 fn patches(world: &World) -> Vec<Value> {
-    let output = generate(
-        world,
-        &Options {
-            istio_version: IstioVersion(30),
-            module: "oci://registry.example.org/meltemi".into(),
-            module_sha256: None,
-            codecs: Vec::new(),
-            image_pull_secret: None,
-            delivery: Delivery::WasmPlugin,
-            root_namespace: "istio-system".into(),
-            cluster_domain: "cluster.local".into(),
-            any_secret: false,
-            instance: "by-hand".into(),
-            foreign_routers: ForeignRouters::OwnClients,
-        },
-    );
+    let module = "oci://registry.example.org/meltemi".to_owned();
+    let output = generate(world, &Options::new(IstioVersion(30), module));
     let own = output.objects.into_iter().filter(|object| object.metadata.namespace == "redis");
     own.flat_map(|object| json!(object.spec)["configPatches"].as_array().unwrap().clone()).collect()
 }
