@@ -109,7 +109,7 @@ resources:
 ";
 
     #[test]
-    fn json_stands_where_it_stands() {
+    fn json_is_read_where_it_is() {
         let source = Source::read("plan.json", "{}").unwrap();
         assert_eq!((&*source.plan, source.in_file((3, 4))), ("{}", Some((3, 4))));
     }
