@@ -115,8 +115,10 @@ pub enum Failure {
     BadResponse,
     /// No answer came in time.
     Timeout,
-    /// A limit of the proxy or of a rate limiter is reached.
+    /// A limit of the proxy is reached.
     Overloaded,
+    /// There have been as many calls as a rate limit lets pass.
+    RateLimited,
     /// Authorization denied the call.
     Denied,
     /// An injected fault.

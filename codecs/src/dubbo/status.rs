@@ -58,7 +58,7 @@ pub(super) fn of(failure: Failure) -> u8 {
         Failure::NoEndpoint | Failure::ConnectionLost => SERVER_ERROR,
         Failure::BadResponse => BAD_RESPONSE,
         Failure::Timeout => SERVER_TIMEOUT,
-        Failure::Overloaded => SERVER_THREADPOOL_EXHAUSTED_ERROR,
+        Failure::Overloaded | Failure::RateLimited => SERVER_THREADPOOL_EXHAUSTED_ERROR,
         Failure::Denied | Failure::Fault => SERVICE_ERROR,
     }
 }

@@ -3,7 +3,7 @@ use meltemi_codecs::{Codec, Dubbo, Failure, Kind, Outcome, Peer};
 
 use super::{all_vectors, frame, vector};
 
-const FAILURES: [(Failure, u8, &str); 9] = [
+const FAILURES: [(Failure, u8, &str); 10] = [
     (Failure::BadRequest, 40, "BAD_REQUEST"),
     (Failure::NoRoute, 60, "SERVICE_NOT_FOUND"),
     (Failure::NoEndpoint, 80, "SERVER_ERROR"),
@@ -11,6 +11,7 @@ const FAILURES: [(Failure, u8, &str); 9] = [
     (Failure::BadResponse, 50, "BAD_RESPONSE"),
     (Failure::Timeout, 31, "SERVER_TIMEOUT"),
     (Failure::Overloaded, 100, "SERVER_THREADPOOL_EXHAUSTED_ERROR"),
+    (Failure::RateLimited, 100, "SERVER_THREADPOOL_EXHAUSTED_ERROR"),
     (Failure::Denied, 70, "SERVICE_ERROR"),
     (Failure::Fault, 70, "SERVICE_ERROR"),
 ];

@@ -74,7 +74,7 @@ impl Codec for Courier {
             Failure::BadRequest => 2,
             Failure::NoRoute => 3,
             Failure::Timeout => 5,
-            Failure::Overloaded => 6,
+            Failure::Overloaded | Failure::RateLimited => 6,
             Failure::Denied => 7,
             _ => 4,
         };

@@ -54,6 +54,8 @@ pub(crate) enum Stage {
     Waiting(Place),
     /// Was written to that upstream connection, in that slot if it has an answer.
     Sent { connection: ConnectionId, slot: Option<usize> },
+    /// Is held back by a policy until then, before its first try.
+    Held { until: Instant },
     /// Waits until the next try.
     Backoff { until: Instant },
 }
@@ -94,7 +96,7 @@ impl Call {
     /// When this call next needs attention by time alone.
     pub(crate) fn due(&self) -> Option<Instant> {
         let stage = match self.stage {
-            Stage::Backoff { until } => Some(until),
+            Stage::Held { until } | Stage::Backoff { until } => Some(until),
             Stage::Sent { .. } => self.try_deadline,
             Stage::Starting | Stage::Waiting(_) => None,
         };

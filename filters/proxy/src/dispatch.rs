@@ -6,6 +6,7 @@ use crate::call::{Call, CallId, Cause, Stage, pause};
 use crate::client::{ClientId, STUCK};
 use crate::clock::{Instant, earliest};
 use crate::plan::{Destination, OnNoMatch};
+use crate::policy::{Verdict, admit_later};
 use crate::pool::{EndpointId, PoolId};
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
@@ -46,12 +47,12 @@ impl Worker {
             && service.depth == Depth::Verified
         {
             let why = format!("denied: {error}");
-            self.deny(client_key, bytes, frame, None, &why);
+            self.reject(client_key, bytes, frame, None, Failure::Denied, &why);
             return;
         }
         if let Some(name) = service.unread(&self.head) {
             let why = format!("denied: the attribute {name} is too long");
-            self.deny(client_key, bytes, frame, None, &why);
+            self.reject(client_key, bytes, frame, None, Failure::Denied, &why);
             return;
         }
         let route = match (service.route(&self.head), service.on_no_match) {
@@ -63,8 +64,19 @@ impl Worker {
             }
         };
         if let Destination::Reject(why) = &route.destination {
-            self.deny(client_key, bytes, frame, Some(&route), why);
+            self.reject(client_key, bytes, frame, Some(&route), Failure::Denied, why);
             return;
+        }
+        let mut held = None;
+        if service.local_rate_limit.is_some() || route.fault.is_some() {
+            match self.policies.admit(&service, &route, &self.head, self.now, &mut self.random) {
+                Verdict::Go => {}
+                Verdict::Wait(delay) => held = Some(self.now.after(delay)),
+                Verdict::Answer(failure, text) => {
+                    self.reject(client_key, bytes, frame, Some(&route), failure, &text);
+                    return;
+                }
+            }
         }
         let Some(cluster) = route.destination.pick(self.random.u32(..), client.cluster.as_deref()) else {
             let why = "the default route has no cluster";
@@ -79,7 +91,7 @@ impl Worker {
             most,
         );
         let pool_key = self.pools.find(&service, cluster, client.destination.as_ref(), self.now);
-        let chosen = match self.is_awaited(pool_key) {
+        let chosen = match held.is_some() || self.is_awaited(pool_key) {
             false => self.choose(pool_key, None).connection(),
             true => None,
         };
@@ -90,7 +102,7 @@ impl Worker {
             position: 0,
             request_id: frame.id,
             is_one_way: frame.kind == Kind::OneWay,
-            deadline: route.timeout.map(|timeout| self.now.after(timeout)),
+            deadline: route.timeout.map(|timeout| held.unwrap_or(self.now).after(timeout)),
             service,
             route,
             operation,
@@ -104,11 +116,11 @@ impl Worker {
             avoid: None,
             stage: Stage::Starting,
         };
-        let held = call.frame.capacity();
+        let kept = call.frame.capacity();
         let id = self.calls.insert(call);
         if let Some(client) = self.clients.get_mut(client_key) {
-            client.held = client.held.saturating_add(held);
-            self.held = self.held.saturating_add(held);
+            client.held = client.held.saturating_add(kept);
+            self.held = self.held.saturating_add(kept);
             let position = client.calls.len();
             client.calls.push(id);
             if let Some(call) = self.calls.get_mut(id) {
@@ -122,9 +134,36 @@ impl Worker {
         self.telemetry.begin(operation, source, most);
         match chosen {
             Some(connection) => self.send(id, connection, Some(bytes)),
-            None => self.wait(id),
+            None => match held {
+                Some(until) => self.hold(id, until),
+                None => self.wait(id),
+            },
         }
         self.list_pool(pool_key);
+    }
+
+    /// Holds a call back.
+    #[inline(never)]
+    fn hold(&mut self, id: CallId, until: Instant) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.stage = Stage::Held { until };
+        self.telemetry.add(call.operation, Metric::Delays, 1);
+        if self.reach == Reach::Open {
+            self.time_call(id);
+        } else {
+            // No alarm would let it go on.
+            self.release_call(id);
+        }
+    }
+
+    /// Lets a call go on that was held back, unless it is answered instead.
+    #[inline(never)]
+    pub(crate) fn release_call(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(id) else { return };
+        match admit_later(&call.route, &mut self.random) {
+            Verdict::Answer(failure, text) => self.answer(id, failure, &text),
+            Verdict::Go | Verdict::Wait(_) => self.wait(id),
+        }
     }
 
     /// Whether calls wait for a connection of that pool: none that comes later is served before them.
@@ -339,8 +378,10 @@ impl Worker {
         let has_passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         let is_over = has_passed(call.deadline);
         if !is_over && !has_passed(call.try_deadline) {
-            if matches!(call.stage, Stage::Backoff { until } if until <= now) {
-                self.try_again(id);
+            match call.stage {
+                Stage::Backoff { until } if until <= now => self.try_again(id),
+                Stage::Held { until } if until <= now => self.release_call(id),
+                _ => {}
             }
             return;
         }

@@ -29,6 +29,7 @@ mod leaving;
 mod line_limit;
 mod peers;
 pub mod plan;
+mod policy;
 mod pool;
 mod pools;
 mod queue;
@@ -45,5 +46,6 @@ mod worker;
 
 pub use budget::Budget;
 pub use clock::Instant;
+pub use policy::{Grant, Ledger, Level, OwnLedger};
 pub use telemetry::{Class, LATENCY_BUCKETS, Label, Labels, LocalReply, Metric, Names, Sink};
 pub use worker::Worker;

@@ -55,6 +55,7 @@ impl Worker {
     }
 
     /// Answers a request that no route or cluster serves.
+    #[cold]
     pub(crate) fn answer_unrouted(&mut self, client_key: ClientId, bytes: &[u8], frame: Frame, why: &str) {
         let Some(early) = self.early(client_key, bytes, frame, None) else { return };
         let Some(client) = self.clients.get(client_key) else { return };
@@ -63,17 +64,19 @@ impl Worker {
         self.answer_early(client_key, early, Failure::NoRoute, detail);
     }
 
-    /// Answers a request that this route rejects, or that no route is looked for.
-    pub(crate) fn deny(
+    /// Answers a request that its route or a policy does not let pass, or that no route is looked for.
+    #[cold]
+    pub(crate) fn reject(
         &mut self,
         client_key: ClientId,
         bytes: &[u8],
         frame: Frame,
         route: Option<&Route>,
+        failure: Failure,
         why: &str,
     ) {
         if let Some(early) = self.early(client_key, bytes, frame, route) {
-            self.answer_early(client_key, early, Failure::Denied, why.to_owned());
+            self.answer_early(client_key, early, failure, why.to_owned());
         }
     }
 

@@ -5,7 +5,10 @@
 
 use core::time::Duration;
 
-use crate::call::{Call, CallId, Stage::Backoff};
+use crate::call::{
+    Call, CallId,
+    Stage::{Backoff, Held},
+};
 use crate::clock::{Instant, earliest};
 use crate::upstream::{ConnectionId, Stage};
 use crate::worker::{Reach, Worker};
@@ -81,8 +84,10 @@ impl Worker {
     /// No alarm will ring any more: calls that wait for a time or a connection go to a connection that is open, or fail.
     fn end_waits(&mut self) {
         for call in self.calls.ids() {
-            if self.calls.get(call).is_some_and(|call| matches!(call.stage, Backoff { .. })) {
-                self.wait(call);
+            match self.calls.get(call).map(|call| call.stage) {
+                Some(Backoff { .. }) => self.wait(call),
+                Some(Held { .. }) => self.release_call(call),
+                _ => {}
             }
         }
         for pool in self.pools.ids() {

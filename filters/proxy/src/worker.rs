@@ -9,6 +9,7 @@ use crate::clock::Instant;
 use crate::deadlines::Deadlines;
 use crate::leaving::Leave;
 use crate::plan::Plan;
+use crate::policy::{Ledger, States};
 use crate::pools::Pools;
 use crate::relay::{Relay, RelayId};
 use crate::sweep::Alarm;
@@ -41,6 +42,7 @@ pub struct Worker {
     pub(crate) most_for_calls: Option<usize>,
     pub(crate) pools: Pools,
     pub(crate) agenda: Agenda,
+    pub(crate) policies: States,
     pub(crate) telemetry: Telemetry,
     pub(crate) buffers: Buffers,
     pub(crate) random: fastrand::Rng,
@@ -104,6 +106,7 @@ impl Worker {
             most_for_calls: None,
             pools: Pools::default(),
             agenda: Agenda::default(),
+            policies: States::default(),
             telemetry: Telemetry::default(),
             buffers: Buffers::default(),
             random: fastrand::Rng::with_seed(seed),
@@ -127,6 +130,13 @@ impl Worker {
         self
     }
 
+    /// Shares the token buckets of rate limits with other workers.
+    #[must_use]
+    pub fn with_ledger(mut self, ledger: Rc<dyn Ledger>) -> Self {
+        self.policies.ledger = ledger;
+        self
+    }
+
     /// Follows another plan from the next request on. Connections and calls in flight go on.
     pub fn set_plan(&mut self, plan: Rc<Plan>) {
         if Rc::ptr_eq(&plan, &self.plan) {
@@ -134,6 +144,7 @@ impl Worker {
         }
         self.follow(&plan);
         self.pools.set_plan(&plan);
+        self.policies.set_plan(&plan);
         self.plan = plan;
         self.wake_at(Some(self.now));
     }

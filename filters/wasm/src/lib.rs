@@ -15,6 +15,7 @@
 #[cfg(test)]
 mod fake_host;
 mod host;
+mod ledger;
 mod report;
 mod root;
 mod stream;

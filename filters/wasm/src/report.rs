@@ -103,6 +103,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::Requests => "requests_total",
         Metric::Responses(_) => "responses_total",
         Metric::Retries => "retries_total",
+        Metric::Delays => "delays_total",
         Metric::Timeouts => "timeouts_total",
         Metric::Resets => "resets_total",
         Metric::LocalReplies(_) => "local_replies_total",

@@ -1,11 +1,12 @@
 use std::rc::Rc;
 
-use meltemi_proxy::{Budget, Worker};
+use meltemi_proxy::{Budget, Ledger, Worker};
 use meltemi_sockets::{Options, Side};
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types::{Action, PeerType};
 
 use crate::host::{self, Buffer};
+use crate::ledger::SharedLedger;
 use crate::report::{self, Report};
 use crate::root::PlanCell;
 
@@ -21,6 +22,8 @@ pub(crate) struct Stream {
 thread_local! {
     /// The memory that the clients of all tunnel connections of this VM take.
     static BUDGET: Rc<Budget> = Rc::default();
+    /// The token buckets of this VM and of all others.
+    static LEDGER: Rc<dyn Ledger> = Rc::new(SharedLedger);
 }
 
 /// The output buffer's memory is given back when it grew beyond this.
@@ -40,6 +43,7 @@ impl Stream {
         let (worker, number) = self.worker.get_or_insert_with(|| {
             let worker = Worker::new(plan.clone(), Options::default(), host::wall_time());
             let worker = worker.with_names(&report::names()).with_budget(&BUDGET.with(Rc::clone));
+            let worker = worker.with_ledger(LEDGER.with(Rc::clone));
             (worker, self.plan.next_tunnel())
         });
         worker.set_plan(plan);

@@ -1,12 +1,14 @@
 use std::sync::Once;
 
 use meltemi_codecs::{Codec, Dubbo, Failure};
-use meltemi_proxy::{Class, Label, Labels, LocalReply, Metric, Sink};
+use meltemi_proxy::plan::Plan;
+use meltemi_proxy::{Class, Instant, Label, Labels, Ledger, LocalReply, Metric, Sink};
 use proxy_wasm::traits::RootContext;
 use proxy_wasm::types::{LogLevel, PeerType};
 
 use crate::fake_host as host;
 use crate::host::{Buffer, now, wall_time};
+use crate::ledger::SharedLedger;
 use crate::report::{Report, metric_name};
 use crate::root::Root;
 
@@ -63,6 +65,25 @@ fn elsewhere(work: impl FnOnce() + Send + 'static) {
 fn text_after_a_while(root: &mut Root) -> Vec<u8> {
     root.on_tick();
     root.plan_text()
+}
+
+#[test]
+fn a_bucket_is_one_for_all_vms() {
+    let json = r#"{"services": {"demo": {"protocol": "dubbo", "localRateLimit":
+        {"tokenBucket": {"maxTokens": 5, "tokensPerFill": 2, "fillInterval": "1s"}}}}}"#;
+    let taken = |wanted, second: u64| {
+        let plan = Plan::parse(json.as_bytes(), CODECS).unwrap();
+        let limit = plan.service("demo").unwrap().local_rate_limit.as_ref().unwrap();
+        let now = Instant::from_nanos(second * 1_000_000_000);
+        SharedLedger.take(limit.buckets().next().unwrap(), wanted, now).tokens
+    };
+    assert_eq!(taken(3, 10), 3);
+    elsewhere(move || assert_eq!(taken(9, 10), 2));
+    assert_eq!(taken(1, 10), 0);
+    elsewhere(move || assert_eq!(taken(9, 11), 2));
+    // What another build of the module may have left there.
+    host::with(|host| host.shared.values_mut().for_each(|(bytes, _)| bytes.truncate(3)));
+    assert_eq!(taken(9, 12), 5);
 }
 
 #[test]
@@ -266,6 +287,7 @@ fn every_metric_is_documented() {
         Metric::Requests,
         Metric::Responses(Class::Success),
         Metric::Retries,
+        Metric::Delays,
         Metric::Timeouts,
         Metric::Resets,
         Metric::LocalReplies("timeout"),

@@ -9,12 +9,13 @@ use crate::source;
 
 use super::{
     Plan, PlanError,
+    actions::Actions,
     error::Path,
     index::Index,
     map::Map,
     matcher::{Predicate, Rule, Test},
     pattern::Patterns,
-    policies::Policies,
+    rate_limit::{LocalRateLimit, local_rate_limit},
     raw,
     route::{Destination, Route},
     service::{Limits, RetryBudget, Service, UpstreamOptions},
@@ -58,23 +59,30 @@ fn service(
     let codec = codec(&path.key("protocol"), &raw.protocol, codecs)?;
     let patterns = Patterns::default();
     let (routes, rules) = routes(&path.key("routes"), &raw.routes, codec, &patterns)?;
-    let attributes = || rules.iter().flat_map(|rule| &rule.predicates).map(|predicate| &*predicate.attribute);
+    let limit = raw.local_rate_limit.as_ref();
+    let limit = limit
+        .map(|raw| local_rate_limit(&path.key("localRateLimit"), raw, authority, &patterns))
+        .transpose()?;
+    let limited = limit.as_ref().map_or(&[][..], LocalRateLimit::rules);
     let is_source = |attribute: &&str| attribute.starts_with(source::PREFIX);
-    let depths = attributes().filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
+    let depths = [&*rules, limited].into_iter().flat_map(attributes).filter(|name| !is_source(name));
+    let depth = depths.map(|attribute| codec.depth(attribute)).max().unwrap_or(Depth::Head);
+    let asks_source = [&*rules, limited].into_iter().flat_map(attributes).any(|name| is_source(&name));
 
     let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, codec)?;
     let rejects = |route: &Rc<Route>| matches!(route.destination, Destination::Reject(_));
     let any_rejects =
         routes.iter().any(rejects) || matches!(default_route.destination, Destination::Reject(_));
     // What a call says decides whether it is denied: it must not say two things.
-    let must_verify = any_rejects && attributes().any(|name| !is_source(&name));
+    let must_verify = any_rejects && attributes(&rules).any(|name| !is_source(&name));
 
     Ok(Service {
         name: authority.to_owned(),
         pattern_bytes: patterns.bytes(),
         codec,
-        depth: if must_verify { Depth::Verified } else { depths.max().unwrap_or(Depth::Head) },
-        asks_source: attributes().any(|name| is_source(&name)),
+        depth: if must_verify { Depth::Verified } else { depth },
+        asks_source,
+        local_rate_limit: limit.map(Box::new),
         on_no_match: raw.on_no_match,
         default_route: Rc::new(default_route),
         retry_budget: retry_budget(&path.key("retryBudget"), &raw.retry_budget)?,
@@ -86,6 +94,11 @@ fn service(
         to_be_read: if any_rejects { to_be_read(&rules) } else { Box::default() },
         index: Index::new(rules),
     })
+}
+
+/// The attributes that rules test.
+fn attributes(rules: &[Rule]) -> impl Iterator<Item = &str> {
+    rules.iter().flat_map(|rule| &rule.predicates).map(|predicate| &*predicate.attribute)
 }
 
 /// The attributes that some rule reads from end to end.
@@ -119,17 +132,18 @@ fn routes(
         let first = rules.len();
         matches(&path.key("match"), raw.matches.as_deref(), number, patterns, &mut rules)?;
         let own = rules.get(first..).unwrap_or_default();
-        let policies = Policies {
+        let actions = Actions {
             cluster: raw.cluster.as_deref(),
             weighted_clusters: raw.weighted_clusters.as_deref(),
             reject: raw.reject.as_ref(),
             timeout: raw.timeout,
             retry: raw.retry.as_ref(),
+            fault: raw.fault.as_ref(),
             request_attachments: &raw.request_attachments,
             response_attachments: &raw.response_attachments,
         };
         let names_operation = own.iter().all(|rule| names_operation(rule, codec));
-        routes.push(Rc::new(Route { names_operation, ..policies.route(path, &raw.name, codec)? }));
+        routes.push(Rc::new(Route { names_operation, ..actions.route(path, &raw.name, codec)? }));
     }
     Ok((routes, rules))
 }
@@ -161,20 +175,21 @@ fn route_name<'a>(
 }
 
 fn default_route(path: &Path<'_>, raw: &raw::DefaultRoute, codec: &'static dyn Codec) -> Result<Route> {
-    let policies = Policies {
+    let actions = Actions {
         cluster: raw.cluster.as_deref(),
         weighted_clusters: raw.weighted_clusters.as_deref(),
         reject: raw.reject.as_ref(),
         timeout: raw.timeout,
         retry: raw.retry.as_ref(),
+        fault: raw.fault.as_ref(),
         request_attachments: &raw.request_attachments,
         response_attachments: &raw.response_attachments,
     };
-    policies.route(path, DEFAULT, codec)
+    actions.route(path, DEFAULT, codec)
 }
 
 /// Appends the rules of a route, one for each alternative.
-fn matches(
+pub(super) fn matches(
     path: &Path<'_>,
     raw: Option<&[raw::Match]>,
     route: usize,

@@ -2,9 +2,11 @@
 //!
 //! A plan is one JSON document. [`raw`] is its shape; [`Plan::parse`] checks it and compiles it into what a call needs.
 //! A plan with anything wrong in it is refused whole, with the path of the fault and what mends it.
+mod actions;
 mod compile;
 mod error;
 mod explain;
+mod fault;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod index;
@@ -13,8 +15,8 @@ mod map;
 mod matcher;
 mod packed;
 mod pattern;
-mod policies;
 mod prefixes;
+mod rate_limit;
 pub mod raw;
 mod reader;
 mod route;
@@ -38,10 +40,12 @@ use reader::Reader;
 
 pub use error::{PlanError, Position};
 pub use explain::{Explanation, PassedOver};
+pub use fault::{Fault, Share};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz_calls, fuzz_plan};
 pub use packed::MOST as MOST_PACKED;
 pub use pattern::MOST_TABLES;
+pub use rate_limit::{LocalRateLimit, TokenBucket};
 pub use raw::UnknownAuthority;
 pub use route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, Weighted};
 #[cfg(feature = "schema")]

@@ -2,8 +2,13 @@
 //! the document is compiled into a [`Plan`](super::Plan).
 //!
 //! The comments of the fields are the text of the JSON Schema.
+mod fault;
+mod rate_limit;
+
 use serde::Deserialize;
 
+pub use self::fault::{Abort, Delay, Fault};
+pub use self::rate_limit::{Condition, LocalRateLimit, TokenBucket};
 use super::{span::Span, table::Table};
 
 /// What Meltemi does with the calls of each service.
@@ -70,6 +75,9 @@ pub struct Service {
     /// The route of the calls that no route of the list matches.
     #[serde(default)]
     pub default_route: DefaultRoute,
+    /// How many calls one proxy lets pass in a time. Default: any number.
+    #[serde(default)]
+    pub local_rate_limit: Option<LocalRateLimit>,
     /// How many calls may be on a retry at a time.
     #[serde(default)]
     pub retry_budget: RetryBudget,
@@ -131,6 +139,9 @@ pub struct Route {
     /// When and how a failed call is retried. Default: never.
     #[serde(default)]
     pub retry: Option<Retry>,
+    /// Failures that are made on purpose. Default: none.
+    #[serde(default)]
+    pub fault: Option<Fault>,
     /// Changes to the attachments of requests.
     #[serde(default)]
     pub request_attachments: Attachments,
@@ -161,6 +172,9 @@ pub struct DefaultRoute {
     /// When and how a failed call is retried. Default: never.
     #[serde(default)]
     pub retry: Option<Retry>,
+    /// Failures that are made on purpose. Default: none.
+    #[serde(default)]
+    pub fault: Option<Fault>,
     /// Changes to the attachments of requests.
     #[serde(default)]
     pub request_attachments: Attachments,

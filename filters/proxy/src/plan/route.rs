@@ -1,6 +1,8 @@
 use core::time::Duration;
 use std::rc::Rc;
 
+use super::fault::Fault;
+
 /// What happens to the calls that a route takes.
 #[derive(Debug)]
 pub struct Route {
@@ -12,6 +14,8 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// When and how a failed call is tried again.
     pub retry: Option<Retry>,
+    /// Failures that are made on purpose.
+    pub fault: Option<Box<Fault>>,
     /// Changes to the attachments of requests.
     pub request_edit: AttachmentEdit,
     /// Changes to the attachments of responses.

@@ -3,7 +3,9 @@ use std::rc::Rc;
 
 use meltemi_codecs::{Codec, Depth, Head};
 
-use super::{explain::Explanation, index::Index, matcher::LONGEST_READ, route::Route};
+use super::{
+    explain::Explanation, index::Index, matcher::LONGEST_READ, rate_limit::LocalRateLimit, route::Route,
+};
 
 /// A service: its protocol, its routes and what protects it.
 pub struct Service {
@@ -19,6 +21,8 @@ pub struct Service {
     pub on_no_match: OnNoMatch,
     /// The route of those calls when it is [`OnNoMatch::Default`].
     pub default_route: Rc<Route>,
+    /// How many calls this proxy lets pass.
+    pub local_rate_limit: Option<Box<LocalRateLimit>>,
     /// How many retries may be under way.
     pub retry_budget: RetryBudget,
     /// How long a client connection without a call in flight may stay when nothing comes or goes on it.

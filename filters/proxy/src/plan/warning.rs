@@ -71,6 +71,7 @@ fn unused_policies(path: &Path<'_>, route: &Route, warnings: &mut Vec<Warning>) 
 fn has_policies(route: &Route) -> bool {
     route.timeout.is_some()
         || route.retry.is_some()
+        || route.fault.is_some()
         || !route.request_edit.is_empty()
         || !route.response_edit.is_empty()
 }

@@ -49,6 +49,7 @@ pub(crate) fn reason(failure: Failure) -> &'static str {
         Failure::Overloaded => "overloaded",
         Failure::Denied => "denied",
         Failure::Fault => "fault",
+        Failure::RateLimited => "rate_limited",
         _ => "other",
     }
 }
@@ -62,6 +63,8 @@ pub enum Metric {
     Responses(Class),
     /// Counter: retries made.
     Retries,
+    /// Counter: calls that a fault has held back.
+    Delays,
     /// Counter: tries and calls that ran out of time.
     Timeouts,
     /// Counter: tries lost with their upstream connection.

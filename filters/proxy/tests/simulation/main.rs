@@ -22,6 +22,7 @@ mod fairness;
 mod hostile;
 mod mixups;
 mod months;
+mod policies;
 mod pressure;
 mod protocols;
 mod relays;

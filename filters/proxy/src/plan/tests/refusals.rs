@@ -15,6 +15,51 @@ fn retry(retry: Value) -> Value {
 }
 
 #[test]
+fn policies_that_do_nothing_are_refused() {
+    let bucket = |max: u32, fill: u32, interval: &str| json!({"localRateLimit": {"tokenBucket": {"maxTokens": max, "tokensPerFill": fill, "fillInterval": interval}}});
+    for (service, message) in [
+        (
+            json!({"localRateLimit": {}}),
+            "localRateLimit: limits nothing; write \"tokenBucket\" or \"conditions\", or leave it out",
+        ),
+        (
+            bucket(0, 1, "1s"),
+            "localRateLimit.tokenBucket.maxTokens: 0 is out of bounds; write 1 to 4294967295",
+        ),
+        (
+            bucket(1, 0, "1s"),
+            "localRateLimit.tokenBucket.tokensPerFill: 0 is out of bounds; write 1 to 4294967295",
+        ),
+        (
+            bucket(1, 1, "49ms"),
+            "localRateLimit.tokenBucket.fillInterval: 49ms is too short; write at least \"50ms\"",
+        ),
+        (
+            json!({"localRateLimit": {"conditions": [{"match": [], "tokenBucket": {"maxTokens": 1, "fillInterval": "1s"}}]}}),
+            "localRateLimit.conditions[0].match: an empty list matches no call; leave \"match\" out to match every call",
+        ),
+        (
+            json!({"defaultRoute": {"fault": {}}}),
+            "defaultRoute.fault: does nothing; write \"delay\" or \"abort\", or leave it out",
+        ),
+        (
+            json!({"defaultRoute": {"fault": {"delay": {"duration": "0s"}}}}),
+            "defaultRoute.fault.delay.duration: holds no call back; write at least \"1ms\"",
+        ),
+        (
+            json!({"defaultRoute": {"fault": {"abort": {"percent": 100.5}}}}),
+            "defaultRoute.fault.abort.percent: 100.5 is out of bounds; write 0 to 100",
+        ),
+        (
+            json!({"defaultRoute": {"fault": {"abort": {"message": ""}}}}),
+            "defaultRoute.fault.abort.message: is empty; leave it out, or tell clients why",
+        ),
+    ] {
+        assert_eq!(refuse(&demo(service)), format!("services[\"demo\"].{message}"));
+    }
+}
+
+#[test]
 fn text_that_is_not_json_is_refused_with_its_place() {
     for (text, message) in [
         ("{", "line 1, column 1: EOF while parsing an object"),
@@ -236,10 +281,7 @@ fn routes_that_cannot_work_are_refused() {
             json!({"weightedClusters": [], "reject": {"message": "no"}}),
             ": \"weightedClusters\" says where calls go, and \"reject\" that they go nowhere; keep one of them",
         ),
-        (
-            json!({"reject": {"message": ""}}),
-            ".reject.message: is empty; leave it out, or say why calls are denied",
-        ),
+        (json!({"reject": {"message": ""}}), ".reject.message: is empty; leave it out, or tell clients why"),
         (
             json!({"reject": {"message": "x".repeat(1025)}}),
             ".reject.message: has 1025 bytes; at most 1024 are allowed",

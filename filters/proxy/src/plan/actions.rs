@@ -1,33 +1,39 @@
 //! The part of a route that says what happens to its calls, for named routes and the default route alike.
+use std::rc::Rc;
+
 use meltemi_codecs::Codec;
 
 use super::{
     compile::{Result, fail, name, within},
     error::Path,
+    fault::fault,
     raw,
     route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, Weighted},
     span::Span,
 };
 
 /// What both kinds of routes have.
-pub(super) struct Policies<'a> {
+pub(super) struct Actions<'a> {
     pub(super) cluster: Option<&'a str>,
     pub(super) weighted_clusters: Option<&'a [raw::WeightedCluster]>,
     pub(super) reject: Option<&'a raw::Reject>,
     pub(super) timeout: Span,
     pub(super) retry: Option<&'a raw::Retry>,
+    pub(super) fault: Option<&'a raw::Fault>,
     pub(super) request_attachments: &'a raw::Attachments,
     pub(super) response_attachments: &'a raw::Attachments,
 }
 
-impl Policies<'_> {
+impl Actions<'_> {
     pub(super) fn route(&self, path: &Path<'_>, name: &str, codec: &'static dyn Codec) -> Result<Route> {
         let retry = |raw| retry(&path.key("retry"), raw, self.timeout, codec);
+        let fault = |raw| fault(&path.key("fault"), raw, name).map(Box::new);
         Ok(Route {
             name: name.to_owned(),
             destination: self.destination(path, name)?,
             timeout: self.timeout.limit(),
             retry: self.retry.map(retry).transpose()?,
+            fault: self.fault.map(fault).transpose()?,
             request_edit: attachments(&path.key("requestAttachments"), self.request_attachments)?,
             response_edit: attachments(&path.key("responseAttachments"), self.response_attachments)?,
             names_operation: false,
@@ -59,14 +65,24 @@ impl Policies<'_> {
 }
 
 fn reject(path: &Path<'_>, raw: &raw::Reject, route: &str) -> Result<Destination> {
-    let path = &path.key("message");
-    match raw.message.as_deref() {
-        None => Ok(Destination::Reject(format!("denied by route {route:?}").into())),
-        Some("") => fail(path, "is empty; leave it out, or say why calls are denied"),
+    let default = || format!("denied by route {route:?}");
+    let message = message(&path.key("message"), raw.message.as_deref(), default);
+    Ok(Destination::Reject(message?))
+}
+
+/// What clients are told in place of an answer: what the plan says, or `default`.
+pub(super) fn message(
+    path: &Path<'_>,
+    raw: Option<&str>,
+    default: impl FnOnce() -> String,
+) -> Result<Rc<str>> {
+    match raw {
+        None => Ok(default().into()),
+        Some("") => fail(path, "is empty; leave it out, or tell clients why"),
         Some(message) if message.len() > MAX_MESSAGE => {
             fail(path, format!("has {} bytes; at most {MAX_MESSAGE} are allowed", message.len()))
         }
-        Some(message) => Ok(Destination::Reject(message.into())),
+        Some(message) => Ok(message.into()),
     }
 }
 

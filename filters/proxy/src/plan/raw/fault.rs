@@ -1,0 +1,47 @@
+use serde::Deserialize;
+
+use crate::plan::Span;
+
+/// Failures that are made on purpose, to see what callers make of them.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Fault {
+    /// Calls that are held back for a time before they go anywhere.
+    #[serde(default)]
+    pub delay: Option<Delay>,
+    /// Calls that are answered with an error in place of going anywhere, after their delay if they have one.
+    #[serde(default)]
+    pub abort: Option<Abort>,
+}
+
+/// Calls that are held back. The time-outs of the route begin when they go on.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Delay {
+    /// For how long; at least `1ms`.
+    pub duration: Span,
+    /// The share of the calls, in percent.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100)))]
+    #[serde(default = "all")]
+    pub percent: f64,
+}
+
+/// Calls that are answered with an error. One-way calls are dropped.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Abort {
+    /// What the client is told. Default: which route aborts the call.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// The share of the calls, in percent.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100)))]
+    #[serde(default = "all")]
+    pub percent: f64,
+}
+
+fn all() -> f64 {
+    100.0
+}

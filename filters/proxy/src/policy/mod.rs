@@ -1,0 +1,77 @@
+//! Policies: what is done with calls beside sending them where their route says.
+//!
+//! A closed set. What the plan says of one stands behind one option of a service or a route, so that calls without any pay for
+//! a look. What one keeps from call to call outlives a plan: it has a name, and is dropped when no plan names it any more.
+
+mod bucket;
+mod rate_limit;
+
+use core::time::Duration;
+use std::rc::Rc;
+
+use meltemi_codecs::{Failure, Head};
+
+pub use self::bucket::{Grant, Ledger, Level, OwnLedger};
+use self::rate_limit::Leases;
+use crate::clock::Instant;
+use crate::plan::{Plan, Route, Service};
+
+/// What policies keep from call to call.
+pub(crate) struct States {
+    pub(crate) ledger: Rc<dyn Ledger>,
+    leases: Leases,
+}
+
+/// What becomes of a call before it goes anywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It goes on.
+    Go,
+    /// It is held back for so long, and [`admit_later`] asked then.
+    Wait(Duration),
+    /// It is answered in the upstream's stead, by an error with this text.
+    Answer(Failure, Rc<str>),
+}
+
+impl Default for States {
+    fn default() -> Self {
+        Self { ledger: Rc::new(OwnLedger::default()), leases: Leases::default() }
+    }
+}
+
+impl States {
+    /// Asked once for each call that has a route, before a cluster is chosen. `head` is read to the service's depth.
+    #[inline(never)]
+    pub(crate) fn admit(
+        &mut self,
+        service: &Service,
+        route: &Route,
+        head: &Head,
+        now: Instant,
+        random: &mut fastrand::Rng,
+    ) -> Verdict {
+        if let Some(limit) = &service.local_rate_limit
+            && let Some(bucket) = limit.bucket(head)
+            && !self.leases.spend(bucket, &*self.ledger, now)
+        {
+            return Verdict::Answer(Failure::RateLimited, bucket.refusal.clone());
+        }
+        match route.fault.as_ref().and_then(|fault| fault.delay.as_ref()) {
+            Some((share, delay)) if share.has(random.u32(..)) => Verdict::Wait(*delay),
+            _ => admit_later(route, random),
+        }
+    }
+
+    /// Forgets what `plan` does not name.
+    pub(crate) fn set_plan(&mut self, plan: &Plan) {
+        self.leases.set_plan(plan);
+    }
+}
+
+/// Asked when a call was held back for the time that [`Verdict::Wait`] told.
+pub(crate) fn admit_later(route: &Route, random: &mut fastrand::Rng) -> Verdict {
+    match route.fault.as_ref().and_then(|fault| fault.abort.as_ref()) {
+        Some((share, text)) if share.has(random.u32(..)) => Verdict::Answer(Failure::Fault, text.clone()),
+        _ => Verdict::Go,
+    }
+}
