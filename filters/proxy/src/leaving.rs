@@ -3,9 +3,11 @@
 
 use core::time::Duration;
 
+use meltemi_codecs::Depth;
+
 use crate::client::ClientId;
 use crate::clock::Instant;
-use crate::plan::Plan;
+use crate::plan::{Plan, UnknownAuthority};
 use crate::worker::Worker;
 
 /// Whether a client may stay.
@@ -120,16 +122,22 @@ impl Worker {
     }
 
     /// Has what is connected follow `plan`: clients take their service's new form; those whose service left it, or
-    /// changed its protocol, are asked to connect again; so are those of services that came with it.
+    /// changed its protocol, are asked to connect again, or closed at once where calls may be denied now; so are those of
+    /// services that came with it.
     pub(crate) fn follow(&mut self, plan: &Plan) {
-        let mut outdated = Vec::new();
+        let (mut outdated, mut barred) = (Vec::new(), Vec::new());
         for (key, client) in self.clients.iter_mut() {
             match plan.service(&client.authority) {
                 Some(service) if service.codec.name() == client.service.codec.name() => {
                     client.service = service.clone();
                 }
+                Some(service) if service.depth == Depth::Verified => barred.push(key),
+                None if plan.unknown_authority == UnknownAuthority::Refuse => barred.push(key),
                 _ => outdated.push(key),
             }
+        }
+        for key in barred {
+            self.close_client(key);
         }
         for key in outdated {
             self.drain_client(key);

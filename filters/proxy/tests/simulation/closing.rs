@@ -318,6 +318,26 @@ fn clients_of_a_service_that_left_the_plan_or_changed_its_protocol_connect_again
 }
 
 #[test]
+fn a_client_that_rules_come_to_in_another_protocol_makes_no_more_calls_by_the_old_ones() {
+    let guarded = json!({"demo": {
+        "protocol": "wide",
+        "routes": [{"name": "no", "match": [{"attributes": {"method": {"exact": "secret"}}}], "reject": {}}],
+    }});
+    for later in [json!({"services": guarded}), json!({"services": {}, "unknownAuthority": "refuse"})] {
+        let mut world = world(json!({}));
+        world.serve(|_, _| What::Nothing.now());
+        let client = world.connect();
+        world.call(client, Ask::new("slow"));
+        world.run_for(Duration::from_millis(50));
+        world.set_plan_of(&later, &[&meltemi_codecs::Dubbo, &crate::toy::WIDE]);
+        let call = world.call(client, Ask::new("secret"));
+        world.run_for(Duration::from_secs(2));
+        assert_eq!(world.calls[call].deliveries.len(), 0, "{later}");
+        assert!(is_closed(&world, client), "{later}");
+    }
+}
+
+#[test]
 fn the_end_of_the_tunnel_ends_every_gauge() {
     let mut world = world(json!({}));
     let clients = [world.connect(), world.connect()];
