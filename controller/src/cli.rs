@@ -10,7 +10,7 @@ use clap_complete::Shell;
 
 use crate::command::{print, written};
 use crate::protocol::Protocol;
-use crate::{command, crds, decode, demo, install, push, run as controller, sample, screen};
+use crate::{command, crds, decode, demo, install, push, run as controller, sample, screen, words};
 
 /// Layer-7 management of any RPC protocol on a stock Envoy.
 #[derive(Debug, Parser)]
@@ -125,5 +125,5 @@ fn standard(file: &Path) -> bool {
 }
 
 fn unreadable(file: &Path, error: &io::Error) -> String {
-    format!("cannot read {}: {error}", file.display())
+    format!("cannot read {}: {}", file.display(), words::file(error))
 }

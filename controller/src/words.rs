@@ -1,6 +1,8 @@
 //! What libraries say of a text that people wrote, in the words of this command.
 
+use std::error::Error;
 use std::fmt::{self, Display, Write};
+use std::io;
 
 use crate::input::Place;
 
@@ -19,8 +21,56 @@ pub(crate) fn yaml(error: &serde_saphyr::Error) -> (Option<Place>, String) {
     // The place comes before the message.
     let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
     let message = message.strip_prefix("error: ").unwrap_or(message);
-    let mend = if message.contains("found a tab") { "; indent by spaces" } else { "" };
+    let mends = [
+        ("tab", "; indent by spaces"),
+        ("quoted", "; a quote is not closed where it should be"),
+        (
+            "expected key",
+            "; the line is indented otherwise than those that it belongs to, or a colon is missing",
+        ),
+    ];
+    let mend = mends.iter().find(|(of, _)| message.contains(of)).map_or("", |(_, mend)| mend);
     (place, format!("not YAML: {message}{mend}"))
+}
+
+/// What the system says of a file.
+pub(crate) fn file(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::InvalidData => "it is not UTF-8 text: binary, or saved in another encoding".to_owned(),
+        _ => without_number(&error.to_string()),
+    }
+}
+
+/// What became of a question to the API server.
+pub(crate) fn cluster(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        kube::Error::InferConfig(error) => no_cluster(error),
+        error => format!("the API server of the kubeconfig does not answer: {}", innermost(error)),
+    }
+}
+
+/// Why no cluster is known.
+pub(crate) fn no_cluster(error: &kube::config::InferConfigError) -> String {
+    // What is said of pods is of no interest outside of one.
+    let error: &dyn Error = error.source().unwrap_or(error);
+    let error = error.to_string();
+    let first = without_number(error.lines().next().unwrap_or_default());
+    format!("{first}; set KUBECONFIG to use another kubeconfig")
+}
+
+/// The first cause of an error.
+fn innermost(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    without_number(&error.to_string())
+}
+
+/// An error of the system without its number.
+fn without_number(text: &str) -> String {
+    text.split(" (os error ").next().unwrap_or(text).to_owned()
 }
 
 /// What serde says of a value that is not what its field holds.

@@ -4,8 +4,8 @@ use crate::crds;
 use crate::generate::{Finding, Severity};
 use crate::words::{instead, nearest};
 
-/// What is wrong with an object whose group is one of Meltemi's or Aeraki's and whose kind or version is not: it would be
-/// passed over in silence, as objects of all other groups are.
+/// What is wrong with an object whose group is one of Meltemi's or Aeraki's and whose kind or version is not, or whose kind
+/// is one that is read but for its case: it would be passed over in silence, as objects of all other groups are.
 pub fn stranger(object: &Value) -> Option<Finding> {
     let (version, kind) = (object["apiVersion"].as_str()?, object["kind"].as_str()?);
     let group = version.split_once('/').map_or(version, |(group, _)| group);
@@ -13,12 +13,17 @@ pub fn stranger(object: &Value) -> Option<Finding> {
         group.strip_suffix(domain).is_some_and(|before| before.is_empty() || before.ends_with('.'))
     });
     let of_group: Vec<_> = crds::kinds().iter().filter(|known| known.group == group).collect();
-    if !is_ours || of_group.iter().any(|known| known.kind == kind && known.api_version() == version) {
-        return None;
-    }
     let said = |path: &str, message: String| {
         Some(Finding { severity: Severity::Error, path: path.to_owned(), message })
     };
+    if let Some(meant) =
+        READ.iter().find(|(of, known)| *of == group_of(version) && differs_by_case(known, kind))
+    {
+        return said("kind", format!("{version} has no kind {kind:?}; did you mean {}?", meant.1));
+    }
+    if !is_ours || of_group.iter().any(|known| known.kind == kind && known.api_version() == version) {
+        return None;
+    }
     if let Some(known) = of_group.iter().find(|known| known.kind == kind) {
         return said(
             "apiVersion",
@@ -45,6 +50,29 @@ pub fn stranger(object: &Value) -> Option<Finding> {
             said("kind", format!("{group} has no kind {kind:?}; {}", instead(kind, &kinds)))
         }
     }
+}
+
+/// The kinds of Kubernetes and Istio that are read.
+const READ: [(&str, &str); 11] = [
+    ("", "Namespace"),
+    ("", "Service"),
+    ("", "Pod"),
+    ("", "Secret"),
+    ("", "ConfigMap"),
+    ("discovery.k8s.io", "EndpointSlice"),
+    ("networking.istio.io", "ServiceEntry"),
+    ("networking.istio.io", "DestinationRule"),
+    ("networking.istio.io", "VirtualService"),
+    ("networking.istio.io", "Gateway"),
+    ("networking.istio.io", "Sidecar"),
+];
+
+fn group_of(version: &str) -> &str {
+    version.split_once('/').map_or("", |(group, _)| group)
+}
+
+fn differs_by_case(known: &str, kind: &str) -> bool {
+    known != kind && known.eq_ignore_ascii_case(kind)
 }
 
 #[cfg(test)]
@@ -87,6 +115,11 @@ mod tests {
         ] {
             assert_eq!(told(version, kind).as_deref(), Some(says));
         }
+        let told_by_case = told("networking.istio.io/v1", "Virtualservice");
+        let says =
+            "kind: networking.istio.io/v1 has no kind \"Virtualservice\"; did you mean VirtualService?";
+        assert_eq!(told_by_case.as_deref(), Some(says));
+        assert!(told("v1", "service").is_some() && told("example.org/v1", "service").is_none());
         for (version, kind) in [
             ("meltemi.io/v1alpha1", "MetaRouter"),
             ("dubbo.aeraki.io/v1alpha1", "DubboAuthorizationPolicy"),

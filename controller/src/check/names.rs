@@ -29,8 +29,13 @@ pub fn names(object: &Value) -> Vec<Finding> {
     notes.into_findings()
 }
 
+/// Whether a text is the name of a namespace.
+pub fn is_label(name: &str) -> bool {
+    name.len() <= LABEL_BYTES && !name.contains('.') && is_name(name)
+}
+
 fn label(notes: &mut Notes, name: &str) {
-    if name.len() > LABEL_BYTES || name.contains('.') || !is_name(name) {
+    if !is_label(name) {
         notes.error(format_args!(
             "{name:?} is not a valid name; write up to {LABEL_BYTES} lower-case letters, digits and inner hyphens"
         ));

@@ -12,7 +12,7 @@ use super::{Inputs, Objects, findings, takeover};
 use crate::generate::{INSTANCE, MANAGED_BY, Object, Takeover, takeovers, unpack};
 use crate::input::{self, Depth, Resources};
 use crate::screen;
-use crate::words::Plain;
+use crate::words::{self, Plain};
 
 /// Compares generated objects with those that are there.
 #[derive(Debug, Args)]
@@ -55,8 +55,7 @@ impl Diff {
 
     fn differs(&self) -> Result<bool, String> {
         let options = self.objects.options()?;
-        let files = self.inputs.read()?;
-        let resources = Resources::new(&files, &self.inputs.namespace);
+        let resources = Resources::new(&self.inputs.read()?, &self.inputs.namespace);
         let (output, found) = resources.generate(&options);
         if findings::has_errors(&found) {
             findings::tell(&found);
@@ -132,7 +131,7 @@ fn in_cluster() -> Result<BTreeMap<Key, Value>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(async {
-        let wrong = |error: &dyn std::fmt::Display| format!("cannot ask the cluster: {error}");
+        let wrong = |error: &kube::Error| format!("cannot ask the cluster: {}", words::cluster(error));
         let client = Client::try_default().await.map_err(|error| wrong(&error))?;
         let ours = ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
         let mut objects = BTreeMap::new();

@@ -29,7 +29,7 @@ pub struct Explain {
     #[arg(long, value_name = "NAMESPACE", conflicts_with_all = ["gateway", "inbound"])]
     client_namespace: Option<String>,
     /// The Istio Gateway that the call comes by, as namespace/name.
-    #[arg(long, conflicts_with_all = ["host", "inbound"])]
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = gateway, conflicts_with_all = ["host", "inbound"])]
     gateway: Option<String>,
     /// What the server's own sidecar does with the call.
     #[arg(long)]
@@ -44,6 +44,13 @@ pub struct Explain {
     mesh: Mesh,
 }
 
+fn gateway(text: &str) -> Result<String, &'static str> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => Ok(text.to_owned()),
+        _ => Err("write namespace/name, as in istio-system/edge"),
+    }
+}
+
 fn attribute(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -55,6 +62,7 @@ fn attribute(text: &str) -> Result<(String, String), &'static str> {
 struct Entry<'a> {
     namespace: &'a str,
     is_gateway: bool,
+    is_server: bool,
     authority: &'a str,
     service: &'a Value,
 }
@@ -66,8 +74,7 @@ impl Explain {
     ///
     /// A file could not be read, or there is no such service.
     pub fn run(&self) -> Result<ExitCode, String> {
-        let files = self.inputs.read()?;
-        let mut resources = Resources::new(&files, &self.inputs.namespace);
+        let mut resources = self.inputs.resources()?;
         resources.world.assume_addresses();
         let (output, found) = resources.generate(&self.mesh.plans());
         findings::tell(&found.iter().filter(|one| one.is_error()).cloned().collect::<Vec<_>>());
@@ -93,11 +100,12 @@ impl Explain {
                 entry.is_gateway && wanted.is_some_and(|wanted| self.names(entry.authority, &wanted))
             }
             None => {
-                let authority = match (entry.authority.strip_prefix("inbound."), self.inbound) {
-                    (Some(authority), true) => authority,
-                    (None, false) => entry.authority,
-                    _ => return false,
+                // Anybody may have a host that begins like the authority of another's servers.
+                let authority = match self.inbound {
+                    true => entry.authority.strip_prefix("inbound.").filter(|_| entry.is_server),
+                    false => Some(entry.authority).filter(|_| !entry.is_server),
                 };
+                let Some(authority) = authority else { return false };
                 !entry.is_gateway
                     && self.client_namespace.as_deref().is_none_or(|namespace| namespace == entry.namespace)
                     && self.host.as_deref().is_some_and(|host| self.names(authority, host))
@@ -178,6 +186,7 @@ fn entries(object: &Object) -> Vec<Entry<'_>> {
     let entry = |(authority, service)| Entry {
         namespace: &object.metadata.namespace,
         is_gateway: object.metadata.name.starts_with("meltemi-gateway"),
+        is_server: object.metadata.name.starts_with("meltemi-server-"),
         authority,
         service,
     };

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Format, Inputs, Objects, findings, print, takeover};
 use crate::generate::{NO_ADDRESS, Object, Role, takeovers};
-use crate::input::{Found, Resources};
+use crate::input::Found;
 use crate::screen;
 
 /// Makes the objects of resources.
@@ -38,8 +38,7 @@ impl Generate {
                 return Ok(ExitCode::from(2));
             }
         };
-        let files = self.inputs.read()?;
-        let resources = Resources::new(&files, &self.inputs.namespace);
+        let resources = self.inputs.resources()?;
         let (output, found) = resources.generate(&options);
         let (without_address, found): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|one| one.finding.message == NO_ADDRESS);

@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::input::{self, Depth, File};
+use crate::check;
+use crate::input::{self, Depth, File, Resources};
 
 /// What a command reads.
 #[derive(Debug, Args)]
@@ -17,11 +18,34 @@ pub(super) struct Inputs {
     #[arg(long, short = 'R', requires = "filenames")]
     recursive: bool,
     /// The namespace of resources that name none.
-    #[arg(long, short, value_name = "NAMESPACE", default_value = "default")]
+    #[arg(long, short, value_name = "NAMESPACE", default_value = "default", value_parser = namespace)]
     pub(super) namespace: String,
 }
 
+fn namespace(text: &str) -> Result<String, &'static str> {
+    match check::is_label(text) {
+        true => Ok(text.to_owned()),
+        false => Err("write up to 63 lower-case letters, digits and inner hyphens"),
+    }
+}
+
 impl Inputs {
+    /// Reads the resources in them.
+    ///
+    /// # Errors
+    ///
+    /// One could not be read, or there are no objects in them at all.
+    pub(super) fn resources(&self) -> Result<Resources, String> {
+        let resources = Resources::new(&self.read()?, &self.namespace);
+        match resources.are_none() {
+            true => {
+                Err("there is no resource in what is to be read: is it the right file, folder or context?"
+                    .to_owned())
+            }
+            false => Ok(resources),
+        }
+    }
+
     /// Reads them.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ pub use validate::Validate;
 
 use crate::generate::{IstioVersion, Options};
 use crate::mesh::{self, Delivered, Mesh};
+use crate::words;
 use inputs::Inputs;
 
 /// How objects are made.
@@ -68,6 +69,6 @@ pub(crate) fn print(text: &str) -> Result<(), String> {
 pub(crate) fn written(error: io::Error) -> Result<(), String> {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(format!("cannot write the output: {error}")),
+        _ => Err(format!("cannot write the output: {}", words::file(&error))),
     }
 }

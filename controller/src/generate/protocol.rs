@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::age::Age;
 use super::report::{Reports, ResourceRef};
 use crate::check;
 use crate::world::World;
@@ -33,12 +34,21 @@ impl Protocols {
     pub(super) fn new(world: &World, codecs: &[String], reports: &mut Reports) -> Self {
         let own = codecs.iter().map(|codec| (codec.clone(), codec.clone()));
         let mut protocols = Self { codecs: own.collect(), missing: BTreeMap::new() };
-        for declared in &world.application_protocols {
+        let mut declared: Vec<_> = world.application_protocols.iter().collect();
+        declared.sort_by_cached_key(|declared| Age::of(*declared));
+        let mut known: BTreeMap<String, ResourceRef> = BTreeMap::new();
+        for declared in declared {
             let origin = ResourceRef::of(declared);
             if !reports.accepts(&origin, check::application_protocol(declared)) {
                 continue;
             }
             let protocol = declared.spec.protocol.to_lowercase();
+            if let Some(first) = known.get(&protocol) {
+                let message = format!("has no effect: the older {first} declares the protocol {protocol}");
+                reports.warn(&origin, "spec.protocol", message);
+                continue;
+            }
+            known.insert(protocol.clone(), origin.clone());
             let codec = declared.spec.codec.strip_prefix(AERAKI).unwrap_or(&declared.spec.codec).to_owned();
             if codecs.contains(&codec) {
                 protocols.codecs.insert(protocol, codec);

@@ -241,7 +241,11 @@ impl Reader<'_> {
         let mut ports = Vec::new();
         let mut numbers = BTreeSet::new();
         for (at, port) in spec.ports.iter().flatten().enumerate().filter(|_| !is_alias) {
-            let Ok(number) = u16::try_from(port.port) else { continue };
+            let Some(number) = u16::try_from(port.port).ok().filter(|&number| number > 0) else {
+                let message = format!("{} is not a port; write one of 1 to 65535", port.port);
+                reports.error(&origin, format!("spec.ports[{at}].port"), message);
+                continue;
+            };
             numbers.insert(number);
             let named = (port.name.as_deref(), port.app_protocol.as_deref());
             let path = || format!("spec.ports[{at}]");

@@ -2,6 +2,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::words;
+
 /// A file that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
@@ -27,7 +29,7 @@ pub enum Depth {
 #[non_exhaustive]
 pub enum Error {
     /// The system does not give it.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {}", path.display(), words::file(error))]
     Unreadable {
         /// The file or folder.
         path: PathBuf,

@@ -274,6 +274,11 @@ impl Resources {
         self.unread.iter().filter(|resource| resource.kind == "DubboAuthorizationPolicy")
     }
 
+    /// Whether nothing was found in the files, right or wrong.
+    pub fn are_none(&self) -> bool {
+        self.documents.is_empty() && self.found.is_empty() && self.others == 0
+    }
+
     /// How many resources were checked.
     pub fn checked(&self) -> usize {
         self.checked

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::api::{ApiResource, DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::{DynamicObject, TypeMeta};
-use kube::{Api, Client, Config, Error, ResourceExt};
+use kube::{Api, Client, Error, ResourceExt};
 use serde_json::{Value, json};
 
 use super::Settings;
@@ -14,6 +14,7 @@ use super::rbac::PASSWORDS;
 use crate::generate::{INSTANCE, MANAGED_BY, ROLE, Role};
 use crate::run::written_kinds;
 use crate::screen;
+use crate::words;
 
 /// The field manager of the manifests.
 const MANAGER: &str = "meltemi-install";
@@ -22,9 +23,7 @@ const MANAGER: &str = "meltemi-install";
 pub async fn connect() -> Result<Client, String> {
     // Several libraries have TLS: all of them use the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let failed = |error: &dyn std::fmt::Display| format!("cannot find a cluster: {error}");
-    let config = Config::infer().await.map_err(|error| failed(&error))?;
-    Client::try_from(config).map_err(|error| failed(&error))
+    Client::try_default().await.map_err(|error| format!("cannot find a cluster: {}", words::cluster(&error)))
 }
 
 /// Applies all objects.
@@ -36,7 +35,9 @@ pub async fn apply(files: &[File]) -> Result<String, String> {
         let name = object.name_any();
         let params = PatchParams::apply(MANAGER).force();
         let label = label(value, &name);
-        api.patch(&name, &params, &Patch::Apply(value)).await.map_err(|error| format!("{label}: {error}"))?;
+        api.patch(&name, &params, &Patch::Apply(value))
+            .await
+            .map_err(|error| format!("{label}: {}", words::cluster(&error)))?;
         told.push_str(&format!("{label} applied\n"));
     }
     Ok(told)
@@ -98,7 +99,9 @@ async fn generated(
                 }
             }
             Err(Error::Api(status)) if status.is_not_found() => {}
-            Err(error) => return Err(format!("cannot list {}: {error}", resource.plural)),
+            Err(error) => {
+                return Err(format!("cannot list {}: {}", resource.plural, words::cluster(&error)));
+            }
         }
     }
     let has_tunnels = by_role.contains_key(&Role::Tunnel);
@@ -124,8 +127,10 @@ async fn passwords(client: &Client, settings: &Settings, told: &mut String) -> R
     for kind in ["RoleBinding", "Role", "ClusterRoleBinding", "ClusterRole"] {
         let resource = api_resource("rbac.authorization.k8s.io/v1", kind);
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let list =
-            api.list(&params).await.map_err(|error| format!("cannot list {}: {error}", resource.plural))?;
+        let list = api
+            .list(&params)
+            .await
+            .map_err(|error| format!("cannot list {}: {}", resource.plural, words::cluster(&error)))?;
         for object in list {
             let value =
                 json!({"apiVersion": resource.api_version, "kind": kind, "metadata": object.metadata});
@@ -145,7 +150,7 @@ fn gone(outcome: Result<(), Error>, label: &str, told: &mut String) -> Result<()
     match outcome {
         Ok(()) => told.push_str(&format!("{label} deleted\n")),
         Err(Error::Api(status)) if status.is_not_found() => {}
-        Err(error) => return Err(format!("{label}: {error}")),
+        Err(error) => return Err(format!("{label}: {}", words::cluster(&error))),
     }
     Ok(())
 }

@@ -39,6 +39,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::words;
 use cache::Cache;
 use installation::Installation;
 use metrics::Metrics;
@@ -78,7 +79,9 @@ pub fn run(options: &Options) -> Result<(), String> {
 async fn control(options: &Options) -> Result<(), String> {
     // The version of Istio counts if it is given; else it has to be found out.
     let mut generate = options.mesh.objects(&options.module, &options.delivered, options.istio_version)?;
-    let config = Config::infer().await.map_err(|error| format!("cannot find a cluster: {error}"))?;
+    let config = Config::infer()
+        .await
+        .map_err(|error| format!("cannot find a cluster: {}", words::no_cluster(&error)))?;
     let client = Client::try_from(config).map_err(|error| format!("cannot find a cluster: {error}"))?;
     let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     generate.instance = options.delivered.instance.clone().unwrap_or_else(|| namespace.clone());

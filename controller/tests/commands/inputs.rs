@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use assert_cmd::Command;
+
 use crate::meltemi;
 
 /// As they are in git: no namespace, no address.
@@ -260,4 +262,109 @@ fn help_and_version_can_be_asked_for() {
     let version = format!("meltemi {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(meltemi(&["version"], ""), (0, version.clone(), String::new()));
     assert_eq!(meltemi(&["--version"], "").1, version);
+}
+
+/// The same resources, with a mistake in each.
+#[test]
+fn mistakes_are_told_with_their_mend() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = format!("{SERVICE}---\n{ROUTER}");
+    let quote = all.replace("kind: MetaRouter", "kind: 'MetaRouter");
+    let indented = all.replace("  hosts:", "   hosts:");
+    let kind = all.replace("kind: Service", "kind: service");
+    let port = all.replace("port: 20880", "port: 208800");
+    let no_port = all.replace(", port: 20880", "");
+    let binary = [b"\x7fELF\x02\x01".as_slice(), &[0xff; 100]].concat();
+    for (name, bytes, says) in [
+        ("quote.yaml", quote.as_bytes(), "; a quote is not closed where it should be"),
+        (
+            "indented.yaml",
+            indented.as_bytes(),
+            ":13:3: not YAML: while parsing a block mapping, did not find expected key; ",
+        ),
+        ("kind.yaml", kind.as_bytes(), ":2:1: kind: v1 has no kind \"service\"; did you mean Service?"),
+        (
+            "port.yaml",
+            port.as_bytes(),
+            ":6:29: spec.ports[0].port: 208800 is not a port; write one of 1 to 65535",
+        ),
+        ("no-port.yaml", no_port.as_bytes(), ": 0 is not a port; write one of 1 to 65535"),
+        ("binary.yaml", &binary, "binary.yaml: it is not UTF-8 text: binary, or saved in another encoding"),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let (code, _, error) = meltemi(&["validate", "-n", "shop", path.to_str().unwrap()], "");
+        assert_eq!(code, 1, "{name}");
+        assert!(error.contains(says), "{says} is not in {error}");
+    }
+    // What editors put before and behind lines is no mistake.
+    for (name, text) in [("bom.yaml", format!("\u{feff}{all}")), ("crlf.yaml", all.replace('\n', "\r\n"))] {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        let told = meltemi(&["validate", "-n", "shop", path.to_str().unwrap()], "");
+        assert_eq!(told, (0, "2 resources checked\n".to_owned(), String::new()), "{name}");
+    }
+    let (_, _, error) = meltemi(&["validate", "/no/such.yaml"], "");
+    assert_eq!(error, "error: cannot read /no/such.yaml: No such file or directory\n");
+}
+
+#[test]
+fn nothing_is_generated_of_nothing() {
+    let module = digest();
+    let objects = ["--istio-version", "1.30", "--module", &module];
+    for nothing in ["", "# a comment\n", "apiVersion: v1\nkind: List\nitems: []\n"] {
+        for args in [[&["generate", "-"], &objects[..]].concat(), vec!["explain", "--host", "greeter", "-"]] {
+            let (code, output, error) = meltemi(&args, nothing);
+            assert!(code != 0 && output.is_empty(), "{args:?} {nothing:?}");
+            let says = "error: there is no resource in what is to be read: is it the right file, folder or context?\n";
+            assert_eq!(error, says, "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn arguments_are_checked_before_anything_is_read() {
+    let (code, _, error) = meltemi(&["validate", "-n", "Sh op", "-"], SERVICE);
+    assert!(
+        code == 2 && error.contains("write up to 63 lower-case letters, digits and inner hyphens"),
+        "{error}"
+    );
+    let (code, _, error) = meltemi(&["explain", "--gateway", "edge", "-"], SERVICE);
+    assert!(code == 2 && error.contains("write namespace/name, as in istio-system/edge"), "{error}");
+}
+
+#[test]
+fn clusters_that_are_not_there_are_told_plainly() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("config");
+    let text = "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+        contexts: [{name: c, context: {cluster: k, user: u}}]\n\
+        clusters: [{name: k, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: u, user: {}}]\n";
+    let module = digest();
+    let diff = ["diff", "--against", "cluster", "--istio-version", "1.30", "--module", &module, "-"];
+    let install = ["install", "--image", "registry.example.org/meltemi@sha256:0", "--module", &module];
+    for (text, says) in [
+        (None, "No such file or directory; set KUBECONFIG to use another kubeconfig"),
+        (Some("{{{"), "; set KUBECONFIG to use another kubeconfig"),
+        (Some(text), "the API server of the kubeconfig does not answer: Connection refused"),
+    ] {
+        if let Some(text) = text {
+            fs::write(&kubeconfig, text).unwrap();
+        }
+        for args in [&diff[..], &install] {
+            let mut command = Command::cargo_bin("meltemi").unwrap();
+            let command =
+                command.args(args).env("KUBECONFIG", &kubeconfig).env_remove("KUBERNETES_SERVICE_HOST");
+            let output = command.write_stdin(SERVICE).output().unwrap();
+            let error = String::from_utf8(output.stderr).unwrap();
+            let last = error.lines().last().unwrap();
+            assert!(
+                !output.status.success() && last.starts_with("error: ") && last.contains(says),
+                "{error}"
+            );
+            for word in ["os error", "infer", "ServiceError", "incluster"] {
+                assert!(!error.contains(word), "{word} is in {error}");
+            }
+        }
+    }
 }

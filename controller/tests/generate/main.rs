@@ -4,6 +4,7 @@ mod aeraki;
 mod authorization;
 mod delivery;
 mod gateways;
+mod order;
 mod plans;
 mod redis;
 mod routers;

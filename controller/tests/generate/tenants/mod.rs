@@ -110,3 +110,25 @@ fn routers_of_the_services_own_namespace_are_told_nothing() {
     assert_eq!(routes(&output, "web", PAY), ["shop/pay/all"]);
     assert!(spec(&output, "EnvoyFilter", "web", "meltemi-outbound-shop")["configPatches"].is_array());
 }
+
+#[test]
+fn a_host_that_begins_like_a_servers_authority_explains_no_server() {
+    let entry = "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: mask, namespace: evil}
+spec:
+  hosts: [inbound.pay.shop.svc.cluster.local]
+  addresses: [192.0.2.1]
+  resolution: STATIC
+  ports: [{number: 20880, name: tcp-metaprotocol-dubbo, protocol: TCP}]
+";
+    let text = base() + POLICY + entry;
+    let server = explain(&text, &["--inbound", "--host", "pay.shop.svc.cluster.local"]).unwrap();
+    assert_eq!(
+        (&server["namespace"], &server["does"]["reject"]["message"]),
+        (&"shop".into(), &"RBAC: access denied".into())
+    );
+    let masked = explain(&text, &["--host", "inbound.pay.shop.svc.cluster.local"]).unwrap();
+    assert!(masked["does"]["reject"].is_null(), "{masked}");
+}
