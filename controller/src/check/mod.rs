@@ -22,7 +22,7 @@ use crate::words;
 use notes::Notes;
 
 pub use kinds::stranger;
-pub use names::{is_label, names};
+pub use names::{is_label, is_subdomain, names};
 pub(crate) use notes::push_key;
 pub(crate) use text::{is_no_route_name, parse_duration};
 

@@ -42,8 +42,13 @@ fn label(notes: &mut Notes, name: &str) {
     }
 }
 
+/// Whether a text is the name of an object.
+pub fn is_subdomain(name: &str) -> bool {
+    name.len() <= NAME_BYTES && is_name(name)
+}
+
 fn subdomain(notes: &mut Notes, name: &str) {
-    if name.len() > NAME_BYTES || !is_name(name) {
+    if !is_subdomain(name) {
         notes.error(format_args!(
             "{name:?} is not a valid name; write up to {NAME_BYTES} lower-case letters, digits, inner hyphens and dots"
         ));

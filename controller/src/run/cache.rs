@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::feed::{Feed, Kept, Shared};
 use crate::api::{self, aeraki};
+use crate::check;
 use crate::generate::{Finding, MANAGED_BY, Report, ResourceRef, Severity};
 use crate::istio;
 use crate::world::World;
@@ -236,7 +237,9 @@ impl Cache {
                 let auth = pool.redis.as_ref()?.auth.as_ref()?;
                 Some((destination.namespace()?, auth.secret.as_ref()?.name.clone()))
             });
-        in_services.chain(in_destinations).collect()
+        // A name becomes part of a path that the API server is asked for.
+        let is_name = |(_, name): &(String, String)| check::is_subdomain(name);
+        in_services.chain(in_destinations).filter(is_name).collect()
     }
 
     /// What the API knows of the resources that have a status of ours, or that events can be about.
