@@ -14,6 +14,7 @@ use super::object::Object;
 use super::plan::{GatewayPlan, GatewayPort, Planner};
 use super::protocol::{Protocol, Protocols};
 use super::report::{Reports, ResourceRef};
+use super::scope;
 use super::service::{Labels, Service, cluster, selects};
 use super::sockets::Proxies;
 use super::tunnel::{TELLS_IDENTITY, Tunnel};
@@ -196,19 +197,15 @@ impl<'a> Gateways<'a> {
         others.min_by_key(|other| Age::of(*other))
     }
 
-    /// Whether two selectors select the same pod; where no pods of either are known, whether they may.
+    /// Whether two selectors select the same pod; where the pods of the first are not known, whether they may.
     fn share_pods(&self, one: &Labels, other: &Labels) -> bool {
         if other.is_empty() || one == other {
             return true;
         }
-        let selected = |labels: &Labels| {
-            let pods = self.world.pods.iter().map(|pod| pod.metadata.labels.as_ref());
-            pods.filter(|pod| selects(labels, *pod)).collect::<Vec<_>>()
-        };
-        let (of_one, of_other) = (selected(one), selected(other));
-        match of_one.is_empty() || of_other.is_empty() {
+        let mut of_one = scope::gateways(self.world, one).peekable();
+        match of_one.peek().is_none() {
             true => one.iter().all(|(key, value)| other.get(key).is_none_or(|of_other| of_other == value)),
-            false => of_one.iter().any(|pod| selects(other, *pod)),
+            false => of_one.any(|pod| selects(other, pod.metadata.labels.as_ref())),
         }
     }
 }
@@ -236,7 +233,7 @@ fn keep_one_selector(entrances: &mut Vec<&Entrance<'_>>, reports: &mut Reports) 
 
 /// The namespaces of the gateway's pods; its own if none is known.
 fn namespaces<'a>(world: &'a World, gateway: &'a Gateway) -> BTreeSet<&'a str> {
-    let pods = world.pods.iter().filter(|pod| selects(&gateway.spec.selector, pod.metadata.labels.as_ref()));
+    let pods = scope::gateways(world, &gateway.spec.selector);
     let mut namespaces: BTreeSet<&str> = pods.filter_map(|pod| pod.metadata.namespace.as_deref()).collect();
     if namespaces.is_empty() {
         namespaces.extend(gateway.metadata.namespace.as_deref());

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 
 use super::protocol::Protocol;
 use super::report::Reports;
-use super::service::Service;
+use super::service::{Labels, Service, selects};
 use crate::world::World;
 
 /// The namespaces that may have sidecars: those whose pods are injected, by their labels or as the pods show. A namespace
@@ -37,6 +37,19 @@ pub(super) fn report_root(root: &str, services: &[Service], reports: &mut Report
                        clients elsewhere follow its routes, but calls to and from its own pods stay plain TCP";
         reports.not_honoured(&service.origin, "metadata.namespace", message);
     }
+}
+
+/// The pods with these labels whose proxy may be a gateway. Labels are anybody's to ask for: pods with a sidecar, or without any
+/// proxy, are none of them.
+pub(super) fn gateways<'a>(world: &'a World, labels: &Labels) -> impl Iterator<Item = &'a Pod> {
+    let has_proxy = |pod: &Pod| {
+        let containers = pod.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
+        containers.is_empty() || containers.iter().any(|container| container.name == "istio-proxy")
+    };
+    let may_be = move |pod: &&Pod| {
+        selects(labels, pod.metadata.labels.as_ref()) && has_proxy(pod) && !has_sidecar(pod)
+    };
+    world.pods.iter().filter(may_be)
 }
 
 fn is_injected(namespace: &Namespace) -> bool {

@@ -198,3 +198,29 @@ fn a_gateway_without_a_selector_is_left_alone() {
     assert!(!names(&output).iter().any(|name| name.contains("gateway")));
     assert_told(&output, "NotHonoured Gateway istio-system/edge", "spec.selector", &["every gateway"]);
 }
+
+#[test]
+fn an_older_gateway_of_no_pods_keeps_no_port_from_others() {
+    let edge = gateway("istio-system", "edge", LATER, "'*'");
+    let text = base() + POD + &edge + &bound(&own(), "istio-system/edge");
+    let quiet = made(&text);
+    assert_eq!(tunnels(&quiet, "istio-ingress"), ["0.0.0.0_20880"]);
+    let sidecar = "---
+apiVersion: v1
+kind: Pod
+metadata: {name: pay, namespace: shop, labels: {app: pay, security.istio.io/tlsMode: istio}}
+spec: {containers: [{name: pay}, {name: istio-proxy}]}
+";
+    for selector in ["{no: pod}", "{app: pay}"] {
+        let squatter = gateway("evil", "squatter", FIRST, "'*'").replace("{istio: ingress}", selector);
+        let squatter = squatter + &sink().replace("istio-system/edge", "squatter");
+        let output = made(&(text.clone() + sidecar + &squatter));
+        assert_eq!(tunnels(&output, "istio-ingress"), ["0.0.0.0_20880"], "{:#?}", findings(&output));
+        assert_eq!(
+            spec(&output, "WasmPlugin", "istio-ingress", "meltemi-gateway"),
+            spec(&quiet, "WasmPlugin", "istio-ingress", "meltemi-gateway"),
+        );
+        // Nor does it put anything where others have their pods.
+        assert!(!names(&output).iter().any(|name| name.contains(" shop/meltemi-gateway")), "{selector}");
+    }
+}

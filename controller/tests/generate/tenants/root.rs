@@ -129,3 +129,27 @@ fn the_mesh_says_which_namespace_is_the_root() {
     assert!(has_none(&output, "shop"), "{:#?}", names(&output));
     assert!(!has_none(&output, "web"));
 }
+
+#[test]
+fn pods_without_a_gateways_proxy_take_none_from_the_gateways_of_the_root_namespace() {
+    let istiod = "---
+apiVersion: v1
+kind: Pod
+metadata: {name: istiod, namespace: istio-system, labels: {app: istiod}}
+spec: {containers: [{name: discovery}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: first, namespace: evil, creationTimestamp: '2000-01-01T00:00:00Z'}
+spec:
+  selector: {app: istiod}
+  servers: [{port: {number: 20881, name: tcp-metaprotocol-dubbo, protocol: TCP}, hosts: ['*']}]
+";
+    let output = made(&(base() + EDGE + istiod + &routed("istio-system/edge, evil/first")));
+    assert_selects(&output, "istio-system");
+    assert_eq!(tunnels(&output, "istio-system"), ["0.0.0.0_20880"]);
+    assert_eq!(
+        spec(&output, "WasmPlugin", "istio-system", "meltemi-gateway")["selector"]["matchLabels"],
+        json!({"istio": "ingress"})
+    );
+}
