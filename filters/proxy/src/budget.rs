@@ -14,7 +14,7 @@ use crate::clock::Instant;
 use crate::relay::RelayId;
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
-use crate::worker::Worker;
+use crate::worker::{HIGH_WATERMARK, Worker};
 
 /// What the workers of one VM keep for their clients, all together. Each follows the limit of its own plan.
 #[derive(Debug, Default)]
@@ -38,6 +38,9 @@ const OPERATION: usize = 1024;
 
 /// Whoever made no progress for so long goes before all who did.
 const STALE: Duration = Duration::from_secs(2);
+
+/// What a server's connection may hold while it makes progress.
+const USUAL: usize = 4 * HIGH_WATERMARK;
 
 /// How often a worker that holds more than its part looks whether others need it.
 const LOOK: Duration = Duration::from_secs(1);
@@ -169,8 +172,9 @@ impl Worker {
             if connection.progress.1 != done {
                 connection.progress = (self.now, done);
             }
-            if kept > 0 {
-                let is_stale = self.now.since(connection.progress.0) >= STALE;
+            let is_stale = self.now.since(connection.progress.0) >= STALE;
+            // What all clients share goes for little only if it stands still.
+            if kept > if is_stale { 0 } else { USUAL } {
                 holders.push((is_stale, kept, Holder::Connection(id)));
             }
         }
