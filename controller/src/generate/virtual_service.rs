@@ -1,5 +1,6 @@
 //! What Istio's VirtualServices say of the routes to managed hosts.
 
+mod faults;
 mod matches;
 mod policies;
 

@@ -52,12 +52,45 @@ pub struct HttpRoute {
     /// The share that is copied.
     pub mirror_percentage: Option<Value>,
     /// Faults to inject.
-    pub fault: Option<Value>,
+    pub fault: Option<HttpFault>,
     /// Changes of headers.
     pub headers: Option<Headers>,
     /// What else it says, none of which calls of RPC protocols have: rewrites, redirects and so on.
     #[serde(flatten)]
     pub others: BTreeMap<String, Value>,
+}
+
+/// Faults of a route: each for a share of the requests, none if that is not written.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpFault {
+    /// Requests that are delayed.
+    pub delay: Option<Fault>,
+    /// Requests that are answered with an error.
+    pub abort: Option<Fault>,
+}
+
+/// A delay or an abort.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Fault {
+    /// The share of the requests.
+    pub percentage: Option<Percentage>,
+    /// The same in an older form.
+    pub percent: Option<u32>,
+    /// How long a delay is.
+    pub fixed_delay: Option<String>,
+    /// What else it says: the status of the error.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, Value>,
+}
+
+/// A share in percent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Percentage {
+    /// The number.
+    pub value: f64,
 }
 
 /// Which requests are meant: each part that is there must match.

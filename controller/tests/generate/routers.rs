@@ -200,12 +200,39 @@ fn virtual_services_route_calls() {
         "spec.http[0].match[1].uri",
         "spec.http[0].retries.retryOn",
         "spec.http[0].mirror",
-        "spec.http[0].fault",
+        "spec.http[0].fault.abort",
     ];
     assert_eq!(places, wanted, "{found:#?}");
     // The client's namespace decides where a match asks for it.
     let entry = routes(&virtual_service(spec), "web");
     assert_eq!(entry["routes"][0]["match"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn faults_of_virtual_services_are_injected() {
+    let of_fault = |fault: &str| {
+        let spec = format!("  http:\n  - route: [{{destination: {{host: demo}}}}]\n    fault: {fault}\n");
+        let world = service("shop", "demo", "10.0.0.1") + &virtual_service(&spec);
+        let fault = routes(&virtual_service(&spec), "shop")["routes"][0]["fault"].clone();
+        (fault, findings(&made(&world)).into_iter().filter(|finding| finding.contains(".fault")).collect())
+    };
+    let all = "{delay: {percentage: {value: 0.1}, fixedDelay: 5s}, abort: {percent: 50, httpStatus: 500}}";
+    let (fault, found): (_, Vec<String>) = of_fault(all);
+    assert_eq!(fault, json!({"delay": {"percent": 0.1, "duration": "5s"}, "abort": {"percent": 50.0}}));
+    let wanted = "spec.http[0].fault.abort.httpStatus: RPC clients get their protocol's own error instead";
+    assert!(found.len() == 1 && found[0].ends_with(wanted), "{found:#?}");
+    for (fault, found) in [
+        ("{abort: {httpStatus: 500}}", "fault.abort: names no percentage: no call is affected"),
+        ("{delay: {percentage: {value: 100.5}, fixedDelay: 1s}}", "100.5 is no share: write 0 to 100"),
+        ("{delay: {percent: 5, fixedDelay: soon}}", "\"soon\" is not a duration"),
+        ("{delay: {percent: 5, exponentialDelay: 1s}}", "calls are delayed by fixedDelay alone"),
+    ] {
+        let (made, findings): (Value, Vec<String>) = of_fault(fault);
+        assert_eq!(made, Value::Null, "{fault}");
+        assert!(findings.iter().any(|finding| finding.contains(found)), "{findings:#?}");
+    }
+    let (none, found): (_, Vec<String>) = of_fault("{delay: {percentage: {value: 0}, fixedDelay: 1s}}");
+    assert_eq!((none, found.len()), (Value::Null, 0));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use meltemi_proxy::plan::Span;
 use serde_json::{Map, Value, json};
 
+use super::faults;
 use crate::check;
 use crate::generate::protocol::Protocol;
 use crate::generate::report::Remarks;
@@ -38,9 +39,8 @@ pub(super) fn policies(route: &HttpRoute, protocol: &Protocol, say: &mut Remarks
     if route.mirror.is_some() || !route.mirrors.is_empty() {
         say.not_honoured("mirror", "calls are not mirrored yet");
     }
-    if route.fault.is_some() {
-        say.not_honoured("fault", "faults are not injected yet");
-    }
+    let fault = route.fault.as_ref().and_then(|fault| faults::fault(fault, say));
+    policies.extend(fault.map(|fault| ("fault".to_owned(), fault)));
     for (at, _) in route.route.iter().enumerate().filter(|(_, to)| to.headers.is_some()) {
         let message = "per-destination headers are ignored; set them on the route";
         say.not_honoured(&format!("route[{at}].headers"), message);
@@ -61,7 +61,7 @@ pub(super) fn policies(route: &HttpRoute, protocol: &Protocol, say: &mut Remarks
 }
 
 /// A duration as far as plans have it.
-fn duration(text: &str, field: &str, say: &mut Remarks<'_>) -> Option<Duration> {
+pub(super) fn duration(text: &str, field: &str, say: &mut Remarks<'_>) -> Option<Duration> {
     let duration = match check::parse_duration(text) {
         Ok(duration) => duration,
         Err(why) => {
@@ -84,7 +84,7 @@ fn duration(text: &str, field: &str, say: &mut Remarks<'_>) -> Option<Duration> 
     Some(whole)
 }
 
-fn written(duration: Duration) -> Value {
+pub(super) fn written(duration: Duration) -> Value {
     Span::from_millis(u64::try_from(duration.as_millis()).unwrap_or_default()).to_string().into()
 }
 
