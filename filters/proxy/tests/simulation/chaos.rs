@@ -12,7 +12,7 @@ use crate::dubbo::{SERVER_ERROR, SERVER_TIMEOUT, THREADPOOL_EXHAUSTED};
 use crate::random::Random;
 use crate::scene::Scene;
 use crate::servers::{Endpoint, Policy, Reply, What};
-use crate::siege::{check_leavers, lay_siege};
+use crate::siege::{LINGER, check_leavers, lay_siege};
 use crate::wire::Message;
 use crate::world::{Ask, World};
 
@@ -119,8 +119,9 @@ fn serve(world: &mut World, scene: &Scene, random: &mut Random) {
     let trouble = if is_calm { 0.0 } else { *random.pick(&[0.0, 0.05, 0.3]) };
     let more = if scene.is_light { 0 } else { 50_000 };
     let attach = if scene.sets_attachments { 0.5 } else { 0.0 };
-    world.serve(move |_, random| {
-        let after = Duration::from_micros(random.between(0..slowest * 1000));
+    world.serve(move |arrival, random| {
+        let times = if arrival.method == LINGER { 100_000..400_000 } else { 0..slowest * 1000 };
+        let after = Duration::from_micros(random.between(times));
         let what = match random.chance(trouble) {
             true => random
                 .pick(&[What::Error(error), What::Error(error), What::Nothing, What::Close, What::Reset])

@@ -49,14 +49,18 @@ impl Scene {
         let protocol = *random.pick(&["dubbo", "dubbo", "dubbo", "wide", "narrow", "ordered"]);
         let is_besieged = random.chance(0.3);
         let is_calm = !is_besieged && random.chance(0.2);
-        let retries = !is_calm && random.chance(0.6);
+        let retries = is_besieged || (!is_calm && random.chance(0.6));
         let mut on = Vec::new();
         if retries {
             on = vec!["connect-failure", "reset", "per-try-timeout", "status"];
             on.retain(|_| random.chance(0.7));
         }
-        let times = [20, 60, 200, 1000];
-        let timeout = (!is_calm && random.chance(0.5)).then(|| *random.pick(&times));
+        // What hoarders send is kept for the sake of a retry, and is lost with its connection.
+        if is_besieged && random.chance(0.7) {
+            on = vec!["connect-failure", "status"];
+        }
+        let times: &[u64] = if is_besieged { &[200, 1000] } else { &[20, 60, 200, 1000] };
+        let timeout = (!is_calm && random.chance(0.5)).then(|| *random.pick(times));
         let per_try = (on.contains(&"per-try-timeout")).then(|| random.between(5..20));
         let goes_away = !is_calm && random.chance(0.07);
         let idle = (!is_calm && random.chance(0.1)).then(|| *random.pick(&[50, 500]));
@@ -67,7 +71,7 @@ impl Scene {
             on,
             timeout,
             per_try,
-            endpoints: (1..=1 + random.below(if is_besieged { 2 } else { 4 }))
+            endpoints: (1..=if is_besieged { 2 + random.below(2) } else { 1 + random.below(4) })
                 .map(|n| format!("10.0.0.{n}:20880"))
                 .collect(),
             is_split: !is_besieged && random.chance(0.3),
@@ -76,13 +80,17 @@ impl Scene {
             is_besieged,
             may_close: idle.is_some() || goes_away,
             goes_away,
-            span: *random.pick(&[20, 200, 1000, 4000]),
+            span: *random.pick(if is_besieged { &[1000, 4000] } else { &[20, 200, 1000, 4000] }),
             delay: *random.pick(&[1000, 1000, 100_000, 1_000_000, 3_000_000]),
             idle,
             age: *random.pick(&[100, 1000, 60_000]),
             per_endpoint: *random.pick(&[1, 1, 2]),
-            most_calls: *random.pick(if is_besieged { &[1, 1, 2, 1024] } else { &[1, 3, 1024, 1024] }),
-            most_calls_of_client: *random.pick(if is_besieged { &[3, 4096] } else { &[1, 2, 4096, 4096] }),
+            most_calls: *random.pick(if is_besieged { &[1, 2, 1024, 1024] } else { &[1, 3, 1024, 1024] }),
+            most_calls_of_client: *random.pick(if is_besieged {
+                &[3, 8, 8, 20]
+            } else {
+                &[1, 2, 4096, 4096]
+            }),
             sets_attachments: protocol == "dubbo" && random.chance(0.3),
         }
     }

@@ -11,77 +11,95 @@ use crate::world::{Ask, World};
 /// Just what is kept of one client's requests before it is not read further.
 const LARGE: usize = 4 << 20;
 
-/// Three clients come, and get in each other's way.
+/// Servers take their time for a call of this method.
+pub const LINGER: &str = "linger";
+
+/// Three clients come, and get in each other's way: one with all the calls that it may have, and garbage behind them; one
+/// of which so much is kept that it is not read further; and one that comes when what these wait for happens.
 pub fn lay_siege(world: &mut World, most_calls: u64) {
     if world.proxy.is_refused {
         return;
     }
     let [breaker, hoarder, third] = [world.connect(), world.connect(), world.connect()];
-    let pause = |world: &mut World| Duration::from_micros(world.random.between(1..2000));
-    // As many as may be in flight, so that what comes behind them is not read.
-    let most = most_calls.min(40) as usize;
-    let first = 1 + world.random.below(most);
-    let more = asks(&mut world.random, first);
-    world.call_all(breaker, more);
-    let after = pause(world);
-    world.after(after, move |world| hoard(world, hoarder));
-    // A large frame takes its time.
-    let after = Duration::from_millis(world.random.between(1..30));
-    world.after(after, move |world| {
-        if world.can_call(breaker) {
-            let count = most + 1 - first;
-            let more = asks(&mut world.random, count);
-            world.call_all(breaker, more);
-            if world.random.chance(0.5) {
-                world.break_off(breaker);
-            }
+    let most = most_calls as usize;
+    let first = 1 + world.random.below(most - 1);
+    call(world, breaker, vec![Ask::new(LINGER); first]);
+    let large = hoard(world, hoarder);
+    once_arrived(world, large, 60, move |world| {
+        let beyond = if world.random.chance(0.2) { 1 } else { 0 };
+        let more = (most + beyond).saturating_sub(in_flight(world, breaker));
+        let last = call(world, breaker, vec![Ask::new(LINGER); more]);
+        if world.can_call(breaker) && world.random.chance(0.7) {
+            world.break_off(breaker);
         }
-        let after = pause(world);
-        world.after(after, move |world| strike(world, breaker));
-        let after = after + pause(world);
-        world.after(after, move |world| {
-            if world.can_call(third) {
-                let more = asks(&mut world.random, 6);
-                world.call_all(third, more);
+        once_arrived(world, last, 6, move |world| {
+            strike(world, breaker);
+            for _ in 0..3 {
+                let after = Duration::from_micros(world.random.between(1..10_000));
+                world.after(after, move |world| {
+                    let asks = asks(&mut world.random, 2);
+                    call(world, third, asks);
+                });
             }
         });
     });
 }
 
+/// Has something happen once a server was sent a call, or after so many milliseconds.
+fn once_arrived(world: &mut World, call: Option<usize>, within: u32, act: impl FnOnce(&mut World) + 'static) {
+    let Some(left) = within.checked_sub(1) else { return act(world) };
+    world.after(Duration::from_millis(1), move |world| {
+        let is_there = call.is_none_or(|call| !world.calls[call].deliveries.is_empty());
+        once_arrived(world, call, if is_there { 0 } else { left }, act);
+    });
+}
+
+/// Makes calls, if the client can; the last of them.
+fn call(world: &mut World, client: usize, asks: Vec<Ask>) -> Option<usize> {
+    if world.can_call(client) { world.call_all(client, asks).pop() } else { None }
+}
+
+/// Calls of a client that have no answer.
+fn in_flight(world: &World, client: usize) -> usize {
+    let calls = world.calls.iter().filter(|call| call.client == client);
+    calls.filter(|call| call.answer.is_none()).count()
+}
+
 fn asks(random: &mut Random, count: usize) -> Vec<Ask> {
-    let ask = |random: &mut Random| match random.chance(0.2) {
-        true => Ask::new("log").one_way(),
-        false => Ask::new("echo"),
+    let ask = |random: &mut Random| match random.below(10) {
+        0 => Ask::new("log").one_way(),
+        1 => Ask::new("echo"),
+        _ => Ask::new(LINGER),
     };
     (0..count).map(|_| ask(random)).collect()
 }
 
-/// A large request, and small ones behind it.
-fn hoard(world: &mut World, client: usize) {
-    if !world.can_call(client) {
-        return;
-    }
-    let large = match world.random.chance(0.5) {
+/// Makes a large call, and small ones behind it; the large one.
+fn hoard(world: &mut World, client: usize) -> Option<usize> {
+    let large = match world.random.chance(0.3) {
         true => Ask::new("log").one_way(),
-        false => Ask::new("echo"),
+        false => Ask::new(LINGER),
     };
     let count = 2 + world.random.below(6);
     let more = asks(&mut world.random, count);
-    world.call_all(client, [vec![large.size(LARGE)], more].concat());
+    world.call_all(client, [vec![large.size(LARGE)], more].concat()).into_iter().next()
 }
 
-/// A server goes, or a client.
+/// A connection is lost, or a server, or a client.
 fn strike(world: &mut World, client: usize) {
-    if world.random.chance(0.4) {
-        if world.can_call(client) {
-            world.leave(client);
+    let open = world.manager.connections.iter().filter(|(_, upstream)| upstream.is_open);
+    let busiest = open.max_by_key(|(_, upstream)| upstream.in_flight).map(|(stream, _)| *stream);
+    match (world.random.below(5), busiest) {
+        (0 | 1, Some(stream)) => world.close_upstream(stream, true),
+        (0..3, _) => {
+            let endpoints: Vec<String> = world.manager.endpoints.keys().cloned().collect();
+            let endpoint = world.random.pick(&endpoints).clone();
+            world.kill(&endpoint);
+            world.after(Duration::from_millis(50), move |world| world.set_endpoint(&endpoint, Endpoint::Up));
         }
-        return;
+        _ if world.can_call(client) => world.leave(client),
+        _ => {}
     }
-    let endpoints: Vec<String> = world.manager.endpoints.keys().cloned().collect();
-    let endpoint = world.random.pick(&endpoints).clone();
-    world.kill(&endpoint);
-    world.after(Duration::from_millis(50), move |world| world.set_endpoint(&endpoint, Endpoint::Up));
 }
 
 /// Of a client that has left only that arrives which was written before: no more than may be in flight.
