@@ -32,6 +32,9 @@ impl Front<'_> {
     }
 }
 
+/// Strings at the front of a body.
+const FRONT: usize = 5;
+
 /// Takes the five strings at the front of a body, one call of `next` each, and adds them to `head`. `None` as soon as
 /// one cannot be read.
 pub(super) fn front<'a, E>(
@@ -93,14 +96,14 @@ fn verified(depth: Depth, is_whole: bool) -> Result<(), Error> {
 fn hessian(body: &[u8], depth: Depth, head: &mut Head) -> Result<(), nom::Err<Fault>> {
     let mut rest = body;
     let mut next = || {
-        if depth == Depth::Verified {
-            check_optional_text(rest)?;
-        }
         let (after, text) = optional_text(rest)?;
         rest = after;
         Ok(text)
     };
     let front = front(&mut next, head)?;
+    if depth == Depth::Verified {
+        check_front(body)?;
+    }
     if front.is_generic() {
         match optional_text(rest) {
             Ok((_, Some(method))) if depth != Depth::Verified || is_trimmed(&method) => {
@@ -119,6 +122,15 @@ fn hessian(body: &[u8], depth: Depth, head: &mut Head) -> Result<(), nom::Err<Fa
     let mut reader = Reader::default();
     let (rest, ()) = skip_arguments(&front, &mut reader, rest)?;
     push_attachments(&mut reader, rest, head)
+}
+
+/// Refuses strings at the front of a body in which not every reader sees the same text.
+fn check_front(body: &[u8]) -> Result<(), nom::Err<Fault>> {
+    let mut rest = body;
+    for _ in 0..FRONT {
+        (rest, ()) = check_optional_text(rest)?;
+    }
+    Ok(())
 }
 
 fn doubtful(input: &[u8], what: &'static str) -> Result<(), nom::Err<Fault>> {
