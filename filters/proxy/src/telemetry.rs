@@ -3,6 +3,7 @@
 //! Increments are gathered and given to a [`Sink`] four times a second. Each host call costs a good part of what a whole
 //! request does, so latencies are counted by bucket here instead of being recorded one by one there.
 
+mod changes;
 mod latencies;
 mod metric;
 mod names;
@@ -14,6 +15,7 @@ use core::time::Duration;
 
 use meltemi_codecs::Outcome;
 
+use self::changes::Changes;
 pub(crate) use self::metric::reason;
 pub use self::metric::{Class, LATENCY_BUCKETS, Label, Labels, LocalReply, Metric, Sink};
 pub use self::names::Names;
@@ -29,7 +31,7 @@ pub(crate) struct Telemetry {
     names: Names,
     operations: Operations,
     dirty: Vec<OperationId>,
-    global: Vec<(Metric, i64)>,
+    global: Changes,
     sources: Peers,
     destinations: Peers,
     replies: Vec<LocalReply>,
@@ -43,7 +45,7 @@ impl Default for Telemetry {
             names: Names::default(),
             operations: Operations::default(),
             dirty: Vec::new(),
-            global: Vec::new(),
+            global: Changes::default(),
             sources: Peers::new(Metric::SourceRequests, Peer { workload: None, principal: "other".into() }),
             destinations: Peers::new(
                 Metric::DestinationRequests,
@@ -168,8 +170,8 @@ impl Telemetry {
             return;
         }
         if let Some(operation) = self.touch(id) {
-            add(&mut operation.changes, Metric::InFlight, 1);
-            add(&mut operation.changes, Metric::Requests, 1);
+            operation.changes.add(Metric::InFlight, 1);
+            operation.changes.add(Metric::Requests, 1);
         }
         if let Some(source) = source {
             self.add_source(id, source, 1, most);
@@ -179,7 +181,7 @@ impl Telemetry {
     /// Counts a response that was passed on.
     pub(crate) fn answered(&mut self, id: OperationId, outcome: Outcome, elapsed: Duration) {
         if let Some(operation) = self.touch(id) {
-            add(&mut operation.changes, Metric::Responses(outcome.into()), 1);
+            operation.changes.add(Metric::Responses(outcome.into()), 1);
             operation.latencies.record(elapsed);
         }
     }
@@ -209,7 +211,7 @@ impl Telemetry {
     /// Adds `n` (which may be negative for a gauge) to a metric of an operation.
     pub(crate) fn add(&mut self, id: OperationId, metric: Metric, n: i64) {
         if let Some(operation) = self.touch(id) {
-            add(&mut operation.changes, metric, n);
+            operation.changes.add(metric, n);
         }
     }
 
@@ -254,7 +256,7 @@ impl Telemetry {
 
     /// Adds `n` (which may be negative for a gauge) to a metric that no operation owns.
     pub(crate) fn add_global(&mut self, metric: Metric, n: i64) {
-        add(&mut self.global, metric, n);
+        self.global.add(metric, n);
     }
 
     /// Records how long a call took.
@@ -293,42 +295,16 @@ impl Telemetry {
 
     /// Gives every count to `sink`.
     pub(crate) fn flush_counts(&mut self, sink: &mut dyn Sink) {
-        for (metric, n) in self.global.drain(..) {
-            emit(sink, metric, None, n);
-        }
+        self.global.flush(None, sink);
         for id in self.dirty.drain(..) {
             let Some(operation) = self.operations.get_mut(id) else { continue };
             operation.is_dirty = false;
             let labels = Labels::from(&operation.label);
-            for (metric, n) in operation.changes.drain(..) {
-                emit(sink, metric, Some(&labels), n);
-            }
+            operation.changes.flush(Some(&labels), sink);
             operation.latencies.flush(&labels, sink);
         }
         self.sources.flush(sink);
         self.destinations.flush(sink);
-    }
-}
-
-fn add(changes: &mut Vec<(Metric, i64)>, metric: Metric, n: i64) {
-    match changes.iter_mut().find(|(known, _)| *known == metric) {
-        Some((_, sum)) => *sum = sum.saturating_add(n),
-        None => changes.push((metric, n)),
-    }
-}
-
-fn emit(sink: &mut dyn Sink, metric: Metric, labels: Option<&Labels>, n: i64) {
-    match metric {
-        Metric::InFlight | Metric::ClientConnectionsActive | Metric::UpstreamConnectionsActive => {
-            if n != 0 {
-                sink.change(metric, labels, n);
-            }
-        }
-        _ => {
-            if let Ok(n @ 1..) = u64::try_from(n) {
-                sink.count(metric, labels, n);
-            }
-        }
     }
 }
 

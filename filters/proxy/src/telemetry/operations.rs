@@ -3,8 +3,9 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use super::changes::Changes;
 use super::latencies::Latencies;
-use super::{Label, Labels, Metric};
+use super::{Label, Labels};
 use crate::peers::PeerId;
 
 /// Number of an operation. It says whether the operation was known when the number was given, so that nothing is asked
@@ -39,7 +40,7 @@ pub(super) struct Operation {
     /// The calls of one that is not known, which are to be counted when they end.
     pub(super) unknown: Option<Box<Unknown>>,
     pub(super) is_dirty: bool,
-    pub(super) changes: Vec<(Metric, i64)>,
+    pub(super) changes: Changes,
     pub(super) latencies: Latencies,
 }
 
@@ -80,7 +81,7 @@ impl Operation {
             service,
             unknown,
             is_dirty: false,
-            changes: Vec::new(),
+            changes: Changes::default(),
             latencies: Latencies::default(),
         }
     }
