@@ -13,6 +13,7 @@ use crate::inbox::{Inbox, Progress};
 use crate::leaving::Stay;
 use crate::peers::PeerId;
 use crate::plan::{Service, UnknownAuthority};
+use crate::pool::PoolId;
 use crate::source::Source;
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
@@ -42,6 +43,8 @@ pub(crate) struct Client {
     pub(crate) arriving: Option<(Instant, usize)>,
     /// Received bytes whose window has not been given back.
     credit: usize,
+    /// That of its last call, and mostly of the next.
+    pub(crate) pool: Option<PoolId>,
     /// The calls without an answer.
     pub(crate) calls: Vec<CallId>,
     /// Bytes of the frames that those calls keep.
@@ -138,6 +141,7 @@ impl Worker {
             unread: 0,
             arriving: None,
             credit: 0,
+            pool: None,
             calls: Vec::new(),
             held: 0,
             is_paused: false,

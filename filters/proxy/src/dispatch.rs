@@ -90,7 +90,8 @@ impl Worker {
             route.names_operation,
             most,
         );
-        let pool_key = self.pools.find(&service, cluster, client.destination.as_ref(), self.now);
+        let pool_key =
+            self.pools.find(client.pool, &service, cluster, client.destination.as_ref(), self.now);
         let chosen = match held.is_some() || self.is_awaited(pool_key) {
             false => self.choose(pool_key, None).connection(),
             true => None,
@@ -119,6 +120,7 @@ impl Worker {
         let kept = call.frame.capacity();
         let id = self.calls.insert(call);
         if let Some(client) = self.clients.get_mut(client_key) {
+            client.pool = Some(pool_key);
             client.held = client.held.saturating_add(kept);
             self.held = self.held.saturating_add(kept);
             let position = client.calls.len();

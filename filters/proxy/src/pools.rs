@@ -28,8 +28,10 @@ struct OfCluster {
 impl Pools {
     /// The pool of `service` for `cluster`, made if need be. Calls with another `destination` have
     /// another pool: in a cluster that goes there, one to share would lead to a server that the client did not address.
+    /// `likely` is looked at first.
     pub(crate) fn find(
         &mut self,
+        likely: Option<PoolId>,
         service: &Rc<Service>,
         cluster: &str,
         destination: Option<&Rc<str>>,
@@ -39,6 +41,12 @@ impl Pools {
             let own = &pool.service;
             Rc::ptr_eq(own, service) || (own.name == service.name && own.codec.name() == service.codec.name())
         };
+        let is_meant = |pool: &Pool| {
+            is_own(pool) && *pool.cluster == *cluster && pool.destination.as_ref() == destination
+        };
+        if let Some(id) = likely.filter(|&id| self.pools.get(id).is_some_and(is_meant)) {
+            return id;
+        }
         let pools = self.by_cluster.get(cluster).and_then(|pools| match destination {
             None => Some(&pools.free),
             Some(destination) => pools.by_destination.get(destination),
@@ -144,13 +152,13 @@ mod tests {
         let first = plan(r#""upstream": {"connectionsPerEndpoint": 1}"#);
         let service = first.service("demo").unwrap();
         let mut pools = Pools::default();
-        let key = pools.find(service, CLUSTER, None, at(0));
-        assert_eq!(pools.find(service, CLUSTER, None, at(1)), key);
-        assert_ne!(pools.find(service, "other", None, at(0)), key);
+        let key = pools.find(None, service, CLUSTER, None, at(0));
+        assert_eq!(pools.find(None, service, CLUSTER, None, at(1)), key);
+        assert_ne!(pools.find(None, service, "other", None, at(0)), key);
         let destination = Rc::from("10.1.0.1:20880");
-        let pinned = pools.find(service, CLUSTER, Some(&destination), at(0));
+        let pinned = pools.find(None, service, CLUSTER, Some(&destination), at(0));
         assert_ne!(pinned, key);
-        assert_eq!(pools.find(service, CLUSTER, Some(&destination), at(0)), pinned);
+        assert_eq!(pools.find(None, service, CLUSTER, Some(&destination), at(0)), pinned);
         assert_eq!(pools.len(), 3);
         pools.set_plan(&plan(r#""upstream": {"connectionsPerEndpoint": 4}"#));
         assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4);
@@ -165,15 +173,15 @@ mod tests {
         let mut pools = Pools::default();
         let [a, b] = ["10.1.0.1:1", "10.1.0.2:1"].map(Rc::from);
         let [free, first, second] =
-            [None, Some(&a), Some(&b)].map(|destination| pools.find(service, CLUSTER, destination, at(0)));
+            [None, Some(&a), Some(&b)].map(|destination| pools.find(None, service, CLUSTER, destination, at(0)));
         pools.get_mut(free).unwrap().connections = 1;
         pools.get_mut(second).unwrap().active = 1;
         assert_eq!(pools.forget_unused(at(59_999)), Some(at(60_000)));
         assert_eq!(pools.forget_unused(at(60_000)), None);
         assert!(pools.get(first).is_none() && pools.get(second).is_some() && pools.get(free).is_some());
-        assert_eq!(pools.find(service, CLUSTER, Some(&b), at(60_000)), second);
-        let again = pools.find(service, CLUSTER, Some(&a), at(60_000));
-        assert_eq!(pools.find(service, CLUSTER, Some(&a), at(60_000)), again);
+        assert_eq!(pools.find(None, service, CLUSTER, Some(&b), at(60_000)), second);
+        let again = pools.find(None, service, CLUSTER, Some(&a), at(60_000));
+        assert_eq!(pools.find(None, service, CLUSTER, Some(&a), at(60_000)), again);
         pools.get_mut(free).unwrap().connections = 0;
         pools.get_mut(second).unwrap().active = 0;
         assert_eq!(pools.forget_unused(at(120_000)), None);

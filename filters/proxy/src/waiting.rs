@@ -27,9 +27,10 @@ pub(crate) struct Agenda {
 }
 
 impl Worker {
-    /// Has a pool be looked at.
+    /// Has a pool be looked at, if calls wait or endpoints are looked for.
     pub(crate) fn list_pool(&mut self, id: PoolId) {
         if let Some(pool) = self.pools.get_mut(id)
+            && (!pool.waiting.is_empty() || pool.is_exploring())
             && !core::mem::replace(&mut pool.is_listed, true)
         {
             self.agenda.pools.push_back(id);
