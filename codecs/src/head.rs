@@ -19,9 +19,21 @@ pub struct Head {
 
 #[derive(Debug, Clone)]
 struct Entry {
-    name: Range<usize>,
-    value: Range<usize>,
+    /// Where its name starts in the text; its value follows it.
+    start: usize,
+    middle: usize,
+    end: usize,
     kind: Kind,
+}
+
+impl Entry {
+    fn name(&self) -> Range<usize> {
+        self.start..self.middle
+    }
+
+    fn value(&self) -> Range<usize> {
+        self.middle..self.end
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +64,14 @@ impl Head {
     }
 
     /// Forgets every attribute. Memory of usual size is kept, more than 64 KiB given back.
+    #[inline]
     pub fn clear(&mut self) {
+        if !self.is_empty() {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
         if self.text.capacity() > MOST_KEPT {
             self.text = String::new();
         }
@@ -137,7 +156,7 @@ impl Head {
         let middle = self.text.len();
         self.text.push_str(value);
         self.marks |= mark;
-        self.entries.push(Entry { name: start..middle, value: middle..self.text.len(), kind });
+        self.entries.push(Entry { start, middle, end: self.text.len(), kind });
         if self.entries.len() >= MANY {
             self.sort_last();
         }
@@ -197,13 +216,13 @@ impl Head {
         }
         let entry = if self.entries.len() < MANY {
             self.entries.iter().find(|entry| {
-                matches!(entry.kind, Kind::Own | Kind::Attachment) && self.is_named(entry, name)
+                self.is_named(entry, name) && matches!(entry.kind, Kind::Own | Kind::Attachment)
             })
         } else {
             let place = self.sorted.get(self.lower_bound(name, true))?;
             self.entries.get(*place).filter(|entry| self.is_named(entry, name))
         };
-        self.text.get(entry?.value.clone())
+        self.text.get(entry?.value())
     }
 
     /// How many attributes there are, at most.
@@ -236,16 +255,16 @@ impl Head {
     }
 
     fn is_named(&self, entry: &Entry, name: &str) -> bool {
-        entry.name.len() == name.len()
-            && self.text.as_bytes().get(entry.name.clone()) == Some(name.as_bytes())
+        entry.middle.saturating_sub(entry.start) == name.len()
+            && self.text.as_bytes().get(entry.name()) == Some(name.as_bytes())
     }
 
     fn name(&self, entry: &Entry) -> &str {
-        self.text.get(entry.name.clone()).unwrap_or_default()
+        self.text.get(entry.name()).unwrap_or_default()
     }
 
     fn resolve(&self, entry: &Entry) -> Option<(&str, &str)> {
-        Some((self.text.get(entry.name.clone())?, self.text.get(entry.value.clone())?))
+        Some((self.text.get(entry.name())?, self.text.get(entry.value())?))
     }
 }
 

@@ -145,14 +145,6 @@ impl Worker {
         self.most_for_calls.is_some_and(|most| client.call_memory() >= most)
     }
 
-    /// Notes what a client's unread bytes take by now.
-    pub(crate) fn count_unread(&mut self, key: ClientId) {
-        let Some(client) = self.clients.get_mut(key) else { return };
-        let memory = client.inbox.memory();
-        let before = core::mem::replace(&mut client.unread, memory);
-        self.unread = self.unread.saturating_sub(before).saturating_add(memory);
-    }
-
     /// Closes connections until a 64th of the budget is free: those without progress before those with some, of either
     /// the largest first.
     fn shed(&mut self, most: usize) {

@@ -177,12 +177,12 @@ impl Worker {
             client.inbox.push(bytes);
             self.read_inbox(key);
         }
-        self.watch_inbox(key);
-        self.give_credit(key);
+        self.settle_client(key);
     }
 
-    /// Notes what has not been read, and how long a request that has come in part takes.
-    fn watch_inbox(&mut self, key: ClientId) {
+    /// After a read: notes what was not read and how long a request that has come in part takes, and gives the window
+    /// back for the rest, unless reading is paused.
+    fn settle_client(&mut self, key: ClientId) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let len = client.inbox.len();
         if client.is_paused || len == 0 {
@@ -190,9 +190,14 @@ impl Worker {
         } else if client.arriving.is_none_or(|(_, before)| len >= before.saturating_add(STEP)) {
             client.arriving = Some((self.now, len));
             let due = client.service.frame_timeout.map(|timeout| self.now.after(timeout));
-            self.wake_at(due);
+            self.due = earliest(self.due, due);
         }
-        self.count_unread(key);
+        let memory = client.inbox.memory();
+        let before = core::mem::replace(&mut client.unread, memory);
+        self.unread = self.unread.saturating_sub(before).saturating_add(memory);
+        if !client.is_paused {
+            self.sockets.consumed(client.socket, core::mem::take(&mut client.credit));
+        }
     }
 
     /// Reads on in what was kept.
@@ -205,15 +210,6 @@ impl Worker {
         let progress = self.read_requests(key, taken.unread());
         if let Some(client) = self.clients.get_mut(key) {
             client.inbox.restore(taken, progress.used, progress.need);
-        }
-    }
-
-    /// Gives the window back for what was read, unless reading is paused.
-    fn give_credit(&mut self, key: ClientId) {
-        if let Some(client) = self.clients.get_mut(key)
-            && !client.is_paused
-        {
-            self.sockets.consumed(client.socket, core::mem::take(&mut client.credit));
         }
     }
 
@@ -293,8 +289,7 @@ impl Worker {
         client.is_listed = false;
         if client.is_paused && !self.must_pause(key) {
             self.read_inbox(key);
-            self.watch_inbox(key);
-            self.give_credit(key);
+            self.settle_client(key);
         }
         self.close_if_ended(key);
     }

@@ -90,8 +90,7 @@ impl Worker {
             route.names_operation,
             most,
         );
-        let pool_key =
-            self.pools.find(client.pool, &service, cluster, client.destination.as_ref(), self.now);
+        let pool_key = self.pools.find(client.pool, &service, cluster, client.destination.as_ref(), self.now);
         let chosen = match held.is_some() || self.is_awaited(pool_key) {
             false => self.choose(pool_key, None).connection(),
             true => None,

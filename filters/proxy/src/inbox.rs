@@ -54,8 +54,10 @@ impl Inbox {
     /// Keeps what a read of fresh bytes left over. A next look is of use at `need` bytes.
     pub(crate) fn keep(&mut self, rest: &[u8], need: usize) {
         self.need = need;
-        self.reserve(rest.len());
-        self.kept.extend_from_slice(rest);
+        // Mostly nothing.
+        if !rest.is_empty() {
+            self.push(rest);
+        }
     }
 
     /// Makes room for a large frame in few steps. What its header claims is believed only as far as what has come:

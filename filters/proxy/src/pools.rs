@@ -172,8 +172,8 @@ mod tests {
         let service = plan.service("demo").unwrap();
         let mut pools = Pools::default();
         let [a, b] = ["10.1.0.1:1", "10.1.0.2:1"].map(Rc::from);
-        let [free, first, second] =
-            [None, Some(&a), Some(&b)].map(|destination| pools.find(None, service, CLUSTER, destination, at(0)));
+        let [free, first, second] = [None, Some(&a), Some(&b)]
+            .map(|destination| pools.find(None, service, CLUSTER, destination, at(0)));
         pools.get_mut(free).unwrap().connections = 1;
         pools.get_mut(second).unwrap().active = 1;
         assert_eq!(pools.forget_unused(at(59_999)), Some(at(60_000)));

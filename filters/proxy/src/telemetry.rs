@@ -119,10 +119,14 @@ impl Telemetry {
     }
 
     /// A server answered a call with success: there is such an operation.
+    #[inline]
     pub(crate) fn make_known(&mut self, id: OperationId, most: usize) {
-        if id.was_known() {
-            return;
+        if !id.was_known() {
+            self.learn(id, most);
         }
+    }
+
+    fn learn(&mut self, id: OperationId, most: usize) {
         let Some(operation) = self.operations.get(id) else { return };
         if !self.names.admit(&Labels::from(&operation.label), most) {
             return;
@@ -209,6 +213,7 @@ impl Telemetry {
     }
 
     /// Adds `n` (which may be negative for a gauge) to a metric of an operation.
+    #[inline]
     pub(crate) fn add(&mut self, id: OperationId, metric: Metric, n: i64) {
         if let Some(operation) = self.touch(id) {
             operation.changes.add(metric, n);
@@ -284,8 +289,8 @@ impl Telemetry {
 
     /// Gives log lines to `sink` at once, and counts when they are due.
     pub(crate) fn flush(&mut self, now: Instant, sink: &mut dyn Sink) {
-        for reply in self.replies.drain(..) {
-            sink.log(&reply);
+        if !self.replies.is_empty() {
+            self.replies.drain(..).for_each(|reply| sink.log(&reply));
         }
         if self.due().is_some_and(|due| due <= now) {
             self.flush_counts(sink);
@@ -309,7 +314,12 @@ impl Telemetry {
 }
 
 /// `name` cut to [`LONGEST_NAME`] bytes, or a dash where there is none.
+#[inline]
 fn shorten(name: &str) -> &str {
+    if (1..=LONGEST_NAME).contains(&name.len()) { name } else { cut(name) }
+}
+
+fn cut(name: &str) -> &str {
     let mut end = name.len().min(LONGEST_NAME);
     while !name.is_char_boundary(end) {
         end = end.saturating_sub(1);

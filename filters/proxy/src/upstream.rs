@@ -395,7 +395,9 @@ impl Worker {
         if !connection.is_blocked {
             self.sockets.consumed(connection.socket, core::mem::take(&mut connection.credit));
         }
-        self.close_if_retired(key);
+        if connection.stage == Stage::Retiring {
+            self.close_if_retired(key);
+        }
     }
 
     /// The clients that this connection feeds have read: gives the window back.

@@ -48,7 +48,15 @@ impl Worker {
     }
 
     /// Does what events have left to do. Who waits already comes first, then those of whom more is read.
+    #[inline]
     pub(crate) fn catch_up(&mut self) {
+        if !self.agenda.pools.is_empty() || !self.agenda.clients.is_empty() {
+            self.do_listed();
+        }
+    }
+
+    #[inline(never)]
+    fn do_listed(&mut self) {
         loop {
             if let Some(pool) = self.agenda.pools.pop_front() {
                 self.serve_waiting(pool);

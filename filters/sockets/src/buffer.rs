@@ -104,10 +104,12 @@ impl SendBuffer {
     }
 
     /// Drops everything.
+    #[inline]
     pub(crate) fn clear(&mut self, spares: &mut Spares) {
         self.sent = 0;
         let mut buffer = std::mem::take(&mut self.bytes);
-        self.settle(spares);
+        spares.change(self.account, self.counted, 0);
+        self.counted = 0;
         let capacity = buffer.capacity();
         if capacity > 0 && capacity <= MAX_SPARE_CAPACITY && spares.buffers.len() < MAX_SPARES {
             buffer.clear();

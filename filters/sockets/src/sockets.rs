@@ -152,6 +152,7 @@ impl Sockets {
     }
 
     /// The memory of all sockets that are to be counted.
+    #[inline]
     pub fn counted(&mut self) -> usize {
         self.count_written();
         self.spares.counted
