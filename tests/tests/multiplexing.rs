@@ -72,7 +72,10 @@ fn frames_may_come_in_any_pieces() {
 fn large_bodies_pass_whole_both_ways() {
     each_envoy(|envoy| {
         let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
-        let proxy = Setup::new().servers(v1.address(), v2.address()).start(envoy);
+        let service = json!({
+            "protocol": "dubbo", "defaultRoute": {"cluster": "v1"}, "limits": {"maxRequestBytes": 16 << 20},
+        });
+        let proxy = Setup::new().servers(v1.address(), v2.address()).service(&service).start(envoy);
         let mut client = Client::connect(proxy.meltemi());
         for mebibytes in [1, 8, 1, 8] {
             let bytes: Vec<u8> =
