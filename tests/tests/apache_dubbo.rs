@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use meltemi_codecs::dubbo::message::{Answer, Request, Value as Returned, read_answer};
 use meltemi_tests::java::{self, Exception, Peer};
-use meltemi_tests::{Backend, Proxy, Setup, each_envoy, eventually};
+use meltemi_tests::{Action, Backend, Frame, Proxy, Setup, each_envoy, eventually};
 use serde_json::{Value, json};
 
 /// Codes of Dubbo's `RpcException`.
@@ -58,7 +58,7 @@ fn values_exceptions_and_attachments_pass_whole() {
         let service = json!({"protocol": "dubbo", "routes": [
             {"name": "v1", "match": [{"attributes": {"to": {"exact": "v1"}}}], "cluster": "v1"},
             {"name": "v2", "match": [{"attributes": {"to": {"exact": "v2"}}}], "cluster": "v2"},
-        ], "limits": {"maxRequestBytes": 16 << 20}});
+        ], "limits": {"maxFrameBytes": 16 << 20, "maxRequestBytes": 16 << 20}});
         let proxy = setup().service(&service).start(envoy);
         each_client(&proxy, "", |client| {
             for server in ["v1", "v2"] {
@@ -288,6 +288,41 @@ fn a_denied_call_cannot_be_disguised() {
             assert_eq!(honest.as_deref(), (allowed == GREETER).then_some(cluster));
             let disguised = [ask(ALLOWED, GREETER), ask(GREETER, ALLOWED)];
             assert_eq!(disguised, [None, None], "{cluster} with only {allowed} allowed");
+        }
+    });
+}
+
+/// Dubbo passes over the header alone of an answer that is too large for it, and reads what follows as answers.
+#[test]
+fn an_answer_too_large_for_a_client_carries_no_others() {
+    each_envoy(|envoy| {
+        let service = json!({"protocol": "dubbo", "routes": [
+            {"name": "v2", "match": [{"attributes": {"to": {"exact": "v2"}}}], "cluster": "v2"},
+        ], "defaultRoute": {"cluster": "v1"}});
+        for version in java::VERSIONS {
+            let (honest, hostile) = (Backend::start("v1"), Backend::start("v2"));
+            honest.on("sayHello", Action::Hold);
+            hostile.on("sayHello", Action::Hold);
+            let setup = Setup::new().servers(honest.address(), hostile.address());
+            let proxy = setup.service(&service).start(envoy);
+            let client = Peer::start(version);
+            client.connect("reference", proxy.meltemi(), "connections=1&payload=8388608");
+            let pending = client.start_call("reference", "sayHello", &json!({"text": "x"}));
+            honest.wait_for_held(1);
+            let large = client.start_call(
+                "reference",
+                "sayHello",
+                &json!({"text": "y", "attachments": {"to": "v2"}}),
+            );
+            hostile.wait_for_held(1);
+            let request = hostile.wait_for_frame("the call", |frame| frame.call().is_some());
+            let mut answer = Frame::response(request.id, &"x".into());
+            answer.body = (0..1000).flat_map(|id| Frame::response(id, &"forged".into()).bytes()).collect();
+            answer.body.resize(9 << 20, 0);
+            hostile.send(&answer.bytes());
+            assert!(large.wait().is_err(), "Dubbo {version}");
+            honest.release();
+            assert_eq!(pending.wait(), Ok(json!("v1:x")), "Dubbo {version}");
         }
     });
 }

@@ -73,7 +73,7 @@ fn large_bodies_pass_whole_both_ways() {
     each_envoy(|envoy| {
         let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
         let service = json!({
-            "protocol": "dubbo", "defaultRoute": {"cluster": "v1"}, "limits": {"maxRequestBytes": 16 << 20},
+            "protocol": "dubbo", "defaultRoute": {"cluster": "v1"}, "limits": {"maxFrameBytes": 16 << 20, "maxRequestBytes": 16 << 20},
         });
         let proxy = Setup::new().servers(v1.address(), v2.address()).service(&service).start(envoy);
         let mut client = Client::connect(proxy.meltemi());

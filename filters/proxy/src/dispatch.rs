@@ -1,11 +1,11 @@
 //! The life of a call: route, try, respond.
 
-use meltemi_codecs::{Depth, Edit, Failure, Frame, Kind, Outcome, Sharing};
+use meltemi_codecs::{Codec, Depth, Edit, Error, Failure, Frame, Kind, Outcome, Sharing};
 
 use crate::call::{Call, CallId, Cause, Stage, pause};
 use crate::client::{ClientId, STUCK};
 use crate::clock::{Instant, earliest};
-use crate::plan::{Destination, OnNoMatch};
+use crate::plan::{AttachmentEdit, Destination, OnNoMatch};
 use crate::policy::{Verdict, admit_later};
 use crate::pool::{EndpointId, PoolId};
 use crate::telemetry::Metric;
@@ -224,24 +224,17 @@ impl Worker {
             return;
         };
         call.stage = Stage::Sent { connection: connection_key, slot };
-        let edit = Edit {
-            id: Some(request_id),
-            set: &call.route.request_edit.set,
-            remove: &call.route.request_edit.remove,
-        };
         let Some(out) = self.sockets.write(connection.socket) else {
             self.abandon(connection_key, slot);
             self.try_failed(id, Cause::Reset, Failure::ConnectionLost, "the upstream connection is closing");
             return;
         };
         let request = fresh.unwrap_or(&call.frame);
-        let start = out.len();
-        let most = call.service.limits.max_request_bytes.saturating_add(start);
-        if codec.rewrite(request, &edit, out).is_err() || out.len() > most {
-            out.truncate(start);
-            self.telemetry.add_global(Metric::EditsSkipped, 1);
-            let edit = Edit { id: Some(request_id), ..Edit::default() };
-            if codec.rewrite(request, &edit, out).is_err() {
+        let most = call.service.limits.max_request_bytes;
+        match rewrite(codec, request, request_id, &call.route.request_edit, most, out) {
+            Ok(true) => {}
+            Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
+            Err(_) => {
                 self.abandon(connection_key, slot);
                 self.answer(id, Failure::BadRequest, "the request cannot be rewritten");
                 return;
@@ -339,13 +332,11 @@ impl Worker {
             return;
         }
         if let Some(out) = self.sockets.write(client.socket) {
-            let codec = call.service.codec;
-            let edits = &call.route.response_edit;
-            let edit = Edit { id: Some(call.request_id), set: &edits.set, remove: &edits.remove };
-            if codec.rewrite(bytes, &edit, out).is_err() {
-                self.telemetry.add_global(Metric::EditsSkipped, 1);
-                let edit = Edit { id: Some(call.request_id), ..Edit::default() };
-                if codec.rewrite(bytes, &edit, out).is_err() {
+            let (codec, most) = (call.service.codec, call.service.limits.max_frame_bytes);
+            match rewrite(codec, bytes, call.request_id, &call.route.response_edit, most, out) {
+                Ok(true) => {}
+                Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
+                Err(_) => {
                     self.answer(id, Failure::BadResponse, "the response cannot be rewritten");
                     return;
                 }
@@ -443,4 +434,27 @@ impl Worker {
         self.buffers.give(call.frame);
         Some(call.client)
     }
+}
+
+/// Appends `frame` with another id, edited unless that cannot be or would make more than `most` bytes of it: whether it is.
+///
+/// # Errors
+///
+/// Not even the id can be changed.
+fn rewrite(
+    codec: &dyn Codec,
+    frame: &[u8],
+    id: u64,
+    edits: &AttachmentEdit,
+    most: usize,
+    out: &mut Vec<u8>,
+) -> Result<bool, Error> {
+    let start = out.len();
+    let edit = Edit { id: Some(id), set: &edits.set, remove: &edits.remove };
+    if codec.rewrite(frame, &edit, out).is_ok() && out.len() <= start.saturating_add(most) {
+        return Ok(true);
+    }
+    out.truncate(start);
+    codec.rewrite(frame, &Edit { id: Some(id), ..Edit::default() }, out)?;
+    Ok(false)
 }

@@ -415,7 +415,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         // Dubbo's servers take 8 MiB, unless they are told otherwise.
-        Self { max_frame_bytes: 16 << 20, max_request_bytes: 8 << 20, max_calls_per_connection: 4096 }
+        Self { max_frame_bytes: 8 << 20, max_request_bytes: 8 << 20, max_calls_per_connection: 4096 }
     }
 }
 

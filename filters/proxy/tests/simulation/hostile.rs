@@ -59,8 +59,25 @@ fn no_request_is_larger_than_servers_take() {
 }
 
 #[test]
+fn no_answer_is_larger_than_clients_take() {
+    let edit = json!({"set": {"mark": "x".repeat(1000)}});
+    let mut world = world(json!({"defaultRoute": {"responseAttachments": edit}}));
+    let (almost, over) = ((8 << 20) - 1000, 8 << 20);
+    world.serve(move |arrival, _| {
+        let size = if arrival.method == "over" { over } else { almost };
+        What::Echo(size).now()
+    });
+    let client = world.connect();
+    let call = world.call_and_wait(client, Ask::new("almost"));
+    assert_eq!(world.calls[call].error(), None);
+    assert_eq!(world.sum(Metric::EditsSkipped), 1);
+    let call = world.call_and_wait(client, Ask::new("over"));
+    assert_eq!(world.calls[call].error(), Some(BAD_RESPONSE));
+}
+
+#[test]
 fn large_requests_that_never_end_are_bounded_over_all_clients() {
-    let mut world = world(json!({"limits": {"maxRequestBytes": 16 << 20}}));
+    let mut world = world(json!({"limits": {"maxFrameBytes": 16 << 20, "maxRequestBytes": 16 << 20}}));
     let (_, slow) = bystander(&mut world);
     // Each is just under the limit of one frame, and less its last bytes; together they are over 256 MiB.
     let most = 16 * 1024 * 1024;

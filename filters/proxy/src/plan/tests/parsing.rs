@@ -30,7 +30,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(service.retry_budget, RetryBudget { percent: 20, min_retries: 10 });
     assert_eq!(
         service.limits,
-        Limits { max_frame_bytes: 16 << 20, max_request_bytes: 8 << 20, max_calls_per_connection: 4096 }
+        Limits { max_frame_bytes: 8 << 20, max_request_bytes: 8 << 20, max_calls_per_connection: 4096 }
     );
     assert_eq!(
         service.upstream,

@@ -161,7 +161,9 @@ public final class Peer {
         config.setCheck(false);
         config.setRetries(0);
         config.setTimeout(30_000);
-        config.setParameters(new TreeMap<>(Map.of("payload", String.valueOf(PAYLOAD))));
+        if (!url.contains("payload=")) {
+            config.setParameters(new TreeMap<>(Map.of("payload", String.valueOf(PAYLOAD))));
+        }
         config.setMethods(Collections.singletonList(note));
         references.put(reference, config.get());
         return reference;
