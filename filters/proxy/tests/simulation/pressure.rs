@@ -140,7 +140,7 @@ fn calls_go_around_a_slow_server() {
 
 #[test]
 fn a_large_request_and_a_large_answer_pass_through_small_windows() {
-    let mut world = world(json!({}));
+    let mut world = world(json!({"limits": {"maxFrameBytes": 16 << 20}}));
     world.serve(|_, _| What::Echo(8_000_000).now());
     let client = world.connect();
     let call = world.call_and_wait(client, Ask::new("echo").size(8_000_000));
