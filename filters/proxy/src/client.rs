@@ -63,6 +63,8 @@ pub(crate) struct Client {
     /// Since when no more bytes of answers were sent than these, as far as was seen.
     pub(crate) read: Option<(Instant, u64)>,
     pub(crate) last_active: Instant,
+    /// When it is looked at, by then or before it is due.
+    pub(crate) looked_at: Option<Instant>,
 }
 
 /// Unsent answers of one client over which the upstream connections that feed it are not read either. Its requests are
@@ -110,6 +112,14 @@ impl Client {
     }
 }
 
+impl Client {
+    /// When it next needs attention by time alone.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let backpressure = self.backpressure.map(|(until, _)| until);
+        earliest(earliest(backpressure, self.arrival_due()), self.end_due())
+    }
+}
+
 impl Worker {
     /// A tunnel was opened: a client connection of a managed service, or one to pass through as it is.
     pub(crate) fn accepted(&mut self, socket: SocketId, accept: Accept) {
@@ -152,6 +162,7 @@ impl Worker {
             backpressure: None,
             read: None,
             last_active: self.now,
+            looked_at: None,
         });
         self.own(socket, Owner::Client(key));
         self.sockets.count(socket);
@@ -159,8 +170,7 @@ impl Worker {
         self.telemetry.add_global(Metric::ClientConnectionsActive, 1);
         self.note_arrival();
         self.drain_in_turn(key);
-        let due = self.clients.get(key).and_then(|client| self.client_due(client));
-        self.wake_at(due);
+        self.time_client(key);
     }
 
     pub(crate) fn client_data(&mut self, key: ClientId, bytes: &[u8]) {
@@ -189,8 +199,6 @@ impl Worker {
             client.arriving = None;
         } else if client.arriving.is_none_or(|(_, before)| len >= before.saturating_add(STEP)) {
             client.arriving = Some((self.now, len));
-            let due = client.service.frame_timeout.map(|timeout| self.now.after(timeout));
-            self.due = earliest(self.due, due);
         }
         let memory = client.inbox.memory();
         let before = core::mem::replace(&mut client.unread, memory);
@@ -198,6 +206,7 @@ impl Worker {
         if !client.is_paused {
             self.sockets.consumed(client.socket, core::mem::take(&mut client.credit));
         }
+        self.time_client(key);
     }
 
     /// Reads on in what was kept.
@@ -325,12 +334,6 @@ impl Worker {
         }
     }
 
-    /// When this client next needs attention by time alone.
-    pub(crate) fn client_due(&self, client: &Client) -> Option<Instant> {
-        let backpressure = client.backpressure.map(|(until, _)| until);
-        earliest(earliest(backpressure, client.arrival_due()), client.end_due())
-    }
-
     /// The time of this client has come.
     pub(crate) fn client_expired(&mut self, key: ClientId) {
         let now = self.now;
@@ -415,8 +418,7 @@ impl Worker {
         let is_blocking = !client.blocked.is_empty();
         let time = if is_blocking { Some(BACKPRESSURE_TIMEOUT) } else { client.service.frame_timeout };
         client.backpressure = time.map(|time| (self.now.after(time), self.sockets.sent(client.socket)));
-        let due = client.backpressure.map(|(until, _)| until);
-        self.wake_at(due);
+        self.time_client(key);
     }
 
     /// Answers of this client have left: read its requests again, and what feeds it.

@@ -1,18 +1,29 @@
-//! When calls run out of time, in order: a call that ends before costs its deadline little more than the note of it.
+//! When calls, clients and connections need attention by time alone, in order: what needs none costs its deadline little more
+//! than the note of it.
 //!
-//! Notes of the same few milliseconds lie together, unsorted, until their time comes. A call that has ended, or has another
+//! Notes of the same few milliseconds lie together, unsorted, until their time comes. What has ended, or has another
 //! deadline by then, is recognised by its id and is dropped.
 
 use std::collections::BTreeMap;
 
 use crate::call::CallId;
+use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
+use crate::upstream::ConnectionId;
 
-/// Deadlines of calls.
+/// What has a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timed {
+    Call(CallId),
+    Client(ClientId),
+    Connection(ConnectionId),
+}
+
+/// Deadlines, each of something that is there.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     /// Those of this moment, the earliest last.
-    near: Vec<(Instant, CallId)>,
+    near: Vec<(Instant, Timed)>,
     /// Those before this number of a bucket are near.
     first: u64,
     /// All others, by bucket.
@@ -24,7 +35,7 @@ pub(crate) struct Deadlines {
 #[derive(Debug)]
 struct Bucket {
     earliest: Instant,
-    notes: Vec<(Instant, CallId)>,
+    notes: Vec<(Instant, Timed)>,
 }
 
 /// Bits of the nanoseconds of one bucket: some four milliseconds.
@@ -34,29 +45,30 @@ const BITS: u32 = 22;
 const LEAST_TRIMMED: usize = 16 * 1024;
 
 impl Deadlines {
-    /// Notes a deadline of a call. Earlier ones of it are looked at all the same.
-    pub(crate) fn push(&mut self, at: Instant, call: CallId) {
+    /// Notes a deadline. Earlier ones of the same thing are looked at all the same.
+    pub(crate) fn push(&mut self, at: Instant, timed: Timed) {
         self.len = self.len.saturating_add(1);
         let number = at.as_nanos() >> BITS;
         if number < self.first {
             let place = self.near.partition_point(|(other, _)| *other > at);
-            self.near.insert(place, (at, call));
+            self.near.insert(place, (at, timed));
             return;
         }
         let bucket = self.far.entry(number);
         let bucket = bucket.or_insert_with(|| Bucket { earliest: at, notes: Vec::new() });
         bucket.earliest = bucket.earliest.min(at);
-        bucket.notes.push((at, call));
+        bucket.notes.push((at, timed));
     }
 
-    /// Drops the notes of calls that have ended where most are, of so many `calls` that have not: what a call costs is no
-    /// more for the time that it might have taken.
-    pub(crate) fn trim(&mut self, calls: usize, is_due: impl Fn(CallId, Instant) -> bool) {
-        if self.len <= calls.saturating_mul(2).saturating_add(LEAST_TRIMMED) {
-            return;
-        }
-        let trim = |notes: &mut Vec<(Instant, CallId)>| {
-            notes.retain(|(at, call)| is_due(*call, *at));
+    /// Whether few notes are of what has ended, where `count` things have not.
+    pub(crate) fn is_trimmed(&self, count: usize) -> bool {
+        self.len <= count.saturating_mul(2).saturating_add(LEAST_TRIMMED)
+    }
+
+    /// Drops the notes of what has ended: what a call costs is no more for the time that it might have taken.
+    pub(crate) fn trim(&mut self, is_due: impl Fn(Timed, Instant) -> bool) {
+        let trim = |notes: &mut Vec<(Instant, Timed)>| {
+            notes.retain(|(at, timed)| is_due(*timed, *at));
             notes.shrink_to_fit();
             notes.len()
         };
@@ -68,19 +80,19 @@ impl Deadlines {
         });
     }
 
-    /// The earliest deadline. That of a call that has ended may be returned, but no later one in its stead.
+    /// The earliest deadline. That of what has ended may be returned, but no later one in its stead.
     pub(crate) fn due(&self) -> Option<Instant> {
         let near = self.near.last().map(|(at, _)| *at);
         earliest(near, self.far.first_key_value().map(|(_, bucket)| bucket.earliest))
     }
 
-    /// Takes out the calls whose deadline has passed by `now`. `is_due` says whether that is still a call's deadline.
-    pub(crate) fn expire(&mut self, now: Instant, is_due: impl Fn(CallId, Instant) -> bool) -> Vec<CallId> {
+    /// Takes out what is due by `now`. `is_due` says whether that is still its deadline.
+    pub(crate) fn expire(&mut self, now: Instant, is_due: impl Fn(Timed, Instant) -> bool) -> Vec<Timed> {
         let number = now.as_nanos() >> BITS;
         while let Some(bucket) = self.far.first_entry().filter(|bucket| *bucket.key() <= number) {
             let mut notes = bucket.remove().notes;
             self.len = self.len.saturating_sub(notes.len());
-            notes.retain(|(at, call)| is_due(*call, *at));
+            notes.retain(|(at, timed)| is_due(*timed, *at));
             self.len = self.len.saturating_add(notes.len());
             self.near.append(&mut notes);
         }
@@ -89,19 +101,19 @@ impl Deadlines {
             self.near.sort_unstable_by_key(|(at, _)| core::cmp::Reverse(*at));
         }
         let mut expired = Vec::new();
-        while let Some((at, call)) = self.near.pop_if(|(at, call)| *at <= now || !is_due(*call, *at)) {
+        while let Some((at, timed)) = self.near.pop_if(|(at, timed)| *at <= now || !is_due(*timed, *at)) {
             self.len = self.len.saturating_sub(1);
-            if at <= now && is_due(call, at) {
-                expired.push(call);
+            if at <= now && is_due(timed, at) {
+                expired.push(timed);
             }
         }
-        // The next time is to be that of a call that is still there: no alarm rings for those that have ended.
+        // The next time is to be that of something that is still there: no alarm rings for what has ended.
         while self.near.is_empty()
             && let Some(mut first) = self.far.first_entry()
         {
             let bucket = first.get_mut();
             self.len = self.len.saturating_sub(bucket.notes.len());
-            bucket.notes.retain(|(at, call)| is_due(*call, *at));
+            bucket.notes.retain(|(at, timed)| is_due(*timed, *at));
             self.len = self.len.saturating_add(bucket.notes.len());
             match bucket.notes.iter().map(|(at, _)| *at).min() {
                 Some(at) => {
@@ -133,7 +145,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         let mut times: Vec<u64> = (0..2000).map(|_| random.u64(0..1_000_000)).collect();
         for (number, time) in times.iter().enumerate() {
-            deadlines.push(at(*time), Id::new(number as u32, 0));
+            deadlines.push(at(*time), Timed::Call(Id::new(number as u32, 0)));
         }
         let order = times.clone();
         times.sort_unstable();
@@ -148,7 +160,7 @@ mod tests {
             }
             // Some come late, and for soon.
             if seen % 100 == 0 {
-                deadlines.push(due, Id::new(0, 0));
+                deadlines.push(due, Timed::Call(Id::new(0, 0)));
                 assert_eq!(deadlines.expire(due, |_, _| true).len(), 1);
             }
         }
@@ -162,40 +174,44 @@ mod tests {
         // Some four milliseconds for a call, of an hour that it may take; the first of all takes longer.
         for number in 0..1_000_000_u32 {
             let now = at(u64::from(number) * 100);
-            deadlines.push(now.after(Duration::from_secs(3600)), Id::new(number, 0));
-            deadlines.trim(41, |call, _| {
+            deadlines.push(now.after(Duration::from_secs(3600)), Timed::Call(Id::new(number, 0)));
+            let is_due = |call, _| {
                 looks.set(looks.get() + 1);
-                call == Id::new(0, 0) || (number.saturating_sub(40)..=number).any(|n| call == Id::new(n, 0))
-            });
+                call == Timed::Call(Id::new(0, 0))
+                    || (number.saturating_sub(40)..=number).any(|n| call == Timed::Call(Id::new(n, 0)))
+            };
+            if !deadlines.is_trimmed(41) {
+                deadlines.trim(is_due);
+            }
             assert!(deadlines.len <= 2 * LEAST_TRIMMED);
         }
         let notes = deadlines.far.values().map(|bucket| bucket.notes.capacity()).sum::<usize>();
         assert!(notes <= 2 * LEAST_TRIMMED && deadlines.far.len() < 1000, "{notes} notes");
         assert!(looks.get() <= 1_100_000, "{} looks", looks.get());
         assert_eq!(deadlines.due(), Some(Instant::default().after(Duration::from_secs(3600))));
-        let at_the_end = deadlines.expire(at(3_600_000_000), |call, _| call == Id::new(0, 0));
-        assert_eq!((at_the_end, deadlines.len), (vec![Id::new(0, 0)], 0));
+        let at_the_end = deadlines.expire(at(3_600_000_000), |call, _| call == Timed::Call(Id::new(0, 0)));
+        assert_eq!((at_the_end, deadlines.len), (vec![Timed::Call(Id::new(0, 0))], 0));
     }
 
     #[test]
     fn what_has_ended_is_looked_at_twice_at_most_and_wakes_nobody() {
         let mut deadlines = Deadlines::default();
         let looks = Cell::new(0);
-        let is_alive = |call: CallId, _| {
+        let is_alive = |call: Timed, _| {
             looks.set(looks.get() + 1);
-            call == Id::new(9999, 0)
+            call == Timed::Call(Id::new(9999, 0))
         };
         // 5000 calls a second with three seconds each, of which one does not end.
         for number in 0..10_000_u32 {
             let now = at(u64::from(number) * 200);
-            deadlines.push(now.after(Duration::from_secs(3)), Id::new(number, 0));
+            deadlines.push(now.after(Duration::from_secs(3)), Timed::Call(Id::new(number, 0)));
             if deadlines.due().is_some_and(|due| due <= now) {
                 assert_eq!(deadlines.expire(now, is_alive), []);
             }
         }
         assert_eq!(deadlines.expire(at(3_000_000), is_alive), []);
         assert_eq!(deadlines.due(), Some(at(9999 * 200 + 3_000_000)));
-        assert_eq!(deadlines.expire(at(5_000_000), is_alive), [Id::new(9999, 0)]);
+        assert_eq!(deadlines.expire(at(5_000_000), is_alive), [Timed::Call(Id::new(9999, 0))]);
         assert_eq!(deadlines.due(), None);
         assert!(looks.get() <= 20_100, "{} looks", looks.get());
     }

@@ -5,6 +5,7 @@ use meltemi_codecs::{Codec, Depth, Edit, Error, Failure, Frame, Kind, Outcome, S
 use crate::call::{Call, CallId, Cause, Stage, pause};
 use crate::client::{ClientId, STUCK};
 use crate::clock::{Instant, earliest};
+use crate::deadlines::Timed;
 use crate::plan::{AttachmentEdit, Destination, OnNoMatch};
 use crate::policy::{Verdict, admit_later};
 use crate::pool::{EndpointId, PoolId};
@@ -251,7 +252,7 @@ impl Worker {
             .and_then(|retry| retry.per_try_timeout)
             .map(|time| self.now.after(time));
         if let Some(due) = call.due() {
-            self.deadlines.push(due, id);
+            self.deadlines.push(due, Timed::Call(id));
         }
     }
 
@@ -408,6 +409,7 @@ impl Worker {
         self.held = self.held.saturating_sub(call.frame.capacity());
         if let Some(pool) = self.pools.get_mut(call.pool) {
             pool.active = pool.active.saturating_sub(1);
+            self.due = earliest(self.due, pool.forget_at());
             if call.retries > 0 {
                 pool.retrying = pool.retrying.saturating_sub(1);
             }
@@ -427,8 +429,7 @@ impl Worker {
                 moved.position = call.position;
             }
             if client.calls.is_empty() {
-                let due = self.clients.get(call.client).and_then(|client| self.client_due(client));
-                self.due = earliest(self.due, due);
+                self.time_client(call.client);
             }
         }
         self.buffers.give(call.frame);

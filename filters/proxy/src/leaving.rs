@@ -93,7 +93,7 @@ impl Worker {
                     && client.stay == Stay::Welcome
                 {
                     client.stay = Stay::Until(turn);
-                    self.wake_at(Some(turn));
+                    self.time_client(key);
                 }
             }
         }
@@ -110,7 +110,7 @@ impl Worker {
         if let Some(out) = self.sockets.write(client.socket) {
             client.service.codec.drain_notice(out);
         }
-        self.wake_at(Some(leaves_at));
+        self.time_client(key);
     }
 
     /// A client came: whatever there is beside it, this worker is in use.
@@ -141,6 +141,10 @@ impl Worker {
         }
         for key in outdated {
             self.drain_client(key);
+        }
+        // What may take how long has changed.
+        for key in self.clients.ids() {
+            self.time_client(key);
         }
         self.end_relays(plan);
     }

@@ -1,7 +1,7 @@
 //! Time: one alarm, shared by every deadline of the worker.
 //!
-//! Calls have their deadlines in order (`deadlines.rs`). Of all else, `due` is never later than the earliest; when it has
-//! passed, one look at everything handles what is due and finds the next time.
+//! Calls, clients and connections have their deadlines in order (`deadlines.rs`). Of relays and pools, `due` is never later than
+//! the earliest; when it has passed, one look at each of them handles what is due and finds the next time.
 
 use core::time::Duration;
 
@@ -9,8 +9,10 @@ use crate::call::{
     Call, CallId,
     Stage::{Backoff, Held},
 };
+use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
-use crate::upstream::{ConnectionId, Stage};
+use crate::deadlines::Timed;
+use crate::upstream::{Connection, ConnectionId, Stage};
 use crate::worker::{Reach, Worker};
 
 /// Alarms closer together than this are rung as one.
@@ -39,16 +41,43 @@ impl Worker {
     /// Notes when a call is due next.
     pub(crate) fn time_call(&mut self, id: CallId) {
         if let Some(due) = self.calls.get(id).and_then(Call::due) {
-            self.deadlines.push(due, id);
+            self.deadlines.push(due, Timed::Call(id));
         }
+    }
+
+    /// Notes when a connection is due next.
+    pub(crate) fn time_connection(&mut self, id: ConnectionId) {
+        if let Some(due) = self.connections.get(id).and_then(Connection::due) {
+            self.deadlines.push(due, Timed::Connection(id));
+        }
+    }
+
+    /// Notes when a client is due next, unless it is looked at before.
+    pub(crate) fn time_client(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(id)
+            && let Some(due) = client.due()
+            && client.looked_at.is_none_or(|looked_at| due < looked_at)
+        {
+            client.looked_at = Some(due);
+            self.deadlines.push(due, Timed::Client(id));
+        }
+    }
+
+    /// Whether that is still the deadline of something.
+    fn is_due(&self, timed: Timed, at: Instant) -> bool {
+        let due = match timed {
+            Timed::Call(id) => self.calls.get(id).and_then(Call::due),
+            Timed::Client(id) => self.clients.get(id).and_then(|client| client.looked_at),
+            Timed::Connection(id) => self.connections.get(id).and_then(Connection::due),
+        };
+        due == Some(at)
     }
 
     /// Handles what is due and arms the alarm for what is next.
     pub(crate) fn keep_time(&mut self) {
-        let calls = &self.calls;
-        self.deadlines.trim(calls.len(), |id, at| calls.get(id).and_then(Call::due) == Some(at));
+        self.trim_deadlines();
         if self.deadlines.due().is_some_and(|due| due <= self.now) {
-            self.expire_calls();
+            self.expire_timed();
             self.catch_up();
         }
         if self.due.is_some_and(|due| due <= self.now) {
@@ -112,35 +141,47 @@ impl Worker {
 
     fn sweep(&mut self) {
         self.due = None;
-        self.sweep_connections();
-        self.sweep_clients();
         self.sweep_relays();
         self.sweep_pools();
     }
 
-    fn expire_calls(&mut self) {
-        let calls = &self.calls;
-        let is_due = |id, at| calls.get(id).and_then(Call::due) == Some(at);
-        for id in self.deadlines.expire(self.now, is_due) {
-            self.expire(id);
-            // A call that goes on has a deadline still.
-            self.time_call(id);
+    /// Drops notes of what has ended.
+    fn trim_deadlines(&mut self) {
+        let count =
+            self.calls.len().saturating_add(self.clients.len()).saturating_add(self.connections.len());
+        if self.deadlines.is_trimmed(count) {
+            return;
+        }
+        let mut deadlines = core::mem::take(&mut self.deadlines);
+        deadlines.trim(|timed, at| self.is_due(timed, at));
+        self.deadlines = deadlines;
+    }
+
+    fn expire_timed(&mut self) {
+        let mut deadlines = core::mem::take(&mut self.deadlines);
+        let expired = deadlines.expire(self.now, |timed, at| self.is_due(timed, at));
+        self.deadlines = deadlines;
+        for timed in expired {
+            match timed {
+                Timed::Call(id) => {
+                    self.expire(id);
+                    // A call that goes on has a deadline still.
+                    self.time_call(id);
+                }
+                Timed::Connection(id) => self.connection_due(id),
+                Timed::Client(id) => self.look_at_time_of(id),
+            }
         }
     }
 
-    fn sweep_connections(&mut self) {
-        let mut expired = Vec::new();
-        let mut next = None;
-        for (key, connection) in self.connections.iter() {
-            match connection.due() {
-                Some(due) if due <= self.now => expired.push(key),
-                due => next = earliest(next, due),
-            }
+    /// Does what is due of a client. It may be due later than was noted, which was the earliest at that time.
+    fn look_at_time_of(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        client.looked_at = None;
+        if client.due().is_some_and(|due| due <= self.now) {
+            self.client_expired(id);
         }
-        self.wake_at(next);
-        for key in expired {
-            self.connection_due(key);
-        }
+        self.time_client(id);
     }
 
     fn connection_due(&mut self, key: ConnectionId) {
@@ -169,7 +210,7 @@ impl Worker {
             Stage::Open { .. } if pool.options().max_connection_age.is_none() => {
                 let renew_at = pool.renewal_time().map(|time| now.after(time));
                 connection.stage = Stage::Open { renew_at, is_overdue: false };
-                self.wake_at(renew_at);
+                self.time_connection(key);
             }
             // Its endpoint is gone from the cluster, or as good as.
             Stage::Open { is_overdue: true, .. } if !is_alone || is_unused => {
@@ -186,26 +227,11 @@ impl Worker {
                 if !pool.has_explored(now) {
                     pool.explore_anew(now);
                 }
-                self.wake_at(Some(renew_at));
+                self.time_connection(key);
                 self.open_connection(pool_key, own.as_deref());
                 self.list_pool(pool_key);
             }
             Stage::Retiring => {}
-        }
-    }
-
-    fn sweep_clients(&mut self) {
-        let mut expired = Vec::new();
-        let mut next = None;
-        for (key, client) in self.clients.iter() {
-            match self.client_due(client) {
-                Some(due) if due <= self.now => expired.push(key),
-                due => next = earliest(next, due),
-            }
-        }
-        self.wake_at(next);
-        for key in expired {
-            self.client_expired(key);
         }
     }
 

@@ -112,7 +112,7 @@ impl Worker {
         self.own(socket, Owner::Connection(key));
         self.sockets.count(socket);
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, 1);
-        self.wake_at(Some(until));
+        self.time_connection(key);
     }
 
     /// Envoy has connected: takes the connection into the pool, unless its endpoint has enough of them.
@@ -173,7 +173,7 @@ impl Worker {
         } else {
             pool.found();
         }
-        self.wake_at(renew_at);
+        self.time_connection(key);
         self.list_pool(pool_key);
     }
 
@@ -423,6 +423,8 @@ impl Worker {
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, -1);
         if let Some(pool) = self.pools.get_mut(connection.pool) {
             pool.connections = pool.connections.saturating_sub(1);
+            let forget_at = pool.forget_at();
+            self.wake_at(forget_at);
         }
         match connection.stage {
             Stage::Connecting { .. } => {

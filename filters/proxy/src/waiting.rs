@@ -7,6 +7,7 @@ use meltemi_codecs::{Failure, Sharing};
 
 use crate::call::{CallId, Cause, Stage};
 use crate::client::ClientId;
+use crate::deadlines::Timed;
 use crate::dispatch::Choice;
 use crate::pool::PoolId;
 use crate::worker::{Reach, Worker};
@@ -76,7 +77,7 @@ impl Worker {
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         call.stage = Stage::Waiting(pool.waiting.push(call.client, id));
         if let Some(due) = call.due() {
-            self.deadlines.push(due, id);
+            self.deadlines.push(due, Timed::Call(id));
         }
         self.list_pool(pool_key);
     }
