@@ -1,15 +1,10 @@
 //! The module by an `EXTENSION_CONFIG`, in place of a WasmPlugin.
 
-use std::time::Duration;
-
 use meltemi_tests::eventually;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::stage::{self, DEMO, SHOP, count, router, to};
-
-/// By then a sidecar's listener that was replaced is gone: 45 seconds and some more.
-const DRAIN: Duration = Duration::from_secs(90);
 
 #[test]
 fn the_module_comes_by_an_extension_config() {
@@ -26,8 +21,7 @@ fn the_module_comes_by_an_extension_config() {
     let plugins = format!("/apis/extensions.istio.io/v1alpha1/namespaces/{SHOP}/wasmplugins");
     eventually("no WasmPlugin is left", || stage.mesh.cluster().list(&plugins).is_empty().then_some(()));
     // The sockets that were there before have their clients connect again.
-    let draining = "^listener_manager.total_listeners_draining";
-    stage.pod("client").admin(|admin| admin.wait(draining, DRAIN, |count| count == 0)).unwrap();
+    stage.wait_for_drained();
     stage.balanced(DEMO.address);
     // Plans change live, as they do with a WasmPlugin.
     let mut connection = stage.connect(DEMO.address);

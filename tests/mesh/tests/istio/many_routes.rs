@@ -88,6 +88,7 @@ fn calls_are_routed_by_the_last_of_ten_thousand_routes() {
         assert_eq!(accepted(&stage, &format!("many{number:02}")).0, "True");
     }
 
+    stage.wait_for_drained();
     let mut connection = stage.connect(DEMO.address);
     let mut server = |at: usize| {
         let answer = connection.call_with(&method(at), "x", &[("tenant", &tenant(at))]);

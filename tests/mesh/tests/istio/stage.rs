@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use meltemi_mesh_tests::{Mesh, Pod, Workload};
 use meltemi_tests::{Backend, Client, eventually, files};
@@ -50,6 +50,9 @@ const HASTE: [&str; 4] =
 
 /// The ports of the servers' pods.
 const PORTS: [u16; 7] = [20881, 20981, 20991, 7001, 20870, 20861, 20851];
+
+/// By then what was replaced of a sidecar's listeners is gone: 45 seconds and some more.
+const DRAIN: Duration = Duration::from_secs(90);
 
 const SERVERS: [&str; 2] = ["v1", "v2"];
 
@@ -182,6 +185,12 @@ impl Stage {
     /// A pod of the shop.
     pub fn pod(&self, name: &str) -> &Pod {
         self.mesh.pod(SHOP, name)
+    }
+
+    /// Waits until the client's Envoy has closed the connections on what was replaced of its listeners.
+    pub fn wait_for_drained(&self) {
+        let draining = "^listener_manager.total_(listeners|filter_chains)_draining";
+        self.pod("client").admin(|admin| admin.wait(draining, DRAIN, |count| count == 0)).unwrap();
     }
 
     /// Connects from the client's pod to `address`.
