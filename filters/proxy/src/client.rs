@@ -93,6 +93,12 @@ impl Client {
         self.is_paused || self.has_ended || matches!(self.stay, Stay::Draining(_))
     }
 
+    /// When it next needs attention by time alone.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let backpressure = self.backpressure.map(|(until, _)| until);
+        earliest(earliest(backpressure, self.arrival_due()), self.end_due())
+    }
+
     /// When what has come of a request is no longer waited for.
     fn arrival_due(&self) -> Option<Instant> {
         let (since, _) = self.arriving?;
@@ -109,14 +115,6 @@ impl Client {
         };
         let idle = self.service.idle_timeout.filter(|_| is_idle);
         earliest(idle.map(|timeout| self.last_active.after(timeout)), turn)
-    }
-}
-
-impl Client {
-    /// When it next needs attention by time alone.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        let backpressure = self.backpressure.map(|(until, _)| until);
-        earliest(earliest(backpressure, self.arrival_due()), self.end_due())
     }
 }
 

@@ -236,7 +236,7 @@ impl Worker {
     }
 
     fn sweep_pools(&mut self) {
-        // Whatever leaves a pool is counted, and the flush of the counts brings the next sweep.
+        // When the last call or connection leaves a pool, the next sweep is set.
         let next = self.pools.forget_unused(self.now);
         self.wake_at(next);
         for key in self.pools.ids() {
