@@ -1,6 +1,7 @@
 //! Flags that several commands have: what the mesh is, and how the module and its plans reach it.
 
-use clap::Args;
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
 
 use crate::generate::{Delivery, ForeignRouters, IstioVersion, Options};
 
@@ -42,6 +43,37 @@ pub struct Delivered {
     /// app.kubernetes.io/instance. Default: the namespace of the controller, or `by-hand` where there is none.
     #[arg(long, value_name = "NAME", value_parser = instance)]
     pub instance: Option<String>,
+}
+
+impl ValueEnum for ForeignRouters {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::OwnClients, Self::All]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::OwnClients => {
+                PossibleValue::new("own-clients").help("For the clients of the router's own namespace")
+            }
+            Self::All => PossibleValue::new("all")
+                .help("For all clients, after the routers of the host's own namespace"),
+        })
+    }
+}
+
+impl ValueEnum for Delivery {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::WasmPlugin, Self::ExtensionConfig]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::WasmPlugin => PossibleValue::new("wasm-plugin").help("By WasmPlugins"),
+            Self::ExtensionConfig => PossibleValue::new("extension-config").help(
+                "By EnvoyFilters (EXTENSION_CONFIG), whatever the version of Istio is; there are no pull secrets then",
+            ),
+        })
+    }
 }
 
 /// Reads where the module is: by a name that always means the same module, as far as the name can show.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::{self, Display, Write};
 use std::io;
 
-use crate::input::Place;
+use crate::place::Place;
 
 /// Where a text stops being YAML, and why.
 pub(crate) fn yaml(error: &serde_saphyr::Error) -> (Option<Place>, String) {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::core::cel::Validator;
-use meltemi::generate::{Finding, IstioVersion, Options, Severity, generate};
+use meltemi::findings::{Finding, Severity};
+use meltemi::generate::{IstioVersion, Options, generate};
 use meltemi::{check, crds, world};
 use serde_json::Value;
 

@@ -1,7 +1,9 @@
 //! The custom resources that people write: Meltemi's own, and those of Aeraki as they are.
 
 pub mod aeraki;
+mod duration;
 mod meta_router;
 mod schema;
 
+pub(crate) use duration::parse_duration;
 pub use meta_router::*;

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use crate::crds;
-use crate::generate::{Finding, Severity};
+use crate::findings::{Finding, Severity};
 use crate::words::{instead, nearest};
 
 /// What is wrong with an object whose group is one of Meltemi's or Aeraki's and whose kind or version is not, or whose kind

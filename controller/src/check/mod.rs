@@ -17,14 +17,13 @@ use serde_json::Value;
 
 use crate::api::{self, MetaRouterSpec, aeraki};
 use crate::crds;
-use crate::generate::{Finding, Severity};
+use crate::findings::{Finding, Severity};
 use crate::words;
 use notes::Notes;
 
 pub use kinds::stranger;
 pub use names::{is_label, is_subdomain, names};
-pub(crate) use notes::push_key;
-pub(crate) use text::{is_no_route_name, parse_duration};
+pub(crate) use text::{MOST_OF_NAMESPACE, is_no_route_name};
 
 /// Checks a router.
 pub fn meta_router(router: &api::MetaRouter) -> Vec<Finding> {

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::notes::Notes;
-use crate::generate::Finding;
+use crate::findings::Finding;
 
 /// The API server's limits of names and of labels in them.
 const NAME_BYTES: usize = 253;

@@ -1,6 +1,7 @@
 use std::fmt::Display;
 
-use crate::generate::{Finding, Severity};
+use crate::findings::{Finding, Severity};
+use crate::place::push_key;
 
 /// The findings of one resource as they are made, and where in it the rules are.
 #[derive(Debug, Default)]
@@ -66,18 +67,5 @@ impl Notes {
     /// What was found, in the order of the rules.
     pub(super) fn into_findings(self) -> Vec<Finding> {
         self.findings
-    }
-}
-
-/// Appends a key to a path: `.key`, or `["a.b"]` where it has more than letters, digits, `_` and `-`.
-pub(crate) fn push_key(path: &mut String, key: &str) {
-    let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    match plain {
-        false => path.push_str(&format!("[{key:?}]")),
-        true if path.is_empty() => path.push_str(key),
-        true => {
-            path.push('.');
-            path.push_str(key);
-        }
     }
 }

@@ -7,7 +7,8 @@ use meltemi_proxy::plan::{OnNoMatch, Plan};
 use serde_json::{Value, json};
 
 use super::{Format, Inputs, findings, print};
-use crate::generate::{Object, ResourceRef};
+use crate::findings::ResourceRef;
+use crate::generate::Object;
 use crate::input::Resources;
 use crate::mesh::Mesh;
 use crate::protocol::CODECS;

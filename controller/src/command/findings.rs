@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use crate::generate::{Finding, ResourceRef, Severity};
-use crate::input::{Found, Step, steps};
+use crate::findings::{Finding, ResourceRef, Severity};
+use crate::input::Found;
+use crate::place::{Step, steps};
 use crate::screen;
 use crate::words::Plain;
 

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::report::{Reports, ResourceRef};
+use super::report::Reports;
 use super::size;
 use super::tree::Part;
 use crate::api::aeraki::{
     AuthorizationAction, AuthorizationRule, DubboAuthorizationPolicy, Operation, Source,
 };
+use crate::findings::ResourceRef;
 use crate::world::World;
 use rules::Rules;
 

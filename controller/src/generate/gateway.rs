@@ -5,20 +5,21 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::Options;
 use super::age::Age;
 use super::claims::Claims;
 use super::group::{Group, Patch, Patches};
 use super::mesh::Mesh;
 use super::object::Object;
+use super::options::Options;
 use super::plan::{GatewayPlan, GatewayPort, Planner};
 use super::protocol::{Protocol, Protocols};
-use super::report::{Reports, ResourceRef};
+use super::report::Reports;
 use super::scope;
 use super::service::{Labels, Service, cluster, selects};
 use super::sockets::Proxies;
 use super::tunnel::{TELLS_IDENTITY, Tunnel};
 use super::virtual_service::Routing;
+use crate::findings::ResourceRef;
 use crate::istio::{Gateway, Server};
 use crate::world::World;
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Options;
 use super::module::{self, Module};
 use super::object::{Object, Role};
+use super::options::Options;
 use super::service::Labels;
 use super::sockets::{self, Proxies, envoy_filter};
 use super::tree::{Part, Tree};

@@ -3,8 +3,9 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
-use super::report::{Reports, ResourceRef};
-use super::visibility::Unsaid;
+use super::exports::Unsaid;
+use super::report::Reports;
+use crate::findings::ResourceRef;
 use crate::istio::MeshConfig;
 use crate::world::World;
 

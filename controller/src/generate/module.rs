@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use super::object::{Object, Role};
+use super::options::{Delivery, IstioVersion, Options};
 use super::service::Labels;
 use super::sockets::{Proxies, envoy_filter};
 use super::tree::Tree;
-use super::{Delivery, IstioVersion, Options};
 
 /// The module with one plan, for some proxies of a namespace.
 #[derive(Debug)]

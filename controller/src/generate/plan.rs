@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-use super::ForeignRouters;
 use super::age::Age;
 use super::claims::Claims;
 use super::client::Clients;
 use super::host::{self, ByHost};
 use super::lacking::Lacking;
 use super::mesh::Mesh;
+use super::options::ForeignRouters;
 use super::protocol::Protocol;
-use super::report::{Reports, ResourceRef};
+use super::report::Reports;
 use super::room::{self, Left, Room};
 use super::router::{Draft, Rejects, Router};
 use super::routes::{self, Share};
@@ -20,6 +20,7 @@ use super::subsets::Subsets;
 use super::tree::Part;
 use super::trial;
 use super::virtual_service::{Calls, Routing};
+use crate::findings::ResourceRef;
 use crate::istio::Server;
 use crate::world::World;
 
@@ -237,7 +238,7 @@ impl<'a> Planner<'a> {
         let of_router = |&at: &usize| {
             let router = &self.routers[at];
             let tier = tier(&router.namespace);
-            router.share(tier.rank(), tier == Tier::Owner)
+            Share::of_router(router, tier.rank(), tier == Tier::Owner)
         };
         let mut shares: Vec<Share<'_>> = routers.iter().map(of_router).collect();
         shares.extend(of_calls.iter().map(|(routing, calls)| Share {
@@ -313,7 +314,7 @@ impl<'a> Planner<'a> {
             if namespaces.last() != Some(&&*router.namespace) {
                 namespaces.push(&router.namespace);
             }
-            router.share(namespaces.len(), router.namespace == owner)
+            Share::of_router(router, namespaces.len(), router.namespace == owner)
         };
         let mut shares: Vec<Share<'_>> = bound.into_iter().map(share).collect();
         let about = format!("port {} of the Gateway {}", entrance.server.port.number, entrance.name);

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::age::Age;
-use super::report::{Reports, ResourceRef};
+use super::report::Reports;
 use crate::check;
+use crate::findings::ResourceRef;
 use crate::world::World;
 
 /// The protocol of a managed port.

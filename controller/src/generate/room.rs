@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use meltemi_proxy::plan::MOST_TABLES;
 
-/// The most bytes that the expressions of one namespace's resources take in the plan of some proxies.
-pub const MOST_OF_NAMESPACE: usize = 4 << 20;
+use crate::check::MOST_OF_NAMESPACE;
 
 /// What is taken: by those whose plan it is, and the namespace whose resources take it.
 #[derive(Debug, Default)]

@@ -6,14 +6,14 @@ use meltemi_proxy::plan::Span;
 use serde_json::{Map, Value, json};
 
 use super::age::Age;
+use super::exports::{Exports, Unsaid};
 use super::host;
-use super::report::{Reports, ResourceRef};
-use super::routes::Share;
+use super::report::Reports;
 use super::service::cluster;
-use super::visibility::{Exports, Unsaid};
 use crate::api::aeraki::Destination;
 use crate::api::{self, OnNoMatch};
 use crate::check;
+use crate::findings::ResourceRef;
 use crate::world::World;
 
 /// What one resource says of the routes to a host.
@@ -65,19 +65,6 @@ pub(super) struct Target {
     pub(super) weight: u32,
 }
 
-impl Router {
-    /// What it has for an entry in which its routes are of this rank; `is_owner` if they are the owner's.
-    pub(super) fn share(&self, rank: usize, is_owner: bool) -> Share<'_> {
-        Share {
-            origin: &self.origin,
-            field: "spec.routes",
-            routes: &self.routes,
-            rejects: is_owner && self.rejects != Rejects::No,
-            rank,
-        }
-    }
-}
-
 impl Target {
     pub(super) fn cluster(&self, port: u16) -> String {
         cluster(&self.host, self.port.unwrap_or(port), self.subset.as_deref())
@@ -115,7 +102,7 @@ impl Draft {
 
 /// The duration that a resource writes, such as `2s`, `1m30s` or `0.5s`, as the plan writes it.
 pub(super) fn duration(text: &str) -> Option<String> {
-    let millis = u64::try_from(check::parse_duration(text).ok()?.as_millis()).ok()?;
+    let millis = u64::try_from(api::parse_duration(text).ok()?.as_millis()).ok()?;
     Some(Span::from_millis(millis).to_string())
 }
 

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::protocol::Protocol;
-use super::report::{Reports, ResourceRef};
-use super::router::{Draft, Target};
+use super::report::Reports;
+use super::router::{Draft, Rejects, Router, Target};
 use super::service::ManagedPort;
 use super::size::{self, kib};
 use super::tree::Part;
+use crate::findings::ResourceRef;
 
 /// What one resource has for the calls to a service.
 #[derive(Debug)]
@@ -22,6 +23,19 @@ pub(super) struct Share<'a> {
     pub(super) rejects: bool,
     /// Which comes first if there is no room for all.
     pub(super) rank: usize,
+}
+
+impl<'a> Share<'a> {
+    /// What a router has for an entry in which its routes are of this rank; `is_owner` if they are the owner's.
+    pub(super) fn of_router(router: &'a Router, rank: usize, is_owner: bool) -> Self {
+        Self {
+            origin: &router.origin,
+            field: "spec.routes",
+            routes: &router.routes,
+            rejects: is_owner && router.rejects != Rejects::No,
+            rank,
+        }
+    }
 }
 
 /// The plan's entry for calls that come by `port`, of shares in the order of their routes; those of a namespace follow each

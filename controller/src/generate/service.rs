@@ -8,12 +8,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource, ResourceExt};
 
 use super::age::Age;
+use super::asked::Asked;
+use super::exports::{Exports, Unsaid};
 use super::host;
 use super::mesh::Mesh;
 use super::protocol::{Protocol, Protocols};
-use super::redis::Asked;
-use super::report::{Reports, ResourceRef};
-use super::visibility::{Exports, Unsaid};
+use super::report::Reports;
+use crate::findings::ResourceRef;
 use crate::istio::{Port, ServiceEntry};
 use crate::world::World;
 
@@ -93,6 +94,19 @@ pub(super) struct ManagedPort {
 }
 
 impl Service {
+    /// Decides on the ports that are perhaps Redis.
+    fn decide(&mut self, asked: &Asked) {
+        let is_asked = asked.names(&self.host, &self.namespace);
+        self.ports.retain_mut(|port| match port.protocol {
+            Protocol::PerhapsRedis if is_asked => {
+                port.protocol = Protocol::Redis;
+                true
+            }
+            Protocol::PerhapsRedis => false,
+            Protocol::Redis | Protocol::Codec(_) => true,
+        });
+    }
+
     /// The addresses that sidecars of clients listen on.
     pub(super) fn addresses(&self) -> impl Iterator<Item = &str> {
         let (own, any) = match &self.binding {
@@ -150,7 +164,7 @@ pub(super) fn all(
         services.extend(reader.istio(entry, reports));
     }
     let asked = Asked::new(world, domain);
-    services.iter_mut().for_each(|service| asked.decide(service));
+    services.iter_mut().for_each(|service| service.decide(&asked));
     // Of duplicates the one whose addresses are known counts: files have services without them.
     services.sort_by_cached_key(|service| {
         (service.origin.clone(), service.host.clone(), service.has_no_address())

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Options;
 use super::authorization::{self, Authorization, Policies};
 use super::claims::Claims;
 use super::client::{Clients, Seen};
 use super::group::{Group, Patch, Patches, Shards};
 use super::object::Object;
+use super::options::Options;
 use super::plan::Planner;
 use super::protocol::Protocol;
 use super::report::Reports;

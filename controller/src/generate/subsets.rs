@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
+use super::exports::Exports;
 use super::host::{self, ByHost};
 use super::mesh::Mesh;
-use super::report::{Reports, ResourceRef};
+use super::report::Reports;
 use super::router::{Router, Target};
 use super::virtual_service::Routing;
-use super::visibility::Exports;
+use crate::findings::ResourceRef;
 use crate::istio::DestinationRule;
 use crate::world::World;
 

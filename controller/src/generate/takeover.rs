@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Options;
 use super::claims::Claims;
 use super::mesh::Mesh;
+use super::options::Options;
 use super::protocol::{self, Protocol, Protocols};
 use super::report::Reports;
 use super::service;

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::protocol::Protocol;
 use super::router::Draft;
 use super::service::ManagedPort;
-use crate::check::push_key;
-use crate::input::{Step, steps};
+use crate::place::push_key;
+use crate::place::{Step, steps};
 use crate::protocol::CODECS;
 
 /// Why the filter would refuse a route.

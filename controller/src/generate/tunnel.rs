@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::IstioVersion;
+use super::options::IstioVersion;
 use super::sockets::Proxies;
 
 /// The first version whose Envoy can open a tunnel after the handshake, which reports who calls.

@@ -1,18 +1,20 @@
 //! What Istio's VirtualServices say of the routes to managed hosts.
 
+mod duration;
 mod faults;
 mod matches;
 mod policies;
 
 use super::age::Age;
+use super::exports::{Exports, Unsaid};
 use super::host;
 use super::object::MANAGED_BY;
-use super::report::{Remarks, Reports, ResourceRef};
-use super::room::MOST_OF_NAMESPACE;
+use super::report::{Remarks, Reports};
 use super::router::{Draft, Target};
 use super::service::ManagedPort;
 use super::trial::{self, Matchers};
-use super::visibility::{Exports, Unsaid};
+use crate::check::MOST_OF_NAMESPACE;
+use crate::findings::ResourceRef;
 use crate::istio::{Destination, HttpRoute, L4Match, RouteDestination, TcpRoute, VirtualService};
 use crate::world::World;
 

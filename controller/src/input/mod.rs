@@ -2,10 +2,7 @@
 
 mod files;
 mod node;
-mod path;
 mod resources;
 
 pub use files::{Depth, Error, File, read};
-pub use node::Place;
-pub use path::{Step, steps};
 pub use resources::{Found, Origin, Resources, objects};

@@ -4,16 +4,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
-use super::path::Step;
-
-/// A place in a file, both counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// The line.
-    pub line: usize,
-    /// The character in the line.
-    pub column: usize,
-}
+use crate::place::{Place, Step};
 
 /// A piece of YAML or JSON that knows its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,8 +152,8 @@ impl<'de> Visitor<'de> for Pieces {
 
 #[cfg(test)]
 mod tests {
-    use super::super::path::steps;
     use super::*;
+    use crate::place::steps;
 
     const YAML: &str = "\
 # comment

@@ -4,10 +4,11 @@ use std::fmt;
 use serde_json::Value;
 
 use super::files::File;
-use super::node::{Node, Place};
-use super::path::steps;
+use super::node::Node;
 use crate::check;
-use crate::generate::{self, Finding, MANAGED_BY, Output, ResourceRef, Severity};
+use crate::findings::{Finding, ResourceRef, Severity};
+use crate::generate::{self, MANAGED_BY, Output};
+use crate::place::{Place, steps};
 use crate::words;
 use crate::world::{ReadError, World};
 

@@ -9,7 +9,8 @@ use kube::{Api, Client, Error, ResourceExt};
 use serde_json::{Value, json};
 
 use super::Settings;
-use super::manifests::{File, global};
+use super::manifests::File;
+use super::names::global;
 use super::rbac::PASSWORDS;
 use crate::generate::{INSTANCE, MANAGED_BY, ROLE, Role};
 use crate::run::written_kinds;

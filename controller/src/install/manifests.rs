@@ -4,16 +4,11 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde_json::{Value, json};
 
+use super::names::{NAME, global, labels, metadata};
 use super::{Settings, rbac};
 use crate::crds;
 use crate::generate::{Delivery, ForeignRouters, IstioVersion};
 use crate::run::{SERVICE, WEBHOOK, WEBHOOK_PATH, WEBHOOK_SECRET};
-
-/// The name of all objects of the controller that are not named for what they hold.
-pub const NAME: &str = "meltemi";
-
-/// The namespace of the controller where no other is asked for.
-pub(super) const NAMESPACE: &str = "meltemi-system";
 
 /// Where /metrics, /healthz and /readyz are served.
 const PORT: u16 = 8080;
@@ -59,28 +54,8 @@ pub fn kustomization(files: &[File]) -> Value {
     json!({"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": names})
 }
 
-/// The name of what an installation has outside its own namespace: two of them must not share it.
-pub(super) fn global(name: &str, settings: &Settings) -> String {
-    match &*settings.namespace {
-        NAMESPACE => name.to_owned(),
-        namespace => format!("{name}-{namespace}"),
-    }
-}
-
 fn definitions() -> Vec<Value> {
     crds::all().iter().filter_map(|definition| serde_json::to_value(definition).ok()).collect()
-}
-
-fn labels() -> Value {
-    json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "controller"})
-}
-
-pub(super) fn metadata(name: &str, namespace: Option<&str>) -> Value {
-    let mut metadata = json!({"name": name, "labels": labels()});
-    if let Some(namespace) = namespace {
-        metadata["namespace"] = json!(namespace);
-    }
-    metadata
 }
 
 fn namespace(settings: &Settings) -> Value {

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod manifests;
+mod names;
 mod rbac;
 mod survey;
 
@@ -42,7 +43,7 @@ pub struct Options {
     #[command(flatten)]
     pub mesh: Mesh,
     /// The namespace of the controller.
-    #[arg(long, value_name = "NAMESPACE", default_value = manifests::NAMESPACE)]
+    #[arg(long, value_name = "NAMESPACE", default_value = names::NAMESPACE)]
     pub namespace: String,
     /// The namespaces in which the controller may read Secrets, for passwords of Redis; they have to exist. `*` is all of
     /// them. Default: none.

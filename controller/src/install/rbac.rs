@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Settings;
-use super::manifests::{NAME, global, metadata};
+use super::names::{NAME, global, metadata};
 use crate::run::{LEASE, WEBHOOK, WEBHOOK_SECRET};
 
 /// The name of the right to read passwords.

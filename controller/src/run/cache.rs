@@ -15,7 +15,8 @@ use serde::de::DeserializeOwned;
 use super::feed::{Feed, Kept, Shared};
 use crate::api::{self, aeraki};
 use crate::check;
-use crate::generate::{Finding, MANAGED_BY, Report, ResourceRef, Severity};
+use crate::findings::{Finding, Report, ResourceRef, Severity};
+use crate::generate::MANAGED_BY;
 use crate::istio;
 use crate::world::World;
 

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::aeraki::Status;
-use crate::generate::{Finding, Severity};
+use crate::findings::{Finding, Severity};
 use crate::words::shortened;
 
 /// How long the message of a condition may be, by the schema of conditions.

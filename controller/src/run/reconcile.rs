@@ -18,7 +18,8 @@ use super::pulse::{Change, Pulse};
 use super::secrets::Secrets;
 use super::status::Teller;
 use super::turned_on;
-use crate::generate::{self, Delivery, IstioVersion, Output, Report, generate};
+use crate::findings::Report;
+use crate::generate::{self, Delivery, IstioVersion, Output, generate};
 
 /// How often Secrets are read again, and all is compared though nothing seems to have changed.
 const ROUND: Duration = Duration::from_secs(60);

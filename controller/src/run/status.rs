@@ -17,7 +17,7 @@ use super::cache::Subject;
 use super::conditions::{is_same_news, said, status};
 use super::metrics::{Metrics, Operation};
 use crate::api::aeraki::Status;
-use crate::generate::{Finding, Report, ResourceRef, Severity};
+use crate::findings::{Finding, Report, ResourceRef, Severity};
 use crate::words::shortened;
 
 /// How many writes are under way at a time.

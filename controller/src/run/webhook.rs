@@ -23,7 +23,7 @@ use super::conditions::said;
 use super::metrics::Metrics;
 use super::turned_on;
 use crate::check;
-use crate::generate::{Finding, Severity};
+use crate::findings::{Finding, Severity};
 
 /// Where the API server posts reviews.
 pub const PATH: &str = "/validate";

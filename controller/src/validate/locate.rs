@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use crate::input::{Step, steps};
+use crate::place::{Step, steps};
 
 /// The byte offset in the JSON text `json` of the value that `path` names, such as `services["demo"].routes[3].match`.
 /// A path that leads further than the text does ends at the last value that is there: a missing field is sought where

@@ -5,8 +5,9 @@ mod source;
 
 use meltemi_proxy::plan::{Plan, PlanError};
 
-use crate::generate::{Finding, Severity};
-use crate::input::{Found, Origin, Place};
+use crate::findings::{Finding, Severity};
+use crate::input::{Found, Origin};
+use crate::place::Place;
 use crate::protocol;
 use crate::words;
 pub use source::Source;

@@ -17,7 +17,8 @@ mod visibility;
 use std::path::Path;
 use std::{env, fs};
 
-use meltemi::generate::{Finding, IstioVersion, Object, Options, Output, generate};
+use meltemi::findings::Finding;
+use meltemi::generate::{IstioVersion, Object, Options, Output, generate};
 use meltemi::mesh;
 use meltemi::world::{World, documents};
 use serde_json::{Map, Value, json};

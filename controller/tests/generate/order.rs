@@ -1,7 +1,8 @@
 //! The order in which resources are read changes nothing: a controller knows none.
 
 use crate::{made, namespace, service};
-use meltemi::generate::{Output, Report};
+use meltemi::findings::Report;
+use meltemi::generate::Output;
 
 /// Several resources of each kind that contend with one another.
 fn contending() -> Vec<String> {

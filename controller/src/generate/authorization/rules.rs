@@ -1,12 +1,13 @@
 use meltemi_proxy::plan::Plan;
 use serde_json::Value;
 
-use super::super::report::{Reports, ResourceRef};
+use super::super::report::Reports;
 use super::super::size::{self, kib};
 use super::super::tree::Part;
 use super::{TooMany, alternatives_of, asks_who, plan, route, routes_of};
 use crate::api::aeraki::{AuthorizationAction, DubboAuthorizationPolicy};
 use crate::check;
+use crate::findings::ResourceRef;
 use crate::protocol::CODECS;
 
 /// The most alternatives of the rules of a namespace. A few lines can mean millions.

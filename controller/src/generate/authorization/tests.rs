@@ -5,7 +5,7 @@ use meltemi_proxy::plan::{Destination, Plan, Service};
 
 use super::*;
 use crate::api::aeraki::{DubboAuthorizationPolicySpec, From, To};
-use crate::generate::Severity;
+use crate::findings::Severity;
 use crate::protocol::CODECS;
 
 /// A call as policies see it. The peer has no names without mutual TLS, and what is called is not always known.

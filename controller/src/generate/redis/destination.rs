@@ -6,14 +6,15 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use super::auth::{Credentials, Secrets, source};
-use super::duration;
 use super::hosts::Hosts;
 use crate::api::aeraki::{RedisDestination, RedisMode, RedisTcp, RedisUpstream};
+use crate::api::parse_duration;
 use crate::check;
+use crate::findings::ResourceRef;
+use crate::generate::exports::Exports;
 use crate::generate::host;
-use crate::generate::report::{Reports, ResourceRef};
+use crate::generate::report::Reports;
 use crate::generate::service::cluster;
-use crate::generate::visibility::Exports;
 use crate::world::World;
 
 /// What is said of the connections to each host.
@@ -194,7 +195,7 @@ impl Destination<'_> {
         if let Some(written) = &tcp.tcp_keepalive {
             let mut keepalive = Map::new();
             keepalive.extend(written.probes.map(|probes| ("keepalive_probes".to_owned(), probes.into())));
-            let seconds = |text: &String| Some(check::parse_duration(text).ok()?.as_secs());
+            let seconds = |text: &String| Some(parse_duration(text).ok()?.as_secs());
             for (name, text) in [("keepalive_time", &written.time), ("keepalive_interval", &written.interval)]
             {
                 let seconds = text.as_ref().and_then(seconds);
@@ -261,4 +262,13 @@ impl Destination<'_> {
         });
         Target { host: host.to_owned(), name, patch, exports: Exports::All, is_redis_cluster: true }
     }
+}
+
+/// A duration that a resource writes, such as `5s` or `250ms`, as Envoy's configuration has it.
+pub(super) fn duration(text: &str) -> Option<String> {
+    let duration = parse_duration(text).ok()?;
+    Some(match duration.subsec_millis() {
+        0 => format!("{}s", duration.as_secs()),
+        millis => format!("{}.{millis:03}s", duration.as_secs()),
+    })
 }

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::auth::{Secrets, source};
-use super::destination::{Destinations, Target, Unfit};
-use super::duration;
+use super::destination::{Destinations, Target, Unfit, duration};
 use super::hosts::Hosts;
 use crate::api::aeraki::{
     Percent, ReadPolicy, RedisFault, RedisFaultKind, RedisMirror, RedisRoute, RedisService, RedisSettings,
 };
+use crate::findings::ResourceRef;
 use crate::generate::host;
-use crate::generate::report::{Reports, ResourceRef};
+use crate::generate::report::Reports;
 use crate::generate::service::{Service, cluster};
 
 /// What holds for one port of a service.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::generate::age::Age;
+use crate::generate::exports::{Exports, Unsaid};
 use crate::generate::service::EXPORT_TO;
-use crate::generate::visibility::{Exports, Unsaid};
 use crate::world::World;
 
 /// Every host of the mesh that is known, with those who have it: a Service of Kubernetes alone, else ServiceEntries, the oldest

@@ -3,7 +3,6 @@
 //! Servers keep plain TCP. Passwords and faults are therefore those of clients with a sidecar; whoever has none meets the
 //! server's own password.
 
-mod asked;
 mod auth;
 mod destination;
 mod filter;
@@ -12,26 +11,27 @@ mod hosts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub(super) use self::asked::Asked;
 use self::auth::Secrets;
 use self::destination::{Destinations, Target};
 use self::filter::Rules;
 use self::hosts::Hosts;
-use super::Options;
 use super::claims::Claims;
 use super::client::{Clients, Seen};
+use super::exports::Exports;
 use super::group::{Group, Patch, Patches};
 use super::host;
 use super::mesh::Mesh;
 use super::object::Object;
+use super::options::Options;
 use super::protocol::Protocol;
-use super::report::{Reports, ResourceRef};
+use super::report::Reports;
 use super::service::Service;
 use super::sockets::Proxies;
 use super::tree::Part;
-use super::visibility::{Exports, Visibility};
+use super::visibility::Visibility;
 use crate::api::aeraki::RedisService;
 use crate::check;
+use crate::findings::ResourceRef;
 use crate::world::World;
 
 /// What the clients of the Redis services get, by what the services are.
@@ -195,13 +195,4 @@ fn rules<'a>(
         }
     }
     rules
-}
-
-/// A duration that a resource writes, such as `5s` or `250ms`, as Envoy's configuration has it.
-fn duration(text: &str) -> Option<String> {
-    let duration = check::parse_duration(text).ok()?;
-    Some(match duration.subsec_millis() {
-        0 => format!("{}s", duration.as_secs()),
-        millis => format!("{}.{millis:03}s", duration.as_secs()),
-    })
 }

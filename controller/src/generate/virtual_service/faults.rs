@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::policies::{duration, written};
+use super::duration::{duration, written};
 use crate::generate::report::Remarks;
 use crate::istio::{Fault, HttpFault};
 

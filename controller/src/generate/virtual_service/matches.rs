@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::check::push_key;
 use crate::generate::report::Remarks;
 use crate::generate::trial::Matchers;
 use crate::istio::{HttpMatch, StringMatch};
+use crate::place::push_key;
 
 /// The matchers of the match `at` in its route by attribute: none at all take every call. `None`, with a word on it, if the
 /// match takes none.

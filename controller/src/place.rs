@@ -1,3 +1,14 @@
+//! Where something is: in an object by a path, in a file by line and column.
+
+/// A place in a file, both counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The line.
+    pub line: usize,
+    /// The character in the line.
+    pub column: usize,
+}
+
 /// A step of a path such as `spec.routes[0]["a.b"]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -32,6 +43,19 @@ fn step(path: &str) -> Option<(Step, &str)> {
     }
     let (index, rest) = bracketed.split_once(']')?;
     Some((Step::Index(index.parse().ok()?), rest))
+}
+
+/// Appends a key to a path: `.key`, or `["a.b"]` where it has more than letters, digits, `_` and `-`.
+pub(crate) fn push_key(path: &mut String, key: &str) {
+    let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    match plain {
+        false => path.push_str(&format!("[{key:?}]")),
+        true if path.is_empty() => path.push_str(key),
+        true => {
+            path.push('.');
+            path.push_str(key);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,8 @@
-//! Which ports are proxied as Redis.
+//! Which services are asked to be proxied as Redis.
 
 use std::collections::BTreeSet;
 
-use crate::generate::host;
-use crate::generate::protocol::Protocol;
-use crate::generate::service::Service;
+use super::host;
 use crate::world::World;
 
 /// The hosts that somebody wrote a RedisService or RedisDestination of, with the namespace of the resource.
@@ -12,10 +10,10 @@ use crate::world::World;
 /// Istio's naming rules suggest `tcp-redis` for any port of Redis, and a proxy that reads commands carries fewer of them than a
 /// plain one: so a port's name alone asks for nothing.
 #[derive(Debug)]
-pub(in crate::generate) struct Asked(BTreeSet<(String, String)>);
+pub(super) struct Asked(BTreeSet<(String, String)>);
 
 impl Asked {
-    pub(in crate::generate) fn new(world: &World, domain: &str) -> Self {
+    pub(super) fn new(world: &World, domain: &str) -> Self {
         let of_services = world.redis_services.iter().flat_map(|resource| {
             resource.spec.host.iter().map(move |host| (host, resource.metadata.namespace.as_deref()))
         });
@@ -30,16 +28,8 @@ impl Asked {
         Self(all.collect())
     }
 
-    /// Decides on the ports of a service that are perhaps Redis.
-    pub(in crate::generate) fn decide(&self, service: &mut Service) {
-        let is_asked = self.0.contains(&(service.host.clone(), service.namespace.clone()));
-        service.ports.retain_mut(|port| match port.protocol {
-            Protocol::PerhapsRedis if is_asked => {
-                port.protocol = Protocol::Redis;
-                true
-            }
-            Protocol::PerhapsRedis => false,
-            Protocol::Redis | Protocol::Codec(_) => true,
-        });
+    /// Whether they have the host of a namespace's service.
+    pub(super) fn names(&self, host: &str, namespace: &str) -> bool {
+        self.0.contains(&(host.to_owned(), namespace.to_owned()))
     }
 }

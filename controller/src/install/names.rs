@@ -1,0 +1,33 @@
+//! What the objects of an installation are called.
+
+use serde_json::{Value, json};
+
+use super::Settings;
+
+/// The name of all objects of the controller that are not named for what they hold.
+pub(super) const NAME: &str = "meltemi";
+
+/// The namespace of the controller where no other is asked for.
+pub(super) const NAMESPACE: &str = "meltemi-system";
+
+/// The name of what an installation has outside its own namespace: two of them must not share it.
+pub(super) fn global(name: &str, settings: &Settings) -> String {
+    match &*settings.namespace {
+        NAMESPACE => name.to_owned(),
+        namespace => format!("{name}-{namespace}"),
+    }
+}
+
+/// The labels of all objects, by which those of pods are found.
+pub(super) fn labels() -> Value {
+    json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "controller"})
+}
+
+/// The metadata of an object of this name.
+pub(super) fn metadata(name: &str, namespace: Option<&str>) -> Value {
+    let mut metadata = json!({"name": name, "labels": labels()});
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = json!(namespace);
+    }
+    metadata
+}
