@@ -84,19 +84,22 @@ pub enum Depth {
 pub enum Sharing {
     /// Any number of calls at once; request ids are rewritten, and answers come in any order.
     Shared,
+    /// Any number of calls at once on an upstream connection, which the server answers in their order; where the protocol
+    /// has ids, an answer with another one gives the connection up. On a client's connection, one at a time, as with
+    /// `Exclusive`.
+    InOrder,
     /// One call at a time, on an upstream connection and on a client's: the next request of a client is routed when the
-    /// one before it is answered, so that calls run and are answered in order. For protocols without ids, and for
-    /// servers that serve a connection in order.
+    /// one before it is answered, so that calls run and are answered in order. For protocols without ids.
     Exclusive,
 }
 
 /// The attributes that name what is called, for metrics and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Operation {
+pub struct Operation<'a> {
     /// Name of the attribute that holds the service, such as `interface`.
-    pub service: &'static str,
+    pub service: &'a str,
     /// Name of the attribute that holds the method.
-    pub method: &'static str,
+    pub method: &'a str,
 }
 
 /// Why the proxy answers a request itself.
@@ -145,11 +148,11 @@ impl Edit<'_> {
 
 /// A protocol.
 ///
-/// A codec holds no state of its own: what it must know of a frame is in the bytes, and every method may be called
+/// A codec holds no state of connections: what it must know of a frame is in the bytes, and every method may be called
 /// again with the same input and gives the same answer. It never panics, whatever the bytes.
 pub trait Codec {
     /// The name that plans and metrics use, in lower case.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// How calls may share an upstream connection.
     fn sharing(&self) -> Sharing;
@@ -158,7 +161,7 @@ pub trait Codec {
     fn max_id(&self) -> u64;
 
     /// The attributes that name what is called.
-    fn operation(&self) -> Operation;
+    fn operation(&self) -> Operation<'_>;
 
     /// How far a request must be read to know the attribute `name`.
     fn depth(&self, name: &str) -> Depth;
@@ -199,7 +202,7 @@ pub trait Codec {
     fn drain_notice(&self, _out: &mut Vec<u8>) {}
 
     /// The protocol's own name of a response status, such as `SERVER_TIMEOUT`.
-    fn status_name(&self, status: u32) -> Option<&'static str>;
+    fn status_name(&self, status: u32) -> Option<&str>;
 
     /// The response status of that name.
     fn status_code(&self, name: &str) -> Option<u32>;

@@ -13,6 +13,7 @@
 )]
 
 mod codec;
+mod codecs;
 pub mod dubbo;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -21,6 +22,7 @@ mod head;
 mod hessian;
 
 pub use codec::{Codec, Depth, Edit, Failure, Frame, Kind, Operation, Outcome, Peer, Sharing, Step};
+pub use codecs::Codecs;
 pub use dubbo::Dubbo;
 pub use error::Error;
 pub use head::Head;

@@ -2,6 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use meltemi_codecs::Dubbo;
+use meltemi_codecs::Codecs;
 
-fuzz_target!(|data: &[u8]| meltemi_proxy::plan::fuzz_plan(data, &[&Dubbo]));
+fuzz_target!(|data: &[u8]| meltemi_proxy::plan::fuzz_plan(data, &Codecs::all()));

@@ -82,7 +82,7 @@ impl Dubbo {
 }
 
 impl Codec for Dubbo {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "dubbo"
     }
 
@@ -94,7 +94,7 @@ impl Codec for Dubbo {
         u64::MAX
     }
 
-    fn operation(&self) -> Operation {
+    fn operation(&self) -> Operation<'_> {
         Operation { service: "interface", method: "method" }
     }
 
@@ -156,7 +156,7 @@ impl Codec for Dubbo {
         event::write_read_only(out);
     }
 
-    fn status_name(&self, status: u32) -> Option<&'static str> {
+    fn status_name(&self, status: u32) -> Option<&str> {
         status::name(status)
     }
 

@@ -41,7 +41,8 @@ const NAMES: [(u8, &str); 12] = [
     (SERVER_THREADPOOL_EXHAUSTED_ERROR, "SERVER_THREADPOOL_EXHAUSTED_ERROR"),
 ];
 
-pub(super) fn name(status: u32) -> Option<&'static str> {
+/// The name of a status.
+pub fn name(status: u32) -> Option<&'static str> {
     NAMES.iter().find(|(code, _)| u32::from(*code) == status).map(|(_, name)| *name)
 }
 

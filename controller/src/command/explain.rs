@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::Args;
+use meltemi_codecs::Codecs;
 use meltemi_codecs::Head;
 use meltemi_proxy::plan::{OnNoMatch, Plan};
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use crate::findings::ResourceRef;
 use crate::generate::Object;
 use crate::input::Resources;
 use crate::mesh::Mesh;
-use crate::protocol::CODECS;
+use crate::protocol;
 use crate::screen;
 use crate::words::Plain;
 
@@ -198,9 +199,9 @@ fn entries(object: &Object) -> Vec<Entry<'_>> {
 /// which route matches does not depend on it.
 fn plan(entry: &Entry<'_>) -> Result<Plan, String> {
     let mut service = entry.service.clone();
-    let is_known = CODECS.iter().any(|codec| service["protocol"] == codec.name());
-    if let (false, [first, ..]) = (is_known, &CODECS) {
-        service["protocol"] = first.name().into();
+    let codecs = Codecs::all();
+    if service["protocol"].as_str().and_then(|name| codecs.get(name)).is_none() {
+        service["protocol"] = protocol::stand_in().into();
         for route in service["routes"].as_array_mut().into_iter().flatten() {
             // Statuses are called by the protocol's names.
             if let Some(retry) = route.get_mut("retry") {
@@ -212,7 +213,7 @@ fn plan(entry: &Entry<'_>) -> Result<Plan, String> {
         }
     }
     let plan = json!({"services": {entry.authority: service}});
-    Plan::parse(plan.to_string().as_bytes(), &CODECS)
+    Plan::parse(plan.to_string().as_bytes(), &codecs)
         .map_err(|error| format!("the filter refuses the plan: {error}"))
 }
 

@@ -1,4 +1,4 @@
-use meltemi_codecs::dubbo::{Header, header};
+use meltemi_codecs::dubbo::{Header, header, status};
 use meltemi_codecs::{Codec, Depth, Dubbo, Error, Frame, Head, Kind, Peer};
 
 use super::record::{Code, Record};
@@ -31,7 +31,7 @@ pub fn record(codec: &Dubbo, frame: &Frame, bytes: &[u8]) -> (Record, Option<Err
         _ => ("event", Ok(())),
     };
     let code = |name: Option<&'static str>, number: u8| Code::new(name, number.into());
-    let status = || code(codec.status_name(header.status.into()), header.status);
+    let status = || code(status::name(header.status.into()), header.status);
     let serialization = header.serialization();
     let record = Record {
         kind,

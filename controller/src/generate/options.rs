@@ -1,7 +1,8 @@
 use std::str::FromStr;
 
+use meltemi_codecs::Codecs;
+
 use super::object::BY_HAND;
-use crate::protocol::CODECS;
 
 /// How the generated objects reach the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl Options {
             istio_version,
             module,
             module_sha256: None,
-            codecs: CODECS.iter().map(|codec| codec.name().to_owned()).collect(),
+            codecs: Codecs::all().names().map(str::to_owned).collect(),
             image_pull_secret: None,
             delivery: Delivery::WasmPlugin,
             root_namespace: "istio-system".into(),

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::{Plan, PlanError};
 use serde_json::{Value, json};
 
@@ -11,7 +12,7 @@ use super::router::Draft;
 use super::service::ManagedPort;
 use crate::place::push_key;
 use crate::place::{Step, steps};
-use crate::protocol::CODECS;
+use crate::protocol;
 
 /// Why the filter would refuse a route.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub(super) fn refusal(drafts: &[&Draft], port: &ManagedPort) -> Option<Refusal> 
 /// The filter would refuse the routes: why it would refuse the first of them that it would.
 pub(super) fn tables(drafts: &[&Draft], port: &ManagedPort) -> Result<usize, Refusal> {
     let Protocol::Codec(codec) = &port.protocol else { return Ok(0) };
-    let is_known = CODECS.iter().any(|known| known.name() == codec);
+    let is_known = Codecs::all().get(codec).is_some();
     let route = |(at, draft): (usize, &&Draft)| {
         let mut route = draft.route(&at.to_string(), port.number);
         if !is_known && let Some(retry) = route.get_mut("retry").and_then(Value::as_object_mut) {
@@ -47,8 +48,7 @@ pub(super) fn tables(drafts: &[&Draft], port: &ManagedPort) -> Result<usize, Ref
         route
     };
     let routes: Vec<Value> = drafts.iter().enumerate().map(route).collect();
-    let [stand_in, ..] = CODECS;
-    let codec = if is_known { codec } else { stand_in.name() };
+    let codec = if is_known { codec } else { protocol::stand_in() };
     let error = match parse(&json!({"protocol": codec, "routes": routes})) {
         Ok(plan) => return Ok(pattern_bytes(&plan)),
         Err(error) => error,
@@ -76,9 +76,8 @@ impl Matchers {
         if self.known.contains(regex) && !attribute.is_empty() {
             return None;
         }
-        let [codec, ..] = CODECS;
         let route = json!({"name": "r", "match": [{"attributes": {attribute: matcher}}]});
-        match parse(&json!({"protocol": codec.name(), "routes": [route]})) {
+        match parse(&json!({"protocol": protocol::stand_in(), "routes": [route]})) {
             Ok(plan) => {
                 self.tables += pattern_bytes(&plan);
                 self.known.extend(matcher["regex"].as_str().map(str::to_owned));
@@ -95,7 +94,7 @@ fn pattern_bytes(plan: &Plan) -> usize {
 
 fn parse(service: &Value) -> Result<Plan, PlanError> {
     let plan = json!({"services": {"s": service}});
-    Plan::parse(plan.to_string().as_bytes(), &CODECS)
+    Plan::parse(plan.to_string().as_bytes(), &Codecs::all())
 }
 
 impl Refusal {

@@ -3,12 +3,12 @@
 mod locate;
 mod source;
 
+use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::{Plan, PlanError};
 
 use crate::findings::{Finding, Severity};
 use crate::input::{Found, Origin};
 use crate::place::Place;
-use crate::protocol;
 use crate::words;
 pub use source::Source;
 
@@ -24,7 +24,7 @@ pub fn plan(file: &str, text: &str) -> Vec<Found> {
     if let Some(why) = source.is_no_plan() {
         return vec![found(file, None, Severity::Error, "", &why)];
     }
-    match Plan::parse(source.plan.as_bytes(), &protocol::CODECS) {
+    match Plan::parse(source.plan.as_bytes(), &Codecs::all()) {
         Err(error) => vec![refusal(file, &source, &error)],
         Ok(plan) => {
             let caution = |path: &str, message: &str| {

@@ -1,6 +1,7 @@
 //! Whatever the world, the filter takes each plan that is generated.
 
 use meltemi::generate::{Output, generate};
+use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Plan;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ fn assert_taken(output: &Output, context: &dyn std::fmt::Debug) {
         let services: serde_json::Map<String, Value> =
             object.plan().map(|(authority, entry)| (authority.to_owned(), entry.clone())).collect();
         let plan = json!({"services": services}).to_string();
-        if let Err(error) = Plan::parse(plan.as_bytes(), &meltemi::protocol::CODECS) {
+        if let Err(error) = Plan::parse(plan.as_bytes(), &Codecs::all()) {
             panic!("{error}\n{plan:.2000}\n{context:#?}");
         }
     }
@@ -340,7 +341,7 @@ proptest! {
                         }
                     }
                     let plan = json!({"services": {authority: entry}}).to_string();
-                    if let Err(error) = Plan::parse(plan.as_bytes(), &meltemi::protocol::CODECS) {
+                    if let Err(error) = Plan::parse(plan.as_bytes(), &Codecs::all()) {
                         panic!("{error}\n{plan:.2000}\n{objects:#?}");
                     }
                 }

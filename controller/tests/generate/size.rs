@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use meltemi::generate::{Object, Output, unpack};
+use meltemi_codecs::Codecs;
 use meltemi_codecs::Head;
 use meltemi_proxy::plan::{Destination, Plan};
 use serde_json::{Value, json};
@@ -214,7 +215,7 @@ fn ten_thousand_routes_of_a_service_fit() {
 
     let written = &module["spec"]["pluginConfig"];
     assert!(written["services"][GREETER].is_string());
-    let compiled = Plan::parse(written.to_string().as_bytes(), &meltemi::protocol::CODECS).unwrap();
+    let compiled = Plan::parse(written.to_string().as_bytes(), &Codecs::all()).unwrap();
     let mut call = Head::new();
     call.replace("method", Some("r3Method2499"));
     call.replace("tag", Some("r3-tag-2499"));
@@ -324,8 +325,7 @@ fn a_policy_that_is_too_large_lets_nobody_call() {
     let allowed = |policies: &str, method: &str| {
         let output = made(&format!("{shop}{policies}"));
         let module = json!(object(&output, "WasmPlugin", "shop", "meltemi-server-greeter").spec);
-        let compiled =
-            Plan::parse(module["pluginConfig"].to_string().as_bytes(), &meltemi::protocol::CODECS).unwrap();
+        let compiled = Plan::parse(module["pluginConfig"].to_string().as_bytes(), &Codecs::all()).unwrap();
         let (authority, _) =
             object(&output, "WasmPlugin", "shop", "meltemi-server-greeter").plan().next().unwrap();
         let service = compiled.service(authority).unwrap();

@@ -9,7 +9,7 @@ use crate::{ANSWER, CLOSING, COMMANDS, HEADER, MAGIC, ONE_WAY, PING, STATUSES, n
 pub struct Courier;
 
 impl Codec for Courier {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "courier"
     }
     fn sharing(&self) -> Sharing {
@@ -18,7 +18,7 @@ impl Codec for Courier {
     fn max_id(&self) -> u64 {
         u32::MAX.into()
     }
-    fn operation(&self) -> Operation {
+    fn operation(&self) -> Operation<'_> {
         Operation { service: "depot", method: "command" }
     }
     fn depth(&self, _name: &str) -> Depth {
@@ -86,7 +86,7 @@ impl Codec for Courier {
     fn drain_notice(&self, out: &mut Vec<u8>) {
         write(out, CLOSING, 0, 0, 0, &[]);
     }
-    fn status_name(&self, status: u32) -> Option<&'static str> {
+    fn status_name(&self, status: u32) -> Option<&str> {
         STATUSES.get(status as usize).copied()
     }
     fn status_code(&self, name: &str) -> Option<u32> {

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode};
 use std::{env, iter};
 
-use meltemi_codecs::{Codec, Depth, Dubbo, Head};
+use meltemi_codecs::{Codec, Codecs, Depth, Dubbo, Head};
 use meltemi_proxy::plan::Plan;
 use meltemi_proxy::plan::fuzz::{bound, sample_plan, sample_request, search};
 
@@ -61,7 +61,7 @@ fn pairs() -> Result<Vec<Pair>, Box<dyn Error>> {
     let heads: Vec<_> = requests.iter().map(|request| head(request, Depth::Attachments)).collect();
     let mut pairs = Vec::new();
     for plan in 0..SAMPLES {
-        let compiled = Plan::parse(sample_plan(plan).as_bytes(), &[&Dubbo])?;
+        let compiled = Plan::parse(sample_plan(plan).as_bytes(), &Codecs::all())?;
         let service = compiled.service("demo").ok_or("no service")?;
         let costs = heads.iter().map(|head| search(service, head).1).enumerate();
         let (request, steps) = costs.max_by_key(|(_, steps)| *steps).ok_or("no request")?;
@@ -79,7 +79,7 @@ fn head(request: &[u8], depth: Depth) -> Head {
 }
 
 fn run(plan: u64, request: u64, rounds: u64) -> Result<(), Box<dyn Error>> {
-    let plan = Plan::parse(sample_plan(plan).as_bytes(), &[&Dubbo])?;
+    let plan = Plan::parse(sample_plan(plan).as_bytes(), &Codecs::all())?;
     let service = plan.service("demo").ok_or("no service")?;
     let request = sample_request(request);
     let mut head = Head::new();

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use std::{env, iter};
 
-use meltemi_codecs::{Codec, Dubbo, Head};
+use meltemi_codecs::{Codecs, Head};
 use meltemi_proxy::plan::{Plan, Service};
 use serde_json::{Value, json};
 
@@ -159,12 +159,11 @@ impl Case {
 }
 
 fn service(matchers: fn(usize) -> Value, size: usize) -> Result<Rc<Service>, Box<dyn Error>> {
-    const CODECS: &[&dyn Codec] = &[&Dubbo];
     let routes: Vec<_> = (0..size)
         .map(|n| json!({"name": format!("route-{n}"), "match": [{"attributes": matchers(n)}], "cluster": "v1"}))
         .collect();
     let plan = json!({"services": {"demo": {"protocol": "dubbo", "routes": routes}}});
-    let plan = Plan::parse(plan.to_string().as_bytes(), CODECS)?;
+    let plan = Plan::parse(plan.to_string().as_bytes(), &Codecs::all())?;
     Ok(Rc::clone(plan.service("demo").ok_or("no service")?))
 }
 

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant as Clock};
 use std::{env, iter};
 
-use meltemi_codecs::Dubbo;
+use meltemi_codecs::Codecs;
 use meltemi_proxy::{Instant, Labels, LocalReply, Metric, Sink, Worker, plan::Plan};
 use meltemi_sockets::{Options, Side};
 use serde_json::{Value, json};
@@ -236,7 +236,7 @@ const HEADER: usize = 16;
 impl World {
     fn new(case: &Case) -> Result<Self, Box<dyn Error>> {
         let plan = json!({"services": {"demo": (case.service)()}}).to_string();
-        let plan = Rc::new(Plan::parse(plan.as_bytes(), &[&Dubbo])?);
+        let plan = Rc::new(Plan::parse(plan.as_bytes(), &Codecs::all())?);
         let mut requests = Vec::new();
         for client in 0..case.clients {
             let calls: Vec<u8> =

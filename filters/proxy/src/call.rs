@@ -125,7 +125,7 @@ mod tests {
         let plan = format!(
             r#"{{"services": {{"demo": {{"protocol": "dubbo", "defaultRoute": {{"retry": {retry}}}}}}}}}"#
         );
-        let plan = crate::plan::Plan::parse(plan.as_bytes(), &[&meltemi_codecs::Dubbo]).unwrap();
+        let plan = crate::plan::Plan::parse(plan.as_bytes(), &meltemi_codecs::Codecs::all()).unwrap();
         let service = plan.service("demo").unwrap().clone();
         Call {
             client: Id::new(0, 1),

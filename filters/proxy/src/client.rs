@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use meltemi_codecs::{Error, Failure, Frame, Kind, Peer, Sharing, Step};
+use meltemi_codecs::{Error, Failure, Frame, Kind, Peer, Step};
 use meltemi_sockets::{Accept, SocketId};
 
 use crate::arena::Id;
@@ -11,6 +11,7 @@ use crate::call::CallId;
 use crate::clock::{Instant, earliest};
 use crate::inbox::{Inbox, Progress};
 use crate::leaving::Stay;
+use crate::matching::Matching;
 use crate::peers::PeerId;
 use crate::plan::{Service, UnknownAuthority};
 use crate::pool::PoolId;
@@ -272,12 +273,7 @@ impl Worker {
     /// Whether the client has to wait before its next request is read; notes it if so.
     fn must_pause(&mut self, key: ClientId) -> bool {
         let Some(client) = self.clients.get(key) else { return true };
-        let limits = &client.service.limits;
-        let most_calls = match client.service.codec.sharing() {
-            Sharing::Shared => limits.max_calls_per_connection,
-            // Answers are known by their order.
-            Sharing::Exclusive => 1,
-        };
+        let most_calls = Matching::new(client.service.sharing).client_limit(&client.service.limits);
         let queued = self.sockets.queued(client.socket);
         let has_room = client.calls.len() < most_calls && client.held < MOST_HELD && queued < HIGH_WATERMARK;
         let is_paused = !has_room || self.has_its_part(client);

@@ -1,11 +1,12 @@
 //! The life of a call: route, try, respond.
 
-use meltemi_codecs::{Codec, Depth, Edit, Error, Failure, Frame, Kind, Outcome, Sharing};
+use meltemi_codecs::{Codec, Depth, Edit, Error, Failure, Frame, Kind, Outcome};
 
 use crate::call::{Call, CallId, Cause, Stage, pause};
 use crate::client::{ClientId, STUCK};
 use crate::clock::{Instant, earliest};
 use crate::deadlines::Timed;
+use crate::matching::Matching;
 use crate::plan::{AttachmentEdit, Destination, OnNoMatch};
 use crate::policy::{Verdict, admit_later};
 use crate::pool::{EndpointId, PoolId};
@@ -178,18 +179,11 @@ impl Worker {
     pub(crate) fn choose(&mut self, pool_key: PoolId, avoid: Option<EndpointId>) -> Choice {
         let Self { pools, connections, sockets, .. } = self;
         let Some(pool) = pools.get_mut(pool_key) else { return Choice::Full };
-        let most = match pool.service.codec.sharing() {
-            Sharing::Shared => pool.options().max_calls_per_connection,
-            Sharing::Exclusive => 1,
-        };
-        let max_id = pool.service.codec.max_id();
+        let most = Matching::new(pool.service.sharing).connection_limit(pool.options());
         let load = |key: ConnectionId| {
             let connection = connections.get(key)?;
             let in_flight = connection.slots.in_flight();
-            let has_room = in_flight < most && connection.slots.has_room(max_id);
-            // The beginning of something is no answer to a call that comes later.
-            let is_between = most > 1 || connection.inbox.is_empty();
-            let has_room = has_room && is_between;
+            let has_room = in_flight < most && connection.slots.has_room(!connection.inbox.is_empty());
             (has_room && sockets.queued(connection.socket) < HIGH_WATERMARK).then_some(in_flight)
         };
         if avoid.is_some() {
@@ -210,10 +204,9 @@ impl Worker {
     pub(crate) fn send(&mut self, id: CallId, connection_key: ConnectionId, fresh: Option<&[u8]>) {
         let Some(call) = self.calls.get_mut(id) else { return };
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
-        let codec = call.service.codec;
         let taken = match call.is_one_way {
-            true => Some((None, connection.slots.one_way_id(codec.max_id()))),
-            false => connection.slots.take(id, codec.max_id()).map(|(slot, id)| (Some(slot), id)),
+            true => Some((None, connection.slots.one_way_id())),
+            false => connection.slots.take(id).map(|(slot, id)| (Some(slot), id)),
         };
         let Some((slot, request_id)) = taken else {
             self.try_failed(
@@ -232,7 +225,7 @@ impl Worker {
         };
         let request = fresh.unwrap_or(&call.frame);
         let most = call.service.limits.max_request_bytes;
-        match rewrite(codec, request, request_id, &call.route.request_edit, most, out) {
+        match rewrite(&*call.service.codec, request, request_id, &call.route.request_edit, most, out) {
             Ok(true) => {}
             Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
             Err(_) => {
@@ -333,8 +326,9 @@ impl Worker {
             return;
         }
         if let Some(out) = self.sockets.write(client.socket) {
-            let (codec, most) = (call.service.codec, call.service.limits.max_frame_bytes);
-            match rewrite(codec, bytes, call.request_id, &call.route.response_edit, most, out) {
+            let most = call.service.limits.max_frame_bytes;
+            match rewrite(&*call.service.codec, bytes, call.request_id, &call.route.response_edit, most, out)
+            {
                 Ok(true) => {}
                 Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
                 Err(_) => {

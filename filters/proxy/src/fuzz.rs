@@ -10,7 +10,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use meltemi_codecs::Dubbo;
+use meltemi_codecs::Codecs;
 use meltemi_sockets::{Options, Side};
 
 use crate::choices::Choices;
@@ -82,7 +82,8 @@ struct Play<'a> {
 
 impl<'a> Play<'a> {
     fn new(data: &'a [u8]) -> Self {
-        let plans = PLANS.map(|plan| Rc::new(Plan::parse(plan.as_bytes(), &[&Dubbo]).expect("a plan")));
+        let codecs = Codecs::all();
+        let plans = PLANS.map(|plan| Rc::new(Plan::parse(plan.as_bytes(), &codecs).expect("a plan")));
         let worker = Worker::new(plans[0].clone(), Options::default(), 1);
         let mut play = Self {
             choices: Choices(data),

@@ -128,7 +128,7 @@ impl Worker {
         let (mut outdated, mut barred) = (Vec::new(), Vec::new());
         for (key, client) in self.clients.iter_mut() {
             match plan.service(&client.authority) {
-                Some(service) if service.codec.name() == client.service.codec.name() => {
+                Some(service) if service.has_protocol_of(&client.service) => {
                     client.service = service.clone();
                 }
                 Some(service) if service.depth == Depth::Verified => barred.push(key),

@@ -27,6 +27,7 @@ pub mod fuzz;
 mod inbox;
 mod leaving;
 mod line_limit;
+mod matching;
 mod peers;
 pub mod plan;
 mod policy;

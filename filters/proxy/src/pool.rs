@@ -305,7 +305,7 @@ mod tests {
 
     fn plan(service: &str) -> Plan {
         let plan = format!(r#"{{"services": {{"demo": {{"protocol": "dubbo", {service}}}}}}}"#);
-        Plan::parse(plan.as_bytes(), &[&meltemi_codecs::Dubbo]).unwrap()
+        Plan::parse(plan.as_bytes(), &meltemi_codecs::Codecs::all()).unwrap()
     }
 
     fn pool(service: &str) -> Pool {

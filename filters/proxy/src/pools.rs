@@ -39,7 +39,7 @@ impl Pools {
     ) -> PoolId {
         let is_own = |pool: &Pool| {
             let own = &pool.service;
-            Rc::ptr_eq(own, service) || (own.name == service.name && own.codec.name() == service.codec.name())
+            Rc::ptr_eq(own, service) || (own.name == service.name && own.has_protocol_of(service))
         };
         let is_meant = |pool: &Pool| {
             is_own(pool) && *pool.cluster == *cluster && pool.destination.as_ref() == destination
@@ -107,7 +107,7 @@ impl Pools {
     pub(crate) fn set_plan(&mut self, plan: &Plan) {
         for (_, pool) in self.pools.iter_mut() {
             if let Some(service) = plan.service(&pool.service.name)
-                && service.codec.name() == pool.service.codec.name()
+                && service.has_protocol_of(&pool.service)
             {
                 pool.service = service.clone();
             }
@@ -134,6 +134,8 @@ impl OfCluster {
 mod tests {
     use core::time::Duration;
 
+    use meltemi_codecs::Codecs;
+
     use super::*;
 
     const CLUSTER: &str = "outbound|20880||demo";
@@ -142,14 +144,15 @@ mod tests {
         Instant::default().after(Duration::from_millis(millis))
     }
 
-    fn plan(service: &str) -> Plan {
+    fn plan(service: &str, codecs: &Codecs) -> Plan {
         let plan = format!(r#"{{"services": {{"demo": {{"protocol": "dubbo", {service}}}}}}}"#);
-        Plan::parse(plan.as_bytes(), &[&meltemi_codecs::Dubbo]).unwrap()
+        Plan::parse(plan.as_bytes(), codecs).unwrap()
     }
 
     #[test]
     fn a_cluster_has_one_pool_for_each_service_and_destination() {
-        let first = plan(r#""upstream": {"connectionsPerEndpoint": 1}"#);
+        let codecs = Codecs::all();
+        let first = plan(r#""upstream": {"connectionsPerEndpoint": 1}"#, &codecs);
         let service = first.service("demo").unwrap();
         let mut pools = Pools::default();
         let key = pools.find(None, service, CLUSTER, None, at(0));
@@ -160,15 +163,28 @@ mod tests {
         assert_ne!(pinned, key);
         assert_eq!(pools.find(None, service, CLUSTER, Some(&destination), at(0)), pinned);
         assert_eq!(pools.len(), 3);
-        pools.set_plan(&plan(r#""upstream": {"connectionsPerEndpoint": 4}"#));
+        pools.set_plan(&plan(r#""upstream": {"connectionsPerEndpoint": 4}"#, &codecs));
         assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4);
-        pools.set_plan(&Plan::parse(b"", &[]).unwrap());
+        pools.set_plan(&Plan::parse(b"", &codecs).unwrap());
         assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4, "what it had last");
     }
 
     #[test]
+    fn a_protocol_of_the_same_name_is_another() {
+        let [first, second] = [1, 4].map(|most| {
+            plan(&format!(r#""upstream": {{"connectionsPerEndpoint": {most}}}"#), &Codecs::all())
+        });
+        let mut pools = Pools::default();
+        let key = pools.find(None, first.service("demo").unwrap(), CLUSTER, None, at(0));
+        pools.set_plan(&second);
+        assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 1);
+        assert_ne!(pools.find(Some(key), second.service("demo").unwrap(), CLUSTER, None, at(0)), key);
+        assert_eq!(pools.find(None, first.service("demo").unwrap(), CLUSTER, None, at(0)), key);
+    }
+
+    #[test]
     fn a_pool_is_forgotten_once_nothing_has_belonged_to_it_for_long() {
-        let plan = plan(r#""routes": []"#);
+        let plan = plan(r#""routes": []"#, &Codecs::all());
         let service = plan.service("demo").unwrap();
         let mut pools = Pools::default();
         let [a, b] = ["10.1.0.1:1", "10.1.0.2:1"].map(Rc::from);

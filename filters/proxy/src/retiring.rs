@@ -1,13 +1,9 @@
 //! Upstream connections that take no new calls, and end with the last that they have.
 
-use meltemi_codecs::Sharing;
-
 use crate::pool::PoolId;
+use crate::slots::Fate;
 use crate::upstream::{ConnectionId, Stage};
 use crate::worker::Worker;
-
-/// Calls given up on a connection whose answers may still come, over which it is retired.
-const MOST_ABANDONED: usize = 256;
 
 /// Connections of one pool that were retired for that and still have calls.
 const MOST_UNRESPONSIVE: usize = 8;
@@ -24,29 +20,24 @@ impl Worker {
         self.close_if_retired(key);
     }
 
-    /// Gives up the answer in a slot. The slot stays taken, so that a late answer finds nobody.
+    /// Gives up the answer in a slot.
     pub(crate) fn abandon(&mut self, key: ConnectionId, slot: Option<usize>) {
         let Some(slot) = slot else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.slots.abandon(slot);
-        let is_shared = self
-            .pools
-            .get(connection.pool)
-            .is_some_and(|pool| pool.service.codec.sharing() == Sharing::Shared);
-        if is_shared && connection.slots.abandoned() > MOST_ABANDONED {
-            let is_news = !core::mem::replace(&mut connection.is_unresponsive, true);
-            let pool = connection.pool;
-            if matches!(connection.stage, Stage::Open { .. }) {
-                self.eject_endpoint(key);
+        match connection.slots.abandon(slot) {
+            Fate::Open => self.close_if_retired(key),
+            Fate::Retire => self.retire(key),
+            Fate::Unresponsive => {
+                let is_news = !core::mem::replace(&mut connection.is_unresponsive, true);
+                let pool = connection.pool;
+                if matches!(connection.stage, Stage::Open { .. }) {
+                    self.eject_endpoint(key);
+                }
+                self.retire(key);
+                if is_news {
+                    self.limit_unresponsive(pool, key);
+                }
             }
-            self.retire(key);
-            if is_news {
-                self.limit_unresponsive(pool, key);
-            }
-        } else if !is_shared {
-            self.retire(key);
-        } else {
-            self.close_if_retired(key);
         }
     }
 

@@ -1,12 +1,13 @@
 //! The upstream side: connections of the pools, and the responses on them.
 
-use meltemi_codecs::{Codec, Failure, Frame, Kind, Outcome, Peer, Sharing, Step};
+use meltemi_codecs::{Codec, Failure, Frame, Kind, Outcome, Peer, Step};
 use meltemi_sockets::{SocketId, Target};
 
 use crate::arena::Id;
 use crate::call::Cause;
 use crate::clock::Instant;
 use crate::inbox::{Inbox, Progress};
+use crate::matching::Matching;
 use crate::peers::PeerId;
 use crate::pool::{EndpointId, PoolId};
 use crate::slots::{Answered, Slots};
@@ -94,6 +95,7 @@ impl Worker {
         pool.connections = pool.connections.saturating_add(1);
         let endpoint = endpoint.and_then(|address| pool.endpoint(address));
         let until = self.now.after(pool.options().connect_timeout);
+        let slots = Slots::new(Matching::new(pool.service.sharing), pool.service.codec.max_id());
         let key = self.connections.insert(Connection {
             socket,
             pool: pool_key,
@@ -101,7 +103,7 @@ impl Worker {
             destination: None,
             stage: Stage::Connecting { until },
             opened: self.now,
-            slots: Slots::default(),
+            slots,
             inbox: Inbox::default(),
             unread: 0,
             progress: (self.now, 0),
@@ -150,8 +152,7 @@ impl Worker {
         pool.open.push(key);
         // One more than are remembered is not kept, or the search would have no end.
         let is_crowded = pool.endpoint_ref(endpoint).is_none_or(|endpoint| endpoint.connections > most);
-        // Protocols with one call at a time need as many connections as there are calls.
-        if is_crowded && pool.service.codec.sharing() == Sharing::Shared {
+        if is_crowded && Matching::new(pool.service.sharing).needs_few_connections() {
             let oldest = pool.open.iter().copied().filter(|&other| {
                 self.connections.get(other).is_some_and(|connection| connection.endpoint == endpoint)
             });
@@ -286,8 +287,8 @@ impl Worker {
         while let Some(rest) = input.get(progress.used..).filter(|rest| !rest.is_empty()) {
             let connection = self.connections.get(key).filter(|connection| connection.socket == socket)?;
             let pool = self.pools.get(connection.pool)?;
-            let codec = pool.service.codec;
-            match codec.split(Peer::Server, rest, pool.service.limits.max_frame_bytes) {
+            let service = &pool.service;
+            match service.codec.split(Peer::Server, rest, service.limits.max_frame_bytes) {
                 Ok(Step::NeedMore { at_least }) => {
                     progress.need = at_least;
                     break;
@@ -346,15 +347,13 @@ impl Worker {
         let Some(connection) = self.connections.get(key) else { return };
         let Some(pool) = self.pools.get(connection.pool) else { return };
         let Some(server) = pool.endpoint_ref(connection.endpoint) else { return };
-        let protocol = pool.service.codec.name();
         for client in self.clients.values() {
-            let codec = client.service.codec;
             if client.destination.as_ref() == Some(&server.address)
-                && codec.name() == protocol
+                && client.service.has_protocol_of(&pool.service)
                 && self.sockets.queued(client.socket) < HIGH_WATERMARK
                 && let Some(out) = self.sockets.write(client.socket)
             {
-                codec.drain_notice(out);
+                client.service.codec.drain_notice(out);
             }
         }
     }
@@ -366,20 +365,17 @@ impl Worker {
             && self.sockets.queued(connection.socket) < HIGH_WATERMARK
             && let Some(out) = self.sockets.write(connection.socket)
         {
-            write(pool.service.codec, out);
+            write(&*pool.service.codec, out);
         }
     }
 
     fn read_response(&mut self, key: ConnectionId, bytes: &[u8], frame: Frame, outcome: Outcome) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(pool) = self.pools.get(connection.pool) else { return };
-        let sharing = pool.service.codec.sharing();
-        match connection.slots.answer(frame.id, sharing) {
+        match connection.slots.answer(frame.id) {
             Answered::Call(call) => self.respond(call, key, bytes, outcome),
             answered => {
                 self.telemetry.add_global(Metric::UnmatchedResponses, 1);
-                if answered == Answered::Unknown && sharing == Sharing::Exclusive {
-                    // Which answer is whose, nobody knows any more.
+                if answered == Answered::Broken {
                     self.connection_failed(key, Failure::BadResponse, "an answer that nobody waits for");
                 }
             }

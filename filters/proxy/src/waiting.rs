@@ -3,20 +3,15 @@
 
 use std::collections::VecDeque;
 
-use meltemi_codecs::{Failure, Sharing};
+use meltemi_codecs::Failure;
 
 use crate::call::{CallId, Cause, Stage};
 use crate::client::ClientId;
 use crate::deadlines::Timed;
 use crate::dispatch::Choice;
+use crate::matching::Matching;
 use crate::pool::PoolId;
 use crate::worker::{Reach, Worker};
-
-/// Connections that one pool opens at once while looking for endpoints.
-const MOST_EXPLORING: usize = 2;
-
-/// Connections of one pool, for protocols with one call at a time.
-const MOST_EXCLUSIVE: usize = 1024;
 
 /// What is to be looked at when the event is handled; each is listed once.
 #[derive(Debug, Default)]
@@ -122,13 +117,7 @@ impl Worker {
             }
             return;
         }
-        let is_wanted = pool.active > 0 || !pool.waiting.is_empty();
-        let target = match pool.service.codec.sharing() {
-            Sharing::Shared if is_wanted && pool.is_exploring() => MOST_EXPLORING,
-            Sharing::Shared => usize::from(pool.open.is_empty() && !pool.waiting.is_empty()),
-            Sharing::Exclusive => pool.waiting.len().min(MOST_EXCLUSIVE.saturating_sub(pool.open.len())),
-        };
-        for _ in pool.connecting..target {
+        for _ in pool.connecting..Matching::new(pool.service.sharing).connections_wanted(pool) {
             self.open_connection(pool_key, None);
         }
     }

@@ -1,10 +1,8 @@
 //! The complete plans in the documentation are plans.
-use meltemi_codecs::{Codec, Dubbo};
+use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Plan;
 
 const REFERENCE: &str = include_str!("../../../docs/plan.md");
-
-const CODECS: &[&dyn Codec] = &[&Dubbo];
 
 #[test]
 fn samples_are_plans_without_warnings() {
@@ -12,7 +10,8 @@ fn samples_are_plans_without_warnings() {
         REFERENCE.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(samples.len() >= 3);
     for sample in samples {
-        let plan = Plan::parse(sample.as_bytes(), CODECS).unwrap_or_else(|error| panic!("{error}\n{sample}"));
+        let plan = Plan::parse(sample.as_bytes(), &Codecs::all())
+            .unwrap_or_else(|error| panic!("{error}\n{sample}"));
         assert!(plan.services().count() > 0, "{sample}");
         assert_eq!(plan.warnings(), [], "{sample}");
     }

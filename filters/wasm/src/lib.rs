@@ -22,25 +22,33 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use meltemi_codecs::Codec;
+use core::cell::OnceCell;
+
 use proxy_wasm::traits::RootContext;
 use proxy_wasm::types::LogLevel;
 
+#[doc(hidden)]
+pub use meltemi_codecs::{Codec, Codecs};
 #[doc(hidden)]
 pub use proxy_wasm;
 
 #[cfg(doc)]
 use meltemi_proxy::Worker;
 
-/// Makes the module of a `cdylib` crate: `module!(Dubbo, Courier)` serves plans that name these protocols. Each codec
-/// is a constant expression of a type that implements [`Codec`](meltemi_codecs::Codec).
+/// Makes the module of a `cdylib` crate: `module!(Dubbo, Courier)` serves plans that name these protocols, `module!()`
+/// those of every protocol of this workspace. Each codec is an expression of a type that implements
+/// [`Codec`](meltemi_codecs::Codec).
 #[macro_export]
 macro_rules! module {
+    () => { $crate::module!(@ $crate::Codecs::all()); };
     ($($codec:expr),+ $(,)?) => {
+        $crate::module!(@ $crate::Codecs::new([$(::std::rc::Rc::new($codec) as ::std::rc::Rc<dyn $crate::Codec>),+]));
+    };
+    (@ $codecs:expr) => {
         #[allow(missing_docs, unsafe_code)]
         const _: () = {
             $crate::proxy_wasm::main! {{
-                $crate::start(|_| $crate::root(const { &[$(&$codec),+] }));
+                $crate::start(|_| $crate::root(|| $codecs));
             }}
         };
     };
@@ -53,8 +61,12 @@ pub fn start(new_root: fn(u32) -> Box<dyn RootContext>) {
     proxy_wasm::set_root_context(new_root);
 }
 
-/// A root context that serves plans of these protocols.
+/// A root context that serves plans of these protocols, which are one for all of a VM: connections outlive root contexts.
 #[doc(hidden)]
-pub fn root(codecs: &'static [&'static dyn Codec]) -> Box<dyn RootContext> {
+pub fn root(codecs: fn() -> Codecs) -> Box<dyn RootContext> {
+    thread_local! {
+        static CODECS: OnceCell<Codecs> = const { OnceCell::new() };
+    }
+    let codecs = CODECS.with(|known| known.get_or_init(codecs).clone());
     Box::new(root::Root::new(codecs))
 }

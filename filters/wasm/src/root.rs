@@ -2,7 +2,7 @@ use core::time::Duration;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use meltemi_codecs::Codec;
+use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Plan;
 use proxy_wasm::traits::{Context, RootContext, StreamContext};
 use proxy_wasm::types::ContextType;
@@ -108,12 +108,12 @@ thread_local! {
 
 /// One configuration of the plugin.
 pub(crate) struct Root {
-    codecs: &'static [&'static dyn Codec],
+    codecs: Codecs,
     plan: Rc<PlanCell>,
 }
 
 impl Root {
-    pub(crate) fn new(codecs: &'static [&'static dyn Codec]) -> Self {
+    pub(crate) fn new(codecs: Codecs) -> Self {
         let name = host::property("plugin_name").unwrap_or_default();
         let new = |name: &[u8]| Rc::new(PlanCell::new(name));
         let plan =
@@ -135,7 +135,7 @@ impl Context for Root {}
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         let json = if size == 0 { Vec::new() } else { host::buffer(host::Buffer::Configuration, size) };
-        match Plan::parse(&json, self.codecs) {
+        match Plan::parse(&json, &self.codecs) {
             Ok(plan) => {
                 let is_first = self.plan.current().is_none();
                 self.plan.put(json, plan);
@@ -157,7 +157,7 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         let Some(json) = self.plan.news() else { return };
-        match Plan::parse(&json, self.codecs) {
+        match Plan::parse(&json, &self.codecs) {
             Ok(plan) => self.plan.put(json, plan),
             // Its own VM understood it.
             Err(error) => log::warn!(

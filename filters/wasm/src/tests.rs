@@ -1,6 +1,6 @@
 use std::sync::Once;
 
-use meltemi_codecs::{Codec, Dubbo, Failure};
+use meltemi_codecs::{Codecs, Failure};
 use meltemi_proxy::plan::Plan;
 use meltemi_proxy::{Class, Instant, Label, Labels, Ledger, LocalReply, Metric, Sink};
 use proxy_wasm::traits::RootContext;
@@ -12,8 +12,6 @@ use crate::ledger::SharedLedger;
 use crate::report::{Report, metric_name};
 use crate::root::Root;
 
-const CODECS: &[&dyn Codec] = &[&Dubbo];
-
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// Sends what is logged to the host. The SDK's logger is one for all threads, and can be set only once.
@@ -24,7 +22,7 @@ fn log_to_host() {
 
 fn configure(json: &str) -> (Root, bool) {
     log_to_host();
-    let mut root = Root::new(CODECS);
+    let mut root = Root::new(Codecs::all());
     let size = host::set(Buffer::Configuration, json.as_bytes());
     let is_accepted = root.on_configure(size);
     (root, is_accepted)
@@ -72,7 +70,7 @@ fn a_bucket_is_one_for_all_vms() {
     let json = r#"{"services": {"demo": {"protocol": "dubbo", "localRateLimit":
         {"tokenBucket": {"maxTokens": 5, "tokensPerFill": 2, "fillInterval": "1s"}}}}}"#;
     let taken = |wanted, second: u64| {
-        let plan = Plan::parse(json.as_bytes(), CODECS).unwrap();
+        let plan = Plan::parse(json.as_bytes(), &Codecs::all()).unwrap();
         let limit = plan.service("demo").unwrap().local_rate_limit.as_ref().unwrap();
         let now = Instant::from_nanos(second * 1_000_000_000);
         SharedLedger.take(limit.buckets().next().unwrap(), wanted, now).tokens
@@ -133,7 +131,7 @@ fn a_new_vm_begins_with_its_own_plan_and_others_follow() {
 #[test]
 fn a_plan_for_another_module_is_refused_aloud() {
     log_to_host();
-    let mut root = Root::new(&[]);
+    let mut root = Root::new(Codecs::default());
     assert!(root.on_configure(0));
     elsewhere(|| drop(configure(&plan("a"))));
     assert_eq!(text_after_a_while(&mut root), b"");
@@ -143,7 +141,7 @@ fn a_plan_for_another_module_is_refused_aloud() {
 
 #[test]
 fn an_empty_configuration_is_an_empty_plan() {
-    let mut root = Root::new(CODECS);
+    let mut root = Root::new(Codecs::all());
     assert!(root.on_configure(0));
 }
 

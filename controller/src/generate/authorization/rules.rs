@@ -1,3 +1,4 @@
+use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Plan;
 use serde_json::Value;
 
@@ -8,7 +9,6 @@ use super::{TooMany, alternatives_of, asks_who, plan, route, routes_of};
 use crate::api::aeraki::{AuthorizationAction, DubboAuthorizationPolicy};
 use crate::check;
 use crate::findings::ResourceRef;
-use crate::protocol::CODECS;
 
 /// The most alternatives of the rules of a namespace. A few lines can mean millions.
 pub(super) const MOST: usize = 10_000;
@@ -88,7 +88,7 @@ fn made(
                  in one rule"
             )
         })?;
-        match Plan::parse(plan(&routes).to_string().as_bytes(), &CODECS) {
+        match Plan::parse(plan(&routes).to_string().as_bytes(), &Codecs::all()) {
             Ok(_) => Ok(routes),
             Err(error) => {
                 let path = error.path.strip_prefix("services[\"s\"].").unwrap_or(&error.path);

@@ -1,12 +1,12 @@
 use std::rc::Rc;
 
+use meltemi_codecs::Codecs;
 use meltemi_codecs::Head;
 use meltemi_proxy::plan::{Destination, Plan, Service};
 
 use super::*;
 use crate::api::aeraki::{DubboAuthorizationPolicySpec, From, To};
 use crate::findings::Severity;
-use crate::protocol::CODECS;
 
 /// A call as policies see it. The peer has no names without mutual TLS, and what is called is not always known.
 #[derive(Debug)]
@@ -176,7 +176,7 @@ fn compiled(policies: &[DubboAuthorizationPolicy]) -> Rc<Service> {
     assert!(findings.into_iter().all(|finding| finding.severity == Severity::Warning));
     let entry = authorization.of("shop").unwrap().entry.value();
     let plan = json!({"services": {"s": entry}}).to_string();
-    Plan::parse(plan.as_bytes(), &CODECS).unwrap().service("s").unwrap().clone()
+    Plan::parse(plan.as_bytes(), &Codecs::all()).unwrap().service("s").unwrap().clone()
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn a_policy_that_cannot_be_compiled_lets_nothing_pass() {
         let authorization = Authorization::new(&world, true, &mut reports);
         let entry = authorization.of("shop").unwrap().entry.value();
         let entry = json!({"services": {"s": entry}}).to_string();
-        let plan = Plan::parse(entry.as_bytes(), &CODECS).unwrap();
+        let plan = Plan::parse(entry.as_bytes(), &Codecs::all()).unwrap();
         let call = Call {
             principal: None,
             namespace: None,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use meltemi_codecs::Codecs;
 use serde_json::{Map, Value, json};
 
 use super::duration::{duration, written};
@@ -12,7 +13,6 @@ use crate::generate::protocol::Protocol;
 use crate::generate::report::Remarks;
 use crate::generate::router::attachments;
 use crate::istio::{HeaderOperations, HttpRetry, HttpRoute};
-use crate::protocol::CODECS;
 
 /// The most retries that a plan has.
 const MAX_ATTEMPTS: u32 = 10;
@@ -131,8 +131,7 @@ fn per_try_timeout(
 /// Whether a number is a status of the protocol. Those of codecs that this command does not have are not known.
 fn is_status(protocol: &Protocol, status: u32) -> bool {
     let Protocol::Codec(name) = protocol else { return false };
-    let codec = CODECS.iter().find(|codec| codec.name() == name);
-    codec.is_some_and(|codec| codec.status_name(status).is_some())
+    Codecs::all().get(name).is_some_and(|codec| codec.status_name(status).is_some())
 }
 
 /// Changes to attachments. As in Envoy, what is removed is removed before anything is set.

@@ -1,12 +1,12 @@
 //! A few lines that would take hours, gigabytes, or the plans of everybody.
 
+use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Plan;
 use serde_json::{Value, json};
 
 use super::{POLICY, assert_told, base, router};
 use crate::{findings, made, names, namespace, object, plan, service, tunnels};
 use meltemi::generate::Output;
-use meltemi::protocol::CODECS;
 
 fn entry(spec: &Value) -> String {
     let metadata = json!({"name": "flood", "namespace": "evil"});
@@ -21,7 +21,8 @@ fn assert_plans(output: &Output) -> usize {
     let bytes = plans.map(|object| {
         let name = format!("{}/{}", object.metadata.namespace, object.metadata.name);
         let plan = json!(object.spec)["pluginConfig"].to_string();
-        let plan = Plan::parse(plan.as_bytes(), &CODECS).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let plan =
+            Plan::parse(plan.as_bytes(), &Codecs::all()).unwrap_or_else(|error| panic!("{name}: {error}"));
         plan.services().map(|service| service.pattern_bytes).sum::<usize>()
     });
     bytes.max().unwrap()

@@ -25,7 +25,7 @@ pub(super) struct Actions<'a> {
 }
 
 impl Actions<'_> {
-    pub(super) fn route(&self, path: &Path<'_>, name: &str, codec: &'static dyn Codec) -> Result<Route> {
+    pub(super) fn route(&self, path: &Path<'_>, name: &str, codec: &dyn Codec) -> Result<Route> {
         let retry = |raw| retry(&path.key("retry"), raw, self.timeout, codec);
         let fault = |raw| fault(&path.key("fault"), raw, name).map(Box::new);
         Ok(Route {
@@ -126,7 +126,7 @@ fn attachments(path: &Path<'_>, raw: &raw::Attachments) -> Result<AttachmentEdit
     Ok(AttachmentEdit { set, remove: raw.remove.clone() })
 }
 
-fn retry(path: &Path<'_>, raw: &raw::Retry, timeout: Span, codec: &'static dyn Codec) -> Result<Retry> {
+fn retry(path: &Path<'_>, raw: &raw::Retry, timeout: Span, codec: &dyn Codec) -> Result<Retry> {
     within(&path.key("attempts"), raw.attempts, 1, 10)?;
     if raw.on.is_empty() {
         return fail(&path.key("on"), "names no failure; name one, or leave \"retry\" out");
@@ -159,12 +159,7 @@ fn retry(path: &Path<'_>, raw: &raw::Retry, timeout: Span, codec: &'static dyn C
     })
 }
 
-fn statuses(
-    path: &Path<'_>,
-    raw: &[raw::Status],
-    on: RetryOn,
-    codec: &'static dyn Codec,
-) -> Result<Vec<u32>> {
+fn statuses(path: &Path<'_>, raw: &[raw::Status], on: RetryOn, codec: &dyn Codec) -> Result<Vec<u32>> {
     match (on.status, raw.is_empty()) {
         (true, true) => return fail(path, "\"on\" lists \"status\", but no status is listed; list one"),
         (false, false) => return fail(path, "only used with \"status\" in \"on\"; add it there"),

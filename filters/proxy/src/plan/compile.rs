@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use meltemi_codecs::{Codec, Depth, Operation};
+use meltemi_codecs::{Codec, Codecs, Depth, Operation};
 use rustc_hash::FxHashMap;
 
 use crate::source;
@@ -34,7 +34,7 @@ pub(super) fn fail<T>(path: &Path<'_>, message: impl Into<String>) -> Result<T> 
     Err(PlanError::at(path, message))
 }
 
-pub(super) fn plan(raw: &raw::Plan, codecs: &[&'static dyn Codec]) -> Result<Plan> {
+pub(super) fn plan(raw: &raw::Plan, codecs: &Codecs) -> Result<Plan> {
     let root = Path::Root;
     let metrics = root.key("metrics");
     let max_operations = within(&metrics.key("maxOperations"), raw.metrics.max_operations, 0, 100_000)?;
@@ -49,16 +49,11 @@ pub(super) fn plan(raw: &raw::Plan, codecs: &[&'static dyn Codec]) -> Result<Pla
     Ok(Plan { max_operations, memory_budget, unknown_authority, services: Map::new(services) })
 }
 
-fn service(
-    path: &Path<'_>,
-    authority: &str,
-    raw: &raw::Service,
-    codecs: &[&'static dyn Codec],
-) -> Result<Service> {
+fn service(path: &Path<'_>, authority: &str, raw: &raw::Service, codecs: &Codecs) -> Result<Service> {
     name(path, "the authority of a service", authority)?;
     let codec = codec(&path.key("protocol"), &raw.protocol, codecs)?;
     let patterns = Patterns::default();
-    let (routes, rules) = routes(&path.key("routes"), &raw.routes, codec, &patterns)?;
+    let (routes, rules) = routes(&path.key("routes"), &raw.routes, &*codec, &patterns)?;
     let limit = raw.local_rate_limit.as_ref();
     let limit = limit
         .map(|raw| local_rate_limit(&path.key("localRateLimit"), raw, authority, &patterns))
@@ -69,7 +64,7 @@ fn service(
     let depth = depths.map(|attribute| codec.depth(attribute)).max().unwrap_or(Depth::Head);
     let asks_source = [&*rules, limited].into_iter().flat_map(attributes).any(|name| is_source(&name));
 
-    let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, codec)?;
+    let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, &*codec)?;
     let rejects = |route: &Rc<Route>| matches!(route.destination, Destination::Reject(_));
     let any_rejects =
         routes.iter().any(rejects) || matches!(default_route.destination, Destination::Reject(_));
@@ -79,6 +74,7 @@ fn service(
     Ok(Service {
         name: authority.to_owned(),
         pattern_bytes: patterns.bytes(),
+        sharing: codec.sharing(),
         codec,
         depth: if must_verify { Depth::Verified } else { depth },
         asks_source,
@@ -109,18 +105,18 @@ fn to_be_read(rules: &[Rule]) -> Box<[Box<str>]> {
     names.into_iter().cloned().collect()
 }
 
-fn codec(path: &Path<'_>, protocol: &str, codecs: &[&'static dyn Codec]) -> Result<&'static dyn Codec> {
-    if let Some(codec) = codecs.iter().find(|codec| codec.name() == protocol) {
-        return Ok(*codec);
+fn codec(path: &Path<'_>, protocol: &str, codecs: &Codecs) -> Result<Rc<dyn Codec>> {
+    if let Some(codec) = codecs.get(protocol) {
+        return Ok(codec.clone());
     }
-    let known: Vec<_> = codecs.iter().map(|codec| format!("{:?}", codec.name())).collect();
+    let known: Vec<_> = codecs.names().map(|name| format!("{name:?}")).collect();
     fail(path, format!("unknown protocol {protocol:?}; this module knows {}", known.join(", ")))
 }
 
 fn routes(
     path: &Path<'_>,
     raw: &[raw::Route],
-    codec: &'static dyn Codec,
+    codec: &dyn Codec,
     patterns: &Patterns,
 ) -> Result<(Vec<Rc<Route>>, Vec<Rule>)> {
     let mut routes = Vec::with_capacity(raw.len());
@@ -174,7 +170,7 @@ fn route_name<'a>(
     }
 }
 
-fn default_route(path: &Path<'_>, raw: &raw::DefaultRoute, codec: &'static dyn Codec) -> Result<Route> {
+fn default_route(path: &Path<'_>, raw: &raw::DefaultRoute, codec: &dyn Codec) -> Result<Route> {
     let actions = Actions {
         cluster: raw.cluster.as_deref(),
         weighted_clusters: raw.weighted_clusters.as_deref(),

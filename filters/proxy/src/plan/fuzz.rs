@@ -9,7 +9,7 @@
 mod calls;
 mod generate;
 
-use meltemi_codecs::{Codec, Head};
+use meltemi_codecs::{Codecs, Head};
 
 use super::{
     Plan,
@@ -24,7 +24,7 @@ pub use calls::{bound, fuzz_calls, sample_plan, sample_request, search};
 /// # Panics
 ///
 /// When it does not.
-pub fn fuzz_plan(data: &[u8], codecs: &[&'static dyn Codec]) {
+pub fn fuzz_plan(data: &[u8], codecs: &Codecs) {
     let plan = match Plan::parse(data, codecs) {
         Ok(plan) => plan,
         Err(error) => {

@@ -30,7 +30,7 @@ mod warning;
 
 use std::rc::Rc;
 
-use meltemi_codecs::Codec;
+use meltemi_codecs::Codecs;
 use serde::Deserialize;
 
 use error::Path;
@@ -82,7 +82,7 @@ impl Plan {
     /// # Errors
     ///
     /// The first fault that was found.
-    pub fn parse(json: &[u8], codecs: &[&'static dyn Codec]) -> Result<Self, PlanError> {
+    pub fn parse(json: &[u8], codecs: &Codecs) -> Result<Self, PlanError> {
         if json.trim_ascii().is_empty() {
             return compile::plan(&raw::Plan::default(), codecs);
         }

@@ -1,7 +1,7 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use meltemi_codecs::{Codec, Depth, Head};
+use meltemi_codecs::{Codec, Depth, Head, Sharing};
 
 use super::{
     explain::Explanation, index::Index, matcher::LONGEST_READ, rate_limit::LocalRateLimit, route::Route,
@@ -12,7 +12,9 @@ pub struct Service {
     /// The authority of the tunnels that carry its connections.
     pub name: String,
     /// The protocol of its clients.
-    pub codec: &'static dyn Codec,
+    pub codec: Rc<dyn Codec>,
+    /// How its calls share connections.
+    pub sharing: Sharing,
     /// How far a request must be read for [`route`](Service::route) to determine its route.
     pub depth: Depth,
     /// Whether routes match on what the tunnel reports of a connection: the attributes that begin with `source.`.
@@ -42,6 +44,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// Whether connections of the one speak the protocol of the other.
+    pub fn has_protocol_of(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.codec, &other.codec)
+    }
+
     /// The first route that matches the call; `head` must be read to [`depth`](Service::depth). The default route is
     /// not among them.
     pub fn route(&self, head: &Head) -> Option<&Rc<Route>> {

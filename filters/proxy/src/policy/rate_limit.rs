@@ -132,7 +132,7 @@ mod tests {
                 r#"{{"services": {{"{service}": {{"protocol": "dubbo", "localRateLimit":
                 {{"tokenBucket": {{"maxTokens": 1, "fillInterval": "1h"}}}}}}}}}}"#
             );
-            Plan::parse(json.as_bytes(), &[&meltemi_codecs::Dubbo]).unwrap()
+            Plan::parse(json.as_bytes(), &meltemi_codecs::Codecs::all()).unwrap()
         };
         let ledger = OwnLedger::default();
         let mut leases = Leases::default();

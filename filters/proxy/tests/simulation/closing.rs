@@ -308,7 +308,7 @@ fn clients_of_a_service_that_left_the_plan_or_changed_its_protocol_connect_again
         let client = world.connect();
         let slow = world.call(client, Ask::new("slow"));
         world.run_for(Duration::from_millis(50));
-        world.set_plan_of(&json!({"services": later}), &[&meltemi_codecs::Dubbo, &crate::toy::WIDE]);
+        world.set_plan(&json!({"services": later}));
         world.await_all(&[slow]);
         assert_eq!(world.calls[slow].error(), None, "{later}");
         assert_eq!(world.proxy.clients[client].read_only, 1, "{later}");
@@ -329,7 +329,7 @@ fn a_client_that_rules_come_to_in_another_protocol_makes_no_more_calls_by_the_ol
         let client = world.connect();
         world.call(client, Ask::new("slow"));
         world.run_for(Duration::from_millis(50));
-        world.set_plan_of(&later, &[&meltemi_codecs::Dubbo, &crate::toy::WIDE]);
+        world.set_plan(&later);
         let call = world.call(client, Ask::new("secret"));
         world.run_for(Duration::from_secs(2));
         assert_eq!(world.calls[call].deliveries.len(), 0, "{later}");

@@ -1,5 +1,7 @@
 //! Dubbo 2 with Hessian 2, as far as simulated peers need it.
 
+use std::rc::Rc;
+
 use meltemi_codecs::{Codec, Dubbo};
 
 use crate::wire::{Message, Request, Response, Wire, array};
@@ -29,8 +31,8 @@ const VALUE_WITH_ATTACHMENTS: u8 = 0x94;
 const NULL: u8 = b'N';
 
 impl Wire for DubboWire {
-    fn codec(&self) -> &'static dyn Codec {
-        &Dubbo
+    fn codec(&self) -> Rc<dyn Codec> {
+        Rc::new(Dubbo)
     }
 
     fn put(&self, message: &Message, out: &mut Vec<u8>) {

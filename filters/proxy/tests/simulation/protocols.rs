@@ -7,7 +7,7 @@ use meltemi_proxy::Metric;
 use serde_json::{Value, json};
 
 use crate::servers::{Policy, Reply, What};
-use crate::toy::{FAILED, NARROW, ORDERED, Toy, WIDE};
+use crate::toy::{FAILED, NARROW, ORDERED, PIPELINED, Toy, WIDE};
 use crate::wire::{Message, Response, Wire};
 use crate::world::{Ask, Setup, World};
 
@@ -125,6 +125,49 @@ fn without_ids_a_connection_whose_call_was_given_up_is_closed() {
 }
 
 #[test]
+fn calls_in_order_share_a_connection() {
+    let mut world = world(&PIPELINED, json!({}));
+    world.serve(|_, random| What::Echo(0).after(Duration::from_millis(random.between(20..30))));
+    let first = world.connect();
+    world.call_and_wait(first, Ask::new("echo"));
+    let clients: Vec<usize> = (0..30).map(|_| world.connect()).collect();
+    for _ in 0..10 {
+        let calls: Vec<usize> = clients.iter().map(|&client| world.call(client, Ask::new("echo"))).collect();
+        world.run_for(Duration::from_millis(15));
+        assert_eq!(world.manager.connections.values().map(|upstream| upstream.in_flight).max(), Some(30));
+        world.await_all(&calls);
+        assert!(calls.iter().all(|&call| world.calls[call].error().is_none()));
+    }
+    assert_eq!(world.manager.open(), 1);
+}
+
+#[test]
+fn no_call_comes_after_one_in_order_that_was_given_up() {
+    let mut world = world(&PIPELINED, json!({"defaultRoute": {"timeout": "50ms"}}));
+    world.serve(|arrival, _| match arrival.method {
+        "late" => What::Echo(0).after(Duration::from_millis(80)),
+        _ => What::Echo(0).after(Duration::from_millis(1)),
+    });
+    let [late, behind, after] = [world.connect(), world.connect(), world.connect()];
+    world.call_and_wait(behind, Ask::new("echo"));
+    let late = world.call(late, Ask::new("late"));
+    world.run_for(Duration::from_millis(40));
+    let behind = world.call(behind, Ask::new("echo"));
+    world.await_all(&[late]);
+    let after = world.call(after, Ask::new("echo"));
+    world.await_all(&[behind, after]);
+    let errors = [late, behind, after].map(|call| world.calls[call].error());
+    assert_eq!(errors, [Some(FAILED), None, None]);
+    assert_eq!(
+        world.sum(Metric::UnmatchedResponses),
+        1,
+        "the late answer, before that of the call behind it"
+    );
+    world.run_for(Duration::from_millis(200));
+    assert_eq!(world.manager.open(), 1, "the first was closed with its last answer");
+}
+
+#[test]
 fn attachments_that_a_protocol_does_not_have_are_left_out() {
     let mut world = world(
         &WIDE,
@@ -144,8 +187,9 @@ fn without_ids_an_answer_that_nobody_waits_for_ends_its_connection() {
     let bogus = Response { payload: b"bogus".to_vec(), ..Default::default() };
     let bogus = (&ORDERED).bytes(&Message::Response(bogus));
     // All of it before the next call, or a part.
-    for count in [bogus.len(), bogus.len() / 2, 1] {
-        let mut world = world(&ORDERED, json!({}));
+    let counts = [bogus.len(), bogus.len() / 2, 1];
+    for (protocol, count) in [&ORDERED, &PIPELINED].into_iter().flat_map(|toy| counts.map(|n| (toy, n))) {
+        let mut world = world(protocol, json!({}));
         let [first, second] = [world.connect(), world.connect()];
         world.call_and_wait(first, Ask::new("echo"));
         let stream = world.manager.streams_to(A)[0];

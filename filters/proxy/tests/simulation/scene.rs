@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::dubbo::DubboWire;
 use crate::http2::Habits;
 use crate::random::Random;
-use crate::toy::{NARROW, ORDERED, WIDE};
+use crate::toy::{NARROW, ORDERED, PIPELINED, WIDE};
 use crate::wire::Wire;
 use crate::world::{Ask, Setup};
 
@@ -46,7 +46,7 @@ pub struct Scene {
 
 impl Scene {
     pub fn new(seed: u64, random: &mut Random) -> Self {
-        let protocol = *random.pick(&["dubbo", "dubbo", "dubbo", "wide", "narrow", "ordered"]);
+        let protocol = *random.pick(&["dubbo", "dubbo", "dubbo", "wide", "narrow", "ordered", "pipelined"]);
         let is_besieged = random.chance(0.3);
         let is_calm = !is_besieged && random.chance(0.2);
         let retries = is_besieged || (!is_calm && random.chance(0.6));
@@ -100,6 +100,7 @@ impl Scene {
             "dubbo" => Rc::new(DubboWire),
             "wide" => Rc::new(&WIDE),
             "narrow" => Rc::new(&NARROW),
+            "pipelined" => Rc::new(&PIPELINED),
             _ => Rc::new(&ORDERED),
         }
     }
@@ -190,7 +191,7 @@ impl Scene {
             && !self.is_besieged
             && !self.goes_away
             && self.most_calls_of_client > 2
-            && self.protocol != "ordered"
+            && !matches!(self.protocol, "ordered" | "pipelined")
     }
 
     pub fn in_span(&self, random: &mut Random) -> Duration {

@@ -97,6 +97,8 @@ pub struct Upstream {
     pub has_ended: bool,
     /// Requests without an answer.
     pub in_flight: usize,
+    /// When the last of their answers comes, where they come in order; `None` if one never does.
+    answers_until: Option<u64>,
 }
 
 impl ConnectionManager {
@@ -314,6 +316,7 @@ impl World {
                 heartbeats_answered: 0,
                 has_ended: false,
                 in_flight: 0,
+                answers_until: Some(0),
             },
         );
         let (least, most) = self.manager.connect_time;
@@ -400,7 +403,13 @@ impl World {
             upstream.in_flight += 1;
         }
         let arrival = Arrival { endpoint: &endpoint, method: &request.method, times };
-        let Reply { after, what } = (self.manager.serve)(&arrival, &mut self.random);
+        let Reply { mut after, what } = (self.manager.serve)(&arrival, &mut self.random);
+        if self.wire.is_in_order() && request.is_two_way {
+            let Some(until) = upstream.answers_until else { return };
+            after = after.max(Duration::from_nanos(until.saturating_sub(self.now)));
+            let until = self.now + after.as_nanos() as u64;
+            upstream.answers_until = Some(until).filter(|_| !matches!(what, What::Nothing));
+        }
         self.tell(|| {
             format!("{endpoint} is sent {call} on connection {stream}, will {what:?} after {after:?}")
         });

@@ -1,4 +1,6 @@
-//! A small protocol in three sizes of request ids: 32 bits, 8 bits, and none with one call at a time.
+//! A small protocol in three sizes of request ids: 32 bits, 8 bits, and none, with one call at a time or with several.
+
+use std::rc::Rc;
 
 use meltemi_codecs::{
     Codec, Depth, Edit, Error, Failure, Frame, Head, Kind, Operation, Outcome, Peer, Sharing, Step,
@@ -7,7 +9,7 @@ use meltemi_codecs::{
 use crate::wire::{Message, Request, Response, Wire, array};
 
 /// The protocol: a length of four bytes, a kind, a status, an id of four bytes, a method with its length, the payload.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Toy {
     name: &'static str,
     sharing: Sharing,
@@ -20,6 +22,8 @@ pub static WIDE: Toy = Toy { name: "wide", sharing: Sharing::Shared, max_id: u32
 pub static NARROW: Toy = Toy { name: "narrow", sharing: Sharing::Shared, max_id: 255 };
 /// Without ids: answers come in the order of requests, and one call at a time is made.
 pub static ORDERED: Toy = Toy { name: "ordered", sharing: Sharing::Exclusive, max_id: 0 };
+/// Without ids: answers come in the order of requests, of which many may be under way.
+pub static PIPELINED: Toy = Toy { name: "pipelined", sharing: Sharing::InOrder, max_id: 0 };
 
 /// The status of a local reply of the worker.
 pub const FAILED: u32 = 9;
@@ -33,8 +37,12 @@ const HEARTBEAT_ANSWER: u8 = 5;
 const READ_ONLY: u8 = 6;
 
 impl Wire for &'static Toy {
-    fn codec(&self) -> &'static dyn Codec {
-        *self
+    fn codec(&self) -> Rc<dyn Codec> {
+        Rc::new(**self)
+    }
+
+    fn is_in_order(&self) -> bool {
+        self.sharing == Sharing::InOrder
     }
 
     fn put(&self, message: &Message, out: &mut Vec<u8>) {
@@ -88,7 +96,7 @@ impl Wire for &'static Toy {
 }
 
 impl Codec for Toy {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.name
     }
 
@@ -100,7 +108,7 @@ impl Codec for Toy {
         self.max_id
     }
 
-    fn operation(&self) -> Operation {
+    fn operation(&self) -> Operation<'_> {
         Operation { service: "service", method: "method" }
     }
 
@@ -159,7 +167,7 @@ impl Codec for Toy {
         let response =
             Response { id: id.into(), error: Some(FAILED), payload: text.into(), ..Response::default() };
         let wire: &'static Self =
-            [&WIDE, &NARROW, &ORDERED].into_iter().find(|toy| toy.name == self.name).unwrap();
+            [&WIDE, &NARROW, &ORDERED, &PIPELINED].into_iter().find(|toy| toy.name == self.name).unwrap();
         wire.put(&Message::Response(response), out);
     }
 
@@ -169,7 +177,7 @@ impl Codec for Toy {
         out[start + 4] = HEARTBEAT_ANSWER;
     }
 
-    fn status_name(&self, status: u32) -> Option<&'static str> {
+    fn status_name(&self, status: u32) -> Option<&str> {
         (status < 10).then_some("TOY")
     }
 

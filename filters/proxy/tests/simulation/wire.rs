@@ -1,5 +1,7 @@
 //! The RPC protocols that clients and servers of a simulation speak, written anew for it.
 
+use std::rc::Rc;
+
 use meltemi_codecs::Codec;
 
 /// One frame, in terms that all protocols share.
@@ -39,7 +41,12 @@ pub struct Response {
 /// A protocol, both ways.
 pub trait Wire {
     /// What the worker is given for it.
-    fn codec(&self) -> &'static dyn Codec;
+    fn codec(&self) -> Rc<dyn Codec>;
+
+    /// Whether servers answer a connection's requests in their order.
+    fn is_in_order(&self) -> bool {
+        false
+    }
 
     /// Appends a frame.
     fn put(&self, message: &Message, out: &mut Vec<u8>);

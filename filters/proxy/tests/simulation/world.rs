@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use meltemi_codecs::Codec;
+use meltemi_codecs::Codecs;
 use meltemi_proxy::{Instant, Labels, LocalReply, Metric, Sink, Worker, plan::Plan};
 use meltemi_sockets::{Options, Side};
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use crate::dubbo::DubboWire;
 use crate::http2::{self, Habits};
 use crate::random::Random;
 use crate::servers::ConnectionManager;
+use crate::toy::WIDE;
 use crate::wire::Wire;
 
 /// What a simulation starts with.
@@ -59,6 +60,7 @@ pub struct World {
     pub now: u64,
     pub random: Random,
     pub wire: Rc<dyn Wire>,
+    codecs: Codecs,
     pub proxy: TcpProxy,
     pub manager: ConnectionManager,
     pub calls: Vec<Call>,
@@ -210,7 +212,8 @@ const MOST_CALLBACKS: u64 = 2_000_000;
 
 impl World {
     pub fn new(setup: Setup) -> Self {
-        let plan = parse(&setup.plan, &setup.wire);
+        let codecs = Codecs::new([setup.wire.codec(), Rc::new(WIDE)]);
+        let plan = parse(&setup.plan, &codecs);
         Self {
             now: 1_000_000_000,
             random: Random::new(setup.seed),
@@ -223,6 +226,7 @@ impl World {
             is_told: std::env::var_os("MELTEMI_TRACE").is_some(),
             worker: Worker::new(plan, setup.options, setup.seed),
             wire: setup.wire,
+            codecs,
             delay: setup.delay,
             pipes: Default::default(),
             steps: BTreeMap::new(),
@@ -232,12 +236,7 @@ impl World {
 
     /// A new plan, from the next callback on.
     pub fn set_plan(&mut self, plan: &Value) {
-        self.worker.set_plan(parse(plan, &self.wire));
-    }
-
-    /// A new plan whose services may be of these protocols.
-    pub fn set_plan_of(&mut self, plan: &Value, codecs: &[&'static dyn Codec]) {
-        self.worker.set_plan(Rc::new(Plan::parse(plan.to_string().as_bytes(), codecs).expect("a plan")));
+        self.worker.set_plan(parse(plan, &self.codecs));
     }
 
     /// Tells what happens, if `MELTEMI_TRACE` is set.
@@ -469,6 +468,6 @@ impl World {
     }
 }
 
-fn parse(plan: &Value, wire: &Rc<dyn Wire>) -> Rc<Plan> {
-    Rc::new(Plan::parse(plan.to_string().as_bytes(), &[wire.codec()]).expect("a plan"))
+fn parse(plan: &Value, codecs: &Codecs) -> Rc<Plan> {
+    Rc::new(Plan::parse(plan.to_string().as_bytes(), codecs).expect("a plan"))
 }

@@ -1,6 +1,6 @@
 use std::rc::Rc;
 
-use meltemi_codecs::{Codec, Dubbo, Head};
+use meltemi_codecs::{Codec, Codecs, Dubbo, Head};
 
 use super::generate;
 use crate::choices::Choices;
@@ -16,7 +16,7 @@ use crate::plan::{Plan, Route, Service, steps};
 pub fn fuzz_calls(data: &[u8]) {
     let mut choices = Choices(data);
     let plan = generate::plan(&mut choices).to_string();
-    let plan = Plan::parse(plan.as_bytes(), &[&Dubbo]).expect("a plan that the filter takes");
+    let plan = Plan::parse(plan.as_bytes(), &Codecs::all()).expect("a plan that the filter takes");
     let service = plan.service("demo").expect("the service");
     let mut head = Head::new();
     while !choices.is_empty() {
@@ -111,7 +111,7 @@ mod tests {
         let heads: Vec<_> = (0..1000).map(read).collect();
         let (mut found, mut dearest) = (0, 0);
         for number in 0..1000 {
-            let plan = Plan::parse(sample_plan(number).as_bytes(), &[&Dubbo]).unwrap();
+            let plan = Plan::parse(sample_plan(number).as_bytes(), &Codecs::all()).unwrap();
             let service = plan.service("demo").unwrap();
             for head in &heads {
                 let (route, cost) = search(service, head);

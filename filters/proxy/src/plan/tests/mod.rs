@@ -7,7 +7,9 @@ mod packed;
 mod parsing;
 mod refusals;
 
-use meltemi_codecs::{Codec, Depth, Edit, Error, Failure, Head, Operation, Peer, Sharing, Step};
+use std::rc::Rc;
+
+use meltemi_codecs::{Codec, Codecs, Depth, Edit, Error, Failure, Head, Operation, Peer, Sharing, Step};
 use serde_json::{Value, json};
 
 use super::{Plan, PlanError};
@@ -19,7 +21,7 @@ const STATUSES: [(u32, &str); 4] =
     [(20, "OK"), (31, "SERVER_TIMEOUT"), (80, "SERVICE_ERROR"), (100, "SERVER_THREADPOOL_EXHAUSTED_ERROR")];
 
 impl Codec for Toy {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "toy"
     }
 
@@ -31,7 +33,7 @@ impl Codec for Toy {
         u64::MAX
     }
 
-    fn operation(&self) -> Operation {
+    fn operation(&self) -> Operation<'_> {
         Operation { service: "interface", method: "method" }
     }
 
@@ -58,7 +60,7 @@ impl Codec for Toy {
 
     fn heartbeat_reply(&self, _: &[u8], _: &mut Vec<u8>) {}
 
-    fn status_name(&self, status: u32) -> Option<&'static str> {
+    fn status_name(&self, status: u32) -> Option<&str> {
         STATUSES.iter().find(|(code, _)| *code == status).map(|(_, name)| *name)
     }
 
@@ -67,10 +69,12 @@ impl Codec for Toy {
     }
 }
 
-pub(super) const CODECS: &[&dyn Codec] = &[&Toy];
+pub(super) fn codecs() -> Codecs {
+    Codecs::new([Rc::new(Toy) as Rc<dyn Codec>])
+}
 
 pub(super) fn parse(plan: &Value) -> Result<Plan, PlanError> {
-    Plan::parse(plan.to_string().as_bytes(), CODECS)
+    Plan::parse(plan.to_string().as_bytes(), &codecs())
 }
 
 /// A plan of the service `demo` with these members.

@@ -11,7 +11,7 @@ use crate::plan::{
 #[test]
 fn no_input_is_a_plan_without_services() {
     for text in ["", " \n", "{}"] {
-        let plan = Plan::parse(text.as_bytes(), CODECS).unwrap();
+        let plan = Plan::parse(text.as_bytes(), &codecs()).unwrap();
         assert_eq!(plan.services().count(), 0);
         assert_eq!(plan.max_operations, 500);
         assert_eq!(plan.unknown_authority, UnknownAuthority::Relay);
@@ -139,7 +139,7 @@ fn what_is_written_is_kept() {
 fn integers_may_be_written_as_floating_point_numbers() {
     let text = r#"{"services": {"demo": {"protocol": "toy", "limits": {"maxFrameBytes": 1.6777216e+07},
         "routes": [{"name": "r", "cluster": null, "match": [{"attributes": {"id": {"range": {"start": -1e3, "end": 2.0}}}}]}]}}}"#;
-    let plan = Plan::parse(text.as_bytes(), CODECS).unwrap();
+    let plan = Plan::parse(text.as_bytes(), &codecs()).unwrap();
     let service = plan.service("demo").unwrap();
     assert_eq!(service.limits.max_frame_bytes, 16 << 20);
     assert!(service.route(&head(&[("id", "-1000")])).is_some());
@@ -150,7 +150,7 @@ fn integers_may_be_written_as_floating_point_numbers() {
 fn services_keep_the_order_of_the_document() {
     let text =
         r#"{"services": {"b": {"protocol": "toy"}, "c": {"protocol": "toy"}, "a": {"protocol": "toy"}}}"#;
-    let plan = Plan::parse(text.as_bytes(), CODECS).unwrap();
+    let plan = Plan::parse(text.as_bytes(), &codecs()).unwrap();
     assert_eq!(plan.services().map(|service| &*service.name).collect::<Vec<_>>(), ["b", "c", "a"]);
 }
 

@@ -68,14 +68,14 @@ fn text_that_is_not_json_is_refused_with_its_place() {
         ("{}\u{0}", "line 1, column 3: trailing characters"),
         ("{\"services\": {\"\\ud800\": {}}}", "line 1, column 22: unexpected end of hex escape"),
     ] {
-        assert_eq!(Plan::parse(text.as_bytes(), CODECS).unwrap_err().to_string(), message, "{text}");
+        assert_eq!(Plan::parse(text.as_bytes(), &codecs()).unwrap_err().to_string(), message, "{text}");
     }
     let deep = [b"{\"services\":".as_slice(), &b"[".repeat(1 << 20)].concat();
     assert_eq!(
-        Plan::parse(&deep, CODECS).unwrap_err().to_string(),
+        Plan::parse(&deep, &codecs()).unwrap_err().to_string(),
         "line 1, column 139: recursion limit exceeded"
     );
-    assert!(Plan::parse(b"{\"services\": {\"\xff\": {}}}", CODECS).is_err());
+    assert!(Plan::parse(b"{\"services\": {\"\xff\": {}}}", &codecs()).is_err());
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_key_that_stands_twice_is_refused() {
             "services[\"a\"].limits: duplicate \"maxFrameBytes\"; keep one of the two",
         ),
     ] {
-        assert_eq!(Plan::parse(text.as_bytes(), CODECS).unwrap_err().to_string(), message);
+        assert_eq!(Plan::parse(text.as_bytes(), &codecs()).unwrap_err().to_string(), message);
     }
 }
 
