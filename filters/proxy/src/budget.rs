@@ -11,10 +11,11 @@ use meltemi_codecs::Failure;
 
 use crate::client::{Client, ClientId};
 use crate::clock::Instant;
+use crate::net::HIGH_WATERMARK;
 use crate::relay::RelayId;
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
-use crate::worker::{HIGH_WATERMARK, Worker};
+use crate::worker::Worker;
 
 /// What the workers of one VM keep for their clients, all together. Each follows the limit of its own plan.
 #[derive(Debug, Default)]
@@ -121,7 +122,7 @@ impl Worker {
     fn count_kept(&mut self) {
         let calls = self.calls.len().saturating_mul(CALL).saturating_add(self.held);
         let named = self.telemetry.unknown_operations().saturating_mul(OPERATION);
-        let bytes = self.unread.saturating_add(self.sockets.counted());
+        let bytes = self.unread.saturating_add(self.net.counted());
         self.share.set(calls.saturating_add(named).saturating_add(bytes));
     }
 
@@ -150,7 +151,7 @@ impl Worker {
     fn shed(&mut self, most: usize) {
         let mut holders: Vec<(bool, usize, Holder)> = Vec::new();
         for (id, client) in self.clients.iter() {
-            let unsent = self.sockets.memory(client.socket);
+            let unsent = self.net.memory(client.socket);
             let kept = client.call_memory().saturating_add(client.unread).saturating_add(unsent);
             if kept > 0 {
                 let is_stale = self.now.since(self.progress_of(client)) >= STALE;
@@ -159,8 +160,8 @@ impl Worker {
         }
         for (id, connection) in self.connections.iter_mut() {
             let (inbox, socket) = (&connection.inbox, connection.socket);
-            let kept = inbox.memory().saturating_add(self.sockets.memory(socket));
-            let done = self.sockets.sent(socket).saturating_add(inbox.len() as u64);
+            let kept = inbox.memory().saturating_add(self.net.memory(socket));
+            let done = self.net.sent(socket).saturating_add(inbox.len() as u64);
             if connection.progress.1 != done {
                 connection.progress = (self.now, done);
             }
@@ -171,7 +172,7 @@ impl Worker {
             }
         }
         for (id, relay) in self.relays.iter() {
-            let kept = relay.memory(&self.sockets);
+            let kept = relay.memory(&self.net);
             if kept > 0 {
                 let is_stale = self.now.since(relay.last_active) >= STALE;
                 holders.push((is_stale, kept, Holder::Relay(id)));
@@ -206,7 +207,7 @@ impl Worker {
 
     /// Since when a client has neither completed what it sends nor read what it is sent.
     fn progress_of(&self, client: &Client) -> Instant {
-        let read = client.read.filter(|_| self.sockets.queued(client.socket) > 0).map(|(since, _)| since);
+        let read = client.read.filter(|_| self.net.queued(client.socket) > 0).map(|(since, _)| since);
         let arrived = client.arriving.map(|(since, _)| since);
         crate::clock::earliest(read, arrived).unwrap_or(self.now)
     }

@@ -12,13 +12,14 @@ use crate::clock::{Instant, earliest};
 use crate::inbox::{Inbox, Progress};
 use crate::leaving::Stay;
 use crate::matching::Matching;
+use crate::net::{HIGH_WATERMARK, Owner};
 use crate::peers::PeerId;
 use crate::plan::{Service, UnknownAuthority};
 use crate::pool::PoolId;
 use crate::source::Source;
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
-use crate::worker::{HIGH_WATERMARK, Owner, Worker};
+use crate::worker::Worker;
 
 /// Names a client connection.
 pub(crate) type ClientId = Id<Client>;
@@ -122,7 +123,7 @@ impl Client {
 impl Worker {
     /// A tunnel was opened: a client connection of a managed service, or one to pass through as it is.
     pub(crate) fn accepted(&mut self, socket: SocketId, accept: Accept) {
-        self.sockets.accept(socket);
+        self.net.accept(socket);
         let destination = accept.headers.iter().find(|(name, _)| name == DESTINATION_HEADER);
         let destination =
             destination.map(|(_, value)| value.as_str()).filter(|value| !matches!(*value, "" | "-"));
@@ -130,7 +131,7 @@ impl Worker {
         let Some(service) = self.plan.service(&accept.authority).cloned() else {
             match self.plan.unknown_authority {
                 UnknownAuthority::Relay => self.relay(socket, &accept, destination.as_deref()),
-                UnknownAuthority::Refuse => self.sockets.close(socket),
+                UnknownAuthority::Refuse => self.net.close(socket),
             }
             return;
         };
@@ -163,8 +164,7 @@ impl Worker {
             last_active: self.now,
             looked_at: None,
         });
-        self.own(socket, Owner::Client(key));
-        self.sockets.count(socket);
+        self.net.own(socket, Owner::Client(key));
         self.telemetry.add_global(Metric::ClientConnections, 1);
         self.telemetry.add_global(Metric::ClientConnectionsActive, 1);
         self.note_arrival();
@@ -203,7 +203,7 @@ impl Worker {
         let before = core::mem::replace(&mut client.unread, memory);
         self.unread = self.unread.saturating_sub(before).saturating_add(memory);
         if !client.is_paused {
-            self.sockets.consumed(client.socket, core::mem::take(&mut client.credit));
+            self.net.consumed(client.socket, core::mem::take(&mut client.credit));
         }
         self.time_client(key);
     }
@@ -260,7 +260,7 @@ impl Worker {
             Kind::HeartbeatRequest => {
                 self.telemetry.add_global(Metric::Heartbeats, 1);
                 if let Some(client) = self.clients.get(key)
-                    && let Some(out) = self.sockets.write(client.socket)
+                    && let Some(out) = self.net.write(client.socket)
                 {
                     client.service.codec.heartbeat_reply(bytes, out);
                 }
@@ -274,7 +274,7 @@ impl Worker {
     fn must_pause(&mut self, key: ClientId) -> bool {
         let Some(client) = self.clients.get(key) else { return true };
         let most_calls = Matching::new(client.service.sharing).client_limit(&client.service.limits);
-        let queued = self.sockets.queued(client.socket);
+        let queued = self.net.queued(client.socket);
         let has_room = client.calls.len() < most_calls && client.held < MOST_HELD && queued < HIGH_WATERMARK;
         let is_paused = !has_room || self.has_its_part(client);
         if queued >= HIGH_WATERMARK {
@@ -336,7 +336,7 @@ impl Worker {
         if let Some((until, sent)) = client.backpressure
             && until <= now
         {
-            let has_read = self.sockets.sent(client.socket) != sent;
+            let has_read = self.net.sent(client.socket) != sent;
             if has_read && !self.keeps_others_waiting(key) {
                 self.watch_backpressure(key);
             } else {
@@ -372,12 +372,12 @@ impl Worker {
         let Some(client) = self.clients.get(key) else { return };
         let (socket, head) = (client.socket, client.inbox.front(MOST_HEAD).to_vec());
         self.telemetry.add_global(Metric::ClientConnectionsGivenUp(reason), 1);
-        let reads = self.sockets.queued(socket) == 0;
+        let reads = self.net.queued(socket) == 0;
         self.reply_unread(key, (reads && !head.is_empty()).then_some(&head), failure, detail);
         if reads {
             self.close_client(key);
         } else {
-            self.sockets.reset(socket);
+            self.net.reset(socket);
             self.drop_client(key);
         }
     }
@@ -397,7 +397,7 @@ impl Worker {
     /// An answer was written: sees whether the client has read since the last one.
     pub(crate) fn watch_answers(&mut self, key: ClientId, queued: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        let sent = self.sockets.sent(client.socket);
+        let sent = self.net.sent(client.socket);
         if client.read.is_none_or(|(_, before)| before != sent) {
             client.read = Some((self.now, sent));
         }
@@ -411,7 +411,7 @@ impl Worker {
         let Some(client) = self.clients.get_mut(key) else { return };
         let is_blocking = !client.blocked.is_empty();
         let time = if is_blocking { Some(BACKPRESSURE_TIMEOUT) } else { client.service.frame_timeout };
-        client.backpressure = time.map(|time| (self.now.after(time), self.sockets.sent(client.socket)));
+        client.backpressure = time.map(|time| (self.now.after(time), self.net.sent(client.socket)));
         self.time_client(key);
     }
 
@@ -429,7 +429,7 @@ impl Worker {
     pub(crate) fn close_client(&mut self, key: ClientId) {
         if let Some(client) = self.clients.get(key) {
             let socket = client.socket;
-            self.close_socket(socket);
+            self.net.close(socket);
             self.drop_client(key);
         }
     }
@@ -438,7 +438,7 @@ impl Worker {
     pub(crate) fn drop_client(&mut self, key: ClientId) {
         let Some(client) = self.clients.remove(key) else { return };
         self.unread = self.unread.saturating_sub(client.unread);
-        self.release(client.socket);
+        self.net.release(client.socket);
         self.telemetry.add_global(Metric::ClientConnectionsActive, -1);
         for call in client.calls {
             self.cancel_call(call);

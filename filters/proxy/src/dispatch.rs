@@ -7,12 +7,13 @@ use crate::client::{ClientId, STUCK};
 use crate::clock::{Instant, earliest};
 use crate::deadlines::Timed;
 use crate::matching::Matching;
+use crate::net::HIGH_WATERMARK;
 use crate::plan::{AttachmentEdit, Destination, OnNoMatch};
 use crate::policy::{Verdict, admit_later};
 use crate::pool::{EndpointId, PoolId};
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
-use crate::worker::{HIGH_WATERMARK, Reach, Worker};
+use crate::worker::Worker;
 
 /// Which connection takes a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +152,7 @@ impl Worker {
         let Some(call) = self.calls.get_mut(id) else { return };
         call.stage = Stage::Held { until };
         self.telemetry.add(call.operation, Metric::Delays, 1);
-        if self.reach == Reach::Open {
+        if self.net.is_open() {
             self.time_call(id);
         } else {
             // No alarm would let it go on.
@@ -177,14 +178,14 @@ impl Worker {
     /// The open connection that should take the next call of a pool: the least loaded, of another endpoint than
     /// `avoid` if there is one.
     pub(crate) fn choose(&mut self, pool_key: PoolId, avoid: Option<EndpointId>) -> Choice {
-        let Self { pools, connections, sockets, .. } = self;
+        let Self { pools, connections, net, .. } = self;
         let Some(pool) = pools.get_mut(pool_key) else { return Choice::Full };
         let most = Matching::new(pool.service.sharing).connection_limit(pool.options());
         let load = |key: ConnectionId| {
             let connection = connections.get(key)?;
             let in_flight = connection.slots.in_flight();
             let has_room = in_flight < most && connection.slots.has_room(!connection.inbox.is_empty());
-            (has_room && sockets.queued(connection.socket) < HIGH_WATERMARK).then_some(in_flight)
+            (has_room && net.queued(connection.socket) < HIGH_WATERMARK).then_some(in_flight)
         };
         if avoid.is_some() {
             let other = pool.choose(|key| {
@@ -218,7 +219,7 @@ impl Worker {
             return;
         };
         call.stage = Stage::Sent { connection: connection_key, slot };
-        let Some(out) = self.sockets.write(connection.socket) else {
+        let Some(out) = self.net.write(connection.socket) else {
             self.abandon(connection_key, slot);
             self.try_failed(id, Cause::Reset, Failure::ConnectionLost, "the upstream connection is closing");
             return;
@@ -254,8 +255,7 @@ impl Worker {
         let Some(call) = self.calls.get_mut(id) else { return };
         call.try_deadline = None;
         let Some(pool) = self.pools.get_mut(call.pool) else { return };
-        let Some(retry) = call.retry(cause).filter(|_| self.reach == Reach::Open || !pool.open.is_empty())
-        else {
+        let Some(retry) = call.retry(cause).filter(|_| self.net.is_open() || !pool.open.is_empty()) else {
             self.answer(id, failure, detail);
             return;
         };
@@ -272,7 +272,7 @@ impl Worker {
         }
         call.stage = Stage::Backoff { until };
         self.telemetry.add(call.operation, Metric::Retries, 1);
-        if self.reach != Reach::Open {
+        if !self.net.is_open() {
             // No alarm would end the pause.
             self.wait(id);
         } else {
@@ -293,7 +293,7 @@ impl Worker {
         let Some(pool) = self.pools.get(pool_key) else { return };
         let is_avoided =
             |key: &ConnectionId| self.connections.get(*key).is_some_and(|open| open.endpoint == avoid);
-        if self.reach == Reach::Open
+        if self.net.is_open()
             && pool.connecting == 0
             && pool.open.iter().all(is_avoided)
             && let Some(address) = pool.living(avoid)
@@ -325,7 +325,7 @@ impl Worker {
             );
             return;
         }
-        if let Some(out) = self.sockets.write(client.socket) {
+        if let Some(out) = self.net.write(client.socket) {
             let most = call.service.limits.max_frame_bytes;
             match rewrite(&*call.service.codec, bytes, call.request_id, &call.route.response_edit, most, out)
             {
@@ -338,7 +338,7 @@ impl Worker {
             }
         }
         self.telemetry.answered(call.operation, outcome, self.now.since(call.started));
-        let (client, queued) = (call.client, self.sockets.queued(client.socket));
+        let (client, queued) = (call.client, self.net.queued(client.socket));
         self.watch_answers(client, queued);
         if queued > STUCK {
             self.block(client, connection);

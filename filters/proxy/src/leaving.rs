@@ -62,7 +62,7 @@ impl Worker {
     /// New upstream connections can soon not be opened here: asks every client to connect again.
     pub(crate) fn leave(&mut self) {
         if core::mem::replace(&mut self.leave, Leave::Urgent) != Leave::Urgent {
-            self.sockets.drain();
+            self.net.drain();
             self.drain_all();
         }
     }
@@ -70,7 +70,7 @@ impl Worker {
     /// Stream ids run short, and tcp_proxy was asked to open no more tunnels here: the clients that are here follow while
     /// there is time.
     pub(crate) fn hand_over(&mut self) {
-        if self.leave < Leave::HandedOver && self.sockets.is_draining() {
+        if self.leave < Leave::HandedOver && self.net.is_draining() {
             self.leave = Leave::HandedOver;
             self.drain_all();
         }
@@ -107,7 +107,7 @@ impl Worker {
             return;
         }
         client.stay = Stay::Draining(leaves_at);
-        if let Some(out) = self.sockets.write(client.socket) {
+        if let Some(out) = self.net.write(client.socket) {
             client.service.codec.drain_notice(out);
         }
         self.time_client(key);

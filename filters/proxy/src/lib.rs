@@ -28,6 +28,7 @@ mod inbox;
 mod leaving;
 mod line_limit;
 mod matching;
+mod net;
 mod peers;
 pub mod plan;
 mod policy;

@@ -145,11 +145,11 @@ impl Worker {
 
     fn write_reply(&mut self, client_key: ClientId, request: &[u8], failure: Failure, reply: &LocalReply) {
         if let Some(client) = self.clients.get(client_key)
-            && let Some(out) = self.sockets.write(client.socket)
+            && let Some(out) = self.net.write(client.socket)
         {
             let text = format!("meltemi: {}", reply.detail);
             client.service.codec.error_reply(request, failure, &text, out);
-            let queued = self.sockets.queued(client.socket);
+            let queued = self.net.queued(client.socket);
             self.watch_answers(client_key, queued);
         }
     }

@@ -61,9 +61,9 @@ impl Worker {
         {
             if connection.is_unresponsive {
                 // It may never end its half, nor read what is queued.
-                self.sockets.reset(connection.socket);
+                self.net.reset(connection.socket);
             } else {
-                self.close_socket(connection.socket);
+                self.net.close(connection.socket);
             }
             self.drop_connection(key);
         }

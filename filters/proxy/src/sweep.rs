@@ -13,7 +13,7 @@ use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
 use crate::deadlines::Timed;
 use crate::upstream::{Connection, ConnectionId, Stage};
-use crate::worker::{Reach, Worker};
+use crate::worker::Worker;
 
 /// Alarms closer together than this are rung as one.
 const GRAIN: Duration = Duration::from_millis(5);
@@ -95,15 +95,12 @@ impl Worker {
             && self.alarms.last().is_none_or(|alarm| due.after(GRAIN) <= alarm.rings_at)
         {
             let delay = due.since(self.now).max(GRAIN);
-            if self.sockets.alarm(delay) {
+            if self.net.alarm(delay) {
                 self.alarms.push(Alarm { set_at: self.now, rings_at: self.now.after(delay) });
-            } else if self.reach == Reach::Open {
-                self.reach = Reach::Closing;
             }
         }
         self.hand_over();
-        if self.reach == Reach::Closing {
-            self.reach = Reach::Closed;
+        if self.net.take_closing() {
             self.leave();
             self.end_waits();
             self.catch_up();
@@ -186,7 +183,7 @@ impl Worker {
 
     fn connection_due(&mut self, key: ConnectionId) {
         let now = self.now;
-        let is_last = self.reach != Reach::Open;
+        let is_last = !self.net.is_open();
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(pool) = self.pools.get_mut(connection.pool) else { return };
         let (pool_key, socket) = (connection.pool, connection.socket);
@@ -197,7 +194,7 @@ impl Worker {
             connection.slots.in_flight() == 0 && pool.last_call.after(pool.options().connect_timeout) <= now;
         match connection.stage {
             Stage::Connecting { .. } => {
-                self.close_socket(socket);
+                self.net.close(socket);
                 self.refused(key, 0, None, "the connect timeout has passed");
             }
             // Nothing is renewed that nobody uses.

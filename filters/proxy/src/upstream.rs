@@ -8,12 +8,13 @@ use crate::call::Cause;
 use crate::clock::Instant;
 use crate::inbox::{Inbox, Progress};
 use crate::matching::Matching;
+use crate::net::{HIGH_WATERMARK, Owner};
 use crate::peers::PeerId;
 use crate::pool::{EndpointId, PoolId};
 use crate::slots::{Answered, Slots};
 use crate::source::principal;
 use crate::telemetry::Metric;
-use crate::worker::{HIGH_WATERMARK, Owner, Reach, Worker};
+use crate::worker::Worker;
 
 /// Names an upstream connection.
 pub(crate) type ConnectionId = Id<Connection>;
@@ -84,10 +85,7 @@ impl Worker {
             endpoint,
             headers: destination.as_ref().map_or(&[], |header| header.as_slice()),
         };
-        let Some(socket) = self.sockets.connect(&target) else {
-            if self.reach == Reach::Open {
-                self.reach = Reach::Closing;
-            }
+        let Some(socket) = self.net.connect(&target) else {
             self.waiting_failed(pool_key, "this proxy is draining");
             return;
         };
@@ -111,8 +109,7 @@ impl Worker {
             is_blocked: false,
             is_unresponsive: false,
         });
-        self.own(socket, Owner::Connection(key));
-        self.sockets.count(socket);
+        self.net.own(socket, Owner::Connection(key));
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, 1);
         self.time_connection(key);
     }
@@ -232,7 +229,7 @@ impl Worker {
         }
         let calls = connection.slots.drain();
         let endpoint = connection.endpoint;
-        self.sockets.close(connection.socket);
+        self.net.close(connection.socket);
         let Some(pool_key) = self.drop_connection(key) else { return };
         if let Some(pool) = self.pools.get_mut(pool_key) {
             let explore_at = pool.explore_later(self.now);
@@ -251,7 +248,7 @@ impl Worker {
     /// Gives up a connection that takes memory which others need.
     pub(crate) fn give_up_connection(&mut self, key: ConnectionId, why: &str) {
         if let Some(connection) = self.connections.get(key) {
-            self.sockets.reset(connection.socket);
+            self.net.reset(connection.socket);
             self.connection_failed(key, Failure::Overloaded, why);
         }
     }
@@ -350,8 +347,8 @@ impl Worker {
         for client in self.clients.values() {
             if client.destination.as_ref() == Some(&server.address)
                 && client.service.has_protocol_of(&pool.service)
-                && self.sockets.queued(client.socket) < HIGH_WATERMARK
-                && let Some(out) = self.sockets.write(client.socket)
+                && self.net.queued(client.socket) < HIGH_WATERMARK
+                && let Some(out) = self.net.write(client.socket)
             {
                 client.service.codec.drain_notice(out);
             }
@@ -362,8 +359,8 @@ impl Worker {
     fn answer_upstream(&mut self, key: ConnectionId, write: impl FnOnce(&dyn Codec, &mut Vec<u8>)) {
         if let Some(connection) = self.connections.get(key)
             && let Some(pool) = self.pools.get(connection.pool)
-            && self.sockets.queued(connection.socket) < HIGH_WATERMARK
-            && let Some(out) = self.sockets.write(connection.socket)
+            && self.net.queued(connection.socket) < HIGH_WATERMARK
+            && let Some(out) = self.net.write(connection.socket)
         {
             write(&*pool.service.codec, out);
         }
@@ -389,7 +386,7 @@ impl Worker {
         let before = core::mem::replace(&mut connection.unread, memory);
         self.unread = self.unread.saturating_sub(before).saturating_add(memory);
         if !connection.is_blocked {
-            self.sockets.consumed(connection.socket, core::mem::take(&mut connection.credit));
+            self.net.consumed(connection.socket, core::mem::take(&mut connection.credit));
         }
         if connection.stage == Stage::Retiring {
             self.close_if_retired(key);
@@ -400,7 +397,7 @@ impl Worker {
     pub(crate) fn unblock_connection(&mut self, key: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.is_blocked = false;
-            self.sockets.consumed(connection.socket, core::mem::take(&mut connection.credit));
+            self.net.consumed(connection.socket, core::mem::take(&mut connection.credit));
         }
     }
 
@@ -415,7 +412,7 @@ impl Worker {
     pub(crate) fn drop_connection(&mut self, key: ConnectionId) -> Option<PoolId> {
         let connection = self.connections.remove(key)?;
         self.unread = self.unread.saturating_sub(connection.unread);
-        self.release(connection.socket);
+        self.net.release(connection.socket);
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, -1);
         if let Some(pool) = self.pools.get_mut(connection.pool) {
             pool.connections = pool.connections.saturating_sub(1);

@@ -11,7 +11,7 @@ use crate::deadlines::Timed;
 use crate::dispatch::Choice;
 use crate::matching::Matching;
 use crate::pool::PoolId;
-use crate::worker::{Reach, Worker};
+use crate::worker::Worker;
 
 /// What is to be looked at when the event is handled; each is listed once.
 #[derive(Debug, Default)]
@@ -110,7 +110,7 @@ impl Worker {
     /// Opens connections that a pool needs: for calls that wait, and to find endpoints it does not know yet.
     fn grow(&mut self, pool_key: PoolId) {
         let Some(pool) = self.pools.get(pool_key) else { return };
-        if self.reach != Reach::Open {
+        if !self.net.is_open() {
             // Those being opened are not waited for: no alarm can be set that would end it.
             if pool.open.is_empty() && !pool.waiting.is_empty() {
                 self.waiting_failed(pool_key, "this proxy is draining");

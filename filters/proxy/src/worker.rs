@@ -4,20 +4,21 @@ use crate::arena::Arena;
 use crate::budget::Share;
 use crate::buffers::Buffers;
 use crate::call::Call;
-use crate::client::{Client, ClientId};
+use crate::client::Client;
 use crate::clock::Instant;
 use crate::deadlines::Deadlines;
 use crate::leaving::Leave;
+use crate::net::{Net, Owner};
 use crate::plan::Plan;
 use crate::policy::{Ledger, States};
 use crate::pools::Pools;
-use crate::relay::{Relay, RelayId};
+use crate::relay::Relay;
 use crate::sweep::Alarm;
 use crate::telemetry::{Names, Sink, Telemetry};
-use crate::upstream::{Connection, ConnectionId};
+use crate::upstream::Connection;
 use crate::waiting::Agenda;
 use meltemi_codecs::Head;
-use meltemi_sockets::{Event, Options, Side, SocketId, Sockets};
+use meltemi_sockets::{Event, Options, Side};
 
 /// The proxy of one Envoy worker: every client connection that arrives through one tunnel connection, and the upstream
 /// connections that they share.
@@ -25,10 +26,8 @@ use meltemi_sockets::{Event, Options, Side, SocketId, Sockets};
 /// The caller gives it what arrives with [`receive`](Worker::receive) and then takes what leaves with
 /// [`transmit`](Worker::transmit), once a callback.
 pub struct Worker {
-    pub(crate) sockets: Sockets,
+    pub(crate) net: Net,
     pub(crate) plan: Rc<Plan>,
-    /// Who owns the socket of that index, and which socket that is.
-    owners: Vec<Option<(SocketId, Owner)>>,
     pub(crate) clients: Arena<Client>,
     pub(crate) connections: Arena<Connection>,
     pub(crate) relays: Arena<Relay>,
@@ -61,41 +60,15 @@ pub struct Worker {
     pub(crate) leave: Leave,
     /// When the last client came.
     pub(crate) accepted_at: Instant,
-    pub(crate) reach: Reach,
-}
-
-/// Whether streams can be opened: connections and alarms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    Open,
-    /// One could not be, just now.
-    Closing,
-    /// None can be any more: there are the connections that are open, and time passes only with what comes on them.
-    Closed,
-}
-
-/// Unsent bytes on a socket at which what feeds it has to wait, until [`Event::Writable`].
-pub(crate) const HIGH_WATERMARK: usize = 1024 * 1024;
-
-/// The owner of a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owner {
-    Nobody,
-    Client(ClientId),
-    Connection(ConnectionId),
-    RelayClient(RelayId),
-    RelayUpstream(RelayId),
 }
 
 impl Worker {
     /// A worker that follows `plan`. `seed` makes its random choices repeatable.
     /// `options` are those of its sockets; `write_high` and `write_low` are the worker's own to set.
     pub fn new(plan: Rc<Plan>, options: Options, seed: u64) -> Self {
-        let options = Options { write_high: HIGH_WATERMARK, write_low: HIGH_WATERMARK / 4, ..options };
         Self {
-            sockets: Sockets::new(options),
+            net: Net::new(options),
             plan,
-            owners: Vec::new(),
             clients: Arena::default(),
             connections: Arena::default(),
             relays: Arena::default(),
@@ -119,7 +92,6 @@ impl Worker {
             early_alarms: 0,
             leave: Leave::No,
             accepted_at: Instant::default(),
-            reach: Reach::Open,
         }
     }
 
@@ -157,7 +129,7 @@ impl Worker {
     pub fn receive(&mut self, side: Side, bytes: &[u8], now: Instant) -> Result<(), meltemi_sockets::Error> {
         self.now = now;
         let mut input = bytes;
-        while let Some(event) = self.sockets.receive(side, &mut input)? {
+        while let Some(event) = self.net.receive(side, &mut input)? {
             self.handle(event);
             self.catch_up();
         }
@@ -171,7 +143,7 @@ impl Worker {
 
     /// Appends what may be written to `side` in this callback.
     pub fn transmit(&mut self, side: Side, out: &mut Vec<u8>) {
-        self.sockets.transmit(side, out);
+        self.net.transmit(side, out);
     }
 
     /// Gives log lines to `sink`, and four times a second what was counted. To be called after each
@@ -202,37 +174,37 @@ impl Worker {
     fn handle(&mut self, event: Event<'_>) {
         match event {
             Event::Accepted { id, accept } => self.accepted(id, accept),
-            Event::Connected { id, endpoint, headers } => match self.owner(id) {
+            Event::Connected { id, endpoint, headers } => match self.net.owner(id) {
                 Owner::Connection(key) => self.connected(key, endpoint.as_deref(), &headers),
                 Owner::RelayUpstream(key) => self.relay_connected(key),
-                _ => self.sockets.close(id),
+                _ => self.net.close(id),
             },
-            Event::Refused { id, status, endpoint, reason } => match self.release(id) {
+            Event::Refused { id, status, endpoint, reason } => match self.net.release(id) {
                 Owner::Connection(key) => self.refused(key, status, endpoint.as_deref(), &reason),
                 Owner::RelayUpstream(key) => self.relay_lost(key),
                 _ => {}
             },
-            Event::Data { id, bytes } => match self.owner(id) {
+            Event::Data { id, bytes } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_data(key, bytes),
                 Owner::Connection(key) => self.connection_data(key, bytes),
                 Owner::RelayClient(key) => self.relay_client_data(key, bytes),
                 Owner::RelayUpstream(key) => self.relay_upstream_data(key, bytes),
-                Owner::Nobody => self.sockets.consumed(id, bytes.len()),
+                Owner::Nobody => self.net.consumed(id, bytes.len()),
             },
-            Event::Ended { id } => match self.owner(id) {
+            Event::Ended { id } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_ended(key),
                 Owner::Connection(key) => self.connection_lost(key, "the upstream closed the connection"),
                 Owner::RelayClient(key) => self.relay_client_ended(key),
                 Owner::RelayUpstream(key) => self.relay_upstream_ended(key),
-                Owner::Nobody => self.sockets.close(id),
+                Owner::Nobody => self.net.close(id),
             },
-            Event::Reset { id, .. } => match self.release(id) {
+            Event::Reset { id, .. } => match self.net.release(id) {
                 Owner::Client(key) => self.drop_client(key),
                 Owner::Connection(key) => self.connection_lost(key, "the upstream connection was reset"),
                 Owner::RelayClient(key) | Owner::RelayUpstream(key) => self.relay_lost(key),
                 Owner::Nobody => {}
             },
-            Event::Writable { id } => match self.owner(id) {
+            Event::Writable { id } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_writable(key),
                 Owner::Connection(key) => self.connection_writable(key),
                 Owner::RelayClient(key) => self.relay_client_writable(key),
@@ -242,41 +214,6 @@ impl Worker {
             Event::Alarm => self.alarm_rang(),
             Event::GoingAway { side: Side::Upstream } => self.leave(),
             Event::GoingAway { side: Side::Downstream } | Event::Response { .. } => {}
-        }
-    }
-
-    /// Gives a socket to its owner.
-    pub(crate) fn own(&mut self, id: SocketId, owner: Owner) {
-        let index = id.index();
-        if index >= self.owners.len() {
-            self.owners.resize(index.saturating_add(1), None);
-        }
-        if let Some(entry) = self.owners.get_mut(index) {
-            *entry = Some((id, owner));
-        }
-    }
-
-    /// Takes a socket from its owner, and says who that was.
-    pub(crate) fn release(&mut self, id: SocketId) -> Owner {
-        let owner = self.owner(id);
-        if owner != Owner::Nobody
-            && let Some(entry) = self.owners.get_mut(id.index())
-        {
-            *entry = None;
-        }
-        owner
-    }
-
-    /// Closes a socket that the worker still owns.
-    pub(crate) fn close_socket(&mut self, id: SocketId) {
-        self.release(id);
-        self.sockets.close(id);
-    }
-
-    fn owner(&self, id: SocketId) -> Owner {
-        match self.owners.get(id.index()) {
-            Some(Some((socket, owner))) if *socket == id => *owner,
-            _ => Owner::Nobody,
         }
     }
 }
