@@ -12,7 +12,7 @@ use meltemi_codecs::Failure;
 use crate::client::{Client, ClientId};
 use crate::clock::Instant;
 use crate::net::HIGH_WATERMARK;
-use crate::relay::RelayId;
+use crate::relays::RelayId;
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
 use crate::worker::Worker;
@@ -122,7 +122,8 @@ impl Worker {
     fn count_kept(&mut self) {
         let calls = self.calls.len().saturating_mul(CALL).saturating_add(self.held);
         let named = self.telemetry.unknown_operations().saturating_mul(OPERATION);
-        let bytes = self.unread.saturating_add(self.net.counted());
+        let unread = self.unread.saturating_add(self.relays.unread());
+        let bytes = unread.saturating_add(self.net.counted());
         self.share.set(calls.saturating_add(named).saturating_add(bytes));
     }
 
@@ -171,10 +172,9 @@ impl Worker {
                 holders.push((is_stale, kept, Holder::Connection(id)));
             }
         }
-        for (id, relay) in self.relays.iter() {
-            let kept = relay.memory(&self.net);
+        for (id, kept, last_active) in self.relays.holders(&self.net) {
             if kept > 0 {
-                let is_stale = self.now.since(relay.last_active) >= STALE;
+                let is_stale = self.now.since(last_active) >= STALE;
                 holders.push((is_stale, kept, Holder::Relay(id)));
             }
         }
@@ -197,7 +197,7 @@ impl Worker {
                 }
                 Holder::Relay(id) => {
                     self.telemetry.add_global(Metric::ClientConnectionsGivenUp("memory"), 1);
-                    self.reset_relay(id);
+                    self.relays.reset(id, &mut self.net);
                 }
             }
         }

@@ -130,7 +130,9 @@ impl Worker {
         let destination = destination.map(Rc::from);
         let Some(service) = self.plan.service(&accept.authority).cloned() else {
             match self.plan.unknown_authority {
-                UnknownAuthority::Relay => self.relay(socket, &accept, destination.as_deref()),
+                UnknownAuthority::Relay => {
+                    self.relays.open(socket, &accept, destination.as_deref(), self.now, &mut self.net);
+                }
                 UnknownAuthority::Refuse => self.net.close(socket),
             }
             return;

@@ -146,6 +146,6 @@ impl Worker {
         for key in self.clients.ids() {
             self.time_client(key);
         }
-        self.end_relays(plan);
+        self.relays.follow(plan, self.now, &mut self.net);
     }
 }

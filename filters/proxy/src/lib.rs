@@ -35,7 +35,7 @@ mod policy;
 mod pool;
 mod pools;
 mod queue;
-mod relay;
+mod relays;
 mod reply;
 mod retiring;
 mod slots;

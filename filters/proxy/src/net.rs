@@ -5,7 +5,7 @@ use core::time::Duration;
 use meltemi_sockets::{Error, Event, Options, Side, SocketId, Sockets, Target};
 
 use crate::client::ClientId;
-use crate::relay::RelayId;
+use crate::relays::RelayId;
 use crate::upstream::ConnectionId;
 
 /// Both HTTP/2 connections, as sockets with owners.
@@ -22,8 +22,8 @@ pub(crate) enum Owner {
     Nobody,
     Client(ClientId),
     Connection(ConnectionId),
-    RelayClient(RelayId),
-    RelayUpstream(RelayId),
+    /// A relay, for that side of it.
+    Relay(RelayId, Side),
 }
 
 /// Whether streams can be opened: connections and alarms.

@@ -138,7 +138,8 @@ impl Worker {
 
     fn sweep(&mut self) {
         self.due = None;
-        self.sweep_relays();
+        let next = self.relays.sweep(self.now, &mut self.net);
+        self.wake_at(next);
         self.sweep_pools();
     }
 

@@ -12,7 +12,7 @@ use crate::net::{Net, Owner};
 use crate::plan::Plan;
 use crate::policy::{Ledger, States};
 use crate::pools::Pools;
-use crate::relay::Relay;
+use crate::relays::Relays;
 use crate::sweep::Alarm;
 use crate::telemetry::{Names, Sink, Telemetry};
 use crate::upstream::Connection;
@@ -30,7 +30,7 @@ pub struct Worker {
     pub(crate) plan: Rc<Plan>,
     pub(crate) clients: Arena<Client>,
     pub(crate) connections: Arena<Connection>,
-    pub(crate) relays: Arena<Relay>,
+    pub(crate) relays: Relays,
     pub(crate) calls: Arena<Call>,
     /// Bytes of the frames that all calls keep.
     pub(crate) held: usize,
@@ -71,7 +71,7 @@ impl Worker {
             plan,
             clients: Arena::default(),
             connections: Arena::default(),
-            relays: Arena::default(),
+            relays: Relays::default(),
             calls: Arena::default(),
             held: 0,
             unread: 0,
@@ -176,39 +176,36 @@ impl Worker {
             Event::Accepted { id, accept } => self.accepted(id, accept),
             Event::Connected { id, endpoint, headers } => match self.net.owner(id) {
                 Owner::Connection(key) => self.connected(key, endpoint.as_deref(), &headers),
-                Owner::RelayUpstream(key) => self.relay_connected(key),
+                Owner::Relay(key, _) => self.relays.connected(key, self.now, &mut self.net),
                 _ => self.net.close(id),
             },
             Event::Refused { id, status, endpoint, reason } => match self.net.release(id) {
                 Owner::Connection(key) => self.refused(key, status, endpoint.as_deref(), &reason),
-                Owner::RelayUpstream(key) => self.relay_lost(key),
+                Owner::Relay(key, _) => self.relays.close(key, &mut self.net),
                 _ => {}
             },
             Event::Data { id, bytes } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_data(key, bytes),
                 Owner::Connection(key) => self.connection_data(key, bytes),
-                Owner::RelayClient(key) => self.relay_client_data(key, bytes),
-                Owner::RelayUpstream(key) => self.relay_upstream_data(key, bytes),
+                Owner::Relay(key, side) => self.relays.data(key, side, bytes, self.now, &mut self.net),
                 Owner::Nobody => self.net.consumed(id, bytes.len()),
             },
             Event::Ended { id } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_ended(key),
                 Owner::Connection(key) => self.connection_lost(key, "the upstream closed the connection"),
-                Owner::RelayClient(key) => self.relay_client_ended(key),
-                Owner::RelayUpstream(key) => self.relay_upstream_ended(key),
+                Owner::Relay(key, side) => self.relays.ended(key, side, &mut self.net),
                 Owner::Nobody => self.net.close(id),
             },
             Event::Reset { id, .. } => match self.net.release(id) {
                 Owner::Client(key) => self.drop_client(key),
                 Owner::Connection(key) => self.connection_lost(key, "the upstream connection was reset"),
-                Owner::RelayClient(key) | Owner::RelayUpstream(key) => self.relay_lost(key),
+                Owner::Relay(key, _) => self.relays.close(key, &mut self.net),
                 Owner::Nobody => {}
             },
             Event::Writable { id } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_writable(key),
                 Owner::Connection(key) => self.connection_writable(key),
-                Owner::RelayClient(key) => self.relay_client_writable(key),
-                Owner::RelayUpstream(key) => self.relay_upstream_writable(key),
+                Owner::Relay(key, side) => self.relays.writable(key, side, &mut self.net),
                 Owner::Nobody => {}
             },
             Event::Alarm => self.alarm_rang(),
