@@ -115,7 +115,7 @@ impl Worker {
         if self.share.total() > most && self.share.is_large(most) {
             self.shed(most);
         } else {
-            self.wake_at(Some(self.now.after(LOOK)));
+            self.alarms.wake_at(Some(self.now.after(LOOK)));
         }
     }
 
@@ -202,7 +202,7 @@ impl Worker {
             }
         }
         self.count_kept();
-        self.wake_at(Some(self.now.after(LOOK)));
+        self.alarms.wake_at(Some(self.now.after(LOOK)));
     }
 
     /// Since when a client has neither completed what it sends nor read what it is sent.

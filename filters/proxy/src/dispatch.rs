@@ -4,7 +4,7 @@ use meltemi_codecs::{Codec, Depth, Edit, Error, Failure, Frame, Kind, Outcome};
 
 use crate::call::{Call, CallId, Cause, Stage, pause};
 use crate::client::{ClientId, STUCK};
-use crate::clock::{Instant, earliest};
+use crate::clock::Instant;
 use crate::deadlines::Timed;
 use crate::matching::Matching;
 use crate::net::HIGH_WATERMARK;
@@ -403,7 +403,7 @@ impl Worker {
         self.held = self.held.saturating_sub(call.frame.capacity());
         if let Some(pool) = self.pools.get_mut(call.pool) {
             pool.active = pool.active.saturating_sub(1);
-            self.due = earliest(self.due, pool.forget_at());
+            self.alarms.wake_at(pool.forget_at());
             if call.retries > 0 {
                 pool.retrying = pool.retrying.saturating_sub(1);
             }

@@ -12,6 +12,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod alarms;
 mod arena;
 mod budget;
 mod buffers;

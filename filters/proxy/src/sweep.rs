@@ -1,43 +1,19 @@
-//! Time: one alarm, shared by every deadline of the worker.
+//! Time: one alarm (`alarms.rs`), shared by every deadline of the worker.
 //!
-//! Calls, clients and connections have their deadlines in order (`deadlines.rs`). Of relays and pools, `due` is never later than
-//! the earliest; when it has passed, one look at each of them handles what is due and finds the next time.
-
-use core::time::Duration;
+//! Calls, clients and connections have their deadlines in order (`deadlines.rs`). Relays and pools ask to be looked at no later
+//! than the earliest of theirs; one look at each of them then handles what is due and finds the next time.
 
 use crate::call::{
     Call, CallId,
     Stage::{Backoff, Held},
 };
 use crate::client::ClientId;
-use crate::clock::{Instant, earliest};
+use crate::clock::Instant;
 use crate::deadlines::Timed;
 use crate::upstream::{Connection, ConnectionId, Stage};
 use crate::worker::Worker;
 
-/// Alarms closer together than this are rung as one.
-const GRAIN: Duration = Duration::from_millis(5);
-
-/// So many alarms in a row that ring in the first half of their time were not set: Envoy has no route for them. One or
-/// two may be early, since Envoy counts from when it last looked at its clock.
-const MOST_EARLY: u32 = 3;
-
-/// An alarm that has not rung so long after its time is not waited for.
-const LOST: Duration = Duration::from_secs(1);
-
-/// An alarm that Envoy was asked for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Alarm {
-    set_at: Instant,
-    rings_at: Instant,
-}
-
 impl Worker {
-    /// Makes sure that deadlines are looked at by `time`.
-    pub(crate) fn wake_at(&mut self, time: Option<Instant>) {
-        self.due = earliest(self.due, time);
-    }
-
     /// Notes when a call is due next.
     pub(crate) fn time_call(&mut self, id: CallId) {
         if let Some(due) = self.calls.get(id).and_then(Call::due) {
@@ -80,25 +56,14 @@ impl Worker {
             self.expire_timed();
             self.catch_up();
         }
-        if self.due.is_some_and(|due| due <= self.now) {
+        if self.alarms.take_due(self.now) {
             self.sweep();
             self.catch_up();
         }
         // What is due already is flushed right after.
         let flush = self.telemetry.due().filter(|flush| *flush > self.now);
-        self.wake_at(flush);
-        while self.alarms.last().is_some_and(|alarm| alarm.rings_at.after(LOST) <= self.now) {
-            self.alarms.pop();
-        }
-        if let Some(due) = earliest(self.due, self.deadlines.due())
-            && self.silent_until <= self.now
-            && self.alarms.last().is_none_or(|alarm| due.after(GRAIN) <= alarm.rings_at)
-        {
-            let delay = due.since(self.now).max(GRAIN);
-            if self.net.alarm(delay) {
-                self.alarms.push(Alarm { set_at: self.now, rings_at: self.now.after(delay) });
-            }
-        }
+        self.alarms.wake_at(flush);
+        self.alarms.arm(self.now, self.deadlines.due(), |delay| self.net.alarm(delay));
         self.hand_over();
         if self.net.take_closing() {
             self.leave();
@@ -121,25 +86,9 @@ impl Worker {
         }
     }
 
-    /// An alarm has rung.
-    pub(crate) fn alarm_rang(&mut self) {
-        let Some(alarm) = self.alarms.pop() else { return };
-        if self.now.since(alarm.set_at) >= alarm.rings_at.since(self.now) {
-            self.early_alarms = 0;
-            return;
-        }
-        self.early_alarms = self.early_alarms.saturating_add(1);
-        if self.early_alarms >= MOST_EARLY {
-            // Asking again and again would only burn time.
-            self.early_alarms = 0;
-            self.silent_until = self.now.after(LOST);
-        }
-    }
-
     fn sweep(&mut self) {
-        self.due = None;
         let next = self.relays.sweep(self.now, &mut self.net);
-        self.wake_at(next);
+        self.alarms.wake_at(next);
         self.sweep_pools();
     }
 
@@ -236,7 +185,7 @@ impl Worker {
     fn sweep_pools(&mut self) {
         // When the last call or connection leaves a pool, the next sweep is set.
         let next = self.pools.forget_unused(self.now);
-        self.wake_at(next);
+        self.alarms.wake_at(next);
         for key in self.pools.ids() {
             let Some(pool) = self.pools.get_mut(key) else { continue };
             match pool.explore_at {
@@ -244,7 +193,7 @@ impl Worker {
                     pool.explore(self.now);
                     self.list_pool(key);
                 }
-                at => self.wake_at(at),
+                at => self.alarms.wake_at(at),
             }
         }
     }

@@ -165,7 +165,7 @@ impl Worker {
                 None => {
                     let explore_at = pool.repeated(now);
                     self.retire(key);
-                    self.wake_at(explore_at);
+                    self.alarms.wake_at(explore_at);
                 }
             }
         } else {
@@ -199,7 +199,7 @@ impl Worker {
         let is_news = pool.eject(endpoint, now);
         pool.missed();
         let explore_at = pool.explore_later(now);
-        self.wake_at(explore_at);
+        self.alarms.wake_at(explore_at);
         let Some(pool) = self.pools.get(pool_key) else { return };
         if !pool.open.is_empty() || pool.connecting > 0 || pool.waiting.is_empty() {
             self.list_pool(pool_key);
@@ -233,7 +233,7 @@ impl Worker {
         let Some(pool_key) = self.drop_connection(key) else { return };
         if let Some(pool) = self.pools.get_mut(pool_key) {
             let explore_at = pool.explore_later(self.now);
-            self.wake_at(explore_at);
+            self.alarms.wake_at(explore_at);
         }
         for call in calls {
             if let Some(call) = self.calls.get_mut(call) {
@@ -417,7 +417,7 @@ impl Worker {
         if let Some(pool) = self.pools.get_mut(connection.pool) {
             pool.connections = pool.connections.saturating_sub(1);
             let forget_at = pool.forget_at();
-            self.wake_at(forget_at);
+            self.alarms.wake_at(forget_at);
         }
         match connection.stage {
             Stage::Connecting { .. } => {

@@ -1,5 +1,6 @@
 use std::rc::Rc;
 
+use crate::alarms::Alarms;
 use crate::arena::Arena;
 use crate::budget::Share;
 use crate::buffers::Buffers;
@@ -13,7 +14,6 @@ use crate::plan::Plan;
 use crate::policy::{Ledger, States};
 use crate::pools::Pools;
 use crate::relays::Relays;
-use crate::sweep::Alarm;
 use crate::telemetry::{Names, Sink, Telemetry};
 use crate::upstream::Connection;
 use crate::waiting::Agenda;
@@ -48,14 +48,7 @@ pub struct Worker {
     pub(crate) head: Head,
     pub(crate) now: Instant,
     pub(crate) deadlines: Deadlines,
-    /// The earliest deadline of all that is no call, or earlier.
-    pub(crate) due: Option<Instant>,
-    /// When the alarms ring, the earliest last.
-    pub(crate) alarms: Vec<Alarm>,
-    /// No alarm is set until then: the last ones rang at once.
-    pub(crate) silent_until: Instant,
-    /// Alarms in a row that rang far too early.
-    pub(crate) early_alarms: u32,
+    pub(crate) alarms: Alarms,
     /// Whether clients are asked to connect again.
     pub(crate) leave: Leave,
     /// When the last client came.
@@ -86,10 +79,7 @@ impl Worker {
             head: Head::new(),
             now: Instant::default(),
             deadlines: Deadlines::default(),
-            due: None,
-            alarms: Vec::new(),
-            silent_until: Instant::default(),
-            early_alarms: 0,
+            alarms: Alarms::default(),
             leave: Leave::No,
             accepted_at: Instant::default(),
         }
@@ -118,7 +108,7 @@ impl Worker {
         self.pools.set_plan(&plan);
         self.policies.set_plan(&plan);
         self.plan = plan;
-        self.wake_at(Some(self.now));
+        self.alarms.wake_at(Some(self.now));
     }
 
     /// Handles `bytes`, which `side` sent, and every deadline that has passed at `now`.
@@ -208,7 +198,7 @@ impl Worker {
                 Owner::Relay(key, side) => self.relays.writable(key, side, &mut self.net),
                 Owner::Nobody => {}
             },
-            Event::Alarm => self.alarm_rang(),
+            Event::Alarm => self.alarms.rang(self.now),
             Event::GoingAway { side: Side::Upstream } => self.leave(),
             Event::GoingAway { side: Side::Downstream } | Event::Response { .. } => {}
         }
