@@ -7,7 +7,7 @@ use meltemi_codecs::{Error, Failure, Frame, Kind, Peer, Step};
 use meltemi_sockets::{Accept, SocketId};
 
 use crate::arena::Id;
-use crate::call::CallId;
+use crate::calls::CallId;
 use crate::clock::{Instant, earliest};
 use crate::inbox::{Inbox, Progress};
 use crate::leaving::Stay;

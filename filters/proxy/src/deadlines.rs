@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::call::CallId;
+use crate::calls::CallId;
 use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
 use crate::upstream::ConnectionId;

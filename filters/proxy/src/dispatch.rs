@@ -2,7 +2,7 @@
 
 use meltemi_codecs::{Codec, Depth, Edit, Error, Failure, Frame, Kind, Outcome};
 
-use crate::call::{Call, CallId, Cause, Stage, pause};
+use crate::calls::{Call, CallId, Cause, Stage, Tries, Try, pause};
 use crate::client::{ClientId, STUCK};
 use crate::clock::Instant;
 use crate::deadlines::Timed;
@@ -114,10 +114,11 @@ impl Worker {
             frame: self.buffers.copy(kept),
             is_whole,
             started: self.now,
-            try_deadline: None,
+            tried: 0,
             retries: 0,
             avoid: None,
-            stage: Stage::Starting,
+            stage: Stage::Settled,
+            tries: Tries::default(),
         };
         let kept = call.frame.capacity();
         let id = self.calls.insert(call);
@@ -205,11 +206,14 @@ impl Worker {
     pub(crate) fn send(&mut self, id: CallId, connection_key: ConnectionId, fresh: Option<&[u8]>) {
         let Some(call) = self.calls.get_mut(id) else { return };
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
-        let taken = match call.is_one_way {
-            true => Some((None, connection.slots.one_way_id())),
-            false => connection.slots.take(id).map(|(slot, id)| (Some(slot), id)),
-        };
-        let Some((slot, request_id)) = taken else {
+        let Some(room) = call.tries.room() else { return };
+        let request_id = if call.is_one_way {
+            connection.slots.one_way_id()
+        } else if let Some((slot, request_id)) = connection.slots.take(id) {
+            let endpoint = connection.endpoint;
+            *room = Some(Try { connection: connection_key, slot, endpoint, sent_at: self.now });
+            request_id
+        } else {
             self.try_failed(
                 id,
                 Cause::ConnectFailure,
@@ -218,9 +222,10 @@ impl Worker {
             );
             return;
         };
-        call.stage = Stage::Sent { connection: connection_key, slot };
+        call.stage = Stage::Settled;
+        call.tried = call.tried.saturating_add(1);
         let Some(out) = self.net.write(connection.socket) else {
-            self.abandon(connection_key, slot);
+            self.abandon_tries(id);
             self.try_failed(id, Cause::Reset, Failure::ConnectionLost, "the upstream connection is closing");
             return;
         };
@@ -230,7 +235,6 @@ impl Worker {
             Ok(true) => {}
             Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
             Err(_) => {
-                self.abandon(connection_key, slot);
                 self.answer(id, Failure::BadRequest, "the request cannot be rewritten");
                 return;
             }
@@ -239,12 +243,6 @@ impl Worker {
             self.finish(id);
             return;
         }
-        call.try_deadline = call
-            .route
-            .retry
-            .as_ref()
-            .and_then(|retry| retry.per_try_timeout)
-            .map(|time| self.now.after(time));
         if let Some(due) = call.due() {
             self.deadlines.push(due, Timed::Call(id));
         }
@@ -253,7 +251,6 @@ impl Worker {
     /// A try ended without an answer to pass on: makes the next one if the route allows it, or answers the client.
     pub(crate) fn try_failed(&mut self, id: CallId, cause: Cause, failure: Failure, detail: &str) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        call.try_deadline = None;
         let Some(pool) = self.pools.get_mut(call.pool) else { return };
         let Some(retry) = call.retry(cause).filter(|_| self.net.is_open() || !pool.open.is_empty()) else {
             self.answer(id, failure, detail);
@@ -267,6 +264,7 @@ impl Worker {
         let pause = pause(&retry.backoff, call.retries, self.random.f64());
         let until = self.now.after(pause);
         call.retries = call.retries.saturating_add(1);
+        call.tried = call.tried.saturating_add(u32::from(cause == Cause::ConnectFailure));
         if is_first {
             pool.retrying = pool.retrying.saturating_add(1);
         }
@@ -305,6 +303,7 @@ impl Worker {
     /// A response has come: passes it to the client, unless its status is one to retry.
     pub(crate) fn respond(&mut self, id: CallId, connection: ConnectionId, bytes: &[u8], outcome: Outcome) {
         let Some(call) = self.calls.get_mut(id) else { return };
+        let Some(answered) = call.tries.close(connection) else { return };
         if outcome == Outcome::Success {
             self.telemetry.make_known(call.operation, self.plan.max_operations);
         }
@@ -316,7 +315,7 @@ impl Worker {
             && call.retry(Cause::Status(status)).is_some()
             && (call.retries > 0 || self.pools.get(call.pool).is_some_and(|pool| pool.has_retry_budget()))
         {
-            call.avoid = self.connections.get(connection).and_then(|connection| connection.endpoint);
+            call.avoid = answered.endpoint;
             self.try_failed(
                 id,
                 Cause::Status(status),
@@ -350,11 +349,13 @@ impl Worker {
     pub(crate) fn cancel_call(&mut self, id: CallId) {
         let Some(call) = self.calls.get(id) else { return };
         self.telemetry.add(call.operation, Metric::Cancelled, 1);
-        let (stage, pool) = (call.stage, call.pool);
         self.forget(id);
-        if let Stage::Sent { connection, slot } = stage {
-            self.abandon(connection, slot);
-            self.list_pool(pool);
+    }
+
+    /// Gives up what is open of a call's tries.
+    fn abandon_tries(&mut self, id: CallId) {
+        while let Some(open) = self.calls.get_mut(id).and_then(|call| call.tries.pop()) {
+            self.abandon(open);
         }
     }
 
@@ -362,31 +363,29 @@ impl Worker {
     pub(crate) fn expire(&mut self, id: CallId) {
         let now = self.now;
         let Some(call) = self.calls.get_mut(id) else { return };
-        let has_passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        let is_over = has_passed(call.deadline);
-        if !is_over && !has_passed(call.try_deadline) {
+        let (pool, timeout, per_try_timeout) = (call.pool, call.route.timeout, call.per_try_timeout());
+        if call.deadline.is_some_and(|deadline| deadline <= now) {
+            self.telemetry.add(call.operation, Metric::Timeouts, 1);
+            let detail = format!("no answer within {:?}", timeout.unwrap_or_default());
+            self.abandon_tries(id);
+            self.answer(id, Failure::Timeout, &detail);
+            self.list_pool(pool);
+        } else if let Some(time) = per_try_timeout
+            && let Some(expired) = call.tries.expire(now, time)
+        {
+            self.telemetry.add(call.operation, Metric::Timeouts, 1);
+            call.avoid = expired.endpoint;
+            self.abandon(expired);
+            let detail = format!("try timed out after {time:?}");
+            self.try_failed(id, Cause::PerTryTimeout, Failure::Timeout, &detail);
+            self.list_pool(pool);
+        } else {
             match call.stage {
                 Stage::Backoff { until } if until <= now => self.try_again(id),
                 Stage::Held { until } if until <= now => self.release_call(id),
                 _ => {}
             }
-            return;
         }
-        self.telemetry.add(call.operation, Metric::Timeouts, 1);
-        let (pool, route) = (call.pool, call.route.clone());
-        if let Stage::Sent { connection, slot } = call.stage {
-            call.avoid = self.connections.get(connection).and_then(|connection| connection.endpoint);
-            self.abandon(connection, slot);
-        }
-        if is_over {
-            let detail = format!("no answer within {:?}", route.timeout.unwrap_or_default());
-            self.answer(id, Failure::Timeout, &detail);
-        } else {
-            let time = route.retry.as_ref().and_then(|retry| retry.per_try_timeout).unwrap_or_default();
-            let detail = format!("try timed out after {time:?}");
-            self.try_failed(id, Cause::PerTryTimeout, Failure::Timeout, &detail);
-        }
-        self.list_pool(pool);
     }
 
     /// Ends a call that was answered, and lets its client go on.
@@ -398,7 +397,7 @@ impl Worker {
 
     /// Takes a call out of every table; says whose it was.
     fn forget(&mut self, id: CallId) -> Option<ClientId> {
-        let call = self.calls.remove(id)?;
+        let mut call = self.calls.remove(id)?;
         self.telemetry.end(call.operation, call.source, self.plan.max_operations);
         self.held = self.held.saturating_sub(call.frame.capacity());
         if let Some(pool) = self.pools.get_mut(call.pool) {
@@ -427,6 +426,10 @@ impl Worker {
             }
         }
         self.buffers.give(call.frame);
+        while let Some(open) = call.tries.pop() {
+            self.abandon(open);
+            self.list_pool(call.pool);
+        }
         Some(call.client)
     }
 }

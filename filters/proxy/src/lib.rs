@@ -16,7 +16,7 @@ mod alarms;
 mod arena;
 mod budget;
 mod buffers;
-mod call;
+mod calls;
 #[cfg(any(test, feature = "fuzzing"))]
 mod choices;
 mod client;

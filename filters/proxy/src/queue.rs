@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rustc_hash::FxHashMap;
 
-use crate::call::CallId;
+use crate::calls::CallId;
 use crate::client::ClientId;
 
 #[derive(Debug, Default)]

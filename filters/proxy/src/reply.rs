@@ -3,7 +3,7 @@
 
 use meltemi_codecs::{Failure, Frame, Kind};
 
-use crate::call::CallId;
+use crate::calls::CallId;
 use crate::client::ClientId;
 use crate::plan::Route;
 use crate::telemetry::{Label, LocalReply, Metric, OperationId, Telemetry, reason};
@@ -24,7 +24,6 @@ impl Worker {
     /// Answers a call in the upstream's stead.
     pub(crate) fn answer(&mut self, id: CallId, failure: Failure, detail: &str) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        let tries = call.retries.saturating_add(u32::from(call.is_tried()));
         let client = self.clients.get(call.client);
         let reply = LocalReply {
             reason: reason(failure),
@@ -36,7 +35,7 @@ impl Worker {
             request_id: call.request_id,
             peer: client.and_then(|client| client.peer.clone()),
             principal: client.and_then(|client| client.source.principal.clone()),
-            tries,
+            tries: call.tried,
             elapsed: self.now.since(call.started),
             suppressed: 0,
         };

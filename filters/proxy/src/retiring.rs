@@ -1,5 +1,6 @@
 //! Upstream connections that take no new calls, and end with the last that they have.
 
+use crate::calls::Try;
 use crate::pool::PoolId;
 use crate::slots::Fate;
 use crate::upstream::{ConnectionId, Stage};
@@ -20,9 +21,8 @@ impl Worker {
         self.close_if_retired(key);
     }
 
-    /// Gives up the answer in a slot.
-    pub(crate) fn abandon(&mut self, key: ConnectionId, slot: Option<usize>) {
-        let Some(slot) = slot else { return };
+    /// Gives up the answer to a try.
+    pub(crate) fn abandon(&mut self, Try { connection: key, slot, .. }: Try) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         match connection.slots.abandon(slot) {
             Fate::Open => self.close_if_retired(key),

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::call::CallId;
+use crate::calls::CallId;
 use crate::matching::Matching;
 
 /// Low bits of an id that hold the slot's number plus one; zero names no slot, for calls without an answer.

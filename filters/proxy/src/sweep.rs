@@ -3,7 +3,7 @@
 //! Calls, clients and connections have their deadlines in order (`deadlines.rs`). Relays and pools ask to be looked at no later
 //! than the earliest of theirs; one look at each of them then handles what is due and finds the next time.
 
-use crate::call::{
+use crate::calls::{
     Call, CallId,
     Stage::{Backoff, Held},
 };

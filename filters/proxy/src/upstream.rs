@@ -4,7 +4,7 @@ use meltemi_codecs::{Codec, Failure, Frame, Kind, Outcome, Peer, Step};
 use meltemi_sockets::{SocketId, Target};
 
 use crate::arena::Id;
-use crate::call::Cause;
+use crate::calls::Cause;
 use crate::clock::Instant;
 use crate::inbox::{Inbox, Progress};
 use crate::matching::Matching;
@@ -228,7 +228,6 @@ impl Worker {
             return;
         }
         let calls = connection.slots.drain();
-        let endpoint = connection.endpoint;
         self.net.close(connection.socket);
         let Some(pool_key) = self.drop_connection(key) else { return };
         if let Some(pool) = self.pools.get_mut(pool_key) {
@@ -236,8 +235,10 @@ impl Worker {
             self.alarms.wake_at(explore_at);
         }
         for call in calls {
-            if let Some(call) = self.calls.get_mut(call) {
-                call.avoid = endpoint;
+            if let Some(call) = self.calls.get_mut(call)
+                && let Some(lost) = call.tries.close(key)
+            {
+                call.avoid = lost.endpoint;
                 self.telemetry.add(call.operation, Metric::Resets, 1);
             }
             self.try_failed(call, Cause::Reset, failure, why);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use meltemi_codecs::Failure;
 
-use crate::call::{CallId, Cause, Stage};
+use crate::calls::{CallId, Cause, Stage};
 use crate::client::ClientId;
 use crate::deadlines::Timed;
 use crate::dispatch::Choice;
@@ -67,7 +67,6 @@ impl Worker {
     /// Lets a call wait for a connection of its pool.
     pub(crate) fn wait(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        call.try_deadline = None;
         let pool_key = call.pool;
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         call.stage = Stage::Waiting(pool.waiting.push(call.client, id));

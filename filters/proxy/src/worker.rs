@@ -4,7 +4,7 @@ use crate::alarms::Alarms;
 use crate::arena::Arena;
 use crate::budget::Share;
 use crate::buffers::Buffers;
-use crate::call::Call;
+use crate::calls::Call;
 use crate::client::Client;
 use crate::clock::Instant;
 use crate::deadlines::Deadlines;

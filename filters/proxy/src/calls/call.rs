@@ -3,15 +3,15 @@
 use core::time::Duration;
 use std::rc::Rc;
 
+use super::Tries;
 use crate::arena::Id;
 use crate::client::ClientId;
-use crate::clock::Instant;
+use crate::clock::{Instant, earliest};
 use crate::peers::PeerId;
 use crate::plan::{Backoff, Retry, Route, Service};
 use crate::pool::{EndpointId, PoolId};
 use crate::queue::Place;
 use crate::telemetry::OperationId;
-use crate::upstream::ConnectionId;
 
 /// Names a call.
 pub(crate) type CallId = Id<Call>;
@@ -37,26 +37,26 @@ pub(crate) struct Call {
     pub(crate) is_whole: bool,
     pub(crate) started: Instant,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) try_deadline: Option<Instant>,
+    /// Tries made; one that got no connection counts once it is made again.
+    pub(crate) tried: u32,
     /// Retries made.
     pub(crate) retries: u32,
     /// The endpoint that failed last: the next try prefers another.
     pub(crate) avoid: Option<EndpointId>,
     pub(crate) stage: Stage,
+    pub(crate) tries: Tries,
 }
 
-/// The state of a call.
+/// What the next try of a call waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Has just been read.
-    Starting,
-    /// Waits for an upstream connection, in that place of its pool's queue.
+    /// None is to come: the call has just been read, or was sent.
+    Settled,
+    /// An upstream connection: the call is in that place of its pool's queue.
     Waiting(Place),
-    /// Was written to that upstream connection, in that slot if it has an answer.
-    Sent { connection: ConnectionId, slot: Option<usize> },
-    /// Is held back by a policy until then, before its first try.
+    /// A policy holds the call back until then, before its first try.
     Held { until: Instant },
-    /// Waits until the next try.
+    /// The pause between two tries.
     Backoff { until: Instant },
 }
 
@@ -88,19 +88,19 @@ impl Call {
         (is_listed && is_safe && self.is_whole && self.retries < retry.attempts).then_some(retry)
     }
 
-    /// Whether a try has been made since the last that was counted as a retry.
-    pub(crate) fn is_tried(&self) -> bool {
-        matches!(self.stage, Stage::Sent { .. } | Stage::Backoff { .. })
+    /// How long each try may take.
+    pub(crate) fn per_try_timeout(&self) -> Option<Duration> {
+        self.route.retry.as_ref()?.per_try_timeout
     }
 
     /// When this call next needs attention by time alone.
     pub(crate) fn due(&self) -> Option<Instant> {
+        let tries = self.per_try_timeout().and_then(|time| self.tries.due(time));
         let stage = match self.stage {
             Stage::Held { until } | Stage::Backoff { until } => Some(until),
-            Stage::Sent { .. } => self.try_deadline,
-            Stage::Starting | Stage::Waiting(_) => None,
+            Stage::Settled | Stage::Waiting(_) => None,
         };
-        crate::clock::earliest(stage, self.deadline)
+        earliest(earliest(tries, stage), self.deadline)
     }
 }
 
@@ -113,6 +113,7 @@ pub(crate) fn pause(backoff: &Backoff, retries: u32, random: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calls::Try;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -141,10 +142,11 @@ mod tests {
             is_whole: true,
             started: at(0),
             deadline: None,
-            try_deadline: None,
+            tried: 0,
             retries: 0,
             avoid: None,
-            stage: Stage::Starting,
+            stage: Stage::Settled,
+            tries: Tries::default(),
         }
     }
 
@@ -185,13 +187,16 @@ mod tests {
 
     #[test]
     fn a_call_is_due_by_what_ends_first_where_it_stands() {
-        let mut call = call("null");
+        let mut call = call(r#"{"on": ["per-try-timeout"], "perTryTimeout": "10ms"}"#);
         assert_eq!(call.due(), None);
         call.deadline = Some(at(50));
-        call.try_deadline = Some(at(20));
         assert_eq!(call.due(), Some(at(50)), "nothing was sent that could take too long");
-        call.stage = Stage::Sent { connection: Id::new(0, 1), slot: Some(0) };
+        let sent = Try { connection: Id::new(0, 1), slot: 0, endpoint: None, sent_at: at(10) };
+        *call.tries.room().unwrap() = Some(sent);
         assert_eq!(call.due(), Some(at(20)));
+        call.stage = Stage::Backoff { until: at(15) };
+        assert_eq!(call.due(), Some(at(15)));
+        assert_eq!(call.tries.pop(), Some(sent));
         call.stage = Stage::Backoff { until: at(30) };
         assert_eq!(call.due(), Some(at(30)));
         call.stage = Stage::Backoff { until: at(60) };

@@ -1,0 +1,102 @@
+use core::time::Duration;
+
+use crate::clock::{Instant, earliest};
+use crate::pool::EndpointId;
+use crate::upstream::ConnectionId;
+
+/// A request that was written to an upstream connection and is not answered yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Try {
+    pub(crate) connection: ConnectionId,
+    /// The slot of the connection that its answer will free.
+    pub(crate) slot: usize,
+    pub(crate) endpoint: Option<EndpointId>,
+    pub(crate) sent_at: Instant,
+}
+
+/// The tries of one call that are open: one, or two where a second is not to wait for the end of the first. No two of
+/// them are on the same connection.
+#[derive(Debug, Default)]
+pub(crate) struct Tries([Option<Try>; 2]);
+
+impl Tries {
+    /// Room for one more, if there is any.
+    pub(crate) fn room(&mut self) -> Option<&mut Option<Try>> {
+        self.0.iter_mut().find(|place| place.is_none())
+    }
+
+    /// Takes out the one on that connection.
+    pub(crate) fn close(&mut self, connection: ConnectionId) -> Option<Try> {
+        self.take(|open| open.connection == connection)
+    }
+
+    /// Takes out one that was sent `time` ago.
+    pub(crate) fn expire(&mut self, now: Instant, time: Duration) -> Option<Try> {
+        self.take(|open| open.sent_at.after(time) <= now)
+    }
+
+    /// Takes out any.
+    pub(crate) fn pop(&mut self) -> Option<Try> {
+        self.take(|_| true)
+    }
+
+    /// When the first of them has been open for `time`.
+    pub(crate) fn due(&self, time: Duration) -> Option<Instant> {
+        let [first, second] = self.0.map(|open| open.map(|open| open.sent_at.after(time)));
+        earliest(first, second)
+    }
+
+    fn take(&mut self, is_meant: impl Fn(&Try) -> bool) -> Option<Try> {
+        self.0.iter_mut().find_map(|place| place.take_if(|open| is_meant(open)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Id;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn at(millis: u32) -> Instant {
+        Instant::default().after(MS.saturating_mul(millis))
+    }
+
+    /// A try on the connection of that number, sent so many milliseconds after the start.
+    fn sent(number: u32) -> Try {
+        Try { connection: Id::new(number, 1), slot: 0, endpoint: None, sent_at: at(number) }
+    }
+
+    fn open(numbers: [u32; 2]) -> Tries {
+        let mut tries = Tries::default();
+        for number in numbers {
+            *tries.room().unwrap() = Some(sent(number));
+        }
+        tries
+    }
+
+    #[test]
+    fn there_are_two_at_most_and_each_ends_by_itself() {
+        let mut tries = open([1, 2]);
+        assert_eq!(tries.room(), None);
+        assert_eq!(tries.close(Id::new(3, 1)), None);
+        assert_eq!(tries.close(Id::new(1, 2)), None, "another connection in its place");
+        assert_eq!(tries.close(Id::new(1, 1)), Some(sent(1)));
+        assert_eq!(tries.close(Id::new(1, 1)), None);
+        *tries.room().unwrap() = Some(sent(5));
+        assert_eq!(tries.room(), None);
+        let left = [tries.pop(), tries.pop(), tries.pop()];
+        assert_eq!(left, [Some(sent(5)), Some(sent(2)), None]);
+    }
+
+    #[test]
+    fn each_has_its_own_time() {
+        let mut tries = open([20, 10]);
+        assert_eq!(tries.due(30 * MS), Some(at(40)));
+        assert_eq!(tries.expire(at(39), 30 * MS), None);
+        assert_eq!(tries.expire(at(40), 30 * MS), Some(sent(10)));
+        assert_eq!(tries.due(30 * MS), Some(at(50)));
+        assert_eq!(tries.expire(at(50), 30 * MS), Some(sent(20)));
+        assert_eq!(tries.due(30 * MS), None);
+    }
+}
