@@ -6,26 +6,23 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiext
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::api::{self, aeraki};
+use crate::kinds::kinds;
 
 pub use apiextensions::CustomResourceDefinition;
 
 /// All of them: Meltemi's own first, then Aeraki's.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    let host = ("Host", ".spec.hosts[0]", "The service");
-    let protocol = ("Protocol", ".spec.protocol", "The protocol");
-    let codec = ("Codec", ".spec.codec", "The codec that reads it");
-    let hosts = ("Hosts", ".spec.host", "The services");
-    let redis = ("Host", ".spec.host", "The service");
-    let action = ("Action", ".spec.action", "What happens to the calls");
-    vec![
-        finished(api::MetaRouter::crd(), &[host]),
-        finished(aeraki::MetaRouter::crd(), &[host]),
-        finished(aeraki::ApplicationProtocol::crd(), &[protocol, codec]),
-        finished(aeraki::RedisService::crd(), &[hosts]),
-        finished(aeraki::RedisDestination::crd(), &[redis]),
-        finished(aeraki::DubboAuthorizationPolicy::crd(), &[action]),
-    ]
+    macro_rules! definitions {
+        (
+            kubernetes { $($_k:tt)* }
+            few { $($_f:tt)* }
+            istio { $($_i:tt)* }
+            ours { $($(#[$_o:meta])* $_field:ident: $type:ty, $_rules:ident;)* }
+        ) => {
+            vec![$(finished(<$type>::crd()),)*]
+        };
+    }
+    kinds!(definitions)
 }
 
 /// All of them as one YAML stream.
@@ -33,46 +30,35 @@ pub fn yaml() -> String {
     all().iter().map(|crd| format!("---\n{}", serde_saphyr::to_string(crd).unwrap_or_default())).collect()
 }
 
-/// A kind that a definition is of.
-#[derive(Debug)]
-pub struct Kind {
-    /// The API group.
-    pub group: String,
-    /// The one version.
-    pub version: String,
-    /// The name.
-    pub kind: String,
-    /// The schema of its objects.
-    pub schema: Value,
-}
-
-impl Kind {
-    /// Group and version, as objects write them.
-    pub fn api_version(&self) -> String {
-        format!("{}/{}", self.group, self.version)
-    }
-}
-
-/// The kinds of all of them, in that order.
-pub fn kinds() -> &'static [Kind] {
-    static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
-        let kind = |crd: CustomResourceDefinition| {
-            let version = crd.spec.versions.into_iter().next()?;
-            let schema = serde_json::to_value(version.schema?.open_api_v3_schema?).ok()?;
-            Some(Kind { group: crd.spec.group, version: version.name, kind: crd.spec.names.kind, schema })
-        };
-        all().into_iter().filter_map(kind).collect()
-    });
-    &KINDS
-}
-
 /// The schema of a kind in a group, if it is one of them.
 pub fn schema(group: &str, kind: &str) -> Option<&'static Value> {
-    kinds().iter().find(|known| known.group == group && known.kind == kind).map(|known| &known.schema)
+    static SCHEMAS: LazyLock<Vec<(String, String, Value)>> = LazyLock::new(|| {
+        let schema = |crd: CustomResourceDefinition| {
+            let schema = crd.spec.versions.into_iter().next()?.schema?.open_api_v3_schema?;
+            Some((crd.spec.group, crd.spec.names.kind, serde_json::to_value(schema).ok()?))
+        };
+        all().into_iter().filter_map(schema).collect()
+    });
+    SCHEMAS.iter().find(|(of, known, _)| of == group && known == kind).map(|(.., schema)| schema)
 }
 
 /// A column of `kubectl get`: its name, the path of its value, and what it shows.
 type Column = (&'static str, &'static str, &'static str);
+
+/// The columns of a kind.
+fn columns(kind: &str) -> &'static [Column] {
+    match kind {
+        "MetaRouter" => &[("Host", ".spec.hosts[0]", "The service")],
+        "ApplicationProtocol" => &[
+            ("Protocol", ".spec.protocol", "The protocol"),
+            ("Codec", ".spec.codec", "The codec that reads it"),
+        ],
+        "RedisService" => &[("Hosts", ".spec.host", "The services")],
+        "RedisDestination" => &[("Host", ".spec.host", "The service")],
+        "DubboAuthorizationPolicy" => &[("Action", ".spec.action", "What happens to the calls")],
+        _ => &[],
+    }
+}
 
 /// The columns that come after those of the kind.
 const STATUS: [Column; 2] = [
@@ -82,7 +68,8 @@ const STATUS: [Column; 2] = [
 
 /// Adds what the types do not say: columns, and the description of the resource, which is that of its specification.
 /// Takes out the formats that the API server does not know, and would warn of: their bounds say the same.
-fn finished(mut crd: CustomResourceDefinition, columns: &[Column]) -> CustomResourceDefinition {
+fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let columns = columns(&crd.spec.names.kind);
     for version in &mut crd.spec.versions {
         let told = columns.iter().chain(&STATUS).map(|column| (column, "string"));
         let age = (&("Age", ".metadata.creationTimestamp", "When it was made"), "date");

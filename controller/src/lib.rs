@@ -17,6 +17,7 @@ pub mod generate;
 pub mod input;
 pub mod install;
 pub mod istio;
+pub mod kinds;
 pub mod mesh;
 pub mod module;
 mod place;

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
-use crate::crds;
 use crate::findings::{Finding, Severity};
+use crate::kinds::{self, Owner};
 use crate::words::{instead, nearest};
 
 /// What is wrong with an object whose group is one of Meltemi's or Aeraki's and whose kind or version is not, or whose kind
@@ -12,14 +12,15 @@ pub fn stranger(object: &Value) -> Option<Finding> {
     let is_ours = ["meltemi.io", "aeraki.io"].into_iter().any(|domain| {
         group.strip_suffix(domain).is_some_and(|before| before.is_empty() || before.ends_with('.'))
     });
-    let of_group: Vec<_> = crds::kinds().iter().filter(|known| known.group == group).collect();
+    let of_group: Vec<_> = kinds::ours().filter(|known| known.group == group).collect();
     let said = |path: &str, message: String| {
         Some(Finding { severity: Severity::Error, path: path.to_owned(), message })
     };
+    let mut others = kinds::read().iter().filter(|known| known.owner != Owner::Ours);
     if let Some(meant) =
-        READ.iter().find(|(of, known)| *of == group_of(version) && differs_by_case(known, kind))
+        others.find(|known| known.group == group_of(version) && differs_by_case(&known.kind, kind))
     {
-        return said("kind", format!("{version} has no kind {kind:?}; did you mean {}?", meant.1));
+        return said("kind", format!("{version} has no kind {kind:?}; did you mean {}?", meant.kind));
     }
     if !is_ours || of_group.iter().any(|known| known.kind == kind && known.api_version() == version) {
         return None;
@@ -30,7 +31,7 @@ pub fn stranger(object: &Value) -> Option<Finding> {
             format!("{kind} has no version {version:?}; write {}", known.api_version()),
         );
     }
-    let elsewhere = crds::kinds().iter().find(|known| nearest(kind, [&*known.kind].into_iter()).is_some());
+    let elsewhere = kinds::ours().find(|known| nearest(kind, [&*known.kind].into_iter()).is_some());
     match (&*of_group, elsewhere) {
         ([], Some(meant)) => said(
             "apiVersion",
@@ -41,7 +42,7 @@ pub fn stranger(object: &Value) -> Option<Finding> {
             ),
         ),
         ([], None) => {
-            let mut groups: Vec<&str> = crds::kinds().iter().map(|known| &*known.group).collect();
+            let mut groups: Vec<&str> = kinds::ours().map(|known| &*known.group).collect();
             groups.dedup();
             said("apiVersion", format!("no group of this name has kinds; {}", instead(group, &groups)))
         }
@@ -51,21 +52,6 @@ pub fn stranger(object: &Value) -> Option<Finding> {
         }
     }
 }
-
-/// The kinds of Kubernetes and Istio that are read.
-const READ: [(&str, &str); 11] = [
-    ("", "Namespace"),
-    ("", "Service"),
-    ("", "Pod"),
-    ("", "Secret"),
-    ("", "ConfigMap"),
-    ("discovery.k8s.io", "EndpointSlice"),
-    ("networking.istio.io", "ServiceEntry"),
-    ("networking.istio.io", "DestinationRule"),
-    ("networking.istio.io", "VirtualService"),
-    ("networking.istio.io", "Gateway"),
-    ("networking.istio.io", "Sidecar"),
-];
 
 fn group_of(version: &str) -> &str {
     version.split_once('/').map_or("", |(group, _)| group)

@@ -11,13 +11,14 @@ mod redis;
 mod router;
 mod text;
 
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::api::{self, MetaRouterSpec, aeraki};
 use crate::crds;
 use crate::findings::{Finding, Severity};
+use crate::kinds::kinds;
 use crate::words;
 use notes::Notes;
 
@@ -67,16 +68,22 @@ fn of_spec(look: impl FnOnce(&mut Notes)) -> Vec<Finding> {
 pub fn object(object: &Value) -> Option<Vec<Finding>> {
     let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
     let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
-    let check = match (group, text("kind")) {
-        ("meltemi.io", "MetaRouter") => typed::<api::MetaRouter>(object, meta_router),
-        ("metaprotocol.aeraki.io", "MetaRouter") => typed(object, aeraki_meta_router),
-        ("metaprotocol.aeraki.io", "ApplicationProtocol") => typed(object, application_protocol),
-        ("redis.aeraki.io", "RedisService") => typed(object, redis_service),
-        ("redis.aeraki.io", "RedisDestination") => typed(object, redis_destination),
-        ("dubbo.aeraki.io", "DubboAuthorizationPolicy") => typed(object, dubbo_authorization_policy),
-        _ => return None,
-    };
-    let mut findings = unknown_fields(object, group, text("kind"));
+    let kind = text("kind");
+    macro_rules! typed {
+        (
+            kubernetes { $($_k:tt)* }
+            few { $($_f:tt)* }
+            istio { $($_i:tt)* }
+            ours { $($(#[$_o:meta])* $_field:ident: $type:ty, $rules:ident;)* }
+        ) => {
+            match (group, kind) {
+                $((of, one) if of == <$type>::group(&()) && one == <$type>::kind(&()) => typed(object, $rules),)*
+                _ => return None,
+            }
+        };
+    }
+    let check = kinds!(typed);
+    let mut findings = unknown_fields(object, group, kind);
     findings.extend(check);
     Some(findings)
 }

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
@@ -11,6 +11,7 @@ use similar::{ChangeTag, TextDiff};
 use super::{Inputs, Objects, findings, takeover};
 use crate::generate::{INSTANCE, MANAGED_BY, Object, Takeover, takeovers, unpack};
 use crate::input::{self, Depth, Resources};
+use crate::kinds;
 use crate::screen;
 use crate::words::{self, Plain};
 
@@ -31,13 +32,6 @@ type Key = (String, String, String);
 
 /// Lines around a change.
 const CONTEXT: usize = 3;
-
-/// The kinds that are generated.
-const KINDS: [(&str, &str, &str, &str); 3] = [
-    ("networking.istio.io", "v1alpha3", "EnvoyFilter", "envoyfilters"),
-    ("networking.istio.io", "v1", "VirtualService", "virtualservices"),
-    ("extensions.istio.io", "v1alpha1", "WasmPlugin", "wasmplugins"),
-];
 
 impl Diff {
     /// Writes the differences from what is there to what is generated, and reports which ports it would take over anew.
@@ -135,13 +129,15 @@ fn in_cluster() -> Result<BTreeMap<Key, Value>, String> {
         let client = Client::try_default().await.map_err(|error| wrong(&error))?;
         let ours = ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
         let mut objects = BTreeMap::new();
-        for (group, version, kind, plural) in KINDS {
-            let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+        for written in kinds::written() {
+            let resource = written.resource();
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
             let listed = match api.list(&ours).await {
                 Ok(listed) => listed,
                 Err(kube::Error::Api(status)) if status.code == 404 => {
-                    screen::warn(format_args!("the cluster has no {plural}.{group}: Istio is not installed"));
+                    screen::warn(format_args!("the cluster has no {}: Istio is not installed",
+                        written.definition
+                    ));
                     continue;
                 }
                 Err(error) => return Err(wrong(&error)),
@@ -150,7 +146,7 @@ fn in_cluster() -> Result<BTreeMap<Key, Value>, String> {
                 let labels = object.labels().clone();
                 let value = json!({
                     "apiVersion": resource.api_version,
-                    "kind": kind,
+                    "kind": written.kind,
                     "metadata": {"name": object.name_any(), "namespace": object.namespace(), "labels": labels},
                     "spec": object.data["spec"],
                 });

@@ -8,6 +8,7 @@ use super::node::Node;
 use crate::check;
 use crate::findings::{Finding, ResourceRef, Severity};
 use crate::generate::{self, MANAGED_BY, Output};
+use crate::kinds;
 use crate::place::{Place, steps};
 use crate::words;
 use crate::world::{ReadError, World};
@@ -147,7 +148,9 @@ impl Resources {
             self.others += 1;
             return;
         }
-        let is_namespaced = !matches!(object["kind"].as_str(), Some("Namespace" | "ApplicationProtocol"));
+        let of_kind = name(&object);
+        let kind = kinds::find(&of_kind.group, &of_kind.kind);
+        let is_namespaced = kind.is_none_or(|kind| kind.is_namespaced);
         if let Some(metadata) = object["metadata"].as_object_mut().filter(|_| is_namespaced) {
             metadata.entry("namespace").or_insert_with(|| namespace.into());
         }

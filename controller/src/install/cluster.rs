@@ -13,7 +13,7 @@ use super::manifests::File;
 use super::names::global;
 use super::rbac::PASSWORDS;
 use crate::generate::{INSTANCE, MANAGED_BY, ROLE, Role};
-use crate::run::written_kinds;
+use crate::kinds::{self, Kind};
 use crate::screen;
 use crate::words;
 
@@ -80,7 +80,7 @@ async fn generated(
     let (label, value) = MANAGED_BY;
     let params = ListParams::default().labels(&format!("{label}={value}"));
     let mut by_role: BTreeMap<Role, Vec<(ApiResource, DynamicObject)>> = BTreeMap::new();
-    for resource in written_kinds() {
+    for resource in kinds::written().iter().map(Kind::resource) {
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         match api.list(&params).await {
             Ok(list) => {

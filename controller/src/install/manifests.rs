@@ -8,6 +8,7 @@ use super::names::{NAME, global, labels, metadata};
 use super::{Settings, rbac};
 use crate::crds;
 use crate::generate::{Delivery, ForeignRouters, IstioVersion};
+use crate::kinds;
 use crate::run::{SERVICE, WEBHOOK, WEBHOOK_PATH, WEBHOOK_SECRET};
 
 /// Where /metrics, /healthz and /readyz are served.
@@ -210,12 +211,13 @@ fn budget(settings: &Settings) -> Value {
 /// What the webhook refuses is refused by the controller as well, which says so in the resource's status and leaves the
 /// mesh as it was. So nobody is kept from writing resources while the controller is away: the policy is `Ignore`.
 fn webhook(settings: &Settings) -> Value {
-    let rule = |group: &str, resources: &[&str]| {
+    let rule = |(group, resources): (&str, Vec<&str>)| {
         json!({
             "apiGroups": [group], "apiVersions": ["v1alpha1"], "resources": resources,
             "operations": ["CREATE", "UPDATE"], "scope": "*",
         })
     };
+    let rules: Vec<Value> = kinds::by_group(kinds::ours()).into_iter().map(rule).collect();
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
         "metadata": metadata(&global(WEBHOOK, settings), None),
@@ -226,12 +228,7 @@ fn webhook(settings: &Settings) -> Value {
             "clientConfig": {"service": {
                 "name": SERVICE, "namespace": settings.namespace, "path": WEBHOOK_PATH, "port": 443,
             }},
-            "rules": [
-                rule("meltemi.io", &["metarouters"]),
-                rule("metaprotocol.aeraki.io", &["metarouters", "applicationprotocols"]),
-                rule("redis.aeraki.io", &["redisservices", "redisdestinations"]),
-                rule("dubbo.aeraki.io", &["dubboauthorizationpolicies"]),
-            ],
+            "rules": rules,
             "failurePolicy": "Ignore",
             "matchPolicy": "Equivalent",
             "sideEffects": "None",

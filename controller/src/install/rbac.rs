@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Settings;
 use super::names::{NAME, global, metadata};
+use crate::kinds::{self, Kind, Owner};
 use crate::run::{LEASE, WEBHOOK, WEBHOOK_SECRET};
 
 /// The name of the right to read passwords.
@@ -17,30 +18,30 @@ pub fn objects(settings: &Settings) -> Vec<Value> {
     let read = ["list", "watch"];
     let write = ["list", "watch", "create", "patch", "delete"];
     let webhook = global(WEBHOOK, settings);
-    let cluster = json!([
-        {"apiGroups": [""], "resources": ["namespaces", "services", "pods"], "verbs": read},
-        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
-        // Which kinds there are.
-        {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": read},
-        {"apiGroups": ["networking.istio.io"],
-         "resources": ["serviceentries", "destinationrules", "gateways", "sidecars"], "verbs": read},
-        {"apiGroups": ["meltemi.io"], "resources": ["metarouters"], "verbs": read},
-        {"apiGroups": ["metaprotocol.aeraki.io"],
-         "resources": ["metarouters", "applicationprotocols"], "verbs": read},
-        {"apiGroups": ["redis.aeraki.io"], "resources": ["redisservices", "redisdestinations"], "verbs": read},
-        {"apiGroups": ["dubbo.aeraki.io"], "resources": ["dubboauthorizationpolicies"], "verbs": read},
-        {"apiGroups": ["networking.istio.io"], "resources": ["envoyfilters", "virtualservices"], "verbs": write},
-        {"apiGroups": ["extensions.istio.io"], "resources": ["wasmplugins"], "verbs": write},
-        {"apiGroups": ["meltemi.io"], "resources": ["metarouters/status"], "verbs": ["patch"]},
-        {"apiGroups": ["metaprotocol.aeraki.io"],
-         "resources": ["metarouters/status", "applicationprotocols/status"], "verbs": ["patch"]},
-        {"apiGroups": ["redis.aeraki.io"],
-         "resources": ["redisservices/status", "redisdestinations/status"], "verbs": ["patch"]},
-        {"apiGroups": ["dubbo.aeraki.io"], "resources": ["dubboauthorizationpolicies/status"], "verbs": ["patch"]},
-        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
-        {"apiGroups": ["admissionregistration.k8s.io"], "resources": ["validatingwebhookconfigurations"],
-         "resourceNames": [webhook], "verbs": ["get", "patch"]},
-    ]);
+    let rules = |kinds: Vec<&'static Kind>, verbs: &[&str]| -> Vec<Value> {
+        let groups = kinds::by_group(kinds.into_iter()).into_iter();
+        groups.map(|(group, resources)| rule(group, &resources, verbs)).collect()
+    };
+    let is_written = |kind: &Kind| kinds::written().iter().any(|known| known.definition == kind.definition);
+    let of = |owner: Owner| {
+        kinds::read().iter().filter(move |kind| kind.owner == owner && !is_written(kind)).collect::<Vec<_>>()
+    };
+    let mut cluster = rules(of(Owner::Kubernetes), &read);
+    // Which kinds there are.
+    cluster.push(rule("apiextensions.k8s.io", &["customresourcedefinitions"], &read));
+    cluster.extend(rules(of(Owner::Istio), &read));
+    cluster.extend(rules(of(Owner::Ours), &read));
+    cluster.extend(rules(kinds::written().iter().collect(), &write));
+    for (group, resources) in kinds::by_group(kinds::ours()) {
+        let statuses: Vec<String> = resources.iter().map(|plural| format!("{plural}/status")).collect();
+        let statuses: Vec<&str> = statuses.iter().map(String::as_str).collect();
+        cluster.push(rule(group, &statuses, &["patch"]));
+    }
+    cluster.push(rule("events.k8s.io", &["events"], &["create", "patch"]));
+    cluster.push(json!({
+        "apiGroups": ["admissionregistration.k8s.io"], "resources": ["validatingwebhookconfigurations"],
+        "resourceNames": [webhook], "verbs": ["get", "patch"],
+    }));
     let own = json!([
         // The name of what is made is not known to the authorizer.
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
@@ -68,7 +69,7 @@ pub fn objects(settings: &Settings) -> Vec<Value> {
             "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": settings.namespace}],
         }));
     };
-    give(&global(NAME, settings), None, &cluster);
+    give(&global(NAME, settings), None, &cluster.into());
     give(NAME, home, &own);
     give(&global("meltemi-istio", settings), root, &istio);
     // A right over every Secret of a namespace, which nothing narrower gives: only where it is asked for.
@@ -77,6 +78,10 @@ pub fn objects(settings: &Settings) -> Vec<Value> {
         give(&global(PASSWORDS, settings), Some(&**namespace).filter(|name| *name != EVERYWHERE), &passwords);
     }
     objects
+}
+
+fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
+    json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
 }
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";

@@ -12,13 +12,13 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
-use super::cache;
 use super::changes::{Accepted, Key, Surplus, Wanted, changes, fingerprint, spec, surplus_fields};
 use super::feed::Kept;
 use super::metrics::{Metrics, Operation};
 use super::recent::Recent;
 use super::warming::Warming;
 use crate::generate::Role;
+use crate::kinds;
 
 /// The field manager of all that the controller writes.
 pub const MANAGER: &str = "meltemi";
@@ -273,6 +273,7 @@ async fn delete(client: &Client, surplus: &Surplus) -> Result<(), Error> {
 }
 
 fn api(client: &Client, kind: &str, namespace: &str) -> Api<DynamicObject> {
-    let resource = cache::api_resource(kind).unwrap_or_else(|| unreachable!("{kind} is never generated"));
+    let resource = kinds::written().iter().find(|known| known.kind == kind);
+    let resource = resource.unwrap_or_else(|| unreachable!("{kind} is never generated")).resource();
     Api::namespaced_with(client.clone(), namespace, &resource)
 }

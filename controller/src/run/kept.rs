@@ -9,13 +9,33 @@ use kube::core::{DeserializeGuard, DynamicObject};
 use super::changes::compact;
 use super::feed::Kept;
 use super::pulse::Change;
-use crate::api::{self, aeraki};
 use crate::generate::MESH_CONFIG;
-use crate::istio;
+use crate::kinds::kinds;
+
+macro_rules! kept {
+    (
+        kubernetes { $($_k:tt)* }
+        few { $($_f:tt)* }
+        istio { $($(#[$_i:meta])* $_istio:ident: $istio:ty,)* }
+        ours { $($(#[$_o:meta])* $_ours:ident: $ours:ty, $_rules:ident;)* }
+    ) => {
+        whole!($($istio,)*);
+
+        // Their status is ours: nothing is made of it.
+        $(impl Kept for $ours {
+            fn change(&self, before: &Self) -> Option<Change> {
+                if self.spec != before.spec || self.metadata != before.metadata {
+                    return Some(Change::Input);
+                }
+                (self.status != before.status).then_some(Change::Output)
+            }
+        })*
+    };
+}
 
 /// Kinds that matter as a whole.
 macro_rules! whole {
-    ($($kind:ty),* $(,)?) => {$(
+    ($($kind:ty,)*) => {$(
         impl Kept for $kind {
             fn change(&self, before: &Self) -> Option<Change> {
                 (self != before).then_some(Change::Input)
@@ -24,38 +44,8 @@ macro_rules! whole {
     )*};
 }
 
-whole!(
-    Namespace,
-    Service,
-    istio::ServiceEntry,
-    istio::DestinationRule,
-    istio::VirtualService,
-    istio::Gateway,
-    istio::Sidecar,
-);
-
-/// Kinds whose status is ours: nothing is made of it.
-macro_rules! ours {
-    ($($kind:ty),* $(,)?) => {$(
-        impl Kept for $kind {
-            fn change(&self, before: &Self) -> Option<Change> {
-                if self.spec != before.spec || self.metadata != before.metadata {
-                    return Some(Change::Input);
-                }
-                (self.status != before.status).then_some(Change::Output)
-            }
-        }
-    )*};
-}
-
-ours!(
-    api::MetaRouter,
-    aeraki::MetaRouter,
-    aeraki::ApplicationProtocol,
-    aeraki::RedisService,
-    aeraki::RedisDestination,
-    aeraki::DubboAuthorizationPolicy,
-);
+whole!(Namespace, Service,);
+kinds!(kept);
 
 impl Kept for EndpointSlice {
     fn change(&self, before: &Self) -> Option<Change> {

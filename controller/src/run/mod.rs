@@ -12,6 +12,7 @@ mod changes;
 mod conditions;
 mod definitions;
 mod feed;
+mod feeds;
 mod installation;
 mod istiod;
 mod kept;
@@ -33,7 +34,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::api::ApiResource;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -177,11 +177,6 @@ async fn control(options: &Options) -> Result<(), String> {
     }
     info!("ended");
     outcome
-}
-
-/// The kinds that are written, as the API names them.
-pub(crate) fn written_kinds() -> impl Iterator<Item = ApiResource> {
-    cache::WRITTEN.into_iter().filter_map(|(_, _, kind, _)| cache::api_resource(kind))
 }
 
 /// Waits until a switch is on, or nobody can turn it on any more.

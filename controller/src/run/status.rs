@@ -13,8 +13,8 @@ use serde_json::json;
 use tracing::{debug, info, warn};
 
 use super::apply::{MANAGER, limited};
-use super::cache::Subject;
 use super::conditions::{is_same_news, said, status};
+use super::feeds::Subject;
 use super::metrics::{Metrics, Operation};
 use crate::api::aeraki::Status;
 use crate::findings::{Finding, Report, ResourceRef, Severity};

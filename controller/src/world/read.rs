@@ -1,8 +1,10 @@
+use kube::Resource;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::World;
+use crate::kinds::kinds;
 use crate::words;
 
 /// An object as it is in a file.
@@ -90,32 +92,29 @@ impl World {
     pub fn add(&mut self, object: &Value) -> Result<bool, ReadError> {
         let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
         let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
-        match (group, text("kind")) {
-            ("", "Namespace") => push(&mut self.namespaces, object),
-            ("", "Service") => push(&mut self.services, object),
-            ("", "Pod") => push(&mut self.pods, object),
-            ("", "Secret") => push(&mut self.secrets, object),
-            ("", "ConfigMap") => push(&mut self.config_maps, object),
-            ("discovery.k8s.io", "EndpointSlice") => push(&mut self.endpoint_slices, object),
-            ("networking.istio.io", "ServiceEntry") => push(&mut self.service_entries, object),
-            ("networking.istio.io", "DestinationRule") => push(&mut self.destination_rules, object),
-            ("networking.istio.io", "VirtualService") => push(&mut self.virtual_services, object),
-            ("networking.istio.io", "Gateway") => push(&mut self.gateways, object),
-            ("networking.istio.io", "Sidecar") => push(&mut self.sidecars, object),
-            ("meltemi.io", "MetaRouter") => push(&mut self.meta_routers, object),
-            ("metaprotocol.aeraki.io", "MetaRouter") => push(&mut self.aeraki_meta_routers, object),
-            ("metaprotocol.aeraki.io", "ApplicationProtocol") => {
-                push(&mut self.application_protocols, object)
-            }
-            ("redis.aeraki.io", "RedisService") => push(&mut self.redis_services, object),
-            ("redis.aeraki.io", "RedisDestination") => push(&mut self.redis_destinations, object),
-            ("dubbo.aeraki.io", "DubboAuthorizationPolicy") => {
-                push(&mut self.dubbo_authorization_policies, object)
-            }
-            _ => return Ok(false),
-        }?;
-        Ok(true)
+        let kind = text("kind");
+        macro_rules! put {
+            (
+                kubernetes { $($(#[$_k:meta])* $kubernetes:ident: $_kt:ty,)* }
+                few { $($(#[$_f:meta])* $few:ident: $_ft:ty,)* }
+                istio { $($(#[$_i:meta])* $istio:ident: $_it:ty,)* }
+                ours { $($(#[$_o:meta])* $ours:ident: $_ot:ty, $_rules:ident;)* }
+            ) => {
+                put!($($kubernetes,)* $($few,)* $($istio,)* $($ours,)*)
+            };
+            ($($field:ident,)*) => {$(
+                if is_of(&self.$field, group, kind) {
+                    return push(&mut self.$field, object).map(|()| true);
+                }
+            )*};
+        }
+        kinds!(put);
+        Ok(false)
     }
+}
+
+fn is_of<T: Resource<DynamicType = ()>>(_: &[T], group: &str, kind: &str) -> bool {
+    T::kind(&()) == kind && T::group(&()) == group
 }
 
 fn push<T: DeserializeOwned>(all: &mut Vec<T>, object: &Value) -> Result<(), ReadError> {
