@@ -7,6 +7,7 @@ use std::cell::RefCell;
 
 use meltemi_proxy::{Label, Labels, LocalReply, Metric, Names, Sink};
 use rustc_hash::FxHashMap;
+use serde::Serialize;
 
 use crate::host::{self, MetricKind};
 
@@ -21,6 +22,26 @@ thread_local! {
 /// The names that the metrics of all workers of this VM share.
 pub(crate) fn names() -> Names {
     NAMES.with(Names::clone)
+}
+
+/// A local reply as a line of the log has it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'a> {
+    event: &'static str,
+    reason: &'static str,
+    detail: &'a str,
+    authority: &'a str,
+    service: &'a str,
+    method: &'a str,
+    route: Option<&'a str>,
+    cluster: Option<&'a str>,
+    request_id: u64,
+    peer: Option<&'a str>,
+    source_principal: Option<&'a str>,
+    tries: u32,
+    elapsed_micros: u64,
+    suppressed: u64,
 }
 
 /// The metrics and the log of the Envoy that runs this module.
@@ -42,23 +63,24 @@ impl Sink for Report {
     }
 
     fn log(&mut self, reply: &LocalReply) {
-        let line = serde_json::json!({
-            "event": "local_reply",
-            "reason": reply.reason,
-            "detail": reply.detail,
-            "authority": &*reply.authority,
-            "service": &*reply.operation.service,
-            "method": &*reply.operation.method,
-            "route": reply.route,
-            "cluster": reply.cluster,
-            "requestId": reply.request_id,
-            "peer": reply.peer.as_deref(),
-            "sourcePrincipal": reply.principal.as_deref(),
-            "tries": reply.tries,
-            "elapsedMicros": u64::try_from(reply.elapsed.as_micros()).unwrap_or(u64::MAX),
-            "suppressed": reply.suppressed,
-        });
-        log::warn!("meltemi: {line}");
+        let line = Line {
+            event: "local_reply",
+            reason: reply.reason,
+            detail: &reply.detail,
+            authority: &reply.authority,
+            service: &reply.operation.service,
+            method: &reply.operation.method,
+            route: reply.route.as_deref(),
+            cluster: reply.cluster.as_deref(),
+            request_id: reply.request_id,
+            peer: reply.peer.as_deref(),
+            source_principal: reply.principal.as_deref(),
+            tries: reply.tries,
+            elapsed_micros: u64::try_from(reply.elapsed.as_micros()).unwrap_or(u64::MAX),
+            suppressed: reply.suppressed,
+        };
+        // Nothing in it cannot be written.
+        log::warn!("meltemi: {}", serde_json::to_string(&line).unwrap_or_default());
     }
 }
 
