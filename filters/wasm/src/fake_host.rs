@@ -199,30 +199,3 @@ unsafe extern "C" fn proxy_set_shared_data(
         0
     })
 }
-
-/// Functions that the SDK names and this module never calls.
-macro_rules! unsupported {
-    ($($name:ident),+) => {
-        $(#[unsafe(no_mangle)] extern "C" fn $name() -> u32 { 12 })+
-    };
-}
-
-unsupported!(
-    proxy_call_foreign_function,
-    proxy_continue_stream,
-    proxy_dequeue_shared_queue,
-    proxy_done,
-    proxy_enqueue_shared_queue,
-    proxy_get_header_map_pairs,
-    proxy_get_header_map_value,
-    proxy_get_status,
-    proxy_grpc_call,
-    proxy_grpc_cancel,
-    proxy_grpc_close,
-    proxy_grpc_send,
-    proxy_grpc_stream,
-    proxy_http_call,
-    proxy_register_shared_queue,
-    proxy_resolve_shared_queue,
-    proxy_set_property
-);

@@ -1,6 +1,6 @@
 //! Envoy's side of the Proxy-Wasm ABI, as far as a network filter needs it.
 //!
-//! The SDK's own wrappers panic on any status that they do not expect, and a panic takes every connection of an Envoy
+//! An SDK's wrappers would panic on any status that they do not expect, and a panic takes every connection of an Envoy
 //! worker with it. These never do: a refused call is a value.
 #![allow(unsafe_code)]
 
@@ -26,6 +26,17 @@ pub(crate) enum Buffer {
 pub(crate) enum MetricKind {
     Counter = 0,
     Gauge = 1,
+}
+
+/// How much a line of the log matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Level {
+    Debug = 1,
+    Info = 2,
+    Warn = 3,
+    Error = 4,
+    Critical = 5,
 }
 
 /// The status with which the host says that all went well.
@@ -54,6 +65,7 @@ unsafe extern "C" {
         cas: *mut u32,
     ) -> u32;
     fn proxy_set_shared_data(key: *const u8, length: usize, data: *const u8, size: usize, cas: u32) -> u32;
+    fn proxy_log(level: u32, message: *const u8, length: usize) -> u32;
     fn proxy_get_property(path: *const u8, length: usize, data: *mut *mut u8, size: *mut usize) -> u32;
 }
 
@@ -68,8 +80,8 @@ fn owned(data: *mut u8, size: usize) -> Vec<u8> {
     if data.is_null() || size == 0 {
         return Vec::new();
     }
-    // SAFETY: the host got `data` from the SDK's `proxy_on_memory_allocate`, which forgets a `Vec<u8>` of exactly
-    // this capacity, and has filled `size` bytes of it; nobody else keeps it.
+    // SAFETY: the host got `data` from `proxy_on_memory_allocate`, as a slice of exactly this length, and has filled it;
+    // nobody else keeps it.
     unsafe { Vec::from_raw_parts(data, size, size) }
 }
 
@@ -127,6 +139,12 @@ pub(crate) fn increment_metric(id: u32, offset: i64) {
 pub(crate) fn count_nothing(id: u32) {
     // SAFETY: plain values; an unknown id is refused by the host.
     unsafe { proxy_record_metric(id, 0) };
+}
+
+/// Writes a line to the host's log.
+pub(crate) fn log(level: Level, line: &str) {
+    // SAFETY: the host copies the line before it returns.
+    unsafe { proxy_log(level as u32, line.as_ptr(), line.len()) };
 }
 
 /// Closes the connection of the current context, after what is written to it.

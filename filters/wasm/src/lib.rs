@@ -12,25 +12,20 @@
     clippy::arithmetic_side_effects
 )]
 
+mod abi;
 #[cfg(test)]
 mod fake_host;
 mod host;
 mod ledger;
+mod logger;
 mod report;
 mod root;
 mod stream;
 #[cfg(test)]
 mod tests;
 
-use core::cell::OnceCell;
-
-use proxy_wasm::traits::RootContext;
-use proxy_wasm::types::LogLevel;
-
 #[doc(hidden)]
 pub use meltemi_codecs::{Codec, Codecs};
-#[doc(hidden)]
-pub use proxy_wasm;
 
 #[cfg(doc)]
 use meltemi_proxy::Worker;
@@ -47,26 +42,26 @@ macro_rules! module {
     (@ $codecs:expr) => {
         #[allow(missing_docs, unsafe_code)]
         const _: () = {
-            $crate::proxy_wasm::main! {{
-                $crate::start(|_| $crate::root(|| $codecs));
-            }}
+            #[cfg(target_os = "wasi")]
+            unsafe extern "C" {
+                fn __wasm_call_ctors();
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn _initialize() {
+                // SAFETY: the host calls this once, before anything else.
+                #[cfg(target_os = "wasi")]
+                unsafe {
+                    __wasm_call_ctors();
+                }
+                $crate::start($codecs);
+            }
         };
     };
 }
 
 /// What [`module!`] runs when Envoy loads the module.
 #[doc(hidden)]
-pub fn start(new_root: fn(u32) -> Box<dyn RootContext>) {
-    proxy_wasm::set_log_level(LogLevel::Info);
-    proxy_wasm::set_root_context(new_root);
-}
-
-/// A root context that serves plans of these protocols, which are one for all of a VM: connections outlive root contexts.
-#[doc(hidden)]
-pub fn root(codecs: fn() -> Codecs) -> Box<dyn RootContext> {
-    thread_local! {
-        static CODECS: OnceCell<Codecs> = const { OnceCell::new() };
-    }
-    let codecs = CODECS.with(|known| known.get_or_init(codecs).clone());
-    Box::new(root::Root::new(codecs))
+pub fn start(codecs: Codecs) {
+    abi::start(codecs);
 }

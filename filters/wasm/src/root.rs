@@ -4,8 +4,6 @@ use std::rc::Rc;
 
 use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Plan;
-use proxy_wasm::traits::{Context, RootContext, StreamContext};
-use proxy_wasm::types::ContextType;
 use rustc_hash::FxHashMap;
 
 use crate::host;
@@ -120,20 +118,14 @@ impl Root {
             PLANS.with_borrow_mut(|plans| plans.entry(name).or_insert_with_key(|name| new(name)).clone());
         Self { codecs, plan }
     }
-}
 
-#[cfg(test)]
-impl Root {
-    /// The JSON text of the plan in force.
-    pub(crate) fn plan_text(&self) -> Vec<u8> {
-        self.plan.text.borrow().clone()
+    /// A new connection.
+    pub(crate) fn stream(&self) -> Stream {
+        Stream::new(self.plan.clone())
     }
-}
 
-impl Context for Root {}
-
-impl RootContext for Root {
-    fn on_configure(&mut self, size: usize) -> bool {
+    /// Takes the plan of the configuration, of so many bytes; whether it can.
+    pub(crate) fn configure(&mut self, size: usize) -> bool {
         let json = if size == 0 { Vec::new() } else { host::buffer(host::Buffer::Configuration, size) };
         match Plan::parse(&json, &self.codecs) {
             Ok(plan) => {
@@ -155,7 +147,8 @@ impl RootContext for Root {
         }
     }
 
-    fn on_tick(&mut self) {
+    /// Looks for a plan that another VM has published.
+    pub(crate) fn look(&mut self) {
         let Some(json) = self.plan.news() else { return };
         match Plan::parse(&json, &self.codecs) {
             Ok(plan) => self.plan.put(json, plan),
@@ -165,12 +158,12 @@ impl RootContext for Root {
             ),
         }
     }
+}
 
-    fn create_stream_context(&self, _: u32) -> Option<Box<dyn StreamContext>> {
-        Some(Box::new(Stream::new(self.plan.clone())))
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::StreamContext)
+#[cfg(test)]
+impl Root {
+    /// The JSON text of the plan in force.
+    pub(crate) fn plan_text(&self) -> Vec<u8> {
+        self.plan.text.borrow().clone()
     }
 }

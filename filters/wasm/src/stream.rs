@@ -2,8 +2,6 @@ use std::rc::Rc;
 
 use meltemi_proxy::{Budget, Ledger, Worker};
 use meltemi_sockets::{Options, Side};
-use proxy_wasm::traits::{Context, StreamContext};
-use proxy_wasm::types::{Action, PeerType};
 
 use crate::host::{self, Buffer};
 use crate::ledger::SharedLedger;
@@ -34,9 +32,13 @@ impl Stream {
         Self { plan, worker: None, out: Vec::new(), has_failed: false }
     }
 
-    /// Gives the worker what `from` sent, in the first `size` bytes of `buffer`, and puts there what goes to the other
+    /// Gives the worker what `from` sent, in the first `size` bytes of its buffer, and puts there what goes to the other
     /// side.
-    fn carry(&mut self, from: Side, buffer: Buffer, size: usize) -> Action {
+    pub(crate) fn carry(&mut self, from: Side, size: usize) {
+        let (buffer, to) = match from {
+            Side::Downstream => (Buffer::Downstream, Side::Upstream),
+            Side::Upstream => (Buffer::Upstream, Side::Downstream),
+        };
         let Some(plan) = self.plan.current() else { return self.fail("there is no plan") };
         let now = host::now();
         let input = if size == 0 { Vec::new() } else { host::buffer(buffer, size) };
@@ -52,10 +54,6 @@ impl Stream {
         }
         let received = if self.has_failed { Ok(()) } else { worker.receive(from, &input, now) };
         self.out.clear();
-        let to = match from {
-            Side::Downstream => Side::Upstream,
-            Side::Upstream => Side::Downstream,
-        };
         worker.transmit(to, &mut self.out);
         worker.flush(&mut Report);
         let is_replaced = (size == 0 && self.out.is_empty()) || host::replace(buffer, size, &self.out);
@@ -65,33 +63,21 @@ impl Stream {
         match received {
             Err(error) => self.fail(&format!("{from:?} broke HTTP/2: {error}")),
             Ok(()) if !is_replaced => self.fail("the host refused the output"),
-            Ok(()) => Action::Continue,
+            Ok(()) => {}
         }
     }
 
     /// Gives up this connection; tcp_proxy opens another.
-    fn fail(&mut self, why: &str) -> Action {
+    fn fail(&mut self, why: &str) {
         if !self.has_failed {
             self.has_failed = true;
             log::error!("meltemi: closing the tunnel connection: {why}");
             host::close();
         }
-        Action::Continue
-    }
-}
-
-impl Context for Stream {}
-
-impl StreamContext for Stream {
-    fn on_downstream_data(&mut self, size: usize, _: bool) -> Action {
-        self.carry(Side::Downstream, Buffer::Downstream, size)
     }
 
-    fn on_upstream_data(&mut self, size: usize, _: bool) -> Action {
-        self.carry(Side::Upstream, Buffer::Upstream, size)
-    }
-
-    fn on_downstream_close(&mut self, _: PeerType) {
+    /// The connection is gone.
+    pub(crate) fn close(&mut self) {
         if let Some((mut worker, _)) = self.worker.take() {
             worker.shut_down(&mut Report);
         }

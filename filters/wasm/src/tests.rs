@@ -1,30 +1,22 @@
-use std::sync::Once;
-
 use meltemi_codecs::{Codecs, Failure};
 use meltemi_proxy::plan::Plan;
 use meltemi_proxy::{Class, Instant, Label, Labels, Ledger, LocalReply, Metric, Sink};
-use proxy_wasm::traits::RootContext;
-use proxy_wasm::types::{LogLevel, PeerType};
+use meltemi_sockets::Side;
 
 use crate::fake_host as host;
 use crate::host::{Buffer, now, wall_time};
 use crate::ledger::SharedLedger;
+use crate::logger;
 use crate::report::{Report, metric_name};
 use crate::root::Root;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// Sends what is logged to the host. The SDK's logger is one for all threads, and can be set only once.
-fn log_to_host() {
-    static SET: Once = Once::new();
-    SET.call_once(|| proxy_wasm::set_log_level(LogLevel::Info));
-}
-
 fn configure(json: &str) -> (Root, bool) {
-    log_to_host();
+    logger::start();
     let mut root = Root::new(Codecs::all());
     let size = host::set(Buffer::Configuration, json.as_bytes());
-    let is_accepted = root.on_configure(size);
+    let is_accepted = root.configure(size);
     (root, is_accepted)
 }
 
@@ -41,9 +33,9 @@ fn a_bad_plan_is_refused_with_its_path() {
     assert!(!is_accepted);
     let log = host::with(|host| host.log.clone());
     assert!(log.iter().any(|(_, line)| line.contains(r#"services["demo"].protocol"#)), "{log:?}");
-    let mut stream = root.create_stream_context(2).unwrap();
+    let mut stream = root.stream();
     let size = host::set(Buffer::Downstream, PREFACE);
-    stream.on_downstream_data(size, false);
+    stream.carry(Side::Downstream, size);
     assert!(host::with(|host| host.closed), "without any plan there is nothing to do but close");
 }
 
@@ -61,7 +53,7 @@ fn elsewhere(work: impl FnOnce() + Send + 'static) {
 
 /// The plan's text after a look at what others have published.
 fn text_after_a_while(root: &mut Root) -> Vec<u8> {
-    root.on_tick();
+    root.look();
     root.plan_text()
 }
 
@@ -130,9 +122,9 @@ fn a_new_vm_begins_with_its_own_plan_and_others_follow() {
 
 #[test]
 fn a_plan_for_another_module_is_refused_aloud() {
-    log_to_host();
+    logger::start();
     let mut root = Root::new(Codecs::default());
-    assert!(root.on_configure(0));
+    assert!(root.configure(0));
     elsewhere(|| drop(configure(&plan("a"))));
     assert_eq!(text_after_a_while(&mut root), b"");
     let log = host::with(|host| host.log.clone());
@@ -142,16 +134,16 @@ fn a_plan_for_another_module_is_refused_aloud() {
 #[test]
 fn an_empty_configuration_is_an_empty_plan() {
     let mut root = Root::new(Codecs::all());
-    assert!(root.on_configure(0));
+    assert!(root.configure(0));
 }
 
 #[test]
 fn a_tunnel_is_answered_on_both_sides() {
     let (root, is_accepted) = configure(&plan("a"));
     assert!(is_accepted);
-    let mut stream = root.create_stream_context(2).unwrap();
+    let mut stream = root.stream();
     let size = host::set(Buffer::Downstream, PREFACE);
-    stream.on_downstream_data(size, false);
+    stream.carry(Side::Downstream, size);
     let upstream = host::get(Buffer::Downstream);
     assert!(
         upstream.starts_with(&PREFACE[..24]),
@@ -162,23 +154,23 @@ fn a_tunnel_is_answered_on_both_sides() {
     let mut answer = b"\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0\0\0\x08\x06\x01\0\0\0\0".to_vec();
     answer.extend_from_slice(&upstream[ping + 9..ping + 17]);
     let size = host::set(Buffer::Upstream, &answer);
-    stream.on_upstream_data(size, false);
+    stream.carry(Side::Upstream, size);
     let downstream = host::get(Buffer::Upstream);
     assert_eq!(downstream.get(3), Some(&4), "tcp_proxy gets SETTINGS first: {downstream:?}");
     assert!(!host::with(|host| host.closed));
-    stream.on_downstream_close(PeerType::Remote);
+    stream.close();
 }
 
 #[test]
 fn broken_http2_closes_the_tunnel_connection_only() {
     let (root, _) = configure(&plan("a"));
-    let mut stream = root.create_stream_context(2).unwrap();
+    let mut stream = root.stream();
     let size = host::set(Buffer::Downstream, b"GET / HTTP/1.1\r\nHost: nobody\r\n\r\n");
-    stream.on_downstream_data(size, false);
+    stream.carry(Side::Downstream, size);
     assert!(host::with(|host| std::mem::take(&mut host.closed)));
-    let mut other = root.create_stream_context(3).unwrap();
+    let mut other = root.stream();
     let size = host::set(Buffer::Downstream, PREFACE);
-    other.on_downstream_data(size, false);
+    other.carry(Side::Downstream, size);
     assert!(!host::with(|host| host.closed));
 }
 
@@ -190,15 +182,15 @@ fn clients_of_a_replaced_tunnel_connection_are_asked_to_come_to_the_new_one() {
     let minutes = |n: u64| host::with(|host| host.uptime = Some(n * 60_000_000_000));
     minutes(1);
     let (root, _) = configure(&plan("a"));
-    let mut tunnels = [2, 3].map(|id| root.create_stream_context(id).unwrap());
+    let mut tunnels = [(); 2].map(|()| root.stream());
     for tunnel in &mut tunnels {
         let size = host::set(Buffer::Downstream, &[PREFACE, CONNECT].concat());
-        tunnel.on_downstream_data(size, false);
+        tunnel.carry(Side::Downstream, size);
     }
     // What tcp_proxy is sent when a connection manager says nothing.
     let mut sent = |tunnel: usize| {
         host::set(Buffer::Upstream, &[]);
-        tunnels[tunnel].on_upstream_data(0, false);
+        tunnels[tunnel].carry(Side::Upstream, 0);
         host::get(Buffer::Upstream)
     };
     sent(0);
@@ -216,10 +208,10 @@ fn clients_of_a_replaced_tunnel_connection_are_asked_to_come_to_the_new_one() {
 #[test]
 fn a_refused_write_closes_instead_of_losing_bytes() {
     let (root, _) = configure(&plan("a"));
-    let mut stream = root.create_stream_context(2).unwrap();
+    let mut stream = root.stream();
     host::with(|host| host.refuses = true);
     let size = host::set(Buffer::Downstream, PREFACE);
-    stream.on_downstream_data(size, false);
+    stream.carry(Side::Downstream, size);
     assert!(host::with(|host| host.closed));
 }
 
@@ -245,7 +237,7 @@ fn labels_are_tags_and_the_wire_cannot_end_them() {
 
 #[test]
 fn a_local_reply_is_one_line_of_json() {
-    log_to_host();
+    logger::start();
     let reply = LocalReply {
         reason: "timeout",
         detail: format!("{:?}", Failure::Timeout),
