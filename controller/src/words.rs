@@ -98,7 +98,8 @@ fn plain_type(expected: &str) -> &str {
     match expected {
         "u8" => "a number of 0 to 255",
         "u16" => "a number of 0 to 65535",
-        "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "u32" => "a whole number of 0 to 4294967295",
+        "u64" | "usize" => "a whole number that is not negative",
         "i32" | "i64" => "a whole number",
         "f32" | "f64" => "a number",
         "a sequence" => "a list",

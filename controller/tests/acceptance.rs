@@ -16,7 +16,7 @@ const NO_CODEC: [&str; 6] = [
 ];
 
 /// What is asked for and not done yet, as the path of the finding has it.
-const NOT_YET: [&str; 4] = ["localRateLimit", "globalRateLimit", "mirror", "consistentHash"];
+const NOT_YET: [&str; 3] = ["globalRateLimit", "mirror", "consistentHash"];
 
 /// The files of a folder of the copy; none where there is no copy.
 fn files(folder: &str) -> Vec<PathBuf> {
@@ -82,6 +82,8 @@ fn of_demonstrations_nothing_is_lost_in_silence() {
         } else {
             let is_left = error.contains("left alone");
             wanted(by_secret || is_left || !output.is_empty(), "no object and no word");
+            let limits = text.matches("localRateLimit:").count();
+            wanted(output.matches("localRateLimit:").count() >= limits, "the rate limits");
             for field in NOT_YET {
                 let asks = text.contains(&format!("{field}:"));
                 let is_told =

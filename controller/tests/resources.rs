@@ -165,8 +165,9 @@ fn the_reference_agrees_with_the_generator() {
         world.add(&object).unwrap();
     }
     for service in [
-        serde_json::json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": "greeter", "namespace": "web"},
-            "spec": {"hosts": ["org.acme.greeter"], "addresses": ["10.0.0.1"], "resolution": "STATIC", "ports": [{"number": 20880, "name": "tcp-dubbo"}]}}),
+        serde_json::json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": "greeter", "namespace": "shop"},
+            "spec": {"hosts": ["org.acme.greeter"], "addresses": ["10.0.0.1"], "resolution": "STATIC",
+                "workloadSelector": {"labels": {"app": "acme"}}, "ports": [{"number": 20880, "name": "tcp-dubbo"}]}}),
         serde_json::json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "greeter", "namespace": "shop"},
             "spec": {"clusterIP": "10.0.0.2", "selector": {"app": "greeter"}, "ports": [{"port": 20880, "name": "tcp-dubbo"}]}}),
         serde_json::json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "cache-cluster", "namespace": "shop"},

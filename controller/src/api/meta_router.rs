@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::aeraki::{
-    self, Destination, GlobalRateLimit, LocalRateLimit, Mutation, Percent, Status, WeightedDestination,
+    self, Destination, GlobalRateLimit, Mutation, Percent, Status, TokenBucket, WeightedDestination,
 };
 use super::schema;
 
@@ -45,7 +45,7 @@ pub struct MetaRouterSpec {
     /// What happens to calls that no route matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_no_match: Option<OnNoMatch>,
-    /// How many calls a server takes in a time.
+    /// How many calls each server takes in a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_rate_limit: Option<LocalRateLimit>,
     /// How many calls all servers take in a time, as a rate limit service counts them.
@@ -108,6 +108,9 @@ pub struct Route {
     /// When and how a failed call is retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<Retries>,
+    /// Failures that are made on purpose, to see what callers make of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
 }
 
 /// What the attributes of a call must be. Each of them must match.
@@ -204,6 +207,74 @@ pub enum RetryOn {
     Status,
 }
 
+/// Failures that are made on purpose: a call is delayed first, then aborted.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::fault)]
+pub struct Fault {
+    /// Calls that are held back for a time before they go anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Delay>,
+    /// Calls that are answered with an error of their protocol, and go nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abort: Option<Abort>,
+}
+
+/// Calls that are held back.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::delay)]
+pub struct Delay {
+    /// The share of the calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percentage: Option<Percent>,
+    /// For how long, such as `2s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::positive_duration)]
+    pub fixed_delay: Option<String>,
+}
+
+/// Calls that are answered with an error.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::abort)]
+pub struct Abort {
+    /// The share of the calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percentage: Option<Percent>,
+    /// What the error says. Default: which route aborts the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::text)]
+    pub message: Option<String>,
+}
+
+/// How many calls each server takes in a time.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::local_rate_limit)]
+pub struct LocalRateLimit {
+    /// The limit of calls that no condition matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_bucket: Option<TokenBucket>,
+    /// Limits of some calls: the first that matches decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::conditions)]
+    pub conditions: Vec<RateLimitCondition>,
+}
+
+/// The limit of some calls.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::condition)]
+pub struct RateLimitCondition {
+    /// What the calls must be.
+    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matches: Option<Match>,
+    /// Their limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_bucket: Option<TokenBucket>,
+}
+
 impl From<aeraki::MetaRouterSpec> for MetaRouterSpec {
     /// A router of Aeraki's, which has less to say.
     fn from(spec: aeraki::MetaRouterSpec) -> Self {
@@ -213,7 +284,7 @@ impl From<aeraki::MetaRouterSpec> for MetaRouterSpec {
             hosts: spec.hosts,
             routes: spec.routes.into_iter().map(Route::from).collect(),
             on_no_match: None,
-            local_rate_limit: spec.local_rate_limit,
+            local_rate_limit: spec.local_rate_limit.map(LocalRateLimit::from),
             global_rate_limit: spec.global_rate_limit,
         }
     }
@@ -221,12 +292,9 @@ impl From<aeraki::MetaRouterSpec> for MetaRouterSpec {
 
 impl From<aeraki::Route> for Route {
     fn from(route: aeraki::Route) -> Self {
-        let matches = |matches: aeraki::Match| Match {
-            attributes: matches.attributes.into_iter().map(|(name, value)| (name, value.into())).collect(),
-        };
         Self {
             name: route.name,
-            matches: route.matches.map(matches),
+            matches: route.matches.map(Match::from),
             route: route.route,
             mirror: route.mirror,
             mirror_percentage: route.mirror_percentage,
@@ -234,6 +302,26 @@ impl From<aeraki::Route> for Route {
             response_mutation: route.response_mutation,
             ..Self::default()
         }
+    }
+}
+
+impl From<aeraki::LocalRateLimit> for LocalRateLimit {
+    fn from(limit: aeraki::LocalRateLimit) -> Self {
+        let condition = |condition: aeraki::RateLimitCondition| RateLimitCondition {
+            matches: condition.matches.map(Match::from),
+            token_bucket: condition.token_bucket,
+        };
+        Self {
+            token_bucket: limit.token_bucket,
+            conditions: limit.conditions.into_iter().map(condition).collect(),
+        }
+    }
+}
+
+impl From<aeraki::Match> for Match {
+    fn from(matches: aeraki::Match) -> Self {
+        let attributes = matches.attributes.into_iter();
+        Self { attributes: attributes.map(|(name, matcher)| (name, matcher.into())).collect() }
     }
 }
 

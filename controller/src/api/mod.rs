@@ -7,3 +7,4 @@ mod schema;
 
 pub(crate) use duration::parse_duration;
 pub use meta_router::*;
+pub(crate) use schema::CONDITIONS;

@@ -107,6 +107,17 @@ pub(super) fn positive(schema: &mut Schema) {
     set(schema, json!({"minimum": 1}));
 }
 
+/// One token or more.
+pub(super) fn tokens(schema: &mut Schema) {
+    set(schema, json!({"minimum": 1, "maximum": u32::MAX}));
+}
+
+/// How often tokens are added.
+pub(super) fn fill_interval(schema: &mut Schema) {
+    duration(schema);
+    rules(schema, &[("duration(self) >= duration('50ms')", "must be 50ms or more")]);
+}
+
 /// The namespaces that something is exported to.
 pub(super) fn exports(schema: &mut Schema) {
     set(schema, json!({"maxItems": 128}));
@@ -239,6 +250,21 @@ pub(super) fn retries(schema: &mut Schema) {
     );
 }
 
+/// Faults of a route.
+pub(super) fn fault(schema: &mut Schema) {
+    rules(schema, &[("has(self.delay) || has(self.abort)", "delay or abort is needed")]);
+}
+
+/// Calls that are held back.
+pub(super) fn delay(schema: &mut Schema) {
+    require(schema, &["percentage", "fixedDelay"]);
+}
+
+/// Calls that are answered with an error.
+pub(super) fn abort(schema: &mut Schema) {
+    require(schema, &["percentage"]);
+}
+
 /// Tries after the first.
 pub(super) fn attempts(schema: &mut Schema) {
     set(schema, json!({"minimum": 1, "maximum": 10}));
@@ -261,9 +287,12 @@ pub(super) fn local_rate_limit(schema: &mut Schema) {
     rules(schema, &[(rule, "tokenBucket or conditions are needed")]);
 }
 
+/// The most conditions of a limit.
+pub(crate) const CONDITIONS: usize = 64;
+
 /// Conditions of a limit.
 pub(super) fn conditions(schema: &mut Schema) {
-    set(schema, json!({"minItems": 1, "maxItems": 64}));
+    set(schema, json!({"minItems": 1, "maxItems": CONDITIONS}));
 }
 
 /// A condition of a limit.

@@ -4,6 +4,7 @@
 
 mod fields;
 mod kinds;
+mod limits;
 mod names;
 mod notes;
 mod policy;

@@ -3,12 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::notes::Notes;
-use super::text;
-use crate::api::aeraki::WeightedDestination;
-use crate::api::aeraki::{
-    Destination, GlobalRateLimit, LocalRateLimit, Match as AerakiMatch, Mutation, TokenBucket,
-};
-use crate::api::{MetaRouterSpec, OnNoMatch, Retries, RetryOn, Route, StringMatch};
+use super::{limits, text};
+use crate::api::aeraki::{Destination, Mutation, Percent, WeightedDestination};
+use crate::api::{Abort, Delay, Fault, MetaRouterSpec, OnNoMatch, Retries, RetryOn, Route, StringMatch};
 
 /// What a router of either kind must be. `namespace` is its own; `is_aeraki` says whose fields it has.
 pub(super) fn router(notes: &mut Notes, spec: &MetaRouterSpec, namespace: &str, is_aeraki: bool) {
@@ -39,8 +36,10 @@ pub(super) fn router(notes: &mut Notes, spec: &MetaRouterSpec, namespace: &str, 
             notes.warn("rejects every call of the service: there are no routes");
         });
     }
-    notes.some("localRateLimit", spec.local_rate_limit.as_ref(), local_rate_limit);
-    notes.some("globalRateLimit", spec.global_rate_limit.as_ref(), global_rate_limit);
+    notes.some("localRateLimit", spec.local_rate_limit.as_ref(), |notes, limit| {
+        limits::local_rate_limit(notes, limit, is_aeraki);
+    });
+    notes.some("globalRateLimit", spec.global_rate_limit.as_ref(), limits::global_rate_limit);
 }
 
 fn routes(notes: &mut Notes, routes: &[Route], is_aeraki: bool) {
@@ -110,6 +109,7 @@ fn route(notes: &mut Notes, route: &Route, is_aeraki: bool) {
             }
         });
     }
+    notes.some("fault", route.fault.as_ref(), fault);
     let mut timeout = None;
     notes.some("timeout", route.timeout.as_ref(), |notes, text| timeout = text::duration(notes, text));
     notes.some("retries", route.retries.as_ref(), |notes, all| {
@@ -126,8 +126,8 @@ fn route(notes: &mut Notes, route: &Route, is_aeraki: bool) {
     });
 }
 
-/// A matcher by the names of those it has, so that both kinds of router are checked alike.
-fn attributes(notes: &mut Notes, attributes: &BTreeMap<String, StringMatch>, is_aeraki: bool) {
+/// Matchers by the names of those they have, so that both kinds of router are checked alike.
+pub(super) fn attributes(notes: &mut Notes, attributes: &BTreeMap<String, StringMatch>, is_aeraki: bool) {
     notes.field("attributes", |notes| {
         for (name, matcher) in attributes {
             notes.field(name, |notes| {
@@ -254,63 +254,34 @@ fn retries(notes: &mut Notes, retries: &Retries) {
     });
 }
 
-/// Aeraki's matches of rate limits.
-fn aeraki_match(notes: &mut Notes, matches: &AerakiMatch) {
-    let attributes =
-        matches.attributes.iter().map(|(name, matcher)| (name.clone(), StringMatch::from(matcher.clone())));
-    self::attributes(notes, &attributes.collect(), true);
-}
-
-fn local_rate_limit(notes: &mut Notes, limit: &LocalRateLimit) {
-    if limit.token_bucket.is_none() && limit.conditions.is_empty() {
-        notes.error("limits nothing; write tokenBucket or conditions");
+/// Faults of a route.
+fn fault(notes: &mut Notes, fault: &Fault) {
+    if fault.delay.is_none() && fault.abort.is_none() {
+        notes.error("does nothing; write delay or abort");
     }
-    notes.some("tokenBucket", limit.token_bucket.as_ref(), bucket);
-    notes.each("conditions", &limit.conditions, |notes, condition| {
-        match &condition.matches {
-            Some(matches) => notes.field("match", |notes| aeraki_match(notes, matches)),
-            None => notes.error_at("match", "is missing; write which calls the limit is for"),
+    notes.some("delay", fault.delay.as_ref(), |notes, Delay { percentage, fixed_delay }| {
+        share(notes, percentage.as_ref());
+        match fixed_delay {
+            Some(delay) => notes.field("fixedDelay", |notes| _ = text::positive_duration(notes, delay)),
+            None => {
+                notes.error_at("fixedDelay", "is missing; write how long calls are held back, such as 2s")
+            }
         }
-        match &condition.token_bucket {
-            Some(limit) => notes.field("tokenBucket", |notes| bucket(notes, limit)),
-            None => notes.error_at("tokenBucket", "is missing; write the limit"),
+    });
+    notes.some("abort", fault.abort.as_ref(), |notes, Abort { percentage, message }| {
+        share(notes, percentage.as_ref());
+        if message.as_deref() == Some("") {
+            notes.error_at("message", "is empty; leave it out, or write what clients are told");
         }
     });
 }
 
-fn bucket(notes: &mut Notes, bucket: &TokenBucket) {
-    if bucket.max_tokens == 0 {
-        notes.error_at("maxTokens", "must be at least 1");
+/// The share of the calls that a fault is for.
+fn share(notes: &mut Notes, share: Option<&Percent>) {
+    match share {
+        Some(share) => notes.field("percentage", |notes| text::percent(notes, share)),
+        None => {
+            notes.error_at("percentage", "is missing; write the share of the calls, such as {value: 10}");
+        }
     }
-    match bucket.tokens_per_fill {
-        Some(0) => notes.error_at("tokensPerFill", "must be at least 1"),
-        None => notes.error_at("tokensPerFill", "is missing; write how many tokens are added each time"),
-        Some(_) => {}
-    }
-    match &bucket.fill_interval {
-        Some(interval) => notes.field("fillInterval", |notes| _ = text::positive_duration(notes, interval)),
-        None => notes.error_at("fillInterval", "is missing; write how often tokens are added, such as 60s"),
-    }
-}
-
-fn global_rate_limit(notes: &mut Notes, limit: &GlobalRateLimit) {
-    text::not_empty(notes, "domain", &limit.domain, "write the domain that the service is asked with");
-    notes.some("match", limit.matches.as_ref(), aeraki_match);
-    let mend = "write the cluster of the service, such as outbound|8081||ratelimit.shop.svc.cluster.local";
-    text::not_empty(notes, "rateLimitService", &limit.rate_limit_service, mend);
-    notes.some("requestTimeout", limit.request_timeout.as_ref(), |notes, timeout| {
-        text::positive_duration(notes, timeout);
-    });
-    if limit.descriptors.is_empty() {
-        notes.error_at("descriptors", "are missing; write at least one");
-    }
-    notes.each("descriptors", &limit.descriptors, |notes, descriptor| {
-        text::not_empty(notes, "property", &descriptor.property, "name the attribute that is sent");
-        text::not_empty(
-            notes,
-            "descriptorKey",
-            &descriptor.descriptor_key,
-            "name the key that it is sent under",
-        );
-    });
 }

@@ -19,6 +19,7 @@ mod object;
 mod options;
 mod plan;
 mod protocol;
+mod rate_limit;
 mod redis;
 mod report;
 mod room;
@@ -31,6 +32,7 @@ mod size;
 mod sockets;
 mod subsets;
 mod takeover;
+mod terms;
 mod tree;
 mod trial;
 mod tunnel;
@@ -99,6 +101,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
         objects.extend(sidecars.objects(namespace, &mut planner, &mut reports));
         objects.extend(redis.objects(namespace, &services, &claims, &visibility));
     }
+    sidecars.report_bare(&namespaces, &planner, &mut reports);
     scope::report_root(&mesh.root_namespace, &services, &mut reports);
     authorization.report_bare(&namespaces, &mesh.root_namespace, &mut reports);
     let gateways = Gateways {

@@ -11,6 +11,7 @@ use super::lacking::Lacking;
 use super::mesh::Mesh;
 use super::options::ForeignRouters;
 use super::protocol::Protocol;
+use super::rate_limit;
 use super::report::Reports;
 use super::room::{self, Left, Room};
 use super::router::{Draft, Rejects, Router};
@@ -154,6 +155,14 @@ impl<'a> Planner<'a> {
                 reports.error(&router.origin, "spec.hosts[0]", message);
                 continue;
             };
+            if router.limit.is_some() && !of_host.iter().any(|service| service.namespace == router.namespace)
+            {
+                let message = format!(
+                    "not enforced: only routers of {}, whose servers would count the calls, limit them",
+                    owner.namespace
+                );
+                reports.not_honoured(&router.origin, rate_limit::FIELD, message);
+            }
             // Clients of the namespace that has a ServiceEntry mean that one.
             let is_own = |service: &&Service| {
                 service.namespace == router.namespace && service.standing == owner.standing
@@ -258,6 +267,44 @@ impl<'a> Planner<'a> {
         let entry = routes::entry(&mut shares, &connections, &about, port, reports);
         self.entries.insert(key, entry.clone());
         entry
+    }
+
+    /// The entry of a service's pods on a port, as servers, with the rate limits of the routers of its namespace.
+    pub(super) fn inbound(
+        &mut self,
+        service: &Service,
+        target: u16,
+        entry: Part,
+        reports: &mut Reports,
+    ) -> Part {
+        let ports = service.ports.iter().filter(|port| port.targets.contains(&target));
+        let mut limiting = self.limiting(service);
+        for port in ports {
+            limiting.retain(|&at| !self.is_refused(at, port, reports));
+        }
+        if limiting.is_empty() {
+            return entry;
+        }
+        let limit = |&at: &usize| {
+            let router = &self.routers[at];
+            Some((&router.origin, router.limit.as_ref()?))
+        };
+        let limits = limiting.iter().filter_map(limit).collect();
+        rate_limit::limited(&entry, limits, &format!("{}, port {target}", service.host), reports)
+    }
+
+    /// The routers that limit the calls to the servers of a service, by name.
+    fn limiting(&self, service: &Service) -> Vec<usize> {
+        let all = self.by_host.get(&service.host).into_iter().flatten().copied();
+        let limits = |router: &Router| router.limit.is_some() && router.namespace == service.namespace;
+        all.filter(|&at| limits(&self.routers[at])).collect()
+    }
+
+    /// Says of each router that limits the calls to the servers of a service that nothing does.
+    pub(super) fn report_unlimited(&self, service: &Service, why: &str, reports: &mut Reports) {
+        for at in self.limiting(service) {
+            reports.not_honoured(&self.routers[at].origin, rate_limit::FIELD, format!("not enforced: {why}"));
+        }
     }
 
     /// The VirtualServices that clients follow for a service, the first in Istio's order first.
@@ -366,6 +413,20 @@ impl<'a> Planner<'a> {
         left: &mut Left,
         reports: &mut Reports,
     ) -> bool {
+        if self.is_refused(at, port, reports) {
+            return false;
+        }
+        let router = &self.routers[at];
+        let bytes = self.tables.get(&(at, port.number)).copied().unwrap_or_default();
+        let has_room = self.room.take(clients, &router.namespace, bytes, left);
+        if !has_room {
+            reports.error(&router.origin, "spec.routes", room::full(&router.namespace));
+        }
+        has_room
+    }
+
+    /// Whether the filter would refuse a router, for calls that come by `port` or for others that were tried.
+    fn is_refused(&mut self, at: usize, port: &ManagedPort, reports: &mut Reports) -> bool {
         let router = &self.routers[at];
         if self.checked.insert((router.origin.clone(), port.number)) {
             self.subsets.check(router, port.number, reports);
@@ -378,15 +439,7 @@ impl<'a> Planner<'a> {
                 }
             }
         }
-        if self.refused.contains(&router.origin) {
-            return false;
-        }
-        let bytes = self.tables.get(&(at, port.number)).copied().unwrap_or_default();
-        let has_room = self.room.take(clients, &router.namespace, bytes, left);
-        if !has_room {
-            reports.error(&router.origin, "spec.routes", room::full(&router.namespace));
-        }
-        has_room
+        self.refused.contains(&router.origin)
     }
 
     /// What a VirtualService says of the calls of a client to a port.

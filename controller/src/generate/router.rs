@@ -1,16 +1,15 @@
 //! Routers: what MetaRouters and VirtualServices say of the routes to a host, in one form.
 
-use std::collections::BTreeMap;
-
-use meltemi_proxy::plan::Span;
 use serde_json::{Map, Value, json};
 
 use super::age::Age;
 use super::exports::{Exports, Unsaid};
 use super::host;
+use super::rate_limit::{self, Limit};
 use super::report::Reports;
 use super::service::cluster;
-use crate::api::aeraki::Destination;
+use super::terms::{duration, matchers};
+use crate::api::aeraki::{Destination, Percent};
 use crate::api::{self, OnNoMatch};
 use crate::check;
 use crate::findings::ResourceRef;
@@ -32,6 +31,8 @@ pub(super) struct Router {
     pub(super) routes: Vec<Draft>,
     /// Calls that no route matches are answered with an error, if it is the owner's.
     pub(super) rejects: Rejects,
+    /// How many calls the servers take, if they are of its namespace.
+    pub(super) limit: Option<Limit>,
 }
 
 /// Whether calls that no route matches are answered with an error.
@@ -100,12 +101,6 @@ impl Draft {
     }
 }
 
-/// The duration that a resource writes, such as `2s`, `1m30s` or `0.5s`, as the plan writes it.
-pub(super) fn duration(text: &str) -> Option<String> {
-    let millis = u64::try_from(api::parse_duration(text).ok()?.as_millis()).ok()?;
-    Some(Span::from_millis(millis).to_string())
-}
-
 /// Every MetaRouter, those of `meltemi.io` and Aeraki's, by namespace and name. `unsaid` is for whom those are that do
 /// not.
 pub(super) fn meta_routers(
@@ -160,8 +155,20 @@ impl Written<'_> {
         let Self { origin, age, domain, unsaid } = self;
         let namespace = origin.namespace.clone().unwrap_or_default();
         let [host] = &*spec.hosts else { return None };
-        if spec.local_rate_limit.is_some() {
-            reports.not_honoured(&origin, "spec.localRateLimit", "rate limits are not enforced yet");
+        let exports = Exports::new(spec.export_to.iter().map(String::as_str), &namespace, unsaid);
+        let limit = match spec.local_rate_limit.as_ref().map(Limit::new).transpose() {
+            Ok(limit) => limit,
+            Err((path, message)) => {
+                reports.error(&origin, path, message);
+                return None;
+            }
+        };
+        let reaches_servers = is_for_mesh && exports.reach(&namespace);
+        if limit.is_some() && !reaches_servers {
+            let mend = if is_for_mesh { "name . in exportTo" } else { "name mesh in gateways" };
+            let message =
+                format!("not enforced: sidecars of servers count the calls, and it is not for them: {mend}");
+            reports.not_honoured(&origin, rate_limit::FIELD, message);
         }
         if spec.global_rate_limit.is_some() {
             reports.not_honoured(&origin, "spec.globalRateLimit", "rate limits are not enforced yet");
@@ -180,11 +187,12 @@ impl Written<'_> {
         Some(Router {
             host: host::in_full(host, &namespace, domain),
             age,
-            exports: Exports::new(spec.export_to.iter().map(String::as_str), &namespace, unsaid),
+            exports,
             gateways: spec.gateways.iter().filter(|gateway| *gateway != "mesh").map(qualified).collect(),
             is_for_mesh,
             routes,
             rejects,
+            limit: limit.filter(|_| reaches_servers),
             namespace,
             origin,
         })
@@ -209,6 +217,9 @@ fn draft(
     }
     if let Some(retries) = &route.retries {
         policies.insert("retry".into(), retry(retries));
+    }
+    if let Some(fault) = route.fault.as_ref().and_then(fault) {
+        policies.insert("fault".into(), fault);
     }
     let request = edit(&route.request_mutation, &route.request_remove);
     policies.extend(request.map(|edit| ("requestAttachments".to_owned(), edit)));
@@ -237,15 +248,6 @@ fn draft(
     }
 }
 
-fn matchers(attributes: &BTreeMap<String, api::StringMatch>) -> Map<String, Value> {
-    let matcher = |matcher: &api::StringMatch| match matcher.exact.as_deref() {
-        // As Envoy has it: an empty text to match means that the attribute is there.
-        Some("") => json!({"present": true, "invert": matcher.invert.unwrap_or_default()}),
-        _ => json!(matcher),
-    };
-    attributes.iter().map(|(name, of_attribute)| (name.clone(), matcher(of_attribute))).collect()
-}
-
 fn retry(retries: &api::Retries) -> Value {
     let mut retry = Map::new();
     retry.extend(retries.attempts.map(|attempts| ("attempts".to_owned(), attempts.into())));
@@ -260,6 +262,29 @@ fn retry(retries: &api::Retries) -> Value {
     let per_try = retries.per_try_timeout.as_deref().and_then(duration);
     retry.extend(per_try.map(|per_try| ("perTryTimeout".to_owned(), per_try.into())));
     retry.into()
+}
+
+/// The plan's fault, if calls have any.
+fn fault(fault: &api::Fault) -> Option<Value> {
+    let percent = |percentage: &Option<Percent>| {
+        percentage.map(|percentage| percentage.value).filter(|&percent| percent > 0.0)
+    };
+    let mut parts = Map::new();
+    if let Some(api::Delay { percentage, fixed_delay }) = &fault.delay
+        && let (Some(percent), Some(delay)) = (percent(percentage), fixed_delay.as_deref().and_then(duration))
+    {
+        parts.insert("delay".into(), json!({"duration": delay, "percent": percent}));
+    }
+    if let Some(api::Abort { percentage, message }) = &fault.abort
+        && let Some(percent) = percent(percentage)
+    {
+        let mut abort = json!({"percent": percent});
+        if let Some(message) = message {
+            abort["message"] = json!(message);
+        }
+        parts.insert("abort".into(), abort);
+    }
+    (!parts.is_empty()).then(|| parts.into())
 }
 
 fn edit(set: &[api::aeraki::Mutation], remove: &[String]) -> Option<Value> {
@@ -278,26 +303,4 @@ pub(super) fn attachments(set: Map<String, Value>, remove: &[String]) -> Option<
         edit.insert("remove".into(), json!(remove));
     }
     (!edit.is_empty()).then(|| edit.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_what_go_and_istio_write() {
-        for (written, plan) in [
-            ("2s", "2s"),
-            ("1m30s", "90s"),
-            ("0.5s", "500ms"),
-            ("100ms", "100ms"),
-            ("1h", "1h"),
-            ("1.5h30m", "2h"),
-        ] {
-            assert_eq!(duration(written).as_deref(), Some(plan), "{written}");
-        }
-        for wrong in ["", "2", "-1s", "soon"] {
-            assert_eq!(duration(wrong), None, "{wrong}");
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! What the sidecars of one namespace get.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -53,14 +53,15 @@ impl<'a> Sidecars<'a> {
         planner: &mut Planner<'_>,
         reports: &mut Reports,
     ) -> Vec<Object> {
-        let has_codec = |_: &Service, port: &ManagedPort| matches!(port.protocol, Protocol::Codec(_));
-        let clients = Clients::new(namespace, self.services, self.claims, self.visibility, has_codec);
+        let wanted = |_: &Service, port: &ManagedPort| has_codec(port);
+        let clients = Clients::new(namespace, self.services, self.claims, self.visibility, wanted);
         let servers = servers(namespace, self.services, self.visibility);
         let policies = self.authorization.of(namespace);
         if let Some(policies) = policies {
             report_unguarded(policies, namespace, self.services, &servers, reports);
         }
-        let mut objects = inbound(namespace, &servers, policies, self.options);
+        report_unlimited(namespace, self.services, &servers, planner, reports);
+        let mut objects = self.inbound(namespace, &servers, policies, planner, reports);
         let scope = clients.scope(std::iter::empty());
         let mut group = Group::new(namespace, Proxies::Sidecars, scope);
         for Seen { service, port, .. } in &clients.seen {
@@ -72,6 +73,21 @@ impl<'a> Sidecars<'a> {
             objects.extend(self.outbound(&group, &shards, &clients));
         }
         objects
+    }
+
+    /// Says which rate limits are for servers of namespaces without managed sidecars.
+    pub(super) fn report_bare(
+        &self,
+        with_sidecars: &BTreeSet<&str>,
+        planner: &Planner<'_>,
+        reports: &mut Reports,
+    ) {
+        let has_codec = |service: &Service| service.ports.iter().any(has_codec);
+        let is_bare = |service: &&Service| has_codec(service) && !with_sidecars.contains(&*service.namespace);
+        for service in self.services.iter().filter(is_bare) {
+            let why = "the namespace of the servers has no managed sidecars, which would count the calls";
+            planner.report_unlimited(service, why, reports);
+        }
     }
 
     fn outbound(&mut self, group: &Group<'_>, shards: &Shards, clients: &Clients<'_>) -> Vec<Object> {
@@ -90,6 +106,52 @@ impl<'a> Sidecars<'a> {
             group.tunnels(&name, group.selector.as_ref(), patches)
         };
         patches.into_iter().flat_map(object).collect()
+    }
+
+    /// The objects for the sidecars of servers: those of each service are for its pods, whatever else they serve or call.
+    fn inbound(
+        &self,
+        namespace: &'a str,
+        servers: &[Server<'a>],
+        policies: Option<&Policies>,
+        planner: &mut Planner<'_>,
+        reports: &mut Reports,
+    ) -> Vec<Object> {
+        let mut by_service: BTreeMap<String, Vec<&Server<'a>>> = BTreeMap::new();
+        for server @ (service, ..) in servers {
+            let kind = if service.origin.kind == "Service" { "" } else { "entry-" };
+            by_service.entry(format!("{kind}{}", service.origin.name)).or_default().push(server);
+        }
+        let of_service = |(name, servers): (String, Vec<&Server<'a>>)| {
+            let selector = servers.first().and_then(|(service, ..)| service.selector.clone());
+            let mut group = Group::of_servers(namespace, &name, selector);
+            for (service, codec, target) in &servers {
+                let mut add = |authority, entry| {
+                    group.add(authority, planner.inbound(service, *target, entry, reports));
+                };
+                let authority = inbound_authority(service, *target);
+                let Some(policies) = guard(codec, policies) else {
+                    add(authority, json!({"protocol": codec}).into());
+                    continue;
+                };
+                add(authority, policies.entry.clone());
+                if let Some(entry) = &policies.entry_without_identity {
+                    add(unidentified_authority(service, *target), entry.clone());
+                }
+                group.fails_closed = true;
+            }
+            let shards = group.shards();
+            let mut objects = group.objects(&shards, self.options);
+            let patches =
+                servers.iter().flat_map(|server| way_from(server, policies, &shards, self.options)).collect();
+            objects.extend(group.tunnels(
+                &format!("meltemi-inbound-{name}"),
+                group.selector.as_ref(),
+                patches,
+            ));
+            objects
+        };
+        by_service.into_iter().flat_map(of_service).collect()
     }
 }
 
@@ -130,6 +192,10 @@ fn inbound_authority(service: &Service, target: u16) -> Arc<str> {
 /// The authority of those whose sidecars are too old to report who calls.
 fn unidentified_authority(service: &Service, target: u16) -> Arc<str> {
     format!("unidentified.{}", inbound_authority(service, target)).into()
+}
+
+fn has_codec(port: &ManagedPort) -> bool {
+    matches!(port.protocol, Protocol::Codec(_))
 }
 
 type Server<'a> = (&'a Service, &'a str, u16);
@@ -193,45 +259,37 @@ fn covers((server, _, of_server): &Server<'_>, service: &Service, target: u16) -
     *of_server == target && wide.iter().all(|(key, value)| narrow.get(key) == Some(value))
 }
 
-/// The objects for the sidecars of servers: those of each service are for its pods, whatever else they serve or call.
-fn inbound<'a>(
-    namespace: &'a str,
-    servers: &[Server<'a>],
-    policies: Option<&Policies>,
-    options: &Options,
-) -> Vec<Object> {
-    let mut by_service: BTreeMap<String, Vec<&Server<'a>>> = BTreeMap::new();
-    for server @ (service, ..) in servers {
-        let kind = if service.origin.kind == "Service" { "" } else { "entry-" };
-        by_service.entry(format!("{kind}{}", service.origin.name)).or_default().push(server);
-    }
-    let of_service = |(name, servers): (String, Vec<&Server<'a>>)| {
-        let selector = servers.first().and_then(|(service, ..)| service.selector.clone());
-        let mut group = Group::of_servers(namespace, &name, selector);
-        add_servers(&mut group, &servers, policies);
-        let shards = group.shards();
-        let mut objects = group.objects(&shards, options);
-        let patches =
-            servers.iter().flat_map(|server| way_from(server, policies, &shards, options)).collect();
-        objects.extend(group.tunnels(&format!("meltemi-inbound-{name}"), group.selector.as_ref(), patches));
-        objects
-    };
-    by_service.into_iter().flat_map(of_service).collect()
-}
-
-fn add_servers(group: &mut Group<'_>, servers: &[&Server<'_>], policies: Option<&Policies>) {
-    for (service, codec, target) in servers {
-        let entry = match guard(codec, policies) {
-            Some(policies) => {
-                group.fails_closed = true;
-                if let Some(entry) = &policies.entry_without_identity {
-                    group.add(unidentified_authority(service, *target), entry.clone());
-                }
-                policies.entry.clone()
+/// Says which rate limits of a namespace nothing enforces.
+fn report_unlimited(
+    namespace: &str,
+    services: &[Service],
+    servers: &[Server<'_>],
+    planner: &Planner<'_>,
+    reports: &mut Reports,
+) {
+    for service in services.iter().filter(|service| service.namespace == namespace) {
+        for port in service.ports.iter().filter(|port| has_codec(port)) {
+            let is_own = |target: u16| {
+                servers.iter().any(|(server, _, own)| server.id == service.id && *own == target)
+            };
+            if port.targets.iter().any(|target| !is_own(*target)) || port.targets.is_empty() {
+                let covers = |server: &&Server<'_>| {
+                    port.targets.iter().any(|target| !is_own(*target) && covers(server, service, *target))
+                };
+                let why = match servers.iter().find(covers) {
+                    Some((wide, ..)) => format!(
+                        "the pods of {} are also those of {}, and their sidecars cannot tell the calls apart: write the limit for \
+                         the latter",
+                        service.host, wide.origin
+                    ),
+                    None => format!(
+                        "for port {} of {} no pods of the namespace are known to serve it, or a Sidecar says how they are called",
+                        port.number, service.host
+                    ),
+                };
+                planner.report_unlimited(service, &why, reports);
             }
-            None => json!({"protocol": codec}).into(),
-        };
-        group.add(inbound_authority(service, *target), entry);
+        }
     }
 }
 

@@ -140,6 +140,7 @@ fn in_both(fields: &[&str]) -> String {
         ["cluster" | "weightedClusters", ..] => ".route".to_owned(),
         ["retry"] => ".retries".to_owned(),
         ["retry", field, ..] => format!(".retries.{field}"),
+        ["fault", ..] => format!(".{}", fields.join(".")),
         [field, ..] => format!(".{field}"),
     }
 }

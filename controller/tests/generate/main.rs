@@ -4,6 +4,7 @@ mod aeraki;
 mod authorization;
 mod delivery;
 mod gateways;
+mod limits;
 mod order;
 mod plans;
 mod redis;

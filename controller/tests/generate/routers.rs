@@ -88,6 +88,7 @@ fn every_field_of_a_route_reaches_the_plan() {
     responseRemove: [o]
     timeout: 1m30s
     retries: {attempts: 3, retryOn: [reset, status], statuses: [SERVER_TIMEOUT, '80'], perTryTimeout: 100ms}
+    fault: {delay: {percentage: {value: 12.5}, fixedDelay: 1.5s}, abort: {percentage: {value: 1}, message: try again}}
 ";
     let wanted = json!({
         "protocol": "dubbo",
@@ -112,9 +113,32 @@ fn every_field_of_a_route_reaches_the_plan() {
             "retry": {
                 "attempts": 3, "on": ["reset", "status"], "statuses": ["SERVER_TIMEOUT", 80], "perTryTimeout": "100ms",
             },
+            "fault": {
+                "delay": {"duration": "1500ms", "percent": 12.5},
+                "abort": {"percent": 1.0, "message": "try again"},
+            },
         }],
     });
     assert_eq!(routes(&router("shop", "a", spec), "shop"), wanted);
+}
+
+#[test]
+fn faults_for_no_call_are_none() {
+    let spec = "  routes:
+  - name: r
+    route: [{destination: {host: demo}}]
+    fault: {delay: {percentage: {value: 0}, fixedDelay: 1s}, abort: {percentage: {value: 0}}}
+";
+    let route = &routes(&router("shop", "a", spec), "shop")["routes"][0];
+    assert!(route["name"] == "shop/a/r" && route["fault"].is_null(), "{route}");
+    // What the API server counts in characters, proxies count in bytes.
+    let long = spec.replace(
+        "abort: {percentage: {value: 0}}",
+        &format!("abort: {{percentage: {{value: 1}}, message: {}}}", "é".repeat(600)),
+    );
+    let found = findings(&made(&(service("shop", "demo", "10.0.0.1") + &router("shop", "a", &long))));
+    let wanted = "Error MetaRouter shop/a: spec.routes[0].fault.abort.message: has 1200 bytes; at most 1024 are allowed";
+    assert_eq!(found, [wanted]);
 }
 
 #[test]
@@ -129,8 +153,7 @@ fn a_router_that_the_filter_would_refuse_holds_up_no_other() {
 
 #[test]
 fn what_is_not_honoured_is_said() {
-    let spec = "  localRateLimit: {tokenBucket: {maxTokens: 1, tokensPerFill: 1, fillInterval: 1s}}
-  globalRateLimit:
+    let spec = "  globalRateLimit:
     domain: d
     rateLimitService: outbound|8081||limits.shop.svc.cluster.local
     requestTimeout: 20ms
@@ -139,7 +162,6 @@ fn what_is_not_honoured_is_said() {
 ";
     let found = findings(&made(&(service("shop", "demo", "10.0.0.1") + &router("shop", "a", spec))));
     let wanted = [
-        "NotHonoured MetaRouter shop/a: spec.localRateLimit: rate limits are not enforced yet",
         "NotHonoured MetaRouter shop/a: spec.globalRateLimit: rate limits are not enforced yet",
         "NotHonoured MetaRouter shop/a: spec.routes[0].mirror: calls are not mirrored yet",
     ];

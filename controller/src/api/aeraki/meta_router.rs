@@ -38,7 +38,7 @@ pub struct MetaRouterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::routes)]
     pub routes: Vec<Route>,
-    /// How many calls a server takes in a time.
+    /// How many calls each server takes in a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_rate_limit: Option<LocalRateLimit>,
     /// How many calls all servers take in a time, as a rate limit service counts them.
@@ -191,17 +191,17 @@ pub struct RateLimitCondition {
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::bucket)]
 pub struct TokenBucket {
-    /// The most tokens that there can be.
+    /// The most tokens that there can be: calls that may come at once.
     #[serde(default, skip_serializing_if = "is_zero")]
-    #[schemars(transform = schema::positive)]
+    #[schemars(transform = schema::tokens)]
     pub max_tokens: u32,
     /// The tokens that are added each time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = schema::positive)]
+    #[schemars(transform = schema::tokens)]
     pub tokens_per_fill: Option<u32>,
-    /// How often they are added, such as `60s`.
+    /// How often they are added, such as `60s`; at least `50ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = schema::positive_duration)]
+    #[schemars(transform = schema::fill_interval)]
     pub fill_interval: Option<String>,
 }
 

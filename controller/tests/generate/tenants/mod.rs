@@ -57,7 +57,7 @@ spec: {action: ALLOW}
 ";
 
 /// What Istio's operator says of the mesh.
-fn mesh_config(mesh: &str) -> String {
+pub fn mesh_config(mesh: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata: {{mesh: '{mesh}'}}\n"
     )
@@ -70,7 +70,7 @@ fn routes(output: &Output, client: &str, authority: &str) -> Vec<String> {
     routes.iter().map(|route| route["name"].as_str().unwrap().to_owned()).collect()
 }
 
-fn made_with(text: &str, change: impl FnOnce(&mut Options)) -> Output {
+pub fn made_with(text: &str, change: impl FnOnce(&mut Options)) -> Output {
     let mut options = options("dubbo");
     change(&mut options);
     generate(&world(text), &options)

@@ -45,7 +45,7 @@ pub use fault::{Fault, Share};
 pub use fuzz::{fuzz_calls, fuzz_plan};
 pub use packed::MOST as MOST_PACKED;
 pub use pattern::MOST_TABLES;
-pub use rate_limit::{LocalRateLimit, TokenBucket};
+pub use rate_limit::{LocalRateLimit, SHORTEST_INTERVAL, TokenBucket};
 pub use raw::UnknownAuthority;
 pub use route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, Weighted};
 #[cfg(feature = "schema")]

@@ -58,7 +58,7 @@ impl LocalRateLimit {
 }
 
 /// As often as Envoy's own rate limits are filled at most.
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
+pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(super) fn local_rate_limit(
     path: &Path<'_>,

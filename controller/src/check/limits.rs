@@ -1,0 +1,107 @@
+//! The rules of rate limits.
+
+use std::collections::BTreeMap;
+
+use meltemi_proxy::plan::{SHORTEST_INTERVAL, Span};
+
+use super::notes::Notes;
+use super::router::attributes;
+use super::text;
+use crate::api::aeraki::{GlobalRateLimit, Match as AerakiMatch, TokenBucket};
+use crate::api::{self, LocalRateLimit, StringMatch};
+
+/// How many calls a server takes. `is_aeraki` says whose matchers it has.
+pub(super) fn local_rate_limit(notes: &mut Notes, limit: &LocalRateLimit, is_aeraki: bool) {
+    if limit.token_bucket.is_none() && limit.conditions.is_empty() {
+        notes.error("limits nothing; write tokenBucket or conditions");
+    }
+    let mut takes_all = None;
+    notes.field("conditions", |notes| {
+        let (count, most) = (limit.conditions.len(), api::CONDITIONS);
+        if count > most {
+            let mend = "write fewer, or divide them over several routers of the host";
+            notes.error(format_args!("has {count} conditions, of which {most} are allowed; {mend}"));
+            return;
+        }
+        for (index, condition) in limit.conditions.iter().enumerate() {
+            notes.item(index, |notes| {
+                if let Some(before) = takes_all {
+                    notes.warn(format_args!("limits no call: conditions[{before}] matches every call"));
+                }
+                match &condition.matches {
+                    Some(matches) => {
+                        notes.field("match", |notes| attributes(notes, &matches.attributes, is_aeraki));
+                    }
+                    None => notes.error_at("match", "is missing; write which calls the limit is for"),
+                }
+                match &condition.token_bucket {
+                    Some(limit) => notes.field("tokenBucket", |notes| bucket(notes, limit)),
+                    None => notes.error_at("tokenBucket", "is missing; write the limit"),
+                }
+            });
+            if condition.matches.as_ref().is_some_and(|matches| matches.attributes.is_empty()) {
+                takes_all.get_or_insert(index);
+            }
+        }
+    });
+    notes.some("tokenBucket", limit.token_bucket.as_ref(), |notes, limit| {
+        bucket(notes, limit);
+        if let Some(before) = takes_all {
+            notes.warn(format_args!("limits no call: conditions[{before}] matches every call"));
+        }
+    });
+}
+
+fn bucket(notes: &mut Notes, bucket: &TokenBucket) {
+    if bucket.max_tokens == 0 {
+        notes.error_at("maxTokens", "must be at least 1");
+    }
+    match bucket.tokens_per_fill {
+        Some(0) => notes.error_at("tokensPerFill", "must be at least 1"),
+        None => notes.error_at("tokensPerFill", "is missing; write how many tokens are added each time"),
+        Some(_) => {}
+    }
+    let Some(interval) = &bucket.fill_interval else {
+        notes.error_at("fillInterval", "is missing; write how often tokens are added, such as 60s");
+        return;
+    };
+    notes.field("fillInterval", |notes| {
+        let is_short = |interval| interval < SHORTEST_INTERVAL;
+        if text::positive_duration(notes, interval).is_some_and(is_short) {
+            let least = u64::try_from(SHORTEST_INTERVAL.as_millis()).unwrap_or_default();
+            let least = Span::from_millis(least);
+            notes.error(format_args!("{interval:?} is too short; write at least {least}"));
+        }
+    });
+}
+
+/// How many calls all servers take.
+pub(super) fn global_rate_limit(notes: &mut Notes, limit: &GlobalRateLimit) {
+    text::not_empty(notes, "domain", &limit.domain, "write the domain that the service is asked with");
+    notes.some("match", limit.matches.as_ref(), aeraki_match);
+    let mend = "write the cluster of the service, such as outbound|8081||ratelimit.shop.svc.cluster.local";
+    text::not_empty(notes, "rateLimitService", &limit.rate_limit_service, mend);
+    notes.some("requestTimeout", limit.request_timeout.as_ref(), |notes, timeout| {
+        text::positive_duration(notes, timeout);
+    });
+    if limit.descriptors.is_empty() {
+        notes.error_at("descriptors", "are missing; write at least one");
+    }
+    notes.each("descriptors", &limit.descriptors, |notes, descriptor| {
+        text::not_empty(notes, "property", &descriptor.property, "name the attribute that is sent");
+        text::not_empty(
+            notes,
+            "descriptorKey",
+            &descriptor.descriptor_key,
+            "name the key that it is sent under",
+        );
+    });
+}
+
+/// Aeraki's matches of what both kinds of router have.
+fn aeraki_match(notes: &mut Notes, matches: &AerakiMatch) {
+    let matchers = matches.attributes.iter();
+    let matchers: BTreeMap<String, StringMatch> =
+        matchers.map(|(name, matcher)| (name.clone(), matcher.clone().into())).collect();
+    attributes(notes, &matchers, true);
+}
