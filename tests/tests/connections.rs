@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 const SERVER_ERROR: u8 = 80;
 
+/// More clients than Envoy, by its defaults, queues control frames for.
+const THOUSANDS: usize = 4000;
+
 /// All calls go to `v1`, none is retried.
 fn to_v1() -> Value {
     json!({"protocol": "dubbo", "defaultRoute": {"cluster": "v1"}})
@@ -47,6 +50,27 @@ fn a_client_that_leaves_takes_only_its_own_calls_along() {
         assert_eq!(stays.ask("sayHello", "still here"), "v1");
         assert!(v1.is_open(kept), "the shared connection stays");
         eventually("no call is left", || (proxy.metric("meltemi_in_flight", &[]) == 0).then_some(()));
+    });
+}
+
+#[test]
+fn thousands_that_leave_at_once_take_no_other_along() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let proxy = Setup::new().servers(v1.address(), v2.address()).service(&to_v1()).start(envoy);
+        let mut stays = Client::connect(proxy.meltemi());
+        let mut leaving: Vec<_> = (0..THOUSANDS).map(|_| Client::connect(proxy.meltemi())).collect();
+        for client in &mut leaving {
+            assert_eq!(client.ask("sayHello", "before it leaves"), "v1");
+        }
+        // While Envoy stands still, all of them are gone: it hears of them in a few turns of its event loop.
+        proxy.signal("STOP");
+        for client in leaving {
+            client.reset();
+        }
+        proxy.signal("CONT");
+        eventually("they are gone", || (proxy.clients() <= 1).then_some(()));
+        assert_eq!(stays.ask("sayHello", "still here"), "v1");
     });
 }
 

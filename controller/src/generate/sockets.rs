@@ -74,11 +74,13 @@ fn cluster(shard: &str) -> Value {
     })
 }
 
-/// The windows are those of `envoy-configs/dubbo.yaml`, which says why.
+/// Windows and limits are those of `envoy-configs/dubbo.yaml`, which says why.
 fn http2(stream_window: u32) -> Value {
     json!({
         "allow_connect": true,
         "max_concurrent_streams": i32::MAX,
+        "max_outbound_frames": i32::MAX,
+        "max_outbound_control_frames": i32::MAX,
         "initial_stream_window_size": stream_window,
         "initial_connection_window_size": i32::MAX,
     })
