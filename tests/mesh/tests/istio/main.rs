@@ -19,6 +19,7 @@ mod gateway;
 mod many_routes;
 mod older_envoy;
 mod permissive;
+mod policies;
 mod private_protocol;
 mod redis;
 mod resources;

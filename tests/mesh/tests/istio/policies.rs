@@ -1,0 +1,135 @@
+//! Rate limits and faults of routers.
+
+use std::time::{Duration, Instant};
+
+use meltemi_tests::dubbo::INTERFACE;
+use meltemi_tests::{Client, DEADLINE, eventually};
+use serde_json::{Value, json};
+
+use crate::stage::{self, DEMO, Stage, router, to};
+
+const SERVICE_ERROR: u8 = 70;
+const THREADPOOL_EXHAUSTED: u8 = 100;
+
+/// The method that shows whether the limit of so many calls is in force.
+fn probe(most: usize) -> String {
+    format!("probe{most}")
+}
+
+/// A router that leads all calls to one server.
+fn unlimited() -> Value {
+    router(DEMO, json!([{"name": "only", "route": [to(DEMO, "v1")]}]))
+}
+
+/// The same router, by which that server takes `most` of the calls to one method, and one of its probe.
+fn limited(most: usize) -> Value {
+    let condition = |method: String, most: usize| {
+        json!({
+            "match": {"attributes": {"method": {"exact": method}}},
+            "tokenBucket": {"maxTokens": most, "tokensPerFill": 1, "fillInterval": "100h"},
+        })
+    };
+    let mut router = unlimited();
+    let conditions = [condition("limited".to_owned(), most), condition(probe(most), 1)];
+    router["spec"]["localRateLimit"] = json!({"conditions": conditions});
+    router
+}
+
+/// Applies the limit, and waits until the server's workers follow it on a connection.
+fn limit(stage: &mut Stage, most: usize, client: &mut Client) {
+    stage.route(DEMO, &limited(most));
+    let key = format!("inbound.{}:{}", DEMO.host(), DEMO.target);
+    stage.pod("v1").wait_for_plan(|plan| {
+        let limit = &plan["services"][&key]["localRateLimit"];
+        limit["conditions"][0]["tokenBucket"]["maxTokens"] == most
+    });
+    follow(client);
+    eventually("the limit is in force", || {
+        (0..50).all(|_| client.call(&probe(most), "x").status == THREADPOOL_EXHAUSTED).then_some(())
+    });
+}
+
+/// Waits until the calls of a connection go to the one server: Envoy's workers learn of a plan one after the other.
+fn follow(client: &mut Client) {
+    eventually("calls go to one server", || {
+        (0..50).all(|_| client.ask("sayHello", "x") == "v1").then_some(())
+    });
+}
+
+/// How many of `calls` calls the server answers. The others get an error that clients understand.
+fn passed(client: &mut Client, calls: usize) -> usize {
+    let answers = (0..calls).map(|_| client.call("limited", "x"));
+    let (limited, passed): (Vec<_>, Vec<_>) =
+        answers.partition(|answer| answer.status == THREADPOOL_EXHAUSTED);
+    for answer in limited {
+        let message = answer.message();
+        assert_eq!(message.as_deref(), Some("meltemi: over the rate limit of 1 calls in 100h"), "{answer:?}");
+    }
+    assert!(passed.iter().all(|answer| answer.message().is_none()), "{passed:?}");
+    passed.len()
+}
+
+#[test]
+fn a_server_takes_as_many_calls_as_a_router_says() {
+    let mut stage = stage::take();
+    let mut client = stage.connect(DEMO.address);
+    limit(&mut stage, 5, &mut client);
+    assert_eq!(passed(&mut client, 15), 5);
+    // By whichever connection they come.
+    let mut other = stage.connect(DEMO.address);
+    follow(&mut other);
+    assert_eq!(passed(&mut other, 10), 0);
+    assert_eq!(other.ask("sayHello", "x"), "v1");
+    let refused = |count: u64| {
+        let name = "^wasmcustom.meltemi.*method=.=limited;.*reason=.=rate_limited;.*local_replies_total";
+        let replies = stage.pod("v1").admin(|admin| admin.wait(name, DEADLINE, |replies| replies >= count));
+        assert_eq!(replies.unwrap(), count);
+    };
+    refused(10 + 10);
+
+    // A change holds for the connections that there are.
+    limit(&mut stage, 7, &mut client);
+    assert_eq!(passed(&mut client, 10), 7);
+    assert_eq!(passed(&mut other, 10), 0);
+    stage.route(DEMO, &unlimited());
+    eventually("nothing is limited", || {
+        (0..50).all(|_| client.call("limited", "x").message().is_none()).then_some(())
+    });
+}
+
+#[test]
+fn calls_are_delayed_and_aborted_as_a_router_says() {
+    let mut stage = stage::take();
+    // Operations that routes name have metrics of their own, whether they are answered or not.
+    let fault = |method: &str, fault: Value| {
+        json!({
+            "name": method,
+            "match": {"attributes": {"interface": {"exact": INTERFACE}, "method": {"exact": method}}},
+            "route": [to(DEMO, "v1")],
+            "fault": fault,
+        })
+    };
+    let delay = Duration::from_millis(700);
+    let faults = json!([
+        fault("late", json!({"delay": {"percentage": {"value": 100}, "fixedDelay": "700ms"}})),
+        fault("broken", json!({"abort": {"percentage": {"value": 100}, "message": "on purpose"}})),
+        fault("spared", json!({"abort": {"percentage": {"value": 0}}})),
+    ]);
+    stage.route(DEMO, &router(DEMO, faults));
+    let mut client = stage.connect(DEMO.address);
+    // Envoy's workers learn of the plan one after the other.
+    eventually("calls are aborted", || {
+        let answer = client.call("broken", "x");
+        let message = answer.message()?;
+        assert_eq!((answer.status, &*message), (SERVICE_ERROR, "meltemi: on purpose"));
+        Some(())
+    });
+    let start = Instant::now();
+    assert_eq!(client.ask("late", "x"), "v1");
+    assert!(start.elapsed() >= delay, "{:?}", start.elapsed());
+    assert_eq!(client.ask("spared", "x"), "v1");
+    for (method, counted) in [("broken", "reason=.=fault;.*local_replies_total"), ("late", "delays_total")] {
+        let name = format!("^wasmcustom.meltemi.*method=.={method};.*{counted}");
+        stage.pod("client").admin(|admin| admin.wait(&name, DEADLINE, |count| count > 0)).unwrap();
+    }
+}
