@@ -14,6 +14,7 @@ mod group;
 mod host;
 mod lacking;
 mod mesh;
+mod message_size;
 mod module;
 mod object;
 mod options;

@@ -1,5 +1,7 @@
 //! The plans: what is said of each service, put together for the proxies that see it.
 
+mod servers;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
@@ -9,6 +11,7 @@ use super::client::Clients;
 use super::host::{self, ByHost};
 use super::lacking::Lacking;
 use super::mesh::Mesh;
+use super::message_size::MessageSize;
 use super::options::ForeignRouters;
 use super::protocol::Protocol;
 use super::rate_limit;
@@ -264,47 +267,10 @@ impl<'a> Planner<'a> {
         let mut connections = routings.iter().map(|routing| routing.connections(client, port, reports));
         let connections = connections.find(|targets| !targets.is_empty()).unwrap_or_default();
         let about = format!("{}:{}", service.host, port.number);
-        let entry = routes::entry(&mut shares, &connections, &about, port, reports);
+        let of_calls = (port, service.message_size);
+        let entry = routes::entry(&mut shares, &connections, &about, of_calls, reports);
         self.entries.insert(key, entry.clone());
         entry
-    }
-
-    /// The entry of a service's pods on a port, as servers, with the rate limits of the routers of its namespace.
-    pub(super) fn inbound(
-        &mut self,
-        service: &Service,
-        target: u16,
-        entry: Part,
-        reports: &mut Reports,
-    ) -> Part {
-        let ports = service.ports.iter().filter(|port| port.targets.contains(&target));
-        let mut limiting = self.limiting(service);
-        for port in ports {
-            limiting.retain(|&at| !self.is_refused(at, port, reports));
-        }
-        if limiting.is_empty() {
-            return entry;
-        }
-        let limit = |&at: &usize| {
-            let router = &self.routers[at];
-            Some((&router.origin, router.limit.as_ref()?))
-        };
-        let limits = limiting.iter().filter_map(limit).collect();
-        rate_limit::limited(&entry, limits, &format!("{}, port {target}", service.host), reports)
-    }
-
-    /// The routers that limit the calls to the servers of a service, by name.
-    fn limiting(&self, service: &Service) -> Vec<usize> {
-        let all = self.by_host.get(&service.host).into_iter().flatten().copied();
-        let limits = |router: &Router| router.limit.is_some() && router.namespace == service.namespace;
-        all.filter(|&at| limits(&self.routers[at])).collect()
-    }
-
-    /// Says of each router that limits the calls to the servers of a service that nothing does.
-    pub(super) fn report_unlimited(&self, service: &Service, why: &str, reports: &mut Reports) {
-        for at in self.limiting(service) {
-            reports.not_honoured(&self.routers[at].origin, rate_limit::FIELD, format!("not enforced: {why}"));
-        }
     }
 
     /// The VirtualServices that clients follow for a service, the first in Istio's order first.
@@ -355,6 +321,8 @@ impl<'a> Planner<'a> {
         let mut left = Left::new();
         bound.retain(|&(at, _, port)| self.admits(at, port, GATEWAYS, &mut left, reports));
         let &(first, service, port) = bound.first()?;
+        let sizes = bound.iter().map(|(_, service, _)| service.message_size);
+        let of_calls = (port, MessageSize::least(sizes));
         let mut namespaces: Vec<&str> = Vec::new();
         let share = |(at, ..): (usize, &Service, &ManagedPort)| {
             let router = &self.routers[at];
@@ -365,7 +333,7 @@ impl<'a> Planner<'a> {
         };
         let mut shares: Vec<Share<'_>> = bound.into_iter().map(share).collect();
         let about = format!("port {} of the Gateway {}", entrance.server.port.number, entrance.name);
-        let entry = routes::entry(&mut shares, &[], &about, port, reports);
+        let entry = routes::entry(&mut shares, &[], &about, of_calls, reports);
         let namespace = self.routers[first].namespace.clone();
         let plan = GatewayPlan { entry, namespace, host: service.host.clone(), port: port.number };
         (!shares.is_empty()).then_some(plan)

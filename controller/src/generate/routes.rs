@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use super::message_size::MessageSize;
 use super::protocol::Protocol;
 use super::report::Reports;
 use super::router::{Draft, Rejects, Router, Target};
@@ -38,13 +39,13 @@ impl<'a> Share<'a> {
     }
 }
 
-/// The plan's entry for calls that come by `port`, of shares in the order of their routes; those of a namespace follow each
+/// The plan's entry for calls that come by `port`, in messages of a size, of shares in the order of their routes; those of a namespace follow each
 /// other. What it has no room for is taken out of them and reported.
 pub(super) fn entry(
     shares: &mut Vec<Share<'_>>,
     connections: &[Target],
     about: &str,
-    port: &ManagedPort,
+    (port, message_size): (&ManagedPort, MessageSize),
     reports: &mut Reports,
 ) -> Part {
     let put = |shares: &[Share<'_>], reports: &mut Reports| {
@@ -57,7 +58,9 @@ pub(super) fn entry(
             routes.rejects |= share.rejects;
             share.routes.iter().for_each(|draft| routes.add(share.origin, draft.clone(), reports));
         }
-        size::entry(routes.entry(port))
+        let mut entry = routes.entry(port);
+        message_size.put(&mut entry);
+        size::entry(entry)
     };
     let mut remarks = Reports::default();
     let mut entry = put(shares, &mut remarks);

@@ -12,6 +12,7 @@ use super::asked::Asked;
 use super::exports::{Exports, Unsaid};
 use super::host;
 use super::mesh::Mesh;
+use super::message_size::MessageSize;
 use super::protocol::{Protocol, Protocols};
 use super::report::Reports;
 use crate::findings::ResourceRef;
@@ -50,6 +51,8 @@ pub(super) struct Service {
     pub(super) ports: Vec<ManagedPort>,
     /// The numbers of all ports.
     pub(super) numbers: BTreeSet<u16>,
+    /// How large its messages may be.
+    pub(super) message_size: MessageSize,
 }
 
 /// By what right a service has its host and addresses, the best first.
@@ -245,6 +248,17 @@ fn routers_from<T: Resource>(object: &T) -> Vec<String> {
     named.filter(|namespace| !namespace.is_empty()).map(str::to_owned).collect()
 }
 
+/// How large the messages of an object's ports may be, where some of them are of calls.
+fn message_size<T: Resource>(
+    object: &T,
+    origin: &ResourceRef,
+    ports: &[ManagedPort],
+    reports: &mut Reports,
+) -> MessageSize {
+    let are_calls = ports.iter().any(|port| matches!(port.protocol, Protocol::Codec(_)));
+    if are_calls { MessageSize::new(object, origin, reports) } else { MessageSize::default() }
+}
+
 impl Reader<'_> {
     fn kubernetes(&self, service: &core::Service, reports: &mut Reports) -> Option<Service> {
         let (name, namespace) = (service.metadata.name.as_deref()?, service.metadata.namespace.as_deref()?);
@@ -282,6 +296,7 @@ impl Reader<'_> {
         };
         let further = spec.cluster_ips.iter().flatten().skip(1).filter(|_| !is_headless);
         let exports = service.annotations().get(EXPORT_TO);
+        let message_size = message_size(service, &origin, &ports, reports);
         Some(Service {
             id: 0,
             host: format!("{name}.{namespace}.svc.{}", self.domain),
@@ -296,6 +311,7 @@ impl Reader<'_> {
             selector,
             ports,
             numbers,
+            message_size,
             origin,
         })
     }
@@ -354,6 +370,7 @@ impl Reader<'_> {
             }
             return Vec::new();
         }
+        let message_size = message_size(entry, &origin, &ports, reports);
         let service = |host: &String| Service {
             id: 0,
             host: host.clone(),
@@ -369,6 +386,7 @@ impl Reader<'_> {
             selector: spec.workload_selector.as_ref().map(|selector| selector.labels.clone()),
             ports: if host::is_name(host) { ports.clone() } else { Vec::new() },
             numbers: spec.ports.iter().map(|port| port.number).collect(),
+            message_size,
         };
         spec.hosts.iter().map(service).collect()
     }

@@ -60,7 +60,7 @@ impl<'a> Sidecars<'a> {
         if let Some(policies) = policies {
             report_unguarded(policies, namespace, self.services, &servers, reports);
         }
-        report_unlimited(namespace, self.services, &servers, planner, reports);
+        report_unenforced(namespace, self.services, &servers, planner, reports);
         let mut objects = self.inbound(namespace, &servers, policies, planner, reports);
         let scope = clients.scope(std::iter::empty());
         let mut group = Group::new(namespace, Proxies::Sidecars, scope);
@@ -259,8 +259,8 @@ fn covers((server, _, of_server): &Server<'_>, service: &Service, target: u16) -
     *of_server == target && wide.iter().all(|(key, value)| narrow.get(key) == Some(value))
 }
 
-/// Says which rate limits of a namespace nothing enforces.
-fn report_unlimited(
+/// Says what of a namespace's services does not hold for their servers.
+fn report_unenforced(
     namespace: &str,
     services: &[Service],
     servers: &[Server<'_>],
@@ -277,11 +277,15 @@ fn report_unlimited(
                     port.targets.iter().any(|target| !is_own(*target) && covers(server, service, *target))
                 };
                 let why = match servers.iter().find(covers) {
-                    Some((wide, ..)) => format!(
-                        "the pods of {} are also those of {}, and their sidecars cannot tell the calls apart: write the limit for \
+                    Some((wide, ..)) => {
+                        let size = service.message_size;
+                        size.report_other(wide.message_size, &wide.origin, &service.origin, reports);
+                        format!(
+                            "the pods of {} are also those of {}, and their sidecars cannot tell the calls apart: write the limit for \
                          the latter",
-                        service.host, wide.origin
-                    ),
+                            service.host, wide.origin
+                        )
+                    }
                     None => format!(
                         "for port {} of {} no pods of the namespace are known to serve it, or a Sidecar says how they are called",
                         port.number, service.host

@@ -5,6 +5,7 @@ mod authorization;
 mod delivery;
 mod gateways;
 mod limits;
+mod message_size;
 mod order;
 mod plans;
 mod redis;

@@ -273,7 +273,8 @@ fn retry_budget(path: &Path<'_>, raw: &raw::RetryBudget) -> Result<RetryBudget> 
 }
 
 fn limits(path: &Path<'_>, raw: &raw::Limits) -> Result<Limits> {
-    let bytes = |name, bytes| within(&path.key(name), bytes, 16, 256 << 20);
+    let (least, most) = raw::Limits::BYTES.into_inner();
+    let bytes = |name, bytes| within(&path.key(name), bytes, least, most);
     let max_frame_bytes = bytes("maxFrameBytes", raw.max_frame_bytes)?;
     let max_request_bytes = bytes("maxRequestBytes", raw.max_request_bytes)?;
     Ok(Limits {

@@ -5,6 +5,8 @@
 mod fault;
 mod rate_limit;
 
+use core::ops::RangeInclusive;
+
 use serde::Deserialize;
 
 pub use self::fault::{Abort, Delay, Fault};
@@ -410,6 +412,11 @@ pub struct Limits {
     /// Calls in flight on one client connection. More of them wait in the client's socket.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000000)))]
     pub max_calls_per_connection: u32,
+}
+
+impl Limits {
+    /// The bounds of the sizes.
+    pub const BYTES: RangeInclusive<u32> = 16..=256 << 20;
 }
 
 impl Default for Limits {

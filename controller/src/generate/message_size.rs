@@ -1,0 +1,107 @@
+//! How large the messages of a service may be, where its owner says so.
+
+use kube::{Resource, ResourceExt};
+use meltemi_proxy::plan::raw::Limits;
+use serde_json::{Map, Value};
+
+use super::report::Reports;
+use crate::findings::ResourceRef;
+use crate::place::push_key;
+
+/// The annotation of a Service or ServiceEntry that says how many bytes a request or response of it may have.
+const FRAME: &str = "meltemi.io/max-frame-bytes";
+
+/// The one that says it of requests, which are no larger than other messages.
+const REQUEST: &str = "meltemi.io/max-request-bytes";
+
+/// How many bytes messages may have, where that is not the default of plans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MessageSize {
+    frame: u32,
+    request: u32,
+}
+
+impl Default for MessageSize {
+    fn default() -> Self {
+        let Limits { max_frame_bytes: frame, max_request_bytes: request, .. } = Limits::default();
+        Self { frame, request }
+    }
+}
+
+impl MessageSize {
+    /// What the annotations of a service say.
+    pub(super) fn new<T: Resource>(object: &T, origin: &ResourceRef, reports: &mut Reports) -> Self {
+        let mut bytes = |annotation: &str| {
+            let text = object.annotations().get(annotation)?;
+            let bytes = text.trim().parse().ok().filter(|bytes| Limits::BYTES.contains(bytes));
+            if bytes.is_none() {
+                let (least, most) = Limits::BYTES.into_inner();
+                let message = format!(
+                    "{text:?} is not a number of bytes of {least} to {most}: write one, such as 16777216"
+                );
+                reports.not_honoured(origin, path(annotation), message);
+            }
+            bytes
+        };
+        let default = Self::default();
+        let frame = bytes(FRAME).unwrap_or(default.frame);
+        let request = bytes(REQUEST).unwrap_or(default.request.min(frame));
+        if request > frame {
+            let message = format!(
+                "{request} is more than {FRAME} allows of any message, which is {frame}: write that annotation too, if all clients \
+                 take responses of that size"
+            );
+            reports.not_honoured(origin, path(REQUEST), message);
+            return Self { frame, request: default.request.min(frame) };
+        }
+        Self { frame, request }
+    }
+
+    /// What all of several services take.
+    pub(super) fn least(all: impl Iterator<Item = Self>) -> Self {
+        let least = |one: Self, other: Self| Self {
+            frame: one.frame.min(other.frame),
+            request: one.request.min(other.request),
+        };
+        all.reduce(least).unwrap_or_default()
+    }
+
+    /// Writes it into an entry of a plan.
+    pub(super) fn put(self, entry: &mut Value) {
+        let default = Self::default();
+        let mut limits = Map::new();
+        if self.frame != default.frame {
+            limits.insert("maxFrameBytes".into(), self.frame.into());
+        }
+        // The filter takes the smaller of both for requests.
+        if self.request != default.request.min(self.frame) {
+            limits.insert("maxRequestBytes".into(), self.request.into());
+        }
+        if !limits.is_empty() {
+            entry["limits"] = limits.into();
+        }
+    }
+
+    /// Says of a service that another's annotations hold for its pods, where they say something else.
+    pub(super) fn report_other(
+        self,
+        of_other: Self,
+        other: &ResourceRef,
+        on: &ResourceRef,
+        reports: &mut Reports,
+    ) {
+        let differing = [(FRAME, self.frame != of_other.frame), (REQUEST, self.request != of_other.request)];
+        for (annotation, _) in differing.into_iter().filter(|(_, differs)| *differs) {
+            let message = format!(
+                "the pods are also those of {other}, whose annotation counts for their sidecars: write the same in both"
+            );
+            reports.not_honoured(on, path(annotation), message);
+        }
+    }
+}
+
+fn path(annotation: &str) -> String {
+    let mut path = "metadata.annotations".to_owned();
+    push_key(&mut path, annotation);
+    path
+}
