@@ -1,7 +1,9 @@
 //! What every codec promises whatever the bytes, as functions for fuzz targets. They panic when a promise is broken.
+mod choices;
 mod java;
 mod verified;
 
+pub use choices::Choices;
 pub use verified::fuzz_verified;
 
 use crate::dubbo::Header;

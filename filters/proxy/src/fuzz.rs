@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use meltemi_codecs::Codecs;
+use meltemi_codecs::fuzz::Choices;
 use meltemi_sockets::{Options, Side};
 
-use crate::choices::Choices;
 use crate::plan::Plan;
 use crate::{Instant, Labels, LocalReply, Metric, Sink, Worker};
 

@@ -17,8 +17,6 @@ mod arena;
 mod budget;
 mod buffers;
 mod calls;
-#[cfg(any(test, feature = "fuzzing"))]
-mod choices;
 mod client;
 mod clock;
 mod deadlines;
@@ -31,7 +29,6 @@ mod line_limit;
 mod matching;
 mod net;
 mod peers;
-pub mod plan;
 mod policy;
 mod pool;
 mod pools;
@@ -46,6 +43,9 @@ mod telemetry;
 mod upstream;
 mod waiting;
 mod worker;
+
+#[doc(inline)]
+pub use meltemi_plan as plan;
 
 pub use budget::Budget;
 pub use clock::Instant;

@@ -8,18 +8,10 @@ use std::rc::Rc;
 use meltemi_codecs::Head;
 use meltemi_sockets::Accept;
 
+use crate::plan::source::{IP, NAMESPACE, PRINCIPAL};
+
 /// Header of the tunnel that names the client by its certificate: the URIs among its subject alternative names.
 const IDENTITY_HEADER: &str = "x-meltemi-peer-identity";
-
-/// What attributes of the connection begin with; none of a call's own does, as far as routes are concerned.
-pub(crate) const PREFIX: &str = "source.";
-
-/// The attributes of the connection.
-pub(crate) const ATTRIBUTES: [&str; 3] = [IP, NAMESPACE, PRINCIPAL];
-
-const IP: &str = "source.ip";
-const NAMESPACE: &str = "source.namespace";
-const PRINCIPAL: &str = "source.principal";
 
 /// A client, by address and by identity.
 #[derive(Debug, Default)]
@@ -127,7 +119,7 @@ mod tests {
     #[test]
     fn a_call_cannot_say_who_it_comes_from() {
         let mut head = Head::new();
-        for name in ATTRIBUTES {
+        for name in crate::plan::source::ATTRIBUTES {
             head.push(name, "forged");
             head.push_attachment(name, "forged");
         }

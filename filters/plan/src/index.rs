@@ -61,6 +61,7 @@ impl Index {
     }
 
     /// The number of the route of the first rule that matches.
+    #[inline]
     pub(super) fn find(&self, head: &Head) -> Option<usize> {
         let mut search = Search { index: self, head, best: self.rules.len() };
         search.node(&self.root);
@@ -81,6 +82,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    #[inline]
     fn node(&mut self, node: &Node) {
         match &node.directory {
             // By whichever there are fewer of, so that a search costs little for each rule that it meets.
@@ -101,6 +103,7 @@ impl Search<'_> {
         }
     }
 
+    #[inline]
     fn table(&mut self, table: &Table) {
         steps::take();
         if table.first >= self.best {
@@ -113,6 +116,7 @@ impl Search<'_> {
         }
     }
 
+    #[inline]
     fn matches(&self, number: usize) -> bool {
         steps::take();
         let rule = self.index.rules.get(number).zip(self.index.known.get(number));

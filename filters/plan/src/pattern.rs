@@ -75,6 +75,7 @@ impl Pattern {
     }
 
     /// Whether the pattern matches all of a value.
+    #[inline]
     pub(super) fn is_match(&self, value: &str) -> bool {
         let mut state = self.start;
         for bytes in value.as_bytes().chunks(STRIDE) {

@@ -40,6 +40,7 @@ pub struct TokenBucket {
 
 impl LocalRateLimit {
     /// The bucket that a call takes a token of.
+    #[inline]
     pub fn bucket(&self, head: &Head) -> Option<&TokenBucket> {
         match self.conditions.find(head) {
             Some(condition) => self.own.get(condition),

@@ -1,6 +1,6 @@
 use serde::Deserialize;
 
-use crate::plan::Span;
+use crate::Span;
 
 /// Failures that are made on purpose, to see what callers make of them.
 #[derive(Debug, Default, Deserialize)]

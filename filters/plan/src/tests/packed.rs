@@ -5,7 +5,7 @@ use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::plan::MOST_PACKED;
+use crate::MOST_PACKED;
 
 fn packed(text: &[u8]) -> String {
     named(text, None)

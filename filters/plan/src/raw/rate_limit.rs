@@ -1,7 +1,7 @@
 use serde::Deserialize;
 
 use super::Match;
-use crate::plan::Span;
+use crate::Span;
 
 /// How many calls one proxy lets pass, all its workers together. A call takes a token from the bucket of the first condition that matches it.
 #[derive(Debug, Deserialize)]

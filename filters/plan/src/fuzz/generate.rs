@@ -2,7 +2,7 @@
 use meltemi_codecs::dubbo::message::{Request, Value as Argument};
 use serde_json::{Value, json};
 
-use crate::choices::Choices;
+use meltemi_codecs::fuzz::Choices;
 
 /// A plan of one Dubbo service, `demo`.
 pub(super) fn plan(choices: &mut Choices<'_>) -> Value {

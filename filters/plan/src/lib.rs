@@ -2,6 +2,15 @@
 //!
 //! A plan is one JSON document. [`raw`] is its shape; [`Plan::parse`] checks it and compiles it into what a call needs.
 //! A plan with anything wrong in it is refused whole, with the path of the fault and what mends it.
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 mod actions;
 mod compile;
 mod error;
@@ -23,6 +32,7 @@ mod route;
 #[cfg(feature = "schema")]
 mod schema;
 mod service;
+pub mod source;
 mod span;
 mod steps;
 mod table;

@@ -5,7 +5,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::plan::{fuzz_plan, service::Service};
+use crate::{fuzz_plan, service::Service};
 
 /// More names than a node has tables before it keeps a directory of them.
 const NAMES: [&str; 14] =
@@ -93,7 +93,7 @@ proptest! {
 /// The fuzz target holds for the plans of the documentation, from which its corpus starts.
 #[test]
 fn documented_plans_hold_in_the_fuzz_target() {
-    let reference = include_str!("../../../../../docs/plan.md").replace("\"dubbo\"", "\"toy\"");
+    let reference = include_str!("../../../../docs/plan.md").replace("\"dubbo\"", "\"toy\"");
     for sample in reference.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()) {
         fuzz_plan(sample.as_bytes(), &codecs());
     }

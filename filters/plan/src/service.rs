@@ -45,18 +45,21 @@ pub struct Service {
 
 impl Service {
     /// Whether connections of the one speak the protocol of the other.
+    #[inline]
     pub fn has_protocol_of(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.codec, &other.codec)
     }
 
     /// The first route that matches the call; `head` must be read to [`depth`](Service::depth). The default route is
     /// not among them.
+    #[inline]
     pub fn route(&self, head: &Head) -> Option<&Rc<Route>> {
         self.routes.get(self.index.find(head)?)
     }
 
     /// An attribute whose value is longer than what is read of one, where that leaves in doubt whether the call is to
     /// be rejected.
+    #[inline]
     pub fn unread(&self, head: &Head) -> Option<&str> {
         let is_unread = |name: &str| head.get(name).is_some_and(|value| value.len() > LONGEST_READ);
         self.to_be_read.iter().map(|name| &**name).find(|name| is_unread(name))

@@ -40,6 +40,7 @@ pub enum Destination {
 impl Destination {
     /// The cluster for one call. `random` is uniform over all its values; `tunnel` is the tunnel's own cluster, and
     /// there is none to go to when the destination is that and the tunnel names none, or when calls are denied.
+    #[inline]
     pub fn pick<'a>(&'a self, random: u32, tunnel: Option<&'a str>) -> Option<&'a str> {
         match self {
             Destination::Tunnel => tunnel,
@@ -70,6 +71,7 @@ impl Weighted {
         (total > 0).then(|| Self { clusters: clusters.into(), total })
     }
 
+    #[inline]
     fn pick(&self, random: u32) -> Option<&str> {
         // The high half of the product is uniform over 0..total.
         let point = (u64::from(random).wrapping_mul(u64::from(self.total)) >> 32) as u32;
@@ -97,6 +99,7 @@ pub struct AttachmentEdit {
 
 impl AttachmentEdit {
     /// Whether nothing changes.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.remove.is_empty()
     }

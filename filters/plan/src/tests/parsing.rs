@@ -3,7 +3,7 @@ use core::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::plan::{
+use crate::{
     AttachmentEdit, Backoff, Destination, Limits, OnNoMatch, Retry, RetryBudget, RetryOn, UnknownAuthority,
     UpstreamOptions,
 };

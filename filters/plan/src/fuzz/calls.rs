@@ -3,9 +3,9 @@ use std::rc::Rc;
 use meltemi_codecs::{Codec, Codecs, Dubbo, Head};
 
 use super::generate;
-use crate::choices::Choices;
-use crate::plan::matcher::{Rule, Test};
-use crate::plan::{Plan, Route, Service, steps};
+use crate::matcher::{Rule, Test};
+use crate::{Plan, Route, Service, steps};
+use meltemi_codecs::fuzz::Choices;
 
 /// Makes a plan and requests of `data`, and routes these: the index must find what trying every rule in order finds,
 /// within the bound that the reference of plans states.

@@ -27,6 +27,7 @@ const ALL: u64 = 1 << 32;
 
 impl Share {
     /// Whether a call belongs to it. `random` is uniform over all its values.
+    #[inline]
     pub fn has(self, random: u32) -> bool {
         u64::from(random) < self.0
     }

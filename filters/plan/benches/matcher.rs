@@ -1,7 +1,7 @@
 //! What finding a route costs in a plan of 10 routes and in one of 10000: instructions per call, counted by callgrind,
 //! and nanoseconds, which depend on the machine.
 //!
-//!     cargo bench -p meltemi-proxy --bench matcher
+//!     cargo bench -p meltemi-plan --bench matcher
 //!
 //! Without valgrind, only the time is told. Instructions are the difference between two runs of the same case under
 //! callgrind, so that reading the plan does not count. The bench fails when the larger plan takes more of them than a
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use std::{env, iter};
 
 use meltemi_codecs::{Codecs, Head};
-use meltemi_proxy::plan::{Plan, Service};
+use meltemi_plan::{Plan, Service};
 use serde_json::{Value, json};
 
 /// A case: what the routes are keyed on, the matchers of a route by its number, and the attributes of its calls.

@@ -1,7 +1,7 @@
 //! The dearest of 1000 requests for each of 1000 plans, all of them made to be dear: instructions for reading the head and
 //! finding the route, counted by callgrind, and the bound that docs/plan.md states.
 //!
-//!     cargo bench -p meltemi-proxy --features fuzzing --bench cost
+//!     cargo bench -p meltemi-plan --features fuzzing --bench cost
 //!
 //! The dearest are found by counting steps; these alone run under callgrind. The bench fails when one is over its bound.
 use std::error::Error;
@@ -10,8 +10,8 @@ use std::process::{Command, ExitCode};
 use std::{env, iter};
 
 use meltemi_codecs::{Codec, Codecs, Depth, Dubbo, Head};
-use meltemi_proxy::plan::Plan;
-use meltemi_proxy::plan::fuzz::{bound, sample_plan, sample_request, search};
+use meltemi_plan::Plan;
+use meltemi_plan::fuzz::{bound, sample_plan, sample_request, search};
 
 const SAMPLES: u64 = 1000;
 

@@ -31,6 +31,7 @@ pub(super) const LONGEST_READ: usize = 512;
 
 impl Predicate {
     /// Whether a call with this attribute value, or without the attribute, is meant.
+    #[inline]
     pub(super) fn matches(&self, value: Option<&str>) -> bool {
         steps::take();
         self.test.passes(value) != self.invert
@@ -38,6 +39,7 @@ impl Predicate {
 }
 
 impl Test {
+    #[inline]
     fn passes(&self, value: Option<&str>) -> bool {
         let Some(value) = value else { return matches!(self, Test::Present(false)) };
         match self {
@@ -49,6 +51,7 @@ impl Test {
     }
 
     /// Reads a value of bounded length.
+    #[inline]
     fn accepts(&self, value: &str) -> bool {
         steps::read(value.len());
         match self {
@@ -100,6 +103,7 @@ impl Rule {
     }
 
     /// Whether the call meets all predicates but the `known` ones, by bit, that it is known to meet.
+    #[inline]
     pub(super) fn matches_rest(&self, mut known: u64, head: &Head) -> bool {
         self.predicates.iter().all(|predicate| {
             let met = known & 1 == 1;

@@ -1,6 +1,6 @@
 //! The complete plans in the documentation are plans.
 use meltemi_codecs::Codecs;
-use meltemi_proxy::plan::Plan;
+use meltemi_plan::Plan;
 
 const REFERENCE: &str = include_str!("../../../docs/plan.md");
 

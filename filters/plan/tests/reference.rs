@@ -11,7 +11,7 @@ type Rows = Vec<String>;
 
 #[test]
 fn reference_and_schema_agree() {
-    let expected = tables(&meltemi_proxy::plan::schema());
+    let expected = tables(&meltemi_plan::schema());
     let mut found = tables_of_reference();
     for (name, rows) in &expected {
         let table = rows.join("\n");
@@ -101,7 +101,7 @@ fn tables_of_reference() -> BTreeMap<String, Rows> {
 /// Every object of the schema refuses fields that it does not name, as the filter does, and says what it is for.
 #[test]
 fn schema_is_closed_and_described() {
-    let schema = meltemi_proxy::plan::schema();
+    let schema = meltemi_plan::schema();
     let parts = schema["$defs"].as_object().unwrap().values().chain([&schema]);
     for part in parts {
         assert!(part["description"].is_string(), "{part}");

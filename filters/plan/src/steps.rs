@@ -26,16 +26,19 @@ pub(super) fn count<T>(work: impl FnOnce() -> T) -> (T, Steps) {
 }
 
 /// A look-up or a test.
+#[inline]
 pub(super) fn take() {
     add(1, 0, 0);
 }
 
 /// So many bytes of a key or a prefix are compared.
+#[inline]
 pub(super) fn compare(bytes: usize) {
     add(0, bytes, 0);
 }
 
 /// A value of so many bytes is read from end to end.
+#[inline]
 pub(super) fn read(bytes: usize) {
     add(0, 0, bytes);
 }
@@ -51,4 +54,5 @@ fn add(taken: usize, compared: usize, read: usize) {
 }
 
 #[cfg(not(any(test, feature = "fuzzing")))]
+#[inline]
 fn add(_: usize, _: usize, _: usize) {}
