@@ -7,13 +7,12 @@ use meltemi_codecs::{Error, Failure, Frame, Kind, Peer, Step};
 use meltemi_sockets::{Accept, SocketId};
 
 use crate::arena::Id;
-use crate::calls::CallId;
+use crate::calls::{CallId, End};
 use crate::clock::{Instant, earliest};
 use crate::inbox::{Inbox, Progress};
 use crate::leaving::Stay;
 use crate::matching::Matching;
 use crate::net::{HIGH_WATERMARK, Owner};
-use crate::peers::PeerId;
 use crate::plan::{Service, UnknownAuthority};
 use crate::pool::PoolId;
 use crate::source::Source;
@@ -34,10 +33,7 @@ pub(crate) struct Client {
     pub(crate) cluster: Option<Rc<str>>,
     /// The original destination, for clusters that go there.
     pub(crate) destination: Option<Rc<str>>,
-    pub(crate) peer: Option<Rc<str>>,
-    pub(crate) source: Source,
-    /// Number of its identity in the metrics, where it has one.
-    pub(crate) source_id: Option<PeerId>,
+    pub(crate) source: Rc<Source>,
     pub(crate) inbox: Inbox,
     /// What the sum of unread bytes has of the inbox.
     pub(crate) unread: usize,
@@ -137,18 +133,16 @@ impl Worker {
             }
             return;
         };
-        let source = Source::new(&accept);
+        let mut source = Source::new(&accept);
         let most = self.plan.max_operations;
-        let source_id = source.principal.as_deref().map(|principal| self.telemetry.source(principal, most));
+        source.id = source.principal.as_deref().map(|principal| self.telemetry.source(principal, most));
         let key = self.clients.insert(Client {
             socket,
             authority: accept.authority.as_str().into(),
             service,
             cluster: accept.cluster.as_deref().map(Rc::from),
             destination,
-            peer: accept.peer.as_deref().map(Rc::from),
-            source,
-            source_id,
+            source: Rc::new(source),
             inbox: Inbox::default(),
             unread: 0,
             arriving: None,
@@ -366,7 +360,7 @@ impl Worker {
         let Some(client) = self.clients.get(key) else { return false };
         let connections = client.blocked.iter().filter_map(|blocked| self.connections.get(*blocked));
         let mut calls = connections.flat_map(|connection| connection.slots.calls());
-        calls.any(|call| self.calls.get(call).is_some_and(|call| call.client != key))
+        calls.any(|call| self.calls.get(call).is_some_and(|call| call.origin.client() != Some(key)))
     }
 
     /// Closes a client that takes what others need. What it does not read is dropped.
@@ -443,7 +437,7 @@ impl Worker {
         self.net.release(client.socket);
         self.telemetry.add_global(Metric::ClientConnectionsActive, -1);
         for call in client.calls {
-            self.cancel_call(call);
+            self.finish(call, End::Cancelled);
         }
         for connection in client.blocked {
             self.unblock_connection(connection);

@@ -1,16 +1,14 @@
-//! The life of a call: route, try, respond.
+//! The life of a call: try, respond, try again.
 
-use meltemi_codecs::{Codec, Depth, Edit, Error, Failure, Frame, Kind, Outcome};
+use meltemi_codecs::{Codec, Edit, Error, Failure, Outcome};
 
-use crate::calls::{Call, CallId, Cause, Stage, Tries, Try, pause};
-use crate::client::{ClientId, STUCK};
-use crate::clock::Instant;
+use crate::calls::{Call, CallId, Cause, End, Origin, Stage, Try, pause};
+use crate::client::STUCK;
 use crate::deadlines::Timed;
 use crate::matching::Matching;
 use crate::net::HIGH_WATERMARK;
-use crate::plan::{AttachmentEdit, Destination, OnNoMatch};
-use crate::policy::{Verdict, admit_later};
-use crate::pool::{EndpointId, PoolId};
+use crate::plan::AttachmentEdit;
+use crate::pool::{EndpointId, Pool, PoolId};
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
 use crate::worker::Worker;
@@ -26,7 +24,7 @@ pub(crate) enum Choice {
 }
 
 impl Choice {
-    fn connection(self) -> Option<ConnectionId> {
+    pub(crate) fn connection(self) -> Option<ConnectionId> {
         match self {
             Self::Take(connection) => Some(connection),
             Self::Hold | Self::Full => None,
@@ -35,147 +33,6 @@ impl Choice {
 }
 
 impl Worker {
-    /// A request was read: routes it and makes the first try.
-    pub(crate) fn start_call(&mut self, client_key: ClientId, bytes: &[u8], frame: Frame) {
-        let Some(client) = self.clients.get(client_key) else { return };
-        let service = client.service.clone();
-        let read = service.codec.head(bytes, service.depth, &mut self.head);
-        if read.is_err() {
-            self.telemetry.add_global(Metric::DecodeErrors, 1);
-        }
-        if service.asks_source {
-            client.source.tell(&mut self.head);
-        }
-        if let Err(error) = read
-            && service.depth == Depth::Verified
-        {
-            let why = format!("denied: {error}");
-            self.reject(client_key, bytes, frame, None, Failure::Denied, &why);
-            return;
-        }
-        if let Some(name) = service.unread(&self.head) {
-            let why = format!("denied: the attribute {name} is too long");
-            self.reject(client_key, bytes, frame, None, Failure::Denied, &why);
-            return;
-        }
-        let route = match (service.route(&self.head), service.on_no_match) {
-            (Some(route), _) => route.clone(),
-            (None, OnNoMatch::Default) => service.default_route.clone(),
-            (None, OnNoMatch::Reject) => {
-                self.answer_unrouted(client_key, bytes, frame, "no route matches");
-                return;
-            }
-        };
-        if let Destination::Reject(why) = &route.destination {
-            self.reject(client_key, bytes, frame, Some(&route), Failure::Denied, why);
-            return;
-        }
-        let mut held = None;
-        if service.local_rate_limit.is_some() || route.fault.is_some() {
-            match self.policies.admit(&service, &route, &self.head, self.now, &mut self.random) {
-                Verdict::Go => {}
-                Verdict::Wait(delay) => held = Some(self.now.after(delay)),
-                Verdict::Answer(failure, text) => {
-                    self.reject(client_key, bytes, frame, Some(&route), failure, &text);
-                    return;
-                }
-            }
-        }
-        let Some(cluster) = route.destination.pick(self.random.u32(..), client.cluster.as_deref()) else {
-            let why = "the default route has no cluster";
-            self.answer_unrouted(client_key, bytes, frame, why);
-            return;
-        };
-        let (names, source, most) = (service.codec.operation(), client.source_id, self.plan.max_operations);
-        let operation = self.telemetry.operation_of_call(
-            self.head.get(names.service).unwrap_or_default(),
-            self.head.get(names.method).unwrap_or_default(),
-            route.names_operation,
-            most,
-        );
-        let pool_key = self.pools.find(client.pool, &service, cluster, client.destination.as_ref(), self.now);
-        let chosen = match held.is_some() || self.is_awaited(pool_key) {
-            false => self.choose(pool_key, None).connection(),
-            true => None,
-        };
-        let is_whole = route.retry.is_some() || chosen.is_none();
-        let kept = if is_whole { bytes } else { bytes.get(..frame.head).unwrap_or(bytes) };
-        let call = Call {
-            client: client_key,
-            position: 0,
-            request_id: frame.id,
-            is_one_way: frame.kind == Kind::OneWay,
-            deadline: route.timeout.map(|timeout| held.unwrap_or(self.now).after(timeout)),
-            service,
-            route,
-            operation,
-            source,
-            pool: pool_key,
-            frame: self.buffers.copy(kept),
-            is_whole,
-            started: self.now,
-            tried: 0,
-            retries: 0,
-            avoid: None,
-            stage: Stage::Settled,
-            tries: Tries::default(),
-        };
-        let kept = call.frame.capacity();
-        let id = self.calls.insert(call);
-        if let Some(client) = self.clients.get_mut(client_key) {
-            client.pool = Some(pool_key);
-            client.held = client.held.saturating_add(kept);
-            self.held = self.held.saturating_add(kept);
-            let position = client.calls.len();
-            client.calls.push(id);
-            if let Some(call) = self.calls.get_mut(id) {
-                call.position = position;
-            }
-        }
-        if let Some(pool) = self.pools.get_mut(pool_key) {
-            pool.active = pool.active.saturating_add(1);
-            pool.last_call = self.now;
-        }
-        self.telemetry.begin(operation, source, most);
-        match chosen {
-            Some(connection) => self.send(id, connection, Some(bytes)),
-            None => match held {
-                Some(until) => self.hold(id, until),
-                None => self.wait(id),
-            },
-        }
-        self.list_pool(pool_key);
-    }
-
-    /// Holds a call back.
-    #[inline(never)]
-    fn hold(&mut self, id: CallId, until: Instant) {
-        let Some(call) = self.calls.get_mut(id) else { return };
-        call.stage = Stage::Held { until };
-        self.telemetry.add(call.operation, Metric::Delays, 1);
-        if self.net.is_open() {
-            self.time_call(id);
-        } else {
-            // No alarm would let it go on.
-            self.release_call(id);
-        }
-    }
-
-    /// Lets a call go on that was held back, unless it is answered instead.
-    #[inline(never)]
-    pub(crate) fn release_call(&mut self, id: CallId) {
-        let Some(call) = self.calls.get(id) else { return };
-        match admit_later(&call.route, &mut self.random) {
-            Verdict::Answer(failure, text) => self.answer(id, failure, &text),
-            Verdict::Go | Verdict::Wait(_) => self.wait(id),
-        }
-    }
-
-    /// Whether calls wait for a connection of that pool: none that comes later is served before them.
-    fn is_awaited(&self, pool_key: PoolId) -> bool {
-        self.pools.get(pool_key).is_some_and(|pool| !pool.waiting.is_empty())
-    }
-
     /// The open connection that should take the next call of a pool: the least loaded, of another endpoint than
     /// `avoid` if there is one.
     pub(crate) fn choose(&mut self, pool_key: PoolId, avoid: Option<EndpointId>) -> Choice {
@@ -207,7 +64,8 @@ impl Worker {
         let Some(call) = self.calls.get_mut(id) else { return };
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
         let Some(room) = call.tries.room() else { return };
-        let request_id = if call.is_one_way {
+        let is_one_way = call.record.is_one_way;
+        let request_id = if is_one_way {
             connection.slots.one_way_id()
         } else if let Some((slot, request_id)) = connection.slots.take(id) {
             let endpoint = connection.endpoint;
@@ -223,15 +81,17 @@ impl Worker {
             return;
         };
         call.stage = Stage::Settled;
-        call.tried = call.tried.saturating_add(1);
+        call.record.tries = call.record.tries.saturating_add(1);
+        call.record.endpoint = connection.endpoint;
         let Some(out) = self.net.write(connection.socket) else {
             self.abandon_tries(id);
             self.try_failed(id, Cause::Reset, Failure::ConnectionLost, "the upstream connection is closing");
             return;
         };
         let request = fresh.unwrap_or(&call.frame);
-        let most = call.service.limits.max_request_bytes;
-        match rewrite(&*call.service.codec, request, request_id, &call.route.request_edit, most, out) {
+        let service = &call.record.service;
+        let most = service.limits.max_request_bytes;
+        match rewrite(&*service.codec, request, request_id, &call.route.request_edit, most, out) {
             Ok(true) => {}
             Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
             Err(_) => {
@@ -239,8 +99,8 @@ impl Worker {
                 return;
             }
         }
-        if call.is_one_way {
-            self.finish(id);
+        if is_one_way {
+            self.finish(id, End::Sent);
             return;
         }
         if let Some(due) = call.due() {
@@ -256,20 +116,21 @@ impl Worker {
             self.answer(id, failure, detail);
             return;
         };
-        let is_first = call.retries == 0;
+        let (backoff, retries) = (retry.backoff, call.record.retries);
+        let is_first = retries == 0;
         if is_first && !pool.has_retry_budget() {
             self.answer(id, failure, &format!("{detail}; retry budget exhausted"));
             return;
         }
-        let pause = pause(&retry.backoff, call.retries, self.random.f64());
+        let pause = pause(&backoff, retries, self.random.f64());
         let until = self.now.after(pause);
-        call.retries = call.retries.saturating_add(1);
-        call.tried = call.tried.saturating_add(u32::from(cause == Cause::ConnectFailure));
+        let record = &mut call.record;
+        record.retries = retries.saturating_add(1);
+        record.tries = record.tries.saturating_add(u32::from(cause == Cause::ConnectFailure));
         if is_first {
             pool.retrying = pool.retrying.saturating_add(1);
         }
         call.stage = Stage::Backoff { until };
-        self.telemetry.add(call.operation, Metric::Retries, 1);
         if !self.net.is_open() {
             // No alarm would end the pause.
             self.wait(id);
@@ -304,18 +165,13 @@ impl Worker {
     pub(crate) fn respond(&mut self, id: CallId, connection: ConnectionId, bytes: &[u8], outcome: Outcome) {
         let Some(call) = self.calls.get_mut(id) else { return };
         let Some(answered) = call.tries.close(connection) else { return };
-        if outcome == Outcome::Success {
-            self.telemetry.make_known(call.operation, self.plan.max_operations);
-        }
-        if let Some(destination) = self.connections.get(connection).and_then(|open| open.destination) {
-            self.telemetry.add_destination(call.operation, destination, self.plan.max_operations);
-        }
-        let Some(client) = self.clients.get_mut(call.client) else { return };
+        let destination = self.connections.get(connection).and_then(|open| open.destination);
         if let Outcome::Error(status) = outcome
             && call.retry(Cause::Status(status)).is_some()
-            && (call.retries > 0 || self.pools.get(call.pool).is_some_and(|pool| pool.has_retry_budget()))
+            && (call.record.retries > 0 || self.pools.get(call.pool).is_some_and(Pool::has_retry_budget))
         {
             call.avoid = answered.endpoint;
+            self.telemetry.answered_by(call.record.operation, destination, self.plan.max_operations);
             self.try_failed(
                 id,
                 Cause::Status(status),
@@ -324,32 +180,31 @@ impl Worker {
             );
             return;
         }
-        if let Some(out) = self.net.write(client.socket) {
-            let most = call.service.limits.max_frame_bytes;
-            match rewrite(&*call.service.codec, bytes, call.request_id, &call.route.response_edit, most, out)
-            {
-                Ok(true) => {}
-                Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
-                Err(_) => {
-                    self.answer(id, Failure::BadResponse, "the response cannot be rewritten");
-                    return;
+        call.record.destination = destination;
+        call.record.response_bytes = bytes.len();
+        if let Origin::Client { id: client_key, .. } = call.origin {
+            let Some(client) = self.clients.get(client_key) else { return };
+            if let Some(out) = self.net.write(client.socket) {
+                let record = &mut call.record;
+                let (before, most) = (out.len(), record.service.limits.max_frame_bytes);
+                let (codec, edit) = (&*record.service.codec, &call.route.response_edit);
+                match rewrite(codec, bytes, record.request_id, edit, most, out) {
+                    Ok(true) => {}
+                    Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
+                    Err(_) => {
+                        self.answer(id, Failure::BadResponse, "the response cannot be rewritten");
+                        return;
+                    }
                 }
+                record.response_bytes = out.len().saturating_sub(before);
+            }
+            let queued = self.net.queued(client.socket);
+            self.watch_answers(client_key, queued);
+            if queued > STUCK {
+                self.block(client_key, connection);
             }
         }
-        self.telemetry.answered(call.operation, outcome, self.now.since(call.started));
-        let (client, queued) = (call.client, self.net.queued(client.socket));
-        self.watch_answers(client, queued);
-        if queued > STUCK {
-            self.block(client, connection);
-        }
-        self.finish(id);
-    }
-
-    /// The client has left: gives up its call.
-    pub(crate) fn cancel_call(&mut self, id: CallId) {
-        let Some(call) = self.calls.get(id) else { return };
-        self.telemetry.add(call.operation, Metric::Cancelled, 1);
-        self.forget(id);
+        self.finish(id, End::Answered(outcome));
     }
 
     /// Gives up what is open of a call's tries.
@@ -365,15 +220,14 @@ impl Worker {
         let Some(call) = self.calls.get_mut(id) else { return };
         let (pool, timeout, per_try_timeout) = (call.pool, call.route.timeout, call.per_try_timeout());
         if call.deadline.is_some_and(|deadline| deadline <= now) {
-            self.telemetry.add(call.operation, Metric::Timeouts, 1);
+            call.record.timeouts = call.record.timeouts.saturating_add(1);
             let detail = format!("no answer within {:?}", timeout.unwrap_or_default());
-            self.abandon_tries(id);
             self.answer(id, Failure::Timeout, &detail);
             self.list_pool(pool);
         } else if let Some(time) = per_try_timeout
             && let Some(expired) = call.tries.expire(now, time)
         {
-            self.telemetry.add(call.operation, Metric::Timeouts, 1);
+            call.record.timeouts = call.record.timeouts.saturating_add(1);
             call.avoid = expired.endpoint;
             self.abandon(expired);
             let detail = format!("try timed out after {time:?}");
@@ -388,49 +242,43 @@ impl Worker {
         }
     }
 
-    /// Ends a call that was answered, and lets its client go on.
-    pub(crate) fn finish(&mut self, id: CallId) {
-        if let Some(client) = self.forget(id) {
-            self.list_client(client);
-        }
-    }
-
-    /// Takes a call out of every table; says whose it was.
-    fn forget(&mut self, id: CallId) -> Option<ClientId> {
+    /// Takes a call out of every table, and gives up what is open of its tries.
+    pub(crate) fn forget(&mut self, id: CallId) -> Option<Call> {
         let mut call = self.calls.remove(id)?;
-        self.telemetry.end(call.operation, call.source, self.plan.max_operations);
-        self.held = self.held.saturating_sub(call.frame.capacity());
+        let kept = call.frame.capacity();
+        self.held = self.held.saturating_sub(kept);
         if let Some(pool) = self.pools.get_mut(call.pool) {
             pool.active = pool.active.saturating_sub(1);
             self.alarms.wake_at(pool.forget_at());
-            if call.retries > 0 {
+            if call.record.retries > 0 {
                 pool.retrying = pool.retrying.saturating_sub(1);
             }
             if let Stage::Waiting(place) = call.stage {
-                pool.waiting.remove(call.client, place);
+                pool.waiting.remove(call.origin.client(), place);
             }
         }
-        if let Some(client) = self.clients.get_mut(call.client) {
+        if let Origin::Client { id: client_key, position } = call.origin
+            && let Some(client) = self.clients.get_mut(client_key)
+        {
             client.last_active = self.now;
-            client.held = client.held.saturating_sub(call.frame.capacity());
-            if call.position < client.calls.len() {
-                client.calls.swap_remove(call.position);
+            client.held = client.held.saturating_sub(kept);
+            if position < client.calls.len() {
+                client.calls.swap_remove(position);
             }
-            if let Some(&moved) = client.calls.get(call.position)
+            if let Some(&moved) = client.calls.get(position)
                 && let Some(moved) = self.calls.get_mut(moved)
             {
-                moved.position = call.position;
+                moved.origin.move_to(position);
             }
             if client.calls.is_empty() {
-                self.time_client(call.client);
+                self.time_client(client_key);
             }
         }
-        self.buffers.give(call.frame);
         while let Some(open) = call.tries.pop() {
             self.abandon(open);
             self.list_pool(call.pool);
         }
-        Some(call.client)
+        Some(call)
     }
 }
 

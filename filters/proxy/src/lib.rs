@@ -38,6 +38,7 @@ mod reply;
 mod retiring;
 mod slots;
 mod source;
+mod start;
 mod sweep;
 mod telemetry;
 mod upstream;

@@ -129,7 +129,7 @@ mod tests {
         pool.active = 1;
         assert_eq!(wanted(&pool), [2, 2, 0], "endpoints are looked for");
         for n in 0..5 {
-            pool.waiting.push(crate::arena::Id::new(n, 1), crate::arena::Id::new(n, 1));
+            pool.waiting.push(Some(crate::arena::Id::new(n, 1)), crate::arena::Id::new(n, 1));
         }
         assert_eq!(wanted(&pool), [2, 2, 5]);
         while pool.is_exploring() {

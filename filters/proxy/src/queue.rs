@@ -9,16 +9,16 @@ use crate::client::ClientId;
 
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// What clients have waiting; never nothing.
-    lines: FxHashMap<ClientId, Line>,
+    /// What clients have waiting, and the proxy itself; never nothing.
+    lines: FxHashMap<Option<ClientId>, Line>,
     /// Whose turn is next, by the numbers of their turns.
-    turns: BTreeMap<u64, ClientId>,
+    turns: BTreeMap<u64, Option<ClientId>>,
     len: usize,
     /// The last number that was given, to a turn or a call.
     last: u64,
 }
 
-/// The waiting calls of one client.
+/// The waiting calls of one client, or of the proxy.
 #[derive(Debug)]
 struct Line {
     turn: u64,
@@ -40,7 +40,7 @@ impl Queue {
     }
 
     /// Has a call wait behind the others of its client.
-    pub(crate) fn push(&mut self, client: ClientId, call: CallId) -> Place {
+    pub(crate) fn push(&mut self, client: Option<ClientId>, call: CallId) -> Place {
         let place = Place(self.number());
         let turn = self.last;
         let line = self.lines.entry(client).or_insert_with(|| {
@@ -76,7 +76,7 @@ impl Queue {
     }
 
     /// Takes out a call that waits no longer.
-    pub(crate) fn remove(&mut self, client: ClientId, place: Place) {
+    pub(crate) fn remove(&mut self, client: Option<ClientId>, place: Place) {
         let Some(line) = self.lines.get_mut(&client) else { return };
         let Ok(index) = line.calls.binary_search_by_key(&place, |(place, _)| *place) else { return };
         line.calls.remove(index);
@@ -103,8 +103,8 @@ mod tests {
     use super::*;
     use crate::arena::Id;
 
-    fn client(n: u32) -> ClientId {
-        Id::new(n, 1)
+    fn client(n: u32) -> Option<ClientId> {
+        Some(Id::new(n, 1))
     }
 
     fn call(n: u32) -> CallId {

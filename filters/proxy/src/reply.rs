@@ -1,66 +1,57 @@
-//! Answers that the proxy gives in an upstream's stead: every failure has one that the protocol's own client understands,
-//! a count by reason and a log line.
+//! What becomes of requests in the end: every failure has an answer that the protocol's own client understands, a count by
+//! reason and a log line, and every call is reported by its record.
+
+use std::rc::Rc;
 
 use meltemi_codecs::{Failure, Frame, Kind};
 
-use crate::calls::CallId;
+use crate::calls::{CallId, End, Record};
 use crate::client::ClientId;
 use crate::plan::Route;
-use crate::telemetry::{Label, LocalReply, Metric, OperationId, Telemetry, reason};
+use crate::telemetry::{Label, LocalReply, Telemetry, reason};
 use crate::worker::Worker;
 
 /// A request that is answered before it has become a call.
 struct Early<'a> {
     /// Its bytes, if it is one to answer.
     request: Option<&'a [u8]>,
-    request_id: u64,
-    operation: OperationId,
     /// What it names, even if there is no such operation.
     label: Label,
-    route: Option<&'a str>,
+    record: Record,
 }
 
 impl Worker {
     /// Answers a call in the upstream's stead.
     pub(crate) fn answer(&mut self, id: CallId, failure: Failure, detail: &str) {
-        let Some(call) = self.calls.get_mut(id) else { return };
-        let client = self.clients.get(call.client);
-        let reply = LocalReply {
-            reason: reason(failure),
-            detail: detail.to_owned(),
-            authority: call.service.name.as_str().into(),
-            operation: self.telemetry.label(call.operation),
-            route: Some(call.route.name.clone()),
-            cluster: self.pools.get(call.pool).map(|pool| pool.cluster.to_string()),
-            request_id: call.request_id,
-            peer: client.and_then(|client| client.peer.clone()),
-            principal: client.and_then(|client| client.source.principal.clone()),
-            tries: call.tried,
-            elapsed: self.now.since(call.started),
-            suppressed: 0,
-        };
-        let (client, operation, is_one_way) = (call.client, call.operation, call.is_one_way);
-        let frame = core::mem::take(&mut call.frame);
-        if !is_one_way {
-            self.write_reply(client, &frame, failure, &reply);
-            self.telemetry.latency(operation, reply.elapsed);
+        self.finish(id, End::Failed(failure, detail.into()));
+    }
+
+    /// Ends a call, answers it if it failed, and lets its client go on.
+    pub(crate) fn finish(&mut self, id: CallId, end: End) {
+        let Some(mut call) = self.forget(id) else { return };
+        let client = call.origin.client();
+        if let End::Failed(failure, detail) = &end {
+            if let Some(client) = client.filter(|_| !call.record.is_one_way) {
+                call.record.response_bytes = self.write_reply(client, &call.frame, *failure, detail);
+            }
+            let label = self.telemetry.label(call.record.operation);
+            self.report_reply(&call.record, label, *failure, detail);
         }
-        if let Some(call) = self.calls.get_mut(id) {
-            call.frame = frame;
+        call.record.end = Some(end);
+        self.telemetry.ended(&call.record, self.now, self.plan.max_operations);
+        self.buffers.give(call.frame);
+        if let Some(client) = client {
+            self.list_client(client);
         }
-        self.telemetry.add(operation, Metric::LocalReplies(reply.reason), 1);
-        self.telemetry.reply(reply, self.now);
-        self.finish(id);
     }
 
     /// Answers a request that no route or cluster serves.
     #[cold]
     pub(crate) fn answer_unrouted(&mut self, client_key: ClientId, bytes: &[u8], frame: Frame, why: &str) {
         let Some(early) = self.early(client_key, bytes, frame, None) else { return };
-        let Some(client) = self.clients.get(client_key) else { return };
         let Label { service, method } = &early.label;
-        let detail = format!("{why}: {service}.{method} at {}", client.service.name);
-        self.answer_early(client_key, early, Failure::NoRoute, detail);
+        let detail = format!("{why}: {service}.{method} at {}", early.record.service.name);
+        self.answer_early(client_key, early, Failure::NoRoute, &detail);
     }
 
     /// Answers a request that its route or a policy does not let pass, or that no route is looked for.
@@ -70,12 +61,12 @@ impl Worker {
         client_key: ClientId,
         bytes: &[u8],
         frame: Frame,
-        route: Option<&Route>,
+        route: Option<&Rc<Route>>,
         failure: Failure,
         why: &str,
     ) {
         if let Some(early) = self.early(client_key, bytes, frame, route) {
-            self.answer_early(client_key, early, failure, why.to_owned());
+            self.answer_early(client_key, early, failure, why);
         }
     }
 
@@ -85,7 +76,7 @@ impl Worker {
         client_key: ClientId,
         bytes: &'a [u8],
         frame: Frame,
-        route: Option<&'a Route>,
+        route: Option<&Rc<Route>>,
     ) -> Option<Early<'a>> {
         let client = self.clients.get(client_key)?;
         let names = client.service.codec.operation();
@@ -94,14 +85,14 @@ impl Worker {
         let most = self.plan.max_operations;
         let is_named = route.is_some_and(|route| route.names_operation);
         let operation = self.telemetry.operation(service, method, is_named, most);
-        self.telemetry.request(operation, client.source_id, most);
-        Some(Early {
-            request: (frame.kind != Kind::OneWay).then_some(bytes),
-            request_id: frame.id,
-            operation,
-            label: Telemetry::label_of(service, method),
-            route: route.map(|route| &*route.name),
-        })
+        self.telemetry.request(operation, client.source.id, most);
+        let label = Telemetry::label_of(service, method);
+        let record = Record {
+            source: Some(client.source.clone()),
+            route: route.cloned(),
+            ..Record::new(client.service.clone(), operation, frame, self.now)
+        };
+        Some(Early { request: (!record.is_one_way).then_some(bytes), label, record })
     }
 
     /// Answers a client why a request of it is not read, where what has come of it (`request`) says which it is.
@@ -114,42 +105,58 @@ impl Worker {
     ) {
         let operation = self.telemetry.operation("", "", true, self.plan.max_operations);
         let label = self.telemetry.label(operation);
-        let early = Early { request, request_id: 0, operation, label, route: None };
-        self.answer_early(client_key, early, failure, detail.to_owned());
+        let Some(client) = self.clients.get(client_key) else { return };
+        let frame = Frame { len: 0, head: 0, kind: Kind::Request, id: 0 };
+        let record = Record {
+            source: Some(client.source.clone()),
+            ..Record::new(client.service.clone(), operation, frame, self.now)
+        };
+        self.answer_early(client_key, Early { request, label, record }, failure, detail);
     }
 
-    fn answer_early(&mut self, client_key: ClientId, early: Early<'_>, failure: Failure, detail: String) {
-        let Early { request, request_id, operation, label, route } = early;
-        let Some(client) = self.clients.get(client_key) else { return };
+    fn answer_early(&mut self, client_key: ClientId, early: Early<'_>, failure: Failure, detail: &str) {
+        let Early { request, label, mut record } = early;
+        if let Some(request) = request {
+            record.response_bytes = self.write_reply(client_key, request, failure, detail);
+        }
+        self.report_reply(&record, label, failure, detail);
+    }
+
+    /// Writes the answer to a request; its length.
+    fn write_reply(&mut self, client_key: ClientId, request: &[u8], failure: Failure, detail: &str) -> usize {
+        let Some(client) = self.clients.get(client_key) else { return 0 };
+        let Some(out) = self.net.write(client.socket) else { return 0 };
+        let before = out.len();
+        let text = format!("meltemi: {detail}");
+        client.service.codec.error_reply(request, failure, &text, out);
+        let written = out.len().saturating_sub(before);
+        let queued = self.net.queued(client.socket);
+        self.watch_answers(client_key, queued);
+        written
+    }
+
+    /// Counts an answer in the upstream's stead, and writes a line of it.
+    fn report_reply(&mut self, record: &Record, operation: Label, failure: Failure, detail: &str) {
+        let pool = record.pool.and_then(|pool| self.pools.get(pool));
+        let endpoint = pool.and_then(|pool| pool.endpoint_ref(record.endpoint));
+        let source = record.source.as_deref();
         let reply = LocalReply {
             reason: reason(failure),
-            detail,
-            authority: client.authority.clone(),
-            operation: label,
-            route: route.map(str::to_owned),
-            cluster: None,
-            request_id,
-            peer: client.peer.clone(),
-            principal: client.source.principal.clone(),
-            tries: 0,
-            elapsed: core::time::Duration::ZERO,
+            detail: detail.to_owned(),
+            authority: record.service.name.as_str().into(),
+            operation,
+            route: record.route.as_ref().map(|route| route.name.clone()),
+            cluster: pool.map(|pool| pool.cluster.to_string()),
+            endpoint: endpoint.map(|endpoint| endpoint.address.to_string()),
+            request_id: record.request_id,
+            peer: source.and_then(|source| source.peer.clone()),
+            principal: source.and_then(|source| source.principal.clone()),
+            tries: record.tries,
+            request_bytes: record.request_bytes,
+            response_bytes: record.response_bytes,
+            elapsed: self.now.since(record.started),
             suppressed: 0,
         };
-        if let Some(request) = request {
-            self.write_reply(client_key, request, failure, &reply);
-        }
-        self.telemetry.add(operation, Metric::LocalReplies(reply.reason), 1);
-        self.telemetry.reply(reply, self.now);
-    }
-
-    fn write_reply(&mut self, client_key: ClientId, request: &[u8], failure: Failure, reply: &LocalReply) {
-        if let Some(client) = self.clients.get(client_key)
-            && let Some(out) = self.net.write(client.socket)
-        {
-            let text = format!("meltemi: {}", reply.detail);
-            client.service.codec.error_reply(request, failure, &text, out);
-            let queued = self.net.queued(client.socket);
-            self.watch_answers(client_key, queued);
-        }
+        self.telemetry.reply(record.operation, reply, self.now);
     }
 }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use meltemi_codecs::Head;
 use meltemi_sockets::Accept;
 
+use crate::peers::PeerId;
 use crate::plan::source::{IP, NAMESPACE, PRINCIPAL};
 
 /// Header of the tunnel that names the client by its certificate: the URIs among its subject alternative names.
@@ -20,10 +21,14 @@ pub(crate) struct Source {
     /// The SPIFFE id without its scheme, as Istio's policies write it: `cluster.local/ns/demo/sa/client`.
     pub(crate) principal: Option<Rc<str>>,
     namespace: Option<String>,
+    /// The address as the tunnel has it.
+    pub(crate) peer: Option<Rc<str>>,
+    /// Number of the identity in the metrics, where there is one.
+    pub(crate) id: Option<PeerId>,
 }
 
 impl Source {
-    /// What a tunnel reports.
+    /// What a tunnel reports, without a number.
     pub(crate) fn new(accept: &Accept) -> Self {
         let identity = accept.headers.iter().find(|(name, _)| name == IDENTITY_HEADER);
         let principal = identity.and_then(|(_, uris)| principal(uris));
@@ -31,6 +36,8 @@ impl Source {
             ip: accept.peer.as_deref().and_then(ip),
             principal: principal.map(Rc::from),
             namespace: principal.and_then(namespace).map(str::to_owned),
+            peer: accept.peer.as_deref().map(Rc::from),
+            id: None,
         }
     }
 

@@ -21,6 +21,7 @@ pub use self::metric::{Class, LATENCY_BUCKETS, Label, Labels, LocalReply, Metric
 pub use self::names::Names;
 pub(crate) use self::operations::OperationId;
 use self::operations::{Operation, Operations};
+use crate::calls::{End, Record};
 use crate::clock::Instant;
 use crate::line_limit::LineLimit;
 use crate::peers::{Peer, PeerId, Peers};
@@ -120,7 +121,7 @@ impl Telemetry {
 
     /// A server answered a call with success: there is such an operation.
     #[inline]
-    pub(crate) fn make_known(&mut self, id: OperationId, most: usize) {
+    fn make_known(&mut self, id: OperationId, most: usize) {
         if !id.was_known() {
             self.learn(id, most);
         }
@@ -182,17 +183,36 @@ impl Telemetry {
         }
     }
 
-    /// Counts a response that was passed on.
-    pub(crate) fn answered(&mut self, id: OperationId, outcome: Outcome, elapsed: Duration) {
+    /// Counts a call that has ended.
+    pub(crate) fn ended(&mut self, record: &Record, now: Instant, most: usize) {
+        let id = record.operation;
+        if record.end == Some(End::Answered(Outcome::Success)) {
+            self.make_known(id, most);
+        }
+        self.answered_by(id, record.destination, most);
         if let Some(operation) = self.touch(id) {
-            operation.changes.add(Metric::Responses(outcome.into()), 1);
-            operation.latencies.record(elapsed);
+            let Operation { changes, latencies, .. } = operation;
+            changes.add(Metric::InFlight, -1);
+            match &record.end {
+                Some(End::Answered(outcome)) => {
+                    changes.add(Metric::Responses((*outcome).into()), 1);
+                    latencies.record(now.since(record.started));
+                }
+                Some(End::Failed(..)) if !record.is_one_way => latencies.record(now.since(record.started)),
+                Some(End::Cancelled) => changes.add(Metric::Cancelled, 1),
+                _ => {}
+            }
+            if record.is_eventful() {
+                changes.add_events(record);
+            }
+        }
+        if !id.was_known() {
+            self.end_unknown(id, record.source_id(), most);
         }
     }
 
-    /// Counts a call that ends.
-    pub(crate) fn end(&mut self, id: OperationId, source: Option<PeerId>, most: usize) {
-        self.add(id, Metric::InFlight, -1);
+    /// Counts a call of an operation that was not known, now that it has ended.
+    fn end_unknown(&mut self, id: OperationId, source: Option<PeerId>, most: usize) {
         let Some(unknown) = self.unknown(id) else { return };
         unknown.calls = unknown.calls.saturating_sub(1);
         if let Some(n) = source.and_then(|source| unknown.sources.get_mut(&source)) {
@@ -214,7 +234,7 @@ impl Telemetry {
 
     /// Adds `n` (which may be negative for a gauge) to a metric of an operation.
     #[inline]
-    pub(crate) fn add(&mut self, id: OperationId, metric: Metric, n: i64) {
+    fn add(&mut self, id: OperationId, metric: Metric, n: i64) {
         if let Some(operation) = self.touch(id) {
             operation.changes.add(metric, n);
         }
@@ -250,8 +270,15 @@ impl Telemetry {
         self.destinations.peer(Peer { workload, principal: shorten(principal).into() }, most)
     }
 
-    /// Counts a response of a server whose workload or identity is known.
-    pub(crate) fn add_destination(&mut self, id: OperationId, destination: PeerId, most: usize) {
+    /// Counts a response of a server, if its workload or identity is known.
+    #[inline]
+    pub(crate) fn answered_by(&mut self, id: OperationId, destination: Option<PeerId>, most: usize) {
+        if let Some(destination) = destination {
+            self.add_destination(id, destination, most);
+        }
+    }
+
+    fn add_destination(&mut self, id: OperationId, destination: PeerId, most: usize) {
         let id = if id.was_known() { id } else { self.operations.resolve(id) };
         if let Some(operation) = self.operations.get(id) {
             let names = (&self.names, most);
@@ -264,15 +291,9 @@ impl Telemetry {
         self.global.add(metric, n);
     }
 
-    /// Records how long a call took.
-    pub(crate) fn latency(&mut self, id: OperationId, elapsed: Duration) {
-        if let Some(operation) = self.touch(id) {
-            operation.latencies.record(elapsed);
-        }
-    }
-
-    /// Notes a reply of the proxy's own, unless there were many for its reason just now.
-    pub(crate) fn reply(&mut self, reply: LocalReply, now: Instant) {
+    /// Counts a reply of the proxy's own, and notes it, unless there were many for its reason just now.
+    pub(crate) fn reply(&mut self, id: OperationId, reply: LocalReply, now: Instant) {
+        self.add(id, Metric::LocalReplies(reply.reason), 1);
         if let Some(suppressed) = self.line_limit.admit(reply.reason, now) {
             self.replies.push(LocalReply { suppressed, ..reply });
         }

@@ -239,7 +239,7 @@ impl Worker {
                 && let Some(lost) = call.tries.close(key)
             {
                 call.avoid = lost.endpoint;
-                self.telemetry.add(call.operation, Metric::Resets, 1);
+                call.record.resets = call.record.resets.saturating_add(1);
             }
             self.try_failed(call, Cause::Reset, failure, why);
         }

@@ -69,7 +69,7 @@ impl Worker {
         let Some(call) = self.calls.get_mut(id) else { return };
         let pool_key = call.pool;
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        call.stage = Stage::Waiting(pool.waiting.push(call.client, id));
+        call.stage = Stage::Waiting(pool.waiting.push(call.origin.client(), id));
         if let Some(due) = call.due() {
             self.deadlines.push(due, Timed::Call(id));
         }
@@ -99,7 +99,7 @@ impl Worker {
         if let Some(pool) = self.pools.get_mut(pool_key) {
             for id in held {
                 if let Some(call) = self.calls.get_mut(id) {
-                    call.stage = Stage::Waiting(pool.waiting.push(call.client, id));
+                    call.stage = Stage::Waiting(pool.waiting.push(call.origin.client(), id));
                 }
             }
         }

@@ -4,7 +4,7 @@ use crate::alarms::Alarms;
 use crate::arena::Arena;
 use crate::budget::Share;
 use crate::buffers::Buffers;
-use crate::calls::Call;
+use crate::calls::{Call, End};
 use crate::client::Client;
 use crate::clock::Instant;
 use crate::deadlines::Deadlines;
@@ -150,6 +150,9 @@ impl Worker {
         }
         for connection in self.connections.ids() {
             self.drop_connection(connection);
+        }
+        for call in self.calls.ids() {
+            self.finish(call, End::Cancelled);
         }
         self.telemetry.flush(self.now, sink);
         self.telemetry.flush_counts(sink);

@@ -245,10 +245,13 @@ fn a_local_reply_is_one_line_of_json() {
         operation: Label { service: "org.x.Greeter".into(), method: "sayHello".into() },
         route: Some("canary\n".into()),
         cluster: Some("v1".into()),
+        endpoint: Some("10.0.0.1:20880".into()),
         request_id: 7,
         peer: Some("127.0.0.1:1".into()),
         principal: Some("td/ns/a/sa/b".into()),
         tries: 2,
+        request_bytes: 240,
+        response_bytes: 62,
         elapsed: core::time::Duration::from_millis(3),
         suppressed: 5,
     };
@@ -257,6 +260,8 @@ fn a_local_reply_is_one_line_of_json() {
     let json = line.split_once(": ").unwrap().1;
     let value: serde_json::Value = serde_json::from_str(json).unwrap();
     assert_eq!(value["reason"], "timeout");
+    assert_eq!(value["endpoint"], "10.0.0.1:20880");
+    assert_eq!((&value["requestBytes"], &value["responseBytes"]), (&240.into(), &62.into()));
     assert_eq!(value["elapsedMicros"], 3000);
     assert_eq!(value["suppressed"], 5);
     assert_eq!(value["sourcePrincipal"], "td/ns/a/sa/b");

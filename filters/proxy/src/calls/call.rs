@@ -3,15 +3,13 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use super::Tries;
+use super::{Record, Tries};
 use crate::arena::Id;
 use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
-use crate::peers::PeerId;
-use crate::plan::{Backoff, Retry, Route, Service};
+use crate::plan::{Backoff, Retry, Route};
 use crate::pool::{EndpointId, PoolId};
 use crate::queue::Place;
-use crate::telemetry::OperationId;
 
 /// Names a call.
 pub(crate) type CallId = Id<Call>;
@@ -19,32 +17,28 @@ pub(crate) type CallId = Id<Call>;
 /// A request on its way.
 #[derive(Debug)]
 pub(crate) struct Call {
-    /// The client that sent it, and its place in that client's list of calls.
-    pub(crate) client: ClientId,
-    pub(crate) position: usize,
-    /// The request id that the client chose.
-    pub(crate) request_id: u64,
-    pub(crate) is_one_way: bool,
-    pub(crate) service: Rc<Service>,
+    pub(crate) origin: Origin,
     pub(crate) route: Rc<Route>,
-    pub(crate) operation: OperationId,
-    /// Number of the client's identity, where it has one.
-    pub(crate) source: Option<PeerId>,
     /// The pool that serves it.
     pub(crate) pool: PoolId,
     /// The request's first bytes, or all of it while a (further) try is possible.
     pub(crate) frame: Vec<u8>,
     pub(crate) is_whole: bool,
-    pub(crate) started: Instant,
     pub(crate) deadline: Option<Instant>,
-    /// Tries made; one that got no connection counts once it is made again.
-    pub(crate) tried: u32,
-    /// Retries made.
-    pub(crate) retries: u32,
     /// The endpoint that failed last: the next try prefers another.
     pub(crate) avoid: Option<EndpointId>,
     pub(crate) stage: Stage,
     pub(crate) tries: Tries,
+    pub(crate) record: Record,
+}
+
+/// Whose call it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// That of a client, which gets the answer; with the call's place in the client's list.
+    Client { id: ClientId, position: usize },
+    /// The proxy's own: the answer goes nowhere.
+    Proxy,
 }
 
 /// What the next try of a call waits for.
@@ -73,7 +67,40 @@ pub(crate) enum Cause {
     Status(u32),
 }
 
+impl Origin {
+    pub(crate) fn client(self) -> Option<ClientId> {
+        match self {
+            Self::Client { id, .. } => Some(id),
+            Self::Proxy => None,
+        }
+    }
+
+    /// Notes another place in the client's list.
+    pub(crate) fn move_to(&mut self, to: usize) {
+        if let Self::Client { position, .. } = self {
+            *position = to;
+        }
+    }
+}
+
 impl Call {
+    /// A call that has not gone anywhere, and keeps nothing of its request.
+    pub(crate) fn new(origin: Origin, route: Rc<Route>, pool: PoolId, record: Record) -> Self {
+        let record = Record { route: Some(route.clone()), pool: Some(pool), ..record };
+        Self {
+            origin,
+            route,
+            pool,
+            frame: Vec::new(),
+            is_whole: false,
+            deadline: None,
+            avoid: None,
+            stage: Stage::Settled,
+            tries: Tries::default(),
+            record,
+        }
+    }
+
     /// The retry policy, if it allows another try after `cause`.
     pub(crate) fn retry(&self, cause: Cause) -> Option<&Retry> {
         let retry = self.route.retry.as_ref()?;
@@ -84,8 +111,8 @@ impl Call {
             Cause::Status(status) => retry.on.status && retry.statuses.contains(&status),
         };
         // A one-way call that was written may have been carried out, and nobody would ever know.
-        let is_safe = !self.is_one_way || cause == Cause::ConnectFailure;
-        (is_listed && is_safe && self.is_whole && self.retries < retry.attempts).then_some(retry)
+        let is_safe = !self.record.is_one_way || cause == Cause::ConnectFailure;
+        (is_listed && is_safe && self.is_whole && self.record.retries < retry.attempts).then_some(retry)
     }
 
     /// How long each try may take.
@@ -112,6 +139,8 @@ pub(crate) fn pause(backoff: &Backoff, retries: u32, random: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use meltemi_codecs::{Frame, Kind};
+
     use super::*;
     use crate::calls::Try;
 
@@ -128,26 +157,11 @@ mod tests {
         );
         let plan = crate::plan::Plan::parse(plan.as_bytes(), &meltemi_codecs::Codecs::all()).unwrap();
         let service = plan.service("demo").unwrap().clone();
-        Call {
-            client: Id::new(0, 1),
-            position: 0,
-            request_id: 0,
-            is_one_way: false,
-            route: service.default_route.clone(),
-            service,
-            operation: crate::telemetry::Telemetry::default().operation("", "", true, 1),
-            source: None,
-            pool: Id::new(0, 1),
-            frame: Vec::new(),
-            is_whole: true,
-            started: at(0),
-            deadline: None,
-            tried: 0,
-            retries: 0,
-            avoid: None,
-            stage: Stage::Settled,
-            tries: Tries::default(),
-        }
+        let route = service.default_route.clone();
+        let frame = Frame { len: 64, head: 16, kind: Kind::Request, id: 7 };
+        let operation = crate::telemetry::Telemetry::default().operation("", "", true, 1);
+        let record = Record::new(service, operation, frame, at(0));
+        Call { is_whole: true, ..Call::new(Origin::Proxy, route, Id::new(0, 1), record) }
     }
 
     #[test]
@@ -168,7 +182,7 @@ mod tests {
     #[test]
     fn a_one_way_call_is_tried_again_only_if_it_was_not_sent() {
         let mut call = call(r#"{"on": ["connect-failure", "reset"]}"#);
-        call.is_one_way = true;
+        call.record.is_one_way = true;
         assert!(call.retry(Cause::ConnectFailure).is_some());
         assert!(call.retry(Cause::Reset).is_none());
     }
@@ -176,12 +190,12 @@ mod tests {
     #[test]
     fn tries_are_counted_and_need_the_whole_request() {
         let mut call = call(r#"{"on": ["reset"], "attempts": 2}"#);
-        call.retries = 1;
+        call.record.retries = 1;
         assert!(call.retry(Cause::Reset).is_some());
         call.is_whole = false;
         assert!(call.retry(Cause::Reset).is_none());
         call.is_whole = true;
-        call.retries = 2;
+        call.record.retries = 2;
         assert!(call.retry(Cause::Reset).is_none());
     }
 

@@ -1,6 +1,7 @@
 //! Increments of metrics with the same labels, until they are flushed.
 
 use super::{Class, Labels, Metric, Sink};
+use crate::calls::Record;
 
 /// By how much each metric has changed. Those that every call changes are found without a search.
 #[derive(Debug, Default)]
@@ -29,6 +30,22 @@ impl Changes {
         match self.others.iter_mut().find(|(known, _)| *known == metric) {
             Some((_, sum)) => *sum = sum.saturating_add(n),
             None => self.others.push((metric, n)),
+        }
+    }
+
+    /// Adds what came to pass on a call's way.
+    #[inline(never)]
+    pub(super) fn add_events(&mut self, record: &Record) {
+        let delays = u32::from(record.is_delayed);
+        for (metric, n) in [
+            (Metric::Delays, delays),
+            (Metric::Retries, record.retries),
+            (Metric::Timeouts, record.timeouts),
+            (Metric::Resets, record.resets),
+        ] {
+            if n > 0 {
+                self.add(metric, i64::from(n));
+            }
         }
     }
 

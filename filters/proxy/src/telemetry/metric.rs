@@ -160,6 +160,8 @@ pub struct LocalReply {
     pub route: Option<String>,
     /// The cluster that was chosen, if one was.
     pub cluster: Option<String>,
+    /// The endpoint of the last try, if Envoy named it.
+    pub endpoint: Option<String>,
     /// The request id that the client chose.
     pub request_id: u64,
     /// The client's address, if the tunnel reported it.
@@ -168,6 +170,10 @@ pub struct LocalReply {
     pub principal: Option<Rc<str>>,
     /// Tries made.
     pub tries: u32,
+    /// The length of the request.
+    pub request_bytes: usize,
+    /// The length of the reply.
+    pub response_bytes: usize,
     /// Time since the request was read.
     pub elapsed: Duration,
     /// Replies for the same reason since the last line of it, which are counted but have no line.

@@ -1,4 +1,9 @@
+use std::rc::Rc;
+
+use meltemi_codecs::{Codecs, Failure, Frame, Kind};
+
 use super::*;
+use crate::source::Source;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -35,6 +40,70 @@ impl Sink for Told {
 
     fn log(&mut self, reply: &LocalReply) {
         self.0.push(reply.detail.clone());
+    }
+}
+
+/// The record of a call that began at the start and ended so.
+fn record(id: OperationId, source: Option<PeerId>, end: End) -> Record {
+    let plan = br#"{"services": {"demo": {"protocol": "dubbo"}}}"#;
+    let plan = crate::plan::Plan::parse(plan, &Codecs::all()).unwrap();
+    let frame = Frame { len: 64, head: 16, kind: Kind::Request, id: 7 };
+    let record = Record::new(plan.service("demo").unwrap().clone(), id, frame, at(0));
+    let source = source.map(|id| {
+        let mut source = Source::default();
+        source.id = Some(id);
+        Rc::new(source)
+    });
+    Record { source, end: Some(end), ..record }
+}
+
+/// A call ends that has no answer.
+fn end(telemetry: &mut Telemetry, id: OperationId, source: Option<PeerId>, most: usize) {
+    telemetry.ended(&record(id, source, End::Sent), at(0), most);
+}
+
+fn time(telemetry: &mut Telemetry, id: OperationId, took: Duration) {
+    telemetry.touch(id).unwrap().latencies.record(took);
+}
+
+#[test]
+fn a_call_is_counted_by_its_record() {
+    let source = Some(Telemetry::default().source("x", 5));
+    let ends = [
+        (End::Answered(Outcome::Exception), vec!["A.a Responses(Exception) 1"], 1),
+        (End::Failed(Failure::Timeout, "".into()), vec![], 1),
+        (End::Cancelled, vec!["A.a Cancelled 1"], 0),
+        (End::Sent, vec![], 0),
+    ];
+    for (end, counted, timed) in ends {
+        let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
+        let id = telemetry.operation("A", "a", true, 5);
+        telemetry.begin(id, None, 5);
+        let ended = Record {
+            destination: Some(telemetry.destination("w", "p", 5)),
+            is_delayed: true,
+            retries: 2,
+            timeouts: 1,
+            resets: 3,
+            ..record(id, source, end)
+        };
+        telemetry.ended(&ended, at(2), 5);
+        telemetry.flush_counts(&mut told);
+        let latencies = told.0.iter().filter(|line| line.contains("LatencyCount")).count();
+        assert_eq!(latencies, timed);
+        told.0.retain(|line| !line.contains("Latency"));
+        told.0.sort();
+        let mut all = vec![
+            "A of w as p DestinationRequests 1",
+            "A.a Delays 1",
+            "A.a Requests 1",
+            "A.a Resets 3",
+            "A.a Retries 2",
+            "A.a Timeouts 1",
+        ];
+        all.extend(counted);
+        all.sort_unstable();
+        assert_eq!(told.0, all);
     }
 }
 
@@ -162,7 +231,7 @@ fn names_that_nobody_answers_to_are_counted_as_other() {
         assert_eq!(telemetry.operation("scan", &format!("other{number}"), false, 5), OperationId::OTHER);
         telemetry.begin(id, source, 5);
         telemetry.add(id, Metric::Timeouts, 1);
-        telemetry.end(id, source, 5);
+        end(&mut telemetry, id, source, 5);
     }
     let real = [(); 3].map(|()| telemetry.operation_of_call("A", "a", false, 5));
     real.iter().for_each(|id| telemetry.begin(*id, source, 5));
@@ -178,9 +247,8 @@ fn names_that_nobody_answers_to_are_counted_as_other() {
     scanned.sort();
     assert_eq!(told.0, scanned);
     told.0.clear();
-    telemetry.make_known(real[1], 5);
-    telemetry.answered(real[1], Outcome::Success, MS);
-    real.iter().for_each(|id| telemetry.end(*id, source, 5));
+    telemetry.ended(&record(real[1], source, End::Answered(Outcome::Success)), at(1), 5);
+    [real[0], real[2]].iter().for_each(|id| end(&mut telemetry, *id, source, 5));
     telemetry.flush_counts(&mut told);
     told.0.retain(|line| !line.contains("Latency"));
     let counted =
@@ -203,7 +271,7 @@ fn workers_share_the_names_that_there_can_be() {
         let source = Some(telemetry.source(&format!("client{worker}"), 2));
         telemetry.begin(id, source, 2);
         telemetry.make_known(id, 2);
-        telemetry.end(id, source, 2);
+        end(&mut telemetry, id, source, 2);
         telemetry.flush_counts(&mut told);
     }
     told.0.retain(|line| line.contains("Requests"));
@@ -226,7 +294,7 @@ fn what_a_route_names_is_known() {
     let id = telemetry.operation_of_call("A", "a", false, 5);
     telemetry.begin(id, None, 5);
     telemetry.operation("A", "a", true, 5);
-    telemetry.end(id, None, 5);
+    end(&mut telemetry, id, None, 5);
     assert!(telemetry.operation_of_call("A", "a", false, 5).was_known());
 }
 
@@ -244,7 +312,7 @@ fn quantiles_are_right_from_the_first_answer_on() {
     let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
     let id = telemetry.operation("A", "a", true, 10);
     for took in [1100, 1500, 2000, 2400] {
-        telemetry.latency(id, took * MS / 1000);
+        time(&mut telemetry, id, took * MS / 1000);
     }
     telemetry.flush_counts(&mut told);
     let buckets = told.0.iter().filter_map(|line| {
@@ -261,7 +329,7 @@ fn a_bucket_counts_all_that_took_no_longer() {
     let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
     let id = telemetry.operation("A", "a", true, 10);
     for took in [10 * MS, 10 * MS + MS / 1000, 60_000 * MS] {
-        telemetry.latency(id, took);
+        time(&mut telemetry, id, took);
     }
     telemetry.flush_counts(&mut told);
     let buckets: Vec<_> = told.0.iter().map(|line| line.trim_start_matches("A.a Latency")).collect();
@@ -284,7 +352,7 @@ fn names_that_nobody_answers_to_are_told_of_no_source() {
         // A request that is denied while the call is in flight.
         let denied = telemetry.operation("Made", "up", false, 10);
         telemetry.request(denied, Some(source), 10);
-        telemetry.end(call, Some(source), 10);
+        end(&mut telemetry, call, Some(source), 10);
         assert_eq!(telemetry.unknown_operations(), 0);
     }
     let mut told = Told::default();

@@ -22,6 +22,7 @@ mod fairness;
 mod hostile;
 mod mixups;
 mod months;
+mod own;
 mod policies;
 mod pressure;
 mod protocols;

@@ -1,0 +1,99 @@
+use std::rc::Rc;
+
+use meltemi_codecs::{Failure, Frame, Kind, Outcome};
+
+use crate::clock::Instant;
+use crate::peers::PeerId;
+use crate::plan::{Route, Service};
+use crate::pool::{EndpointId, PoolId};
+use crate::source::Source;
+use crate::telemetry::OperationId;
+
+/// What is to be said of a request: filled as it goes on its way, and read once, when that has ended.
+///
+/// It names what has names of its own; whoever reads it looks up what it wants.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) service: Rc<Service>,
+    /// The client; `None` where the call is the proxy's own.
+    pub(crate) source: Option<Rc<Source>>,
+    pub(crate) operation: OperationId,
+    /// The request id that the client chose.
+    pub(crate) request_id: u64,
+    /// It has no answer.
+    pub(crate) is_one_way: bool,
+    pub(crate) route: Option<Rc<Route>>,
+    /// That of the cluster that was chosen.
+    pub(crate) pool: Option<PoolId>,
+    /// Where the last try went.
+    pub(crate) endpoint: Option<EndpointId>,
+    /// Number of the server that answered, where its workload or identity is known.
+    pub(crate) destination: Option<PeerId>,
+    pub(crate) started: Instant,
+    /// A policy held it back.
+    pub(crate) is_delayed: bool,
+    /// Tries made; one that got no connection counts once it is made again.
+    pub(crate) tries: u32,
+    /// Those of them that were made again.
+    pub(crate) retries: u32,
+    /// Tries that took too long, and the call if that did.
+    pub(crate) timeouts: u32,
+    /// Tries lost with their connection.
+    pub(crate) resets: u32,
+    /// The length of the request as it came.
+    pub(crate) request_bytes: usize,
+    /// The length of the answer as the client got it; of one of the proxy's own calls, as it came.
+    pub(crate) response_bytes: usize,
+    /// `None` while it is on its way.
+    pub(crate) end: Option<End>,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By the answer of a server.
+    Answered(Outcome),
+    /// By an answer in the upstream's stead, which says why.
+    Failed(Failure, Box<str>),
+    /// It was sent, and has no answer.
+    Sent,
+    /// Nobody waits for it any more.
+    Cancelled,
+}
+
+impl Record {
+    /// The record of a request that was just read.
+    pub(crate) fn new(service: Rc<Service>, operation: OperationId, frame: Frame, started: Instant) -> Self {
+        Self {
+            service,
+            source: None,
+            operation,
+            request_id: frame.id,
+            is_one_way: frame.kind == Kind::OneWay,
+            route: None,
+            pool: None,
+            endpoint: None,
+            destination: None,
+            started,
+            is_delayed: false,
+            tries: 0,
+            retries: 0,
+            timeouts: 0,
+            resets: 0,
+            request_bytes: frame.len,
+            response_bytes: 0,
+            end: None,
+        }
+    }
+
+    /// Whether anything came to pass on its way that is counted.
+    #[inline]
+    pub(crate) fn is_eventful(&self) -> bool {
+        self.is_delayed || self.retries | self.timeouts | self.resets > 0
+    }
+
+    /// Number of the client's identity, where it has one.
+    pub(crate) fn source_id(&self) -> Option<PeerId> {
+        self.source.as_ref()?.id
+    }
+}

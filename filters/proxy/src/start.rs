@@ -1,0 +1,175 @@
+//! Where calls begin: a request is read, routed, and sent for the first time.
+
+use meltemi_codecs::{Depth, Failure, Frame, Kind, Peer, Step};
+
+use crate::calls::{Call, CallId, Origin, Record, Stage};
+use crate::client::ClientId;
+use crate::clock::Instant;
+use crate::plan::{Destination, OnNoMatch, Route, Service};
+use crate::policy::{Verdict, admit_later};
+use crate::pool::PoolId;
+use crate::telemetry::{Metric, OperationId};
+use crate::worker::Worker;
+
+impl Worker {
+    /// A request was read: routes it and makes the first try.
+    pub(crate) fn start_call(&mut self, client_key: ClientId, bytes: &[u8], frame: Frame) {
+        let Some(client) = self.clients.get(client_key) else { return };
+        let service = client.service.clone();
+        let read = service.codec.head(bytes, service.depth, &mut self.head);
+        if read.is_err() {
+            self.telemetry.add_global(Metric::DecodeErrors, 1);
+        }
+        if service.asks_source {
+            client.source.tell(&mut self.head);
+        }
+        if let Err(error) = read
+            && service.depth == Depth::Verified
+        {
+            let why = format!("denied: {error}");
+            self.reject(client_key, bytes, frame, None, Failure::Denied, &why);
+            return;
+        }
+        if let Some(name) = service.unread(&self.head) {
+            let why = format!("denied: the attribute {name} is too long");
+            self.reject(client_key, bytes, frame, None, Failure::Denied, &why);
+            return;
+        }
+        let route = match (service.route(&self.head), service.on_no_match) {
+            (Some(route), _) => route.clone(),
+            (None, OnNoMatch::Default) => service.default_route.clone(),
+            (None, OnNoMatch::Reject) => {
+                self.answer_unrouted(client_key, bytes, frame, "no route matches");
+                return;
+            }
+        };
+        if let Destination::Reject(why) = &route.destination {
+            self.reject(client_key, bytes, frame, Some(&route), Failure::Denied, why);
+            return;
+        }
+        let mut held = None;
+        if service.local_rate_limit.is_some() || route.fault.is_some() {
+            match self.policies.admit(&service, &route, &self.head, self.now, &mut self.random) {
+                Verdict::Go => {}
+                Verdict::Wait(delay) => held = Some(self.now.after(delay)),
+                Verdict::Answer(failure, text) => {
+                    self.reject(client_key, bytes, frame, Some(&route), failure, &text);
+                    return;
+                }
+            }
+        }
+        let Some(cluster) = route.destination.pick(self.random.u32(..), client.cluster.as_deref()) else {
+            let why = "the default route has no cluster";
+            self.answer_unrouted(client_key, bytes, frame, why);
+            return;
+        };
+        let pool = self.pools.find(client.pool, &service, cluster, client.destination.as_ref(), self.now);
+        let origin = Origin::Client { id: client_key, position: client.calls.len() };
+        let source = Some(client.source.clone());
+        let operation = self.operation_of(&service, &route);
+        let record = Record { source, ..Record::new(service, operation, frame, self.now) };
+        self.begin(Call::new(origin, route, pool, record), bytes, frame, held);
+    }
+
+    /// Sends a copy of a request to `cluster`, as a call of the proxy's own by the default route of the service with that
+    /// `authority`: its answer goes nowhere, and it is counted as the calls of clients are. To be called in a callback
+    /// before [`receive`](Worker::receive). Whether it is sent: `request` must be one whole frame, and memory not short.
+    pub fn send_own(&mut self, authority: &str, cluster: &str, request: &[u8], now: Instant) -> bool {
+        self.now = now;
+        let Some(service) = self.plan.service(authority).cloned() else { return false };
+        let step = service.codec.split(Peer::Client, request, service.limits.max_request_bytes);
+        let Ok(Step::Frame(frame)) = step else { return false };
+        let is_request = matches!(frame.kind, Kind::Request | Kind::OneWay) && frame.len == request.len();
+        if !is_request || self.most_for_calls.is_some() {
+            return false;
+        }
+        let _ = service.codec.head(request, service.depth, &mut self.head);
+        let route = service.default_route.clone();
+        let operation = self.operation_of(&service, &route);
+        let pool = self.pools.find(None, &service, cluster, None, now);
+        let record = Record::new(service, operation, frame, now);
+        self.begin(Call::new(Origin::Proxy, route, pool, record), request, frame, None);
+        true
+    }
+
+    /// The operation that the head names.
+    fn operation_of(&mut self, service: &Service, route: &Route) -> OperationId {
+        let names = service.codec.operation();
+        self.telemetry.operation_of_call(
+            self.head.get(names.service).unwrap_or_default(),
+            self.head.get(names.method).unwrap_or_default(),
+            route.names_operation,
+            self.plan.max_operations,
+        )
+    }
+
+    /// Makes the first try of a call, unless it is `held` back until then.
+    fn begin(&mut self, mut call: Call, bytes: &[u8], frame: Frame, held: Option<Instant>) {
+        let pool_key = call.pool;
+        let chosen = match held.is_some() || self.is_awaited(pool_key) {
+            false => self.choose(pool_key, None).connection(),
+            true => None,
+        };
+        call.is_whole = call.route.retry.is_some() || chosen.is_none();
+        let kept = if call.is_whole { bytes } else { bytes.get(..frame.head).unwrap_or(bytes) };
+        call.frame = self.buffers.copy(kept);
+        call.deadline = call.route.timeout.map(|timeout| held.unwrap_or(self.now).after(timeout));
+        let (operation, source) = (call.record.operation, call.record.source_id());
+        let id = self.insert(call);
+        self.telemetry.begin(operation, source, self.plan.max_operations);
+        match chosen {
+            Some(connection) => self.send(id, connection, Some(bytes)),
+            None => match held {
+                Some(until) => self.hold(id, until),
+                None => self.wait(id),
+            },
+        }
+        self.list_pool(pool_key);
+    }
+
+    /// Puts a call into every table.
+    fn insert(&mut self, call: Call) -> CallId {
+        let (origin, pool, kept) = (call.origin, call.pool, call.frame.capacity());
+        let id = self.calls.insert(call);
+        self.held = self.held.saturating_add(kept);
+        if let Some(client) = origin.client().and_then(|client| self.clients.get_mut(client)) {
+            client.pool = Some(pool);
+            client.held = client.held.saturating_add(kept);
+            client.calls.push(id);
+        }
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.active = pool.active.saturating_add(1);
+            pool.last_call = self.now;
+        }
+        id
+    }
+
+    /// Holds a call back.
+    #[inline(never)]
+    fn hold(&mut self, id: CallId, until: Instant) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.stage = Stage::Held { until };
+        call.record.is_delayed = true;
+        if self.net.is_open() {
+            self.time_call(id);
+        } else {
+            // No alarm would let it go on.
+            self.release_call(id);
+        }
+    }
+
+    /// Lets a call go on that was held back, unless it is answered instead.
+    #[inline(never)]
+    pub(crate) fn release_call(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(id) else { return };
+        match admit_later(&call.route, &mut self.random) {
+            Verdict::Answer(failure, text) => self.answer(id, failure, &text),
+            Verdict::Go | Verdict::Wait(_) => self.wait(id),
+        }
+    }
+
+    /// Whether calls wait for a connection of that pool: none that comes later is served before them.
+    fn is_awaited(&self, pool_key: PoolId) -> bool {
+        self.pools.get(pool_key).is_some_and(|pool| !pool.waiting.is_empty())
+    }
+}
