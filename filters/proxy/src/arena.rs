@@ -30,6 +30,7 @@ pub(crate) struct Id<T> {
 }
 
 impl<T> Arena<T> {
+    #[inline]
     pub(crate) fn insert(&mut self, value: T) -> Id<T> {
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
@@ -62,6 +63,16 @@ impl<T> Arena<T> {
         let value = place.value.take()?;
         self.free.push(id.index);
         Some(value)
+    }
+
+    /// Removes a value without moving it, once `last` has taken what is wanted of it.
+    #[inline]
+    pub(crate) fn discard<R>(&mut self, id: Id<T>, last: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let place = self.places.get_mut(id.index as usize).filter(|place| place.serial == id.serial)?;
+        let result = last(place.value.as_mut()?);
+        place.value = None;
+        self.free.push(id.index);
+        Some(result)
     }
 
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(Id<T>, &T) -> bool) {
@@ -160,6 +171,9 @@ mod tests {
         assert_eq!(arena.remove(first), None);
         assert_eq!(arena.get(third), Some(&"third"));
         assert_eq!(arena.len(), 2);
+        let discarded = [first, third, third].map(|id| arena.discard(id, |value| value.len()));
+        assert_eq!(discarded, [None, Some(5), None]);
+        assert_eq!((arena.get(third), arena.len()), (None, 1));
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Drop for Share {
 impl Client {
     /// Memory that its calls in flight take.
     fn call_memory(&self) -> usize {
-        self.calls.len().saturating_mul(CALL).saturating_add(self.held)
+        self.calls.len().saturating_mul(CALL).saturating_add(self.calls.held())
     }
 }
 
@@ -120,7 +120,7 @@ impl Worker {
     }
 
     fn count_kept(&mut self) {
-        let calls = self.calls.len().saturating_mul(CALL).saturating_add(self.held);
+        let calls = self.calls.len().saturating_mul(CALL).saturating_add(self.calls.held());
         let named = self.telemetry.unknown_operations().saturating_mul(OPERATION);
         let unread = self.unread.saturating_add(self.relays.unread());
         let bytes = unread.saturating_add(self.net.counted());

@@ -7,7 +7,7 @@ use meltemi_codecs::{Error, Failure, Frame, Kind, Peer, Step};
 use meltemi_sockets::{Accept, SocketId};
 
 use crate::arena::Id;
-use crate::calls::{CallId, End};
+use crate::calls::{ClientCalls, End};
 use crate::clock::{Instant, earliest};
 use crate::inbox::{Inbox, Progress};
 use crate::leaving::Stay;
@@ -16,7 +16,7 @@ use crate::net::{HIGH_WATERMARK, Owner};
 use crate::plan::{Service, UnknownAuthority};
 use crate::pool::PoolId;
 use crate::source::Source;
-use crate::telemetry::Metric;
+use crate::telemetry::{Metric, OperationId};
 use crate::upstream::ConnectionId;
 use crate::worker::Worker;
 
@@ -43,10 +43,10 @@ pub(crate) struct Client {
     credit: usize,
     /// That of its last call, and mostly of the next.
     pub(crate) pool: Option<PoolId>,
+    /// Likewise.
+    pub(crate) operation: Option<OperationId>,
     /// The calls without an answer.
-    pub(crate) calls: Vec<CallId>,
-    /// Bytes of the frames that those calls keep.
-    pub(crate) held: usize,
+    pub(crate) calls: ClientCalls,
     /// Requests are not read until calls end or answers leave.
     is_paused: bool,
     /// It is to be looked at when the event is handled.
@@ -148,8 +148,8 @@ impl Worker {
             arriving: None,
             credit: 0,
             pool: None,
-            calls: Vec::new(),
-            held: 0,
+            operation: None,
+            calls: ClientCalls::default(),
             is_paused: false,
             is_listed: false,
             has_ended: false,
@@ -271,7 +271,8 @@ impl Worker {
         let Some(client) = self.clients.get(key) else { return true };
         let most_calls = Matching::new(client.service.sharing).client_limit(&client.service.limits);
         let queued = self.net.queued(client.socket);
-        let has_room = client.calls.len() < most_calls && client.held < MOST_HELD && queued < HIGH_WATERMARK;
+        let has_room =
+            client.calls.len() < most_calls && client.calls.held() < MOST_HELD && queued < HIGH_WATERMARK;
         let is_paused = !has_room || self.has_its_part(client);
         if queued >= HIGH_WATERMARK {
             self.watch_answers(key, queued);
@@ -436,7 +437,7 @@ impl Worker {
         self.unread = self.unread.saturating_sub(client.unread);
         self.net.release(client.socket);
         self.telemetry.add_global(Metric::ClientConnectionsActive, -1);
-        for call in client.calls {
+        for call in client.calls.into_ids() {
             self.finish(call, End::Cancelled);
         }
         for connection in client.blocked {

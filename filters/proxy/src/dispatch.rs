@@ -2,7 +2,7 @@
 
 use meltemi_codecs::{Codec, Edit, Error, Failure, Outcome};
 
-use crate::calls::{Call, CallId, Cause, End, Origin, Stage, Try, pause};
+use crate::calls::{CallId, Cause, End, Origin, Stage, Try, pause};
 use crate::client::STUCK;
 use crate::deadlines::Timed;
 use crate::matching::Matching;
@@ -124,13 +124,8 @@ impl Worker {
         }
         let pause = pause(&backoff, retries, self.random.f64());
         let until = self.now.after(pause);
-        let record = &mut call.record;
-        record.retries = retries.saturating_add(1);
-        record.tries = record.tries.saturating_add(u32::from(cause == Cause::ConnectFailure));
-        if is_first {
-            pool.retrying = pool.retrying.saturating_add(1);
-        }
         call.stage = Stage::Backoff { until };
+        self.calls.retry(id, cause, &mut pool.calls);
         if !self.net.is_open() {
             // No alarm would end the pause.
             self.wait(id);
@@ -208,9 +203,12 @@ impl Worker {
     }
 
     /// Gives up what is open of a call's tries.
-    fn abandon_tries(&mut self, id: CallId) {
-        while let Some(open) = self.calls.get_mut(id).and_then(|call| call.tries.pop()) {
+    pub(crate) fn abandon_tries(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        let (pool, open) = (call.pool, [call.tries.pop(), call.tries.pop()]);
+        for open in open.into_iter().flatten() {
             self.abandon(open);
+            self.list_pool(pool);
         }
     }
 
@@ -240,45 +238,6 @@ impl Worker {
                 _ => {}
             }
         }
-    }
-
-    /// Takes a call out of every table, and gives up what is open of its tries.
-    pub(crate) fn forget(&mut self, id: CallId) -> Option<Call> {
-        let mut call = self.calls.remove(id)?;
-        let kept = call.frame.capacity();
-        self.held = self.held.saturating_sub(kept);
-        if let Some(pool) = self.pools.get_mut(call.pool) {
-            pool.active = pool.active.saturating_sub(1);
-            self.alarms.wake_at(pool.forget_at());
-            if call.record.retries > 0 {
-                pool.retrying = pool.retrying.saturating_sub(1);
-            }
-            if let Stage::Waiting(place) = call.stage {
-                pool.waiting.remove(call.origin.client(), place);
-            }
-        }
-        if let Origin::Client { id: client_key, position } = call.origin
-            && let Some(client) = self.clients.get_mut(client_key)
-        {
-            client.last_active = self.now;
-            client.held = client.held.saturating_sub(kept);
-            if position < client.calls.len() {
-                client.calls.swap_remove(position);
-            }
-            if let Some(&moved) = client.calls.get(position)
-                && let Some(moved) = self.calls.get_mut(moved)
-            {
-                moved.origin.move_to(position);
-            }
-            if client.calls.is_empty() {
-                self.time_client(client_key);
-            }
-        }
-        while let Some(open) = call.tries.pop() {
-            self.abandon(open);
-            self.list_pool(call.pool);
-        }
-        Some(call)
     }
 }
 

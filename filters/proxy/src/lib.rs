@@ -15,7 +15,6 @@
 mod alarms;
 mod arena;
 mod budget;
-mod buffers;
 mod calls;
 mod client;
 mod clock;

@@ -78,7 +78,7 @@ impl Matching {
     pub(crate) fn connections_wanted(self, pool: &Pool) -> usize {
         let waiting = pool.waiting.len();
         match self.needs_few_connections() {
-            true if pool.is_exploring() && (pool.active > 0 || waiting > 0) => MOST_EXPLORING,
+            true if pool.is_exploring() && (pool.calls.active() > 0 || waiting > 0) => MOST_EXPLORING,
             true => usize::from(pool.open.is_empty() && waiting > 0),
             false => waiting.min(MOST_EXCLUSIVE.saturating_sub(pool.open.len())),
         }
@@ -126,7 +126,7 @@ mod tests {
         let mut pool = pool();
         let wanted = |pool: &Pool| ALL.map(|sharing| Matching::new(sharing).connections_wanted(pool));
         assert_eq!(wanted(&pool), [0, 0, 0]);
-        pool.active = 1;
+        pool.calls = crate::calls::PoolCalls::of(1);
         assert_eq!(wanted(&pool), [2, 2, 0], "endpoints are looked for");
         for n in 0..5 {
             pool.waiting.push(Some(crate::arena::Id::new(n, 1)), crate::arena::Id::new(n, 1));

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::arena::Id;
+use crate::calls::PoolCalls;
 use crate::clock::{Instant, earliest};
 use crate::plan::{Service, UpstreamOptions};
 use crate::queue::Queue;
@@ -19,7 +20,7 @@ pub(crate) type PoolId = Id<Pool>;
 
 /// Number of an endpoint in its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EndpointId(pub(crate) usize);
+pub(crate) struct EndpointId(u32);
 
 /// An endpoint that Envoy has chosen, or refused, at least once.
 #[derive(Debug)]
@@ -53,9 +54,8 @@ pub(crate) struct Pool {
     pub(crate) waiting: Queue,
     /// It is to be looked at when the event is handled.
     pub(crate) is_listed: bool,
-    /// Calls that this pool serves, and those of them that are retries: the retry budget's two sides.
-    pub(crate) active: usize,
-    pub(crate) retrying: usize,
+    /// Calls that this pool serves.
+    pub(crate) calls: PoolCalls,
     /// Endpoints seen again in a row while looking for new ones.
     repeats: u32,
     /// Searches that ended since one found an endpoint.
@@ -100,6 +100,13 @@ const MOST_REFUSALS: u32 = 8;
 /// Endpoints remembered for a pool.
 const MOST_ENDPOINTS: usize = 1024;
 
+impl EndpointId {
+    fn of(index: usize) -> Self {
+        // No pool remembers so many.
+        Self(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+}
+
 impl Pool {
     pub(crate) fn new(
         cluster: Rc<str>,
@@ -118,8 +125,7 @@ impl Pool {
             endpoints: Vec::new(),
             waiting: Queue::default(),
             is_listed: false,
-            active: 0,
-            retrying: 0,
+            calls: PoolCalls::default(),
             repeats: 0,
             searches: 0,
             explore_at: None,
@@ -145,7 +151,7 @@ impl Pool {
 
     /// When to forget this pool, if nothing belongs to it any more.
     pub(crate) fn forget_at(&self) -> Option<Instant> {
-        (self.connections == 0 && self.active == 0).then(|| self.last_call.after(UNUSED))
+        (self.connections == 0 && self.calls.active() == 0).then(|| self.last_call.after(UNUSED))
     }
 
     pub(crate) fn options(&self) -> &UpstreamOptions {
@@ -177,24 +183,24 @@ impl Pool {
     /// The endpoint of that address, remembered from now on.
     pub(crate) fn endpoint(&mut self, address: &str) -> Option<EndpointId> {
         if let Some(known) = self.endpoints.iter().position(|endpoint| &*endpoint.address == address) {
-            return Some(EndpointId(known));
+            return Some(EndpointId::of(known));
         }
         let endpoint = Endpoint { address: address.into(), connections: 0, ejected_until: None, refusals: 0 };
         if self.endpoints.len() < MOST_ENDPOINTS {
             self.endpoints.push(endpoint);
-            return Some(EndpointId(self.endpoints.len().saturating_sub(1)));
+            return Some(EndpointId::of(self.endpoints.len().saturating_sub(1)));
         }
         let unused = self.endpoints.iter().position(|endpoint| endpoint.connections == 0)?;
         *self.endpoints.get_mut(unused)? = endpoint;
-        Some(EndpointId(unused))
+        Some(EndpointId::of(unused))
     }
 
     pub(crate) fn endpoint_ref(&self, id: Option<EndpointId>) -> Option<&Endpoint> {
-        self.endpoints.get(id?.0)
+        self.endpoints.get(id?.0 as usize)
     }
 
     pub(crate) fn endpoint_mut(&mut self, id: Option<EndpointId>) -> Option<&mut Endpoint> {
-        self.endpoints.get_mut(id?.0)
+        self.endpoints.get_mut(id?.0 as usize)
     }
 
     /// Whether connections should still be opened to find endpoints that are not known yet.
@@ -265,7 +271,9 @@ impl Pool {
             .iter()
             .enumerate()
             .filter(|(index, endpoint)| {
-                endpoint.refusals == 0 && !endpoint.address.is_empty() && avoid != Some(EndpointId(*index))
+                endpoint.refusals == 0
+                    && !endpoint.address.is_empty()
+                    && avoid != Some(EndpointId::of(*index))
             })
             .map(|(_, endpoint)| endpoint)
             .min_by_key(|endpoint| endpoint.connections)
@@ -286,9 +294,7 @@ impl Pool {
 
     /// Whether one more retry fits the budget.
     pub(crate) fn has_retry_budget(&self) -> bool {
-        let budget = &self.service.retry_budget;
-        let share = self.active.saturating_mul(budget.percent as usize).checked_div(100).unwrap_or(0);
-        self.retrying < share.max(budget.min_retries as usize)
+        self.calls.fits(&self.service.retry_budget)
     }
 }
 
@@ -380,19 +386,6 @@ mod tests {
         pool.endpoint_mut(Some(EndpointId(7))).unwrap().connections = 1;
         assert_eq!(pool.endpoint("10.0.0.3:1"), None);
         assert_eq!(pool.endpoints.len(), MOST_ENDPOINTS);
-    }
-
-    #[test]
-    fn the_budget_is_a_share_of_the_calls_and_never_less_than_the_least() {
-        let mut pool = pool(r#""retryBudget": {"percent": 20, "minRetries": 3}"#);
-        let mut most = |active| {
-            pool.active = active;
-            (0..1000).find(|&retrying| {
-                pool.retrying = retrying;
-                !pool.has_retry_budget()
-            })
-        };
-        assert_eq!([0, 10, 19, 20, 100].map(&mut most), [3, 3, 3, 4, 20].map(Some));
     }
 
     #[test]

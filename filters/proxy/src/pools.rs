@@ -137,6 +137,7 @@ mod tests {
     use meltemi_codecs::Codecs;
 
     use super::*;
+    use crate::calls::PoolCalls;
 
     const CLUSTER: &str = "outbound|20880||demo";
 
@@ -191,7 +192,7 @@ mod tests {
         let [free, first, second] = [None, Some(&a), Some(&b)]
             .map(|destination| pools.find(None, service, CLUSTER, destination, at(0)));
         pools.get_mut(free).unwrap().connections = 1;
-        pools.get_mut(second).unwrap().active = 1;
+        pools.get_mut(second).unwrap().calls = PoolCalls::of(1);
         assert_eq!(pools.forget_unused(at(59_999)), Some(at(60_000)));
         assert_eq!(pools.forget_unused(at(60_000)), None);
         assert!(pools.get(first).is_none() && pools.get(second).is_some() && pools.get(free).is_some());
@@ -199,7 +200,7 @@ mod tests {
         let again = pools.find(None, service, CLUSTER, Some(&a), at(60_000));
         assert_eq!(pools.find(None, service, CLUSTER, Some(&a), at(60_000)), again);
         pools.get_mut(free).unwrap().connections = 0;
-        pools.get_mut(second).unwrap().active = 0;
+        pools.get_mut(second).unwrap().calls = PoolCalls::default();
         assert_eq!(pools.forget_unused(at(120_000)), None);
         assert_eq!(pools.len(), 0);
         assert!(pools.by_cluster.is_empty());

@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use meltemi_codecs::{Failure, Frame, Kind};
 
-use crate::calls::{CallId, End, Record};
-use crate::client::ClientId;
+use crate::calls::{CallId, End, Record, Stage};
+use crate::client::{Client, ClientId};
+use crate::net::Net;
 use crate::plan::Route;
 use crate::telemetry::{Label, LocalReply, Telemetry, reason};
 use crate::worker::Worker;
@@ -23,25 +24,46 @@ struct Early<'a> {
 impl Worker {
     /// Answers a call in the upstream's stead.
     pub(crate) fn answer(&mut self, id: CallId, failure: Failure, detail: &str) {
-        self.finish(id, End::Failed(failure, detail.into()));
+        self.abandon_tries(id);
+        let Some(call) = self.calls.get_mut(id) else { return };
+        let client_key = call.origin.client().filter(|_| !call.record.is_one_way);
+        if let Some((client_key, client)) = client_key.and_then(|key| Some((key, self.clients.get(key)?))) {
+            call.record.response_bytes = write_reply(&mut self.net, client, &call.frame, failure, detail);
+            let queued = self.net.queued(client.socket);
+            self.watch_answers(client_key, queued);
+        }
+        let Some(call) = self.calls.get(id) else { return };
+        let label = self.telemetry.label(call.record.operation);
+        let reply = self.local_reply(&call.record, label, failure, detail);
+        self.telemetry.reply(call.record.operation, reply, self.now);
+        self.finish(id, End::Failed(failure));
     }
 
-    /// Ends a call, answers it if it failed, and lets its client go on.
+    /// Ends a call: reports it, takes it out of every table, and lets its client go on.
     pub(crate) fn finish(&mut self, id: CallId, end: End) {
-        let Some(mut call) = self.forget(id) else { return };
-        let client = call.origin.client();
-        if let End::Failed(failure, detail) = &end {
-            if let Some(client) = client.filter(|_| !call.record.is_one_way) {
-                call.record.response_bytes = self.write_reply(client, &call.frame, *failure, detail);
-            }
-            let label = self.telemetry.label(call.record.operation);
-            self.report_reply(&call.record, label, *failure, detail);
+        if self.calls.get(id).is_some_and(|call| call.tries.are_open()) {
+            self.abandon_tries(id);
         }
+        let Some(call) = self.calls.get_mut(id) else { return };
         call.record.end = Some(end);
         self.telemetry.ended(&call.record, self.now, self.plan.max_operations);
-        self.buffers.give(call.frame);
-        if let Some(client) = client {
-            self.list_client(client);
+        let (stage, client_key) = (call.stage, call.origin.client());
+        let mut pool = self.pools.get_mut(call.pool);
+        let mut client = client_key.and_then(|key| self.clients.get_mut(key));
+        let client_calls = client.as_deref_mut().map(|client| &mut client.calls);
+        self.calls.remove(id, client_calls, pool.as_deref_mut().map(|pool| &mut pool.calls));
+        if let Some(pool) = pool {
+            self.alarms.wake_at(pool.forget_at());
+            if let Stage::Waiting(place) = stage {
+                pool.waiting.remove(client_key, place);
+            }
+        }
+        if let (Some(client), Some(client_key)) = (client, client_key) {
+            client.last_active = self.now;
+            if client.calls.is_empty() {
+                self.time_client(client_key);
+            }
+            self.list_client(client_key);
         }
     }
 
@@ -87,11 +109,9 @@ impl Worker {
         let operation = self.telemetry.operation(service, method, is_named, most);
         self.telemetry.request(operation, client.source.id, most);
         let label = Telemetry::label_of(service, method);
-        let record = Record {
-            source: Some(client.source.clone()),
-            route: route.cloned(),
-            ..Record::new(client.service.clone(), operation, frame, self.now)
-        };
+        let source = Some(client.source.clone());
+        let mut record = Record::new(client.service.clone(), source, operation, frame, self.now);
+        record.route = route.cloned();
         Some(Early { request: (!record.is_one_way).then_some(bytes), label, record })
     }
 
@@ -107,40 +127,31 @@ impl Worker {
         let label = self.telemetry.label(operation);
         let Some(client) = self.clients.get(client_key) else { return };
         let frame = Frame { len: 0, head: 0, kind: Kind::Request, id: 0 };
-        let record = Record {
-            source: Some(client.source.clone()),
-            ..Record::new(client.service.clone(), operation, frame, self.now)
-        };
+        let source = Some(client.source.clone());
+        let record = Record::new(client.service.clone(), source, operation, frame, self.now);
         self.answer_early(client_key, Early { request, label, record }, failure, detail);
     }
 
     fn answer_early(&mut self, client_key: ClientId, early: Early<'_>, failure: Failure, detail: &str) {
         let Early { request, label, mut record } = early;
-        if let Some(request) = request {
-            record.response_bytes = self.write_reply(client_key, request, failure, detail);
+        record.end = Some(End::Failed(failure));
+        if let Some(request) = request
+            && let Some(client) = self.clients.get(client_key)
+        {
+            record.response_bytes = write_reply(&mut self.net, client, request, failure, detail);
+            let queued = self.net.queued(client.socket);
+            self.watch_answers(client_key, queued);
         }
-        self.report_reply(&record, label, failure, detail);
+        let reply = self.local_reply(&record, label, failure, detail);
+        self.telemetry.reply(record.operation, reply, self.now);
     }
 
-    /// Writes the answer to a request; its length.
-    fn write_reply(&mut self, client_key: ClientId, request: &[u8], failure: Failure, detail: &str) -> usize {
-        let Some(client) = self.clients.get(client_key) else { return 0 };
-        let Some(out) = self.net.write(client.socket) else { return 0 };
-        let before = out.len();
-        let text = format!("meltemi: {detail}");
-        client.service.codec.error_reply(request, failure, &text, out);
-        let written = out.len().saturating_sub(before);
-        let queued = self.net.queued(client.socket);
-        self.watch_answers(client_key, queued);
-        written
-    }
-
-    /// Counts an answer in the upstream's stead, and writes a line of it.
-    fn report_reply(&mut self, record: &Record, operation: Label, failure: Failure, detail: &str) {
+    /// The line of an answer in the upstream's stead.
+    fn local_reply(&self, record: &Record, operation: Label, failure: Failure, detail: &str) -> LocalReply {
         let pool = record.pool.and_then(|pool| self.pools.get(pool));
         let endpoint = pool.and_then(|pool| pool.endpoint_ref(record.endpoint));
         let source = record.source.as_deref();
-        let reply = LocalReply {
+        LocalReply {
             reason: reason(failure),
             detail: detail.to_owned(),
             authority: record.service.name.as_str().into(),
@@ -156,7 +167,14 @@ impl Worker {
             response_bytes: record.response_bytes,
             elapsed: self.now.since(record.started),
             suppressed: 0,
-        };
-        self.telemetry.reply(record.operation, reply, self.now);
+        }
     }
+}
+
+/// Writes the answer to a request; its length.
+fn write_reply(net: &mut Net, client: &Client, request: &[u8], failure: Failure, detail: &str) -> usize {
+    let Some(out) = net.write(client.socket) else { return 0 };
+    let before = out.len();
+    client.service.codec.error_reply(request, failure, &format!("meltemi: {detail}"), out);
+    out.len().saturating_sub(before)
 }

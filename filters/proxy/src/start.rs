@@ -1,5 +1,7 @@
 //! Where calls begin: a request is read, routed, and sent for the first time.
 
+use std::rc::Rc;
+
 use meltemi_codecs::{Depth, Failure, Frame, Kind, Peer, Step};
 
 use crate::calls::{Call, CallId, Origin, Record, Stage};
@@ -10,6 +12,15 @@ use crate::policy::{Verdict, admit_later};
 use crate::pool::PoolId;
 use crate::telemetry::{Metric, OperationId};
 use crate::worker::Worker;
+
+/// A request, and where it goes.
+struct Routed<'a> {
+    route: Rc<Route>,
+    pool: PoolId,
+    bytes: &'a [u8],
+    /// Length of its first bytes, which are kept to answer it.
+    head: usize,
+}
 
 impl Worker {
     /// A request was read: routes it and makes the first try.
@@ -64,11 +75,11 @@ impl Worker {
             return;
         };
         let pool = self.pools.find(client.pool, &service, cluster, client.destination.as_ref(), self.now);
-        let origin = Origin::Client { id: client_key, position: client.calls.len() };
-        let source = Some(client.source.clone());
-        let operation = self.operation_of(&service, &route);
-        let record = Record { source, ..Record::new(service, operation, frame, self.now) };
-        self.begin(Call::new(origin, route, pool, record), bytes, frame, held);
+        let origin = Origin::of(client_key);
+        let (source, likely) = (Some(client.source.clone()), client.operation);
+        let operation = self.operation_of(likely, &service, &route);
+        let record = Record::new(service, source, operation, frame, self.now);
+        self.begin(origin, record, Routed { route, pool, bytes, head: frame.head }, held);
     }
 
     /// Sends a copy of a request to `cluster`, as a call of the proxy's own by the default route of the service with that
@@ -85,17 +96,19 @@ impl Worker {
         }
         let _ = service.codec.head(request, service.depth, &mut self.head);
         let route = service.default_route.clone();
-        let operation = self.operation_of(&service, &route);
+        let operation = self.operation_of(None, &service, &route);
         let pool = self.pools.find(None, &service, cluster, None, now);
-        let record = Record::new(service, operation, frame, now);
-        self.begin(Call::new(Origin::Proxy, route, pool, record), request, frame, None);
+        let record = Record::new(service, None, operation, frame, now);
+        let routed = Routed { route, pool, bytes: request, head: frame.head };
+        self.begin(Origin::Proxy, record, routed, None);
         true
     }
 
     /// The operation that the head names.
-    fn operation_of(&mut self, service: &Service, route: &Route) -> OperationId {
+    fn operation_of(&mut self, likely: Option<OperationId>, service: &Service, route: &Route) -> OperationId {
         let names = service.codec.operation();
-        self.telemetry.operation_of_call(
+        self.telemetry.likely_operation(
+            likely,
             self.head.get(names.service).unwrap_or_default(),
             self.head.get(names.method).unwrap_or_default(),
             route.names_operation,
@@ -103,20 +116,30 @@ impl Worker {
         )
     }
 
-    /// Makes the first try of a call, unless it is `held` back until then.
-    fn begin(&mut self, mut call: Call, bytes: &[u8], frame: Frame, held: Option<Instant>) {
-        let pool_key = call.pool;
+    /// Makes a call, and its first try unless it is `held` back until then.
+    #[inline]
+    fn begin(&mut self, origin: Origin, record: Record, routed: Routed<'_>, held: Option<Instant>) {
+        let Routed { route, pool: pool_key, bytes, head } = routed;
         let chosen = match held.is_some() || self.is_awaited(pool_key) {
             false => self.choose(pool_key, None).connection(),
             true => None,
         };
-        call.is_whole = call.route.retry.is_some() || chosen.is_none();
-        let kept = if call.is_whole { bytes } else { bytes.get(..frame.head).unwrap_or(bytes) };
-        call.frame = self.buffers.copy(kept);
+        let Some(pool) = self.pools.get_mut(pool_key) else { return };
+        pool.last_call = self.now;
+        let operation = record.operation;
+        self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
+        let is_whole = route.retry.is_some() || chosen.is_none();
+        let mut call = Call::new(origin, route, pool_key, record);
+        call.is_whole = is_whole;
+        call.frame = self.calls.copy(if is_whole { bytes } else { bytes.get(..head).unwrap_or(bytes) });
         call.deadline = call.route.timeout.map(|timeout| held.unwrap_or(self.now).after(timeout));
-        let (operation, source) = (call.record.operation, call.record.source_id());
-        let id = self.insert(call);
-        self.telemetry.begin(operation, source, self.plan.max_operations);
+        let client = origin.client().and_then(|client| self.clients.get_mut(client));
+        let client = client.map(|client| {
+            client.pool = Some(pool_key);
+            client.operation = Some(operation);
+            &mut client.calls
+        });
+        let id = self.calls.insert(call, client, &mut pool.calls);
         match chosen {
             Some(connection) => self.send(id, connection, Some(bytes)),
             None => match held {
@@ -125,23 +148,6 @@ impl Worker {
             },
         }
         self.list_pool(pool_key);
-    }
-
-    /// Puts a call into every table.
-    fn insert(&mut self, call: Call) -> CallId {
-        let (origin, pool, kept) = (call.origin, call.pool, call.frame.capacity());
-        let id = self.calls.insert(call);
-        self.held = self.held.saturating_add(kept);
-        if let Some(client) = origin.client().and_then(|client| self.clients.get_mut(client)) {
-            client.pool = Some(pool);
-            client.held = client.held.saturating_add(kept);
-            client.calls.push(id);
-        }
-        if let Some(pool) = self.pools.get_mut(pool) {
-            pool.active = pool.active.saturating_add(1);
-            pool.last_call = self.now;
-        }
-        id
     }
 
     /// Holds a call back.

@@ -88,6 +88,22 @@ impl Telemetry {
         self.find(service, method, is_named, most).unwrap_or(OperationId::OTHER)
     }
 
+    /// The same for a call, of which `likely` is looked at first.
+    #[inline]
+    pub(crate) fn likely_operation(
+        &mut self,
+        likely: Option<OperationId>,
+        service: &str,
+        method: &str,
+        is_named: bool,
+        most: usize,
+    ) -> OperationId {
+        match likely.filter(|id| self.operations.is_known_as(*id, shorten(service), shorten(method))) {
+            Some(id) => id,
+            None => self.operation_of_call(service, method, is_named, most),
+        }
+    }
+
     /// The same for a call. An operation that is not known may become so while the call is in flight.
     pub(crate) fn operation_of_call(
         &mut self,
@@ -186,19 +202,19 @@ impl Telemetry {
     /// Counts a call that has ended.
     pub(crate) fn ended(&mut self, record: &Record, now: Instant, most: usize) {
         let id = record.operation;
-        if record.end == Some(End::Answered(Outcome::Success)) {
+        if matches!(record.end, Some(End::Answered(Outcome::Success))) {
             self.make_known(id, most);
         }
         self.answered_by(id, record.destination, most);
         if let Some(operation) = self.touch(id) {
             let Operation { changes, latencies, .. } = operation;
             changes.add(Metric::InFlight, -1);
-            match &record.end {
+            match record.end {
                 Some(End::Answered(outcome)) => {
-                    changes.add(Metric::Responses((*outcome).into()), 1);
+                    changes.add(Metric::Responses(outcome.into()), 1);
                     latencies.record(now.since(record.started));
                 }
-                Some(End::Failed(..)) if !record.is_one_way => latencies.record(now.since(record.started)),
+                Some(End::Failed(_)) if !record.is_one_way => latencies.record(now.since(record.started)),
                 Some(End::Cancelled) => changes.add(Metric::Cancelled, 1),
                 _ => {}
             }

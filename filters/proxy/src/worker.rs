@@ -3,8 +3,7 @@ use std::rc::Rc;
 use crate::alarms::Alarms;
 use crate::arena::Arena;
 use crate::budget::Share;
-use crate::buffers::Buffers;
-use crate::calls::{Call, End};
+use crate::calls::{Calls, End};
 use crate::client::Client;
 use crate::clock::Instant;
 use crate::deadlines::Deadlines;
@@ -31,9 +30,7 @@ pub struct Worker {
     pub(crate) clients: Arena<Client>,
     pub(crate) connections: Arena<Connection>,
     pub(crate) relays: Relays,
-    pub(crate) calls: Arena<Call>,
-    /// Bytes of the frames that all calls keep.
-    pub(crate) held: usize,
+    pub(crate) calls: Calls,
     /// Memory of what clients and servers have sent and is not read.
     pub(crate) unread: usize,
     pub(crate) share: Share,
@@ -43,7 +40,6 @@ pub struct Worker {
     pub(crate) agenda: Agenda,
     pub(crate) policies: States,
     pub(crate) telemetry: Telemetry,
-    pub(crate) buffers: Buffers,
     pub(crate) random: fastrand::Rng,
     pub(crate) head: Head,
     pub(crate) now: Instant,
@@ -65,8 +61,7 @@ impl Worker {
             clients: Arena::default(),
             connections: Arena::default(),
             relays: Relays::default(),
-            calls: Arena::default(),
-            held: 0,
+            calls: Calls::default(),
             unread: 0,
             share: Share::new(&Rc::default()),
             most_for_calls: None,
@@ -74,7 +69,6 @@ impl Worker {
             agenda: Agenda::default(),
             policies: States::default(),
             telemetry: Telemetry::default(),
-            buffers: Buffers::default(),
             random: fastrand::Rng::with_seed(seed),
             head: Head::new(),
             now: Instant::default(),

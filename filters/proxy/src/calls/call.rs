@@ -36,7 +36,7 @@ pub(crate) struct Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// That of a client, which gets the answer; with the call's place in the client's list.
-    Client { id: ClientId, position: usize },
+    Client { id: ClientId, position: u32 },
     /// The proxy's own: the answer goes nowhere.
     Proxy,
 }
@@ -68,6 +68,10 @@ pub(crate) enum Cause {
 }
 
 impl Origin {
+    pub(crate) fn of(client: ClientId) -> Self {
+        Self::Client { id: client, position: 0 }
+    }
+
     pub(crate) fn client(self) -> Option<ClientId> {
         match self {
             Self::Client { id, .. } => Some(id),
@@ -76,17 +80,20 @@ impl Origin {
     }
 
     /// Notes another place in the client's list.
-    pub(crate) fn move_to(&mut self, to: usize) {
+    pub(super) fn move_to(&mut self, to: usize) {
         if let Self::Client { position, .. } = self {
-            *position = to;
+            // No client has so many calls.
+            *position = u32::try_from(to).unwrap_or(u32::MAX);
         }
     }
 }
 
 impl Call {
     /// A call that has not gone anywhere, and keeps nothing of its request.
-    pub(crate) fn new(origin: Origin, route: Rc<Route>, pool: PoolId, record: Record) -> Self {
-        let record = Record { route: Some(route.clone()), pool: Some(pool), ..record };
+    #[inline(always)]
+    pub(crate) fn new(origin: Origin, route: Rc<Route>, pool: PoolId, mut record: Record) -> Self {
+        record.route = Some(route.clone());
+        record.pool = Some(pool);
         Self {
             origin,
             route,
@@ -138,7 +145,7 @@ pub(crate) fn pause(backoff: &Backoff, retries: u32, random: f64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use meltemi_codecs::{Frame, Kind};
 
     use super::*;
@@ -151,7 +158,7 @@ mod tests {
     }
 
     /// A call of a route with this retry policy.
-    fn call(retry: &str) -> Call {
+    pub(in crate::calls) fn call(retry: &str) -> Call {
         let plan = format!(
             r#"{{"services": {{"demo": {{"protocol": "dubbo", "defaultRoute": {{"retry": {retry}}}}}}}}}"#
         );
@@ -160,7 +167,7 @@ mod tests {
         let route = service.default_route.clone();
         let frame = Frame { len: 64, head: 16, kind: Kind::Request, id: 7 };
         let operation = crate::telemetry::Telemetry::default().operation("", "", true, 1);
-        let record = Record::new(service, operation, frame, at(0));
+        let record = Record::new(service, None, operation, frame, at(0));
         Call { is_whole: true, ..Call::new(Origin::Proxy, route, Id::new(0, 1), record) }
     }
 

@@ -49,12 +49,12 @@ pub(crate) struct Record {
 }
 
 /// How a call ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     /// By the answer of a server.
     Answered(Outcome),
-    /// By an answer in the upstream's stead, which says why.
-    Failed(Failure, Box<str>),
+    /// By an answer in the upstream's stead.
+    Failed(Failure),
     /// It was sent, and has no answer.
     Sent,
     /// Nobody waits for it any more.
@@ -63,10 +63,17 @@ pub(crate) enum End {
 
 impl Record {
     /// The record of a request that was just read.
-    pub(crate) fn new(service: Rc<Service>, operation: OperationId, frame: Frame, started: Instant) -> Self {
+    #[inline(always)]
+    pub(crate) fn new(
+        service: Rc<Service>,
+        source: Option<Rc<Source>>,
+        operation: OperationId,
+        frame: Frame,
+        started: Instant,
+    ) -> Self {
         Self {
             service,
-            source: None,
+            source,
             operation,
             request_id: frame.id,
             is_one_way: frame.kind == Kind::OneWay,

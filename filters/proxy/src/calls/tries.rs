@@ -35,6 +35,12 @@ impl Tries {
         self.take(|open| open.sent_at.after(time) <= now)
     }
 
+    /// Whether there are any.
+    #[inline]
+    pub(crate) fn are_open(&self) -> bool {
+        self.0.iter().any(Option::is_some)
+    }
+
     /// Takes out any.
     pub(crate) fn pop(&mut self) -> Option<Try> {
         self.take(|_| true)

@@ -101,6 +101,13 @@ impl Operations {
         self.unknown
     }
 
+    /// Whether that number is of a known operation of these names, which it stays.
+    #[inline]
+    pub(super) fn is_known_as(&self, id: OperationId, service: &str, method: &str) -> bool {
+        let label = self.get(id).filter(|_| id.was_known()).map(|operation| &operation.label);
+        label.is_some_and(|label| *label.method == *method && *label.service == *service)
+    }
+
     /// The operation of these names, if calls of it are in flight or it is known.
     pub(super) fn find(&self, service: &str, method: &str) -> Option<OperationId> {
         self.by_name.get(service)?.methods.get(method).copied()

@@ -48,13 +48,13 @@ fn record(id: OperationId, source: Option<PeerId>, end: End) -> Record {
     let plan = br#"{"services": {"demo": {"protocol": "dubbo"}}}"#;
     let plan = crate::plan::Plan::parse(plan, &Codecs::all()).unwrap();
     let frame = Frame { len: 64, head: 16, kind: Kind::Request, id: 7 };
-    let record = Record::new(plan.service("demo").unwrap().clone(), id, frame, at(0));
     let source = source.map(|id| {
         let mut source = Source::default();
         source.id = Some(id);
         Rc::new(source)
     });
-    Record { source, end: Some(end), ..record }
+    let record = Record::new(plan.service("demo").unwrap().clone(), source, id, frame, at(0));
+    Record { end: Some(end), ..record }
 }
 
 /// A call ends that has no answer.
@@ -71,7 +71,7 @@ fn a_call_is_counted_by_its_record() {
     let source = Some(Telemetry::default().source("x", 5));
     let ends = [
         (End::Answered(Outcome::Exception), vec!["A.a Responses(Exception) 1"], 1),
-        (End::Failed(Failure::Timeout, "".into()), vec![], 1),
+        (End::Failed(Failure::Timeout), vec![], 1),
         (End::Cancelled, vec!["A.a Cancelled 1"], 0),
         (End::Sent, vec![], 0),
     ];
@@ -359,4 +359,25 @@ fn names_that_nobody_answers_to_are_told_of_no_source() {
     telemetry.flush_counts(&mut told);
     assert!(told.0.contains(&"td/ns/a/sa/b to other SourceRequests 6".to_owned()), "{:?}", told.0);
     assert!(!told.0.iter().any(|line| line.contains("Made")), "{:?}", told.0);
+}
+
+#[test]
+fn what_is_likely_is_taken_if_it_is_that() {
+    let mut telemetry = Telemetry::default();
+    let first = telemetry.operation("A", "a", true, 5);
+    let known = Some(first);
+    let other = telemetry.operation("A", "b", true, 5);
+    assert_eq!(telemetry.likely_operation(known, "A", "a", false, 5), first);
+    assert_eq!(telemetry.likely_operation(known, "A", "b", false, 5), other);
+    // What is not known may be gone, and another in its place.
+    let unknown = telemetry.likely_operation(known, "B", "b", false, 5);
+    assert!(!unknown.was_known());
+    telemetry.begin(unknown, None, 5);
+    end(&mut telemetry, unknown, None, 5);
+    let next = telemetry.likely_operation(Some(unknown), "B", "c", false, 5);
+    assert_eq!(&*telemetry.label(next).method, "c");
+    assert_eq!(telemetry.likely_operation(Some(next), "B", "c", false, 5), next);
+    // A route that names it makes it known all the same.
+    telemetry.likely_operation(Some(next), "B", "c", true, 5);
+    assert!(telemetry.likely_operation(Some(next), "B", "c", false, 5).was_known());
 }

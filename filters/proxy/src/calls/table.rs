@@ -1,0 +1,242 @@
+use super::buffers::Buffers;
+use super::{Call, CallId, Cause, Origin};
+use crate::arena::Arena;
+use crate::plan::RetryBudget;
+
+/// Every call that is on its way, and what all of them keep.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    calls: Arena<Call>,
+    /// Bytes of the frames that they keep.
+    held: usize,
+    buffers: Buffers,
+}
+
+/// The calls of one client.
+#[derive(Debug, Default)]
+pub(crate) struct ClientCalls {
+    /// Each call knows its place here.
+    ids: Vec<CallId>,
+    /// Bytes of the frames that they keep.
+    held: usize,
+}
+
+/// How many calls one pool serves: the retry budget's two sides.
+#[derive(Debug, Default)]
+pub(crate) struct PoolCalls {
+    active: usize,
+    /// Those of them that were tried again.
+    retrying: usize,
+}
+
+impl Calls {
+    /// A copy of what a call is to keep of its request.
+    #[inline]
+    pub(crate) fn copy(&mut self, request: &[u8]) -> Vec<u8> {
+        self.buffers.copy(request)
+    }
+
+    /// Adds a call; `client` is that of its origin, and `pool` is to serve it.
+    #[inline]
+    pub(crate) fn insert(
+        &mut self,
+        mut call: Call,
+        client: Option<&mut ClientCalls>,
+        pool: &mut PoolCalls,
+    ) -> CallId {
+        let kept = call.frame.capacity();
+        self.held = self.held.saturating_add(kept);
+        pool.active = pool.active.saturating_add(1);
+        if let Some(client) = &client {
+            call.origin.move_to(client.ids.len());
+        }
+        let id = self.calls.insert(call);
+        if let Some(client) = client {
+            client.held = client.held.saturating_add(kept);
+            client.ids.push(id);
+        }
+        id
+    }
+
+    /// Removes a call; `client` and `pool` are those that it was added with, as far as they are there.
+    #[inline]
+    pub(crate) fn remove(
+        &mut self,
+        id: CallId,
+        client: Option<&mut ClientCalls>,
+        pool: Option<&mut PoolCalls>,
+    ) {
+        let last = |call: &mut Call| (call.origin, call.record.retries, core::mem::take(&mut call.frame));
+        let Some((origin, retries, frame)) = self.calls.discard(id, last) else { return };
+        let kept = frame.capacity();
+        self.buffers.give(frame);
+        self.held = self.held.saturating_sub(kept);
+        if let Some(pool) = pool {
+            pool.active = pool.active.saturating_sub(1);
+            pool.retrying = pool.retrying.saturating_sub(usize::from(retries > 0));
+        }
+        if let Origin::Client { position, .. } = origin
+            && let Some(client) = client
+        {
+            let position = position as usize;
+            client.held = client.held.saturating_sub(kept);
+            if position < client.ids.len() {
+                client.ids.swap_remove(position);
+            }
+            if let Some(&moved) = client.ids.get(position)
+                && let Some(moved) = self.calls.get_mut(moved)
+            {
+                moved.origin.move_to(position);
+            }
+        }
+    }
+
+    /// Notes that a call is tried again after `cause`, in its pool.
+    pub(crate) fn retry(&mut self, id: CallId, cause: Cause, pool: &mut PoolCalls) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        let record = &mut call.record;
+        pool.retrying = pool.retrying.saturating_add(usize::from(record.retries == 0));
+        record.retries = record.retries.saturating_add(1);
+        record.tries = record.tries.saturating_add(u32::from(cause == Cause::ConnectFailure));
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: CallId) -> Option<&Call> {
+        self.calls.get(id)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: CallId) -> Option<&mut Call> {
+        self.calls.get_mut(id)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<CallId> {
+        self.calls.ids()
+    }
+
+    /// Bytes of the frames that calls keep.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+}
+
+impl ClientCalls {
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Bytes of the frames that they keep.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    pub(crate) fn into_ids(self) -> Vec<CallId> {
+        self.ids
+    }
+}
+
+impl PoolCalls {
+    /// So many calls, none of which was tried again.
+    #[cfg(test)]
+    pub(crate) fn of(active: usize) -> Self {
+        Self { active, retrying: 0 }
+    }
+
+    pub(crate) fn active(&self) -> usize {
+        self.active
+    }
+
+    /// Whether one more that is tried again fits the budget.
+    pub(crate) fn fits(&self, budget: &RetryBudget) -> bool {
+        let share = self.active.saturating_mul(budget.percent as usize).checked_div(100).unwrap_or(0);
+        self.retrying < share.max(budget.min_retries as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Id;
+    use crate::calls::call::tests::call;
+
+    fn of(client: Option<usize>) -> Call {
+        let origin = client.map_or(Origin::Proxy, |n| Origin::of(Id::new(n as u32, 1)));
+        Call { origin, ..call("null") }
+    }
+
+    #[test]
+    fn every_sum_is_that_of_the_calls_that_are_there() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut calls = Calls::default();
+        let mut clients: [ClientCalls; 3] = Default::default();
+        let mut pool = PoolCalls::default();
+        for step in 0..5000 {
+            let ids = calls.ids();
+            match random.usize(..5) {
+                0..2 => {
+                    let client = Some(random.usize(..4)).filter(|n| *n < 3);
+                    let request = vec![0; random.usize(1..2000)];
+                    let call = Call { frame: calls.copy(&request), ..of(client) };
+                    calls.insert(call, client.map(|n| &mut clients[n]), &mut pool);
+                }
+                2 if !ids.is_empty() => {
+                    calls.retry(*random.choice(&ids).unwrap(), Cause::Reset, &mut pool);
+                }
+                _ if !ids.is_empty() => {
+                    let id = *random.choice(&ids).unwrap();
+                    let client = (0..3).find(|n| clients[*n].ids.contains(&id));
+                    let client = client.map(|n| &mut clients[n]);
+                    calls.remove(id, client, Some(&mut pool));
+                }
+                _ => {}
+            }
+            let all: Vec<_> = calls.ids().into_iter().map(|id| (id, calls.get(id).unwrap())).collect();
+            let held = |calls: &[(CallId, &Call)]| calls.iter().map(|(_, call)| call.frame.capacity()).sum();
+            let retried = all.iter().filter(|(_, call)| call.record.retries > 0).count();
+            let sums = (calls.held, pool.active, pool.retrying);
+            assert_eq!(sums, (held(&all), all.len(), retried), "step {step}");
+            for (n, client) in clients.iter().enumerate() {
+                let of = |call: &Call| call.origin.client() == Some(Id::new(n as u32, 1));
+                let own: Vec<_> = all.iter().copied().filter(|(_, call)| of(call)).collect();
+                assert_eq!((client.held, client.len()), (held(&own), own.len()), "step {step}");
+                for (place, id) in client.ids.iter().enumerate() {
+                    let call = calls.get(*id).unwrap();
+                    assert!(
+                        matches!(call.origin, Origin::Client { position, .. } if position as usize == place)
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_ends_without_its_client() {
+        let (mut calls, mut client, mut pool) = <(Calls, ClientCalls, PoolCalls)>::default();
+        let call = Call { frame: calls.copy(b"request"), ..of(Some(0)) };
+        let id = calls.insert(call, Some(&mut client), &mut pool);
+        assert_eq!(client.into_ids(), [id]);
+        assert_eq!(calls.get(id).unwrap().frame, b"request");
+        let other = calls.insert(of(None), None, &mut pool);
+        for _ in 0..2 {
+            calls.remove(id, None, Some(&mut pool));
+            assert_eq!((calls.ids(), pool.active()), (vec![other], 1));
+        }
+        calls.remove(other, None, None);
+        assert_eq!((calls.len(), calls.held()), (0, 0));
+    }
+
+    #[test]
+    fn the_budget_is_a_share_of_the_calls_and_never_less_than_the_least() {
+        let budget = RetryBudget { percent: 20, min_retries: 3 };
+        let most = |active| (0..1000).find(|&retrying| !PoolCalls { active, retrying }.fits(&budget));
+        assert_eq!([0, 10, 19, 20, 100].map(most), [3, 3, 3, 4, 20].map(Some));
+    }
+}
