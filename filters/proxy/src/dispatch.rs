@@ -5,10 +5,11 @@ use meltemi_codecs::{Codec, Edit, Error, Failure, Outcome};
 use crate::calls::{CallId, Cause, End, Origin, Stage, Try, pause};
 use crate::client::STUCK;
 use crate::deadlines::Timed;
+use crate::endpoints::EndpointId;
 use crate::matching::Matching;
 use crate::net::HIGH_WATERMARK;
 use crate::plan::AttachmentEdit;
-use crate::pool::{EndpointId, Pool, PoolId};
+use crate::pool::{Pool, PoolId};
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
 use crate::worker::Worker;
@@ -52,7 +53,7 @@ impl Worker {
             if let Some(other) = other {
                 return Choice::Take(other);
             }
-            if pool.connecting > 0 && pool.living(avoid).is_some() {
+            if pool.connecting > 0 && pool.endpoints.living(avoid).is_some() {
                 return Choice::Hold;
             }
         }
@@ -150,7 +151,7 @@ impl Worker {
         if self.net.is_open()
             && pool.connecting == 0
             && pool.open.iter().all(is_avoided)
-            && let Some(address) = pool.living(avoid)
+            && let Some(address) = pool.endpoints.living(avoid).cloned()
         {
             self.open_connection(pool_key, Some(&address));
         }

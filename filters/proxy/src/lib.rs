@@ -20,6 +20,7 @@ mod client;
 mod clock;
 mod deadlines;
 mod dispatch;
+mod endpoints;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod inbox;

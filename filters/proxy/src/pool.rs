@@ -11,28 +11,13 @@ use std::rc::Rc;
 use crate::arena::Id;
 use crate::calls::PoolCalls;
 use crate::clock::{Instant, earliest};
+use crate::endpoints::{EndpointId, Endpoints};
 use crate::plan::{Service, UpstreamOptions};
 use crate::queue::Queue;
 use crate::upstream::ConnectionId;
 
 /// Names a pool.
 pub(crate) type PoolId = Id<Pool>;
-
-/// Number of an endpoint in its pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EndpointId(u32);
-
-/// An endpoint that Envoy has chosen, or refused, at least once.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) address: Rc<str>,
-    /// Open connections that take calls.
-    pub(crate) connections: usize,
-    /// A refusal before then is no news.
-    pub(crate) ejected_until: Option<Instant>,
-    /// Signs since the last connection that it takes no more of them; with any, it is not named.
-    pub(crate) refusals: u32,
-}
 
 /// The connections and waiting calls of one cluster.
 #[derive(Debug)]
@@ -50,7 +35,7 @@ pub(crate) struct Pool {
     pub(crate) connections: usize,
     /// Those of them that were retired for calls without an answer, oldest first; some may be gone.
     pub(crate) unresponsive: VecDeque<ConnectionId>,
-    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) endpoints: Endpoints,
     pub(crate) waiting: Queue,
     /// It is to be looked at when the event is handled.
     pub(crate) is_listed: bool,
@@ -94,19 +79,6 @@ const EXPLORE_PAUSE: Duration = Duration::from_secs(5);
 /// refused.
 pub(crate) const UNUSED: Duration = Duration::from_secs(60);
 
-/// Ejections grow with the refusals up to this many.
-const MOST_REFUSALS: u32 = 8;
-
-/// Endpoints remembered for a pool.
-const MOST_ENDPOINTS: usize = 1024;
-
-impl EndpointId {
-    fn of(index: usize) -> Self {
-        // No pool remembers so many.
-        Self(u32::try_from(index).unwrap_or(u32::MAX))
-    }
-}
-
 impl Pool {
     pub(crate) fn new(
         cluster: Rc<str>,
@@ -122,7 +94,7 @@ impl Pool {
             connecting: 0,
             connections: 0,
             unresponsive: VecDeque::new(),
-            endpoints: Vec::new(),
+            endpoints: Endpoints::default(),
             waiting: Queue::default(),
             is_listed: false,
             calls: PoolCalls::default(),
@@ -180,29 +152,6 @@ impl Pool {
         best.map(|(_, connection)| connection)
     }
 
-    /// The endpoint of that address, remembered from now on.
-    pub(crate) fn endpoint(&mut self, address: &str) -> Option<EndpointId> {
-        if let Some(known) = self.endpoints.iter().position(|endpoint| &*endpoint.address == address) {
-            return Some(EndpointId::of(known));
-        }
-        let endpoint = Endpoint { address: address.into(), connections: 0, ejected_until: None, refusals: 0 };
-        if self.endpoints.len() < MOST_ENDPOINTS {
-            self.endpoints.push(endpoint);
-            return Some(EndpointId::of(self.endpoints.len().saturating_sub(1)));
-        }
-        let unused = self.endpoints.iter().position(|endpoint| endpoint.connections == 0)?;
-        *self.endpoints.get_mut(unused)? = endpoint;
-        Some(EndpointId::of(unused))
-    }
-
-    pub(crate) fn endpoint_ref(&self, id: Option<EndpointId>) -> Option<&Endpoint> {
-        self.endpoints.get(id?.0 as usize)
-    }
-
-    pub(crate) fn endpoint_mut(&mut self, id: Option<EndpointId>) -> Option<&mut Endpoint> {
-        self.endpoints.get_mut(id?.0 as usize)
-    }
-
     /// Whether connections should still be opened to find endpoints that are not known yet.
     pub(crate) fn is_exploring(&self) -> bool {
         self.repeats < self.enough_repeats()
@@ -253,31 +202,10 @@ impl Pool {
         time.is_some_and(|time| now < self.explored_at.after(time))
     }
 
-    /// Notes that an endpoint refused a connection, or is leaving: it is not named until Envoy has chosen it again.
-    /// Whether that was news: it had not refused the last time, or long ago.
+    /// Notes that an endpoint refused a connection, or is leaving; whether that was news.
     pub(crate) fn eject(&mut self, id: Option<EndpointId>, now: Instant) -> bool {
         let time = self.options().ejection_time;
-        let Some(endpoint) = self.endpoint_mut(id) else { return false };
-        let is_news = endpoint.refusals == 0 || endpoint.ejected_until.is_some_and(|until| until <= now);
-        endpoint.refusals = endpoint.refusals.saturating_add(1);
-        endpoint.ejected_until =
-            time.map(|time| now.after(time.saturating_mul(endpoint.refusals.min(MOST_REFUSALS))));
-        is_news
-    }
-
-    /// An endpoint to name for a new connection: one that did not refuse the last time, with the fewest connections.
-    pub(crate) fn living(&self, avoid: Option<EndpointId>) -> Option<Rc<str>> {
-        self.endpoints
-            .iter()
-            .enumerate()
-            .filter(|(index, endpoint)| {
-                endpoint.refusals == 0
-                    && !endpoint.address.is_empty()
-                    && avoid != Some(EndpointId::of(*index))
-            })
-            .map(|(_, endpoint)| endpoint)
-            .min_by_key(|endpoint| endpoint.connections)
-            .map(|endpoint| endpoint.address.clone())
+        self.endpoints.eject(id, time, now)
     }
 
     /// Notes an endpoint that refused while looking for new ones.
@@ -344,48 +272,6 @@ mod tests {
             loads[place(chosen)] += 1;
         }
         assert!(loads.iter().all(|&load| load == 10), "{loads:?}");
-    }
-
-    #[test]
-    fn an_endpoint_that_refuses_is_not_named_until_it_was_connected_to() {
-        let mut pool = pool(r#""upstream": {"ejectionTime": "1s"}"#);
-        let [a, b] = ["10.0.0.1:1", "10.0.0.2:1"].map(|address| pool.endpoint(address));
-        assert_eq!(pool.endpoint("10.0.0.1:1"), a);
-        pool.endpoint_mut(b).unwrap().connections = 1;
-        assert_eq!(pool.living(None).as_deref(), Some("10.0.0.1:1"), "that with the fewest connections");
-        assert_eq!(pool.living(a).as_deref(), Some("10.0.0.2:1"));
-        assert!(pool.eject(a, at(0)));
-        assert_eq!(pool.living(None).as_deref(), Some("10.0.0.2:1"));
-        assert_eq!(pool.living(b), None);
-        pool.endpoint_mut(a).unwrap().refusals = 0;
-        assert_eq!(pool.living(b).as_deref(), Some("10.0.0.1:1"));
-    }
-
-    #[test]
-    fn a_refusal_is_news_once_in_an_ejection() {
-        let mut timed = pool(r#""upstream": {"ejectionTime": "1s"}"#);
-        let a = timed.endpoint("10.0.0.1:1");
-        // The second ejection is twice as long.
-        let news = [0, 999, 1000, 2998, 2999, 3001].map(|millis| timed.eject(a, at(millis)));
-        assert_eq!(news, [true, false, false, false, false, false]);
-        assert!(timed.eject(a, at(100_000)));
-        let mut untimed = pool(r#""upstream": {"ejectionTime": "0s"}"#);
-        let a = untimed.endpoint("10.0.0.1:1");
-        assert_eq!([0, 1, 100_000].map(|millis| untimed.eject(a, at(millis))), [true, false, false]);
-        assert!(!untimed.eject(None, at(0)), "nobody knows which it was");
-    }
-
-    #[test]
-    fn endpoints_that_are_long_gone_are_forgotten() {
-        let mut pool = pool(r#""routes": []"#);
-        for n in 0..MOST_ENDPOINTS {
-            let id = pool.endpoint(&format!("10.0.0.1:{n}"));
-            pool.endpoint_mut(id).unwrap().connections = usize::from(n != 7);
-        }
-        assert_eq!(pool.endpoint("10.0.0.2:1"), Some(EndpointId(7)));
-        pool.endpoint_mut(Some(EndpointId(7))).unwrap().connections = 1;
-        assert_eq!(pool.endpoint("10.0.0.3:1"), None);
-        assert_eq!(pool.endpoints.len(), MOST_ENDPOINTS);
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl Worker {
     /// The line of an answer in the upstream's stead.
     fn local_reply(&self, record: &Record, operation: Label, failure: Failure, detail: &str) -> LocalReply {
         let pool = record.pool.and_then(|pool| self.pools.get(pool));
-        let endpoint = pool.and_then(|pool| pool.endpoint_ref(record.endpoint));
+        let endpoint = pool.and_then(|pool| pool.endpoints.address(record.endpoint));
         let source = record.source.as_deref();
         LocalReply {
             reason: reason(failure),
@@ -158,7 +158,7 @@ impl Worker {
             operation,
             route: record.route.as_ref().map(|route| route.name.clone()),
             cluster: pool.map(|pool| pool.cluster.to_string()),
-            endpoint: endpoint.map(|endpoint| endpoint.address.to_string()),
+            endpoint: endpoint.map(|address| address.to_string()),
             request_id: record.request_id,
             peer: source.and_then(|source| source.peer.clone()),
             principal: source.and_then(|source| source.principal.clone()),

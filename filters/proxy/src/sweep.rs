@@ -166,7 +166,7 @@ impl Worker {
             }
             Stage::Open { is_overdue, .. } => {
                 let renew_at = now.after(pool.options().connect_timeout);
-                let own = pool.endpoint_ref(connection.endpoint).map(|endpoint| endpoint.address.clone());
+                let own = pool.endpoints.address(connection.endpoint).cloned();
                 let own = own.filter(|address| !address.is_empty() && pool.destination.is_none());
                 // Where that was of no use, Envoy chooses.
                 let own = own.filter(|_| !is_overdue);

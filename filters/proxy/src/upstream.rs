@@ -6,11 +6,12 @@ use meltemi_sockets::{SocketId, Target};
 use crate::arena::Id;
 use crate::calls::Cause;
 use crate::clock::Instant;
+use crate::endpoints::EndpointId;
 use crate::inbox::{Inbox, Progress};
 use crate::matching::Matching;
 use crate::net::{HIGH_WATERMARK, Owner};
 use crate::peers::PeerId;
-use crate::pool::{EndpointId, PoolId};
+use crate::pool::PoolId;
 use crate::slots::{Answered, Slots};
 use crate::source::principal;
 use crate::telemetry::Metric;
@@ -91,7 +92,7 @@ impl Worker {
         };
         pool.connecting = pool.connecting.saturating_add(1);
         pool.connections = pool.connections.saturating_add(1);
-        let endpoint = endpoint.and_then(|address| pool.endpoint(address));
+        let endpoint = endpoint.and_then(|address| pool.endpoints.find(address));
         let until = self.now.after(pool.options().connect_timeout);
         let slots = Slots::new(Matching::new(pool.service.sharing), pool.service.codec.max_id());
         let key = self.connections.insert(Connection {
@@ -139,16 +140,12 @@ impl Worker {
             .map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
         connection.stage = Stage::Open { renew_at, is_overdue: false };
         connection.destination = destination;
-        connection.endpoint = pool.endpoint(address.unwrap_or_default());
+        connection.endpoint = pool.endpoints.find(address.unwrap_or_default());
         let endpoint = connection.endpoint;
-        if let Some(endpoint) = pool.endpoint_mut(endpoint) {
-            endpoint.refusals = 0;
-            endpoint.ejected_until = None;
-            endpoint.connections = endpoint.connections.saturating_add(1);
-        }
+        pool.endpoints.connected(endpoint);
         pool.open.push(key);
         // One more than are remembered is not kept, or the search would have no end.
-        let is_crowded = pool.endpoint_ref(endpoint).is_none_or(|endpoint| endpoint.connections > most);
+        let is_crowded = pool.endpoints.connections(endpoint).is_none_or(|connections| connections > most);
         if is_crowded && Matching::new(pool.service.sharing).needs_few_connections() {
             let oldest = pool.open.iter().copied().filter(|&other| {
                 self.connections.get(other).is_some_and(|connection| connection.endpoint == endpoint)
@@ -195,7 +192,7 @@ impl Worker {
         let Some(pool_key) = self.drop_connection(key) else { return };
         self.telemetry.add_global(Metric::UpstreamConnectFailures, 1);
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        let endpoint = address.and_then(|address| pool.endpoint(address)).or(named);
+        let endpoint = address.and_then(|address| pool.endpoints.find(address)).or(named);
         let is_news = pool.eject(endpoint, now);
         pool.missed();
         let explore_at = pool.explore_later(now);
@@ -205,12 +202,12 @@ impl Worker {
             self.list_pool(pool_key);
             return;
         }
-        let living = pool.living(None);
+        let living = pool.endpoints.living(None).cloned();
         if is_news || living.is_some() {
             self.open_connection(pool_key, living.as_deref());
             return;
         }
-        let endpoint = pool.endpoint_ref(endpoint).map_or("no endpoint", |endpoint| &endpoint.address);
+        let endpoint = pool.endpoints.address(endpoint).map_or("no endpoint", |address| address);
         let detail =
             format!("cannot connect to cluster {}: {endpoint}, status {status}: {reason}", pool.cluster);
         self.waiting_failed(pool_key, &detail);
@@ -344,9 +341,9 @@ impl Worker {
     fn pass_drain_on(&mut self, key: ConnectionId) {
         let Some(connection) = self.connections.get(key) else { return };
         let Some(pool) = self.pools.get(connection.pool) else { return };
-        let Some(server) = pool.endpoint_ref(connection.endpoint) else { return };
+        let Some(server) = pool.endpoints.address(connection.endpoint) else { return };
         for client in self.clients.values() {
-            if client.destination.as_ref() == Some(&server.address)
+            if client.destination.as_ref() == Some(server)
                 && client.service.has_protocol_of(&pool.service)
                 && self.net.queued(client.socket) < HIGH_WATERMARK
                 && let Some(out) = self.net.write(client.socket)
@@ -435,9 +432,7 @@ impl Worker {
     pub(crate) fn leave_pool(&mut self, pool: PoolId, key: ConnectionId, endpoint: Option<EndpointId>) {
         if let Some(pool) = self.pools.get_mut(pool) {
             pool.open.retain(|&other| other != key);
-            if let Some(endpoint) = pool.endpoint_mut(endpoint) {
-                endpoint.connections = endpoint.connections.saturating_sub(1);
-            }
+            pool.endpoints.left(endpoint);
         }
     }
 }

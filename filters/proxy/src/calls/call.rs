@@ -7,8 +7,9 @@ use super::{Record, Tries};
 use crate::arena::Id;
 use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
+use crate::endpoints::EndpointId;
 use crate::plan::{Backoff, Retry, Route};
-use crate::pool::{EndpointId, PoolId};
+use crate::pool::PoolId;
 use crate::queue::Place;
 
 /// Names a call.

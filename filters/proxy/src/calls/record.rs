@@ -3,9 +3,10 @@ use std::rc::Rc;
 use meltemi_codecs::{Failure, Frame, Kind, Outcome};
 
 use crate::clock::Instant;
+use crate::endpoints::EndpointId;
 use crate::peers::PeerId;
 use crate::plan::{Route, Service};
-use crate::pool::{EndpointId, PoolId};
+use crate::pool::PoolId;
 use crate::source::Source;
 use crate::telemetry::OperationId;
 

@@ -1,7 +1,7 @@
 use core::time::Duration;
 
 use crate::clock::{Instant, earliest};
-use crate::pool::EndpointId;
+use crate::endpoints::EndpointId;
 use crate::upstream::ConnectionId;
 
 /// A request that was written to an upstream connection and is not answered yet.

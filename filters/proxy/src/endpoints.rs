@@ -1,0 +1,175 @@
+//! The endpoints of a cluster, as far as Envoy has named them.
+
+use core::time::Duration;
+use std::rc::Rc;
+
+use crate::clock::Instant;
+
+/// Endpoints that Envoy has chosen, or that refused, at least once.
+#[derive(Debug, Default)]
+pub(crate) struct Endpoints(Vec<Endpoint>);
+
+/// Number of an endpoint in its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndpointId(u32);
+
+#[derive(Debug)]
+struct Endpoint {
+    address: Rc<str>,
+    /// Open connections that take calls.
+    connections: usize,
+    /// A refusal before then is no news.
+    ejected_until: Option<Instant>,
+    /// Signs since the last connection that it takes no more of them; with any, it is not named.
+    refusals: u32,
+}
+
+/// Ejections grow with the refusals up to this many.
+const MOST_REFUSALS: u32 = 8;
+
+/// Endpoints remembered for a pool.
+const MOST_ENDPOINTS: usize = 1024;
+
+impl Endpoints {
+    /// How many are known.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The endpoint of that address, remembered from now on.
+    pub(crate) fn find(&mut self, address: &str) -> Option<EndpointId> {
+        if let Some(known) = self.0.iter().position(|endpoint| &*endpoint.address == address) {
+            return EndpointId::of(known);
+        }
+        let endpoint = Endpoint { address: address.into(), connections: 0, ejected_until: None, refusals: 0 };
+        if self.0.len() < MOST_ENDPOINTS {
+            self.0.push(endpoint);
+            return EndpointId::of(self.0.len().saturating_sub(1));
+        }
+        let unused = self.0.iter().position(|endpoint| endpoint.connections == 0)?;
+        *self.0.get_mut(unused)? = endpoint;
+        EndpointId::of(unused)
+    }
+
+    /// The address of an endpoint.
+    pub(crate) fn address(&self, id: Option<EndpointId>) -> Option<&Rc<str>> {
+        Some(&self.0.get(id?.index())?.address)
+    }
+
+    /// Open connections to an endpoint that take calls; `None` if it is not remembered.
+    pub(crate) fn connections(&self, id: Option<EndpointId>) -> Option<usize> {
+        Some(self.0.get(id?.index())?.connections)
+    }
+
+    /// Notes a connection: the endpoint takes calls.
+    pub(crate) fn connected(&mut self, id: Option<EndpointId>) {
+        if let Some(endpoint) = self.get_mut(id) {
+            endpoint.refusals = 0;
+            endpoint.ejected_until = None;
+            endpoint.connections = endpoint.connections.saturating_add(1);
+        }
+    }
+
+    /// Notes that a connection takes no more calls.
+    pub(crate) fn left(&mut self, id: Option<EndpointId>) {
+        if let Some(endpoint) = self.get_mut(id) {
+            endpoint.connections = endpoint.connections.saturating_sub(1);
+        }
+    }
+
+    /// Notes that an endpoint refused a connection, or is leaving: it is not named until Envoy has chosen it again.
+    /// Whether that was news: it had not refused the last time, or it is more than `time` ago, and more the more often
+    /// it has.
+    pub(crate) fn eject(&mut self, id: Option<EndpointId>, time: Option<Duration>, now: Instant) -> bool {
+        let Some(endpoint) = self.get_mut(id) else { return false };
+        let is_news = endpoint.refusals == 0 || endpoint.ejected_until.is_some_and(|until| until <= now);
+        endpoint.refusals = endpoint.refusals.saturating_add(1);
+        endpoint.ejected_until =
+            time.map(|time| now.after(time.saturating_mul(endpoint.refusals.min(MOST_REFUSALS))));
+        is_news
+    }
+
+    /// An endpoint to name for a new connection: one that did not refuse the last time, with the fewest connections.
+    pub(crate) fn living(&self, avoid: Option<EndpointId>) -> Option<&Rc<str>> {
+        let avoid = avoid.map(EndpointId::index);
+        let endpoints = self.0.iter().enumerate().filter(|(index, endpoint)| {
+            endpoint.refusals == 0 && !endpoint.address.is_empty() && avoid != Some(*index)
+        });
+        let endpoint = endpoints.map(|(_, endpoint)| endpoint).min_by_key(|endpoint| endpoint.connections);
+        endpoint.map(|endpoint| &endpoint.address)
+    }
+
+    fn get_mut(&mut self, id: Option<EndpointId>) -> Option<&mut Endpoint> {
+        self.0.get_mut(id?.index())
+    }
+}
+
+impl EndpointId {
+    fn of(index: usize) -> Option<Self> {
+        Some(Self(u32::try_from(index).ok()?))
+    }
+
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Option<Duration> = Some(Duration::from_secs(1));
+
+    fn at(millis: u64) -> Instant {
+        Instant::default().after(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn an_endpoint_that_refuses_is_not_named_until_it_was_connected_to() {
+        let mut endpoints = Endpoints::default();
+        let [a, b] = ["10.0.0.1:1", "10.0.0.2:1"].map(|address| endpoints.find(address));
+        assert_eq!(endpoints.find("10.0.0.1:1"), a);
+        endpoints.connected(b);
+        let living =
+            |endpoints: &Endpoints, avoid| endpoints.living(avoid).map(|address| address.to_string());
+        let [first, second] = ["10.0.0.1:1", "10.0.0.2:1"].map(|address| Some(address.to_owned()));
+        assert_eq!(living(&endpoints, None), first, "that with the fewest connections");
+        assert_eq!(living(&endpoints, a), second);
+        assert!(endpoints.eject(a, SECOND, at(0)));
+        assert_eq!(living(&endpoints, None), second);
+        assert_eq!(living(&endpoints, b), None);
+        endpoints.connected(a);
+        assert_eq!(living(&endpoints, b), first);
+    }
+
+    #[test]
+    fn a_refusal_is_news_once_in_an_ejection() {
+        let mut endpoints = Endpoints::default();
+        let a = endpoints.find("10.0.0.1:1");
+        // The second ejection is twice as long.
+        let news = [0, 999, 1000, 2998, 2999, 3001].map(|millis| endpoints.eject(a, SECOND, at(millis)));
+        assert_eq!(news, [true, false, false, false, false, false]);
+        assert!(endpoints.eject(a, SECOND, at(100_000)));
+        let b = endpoints.find("10.0.0.2:1");
+        let news = [0, 1, 100_000].map(|millis| endpoints.eject(b, None, at(millis)));
+        assert_eq!(news, [true, false, false]);
+        assert!(!endpoints.eject(None, None, at(0)), "nobody knows which it was");
+    }
+
+    #[test]
+    fn endpoints_that_are_long_gone_are_forgotten() {
+        let mut endpoints = Endpoints::default();
+        for n in 0..MOST_ENDPOINTS {
+            let id = endpoints.find(&format!("10.0.0.1:{n}"));
+            endpoints.connected(id);
+        }
+        let seventh = endpoints.find("10.0.0.1:7");
+        endpoints.left(seventh);
+        assert_eq!(endpoints.connections(seventh), Some(0));
+        assert_eq!(endpoints.find("10.0.0.2:1"), seventh);
+        endpoints.connected(seventh);
+        assert_eq!(endpoints.find("10.0.0.3:1"), None);
+        assert_eq!(endpoints.len(), MOST_ENDPOINTS);
+        assert_eq!(endpoints.address(seventh).map(|address| &**address), Some("10.0.0.2:1"));
+    }
+}
