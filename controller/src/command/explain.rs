@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use clap::Args;
 use meltemi_codecs::Codecs;
 use meltemi_codecs::Head;
-use meltemi_proxy::plan::{OnNoMatch, Plan};
+use meltemi_proxy::plan::{OnNoMatch, Plan, Span, TokenBucket};
 use serde_json::{Value, json};
 
 use super::{Format, Inputs, findings, print};
@@ -165,8 +165,15 @@ impl Explain {
             None => ("default", entry.service.get("defaultRoute"), None),
         };
         let is_told = |name: &str| self.attributes.iter().any(|(known, _)| known == name);
-        let asked: BTreeSet<&str> =
-            routes.iter().flat_map(|route| attributes(route)).filter(|name| !is_told(name)).collect();
+        let conditions = entry.service["localRateLimit"]["conditions"].as_array().into_iter().flatten();
+        let asked: BTreeSet<&str> = routes
+            .iter()
+            .copied()
+            .chain(conditions)
+            .flat_map(attributes)
+            .filter(|name| !is_told(name))
+            .collect();
+        let bucket = service.local_rate_limit.as_ref().and_then(|limit| limit.bucket(&head));
         Ok(json!({
             "service": entry.authority,
             "protocol": entry.service["protocol"],
@@ -176,6 +183,7 @@ impl Explain {
             "route": name,
             "origin": name.map(origin),
             "match": route.and_then(|route| route.get("match")),
+            "limit": bucket.map(limit),
             "does": (outcome != "rejected").then(|| does(route)),
             "passedOver": passed_over,
             "attributesNotGiven": asked,
@@ -217,7 +225,17 @@ fn plan(entry: &Entry<'_>) -> Result<Plan, String> {
         .map_err(|error| format!("the filter refuses the plan: {error}"))
 }
 
-/// The attributes that a route asks for.
+/// How many calls pass, those that take the same tokens as this one.
+fn limit(bucket: &TokenBucket) -> Value {
+    let interval = u64::try_from(bucket.fill_interval.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "maxTokens": bucket.max_tokens,
+        "tokensPerFill": bucket.tokens_per_fill,
+        "fillInterval": Span::from_millis(interval).to_string(),
+    })
+}
+
+/// The attributes that a route, or the condition of a limit, asks for.
 fn attributes(route: &Value) -> Vec<&str> {
     let alternatives = route["match"].as_array().into_iter().flatten();
     let asked = alternatives.filter_map(|alternative| alternative["attributes"].as_object());
@@ -303,6 +321,14 @@ fn tell(explained: &Value) {
         let at = origin["at"].as_str().map(|at| format!(" ({at})")).unwrap_or_default();
         screen::say(format_args!("  from      {}, {}{at}", text(&origin["resource"]), text(&origin["path"])));
     }
+    if let Some(limit) = explained["limit"].as_object() {
+        screen::say(format_args!(
+            "  limit     {} calls at once, and {} more every {}",
+            limit["maxTokens"],
+            limit["tokensPerFill"],
+            text(&limit["fillInterval"])
+        ));
+    }
     for line in lines(&explained["does"]) {
         screen::say(format_args!("  {line}"));
     }
@@ -352,6 +378,15 @@ fn lines(does: &Value) -> Vec<String> {
             format!("retries   {attempts}, after {on}{statuses}{each}")
         }
     });
+    let fault = &does.get("fault").cloned().unwrap_or_default();
+    let percent = |part: &Value| part["percent"].as_f64().unwrap_or(100.0);
+    if let Some(delay) = fault.get("delay") {
+        lines.push(format!("delay     {} % of the calls, by {}", percent(delay), text(&delay["duration"])));
+    }
+    if let Some(abort) = fault.get("abort") {
+        let message = abort.get("message").map(|message| format!(": {}", text(message))).unwrap_or_default();
+        lines.push(format!("abort     {} % of the calls{message}", percent(abort)));
+    }
     for (field, name) in [("requestAttachments", "request "), ("responseAttachments", "response")] {
         let Some(edit) = does.get(field) else { continue };
         for (key, value) in edit["set"].as_object().into_iter().flatten() {

@@ -75,6 +75,25 @@ fn gateways_servers_and_other_codecs_are_explained() {
 }
 
 #[test]
+fn limits_and_faults_are_explained() {
+    let sample = sample();
+    let explain = |more: &[&str]| {
+        let call = ["explain", sample.to_str().unwrap(), "--host", "demo.dubbo"];
+        meltemi(&[&call[..], more].concat(), "").1
+    };
+    let limit = "  limit     20 calls at once, and 10 more every 1s\n";
+    let limited = explain(&["--inbound", "-a", "method=exportAll"]);
+    assert!(limited.contains(limit), "{limited}");
+    let other = explain(&["--inbound", "-a", "method=sayHello"]);
+    assert!(!other.contains("limit  "), "{other}");
+    let untold = explain(&["--inbound"]);
+    assert!(untold.contains("match on method (not given"), "{untold}");
+    let faults = "    delay     50 % of the calls, by 1s\n    abort     10 % of the calls: aborted to see what happens\n";
+    let chaos = explain(&["-a", "tag=chaos"]);
+    assert!(chaos.contains(faults), "{chaos}");
+}
+
+#[test]
 fn what_cannot_be_explained_says_what_could_be() {
     let (code, _, error) = explain(&["--host", "nobody"]);
     assert_eq!(code, 1);
