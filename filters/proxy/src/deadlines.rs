@@ -36,6 +36,8 @@ pub(crate) struct Deadlines {
 struct Bucket {
     earliest: Instant,
     notes: Vec<(Instant, Timed)>,
+    /// Whether the earliest are last, and those of what has ended were dropped when they were put so.
+    is_sorted: bool,
 }
 
 /// Bits of the nanoseconds of one bucket: some four milliseconds.
@@ -55,7 +57,8 @@ impl Deadlines {
             return;
         }
         let bucket = self.far.entry(number);
-        let bucket = bucket.or_insert_with(|| Bucket { earliest: at, notes: Vec::new() });
+        let bucket = bucket.or_insert_with(|| Bucket { earliest: at, notes: Vec::new(), is_sorted: false });
+        bucket.is_sorted &= at <= bucket.earliest;
         bucket.earliest = bucket.earliest.min(at);
         bucket.notes.push((at, timed));
     }
@@ -111,13 +114,18 @@ impl Deadlines {
         while self.near.is_empty()
             && let Some(mut first) = self.far.first_entry()
         {
-            let bucket = first.get_mut();
-            self.len = self.len.saturating_sub(bucket.notes.len());
-            bucket.notes.retain(|(at, timed)| is_due(*timed, *at));
-            self.len = self.len.saturating_add(bucket.notes.len());
-            match bucket.notes.iter().map(|(at, _)| *at).min() {
-                Some(at) => {
-                    bucket.earliest = at;
+            let Bucket { earliest, notes, is_sorted } = first.get_mut();
+            let before = notes.len();
+            if !*is_sorted {
+                notes.retain(|(at, timed)| is_due(*timed, *at));
+                notes.sort_unstable_by_key(|(at, _)| core::cmp::Reverse(*at));
+                *is_sorted = true;
+            }
+            while notes.pop_if(|(at, timed)| !is_due(*timed, *at)).is_some() {}
+            self.len = self.len.saturating_sub(before.saturating_sub(notes.len()));
+            match notes.last() {
+                Some((at, _)) => {
+                    *earliest = *at;
                     break;
                 }
                 None => drop(first.remove()),
@@ -131,6 +139,7 @@ impl Deadlines {
 mod tests {
     use core::cell::Cell;
     use core::time::Duration;
+    use std::collections::HashSet;
 
     use super::*;
     use crate::arena::Id;
@@ -165,6 +174,42 @@ mod tests {
             }
         }
         assert_eq!(seen, order.len());
+    }
+
+    #[test]
+    fn of_thousands_only_those_are_looked_at_that_are_due() {
+        let mut deadlines = Deadlines::default();
+        let looks = Cell::new(0);
+        let is_due = |_, _| {
+            looks.set(looks.get() + 1);
+            true
+        };
+        // Clients that came together and are idle together, and calls that take too long, one after the other.
+        for client in 0..4000 {
+            deadlines.push(at(20_000_000 + u64::from(client % 7)), Timed::Client(Id::new(client, 0)));
+        }
+        for call in 0..1000 {
+            deadlines.push(at(u64::from(call) * 10_000), Timed::Call(Id::new(call, 0)));
+        }
+        for call in 0..1000 {
+            let due = at(u64::from(call) * 10_000);
+            assert_eq!(deadlines.due(), Some(due));
+            assert_eq!(deadlines.expire(due, is_due), [Timed::Call(Id::new(call, 0))]);
+        }
+        assert!(looks.get() <= 4000 + 5 * 1000, "{} looks", looks.get());
+        // One of them leaves at a time, the earliest first.
+        let mut gone = HashSet::new();
+        for call in 0..1000 {
+            let due = at(10_000_000 + u64::from(call) * 5_000);
+            deadlines.push(due, Timed::Call(Id::new(call, 0)));
+            gone.insert(Id::new(call * 7 % 4000, 0));
+            let expired = deadlines.expire(due, |timed, _| {
+                looks.set(looks.get() + 1);
+                !matches!(timed, Timed::Client(id) if gone.contains(&id))
+            });
+            assert_eq!(expired, [Timed::Call(Id::new(call, 0))]);
+        }
+        assert!(looks.get() <= 10_000 + 6 * 1000, "{} looks", looks.get());
     }
 
     #[test]
