@@ -30,6 +30,9 @@ pub struct Diff {
 /// An object by kind, namespace and name.
 type Key = (String, String, String);
 
+/// Where a patch has its plan, as text, with `--delivery extension-config`.
+const PLAN_OF_PATCH: &str = "/patch/value/typed_config/config/configuration/value";
+
 /// Lines around a change.
 const CONTEXT: usize = 3;
 
@@ -105,6 +108,13 @@ fn compared(object: &Value) -> Option<(Key, Value)> {
         "spec": object["spec"],
     });
     kept.pointer_mut("/spec/pluginConfig").into_iter().for_each(unpack);
+    let patches = kept.pointer_mut("/spec/configPatches").and_then(Value::as_array_mut);
+    for plan in patches.into_iter().flatten().filter_map(|patch| patch.pointer_mut(PLAN_OF_PATCH)) {
+        if let Some(Ok(mut read)) = plan.as_str().map(serde_json::from_str::<Value>) {
+            unpack(&mut read);
+            *plan = read;
+        }
+    }
     Some((key, kept))
 }
 

@@ -13,9 +13,6 @@ pub struct Source<'a> {
     origin: Origin,
 }
 
-/// The fields of a plan.
-const FIELDS: [&str; 2] = ["services", "metrics"];
-
 #[derive(Debug, PartialEq)]
 enum Origin {
     /// The plan is the file.
@@ -61,7 +58,9 @@ impl<'a> Source<'a> {
         }
         let document: Value = serde_json::from_str(&self.plan).ok()?;
         let fields = document.as_object()?;
-        let is_near = |name: &String| nearest(name, FIELDS.into_iter()).is_some();
+        let schema = meltemi_proxy::plan::schema();
+        let known = schema["properties"].as_object()?;
+        let is_near = |name: &String| nearest(name, known.keys().map(String::as_str)).is_some();
         let is_plan = fields.is_empty() || fields.keys().any(is_near);
         (!is_plan).then(|| format!("is neither a plan nor a resource: {WANTED}"))
     }

@@ -43,6 +43,24 @@ fn differences_are_those_of_diff() {
 }
 
 #[test]
+fn plans_that_are_delivered_as_text_are_compared_line_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let against = folder.path().to_str().unwrap();
+    let delivery = ["--delivery", "extension-config"];
+    let diff = |input: &str| {
+        meltemi(&[&["diff", "-", "--against", against], &DELIVERED[..], &delivery[..]].concat(), input)
+    };
+    let (_, objects, _) = generate(&delivery, &both(ROUTER));
+    fs::write(folder.path().join("objects.yaml"), objects).unwrap();
+    assert_eq!(diff(&both(ROUTER)), (0, String::new(), String::new()));
+    let (code, output, _) = diff(&both(&ROUTER.replacen("timeout: 2s", "timeout: 3s", 1)));
+    assert_eq!(code, 1);
+    let changed: Vec<&str> = output.lines().filter(|line| line.starts_with(['-', '+'])).collect();
+    let [.., old, new] = &*changed else { panic!("{output}") };
+    assert_eq!((changed.len(), old[1..].trim(), new[1..].trim()), (4, "timeout: 2s", "timeout: 3s"));
+}
+
+#[test]
 fn what_would_be_taken_over_is_told() {
     let cache = |name: &str| {
         format!(

@@ -160,6 +160,10 @@ fn libraries_have_no_say() {
             assert!(!error.contains(word), "{word} is in {error}");
         }
     }
+    for plan in ["unknownAuthority: refuse\n", "{\"memoryBudgetBytes\": 268435456}\n"] {
+        let (code, output, _) = meltemi(&["validate", "-"], plan);
+        assert_eq!((code, &*output), (0, "1 plan checked\n"), "{plan}");
+    }
     let (_, _, error) = meltemi(&["validate", "-"], "hello: world\n");
     assert!(error.starts_with("error: -: is neither a plan nor a resource"), "{error}");
 }
