@@ -8,8 +8,7 @@ use meltemi_proxy::plan::{OnNoMatch, Plan, Span, TokenBucket};
 use serde_json::{Value, json};
 
 use super::{Format, Inputs, findings, print};
-use crate::findings::ResourceRef;
-use crate::generate::Object;
+use crate::generate::{Entry, Origin, Scope};
 use crate::input::Resources;
 use crate::mesh::Mesh;
 use crate::protocol;
@@ -60,14 +59,8 @@ fn attribute(text: &str) -> Result<(String, String), &'static str> {
     }
 }
 
-/// What a plan says of one authority, and to whom.
-struct Entry<'a> {
-    namespace: &'a str,
-    is_gateway: bool,
-    is_server: bool,
-    authority: &'a str,
-    service: &'a Value,
-}
+/// An entry of a plan, and the namespace of the proxies that have it.
+type Planned<'a> = (&'a str, &'a Entry);
 
 impl Explain {
     /// Writes which route takes the call, what happens to it there, and why the routes before it do not take it.
@@ -80,7 +73,7 @@ impl Explain {
         resources.world.assume_addresses();
         let (output, found) = resources.generate(&self.mesh.plans());
         findings::tell(&found.iter().filter(|one| one.is_error()).cloned().collect::<Vec<_>>());
-        let entries: Vec<Entry<'_>> = output.objects.iter().flat_map(entries).collect();
+        let entries: Vec<Planned<'_>> = output.entries().collect();
         let entry = self.choose(&entries)?;
         let explained = self.explain(entry, &resources)?;
         match self.output {
@@ -94,38 +87,33 @@ impl Explain {
     }
 
     /// The entry that is asked for.
-    fn choose<'a>(&self, entries: &'a [Entry<'a>]) -> Result<&'a Entry<'a>, String> {
-        let is_meant = |entry: &&Entry<'_>| match &self.gateway {
-            Some(gateway) => {
-                let wanted =
-                    gateway.split_once('/').map(|(namespace, name)| format!("gateway.{name}.{namespace}"));
-                entry.is_gateway && wanted.is_some_and(|wanted| self.names(entry.authority, &wanted))
-            }
-            None => {
-                // Anybody may have a host that begins like the authority of another's servers.
-                let authority = match self.inbound {
-                    true => entry.authority.strip_prefix("inbound.").filter(|_| entry.is_server),
-                    false => Some(entry.authority).filter(|_| !entry.is_server),
-                };
-                let Some(authority) = authority else { return false };
-                !entry.is_gateway
-                    && self.client_namespace.as_deref().is_none_or(|namespace| namespace == entry.namespace)
-                    && self.host.as_deref().is_some_and(|host| self.names(authority, host))
-            }
+    fn choose<'a>(&self, entries: &[Planned<'a>]) -> Result<Planned<'a>, String> {
+        let is_meant = |(namespace, entry): &&Planned<'_>| {
+            let authority = &entry.authority;
+            let is_named = match (authority.scope, &self.gateway) {
+                (Scope::Gateway, Some(gateway)) => authority.of == *gateway,
+                (Scope::Clients, None) => {
+                    !self.inbound
+                        && self.client_namespace.as_deref().is_none_or(|client| client == *namespace)
+                }
+                (Scope::Servers, None) => self.inbound,
+                _ => false,
+            };
+            let host = self.host.as_deref();
+            let is_host = host.is_none_or(|host| begins_with_labels(&authority.of, host));
+            is_named && is_host && self.port.is_none_or(|port| port == authority.port)
         };
-        let meant: Vec<&Entry<'_>> = entries.iter().filter(is_meant).collect();
-        let authorities: BTreeSet<&str> = meant.iter().map(|entry| entry.authority).collect();
+        let meant: Vec<&Planned<'_>> = entries.iter().filter(is_meant).collect();
+        let authorities: BTreeSet<String> =
+            meant.iter().map(|(_, entry)| entry.authority.to_string()).collect();
         if authorities.len() > 1 {
-            let several: Vec<&str> = authorities.into_iter().collect();
+            let several: Vec<String> = authorities.into_iter().collect();
             return Err(format!("ambiguous: {}; narrow it with --host or --port", several.join(", ")));
         }
-        let own = |entry: &&&Entry<'_>| {
-            let host = entry.authority.split_once(':').map_or(entry.authority, |(host, _)| host);
-            host.split('.').nth(1) == Some(entry.namespace)
-        };
-        let chosen = meant.iter().find(own).or(meant.first()).copied();
+        let is_own = |(namespace, entry): &&&Planned<'_>| entry.authority.namespace == *namespace;
+        let chosen = meant.iter().find(is_own).or(meant.first()).map(|chosen| **chosen);
         chosen.ok_or_else(|| {
-            let known: BTreeSet<&str> = entries.iter().map(|entry| entry.authority).collect();
+            let known: BTreeSet<String> = entries.iter().map(|(_, entry)| entry.authority.to_string()).collect();
             match known.is_empty() {
                 true => "nothing is managed: no port of a service in the files is called tcp-metaprotocol-<protocol> \
                     or has the appProtocol meltemi.io/<protocol>, with a codec that the module has"
@@ -138,22 +126,17 @@ impl Explain {
         })
     }
 
-    /// Whether an authority is of the host, in full or by its first labels, and of the port.
-    fn names(&self, authority: &str, host: &str) -> bool {
-        let (of, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
-        let is_host = of.strip_prefix(host).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        is_host && self.port.is_none_or(|wanted| wanted.to_string() == port)
-    }
-
-    fn explain(&self, entry: &Entry<'_>, resources: &Resources) -> Result<Value, String> {
+    fn explain(&self, (namespace, entry): Planned<'_>, resources: &Resources) -> Result<Value, String> {
         let plan = plan(entry)?;
-        let service = plan.service(entry.authority).ok_or("the plan has no such service")?;
+        let authority = entry.authority.to_string();
+        let service = plan.service(&authority).ok_or("the plan has no such service")?;
+        let written = entry.plan.value();
         let mut head = Head::new();
         self.attributes.iter().for_each(|(name, value)| head.push(name, value));
         let explanation = service.explain(&head);
-        let routes: Vec<&Value> = entry.service["routes"].as_array().into_iter().flatten().collect();
+        let routes: Vec<&Value> = written["routes"].as_array().into_iter().flatten().collect();
         let route = |name: &str| routes.iter().find(|route| route["name"] == name).copied();
-        let origin = |name: &str| origin(name, resources);
+        let origin = |name: &str| origin(name, entry, resources);
         let passed_over: Vec<Value> = explanation
             .passed_over
             .iter()
@@ -162,7 +145,7 @@ impl Explain {
         let (outcome, route, name) = match explanation.matched {
             Some(matched) => ("route", route(&matched.name), Some(&*matched.name)),
             None if service.on_no_match == OnNoMatch::Reject => ("rejected", None, None),
-            None => ("default", entry.service.get("defaultRoute"), None),
+            None => ("default", written.get("defaultRoute"), None),
         };
         let is_told = |name: &str| self.attributes.iter().any(|(known, _)| known == name);
         let conditions = entry.service["localRateLimit"]["conditions"].as_array().into_iter().flatten();
@@ -175,9 +158,9 @@ impl Explain {
             .collect();
         let bucket = service.local_rate_limit.as_ref().and_then(|limit| limit.bucket(&head));
         Ok(json!({
-            "service": entry.authority,
-            "protocol": entry.service["protocol"],
-            "namespace": entry.namespace,
+            "service": authority,
+            "protocol": written["protocol"],
+            "namespace": namespace,
             "gateway": self.gateway,
             "outcome": outcome,
             "route": name,
@@ -191,22 +174,15 @@ impl Explain {
     }
 }
 
-/// The plans of an object, by authority.
-fn entries(object: &Object) -> Vec<Entry<'_>> {
-    let entry = |(authority, service)| Entry {
-        namespace: &object.metadata.namespace,
-        is_gateway: object.metadata.name.starts_with("meltemi-gateway"),
-        is_server: object.metadata.name.starts_with("meltemi-server-"),
-        authority,
-        service,
-    };
-    object.plan().map(entry).collect()
+/// Whether a host is `labels`, or begins with them.
+fn begins_with_labels(host: &str, labels: &str) -> bool {
+    host.strip_prefix(labels).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// The plan of one service, as the filter reads it. A codec that this command does not have is replaced by another:
 /// which route matches does not depend on it.
-fn plan(entry: &Entry<'_>) -> Result<Plan, String> {
-    let mut service = entry.service.clone();
+fn plan(entry: &Entry) -> Result<Plan, String> {
+    let mut service = entry.plan.value().clone();
     let codecs = Codecs::all();
     if service["protocol"].as_str().and_then(|name| codecs.get(name)).is_none() {
         service["protocol"] = protocol::stand_in().into();
@@ -220,7 +196,7 @@ fn plan(entry: &Entry<'_>) -> Result<Plan, String> {
             *retry = json!({});
         }
     }
-    let plan = json!({"services": {entry.authority: service}});
+    let plan = json!({"services": {entry.authority.to_string(): service}});
     Plan::parse(plan.to_string().as_bytes(), &codecs)
         .map_err(|error| format!("the filter refuses the plan: {error}"))
 }
@@ -252,46 +228,12 @@ fn does(route: Option<&Value>) -> Value {
     does
 }
 
-/// The resource that a route is of, by the route's name: `namespace/name/route`.
-fn origin(name: &str, resources: &Resources) -> Value {
-    let mut parts = name.splitn(3, '/');
-    let (Some(namespace), Some(resource), Some(route)) = (parts.next(), parts.next(), parts.next()) else {
-        return Value::Null;
-    };
-    let is = |one: &ResourceRef| one.namespace.as_deref() == Some(namespace) && one.name == resource;
-    let world = &resources.world;
-    let routers = world.meta_routers.iter().map(|router| {
-        let names: Vec<&str> = router.spec.routes.iter().map(|route| &*route.name).collect();
-        (ResourceRef::of(router), "spec.routes", names)
-    });
-    let of_aeraki = world.aeraki_meta_routers.iter().map(|router| {
-        let names: Vec<&str> = router.spec.routes.iter().map(|route| &*route.name).collect();
-        (ResourceRef::of(router), "spec.routes", names)
-    });
-    let services = world.virtual_services.iter().map(|service| {
-        let names: Vec<&str> = service.spec.http.iter().map(|route| &*route.name).collect();
-        (ResourceRef::of(service), "spec.http", names)
-    });
-    let policies = world
-        .dubbo_authorization_policies
-        .iter()
-        .map(|policy| (ResourceRef::of(policy), "spec.rules", vec![""; policy.spec.rules.len()]));
-    let position = |names: &[&str], route: &str| {
-        let unnamed = route.parse().ok().filter(|index: &usize| names.get(*index) == Some(&""));
-        names.iter().position(|name| *name == route).or(unnamed)
-    };
-    let found =
-        routers.chain(of_aeraki).chain(services).chain(policies).filter(|(one, ..)| is(one)).find_map(
-            |(one, list, names)| {
-                // Names that occur twice are numbered.
-                let index =
-                    position(&names, route).or_else(|| position(&names, route.rsplit_once('-')?.0))?;
-                Some((one, format!("{list}[{index}]")))
-            },
-        );
-    found.map_or(Value::Null, |(one, path)| {
-        let origin = resources.origin(&one, &path).map(|origin| origin.to_string());
-        json!({"resource": one.to_string(), "path": path, "at": origin})
+/// The resource that a route is of.
+fn origin(name: &str, entry: &Entry, resources: &Resources) -> Value {
+    let found = entry.plan.origins().iter().find(|origin| origin.route == name);
+    found.map_or(Value::Null, |Origin { resource, path, .. }| {
+        let at = resources.origin(resource, path).map(|origin| origin.to_string());
+        json!({"resource": resource.to_string(), "path": path, "at": at})
     })
 }
 

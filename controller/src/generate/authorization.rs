@@ -6,9 +6,11 @@ mod rules;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::entry::Origin;
 use super::report::Reports;
 use super::size;
 use super::tree::Part;
@@ -90,7 +92,7 @@ impl Policies {
         let allows = policies.iter().any(|policy| policy.spec.action == AuthorizationAction::Allow);
         let of_all = rules::entry(&mut all, allows, reports);
         let differs = all.iter().any(|rules| rules.routes != rules.without_identity);
-        let without_identity = || entry(all.iter().flat_map(|rules| &rules.without_identity), allows);
+        let without_identity = || entry(&all, |rules| &rules.without_identity, allows);
         Self {
             entry: of_all,
             entry_without_identity: differs.then(without_identity),
@@ -110,8 +112,18 @@ impl Policies {
 const DENIED: &str = "RBAC: access denied";
 
 /// The plan's entry with these routes, of policies of which one allows, or all deny.
-fn entry<'r>(routes: impl Iterator<Item = &'r Value>, allows: bool) -> Part {
-    let routes: Vec<&Value> = routes.collect();
+fn entry<'r>(all: &'r [Rules<'_>], routes: impl Fn(&'r Rules<'_>) -> &'r [RuleRoute], allows: bool) -> Part {
+    let mut origins = Vec::new();
+    for rules in all {
+        let resource = Arc::new(rules.origin.clone());
+        let origin = |route: &RuleRoute| Origin {
+            route: route.plan["name"].as_str().unwrap_or_default().to_owned(),
+            resource: resource.clone(),
+            path: route.field.clone(),
+        };
+        origins.extend(routes(rules).iter().map(origin));
+    }
+    let routes: Vec<&Value> = all.iter().flat_map(routes).map(|route| &route.plan).collect();
     let mut entry = json!({"protocol": CODEC});
     if !routes.is_empty() {
         entry["routes"] = json!(routes);
@@ -119,19 +131,28 @@ fn entry<'r>(routes: impl Iterator<Item = &'r Value>, allows: bool) -> Part {
     if allows {
         entry["defaultRoute"] = json!({"reject": {"message": DENIED}});
     }
-    size::entry(entry)
+    size::entry(entry).of_origins(origins)
 }
 
-fn plan(routes: &[Value]) -> Value {
+fn plan(routes: &[RuleRoute]) -> Value {
+    let routes: Vec<&Value> = routes.iter().map(|route| &route.plan).collect();
     json!({"services": {"s": {"protocol": CODEC, "routes": routes}}})
 }
 
 /// There are more alternatives than may be.
 struct TooMany;
 
+/// The route of a rule.
+#[derive(Debug, Clone, PartialEq)]
+struct RuleRoute {
+    /// The field of the policy.
+    field: String,
+    plan: Value,
+}
+
 /// How many alternatives a route has.
-fn alternatives_of(route: &Value) -> usize {
-    route["match"].as_array().map_or(1, Vec::len)
+fn alternatives_of(route: &RuleRoute) -> usize {
+    route.plan["match"].as_array().map_or(1, Vec::len)
 }
 
 /// A route for each rule, but for those that allow by what servers do not learn: with at most `most` alternatives.
@@ -139,7 +160,7 @@ fn routes_of(
     policy: &DubboAuthorizationPolicy,
     tells_identity: bool,
     most: usize,
-) -> Result<Vec<Value>, TooMany> {
+) -> Result<Vec<RuleRoute>, TooMany> {
     let action = policy.spec.action;
     let mut routes = Vec::new();
     let mut left = most;
@@ -149,7 +170,10 @@ fn routes_of(
             false if action == AuthorizationAction::Deny => None,
             false => continue,
         };
-        let route = route(policy, &at.to_string(), alternatives);
+        let route = RuleRoute {
+            field: format!("spec.rules[{at}]"),
+            plan: route(policy, &at.to_string(), alternatives),
+        };
         left = left.checked_sub(alternatives_of(&route)).ok_or(TooMany)?;
         routes.push(route);
     }

@@ -1,12 +1,12 @@
 //! What gateways get: the ports of Istio's Gateways that are named like managed ports.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use serde_json::json;
 
 use super::age::Age;
 use super::claims::Claims;
+use super::entry::{Authority, Scope};
 use super::group::{Group, Patch, Patches};
 use super::mesh::Mesh;
 use super::object::Object;
@@ -33,9 +33,14 @@ struct Entrance<'a> {
 }
 
 impl Entrance<'_> {
-    fn authority(&self) -> Arc<str> {
-        let (namespace, name) = self.name.split_once('/').unwrap_or_default();
-        format!("gateway.{name}.{namespace}:{}", self.server.port.number).into()
+    fn authority(&self) -> Authority {
+        let (namespace, _) = self.name.split_once('/').unwrap_or_default();
+        Authority {
+            scope: Scope::Gateway,
+            of: self.name.clone(),
+            namespace: namespace.to_owned(),
+            port: self.server.port.number,
+        }
     }
 }
 
@@ -89,7 +94,7 @@ pub(super) fn objects(
         objects.extend(group.objects(&shards, options));
         let mut patches: BTreeMap<(String, &Labels), Patches> = BTreeMap::new();
         for entrance in entrances {
-            let authority = entrance.authority();
+            let authority = entrance.authority().text();
             let shard = shards.of(&authority);
             placed.insert((namespace, authority.clone()), shard.clone());
             let tunnel = Tunnel {
@@ -115,7 +120,7 @@ pub(super) fn objects(
     // The listener comes with its tunnel, not before.
     objects.extend(entrances.iter().filter_map(|entrance| {
         let route = virtual_service(gateways.world, entrance, gateways.routings)?;
-        let shard = placed.get(&(&*route.metadata.namespace, entrance.authority())).cloned();
+        let shard = placed.get(&(&*route.metadata.namespace, entrance.authority().text())).cloned();
         Some(route.of_shards(shard))
     }));
     objects

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::entry::{Authority, Entry};
 use super::module::{self, Module};
 use super::object::{Object, Role};
 use super::options::Options;
@@ -21,7 +22,7 @@ pub(super) struct Group<'a> {
     pub(super) fails_closed: bool,
     /// The name of the first shard.
     base: String,
-    entries: BTreeMap<Arc<str>, Part>,
+    entries: BTreeMap<Arc<str>, Entry>,
 }
 
 /// Patches of tunnels.
@@ -57,8 +58,8 @@ impl<'a> Group<'a> {
     }
 
     /// Adds what the plan says of the tunnels with an authority.
-    pub(super) fn add(&mut self, authority: Arc<str>, entry: Part) {
-        self.entries.insert(authority, entry);
+    pub(super) fn add(&mut self, authority: Authority, plan: Part) {
+        self.entries.insert(authority.text(), Entry { authority, plan });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -68,7 +69,7 @@ impl<'a> Group<'a> {
     /// Divides what there is into as many shards as keep each plan small enough. Each has a cluster, an internal listener
     /// and a module of its own.
     pub(super) fn shards(&self) -> Shards {
-        let entries = self.entries.iter().map(|(authority, entry)| (authority.clone(), entry.weight));
+        let entries = self.entries.iter().map(|(authority, entry)| (authority.clone(), entry.plan.weight));
         let named = |(ending, authorities): (String, Vec<(Arc<str>, usize)>)| {
             let shard: Arc<str> = named(&self.base, &ending).into();
             authorities.into_iter().map(move |(authority, _)| (authority, shard.clone()))
@@ -79,13 +80,16 @@ impl<'a> Group<'a> {
 
     /// The module and the sockets of each shard.
     pub(super) fn objects(&self, shards: &Shards, options: &Options) -> Vec<Object> {
-        let mut plans: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Tree>> = BTreeMap::new();
+        let mut plans: BTreeMap<Arc<str>, BTreeMap<Arc<str>, &Entry>> = BTreeMap::new();
         for (authority, entry) in &self.entries {
             let plan = plans.entry(shards.of(authority)).or_default();
-            plan.insert(authority.clone(), Tree::Part(entry.clone()));
+            plan.insert(authority.clone(), entry);
         }
         let mut objects = Vec::new();
         for (shard, services) in plans {
+            let entries: Vec<Entry> = services.values().copied().cloned().collect();
+            let tree = |(authority, entry): (Arc<str>, &Entry)| (authority, Tree::Part(entry.plan.clone()));
+            let services = services.into_iter().map(tree).collect();
             let module = module::discovery_name(self.namespace, &shard, options);
             let module = Module {
                 namespace: self.namespace,
@@ -101,7 +105,8 @@ impl<'a> Group<'a> {
             let spec = envoy_filter(selector, sockets);
             let name = shard.replacen(NAME, SOCKETS, 1);
             let sockets = Object::envoy_filter(Role::Sockets, self.namespace, name, spec);
-            objects.extend([module.object(options), sockets].map(|object| object.of_shards([shard.clone()])));
+            let module = module.object(options).of_entries(entries);
+            objects.extend([module, sockets].map(|object| object.of_shards([shard.clone()])));
         }
         objects
     }

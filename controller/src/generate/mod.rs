@@ -8,6 +8,7 @@ mod asked;
 mod authorization;
 mod claims;
 mod client;
+mod entry;
 mod exports;
 mod gateway;
 mod group;
@@ -54,6 +55,7 @@ use report::Reports;
 use sidecar::Sidecars;
 use visibility::Visibility;
 
+pub use entry::{Authority, Entry, Origin, Scope};
 pub use mesh::KEY as MESH_CONFIG;
 pub use object::{BY_HAND, INSTANCE, MANAGED_BY, Metadata, Object, ROLE, Role};
 pub use options::{Delivery, ForeignRouters, IstioVersion, Options};
@@ -70,6 +72,16 @@ pub struct Output {
     pub objects: Vec<Object>,
     /// What was found in each resource that people wrote, in the order of kind, namespace and name.
     pub reports: Vec<Report>,
+}
+
+impl Output {
+    /// What the plans in the objects say, each with the namespace of the proxies that have it.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.objects.iter().flat_map(|object| {
+            let entry = |entry| (&*object.metadata.namespace, entry);
+            object.entries.iter().map(entry)
+        })
+    }
 }
 
 /// Makes the objects. What cannot be made of a resource is said in its report; the others are not held up by it.

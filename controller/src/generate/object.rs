@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::Value;
 
+use super::entry::Entry;
 use super::tree::Tree;
 
 /// The label of every object that Meltemi generates, and its value.
@@ -34,6 +34,9 @@ pub struct Object {
     /// The shards of its namespace that it makes up, or that must be there before it.
     #[serde(skip)]
     pub shards: BTreeSet<Arc<str>>,
+    /// What its plan says, if it is the module.
+    #[serde(skip)]
+    pub entries: Vec<Entry>,
 }
 
 /// The metadata of a generated object.
@@ -105,7 +108,7 @@ impl Object {
     ) -> Self {
         let labels = [MANAGED_BY, (ROLE, role.label())].map(|(label, value)| (label, value.into()));
         let metadata = Metadata { name, namespace: namespace.to_owned(), labels: labels.into() };
-        Self { api_version, kind, metadata, spec, shards: BTreeSet::new() }
+        Self { api_version, kind, metadata, spec, shards: BTreeSet::new(), entries: Vec::new() }
     }
 
     /// The same object, which makes up these shards or leads there.
@@ -113,17 +116,9 @@ impl Object {
         Self { shards: shards.into_iter().collect(), ..self }
     }
 
-    /// What the plan in it says of each authority, if it is the module.
-    pub fn plan(&self) -> impl Iterator<Item = (&str, &Value)> {
-        let services = self.spec.get("pluginConfig").and_then(|plan| plan.get("services"));
-        let services = match services {
-            Some(Tree::Map(services)) => Some(services),
-            _ => None,
-        };
-        services.into_iter().flatten().filter_map(|(authority, entry)| match entry {
-            Tree::Part(part) => Some((&**authority, part.value())),
-            _ => None,
-        })
+    /// The same object, with the entries of its plan.
+    pub(super) fn of_entries(self, entries: Vec<Entry>) -> Self {
+        Self { entries, ..self }
     }
 
     /// What the object is for.

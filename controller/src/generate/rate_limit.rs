@@ -116,7 +116,7 @@ pub(super) fn limited(
     let put = |limits: &[(&ResourceRef, &Limit)]| {
         let mut value = entry.value().clone();
         value["localRateLimit"] = json!(merged(limits.iter().map(|(_, limit)| *limit)));
-        size::entry(value)
+        size::entry(value).of_origins(entry.origins().to_vec())
     };
     let mut whole = put(&limits);
     if whole.weight > size::MOST {

@@ -49,6 +49,8 @@ pub(super) enum Rejects {
 /// A route whose destinations wait for the port that calls come by.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Draft {
+    /// The field of the resource that it is of.
+    pub(super) field: String,
     pub(super) name: String,
     /// The plan's alternatives, each an object of matchers by attribute; `None` takes every call.
     pub(super) alternatives: Option<Vec<Map<String, Value>>>,
@@ -236,6 +238,7 @@ fn draft(
         }
     });
     Draft {
+        field: format!("spec.routes[{at}]"),
         name: match &*route.name {
             "" => at.to_string(),
             name => name.to_owned(),

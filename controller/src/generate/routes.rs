@@ -1,9 +1,11 @@
 //! The routes of one service, put together.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::entry::Origin;
 use super::message_size::MessageSize;
 use super::protocol::Protocol;
 use super::report::Reports;
@@ -56,11 +58,12 @@ pub(super) fn entry(
                 routes.end_namespace();
             }
             routes.rejects |= share.rejects;
-            share.routes.iter().for_each(|draft| routes.add(share.origin, draft.clone(), reports));
+            let origin = Arc::new(share.origin.clone());
+            share.routes.iter().for_each(|draft| routes.add(&origin, draft.clone(), reports));
         }
-        let mut entry = routes.entry(port);
+        let (mut entry, origins) = routes.entry(port);
         message_size.put(&mut entry);
-        size::entry(entry)
+        size::entry(entry).of_origins(origins)
     };
     let mut remarks = Reports::default();
     let mut entry = put(shares, &mut remarks);
@@ -96,9 +99,9 @@ const MEND: &str = "write fewer or shorter ones, or divide the service";
 /// The routes of one service as they are gathered, namespace by namespace.
 #[derive(Debug, Default)]
 struct Routes {
-    drafts: Vec<Draft>,
+    drafts: Vec<(Arc<ResourceRef>, Draft)>,
     /// The one of the namespace that takes every call.
-    last: Option<Draft>,
+    last: Option<(Arc<ResourceRef>, Draft)>,
     /// The name of the one that leaves none to the namespaces after it.
     taken_by: Option<String>,
     /// Where Istio would have sent connections.
@@ -110,40 +113,44 @@ struct Routes {
 impl Routes {
     /// Adds a route. One that takes every call comes after all others of the namespace, also after those of later resources;
     /// only the first such one is.
-    fn add(&mut self, origin: &ResourceRef, mut draft: Draft, reports: &mut Reports) {
+    fn add(&mut self, origin: &Arc<ResourceRef>, mut draft: Draft, reports: &mut Reports) {
         let namespace = origin.namespace.as_deref().unwrap_or_default();
         let written = std::mem::take(&mut draft.name);
         draft.name = format!("{namespace}/{}/{written}", origin.name);
         let is_for_rest = draft.alternatives.is_none();
-        let last = self.last.as_ref().filter(|_| is_for_rest).map(|last| &last.name);
+        let last = self.last.as_ref().filter(|_| is_for_rest).map(|(_, last)| &last.name);
         if let Some(taker) = self.taken_by.as_ref().or(last) {
             let message = format!("route {written:?} never matches: {taker} already is the catch-all");
             reports.warn(origin, "spec", message);
         } else if is_for_rest {
-            self.last = Some(draft);
+            self.last = Some((origin.clone(), draft));
         } else {
-            self.drafts.push(draft);
+            self.drafts.push((origin.clone(), draft));
         }
     }
 
     /// What comes is of another namespace, and has no say in the calls that are taken.
     fn end_namespace(&mut self) {
         if let Some(last) = self.last.take() {
-            self.taken_by = Some(last.name.clone());
+            self.taken_by = Some(last.1.name.clone());
             self.drafts.push(last);
         }
     }
 
-    /// The plan's entry of the service, for calls that come by `port`.
-    fn entry(mut self, port: &ManagedPort) -> Value {
+    /// The plan's entry of the service, for calls that come by `port`, and what its routes were made of.
+    fn entry(mut self, port: &ManagedPort) -> (Value, Vec<Origin>) {
         self.end_namespace();
-        let Protocol::Codec(codec) = &port.protocol else { return Value::Null };
+        let Protocol::Codec(codec) = &port.protocol else { return Default::default() };
         let mut entry = Map::from_iter([("protocol".to_owned(), json!(codec))]);
         let takes_all = self.taken_by.is_some();
         let mut names = HashMap::new();
-        let drafts = self.drafts.into_iter();
-        let written: Vec<Value> =
-            drafts.map(|draft| draft.route(&unique(&draft.name, &mut names), port.number)).collect();
+        let mut origins = Vec::new();
+        let mut written: Vec<Value> = Vec::new();
+        for (resource, draft) in self.drafts {
+            let name = unique(&draft.name, &mut names);
+            written.push(draft.route(&name, port.number));
+            origins.push(Origin { route: name, resource, path: draft.field });
+        }
         if !written.is_empty() {
             entry.insert("routes".into(), written.into());
         }
@@ -153,7 +160,7 @@ impl Routes {
             let default = Draft { destinations: self.connections, ..Draft::default() };
             entry.insert("defaultRoute".into(), default.destination_and_policies(port.number).into());
         }
-        entry.into()
+        (entry.into(), origins)
     }
 }
 

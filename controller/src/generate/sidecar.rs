@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::authorization::{self, Authorization, Policies};
 use super::claims::Claims;
 use super::client::{Clients, Seen};
+use super::entry::{Authority, Scope};
 use super::group::{Group, Patch, Patches, Shards};
 use super::object::Object;
 use super::options::Options;
@@ -65,7 +66,10 @@ impl<'a> Sidecars<'a> {
         let scope = clients.scope(std::iter::empty());
         let mut group = Group::new(namespace, Proxies::Sidecars, scope);
         for Seen { service, port, .. } in &clients.seen {
-            group.add(authority(service, port.number), planner.outbound(&clients, service, port, reports));
+            group.add(
+                authority(Scope::Clients, service, port.number),
+                planner.outbound(&clients, service, port, reports),
+            );
         }
         if !group.is_empty() {
             let shards = group.shards();
@@ -95,7 +99,7 @@ impl<'a> Sidecars<'a> {
         let mut patches: BTreeMap<&str, Patches> = BTreeMap::new();
         for seen in &clients.seen {
             let Seen { service, port, listeners } = seen;
-            let authority = authority(service, port.number);
+            let authority = authority(Scope::Clients, service, port.number).text();
             let shard = shards.of(&authority);
             let way = self.ways.entry((service.id, port.number, listeners.clone(), shard.clone()));
             let way = way.or_insert_with(|| way_to(seen, &authority, &shard));
@@ -129,14 +133,14 @@ impl<'a> Sidecars<'a> {
                 let mut add = |authority, entry| {
                     group.add(authority, planner.inbound(service, *target, entry, reports));
                 };
-                let authority = inbound_authority(service, *target);
+                let inbound = authority(Scope::Servers, service, *target);
                 let Some(policies) = guard(codec, policies) else {
-                    add(authority, json!({"protocol": codec}).into());
+                    add(inbound, json!({"protocol": codec}).into());
                     continue;
                 };
-                add(authority, policies.entry.clone());
+                add(inbound, policies.entry.clone());
                 if let Some(entry) = &policies.entry_without_identity {
-                    add(unidentified_authority(service, *target), entry.clone());
+                    add(authority(Scope::ServersWithoutIdentity, service, *target), entry.clone());
                 }
                 group.fails_closed = true;
             }
@@ -179,19 +183,9 @@ fn way_to(seen: &Seen<'_>, authority: &Arc<str>, shard: &Arc<str>) -> Patches {
     patches
 }
 
-/// The authority of the tunnels to a port of a service.
-fn authority(service: &Service, port: u16) -> Arc<str> {
-    format!("{}:{port}", service.host).into()
-}
-
-/// The authority of the tunnels from clients of a service's pods.
-fn inbound_authority(service: &Service, target: u16) -> Arc<str> {
-    format!("inbound.{}:{target}", service.host).into()
-}
-
-/// The authority of those whose sidecars are too old to report who calls.
-fn unidentified_authority(service: &Service, target: u16) -> Arc<str> {
-    format!("unidentified.{}", inbound_authority(service, target)).into()
+/// The calls to a port of a service, or of its pods.
+fn authority(scope: Scope, service: &Service, port: u16) -> Authority {
+    Authority { scope, of: service.host.clone(), namespace: service.namespace.clone(), port }
 }
 
 fn has_codec(port: &ManagedPort) -> bool {
@@ -309,24 +303,24 @@ fn way_from(
     shards: &Shards,
     options: &Options,
 ) -> Patches {
-    let authority = inbound_authority(service, *target);
+    let inbound = authority(Scope::Servers, service, *target).text();
     let cluster = format!("inbound|{target}||");
-    let shard = shards.of(&authority);
+    let shard = shards.of(&inbound);
     let tunnel = Tunnel {
-        authority: &authority,
+        authority: &inbound,
         shard: &shard,
         cluster: &cluster,
         is_original_destination: true,
         tells_identity: options.istio_version >= TELLS_IDENTITY,
     };
     let patch = |shard: &Arc<str>, patch: Value| Patch {
-        about: authority.clone(),
+        about: inbound.clone(),
         shard: Some(shard.clone()),
         patch: patch.into(),
     };
     let mut patches = vec![patch(&shard, tunnel.on_inbound(*target))];
     if guard(codec, policies).is_some_and(|policies| policies.entry_without_identity.is_some()) {
-        let unidentified = unidentified_authority(service, *target);
+        let unidentified = authority(Scope::ServersWithoutIdentity, service, *target).text();
         let shard = shards.of(&unidentified);
         patches.push(patch(&shard, tunnel::without_identity(*target, &unidentified, &shard)));
     }

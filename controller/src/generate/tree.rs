@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::entry::Origin;
+
 /// JSON whose parts are shared: what is said of a service is in the objects of every namespace that sees it, and is
 /// there once.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +27,7 @@ pub struct Part {
     packed: Option<Arc<str>>,
     /// How much of an object it takes up, in bytes.
     pub(super) weight: usize,
+    origins: Arc<[Origin]>,
 }
 
 impl Tree {
@@ -36,14 +39,6 @@ impl Tree {
         };
         let own = own.into_iter().map(|(name, value)| (name.into(), value.into()));
         Self::Map(own.chain([(name.into(), field)]).collect())
-    }
-
-    /// The field of an object.
-    pub(super) fn get(&self, name: &str) -> Option<&Self> {
-        match self {
-            Self::Map(fields) => fields.get(name),
-            Self::Part(_) | Self::List(_) => None,
-        }
     }
 }
 
@@ -74,7 +69,17 @@ impl Serialize for Tree {
 impl Part {
     /// A value that takes up so much, where it is written as `packed` if there is that.
     pub(super) fn new(value: Value, packed: Option<String>, weight: usize) -> Self {
-        Self { value: Arc::new(value), packed: packed.map(Arc::from), weight }
+        Self { value: Arc::new(value), packed: packed.map(Arc::from), weight, origins: Arc::default() }
+    }
+
+    /// The same, with the resources that its routes were made of.
+    pub(super) fn of_origins(self, origins: Vec<Origin>) -> Self {
+        Self { origins: origins.into(), ..self }
+    }
+
+    /// The resources that its routes were made of, if it is an entry of a plan.
+    pub fn origins(&self) -> &[Origin] {
+        &self.origins
     }
 
     /// What is shared, as it is before it is packed.

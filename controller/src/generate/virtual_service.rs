@@ -205,6 +205,7 @@ impl<'a> Routing<'a> {
                 alternatives.is_empty() || alternatives.iter().any(|(_, matchers)| matchers.is_empty());
             let (of_matches, alternatives) = alternatives.into_iter().unzip();
             let draft = Draft {
+                field: format!("spec.http[{at}]"),
                 name: policies::name(route, at, &mut say),
                 alternatives: Some(alternatives).filter(|_| !takes_all),
                 destinations: self.targets(&route.route),

@@ -135,6 +135,7 @@ mod tests {
             },
             spec: json!({}).into(),
             shards: BTreeSet::new(),
+            entries: Vec::new(),
         };
         Wanted::new(&object).unwrap()
     }

@@ -76,8 +76,13 @@ fn plan(output: &Output, namespace: &str) -> Value {
     let of_sidecars = output.objects.iter().filter(|object| {
         object.metadata.namespace == namespace && !object.metadata.name.starts_with("meltemi-gateway")
     });
-    let entries = of_sidecars.flat_map(|object| object.plan());
-    entries.map(|(authority, entry)| (authority.to_owned(), entry.clone())).collect::<Map<_, _>>().into()
+    let entries = of_sidecars.flat_map(|object| plan_of(object));
+    entries.map(|(authority, entry)| (authority, entry.clone())).collect::<Map<_, _>>().into()
+}
+
+/// What an object's plan says of each authority.
+fn plan_of(object: &Object) -> impl Iterator<Item = (String, &Value)> {
+    object.entries.iter().map(|entry| (entry.authority.to_string(), entry.plan.value()))
 }
 
 /// The listeners and destination ports that tunnels are put on in a namespace.

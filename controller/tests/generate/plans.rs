@@ -6,7 +6,7 @@ use meltemi_proxy::plan::Plan;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::{findings, made, namespace, options, plan, service, world};
+use crate::{findings, made, namespace, options, plan, plan_of, service, world};
 
 fn virtual_service(routes: &str) -> String {
     format!(
@@ -20,7 +20,7 @@ fn virtual_service(routes: &str) -> String {
 fn assert_taken(output: &Output, context: &dyn std::fmt::Debug) {
     for object in &output.objects {
         let services: serde_json::Map<String, Value> =
-            object.plan().map(|(authority, entry)| (authority.to_owned(), entry.clone())).collect();
+            plan_of(object).map(|(authority, entry)| (authority, entry.clone())).collect();
         let plan = json!({"services": services}).to_string();
         if let Err(error) = Plan::parse(plan.as_bytes(), &Codecs::all()) {
             panic!("{error}\n{plan:.2000}\n{context:#?}");
@@ -331,7 +331,7 @@ proptest! {
         } else {
             // The codec is not at hand: what does not depend on it is tried with another.
             for object in &output.objects {
-                for (authority, entry) in object.plan() {
+                for (authority, entry) in plan_of(object) {
                     let mut entry = entry.clone();
                     entry["protocol"] = "dubbo".into();
                     for route in entry.get_mut("routes").and_then(Value::as_array_mut).into_iter().flatten() {

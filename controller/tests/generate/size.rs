@@ -10,7 +10,7 @@ use meltemi_proxy::plan::{Destination, Plan};
 use serde_json::{Value, json};
 
 use crate::authorization::POLICIES;
-use crate::{findings, made, names, namespace, object, plan, service};
+use crate::{findings, made, names, namespace, object, plan, plan_of, service};
 
 /// A router with so many routes for a host of its namespace.
 fn router(namespace: &str, name: &str, host: &str, routes: usize) -> String {
@@ -77,10 +77,10 @@ fn what_guards_servers_is_moved_by_nobody() {
 fn servers_share_nothing_with_clients() {
     let output = made(&format!("{}{}", shop(), tenant(12, 3)));
     for object in output.objects.iter().filter(|object| object.kind == "WasmPlugin") {
-        let inbound = object.plan().filter(|(authority, _)| authority.contains("inbound.")).count();
+        let inbound = plan_of(object).filter(|(authority, _)| authority.contains("inbound.")).count();
         let plan = json!(object.spec)["pluginConfig"].take();
         let name = format!("{}/{}", object.metadata.namespace, object.metadata.name);
-        assert!(inbound == 0 || inbound == object.plan().count(), "{name}");
+        assert!(inbound == 0 || inbound == plan_of(object).count(), "{name}");
         // Only where policies guard is an unknown authority refused.
         let refuses = (name == "shop/meltemi-server-greeter").then_some("refuse");
         assert_eq!(plan.get("unknownAuthority").map(|value| value.as_str().unwrap()), refuses, "{name}");
@@ -92,7 +92,7 @@ fn servers_share_nothing_with_clients() {
 fn places(output: &Output) -> BTreeMap<(String, String), BTreeSet<String>> {
     let modules = output.objects.iter().filter(|object| object.kind == "WasmPlugin");
     let place = |object: &Object| {
-        let authorities = object.plan().map(|(authority, _)| authority.to_owned()).collect();
+        let authorities = plan_of(object).map(|(authority, _)| authority).collect();
         ((object.metadata.namespace.clone(), object.metadata.name.clone()), authorities)
     };
     modules.map(place).collect()
@@ -327,8 +327,8 @@ fn a_policy_that_is_too_large_lets_nobody_call() {
         let module = json!(object(&output, "WasmPlugin", "shop", "meltemi-server-greeter").spec);
         let compiled = Plan::parse(module["pluginConfig"].to_string().as_bytes(), &Codecs::all()).unwrap();
         let (authority, _) =
-            object(&output, "WasmPlugin", "shop", "meltemi-server-greeter").plan().next().unwrap();
-        let service = compiled.service(authority).unwrap();
+            plan_of(object(&output, "WasmPlugin", "shop", "meltemi-server-greeter")).next().unwrap();
+        let service = compiled.service(&authority).unwrap();
         let mut call = Head::new();
         call.replace("interface", Some("org.acme.Greeter"));
         call.replace("method", Some(method));

@@ -1,11 +1,10 @@
 use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Plan;
-use serde_json::Value;
 
 use super::super::report::Reports;
 use super::super::size::{self, kib};
 use super::super::tree::Part;
-use super::{TooMany, alternatives_of, asks_who, plan, route, routes_of};
+use super::{RuleRoute, TooMany, alternatives_of, asks_who, plan, route, routes_of};
 use crate::api::aeraki::{AuthorizationAction, DubboAuthorizationPolicy};
 use crate::check;
 use crate::findings::ResourceRef;
@@ -18,9 +17,9 @@ pub(super) const MOST: usize = 10_000;
 pub(super) struct Rules<'a> {
     policy: &'a DubboAuthorizationPolicy,
     pub(super) origin: ResourceRef,
-    pub(super) routes: Vec<Value>,
+    pub(super) routes: Vec<RuleRoute>,
     /// Those for sidecars that do not learn who calls.
-    pub(super) without_identity: Vec<Value>,
+    pub(super) without_identity: Vec<RuleRoute>,
 }
 
 impl<'a> Rules<'a> {
@@ -65,7 +64,10 @@ impl<'a> Rules<'a> {
     /// Without its rules a policy allows nothing, or denies everything.
     fn close(&mut self) {
         let denies = self.policy.spec.action == AuthorizationAction::Deny;
-        self.routes = denies.then(|| route(self.policy, "rules", None)).into_iter().collect();
+        self.routes = denies
+            .then(|| RuleRoute { field: "spec.rules".to_owned(), plan: route(self.policy, "rules", None) })
+            .into_iter()
+            .collect();
         self.without_identity.clone_from(&self.routes);
     }
 }
@@ -80,7 +82,7 @@ fn made(
     policy: &DubboAuthorizationPolicy,
     tells_identity: bool,
     most: usize,
-) -> Result<(Vec<Value>, Vec<Value>), String> {
+) -> Result<(Vec<RuleRoute>, Vec<RuleRoute>), String> {
     let all = [tells_identity, false].map(|tells_identity| {
         let routes = routes_of(policy, tells_identity, most).map_err(|TooMany| {
             format!(
@@ -102,7 +104,7 @@ fn made(
 
 /// The plan's entry of the policies of a namespace, of which one allows, or all deny. Those that it has no room for are closed.
 pub(super) fn entry(all: &mut [Rules<'_>], allows: bool, reports: &mut Reports) -> Part {
-    let put = |all: &[Rules<'_>]| super::entry(all.iter().flat_map(|rules| &rules.routes), allows);
+    let put = |all: &[Rules<'_>]| super::entry(all, |rules| &rules.routes, allows);
     let most = format!("{} that a plan has for all policies of a namespace", kib(size::MOST));
     let mut entry = put(all);
     if entry.weight > size::MOST {

@@ -26,9 +26,9 @@ impl Planner<'_> {
         let entry = match service.message_size == MessageSize::default() {
             true => entry,
             false => {
-                let mut entry = entry.value().clone();
-                service.message_size.put(&mut entry);
-                size::entry(entry)
+                let mut sized = entry.value().clone();
+                service.message_size.put(&mut sized);
+                size::entry(sized).of_origins(entry.origins().to_vec())
             }
         };
         if limiting.is_empty() {
