@@ -20,7 +20,7 @@ pub mod istio;
 pub mod kinds;
 pub mod mesh;
 pub mod module;
-mod place;
+pub mod place;
 pub mod protocol;
 pub mod push;
 pub mod run;

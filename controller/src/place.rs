@@ -36,17 +36,41 @@ fn step(path: &str) -> Option<(Step, &str)> {
         let (key, rest) = key.split_at(end);
         return (!key.is_empty()).then(|| (Step::Key(key.to_owned()), rest));
     };
-    let mut quoted = serde_json::Deserializer::from_str(bracketed).into_iter::<String>();
-    if let Some(Ok(key)) = quoted.next() {
-        let rest = bracketed.get(quoted.byte_offset()..)?.strip_prefix(']')?;
-        return Some((Step::Key(key), rest));
+    if let Some(quoted) = bracketed.strip_prefix('"') {
+        let (key, rest) = unquoted(quoted)?;
+        return Some((Step::Key(key), rest.strip_prefix(']')?));
     }
     let (index, rest) = bracketed.split_once(']')?;
     Some((Step::Index(index.parse().ok()?), rest))
 }
 
+/// What a text is in quotes, after the first of them, and what follows the last: as [`push_key`] quotes it.
+fn unquoted(text: &str) -> Option<(String, &str)> {
+    let mut key = String::new();
+    let mut rest = text.chars();
+    loop {
+        let c = match rest.next()? {
+            '"' => return Some((key, rest.as_str())),
+            '\\' => match rest.next()? {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                '0' => '\0',
+                'u' => {
+                    let (code, after) = rest.as_str().strip_prefix('{')?.split_once('}')?;
+                    rest = after.chars();
+                    char::from_u32(u32::from_str_radix(code, 16).ok()?)?
+                }
+                itself => itself,
+            },
+            c => c,
+        };
+        key.push(c);
+    }
+}
+
 /// Appends a key to a path: `.key`, or `["a.b"]` where it has more than letters, digits, `_` and `-`.
-pub(crate) fn push_key(path: &mut String, key: &str) {
+pub fn push_key(path: &mut String, key: &str) {
     let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     match plain {
         false => path.push_str(&format!("[{key:?}]")),
@@ -70,5 +94,11 @@ mod tests {
         assert_eq!(steps(r#"["a"]"#), [key("a")]);
         assert_eq!(steps(""), []);
         assert_eq!(steps("a[b"), [key("a")]);
+        for odd in ["", "a.b", "q\"]", "\\", "'", "\u{0}\n\t\r\u{1b}\u{202e}ä"] {
+            let mut path = "a".to_owned();
+            push_key(&mut path, odd);
+            path.push_str("[1]");
+            assert_eq!(steps(&path), [key("a"), key(odd), Step::Index(1)], "{path}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Lists and texts are bounded so that the API server can see that the rules cost little. What needs more than one
 //! resource is for the controller.
 
+use meltemi_proxy::plan::raw::MOST_ATTEMPTS;
 use schemars::Schema;
 use serde_json::{Value, json};
 
@@ -267,7 +268,7 @@ pub(super) fn abort(schema: &mut Schema) {
 
 /// Tries after the first.
 pub(super) fn attempts(schema: &mut Schema) {
-    set(schema, json!({"minimum": 1, "maximum": 10}));
+    set(schema, json!({"minimum": 1, "maximum": MOST_ATTEMPTS}));
 }
 
 /// The failures that are retried.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use meltemi_proxy::plan::raw::MOST_ATTEMPTS;
+
 use super::notes::Notes;
 use super::{limits, text};
 use crate::api::aeraki::{Destination, Mutation, Percent, WeightedDestination};
@@ -230,8 +232,11 @@ fn mutations(notes: &mut Notes, field: &str, mutations: &[Mutation]) {
 }
 
 fn retries(notes: &mut Notes, retries: &Retries) {
-    if let Some(attempts) = retries.attempts.filter(|attempts| !(1..=10).contains(attempts)) {
-        let mend = if attempts == 0 { "leave out retries to try once" } else { "write one of 1 to 10" };
+    if let Some(attempts) = retries.attempts.filter(|attempts| !(1..=MOST_ATTEMPTS).contains(attempts)) {
+        let mend = match attempts {
+            0 => "leave out retries to try once".to_owned(),
+            _ => format!("write one of 1 to {MOST_ATTEMPTS}"),
+        };
         notes.error_at("attempts", format_args!("{attempts} is out of range; {mend}"));
     }
     let retries_status = retries.on.contains(&RetryOn::Status);

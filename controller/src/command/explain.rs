@@ -148,7 +148,7 @@ impl Explain {
             None => ("default", written.get("defaultRoute"), None),
         };
         let is_told = |name: &str| self.attributes.iter().any(|(known, _)| known == name);
-        let conditions = entry.service["localRateLimit"]["conditions"].as_array().into_iter().flatten();
+        let conditions = written["localRateLimit"]["conditions"].as_array().into_iter().flatten();
         let asked: BTreeSet<&str> = routes
             .iter()
             .copied()

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use meltemi_proxy::plan::raw;
+
+use super::size;
 use super::tree::Part;
 use crate::findings::ResourceRef;
 
@@ -50,6 +53,21 @@ pub struct Origin {
     pub resource: Arc<ResourceRef>,
     /// The field of the resource.
     pub path: String,
+}
+
+/// An entry as it was made, and as it is written.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) service: raw::Service,
+    pub(super) part: Part,
+}
+
+impl Made {
+    /// The entry of a service, whose routes were made of some resources.
+    pub(super) fn new(service: raw::Service, origins: Vec<Origin>) -> Self {
+        let part = size::entry(&service).of_origins(origins);
+        Self { service, part }
+    }
 }
 
 impl Authority {

@@ -1,8 +1,7 @@
 //! How large the messages of a service may be, where its owner says so.
 
 use kube::{Resource, ResourceExt};
-use meltemi_proxy::plan::raw::Limits;
-use serde_json::{Map, Value};
+use meltemi_proxy::plan::raw::{self, Limits};
 
 use super::report::Reports;
 use crate::findings::ResourceRef;
@@ -66,19 +65,13 @@ impl MessageSize {
         all.reduce(least).unwrap_or_default()
     }
 
-    /// Writes it into an entry of a plan.
-    pub(super) fn put(self, entry: &mut Value) {
+    /// Puts it into an entry of a plan.
+    pub(super) fn put(self, entry: &mut raw::Service) {
         let default = Self::default();
-        let mut limits = Map::new();
-        if self.frame != default.frame {
-            limits.insert("maxFrameBytes".into(), self.frame.into());
-        }
+        entry.limits.max_frame_bytes = self.frame;
         // The filter takes the smaller of both for requests.
         if self.request != default.request.min(self.frame) {
-            limits.insert("maxRequestBytes".into(), self.request.into());
-        }
-        if !limits.is_empty() {
-            entry["limits"] = limits.into();
+            entry.limits.max_request_bytes = self.request;
         }
     }
 

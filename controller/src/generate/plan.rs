@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::age::Age;
 use super::claims::Claims;
 use super::client::Clients;
+use super::draft::Draft;
 use super::host::{self, ByHost};
 use super::lacking::Lacking;
 use super::mesh::Mesh;
@@ -17,10 +18,11 @@ use super::protocol::Protocol;
 use super::rate_limit;
 use super::report::Reports;
 use super::room::{self, Left, Room};
-use super::router::{Draft, Rejects, Router};
+use super::router::{Rejects, Router};
 use super::routes::{self, Share};
 use super::service::{ManagedPort, Service};
 use super::subsets::Subsets;
+use super::tier::Tier;
 use super::tree::Part;
 use super::trial;
 use super::virtual_service::{Calls, Routing};
@@ -60,36 +62,6 @@ struct Key {
     routings: Vec<usize>,
     /// The namespace of the client, where a VirtualService may ask for it.
     client: Option<String>,
-}
-
-/// Whose routes come first for the calls of a client to a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Tier {
-    /// Those of the client's own namespace: its calls are its own.
-    Client,
-    /// Those of the service's namespace.
-    Owner,
-    /// Those of namespaces that may route the calls of others.
-    Other,
-}
-
-impl Tier {
-    fn of(namespace: &str, client: &str, service: &Service) -> Self {
-        match namespace {
-            owner if owner == service.namespace => Self::Owner,
-            own if own == client => Self::Client,
-            _ => Self::Other,
-        }
-    }
-
-    /// Whose routes stay if there is no room for all: a service is its owner's first.
-    fn rank(self) -> usize {
-        match self {
-            Self::Owner => 0,
-            Self::Client => 1,
-            Self::Other => 2,
-        }
-    }
 }
 
 impl<'a> Planner<'a> {
@@ -402,7 +374,7 @@ impl<'a> Planner<'a> {
             match trial::tables(&routes, port) {
                 Ok(bytes) => _ = self.tables.insert((at, port.number), bytes),
                 Err(refusal) => {
-                    reports.error(&router.origin, refusal.in_meta_router(), refusal.message);
+                    reports.error(&router.origin, refusal.field, refusal.message);
                     self.refused.insert(router.origin.clone());
                 }
             }

@@ -1,20 +1,20 @@
 //! How many calls the servers of a service take: the rate limits of the routers of its namespace, in the plan's entry of the
 //! servers' sidecars.
 
-use meltemi_codecs::Codecs;
-use meltemi_proxy::plan::Plan;
-use serde_json::{Map, Value, json};
+use meltemi_proxy::plan::raw;
 
+use super::draft::Places;
+use super::entry::Made;
 use super::report::Reports;
 use super::room;
 use super::size::{self, kib};
-use super::terms::{duration, matchers};
+use super::terms::{alternatives, duration};
 use super::tree::Part;
+use super::trial::{self, Refusal};
 use crate::api::LocalRateLimit;
 use crate::api::aeraki::TokenBucket;
 use crate::check::MOST_OF_NAMESPACE;
 use crate::findings::ResourceRef;
-use crate::place::{Step, push_key, steps};
 use crate::protocol;
 
 /// The field of a router that has it.
@@ -23,8 +23,8 @@ pub(super) const FIELD: &str = "spec.localRateLimit";
 /// What one router says.
 #[derive(Debug)]
 pub(super) struct Limit {
-    conditions: Vec<Value>,
-    bucket: Option<Value>,
+    conditions: Vec<raw::Condition>,
+    bucket: Option<raw::TokenBucket>,
     /// What the tables of its regular expressions take, in bytes.
     tables: usize,
 }
@@ -35,70 +35,52 @@ impl Limit {
     /// # Errors
     ///
     /// The filter would refuse it: the field, and why.
-    pub(super) fn new(written: &LocalRateLimit) -> Result<Self, (String, String)> {
-        let conditions = written.conditions.iter().filter_map(|condition| {
-            let attributes = &condition.matches.as_ref()?.attributes;
-            let mut limit = json!({"tokenBucket": bucket(condition.token_bucket.as_ref()?)});
-            if !attributes.is_empty() {
-                limit["match"] = json!([{"attributes": matchers(attributes)}]);
-            }
-            Some(limit)
-        });
-        let mut limit = Self {
-            conditions: conditions.collect(),
-            bucket: written.token_bucket.as_ref().map(bucket),
-            tables: 0,
-        };
-        limit.tables = tables(&json!(merged([&limit].into_iter())))?;
+    pub(super) fn new(written: &LocalRateLimit) -> Result<Self, Refusal> {
+        let mut places = Places::new(FIELD.to_owned());
+        let mut conditions = Vec::new();
+        for (at, condition) in written.conditions.iter().enumerate() {
+            let (Some(matches), Some(limit)) = (&condition.matches, &condition.token_bucket) else {
+                continue;
+            };
+            let of_plan = format!("conditions[{}]", conditions.len());
+            places.note_alike(format!("{of_plan}.match[0]"), format!("conditions[{at}].match"));
+            places.note_alike(of_plan, format!("conditions[{at}]"));
+            conditions.push(raw::Condition {
+                matches: alternatives(&matches.attributes),
+                token_bucket: bucket(limit),
+            });
+        }
+        let mut limit = Self { conditions, bucket: written.token_bucket.as_ref().map(bucket), tables: 0 };
+        let mut service = raw::Service::new(protocol::stand_in());
+        service.local_rate_limit = Some(merged([&limit].into_iter()));
+        limit.tables = trial::compiled(service).map_err(|error| {
+            let field = places.of(trial::below(&error, "localRateLimit").unwrap_or_default());
+            Refusal { field, message: error.message }
+        })?;
         Ok(limit)
     }
 }
 
-/// What the tables of the regular expressions in a plan's limit take, in bytes.
-fn tables(limit: &Value) -> Result<usize, (String, String)> {
-    let plan = json!({"services": {"s": {"protocol": protocol::stand_in(), "localRateLimit": limit}}});
-    let error = match Plan::parse(plan.to_string().as_bytes(), &Codecs::all()) {
-        Ok(plan) => return Ok(plan.services().map(|service| service.pattern_bytes).sum()),
-        Err(error) => error,
-    };
-    let mut path = "spec".to_owned();
-    let mut is_alternative = false;
-    for step in steps(&error.path).iter().skip(2) {
-        match step {
-            // The plan has a list of alternatives, a router the one.
-            Step::Index(_) if is_alternative => {}
-            Step::Index(index) => path.push_str(&format!("[{index}]")),
-            Step::Key(key) => push_key(&mut path, key),
-        }
-        is_alternative = matches!(step, Step::Key(key) if key == "match");
+fn bucket(written: &TokenBucket) -> raw::TokenBucket {
+    raw::TokenBucket {
+        fill_interval: written.fill_interval.as_deref().and_then(duration).unwrap_or_default(),
+        max_tokens: written.max_tokens,
+        tokens_per_fill: written.tokens_per_fill.unwrap_or_default(),
     }
-    Err((path, error.message))
-}
-
-fn bucket(written: &TokenBucket) -> Value {
-    json!({
-        "maxTokens": written.max_tokens,
-        "tokensPerFill": written.tokens_per_fill,
-        "fillInterval": written.fill_interval.as_deref().and_then(duration),
-    })
 }
 
 /// The plan's limit: the conditions of all in their order, and the first bucket for the calls that none of them matches.
-fn merged<'l>(limits: impl Iterator<Item = &'l Limit> + Clone) -> Map<String, Value> {
-    let mut plan = Map::new();
-    let conditions: Vec<Value> = limits.clone().flat_map(|limit| limit.conditions.iter().cloned()).collect();
-    if !conditions.is_empty() {
-        plan.insert("conditions".into(), conditions.into());
+fn merged<'l>(limits: impl Iterator<Item = &'l Limit> + Clone) -> raw::LocalRateLimit {
+    raw::LocalRateLimit {
+        conditions: limits.clone().flat_map(|limit| limit.conditions.iter().cloned()).collect(),
+        token_bucket: limits.filter_map(|limit| limit.bucket.clone()).next(),
     }
-    let mut buckets = limits.filter_map(|limit| limit.bucket.clone());
-    plan.extend(buckets.next().map(|bucket| ("tokenBucket".to_owned(), bucket)));
-    plan
 }
 
 /// The entry of servers with the limits of some routers, in their order. What is left out is reported. What guards the
 /// servers comes first: the limits share the room that `entry` leaves.
 pub(super) fn limited(
-    entry: &Part,
+    entry: &Made,
     mut limits: Vec<(&ResourceRef, &Limit)>,
     about: &str,
     reports: &mut Reports,
@@ -114,14 +96,14 @@ pub(super) fn limited(
         rest.is_some()
     });
     let put = |limits: &[(&ResourceRef, &Limit)]| {
-        let mut value = entry.value().clone();
-        value["localRateLimit"] = json!(merged(limits.iter().map(|(_, limit)| *limit)));
-        size::entry(value).of_origins(entry.origins().to_vec())
+        let mut service = entry.service.clone();
+        service.local_rate_limit = Some(merged(limits.iter().map(|(_, limit)| *limit)));
+        Made::new(service, entry.part.origins().to_vec()).part
     };
     let mut whole = put(&limits);
     if whole.weight > size::MOST {
-        let weight = |limit| (1, put(&[limit]).weight.saturating_sub(entry.weight));
-        let mut weights = vec![(0, entry.weight)];
+        let weight = |limit| (1, put(&[limit]).weight.saturating_sub(entry.part.weight));
+        let mut weights = vec![(0, entry.part.weight)];
         weights.extend(limits.iter().copied().map(weight));
         let fitting = size::fitting(&weights);
         let mut weights = weights.into_iter().enumerate().skip(1);
@@ -148,5 +130,5 @@ pub(super) fn limited(
             reports.not_honoured(origin, format!("{FIELD}.tokenBucket"), message);
         }
     }
-    if limits.is_empty() { entry.clone() } else { whole }
+    if limits.is_empty() { entry.part.clone() } else { whole }
 }

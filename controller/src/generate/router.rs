@@ -1,16 +1,19 @@
-//! Routers: what MetaRouters and VirtualServices say of the routes to a host, in one form.
+//! Routers: what MetaRouters say of the routes to a host, and of the calls to its servers.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meltemi_proxy::plan::raw;
 
 use super::age::Age;
+use super::draft::{Draft, Places, Target};
 use super::exports::{Exports, Unsaid};
 use super::host;
 use super::rate_limit::{self, Limit};
 use super::report::Reports;
-use super::service::cluster;
-use super::terms::{duration, matchers};
-use crate::api::aeraki::{Destination, Percent};
-use crate::api::{self, OnNoMatch};
+use super::terms::{alternatives, duration};
+use crate::api::aeraki::{Destination, Mutation, Percent};
+use crate::api::{self, OnNoMatch, RetryOn};
 use crate::check;
 use crate::findings::ResourceRef;
 use crate::world::World;
@@ -44,63 +47,6 @@ pub(super) enum Rejects {
     Said,
     /// It does not say so, but Aeraki's routers mean it.
     Meant,
-}
-
-/// A route whose destinations wait for the port that calls come by.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Draft {
-    /// The field of the resource that it is of.
-    pub(super) field: String,
-    pub(super) name: String,
-    /// The plan's alternatives, each an object of matchers by attribute; `None` takes every call.
-    pub(super) alternatives: Option<Vec<Map<String, Value>>>,
-    pub(super) destinations: Vec<Target>,
-    /// What else the plan has for a route: `timeout`, `retry`, `requestAttachments`, `responseAttachments`.
-    pub(super) policies: Map<String, Value>,
-}
-
-/// A destination with its host in full.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) host: String,
-    pub(super) subset: Option<String>,
-    pub(super) port: Option<u16>,
-    pub(super) weight: u32,
-}
-
-impl Target {
-    pub(super) fn cluster(&self, port: u16) -> String {
-        cluster(&self.host, self.port.unwrap_or(port), self.subset.as_deref())
-    }
-}
-
-impl Draft {
-    /// The route as the plan has it, for calls that come by `port`.
-    pub(super) fn route(&self, name: &str, port: u16) -> Value {
-        let mut route = self.destination_and_policies(port);
-        route.insert("name".into(), name.into());
-        if let Some(alternatives) = &self.alternatives {
-            let alternatives = alternatives.iter().map(|attributes| json!({"attributes": attributes}));
-            route.insert("match".into(), alternatives.collect());
-        }
-        route.into()
-    }
-
-    /// The default route as the plan has it.
-    pub(super) fn destination_and_policies(&self, port: u16) -> Map<String, Value> {
-        let mut route = self.policies.clone();
-        match &*self.destinations {
-            [] => {}
-            [only] => _ = route.insert("cluster".into(), only.cluster(port).into()),
-            several => {
-                let weighted = several.iter().filter(|target| target.weight > 0);
-                let clusters =
-                    weighted.map(|target| json!({"cluster": target.cluster(port), "weight": target.weight}));
-                route.insert("weightedClusters".into(), clusters.collect());
-            }
-        }
-        route
-    }
 }
 
 /// Every MetaRouter, those of `meltemi.io` and Aeraki's, by namespace and name. `unsaid` is for whom those are that do
@@ -160,8 +106,8 @@ impl Written<'_> {
         let exports = Exports::new(spec.export_to.iter().map(String::as_str), &namespace, unsaid);
         let limit = match spec.local_rate_limit.as_ref().map(Limit::new).transpose() {
             Ok(limit) => limit,
-            Err((path, message)) => {
-                reports.error(&origin, path, message);
+            Err(refusal) => {
+                reports.error(&origin, refusal.field, refusal.message);
                 return None;
             }
         };
@@ -213,20 +159,25 @@ fn draft(
     if route.mirror.is_some() {
         reports.not_honoured(origin, path("mirror"), "calls are not mirrored yet");
     }
-    let mut policies = Map::new();
-    if let Some(timeout) = route.timeout.as_deref().and_then(duration) {
-        policies.insert("timeout".into(), timeout.into());
+    let mut places = Places::new(format!("spec.routes[{at}]"));
+    places.note_alike("match[0]", "match");
+    places.note("cluster", "route");
+    places.note("weightedClusters", "route");
+    let policies = raw::DefaultRoute {
+        timeout: route.timeout.as_deref().and_then(duration).unwrap_or_default(),
+        retry: route.retries.as_ref().map(|retries| retry(retries, &mut places)),
+        fault: route.fault.as_ref().and_then(|written| fault(written, &mut places)),
+        request_attachments: edit(&route.request_mutation, &route.request_remove),
+        response_attachments: edit(&route.response_mutation, &route.response_remove),
+        ..raw::DefaultRoute::default()
+    };
+    for (plan, set, removed) in [
+        ("requestAttachments", "requestMutation", "requestRemove"),
+        ("responseAttachments", "responseMutation", "responseRemove"),
+    ] {
+        places.note(plan, set);
+        places.note_alike(format!("{plan}.remove"), removed);
     }
-    if let Some(retries) = &route.retries {
-        policies.insert("retry".into(), retry(retries));
-    }
-    if let Some(fault) = route.fault.as_ref().and_then(fault) {
-        policies.insert("fault".into(), fault);
-    }
-    let request = edit(&route.request_mutation, &route.request_remove);
-    policies.extend(request.map(|edit| ("requestAttachments".to_owned(), edit)));
-    let response = edit(&route.response_mutation, &route.response_remove);
-    policies.extend(response.map(|edit| ("responseAttachments".to_owned(), edit)));
     let attributes = route.matches.as_ref().map(|matches| &matches.attributes);
     let destinations = route.route.iter().map(|weighted| {
         let Destination { host, subset, port } = &weighted.destination;
@@ -238,72 +189,63 @@ fn draft(
         }
     });
     Draft {
-        field: format!("spec.routes[{at}]"),
         name: match &*route.name {
             "" => at.to_string(),
             name => name.to_owned(),
         },
-        alternatives: attributes
-            .filter(|attributes| !attributes.is_empty())
-            .map(|attributes| vec![matchers(attributes)]),
+        alternatives: attributes.and_then(alternatives),
         destinations: destinations.collect(),
         policies,
+        places: Arc::new(places),
     }
 }
 
-fn retry(retries: &api::Retries) -> Value {
-    let mut retry = Map::new();
-    retry.extend(retries.attempts.map(|attempts| ("attempts".to_owned(), attempts.into())));
+fn retry(retries: &api::Retries, places: &mut Places) -> raw::Retry {
+    places.note_alike("retry", "retries");
+    places.note_alike("retry.on", "retries.retryOn");
+    let trigger = |on: &RetryOn| match on {
+        RetryOn::ConnectFailure => raw::Trigger::ConnectFailure,
+        RetryOn::Reset => raw::Trigger::Reset,
+        RetryOn::PerTryTimeout => raw::Trigger::PerTryTimeout,
+        RetryOn::Status => raw::Trigger::Status,
+    };
+    let status = |status: &String| {
+        let number = status.parse().map(raw::Status::Number);
+        number.unwrap_or_else(|_| raw::Status::Name(status.clone()))
+    };
+    let mut retry = raw::Retry {
+        statuses: retries.statuses.iter().map(status).collect(),
+        per_try_timeout: retries.per_try_timeout.as_deref().and_then(duration).unwrap_or_default(),
+        ..raw::Retry::default()
+    };
+    retry.attempts = retries.attempts.unwrap_or(retry.attempts);
     if !retries.on.is_empty() {
-        retry.insert("on".into(), json!(retries.on));
+        retry.on = retries.on.iter().map(trigger).collect();
     }
-    let status =
-        |status: &String| status.parse::<u32>().map_or_else(|_| json!(status), |number| json!(number));
-    if !retries.statuses.is_empty() {
-        retry.insert("statuses".into(), retries.statuses.iter().map(status).collect());
-    }
-    let per_try = retries.per_try_timeout.as_deref().and_then(duration);
-    retry.extend(per_try.map(|per_try| ("perTryTimeout".to_owned(), per_try.into())));
-    retry.into()
+    retry
 }
 
 /// The plan's fault, if calls have any.
-fn fault(fault: &api::Fault) -> Option<Value> {
+fn fault(fault: &api::Fault, places: &mut Places) -> Option<raw::Fault> {
+    places.note_alike("fault", "fault");
+    places.note("fault.delay.duration", "fault.delay.fixedDelay");
+    places.note("fault.delay.percent", "fault.delay.percentage");
+    places.note("fault.abort.percent", "fault.abort.percentage");
     let percent = |percentage: &Option<Percent>| {
         percentage.map(|percentage| percentage.value).filter(|&percent| percent > 0.0)
     };
-    let mut parts = Map::new();
-    if let Some(api::Delay { percentage, fixed_delay }) = &fault.delay
-        && let (Some(percent), Some(delay)) = (percent(percentage), fixed_delay.as_deref().and_then(duration))
-    {
-        parts.insert("delay".into(), json!({"duration": delay, "percent": percent}));
-    }
-    if let Some(api::Abort { percentage, message }) = &fault.abort
-        && let Some(percent) = percent(percentage)
-    {
-        let mut abort = json!({"percent": percent});
-        if let Some(message) = message {
-            abort["message"] = json!(message);
-        }
-        parts.insert("abort".into(), abort);
-    }
-    (!parts.is_empty()).then(|| parts.into())
+    let delay = fault.delay.as_ref().and_then(|delay| {
+        let duration = delay.fixed_delay.as_deref().and_then(duration)?;
+        Some(raw::Delay { duration, percent: percent(&delay.percentage)? })
+    });
+    let abort = fault.abort.as_ref().and_then(|abort| {
+        Some(raw::Abort { message: abort.message.clone(), percent: percent(&abort.percentage)? })
+    });
+    (delay.is_some() || abort.is_some()).then_some(raw::Fault { delay, abort })
 }
 
-fn edit(set: &[api::aeraki::Mutation], remove: &[String]) -> Option<Value> {
-    let set: Map<String, Value> =
-        set.iter().map(|mutation| (mutation.key.clone(), mutation.value.clone().into())).collect();
-    attachments(set, remove)
-}
-
-/// Changes to attachments as the plan has them, if there are any.
-pub(super) fn attachments(set: Map<String, Value>, remove: &[String]) -> Option<Value> {
-    let mut edit = Map::new();
-    if !set.is_empty() {
-        edit.insert("set".into(), set.into());
-    }
-    if !remove.is_empty() {
-        edit.insert("remove".into(), json!(remove));
-    }
-    (!edit.is_empty()).then(|| edit.into())
+fn edit(set: &[Mutation], remove: &[String]) -> raw::Attachments {
+    let set: BTreeMap<String, String> =
+        set.iter().map(|mutation| (mutation.key.clone(), mutation.value.clone())).collect();
+    raw::Attachments { set: set.into_iter().collect(), remove: remove.to_vec() }
 }

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use meltemi_proxy::plan::raw;
+use serde_json::Value;
 
+use super::draft::{Draft, Target};
 use super::entry::Origin;
 use super::message_size::MessageSize;
 use super::protocol::Protocol;
 use super::report::Reports;
-use super::router::{Draft, Rejects, Router, Target};
+use super::router::{Rejects, Router};
 use super::service::ManagedPort;
 use super::size::{self, kib};
 use super::tree::Part;
@@ -61,9 +63,13 @@ pub(super) fn entry(
             let origin = Arc::new(share.origin.clone());
             share.routes.iter().for_each(|draft| routes.add(&origin, draft.clone(), reports));
         }
-        let (mut entry, origins) = routes.entry(port);
-        message_size.put(&mut entry);
-        size::entry(entry).of_origins(origins)
+        match routes.entry(port) {
+            Some((mut entry, origins)) => {
+                message_size.put(&mut entry);
+                size::entry(&entry).of_origins(origins)
+            }
+            None => Part::from(Value::Null),
+        }
     };
     let mut remarks = Reports::default();
     let mut entry = put(shares, &mut remarks);
@@ -138,29 +144,25 @@ impl Routes {
     }
 
     /// The plan's entry of the service, for calls that come by `port`, and what its routes were made of.
-    fn entry(mut self, port: &ManagedPort) -> (Value, Vec<Origin>) {
+    fn entry(mut self, port: &ManagedPort) -> Option<(raw::Service, Vec<Origin>)> {
         self.end_namespace();
-        let Protocol::Codec(codec) = &port.protocol else { return Default::default() };
-        let mut entry = Map::from_iter([("protocol".to_owned(), json!(codec))]);
+        let Protocol::Codec(codec) = &port.protocol else { return None };
+        let mut entry = raw::Service::new(codec);
         let takes_all = self.taken_by.is_some();
         let mut names = HashMap::new();
         let mut origins = Vec::new();
-        let mut written: Vec<Value> = Vec::new();
         for (resource, draft) in self.drafts {
             let name = unique(&draft.name, &mut names);
-            written.push(draft.route(&name, port.number));
-            origins.push(Origin { route: name, resource, path: draft.field });
-        }
-        if !written.is_empty() {
-            entry.insert("routes".into(), written.into());
+            entry.routes.push(draft.route(name.clone(), port.number));
+            origins.push(Origin { route: name, resource, path: draft.places.route.clone() });
         }
         if self.rejects && !takes_all {
-            entry.insert("onNoMatch".into(), "reject".into());
+            entry.on_no_match = raw::OnNoMatch::Reject;
         } else if !takes_all && !self.connections.is_empty() {
             let default = Draft { destinations: self.connections, ..Draft::default() };
-            entry.insert("defaultRoute".into(), default.destination_and_policies(port.number).into());
+            entry.default_route = default.default_route(port.number);
         }
-        (entry.into(), origins)
+        Some((entry, origins))
     }
 }
 

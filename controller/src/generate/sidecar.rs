@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use meltemi_proxy::plan::raw;
 use serde_json::{Value, json};
 
 use super::authorization::{self, Authorization, Policies};
 use super::claims::Claims;
 use super::client::{Clients, Seen};
-use super::entry::{Authority, Scope};
+use super::entry::{Authority, Made, Scope};
 use super::group::{Group, Patch, Patches, Shards};
 use super::object::Object;
 use super::options::Options;
@@ -135,12 +136,12 @@ impl<'a> Sidecars<'a> {
                 };
                 let inbound = authority(Scope::Servers, service, *target);
                 let Some(policies) = guard(codec, policies) else {
-                    add(inbound, json!({"protocol": codec}).into());
+                    add(inbound, &Made::new(raw::Service::new(*codec), Vec::new()));
                     continue;
                 };
-                add(inbound, policies.entry.clone());
+                add(inbound, &policies.entry);
                 if let Some(entry) = &policies.entry_without_identity {
-                    add(authority(Scope::ServersWithoutIdentity, service, *target), entry.clone());
+                    add(authority(Scope::ServersWithoutIdentity, service, *target), entry);
                 }
                 group.fails_closed = true;
             }

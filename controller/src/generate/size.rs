@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use flate2::read::GzDecoder;
 use flate2::{Compression, GzBuilder};
-use meltemi_proxy::plan::MOST_PACKED;
+use meltemi_proxy::plan::{MOST_PACKED, raw};
 use serde_json::Value;
 
 use super::tree::Part;
@@ -25,7 +25,8 @@ pub(super) const MUCH: usize = MOST / 5 * 4;
 const READ: usize = 8;
 
 /// An entry of a plan, which is packed if it is large.
-pub(super) fn entry(value: Value) -> Part {
+pub(super) fn entry(service: &raw::Service) -> Part {
+    let value = serde_json::to_value(service).unwrap_or_default();
     let json = value.to_string();
     let packed = (json.len() >= FROM).then(|| pack(&json)).flatten().filter(|text| text.len() < json.len());
     let written = packed.as_ref().map_or(json.len(), String::len);

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
+use super::draft::Target;
 use super::exports::Exports;
 use super::host::{self, ByHost};
 use super::mesh::Mesh;
 use super::report::Reports;
-use super::router::{Router, Target};
+use super::router::Router;
 use super::virtual_service::Routing;
 use crate::findings::ResourceRef;
 use crate::istio::DestinationRule;

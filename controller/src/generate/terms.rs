@@ -2,25 +2,41 @@
 
 use std::collections::BTreeMap;
 
-use meltemi_proxy::plan::Span;
-use serde_json::{Map, Value, json};
+use meltemi_proxy::plan::{Span, raw};
 
 use crate::api;
 
-/// The duration that a resource writes, such as `2s`, `1m30s` or `0.5s`, as the plan writes it.
-pub(super) fn duration(text: &str) -> Option<String> {
+/// The duration that a resource writes, such as `2s`, `1m30s` or `0.5s`, as the plan has it.
+pub(super) fn duration(text: &str) -> Option<Span> {
     let millis = u64::try_from(api::parse_duration(text).ok()?.as_millis()).ok()?;
-    Some(Span::from_millis(millis).to_string())
+    Some(Span::from_millis(millis))
 }
 
-/// The matchers of a route or condition, as the plan has them.
-pub(super) fn matchers(attributes: &BTreeMap<String, api::StringMatch>) -> Map<String, Value> {
-    let matcher = |matcher: &api::StringMatch| match matcher.exact.as_deref() {
+/// The matchers of a route or condition, as the plan has them; `None` takes every call.
+pub(super) fn alternatives(attributes: &BTreeMap<String, api::StringMatch>) -> Option<Vec<raw::Match>> {
+    let attribute = |(name, of): (&String, &api::StringMatch)| (name.clone(), matcher(of));
+    let alternative =
+        || raw::Match { attributes: attributes.iter().map(attribute).collect(), ..raw::Match::default() };
+    (!attributes.is_empty()).then(|| vec![alternative()])
+}
+
+fn matcher(written: &api::StringMatch) -> raw::Matcher {
+    let api::StringMatch { exact, prefix, suffix, contains, regex, range, present, invert } = written;
+    let invert = invert.unwrap_or_default();
+    if exact.as_deref() == Some("") {
         // As Envoy has it: an empty text to match means that the attribute is there.
-        Some("") => json!({"present": true, "invert": matcher.invert.unwrap_or_default()}),
-        _ => json!(matcher),
-    };
-    attributes.iter().map(|(name, of_attribute)| (name.clone(), matcher(of_attribute))).collect()
+        return raw::Matcher { present: Some(true), invert, ..raw::Matcher::default() };
+    }
+    raw::Matcher {
+        exact: exact.clone(),
+        prefix: prefix.clone(),
+        suffix: suffix.clone(),
+        contains: contains.clone(),
+        regex: regex.clone(),
+        range: range.as_ref().map(|range| raw::Range { start: range.start, end: range.end }),
+        present: *present,
+        invert,
+    }
 }
 
 #[cfg(test)]
@@ -37,7 +53,7 @@ mod tests {
             ("1h", "1h"),
             ("1.5h30m", "2h"),
         ] {
-            assert_eq!(duration(written).as_deref(), Some(plan), "{written}");
+            assert_eq!(duration(written).map(|span| span.to_string()).as_deref(), Some(plan), "{written}");
         }
         for wrong in ["", "2", "-1s", "soon"] {
             assert_eq!(duration(wrong), None, "{wrong}");

@@ -5,14 +5,19 @@ mod faults;
 mod matches;
 mod policies;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meltemi_proxy::plan::raw;
+
 use super::age::Age;
+use super::draft::{Draft, Places, Target};
 use super::exports::{Exports, Unsaid};
 use super::host;
 use super::object::MANAGED_BY;
 use super::report::{Remarks, Reports};
-use super::router::{Draft, Target};
 use super::service::ManagedPort;
-use super::trial::{self, Matchers};
+use super::trial::{self, Matchers, Refusal};
 use crate::check::MOST_OF_NAMESPACE;
 use crate::findings::ResourceRef;
 use crate::istio::{Destination, HttpRoute, L4Match, RouteDestination, TcpRoute, VirtualService};
@@ -41,14 +46,6 @@ pub(super) struct Calls {
     pub(super) drafts: Vec<Draft>,
     /// What the tables of their regular expressions take, in bytes.
     pub(super) tables: usize,
-}
-
-/// A route, and where in the VirtualService it is.
-struct Written {
-    at: usize,
-    /// The matches that its alternatives are of.
-    of_matches: Vec<usize>,
-    draft: Draft,
 }
 
 /// The sidecars, as the name of a gateway.
@@ -149,16 +146,23 @@ impl<'a> Routing<'a> {
                     && self.is_told_apart(matches, &path, reports)
             };
             if route.matches.is_empty() || alternatives.any(takes) {
+                let mut places = Places::new(path);
+                places.note("cluster", "route");
+                places.note("weightedClusters", "route");
                 let destinations = self.targets(&route.route);
-                let draft = Draft { destinations, ..Draft::default() };
-                let Some(refusal) = trial::refusal(&[&draft], port) else { return draft.destinations };
-                let message =
-                    format!("the route is left out, for proxies would refuse it: {}", refusal.message);
-                reports.not_honoured(&self.origin, format!("{path}.route"), message);
+                let draft = Draft { destinations, places: Arc::new(places), ..Draft::default() };
+                let Err(refusal) = trial::tables(&[&draft], port) else { return draft.destinations };
+                self.leave_out(refusal, reports);
                 return Vec::new();
             }
         }
         Vec::new()
+    }
+
+    /// Says that a route is left out.
+    fn leave_out(&self, refusal: Refusal, reports: &mut Reports) {
+        let message = format!("the route is left out, for proxies would refuse it: {}", refusal.message);
+        reports.not_honoured(&self.origin, refusal.field, message);
     }
 
     fn is_told_apart(&self, matches: &L4Match, path: &str, reports: &mut Reports) -> bool {
@@ -180,9 +184,10 @@ impl<'a> Routing<'a> {
 
     /// The routes of the calls from `client` to a port. Says what of them cannot be honoured.
     pub(super) fn calls(&self, client: &str, port: &ManagedPort, reports: &mut Reports) -> Calls {
-        let mut routes: Vec<Written> = Vec::new();
+        let mut routes: Vec<Draft> = Vec::new();
         let mut tried = Matchers::default();
         for (at, route) in self.http.iter().enumerate() {
+            let mut places = Places::new(format!("spec.http[{at}]"));
             let mut say = Remarks { origin: &self.origin, path: format!("spec.http[{at}]"), reports };
             let mut alternatives = Vec::new();
             for (at, matches) in route.matches.iter().enumerate() {
@@ -203,15 +208,21 @@ impl<'a> Routing<'a> {
             // An alternative without conditions takes every call, as a route without matches does.
             let takes_all =
                 alternatives.is_empty() || alternatives.iter().any(|(_, matchers)| matchers.is_empty());
-            let (of_matches, alternatives) = alternatives.into_iter().unzip();
-            let draft = Draft {
-                field: format!("spec.http[{at}]"),
+            for (alternative, (of_match, _)) in alternatives.iter().enumerate() {
+                places.note(format!("match[{alternative}]"), format!("match[{of_match}]"));
+            }
+            let alternative = |(_, attributes): (usize, BTreeMap<String, raw::Matcher>)| {
+                let attributes = attributes.into_iter().collect();
+                raw::Match { attributes, ..raw::Match::default() }
+            };
+            let alternatives = alternatives.into_iter().map(alternative).collect();
+            routes.push(Draft {
                 name: policies::name(route, at, &mut say),
                 alternatives: Some(alternatives).filter(|_| !takes_all),
                 destinations: self.targets(&route.route),
-                policies: policies::policies(route, &port.protocol, &mut say),
-            };
-            routes.push(Written { at, of_matches, draft });
+                policies: policies::policies(route, &port.protocol, &mut say, &mut places),
+                places: Arc::new(places),
+            });
             if takes_all {
                 break;
             }
@@ -220,24 +231,18 @@ impl<'a> Routing<'a> {
     }
 
     /// Leaves out the routes that the filter would refuse, and says why.
-    fn tried(&self, routes: Vec<Written>, port: &ManagedPort, reports: &mut Reports) -> Calls {
-        let all: Vec<&Draft> = routes.iter().map(|route| &route.draft).collect();
-        if let Ok(tables) = trial::tables(&all, port) {
-            return Calls { drafts: routes.into_iter().map(|route| route.draft).collect(), tables };
+    fn tried(&self, drafts: Vec<Draft>, port: &ManagedPort, reports: &mut Reports) -> Calls {
+        if let Ok(tables) = trial::tables(&drafts.iter().collect::<Vec<_>>(), port) {
+            return Calls { drafts, tables };
         }
         let mut taken = Calls::default();
-        for Written { at, of_matches, draft } in routes {
+        for draft in drafts {
             match trial::tables(&[&draft], port) {
                 Ok(tables) => {
                     taken.tables += tables;
                     taken.drafts.push(draft);
                 }
-                Err(refusal) => {
-                    let path = format!("spec.http[{at}]{}", refusal.in_virtual_service(&of_matches));
-                    let message =
-                        format!("the route is left out, for proxies would refuse it: {}", refusal.message);
-                    reports.not_honoured(&self.origin, path, message);
-                }
+                Err(refusal) => self.leave_out(refusal, reports),
             }
         }
         taken

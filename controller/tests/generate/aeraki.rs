@@ -54,7 +54,7 @@ fn a_router_of_aeraki_is_honoured_as_it_is() {
             "match": [{"attributes": {
                 "method": {"exact": "sayHello"},
                 "user": {"regex": "t.*"},
-                "tag": {"present": true, "invert": false},
+                "tag": {"present": true},
             }}],
             "weightedClusters": [
                 {"cluster": "outbound|20880|v1|org.acme.greeter", "weight": 90},

@@ -45,7 +45,7 @@ fn servers_limit_the_calls_and_clients_do_not() {
                 {
                     "match": [{"attributes": {
                         "method": {"prefix": "get"},
-                        "user": {"present": true, "invert": false},
+                        "user": {"present": true},
                         "shard": {"range": {"start": 1, "end": 9}, "invert": true},
                     }}],
                     "tokenBucket": {"maxTokens": 20, "tokensPerFill": 10, "fillInterval": "50ms"},

@@ -76,7 +76,7 @@ fn plan(output: &Output, namespace: &str) -> Value {
     let of_sidecars = output.objects.iter().filter(|object| {
         object.metadata.namespace == namespace && !object.metadata.name.starts_with("meltemi-gateway")
     });
-    let entries = of_sidecars.flat_map(|object| plan_of(object));
+    let entries = of_sidecars.flat_map(plan_of);
     entries.map(|(authority, entry)| (authority, entry.clone())).collect::<Map<_, _>>().into()
 }
 

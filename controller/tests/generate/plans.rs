@@ -1,6 +1,7 @@
 //! Whatever the world, the filter takes each plan that is generated.
 
 use meltemi::generate::{Output, generate};
+use meltemi::place::{Step, steps};
 use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Plan;
 use proptest::prelude::*;
@@ -24,6 +25,27 @@ fn assert_taken(output: &Output, context: &dyn std::fmt::Debug) {
         let plan = json!({"services": services}).to_string();
         if let Err(error) = Plan::parse(plan.as_bytes(), &Codecs::all()) {
             panic!("{error}\n{plan:.2000}\n{context:#?}");
+        }
+    }
+}
+
+/// What is said of a field is said of one that the resource has, or that its parent lacks.
+#[track_caller]
+fn assert_places(output: &Output, objects: &[Value]) {
+    for report in &output.reports {
+        let is_it = |object: &&Value| {
+            object["kind"] == report.resource.kind && object["metadata"]["name"] == report.resource.name
+        };
+        let Some(object) = objects.iter().find(is_it) else { continue };
+        for finding in &report.findings {
+            let mut place = object;
+            for step in steps(&finding.path) {
+                assert!(!place.is_null(), "{} of {object:#}", finding.path);
+                place = match step {
+                    Step::Key(key) => &place[key],
+                    Step::Index(index) => &place[index],
+                };
+            }
         }
     }
 }
@@ -242,14 +264,42 @@ fn http_route() -> impl Strategy<Value = Value> {
         proptest::option::of(duration()),
         proptest::option::of((0_u32..20, proptest::option::of(duration()), proptest::option::of(retry_on))),
         proptest::option::of(operations),
+        proptest::option::of(fault()),
     )
-        .prop_map(|(name, matches, route, timeout, retries, operations)| {
+        .prop_map(|(name, matches, route, timeout, retries, operations, fault)| {
             let retries = retries.map(|(attempts, per_try, on)| json!({"attempts": attempts, "perTryTimeout": per_try, "retryOn": on}));
             json!({
-                "name": name, "match": matches, "route": route, "timeout": timeout, "retries": retries,
+                "name": name, "match": matches, "route": route, "timeout": timeout, "retries": retries, "fault": fault,
                 "headers": {"request": operations, "response": operations},
             })
         })
+}
+
+fn fault() -> impl Strategy<Value = Value> {
+    let percentage = prop_oneof![Just(0.0), Just(0.5), Just(100.0), Just(-1.0), Just(1e9)];
+    let percentage = percentage.prop_map(|value| json!({"value": value}));
+    (proptest::option::of(duration()), percentage, any::<bool>()).prop_map(|(delay, percentage, aborts)| {
+        let mut fault = json!({});
+        if let Some(delay) = delay {
+            fault["delay"] = json!({"fixedDelay": delay, "percentage": percentage});
+        }
+        if aborts {
+            fault["abort"] = json!({"percentage": percentage});
+        }
+        fault
+    })
+}
+
+fn rate_limit() -> impl Strategy<Value = Value> {
+    let bucket = || {
+        (0_u32..3, 0_u32..3, duration()).prop_map(
+        |(most, fill, interval)| json!({"maxTokens": most, "tokensPerFill": fill, "fillInterval": interval}),
+    )
+    };
+    let condition = (matchers(), bucket())
+        .prop_map(|(attributes, bucket)| json!({"match": {"attributes": attributes}, "tokenBucket": bucket}));
+    (bucket(), proptest::collection::vec(condition, 0..3))
+        .prop_map(|(bucket, conditions)| json!({"tokenBucket": bucket, "conditions": conditions}))
 }
 
 fn router_route() -> impl Strategy<Value = Value> {
@@ -273,8 +323,9 @@ fn router_route() -> impl Strategy<Value = Value> {
         proptest::option::of((1_u32..12, on, statuses, proptest::option::of(duration()))),
         mutations,
         proptest::collection::vec(text(), 0..3),
+        proptest::option::of(fault()),
     )
-        .prop_map(|(name, matches, to, timeout, retries, set, remove)| {
+        .prop_map(|(name, matches, to, timeout, retries, set, remove, fault)| {
             let mut route = json!({"name": name, "route": [{"destination": to["destination"]}], "requestMutation": set, "requestRemove": remove});
             let mut add = |field: &str, value: Option<Value>| {
                 if let Some(value) = value {
@@ -283,6 +334,7 @@ fn router_route() -> impl Strategy<Value = Value> {
             };
             add("match", matches.map(|attributes| json!({"attributes": attributes})));
             add("timeout", timeout.map(Value::from));
+            add("fault", fault);
             add("retries", retries.map(|(attempts, on, statuses, per_try)| {
                 json!({"attempts": attempts, "retryOn": on, "statuses": statuses, "perTryTimeout": per_try})
             }));
@@ -304,6 +356,7 @@ proptest! {
         of_routers in proptest::collection::vec(proptest::collection::vec(router_route(), 1..3), 0..3),
         codec in proptest::sample::select(&["dubbo", "courier"][..]),
         methods in proptest::collection::vec(text(), 0..3),
+        limit in proptest::option::of(rate_limit()),
     ) {
         let mut objects = vec![
             object("networking.istio.io/v1", "VirtualService", "demo", json!({"hosts": ["demo"], "http": http, "tcp": [{"route": tcp}]})),
@@ -312,7 +365,10 @@ proptest! {
                 json!({"action": "ALLOW", "rules": [{"to": [{"operation": {"methods": methods}}]}]})),
         ];
         for (at, routes) in of_routers.iter().enumerate() {
-            let spec = json!({"hosts": ["demo"], "gateways": ["edge", "mesh"], "routes": routes});
+            let mut spec = json!({"hosts": ["demo"], "gateways": ["edge", "mesh"], "routes": routes});
+            if let (0, Some(limit)) = (at, &limit) {
+                spec["localRateLimit"] = limit.clone();
+            }
             objects.push(object("meltemi.io/v1alpha1", "MetaRouter", &format!("r{at}"), spec));
         }
         let port = format!("tcp-metaprotocol-{codec}");
@@ -326,6 +382,7 @@ proptest! {
             let _ = world.add(object);
         }
         let output = generate(&world, &options(codec));
+        assert_places(&output, &objects);
         if codec == "dubbo" {
             assert_taken(&output, &objects);
         } else {

@@ -96,7 +96,7 @@ fn every_field_of_a_route_reaches_the_plan() {
         "routes": [{
             "name": "shop/a/all",
             "match": [{"attributes": {
-                "a": {"present": true, "invert": false},
+                "a": {"present": true},
                 "b": {"suffix": "s", "invert": true},
                 "c": {"range": {"start": 1, "end": 9}},
                 "d": {"regex": "x.*"},

@@ -127,7 +127,7 @@ fn attachments(path: &Path<'_>, raw: &raw::Attachments) -> Result<AttachmentEdit
 }
 
 fn retry(path: &Path<'_>, raw: &raw::Retry, timeout: Span, codec: &dyn Codec) -> Result<Retry> {
-    within(&path.key("attempts"), raw.attempts, 1, 10)?;
+    within(&path.key("attempts"), raw.attempts, 1, raw::MOST_ATTEMPTS)?;
     if raw.on.is_empty() {
         return fail(&path.key("on"), "names no failure; name one, or leave \"retry\" out");
     }

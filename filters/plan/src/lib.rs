@@ -101,7 +101,16 @@ impl Plan {
             packed::unpack(&mut json)?;
             raw::Plan::deserialize(Reader::new(&json, &Path::Root))?
         };
-        compile::plan(&raw, codecs)
+        Self::compile(&raw, codecs)
+    }
+
+    /// Checks a plan that has been read, or was made.
+    ///
+    /// # Errors
+    ///
+    /// The first fault that was found.
+    pub fn compile(raw: &raw::Plan, codecs: &Codecs) -> Result<Self, PlanError> {
+        compile::plan(raw, codecs)
     }
 
     /// The service of the tunnels with this authority.

@@ -4,6 +4,7 @@
 //! The comments of the fields are the text of the JSON Schema.
 mod fault;
 mod rate_limit;
+mod retry;
 
 use core::ops::RangeInclusive;
 
@@ -11,10 +12,11 @@ use serde::Deserialize;
 
 pub use self::fault::{Abort, Delay, Fault};
 pub use self::rate_limit::{Condition, LocalRateLimit, TokenBucket};
+pub use self::retry::{Backoff, MOST_ATTEMPTS, Retry, Status, Trigger};
 use super::{span::Span, table::Table};
 
 /// What Meltemi does with the calls of each service.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Plan {
@@ -50,7 +52,7 @@ fn memory_budget() -> u32 {
 }
 
 /// What happens to the connections of a tunnel whose authority none of the services has.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "kebab-case")]
 pub enum UnknownAuthority {
@@ -62,37 +64,46 @@ pub enum UnknownAuthority {
 }
 
 /// How the calls of one service are read, routed and protected.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Service {
     /// The protocol that the clients of the service speak, such as `dubbo`.
     pub protocol: String,
     /// The routes, of which the first that matches a call decides where it goes.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub routes: Vec<Route>,
     /// What happens to a call that no route matches.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub on_no_match: OnNoMatch,
     /// The route of the calls that no route of the list matches.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub default_route: DefaultRoute,
     /// How many calls one proxy lets pass in a time. Default: any number.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub local_rate_limit: Option<LocalRateLimit>,
     /// How many calls may be on a retry at a time.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub retry_budget: RetryBudget,
     /// How long a client connection without a call in flight may be silent, heartbeats included; `0s` sets no limit.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub idle_timeout: Span,
     /// How long a request may go on arriving, or a client reading none of its answers, without progress; `0s` sets no limit.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_frame_timeout"), schemars(!skip_serializing_if))]
     #[serde(default = "frame_timeout")]
     pub frame_timeout: Span,
     /// What one client connection may ask for.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub limits: Limits,
     /// How connections to the endpoints are made and kept.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub upstream: Upstream,
 }
@@ -101,8 +112,37 @@ fn frame_timeout() -> Span {
     Span::from_millis(30_000)
 }
 
+#[cfg(feature = "schema")]
+fn is_frame_timeout(timeout: &Span) -> bool {
+    *timeout == frame_timeout()
+}
+
+/// Whether a value need not be written.
+#[cfg(feature = "schema")]
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Service {
+    /// A service that speaks a protocol, without routes.
+    pub fn new(protocol: impl Into<String>) -> Self {
+        Self {
+            protocol: protocol.into(),
+            routes: Vec::new(),
+            on_no_match: OnNoMatch::default(),
+            default_route: DefaultRoute::default(),
+            local_rate_limit: None,
+            retry_budget: RetryBudget::default(),
+            idle_timeout: Span::default(),
+            frame_timeout: frame_timeout(),
+            limits: Limits::default(),
+            upstream: Upstream::default(),
+        }
+    }
+}
+
 /// What happens to a call that no route matches.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "kebab-case")]
 pub enum OnNoMatch {
@@ -114,7 +154,7 @@ pub enum OnNoMatch {
 }
 
 /// Which calls are meant, where they go, and how.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[cfg_attr(feature = "schema", schemars(transform = super::schema::at_most_one_destination))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -123,114 +163,140 @@ pub struct Route {
     pub name: String,
     /// Alternatives: the route matches if one of them does. Default: every call matches.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default, rename = "match")]
     pub matches: Option<Vec<Match>>,
     /// The Envoy cluster that calls go to. Default, without `weightedClusters` and `reject`: the tunnel's.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub cluster: Option<String>,
     /// Several Envoy clusters that calls are spread over by chance, in place of `cluster`.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub weighted_clusters: Option<Vec<WeightedCluster>>,
     /// Calls are answered with an error in place of going anywhere.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub reject: Option<Reject>,
     /// How long a call may take, retries included; `0s` sets no limit.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub timeout: Span,
     /// When and how a failed call is retried. Default: never.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub retry: Option<Retry>,
     /// Failures that are made on purpose. Default: none.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub fault: Option<Fault>,
     /// Changes to the attachments of requests.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub request_attachments: Attachments,
     /// Changes to the attachments of responses.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub response_attachments: Attachments,
 }
 
 /// Where the calls go that no route matches, and how.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[cfg_attr(feature = "schema", schemars(transform = super::schema::at_most_one_destination))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DefaultRoute {
     /// The Envoy cluster that calls go to. Default, without `weightedClusters` and `reject`: the tunnel's.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub cluster: Option<String>,
     /// Several Envoy clusters that calls are spread over by chance, in place of `cluster`.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub weighted_clusters: Option<Vec<WeightedCluster>>,
     /// Calls are answered with an error in place of going anywhere.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub reject: Option<Reject>,
     /// How long a call may take, retries included; `0s` sets no limit.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub timeout: Span,
     /// When and how a failed call is retried. Default: never.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub retry: Option<Retry>,
     /// Failures that are made on purpose. Default: none.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub fault: Option<Fault>,
     /// Changes to the attachments of requests.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub request_attachments: Attachments,
     /// Changes to the attachments of responses.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub response_attachments: Attachments,
 }
 
 /// One alternative of a route.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Match {
     /// What the attributes of the call must be, by the attribute's name. Each of them must match.
     pub attributes: Table<Matcher>,
     /// What they must not be, by the attribute's name. None of them may match.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub not_attributes: Table<Matcher>,
 }
 
 /// What one attribute must be: exactly one of the matchers, perhaps inverted.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[cfg_attr(feature = "schema", schemars(transform = super::schema::exactly_one_test))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Matcher {
     /// The value is this text.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub exact: Option<String>,
     /// The value starts with this text.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub prefix: Option<String>,
     /// The value ends with this text.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub suffix: Option<String>,
     /// The value contains this text.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub contains: Option<String>,
     /// The whole value matches this regular expression.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub regex: Option<String>,
     /// The whole value is a decimal integer of this range.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub range: Option<Range>,
     /// Whether the call has the attribute at all, with any value.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub present: Option<bool>,
     /// Turns the result around: what did not match does, a missing attribute too.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub invert: bool,
 }
 
 /// A range of integers.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Range {
@@ -241,7 +307,7 @@ pub struct Range {
 }
 
 /// A cluster and its share of the calls.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WeightedCluster {
@@ -252,136 +318,33 @@ pub struct WeightedCluster {
 }
 
 /// An answer in place of a server's: an error of the protocol that says that the call is denied. One-way calls are dropped.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Reject {
     /// The error message for the client. Default: which route denies the call.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub message: Option<String>,
 }
 
-/// When and how a failed call is retried. One-way calls never are.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Retry {
-    /// How often a call may be retried after its first try.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10)))]
-    #[serde(default = "one")]
-    pub attempts: u32,
-    /// The failures that are retried.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
-    #[serde(default = "connect_failure")]
-    pub on: Vec<Trigger>,
-    /// The response statuses that are retried, by name or number of the protocol. They need `status` in `on`.
-    #[serde(default)]
-    pub statuses: Vec<Status>,
-    /// How long one try may take; `0s` sets no limit.
-    #[serde(default)]
-    pub per_try_timeout: Span,
-    /// How long to wait before each retry.
-    #[serde(default)]
-    pub backoff: Backoff,
-}
-
-fn one() -> u32 {
-    1
-}
-
-fn connect_failure() -> Vec<Trigger> {
-    vec![Trigger::ConnectFailure]
-}
-
-/// A failure after which a call can be retried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "kebab-case")]
-pub enum Trigger {
-    /// No connection to an endpoint could be had: the call was not sent.
-    ConnectFailure,
-    /// The connection was lost after the call was sent and before its answer came.
-    Reset,
-    /// No answer came within `perTryTimeout`.
-    PerTryTimeout,
-    /// The answer has one of the listed `statuses`.
-    Status,
-}
-
-/// A response status of the protocol, by name or by number.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[cfg_attr(feature = "schema", serde(untagged))]
-pub enum Status {
-    /// The protocol's own name, such as `SERVER_TIMEOUT`.
-    Name(String),
-    /// The number on the wire.
-    Number(u32),
-}
-
-impl<'de> Deserialize<'de> for Status {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Status;
-
-            fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                f.write_str("the name or the number of a status")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Status, E> {
-                Ok(Status::Name(name.to_owned()))
-            }
-
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Status, E> {
-                let unexpected = |_| E::invalid_value(serde::de::Unexpected::Unsigned(number), &self);
-                u32::try_from(number).map(Status::Number).map_err(unexpected)
-            }
-        }
-
-        from.deserialize_any(Visitor)
-    }
-}
-
-/// The wait before a retry, a random part of a time that doubles with each.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Backoff {
-    /// The longest wait before the first retry; `0s` retries at once.
-    #[serde(default = "base_backoff")]
-    pub base: Span,
-    /// The longest wait before any retry. Default: ten times `base`.
-    #[serde(default)]
-    pub max: Option<Span>,
-}
-
-fn base_backoff() -> Span {
-    Span::from_millis(25)
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { base: base_backoff(), max: None }
-    }
-}
-
 /// Changes to the attachments of a message.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Attachments {
     /// The attachments to set, by name: an existing value is replaced, a new one added.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub set: Table<String>,
     /// The names of the attachments to remove.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub remove: Vec<String>,
 }
 
 /// How many calls may be on a retry at a time: as many as the greater of the two allows.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RetryBudget {
@@ -399,19 +362,32 @@ impl Default for RetryBudget {
 }
 
 /// What one client connection may ask for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
     /// The largest request or response, in bytes. A larger one closes its connection.
     #[cfg_attr(feature = "schema", schemars(range(min = 16, max = 268435456)))]
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_message_size"), schemars(!skip_serializing_if))]
     pub max_frame_bytes: u32,
     /// The largest request, in bytes, if `maxFrameBytes` allows it: never more than every server takes.
     #[cfg_attr(feature = "schema", schemars(range(min = 16, max = 268435456)))]
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_message_size"), schemars(!skip_serializing_if))]
     pub max_request_bytes: u32,
     /// Calls in flight on one client connection. More of them wait in the client's socket.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000000)))]
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_client_limit"), schemars(!skip_serializing_if))]
     pub max_calls_per_connection: u32,
+}
+
+#[cfg(feature = "schema")]
+fn is_message_size(bytes: &u32) -> bool {
+    *bytes == Limits::default().max_frame_bytes
+}
+
+#[cfg(feature = "schema")]
+fn is_client_limit(calls: &u32) -> bool {
+    *calls == Limits::default().max_calls_per_connection
 }
 
 impl Limits {
@@ -427,7 +403,7 @@ impl Default for Limits {
 }
 
 /// How connections to the endpoints are made and kept.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Upstream {
@@ -458,7 +434,7 @@ impl Default for Upstream {
 }
 
 /// What is reported about the calls.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Metrics {

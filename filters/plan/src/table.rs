@@ -6,7 +6,7 @@ use serde::{
 };
 
 /// A JSON object with keys of the user's choice, in the order of the document.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Table<V>(Vec<(String, V)>);
 
 impl<V> Table<V> {
@@ -23,6 +23,12 @@ impl<V> Table<V> {
     /// The entries, in the order of the document.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
+    }
+}
+
+impl<V> FromIterator<(String, V)> for Table<V> {
+    fn from_iter<I: IntoIterator<Item = (String, V)>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
     }
 }
 

@@ -3,9 +3,11 @@ use std::rc::Rc;
 use meltemi_codecs::Codecs;
 use meltemi_codecs::Head;
 use meltemi_proxy::plan::{Destination, Plan, Service};
+use serde_json::json;
 
+use super::alternatives::{GENERIC, alternatives};
 use super::*;
-use crate::api::aeraki::{DubboAuthorizationPolicySpec, From, To};
+use crate::api::aeraki::{AuthorizationRule, DubboAuthorizationPolicySpec, From, Operation, Source, To};
 use crate::findings::Severity;
 
 /// A call as policies see it. The peer has no names without mutual TLS, and what is called is not always known.
@@ -174,7 +176,7 @@ fn compiled(policies: &[DubboAuthorizationPolicy]) -> Rc<Service> {
     // That a policy has no rules is worth a word.
     let findings = reports.into_vec().into_iter().flat_map(|report| report.findings);
     assert!(findings.into_iter().all(|finding| finding.severity == Severity::Warning));
-    let entry = authorization.of("shop").unwrap().entry.value();
+    let entry = authorization.of("shop").unwrap().entry.part.value();
     let plan = json!({"services": {"s": entry}}).to_string();
     Plan::parse(plan.as_bytes(), &Codecs::all()).unwrap().service("s").unwrap().clone()
 }
@@ -208,7 +210,7 @@ fn long_lists_stay_within_bounds() {
     policy.metadata.namespace = Some("shop".to_owned());
     // By name, and by each of the ways to call generically.
     let made = alternatives(&policy.spec.rules[0], policy.spec.action, rules::MOST);
-    assert_eq!(made.ok().flatten().map(|all| all.len()), Some(600));
+    assert_eq!(made.ok().flatten().map(|all| all.matches.len()), Some(600));
     let service = compiled(&[policy]);
     let call = |principal: &str, method: &str| Call {
         principal: Some(principal.to_owned()),
@@ -233,7 +235,7 @@ fn a_policy_that_cannot_be_compiled_lets_nothing_pass() {
         let world = World { dubbo_authorization_policies: vec![policy], ..World::default() };
         let mut reports = Reports::default();
         let authorization = Authorization::new(&world, true, &mut reports);
-        let entry = authorization.of("shop").unwrap().entry.value();
+        let entry = authorization.of("shop").unwrap().entry.part.value();
         let entry = json!({"services": {"s": entry}}).to_string();
         let plan = Plan::parse(entry.as_bytes(), &Codecs::all()).unwrap();
         let call = Call {
@@ -248,5 +250,6 @@ fn a_policy_that_cannot_be_compiled_lets_nothing_pass() {
         let wanted =
             if action == AuthorizationAction::Allow { "allows nothing: " } else { "denies everything: " };
         assert!(finding.message.starts_with(wanted), "{finding:?}");
+        assert_eq!(finding.path, "spec.rules[0].from[0].source.notPrincipals");
     }
 }

@@ -1,12 +1,12 @@
 //! What is said of a service for its own pods, as servers.
 
 use super::Planner;
+use crate::generate::entry::Made;
 use crate::generate::message_size::MessageSize;
 use crate::generate::rate_limit;
 use crate::generate::report::Reports;
 use crate::generate::router::Router;
 use crate::generate::service::Service;
-use crate::generate::size;
 use crate::generate::tree::Part;
 
 impl Planner<'_> {
@@ -15,7 +15,7 @@ impl Planner<'_> {
         &mut self,
         service: &Service,
         target: u16,
-        entry: Part,
+        entry: &Made,
         reports: &mut Reports,
     ) -> Part {
         let ports = service.ports.iter().filter(|port| port.targets.contains(&target));
@@ -23,23 +23,21 @@ impl Planner<'_> {
         for port in ports {
             limiting.retain(|&at| !self.is_refused(at, port, reports));
         }
-        let entry = match service.message_size == MessageSize::default() {
-            true => entry,
-            false => {
-                let mut sized = entry.value().clone();
-                service.message_size.put(&mut sized);
-                size::entry(sized).of_origins(entry.origins().to_vec())
-            }
-        };
+        let sized = (service.message_size != MessageSize::default()).then(|| {
+            let mut sized = entry.service.clone();
+            service.message_size.put(&mut sized);
+            Made::new(sized, entry.part.origins().to_vec())
+        });
+        let entry = sized.as_ref().unwrap_or(entry);
         if limiting.is_empty() {
-            return entry;
+            return entry.part.clone();
         }
         let limit = |&at: &usize| {
             let router = &self.routers[at];
             Some((&router.origin, router.limit.as_ref()?))
         };
         let limits = limiting.iter().filter_map(limit).collect();
-        rate_limit::limited(&entry, limits, &format!("{}, port {target}", service.host), reports)
+        rate_limit::limited(entry, limits, &format!("{}, port {target}", service.host), reports)
     }
 
     /// The routers that limit the calls to the servers of a service, by name.

@@ -1,13 +1,10 @@
-use std::time::Duration;
-
 use meltemi_proxy::plan::Span;
-use serde_json::Value;
 
 use crate::api::parse_duration;
 use crate::generate::report::Remarks;
 
 /// A duration as far as plans have it.
-pub(super) fn duration(text: &str, field: &str, say: &mut Remarks<'_>) -> Option<Duration> {
+pub(super) fn duration(text: &str, field: &str, say: &mut Remarks<'_>) -> Option<Span> {
     let duration = match parse_duration(text) {
         Ok(duration) => duration,
         Err(why) => {
@@ -17,20 +14,12 @@ pub(super) fn duration(text: &str, field: &str, say: &mut Remarks<'_>) -> Option
     };
     if duration > Span::LONGEST.duration() {
         say.warn(field, format!("{text:?} is too long: {} applies", Span::LONGEST));
-        return Some(Span::LONGEST.duration());
+        return Some(Span::LONGEST);
     }
     let millis = u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or_default();
-    let whole = Duration::from_millis(millis);
-    if whole != duration {
-        say.warn(
-            field,
-            format!("{text:?} is finer than a millisecond: {} applies", Span::from_millis(millis)),
-        );
+    let whole = Span::from_millis(millis);
+    if whole.duration() != duration {
+        say.warn(field, format!("{text:?} is finer than a millisecond: {whole} applies"));
     }
     Some(whole)
-}
-
-/// A duration as plans write it.
-pub(super) fn written(duration: Duration) -> Value {
-    Span::from_millis(u64::try_from(duration.as_millis()).unwrap_or_default()).to_string().into()
 }

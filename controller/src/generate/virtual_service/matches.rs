@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use meltemi_proxy::plan::raw;
 
 use crate::generate::report::Remarks;
 use crate::generate::trial::Matchers;
@@ -16,7 +16,7 @@ pub(super) fn matchers(
     at: usize,
     tried: &mut Matchers,
     say: &mut Remarks<'_>,
-) -> Option<Map<String, Value>> {
+) -> Option<BTreeMap<String, raw::Matcher>> {
     let mut takes_none = false;
     let mut refuse = |field: &str, why: &str| {
         takes_none = true;
@@ -27,8 +27,8 @@ pub(super) fn matchers(
     for field in others.chain((!matches.source_labels.is_empty()).then_some("sourceLabels")) {
         refuse(&format!(".{field}"), "not supported for RPC calls");
     }
-    let mut attributes = Map::new();
-    let mut add = |field: String, attribute: &str, matcher: Value| {
+    let mut attributes = BTreeMap::new();
+    let mut add = |field: String, attribute: &str, matcher: raw::Matcher| {
         match tried.refusal(attribute, &matcher) {
             Some(why) => refuse(&field, &why),
             None => _ = attributes.insert(attribute.to_owned(), matcher),
@@ -49,16 +49,13 @@ pub(super) fn matchers(
 }
 
 /// An empty text to match means that the header is there, as Istio has it.
-fn matcher(matcher: &StringMatch, inverted: bool) -> Value {
+fn matcher(matcher: &StringMatch, invert: bool) -> raw::Matcher {
     let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let mut fields = match (said(&matcher.exact), said(&matcher.prefix), said(&matcher.regex)) {
-        (Some(exact), ..) => json!({"exact": exact}),
-        (_, Some(prefix), _) => json!({"prefix": prefix}),
-        (.., Some(regex)) => json!({"regex": regex}),
-        (None, None, None) => json!({"present": true}),
+    let matcher = match (said(&matcher.exact), said(&matcher.prefix), said(&matcher.regex)) {
+        (Some(exact), ..) => raw::Matcher { exact: Some(exact), ..raw::Matcher::default() },
+        (_, Some(prefix), _) => raw::Matcher { prefix: Some(prefix), ..raw::Matcher::default() },
+        (.., Some(regex)) => raw::Matcher { regex: Some(regex), ..raw::Matcher::default() },
+        (None, None, None) => raw::Matcher { present: Some(true), ..raw::Matcher::default() },
     };
-    if inverted {
-        fields["invert"] = json!(true);
-    }
-    fields
+    raw::Matcher { invert, ..matcher }
 }

@@ -1,21 +1,18 @@
 //! What a VirtualService's route does with its calls besides sending them somewhere, as the plan has it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use meltemi_codecs::Codecs;
-use serde_json::{Map, Value, json};
+use meltemi_proxy::plan::Span;
+use meltemi_proxy::plan::raw::{self, MOST_ATTEMPTS};
 
-use super::duration::{duration, written};
+use super::duration::duration;
 use super::faults;
 use crate::check;
+use crate::generate::draft::Places;
 use crate::generate::protocol::Protocol;
 use crate::generate::report::Remarks;
-use crate::generate::router::attachments;
 use crate::istio::{HeaderOperations, HttpRetry, HttpRoute};
-
-/// The most retries that a plan has.
-const MAX_ATTEMPTS: u32 = 10;
 
 /// The name of the route `at` in its VirtualService.
 pub(super) fn name(route: &HttpRoute, at: usize, say: &mut Remarks<'_>) -> String {
@@ -27,20 +24,26 @@ pub(super) fn name(route: &HttpRoute, at: usize, say: &mut Remarks<'_>) -> Strin
     at.to_string()
 }
 
-/// The plan's fields for it. Says what of the route is not honoured, and what holds instead.
-pub(super) fn policies(route: &HttpRoute, protocol: &Protocol, say: &mut Remarks<'_>) -> Map<String, Value> {
-    let mut policies = Map::new();
+/// What the plan has for it. Says what of the route is not honoured, and what holds instead.
+pub(super) fn policies(
+    route: &HttpRoute,
+    protocol: &Protocol,
+    say: &mut Remarks<'_>,
+    places: &mut Places,
+) -> raw::DefaultRoute {
     let timeout = route.timeout.as_deref().and_then(|text| duration(text, "timeout", say));
-    policies.extend(timeout.map(|timeout| ("timeout".to_owned(), written(timeout))));
+    let mut policies =
+        raw::DefaultRoute { timeout: timeout.unwrap_or_default(), ..raw::DefaultRoute::default() };
     if let Some(retries) = route.retries.as_ref().filter(|retries| retries.attempts > 0) {
-        let timeout = timeout.filter(|timeout| !timeout.is_zero());
-        policies.extend(retry(retries, timeout, protocol, say).map(|retry| ("retry".to_owned(), retry)));
+        policies.retry = retry(retries, policies.timeout, protocol, say);
+        places.note_alike("retry", "retries");
+        places.note("retry.on", "retries.retryOn");
+        places.note("retry.statuses", "retries.retryOn");
     }
     if route.mirror.is_some() || !route.mirrors.is_empty() {
         say.not_honoured("mirror", "calls are not mirrored yet");
     }
-    let fault = route.fault.as_ref().and_then(|fault| faults::fault(fault, say));
-    policies.extend(fault.map(|fault| ("fault".to_owned(), fault)));
+    policies.fault = route.fault.as_ref().and_then(|fault| faults::fault(fault, say));
     for (at, _) in route.route.iter().enumerate().filter(|(_, to)| to.headers.is_some()) {
         let message = "per-destination headers are ignored; set them on the route";
         say.not_honoured(&format!("route[{at}].headers"), message);
@@ -49,25 +52,27 @@ pub(super) fn policies(route: &HttpRoute, protocol: &Protocol, say: &mut Remarks
         say.not_honoured(field, "does not apply to RPC calls");
     }
     if let Some(headers) = &route.headers {
-        for (field, of_plan, operations) in [
-            ("headers.request", "requestAttachments", &headers.request),
-            ("headers.response", "responseAttachments", &headers.response),
-        ] {
-            let edit = operations.as_ref().and_then(|operations| edit(operations, field, say));
-            policies.extend(edit.map(|edit| (of_plan.to_owned(), edit)));
-        }
+        let mut edited = |field: &str, operations: &Option<HeaderOperations>| {
+            operations.as_ref().map(|operations| edit(operations, field, say)).unwrap_or_default()
+        };
+        policies.request_attachments = edited("headers.request", &headers.request);
+        policies.response_attachments = edited("headers.response", &headers.response);
+        places.note("requestAttachments", "headers.request");
+        places.note("responseAttachments", "headers.response");
     }
+    places.note("cluster", "route");
+    places.note("weightedClusters", "route");
     policies
 }
 
 fn retry(
     retries: &HttpRetry,
-    timeout: Option<Duration>,
+    timeout: Span,
     protocol: &Protocol,
     say: &mut Remarks<'_>,
-) -> Option<Value> {
-    if retries.attempts > MAX_ATTEMPTS {
-        let message = format!("{} is over the limit: {MAX_ATTEMPTS} applies", retries.attempts);
+) -> Option<raw::Retry> {
+    if retries.attempts > MOST_ATTEMPTS {
+        let message = format!("{} is over the limit: {MOST_ATTEMPTS} applies", retries.attempts);
         say.warn("retries.attempts", message);
     }
     let per_try = per_try_timeout(retries, timeout, say);
@@ -75,15 +80,17 @@ fn retry(
         let message = "does not apply to retries of RPC calls";
         say.not_honoured(&format!("retries.{field}"), message);
     }
-    let mut on: Vec<&str> = Vec::new();
+    let mut on: Vec<raw::Trigger> = Vec::new();
     let mut statuses = Vec::new();
     let all = retries.retry_on.as_deref().filter(|all| !all.trim().is_empty()).unwrap_or("connect-failure");
     for condition in all.split(',').map(str::trim).filter(|condition| !condition.is_empty()) {
         match (condition, condition.parse::<u32>()) {
-            ("connect-failure" | "refused-stream" | "unavailable", _) => on.push("connect-failure"),
-            ("reset" | "reset-before-request", _) => on.push("reset"),
-            ("gateway-error" | "5xx", _) => on.extend(["connect-failure", "reset"]),
-            (_, Ok(status)) if is_status(protocol, status) => statuses.push(status),
+            ("connect-failure" | "refused-stream" | "unavailable", _) => {
+                on.push(raw::Trigger::ConnectFailure)
+            }
+            ("reset" | "reset-before-request", _) => on.push(raw::Trigger::Reset),
+            ("gateway-error" | "5xx", _) => on.extend([raw::Trigger::ConnectFailure, raw::Trigger::Reset]),
+            (_, Ok(status)) if is_status(protocol, status) => statuses.push(raw::Status::Number(status)),
             (_, number) => {
                 let what = if number.is_ok() { "a status" } else { "a condition" };
                 let message = format!("{condition:?} is {what} of HTTP and means nothing to RPC protocols");
@@ -91,34 +98,30 @@ fn retry(
             }
         }
     }
-    if per_try.is_some() {
-        on.push("per-try-timeout");
-    }
-    let mut retry = Map::from_iter([("attempts".to_owned(), json!(retries.attempts.min(MAX_ATTEMPTS)))]);
-    if !statuses.is_empty() {
-        on.push("status");
-        retry.insert("statuses".into(), json!(statuses));
-    }
-    if on.is_empty() {
-        return None;
-    }
-    on.sort_unstable();
-    on.dedup();
-    retry.insert("on".into(), json!(on));
-    retry.extend(per_try.map(|per_try| ("perTryTimeout".to_owned(), written(per_try))));
-    Some(retry.into())
+    on.extend(per_try.map(|_| raw::Trigger::PerTryTimeout));
+    on.extend((!statuses.is_empty()).then_some(raw::Trigger::Status));
+    let all = [
+        raw::Trigger::ConnectFailure,
+        raw::Trigger::PerTryTimeout,
+        raw::Trigger::Reset,
+        raw::Trigger::Status,
+    ];
+    let on: Vec<_> = all.into_iter().filter(|trigger| on.contains(trigger)).collect();
+    (!on.is_empty()).then(|| raw::Retry {
+        attempts: retries.attempts.min(MOST_ATTEMPTS),
+        on,
+        statuses,
+        per_try_timeout: per_try.unwrap_or_default(),
+        ..raw::Retry::default()
+    })
 }
 
 /// How long a try may take. Nothing means as long as the call, as Envoy has it.
-fn per_try_timeout(
-    retries: &HttpRetry,
-    timeout: Option<Duration>,
-    say: &mut Remarks<'_>,
-) -> Option<Duration> {
+fn per_try_timeout(retries: &HttpRetry, timeout: Span, say: &mut Remarks<'_>) -> Option<Span> {
     let field = "retries.perTryTimeout";
     let text = retries.per_try_timeout.as_deref()?;
-    let per_try = duration(text, field, say).filter(|per_try| !per_try.is_zero())?;
-    if timeout.is_some_and(|timeout| per_try > timeout) {
+    let per_try = duration(text, field, say).filter(|per_try| per_try.limit().is_some())?;
+    if timeout.limit().is_some_and(|timeout| per_try.duration() > timeout) {
         say.warn(
             field,
             format!("{text:?} is longer than timeout, which ends the call before: it says nothing"),
@@ -135,14 +138,14 @@ fn is_status(protocol: &Protocol, status: u32) -> bool {
 }
 
 /// Changes to attachments. As in Envoy, what is removed is removed before anything is set.
-fn edit(operations: &HeaderOperations, field: &str, say: &mut Remarks<'_>) -> Option<Value> {
+fn edit(operations: &HeaderOperations, field: &str, say: &mut Remarks<'_>) -> raw::Attachments {
     let HeaderOperations { set, add, remove } = operations;
     let mut all: BTreeMap<&String, &String> = add.iter().collect();
     all.extend(set);
     if all.remove(&String::new()).is_some() || remove.iter().any(String::is_empty) {
         say.not_honoured(field, "an attachment without a name can be neither set nor removed");
     }
-    let removed = remove.iter().filter(|name| !name.is_empty() && !all.contains_key(name));
-    let removed: Vec<String> = removed.cloned().collect();
-    attachments(all.into_iter().map(|(name, value)| (name.clone(), json!(value))).collect(), &removed)
+    let remove = remove.iter().filter(|name| !name.is_empty() && !all.contains_key(name)).cloned().collect();
+    let set = all.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    raw::Attachments { set, remove }
 }
