@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use meltemi_proxy::plan::{SHORTEST_INTERVAL, Span};
 
+use super::matchers::attributes;
 use super::notes::Notes;
-use super::router::attributes;
 use super::text;
 use crate::api::aeraki::{GlobalRateLimit, Match as AerakiMatch, TokenBucket};
 use crate::api::{self, LocalRateLimit, StringMatch};

@@ -5,6 +5,7 @@
 mod fields;
 mod kinds;
 mod limits;
+mod matchers;
 mod names;
 mod notes;
 mod policy;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use meltemi_proxy::plan::raw;
 
+use super::origin::Origin;
 use super::size;
 use super::tree::Part;
-use crate::findings::ResourceRef;
 
 /// An entry of a plan.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,17 +42,6 @@ pub enum Scope {
     ServersWithoutIdentity,
     /// Those of a gateway.
     Gateway,
-}
-
-/// The resource that a route was made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// The name of the route in the plan.
-    pub route: String,
-    /// The resource.
-    pub resource: Arc<ResourceRef>,
-    /// The field of the resource.
-    pub path: String,
 }
 
 /// An entry as it was made, and as it is written.

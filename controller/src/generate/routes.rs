@@ -7,8 +7,8 @@ use meltemi_proxy::plan::raw;
 use serde_json::Value;
 
 use super::draft::{Draft, Target};
-use super::entry::Origin;
 use super::message_size::MessageSize;
+use super::origin::Origin;
 use super::protocol::Protocol;
 use super::report::Reports;
 use super::router::{Rejects, Router};

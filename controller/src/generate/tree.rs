@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::entry::Origin;
+use super::origin::Origin;
 
 /// JSON whose parts are shared: what is said of a service is in the objects of every namespace that sees it, and is
 /// there once.
