@@ -1,6 +1,6 @@
 //! The kinds of resources that Meltemi reads, and those that it writes.
 //!
-//! [`kinds!`] is the one table of what is read: the world, what is kept of a cluster, the rules, the definitions, and what
+//! `kinds!` is the one table of what is read: the world, what is kept of a cluster, the rules, the definitions, and what
 //! the controller may do are made of it.
 
 use std::any::TypeId;

@@ -25,7 +25,7 @@ pub struct Options {
     pub cluster_domain: String,
     /// Passwords of Redis are read from Secrets that nobody marked for it, too.
     pub any_secret: bool,
-    /// The value of the label [`INSTANCE`] of all objects.
+    /// The value of the label [`INSTANCE`](super::INSTANCE) of all objects.
     pub instance: String,
     /// For whom routers of other namespaces than their host's hold.
     pub foreign_routers: ForeignRouters,
