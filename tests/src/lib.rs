@@ -16,6 +16,7 @@ pub mod forge;
 pub mod hessian;
 pub mod java;
 pub mod proxy;
+pub mod signal;
 pub mod traffic;
 pub mod wait;
 
@@ -24,5 +25,6 @@ pub use client::{Client, server_of};
 pub use dubbo::Frame;
 pub use envoy::{Envoy, each_envoy};
 pub use proxy::{Proxy, Setup};
+pub use signal::signal;
 pub use traffic::Traffic;
 pub use wait::{DEADLINE, eventually};

@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 
 use meltemi::checkout;
@@ -215,12 +214,6 @@ impl Proxy {
     /// What Envoy has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.process.log()).unwrap()
-    }
-
-    /// Sends a signal to Envoy, named as `kill -s` names it.
-    pub fn signal(&self, signal: &str) {
-        let kill = Command::new("kill").args(["-s", signal, &self.process().to_string()]).status().unwrap();
-        assert!(kill.success());
     }
 
     /// Envoy's process id.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use meltemi_tests::dubbo::Frame;
-use meltemi_tests::{Action, Backend, Client, Setup, each_envoy, eventually, server_of};
+use meltemi_tests::{Action, Backend, Client, Setup, each_envoy, eventually, server_of, signal};
 use serde_json::{Value, json};
 
 const SERVER_ERROR: u8 = 80;
@@ -64,11 +64,11 @@ fn thousands_that_leave_at_once_take_no_other_along() {
             assert_eq!(client.ask("sayHello", "before it leaves"), "v1");
         }
         // While Envoy stands still, all of them are gone: it hears of them in a few turns of its event loop.
-        proxy.signal("STOP");
+        signal(proxy.process(), "STOP");
         for client in leaving {
             client.reset();
         }
-        proxy.signal("CONT");
+        signal(proxy.process(), "CONT");
         eventually("they are gone", || (proxy.clients() <= 1).then_some(()));
         assert_eq!(stays.ask("sayHello", "still here"), "v1");
     });

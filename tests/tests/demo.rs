@@ -13,6 +13,7 @@ use meltemi::checkout;
 use meltemi::decode::{self, MAX_FRAME_BYTES};
 use meltemi::envoy::{self, DEFAULT_VERSION};
 use meltemi::protocol::Protocol;
+use meltemi_tests::signal;
 use serde_json::Value;
 
 /// Each title, and the statements under it.
@@ -162,14 +163,10 @@ fn a_kept_demo_can_be_called_and_leaves_nothing_behind() {
     assert!(answer["attachments"]["served-by"].is_string(), "{answer}");
 
     let [envoy] = kept.children()[..] else { panic!("{:?}", kept.children()) };
-    interrupt(kept.demo.id());
+    signal(kept.demo.id(), "INT");
     assert_eq!(kept.demo.wait().unwrap().code(), Some(0));
     assert!(!Path::new(&format!("/proc/{envoy}")).exists(), "Envoy outlived the demo");
     assert!(!plan.parent().unwrap().exists(), "the folder of the run was left");
-}
-
-fn interrupt(process: u32) {
-    assert!(Command::new("kill").args(["-INT", &process.to_string()]).status().unwrap().success());
 }
 
 #[test]

@@ -125,8 +125,7 @@ impl Containers {
     /// Sends `service` a signal, and waits for its end if it is KILL.
     pub fn signal(&mut self, service: &str, signal: &str) {
         let child = self.running.get_mut(service).unwrap();
-        let kill = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
+        meltemi_tests::signal(child.id(), signal);
         if signal == "KILL" {
             child.wait().unwrap();
             self.running.remove(service);
