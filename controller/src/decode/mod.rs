@@ -10,7 +10,7 @@ use meltemi_codecs::{Codec, Error as CodecError, Step};
 use crate::protocol::Protocol;
 use record::Record;
 
-/// The longest frame that is read unless the command line says otherwise; the plan's own default.
+/// The longest frame that is read unless the command line says otherwise: twice what a plan lets pass by default.
 pub const MAX_FRAME_BYTES: usize = 16 << 20;
 
 /// How many bytes are read at once.
