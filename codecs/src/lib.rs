@@ -20,6 +20,7 @@ mod error;
 pub mod fuzz;
 mod head;
 mod hessian;
+pub mod protobuf;
 
 pub use codec::{Codec, Depth, Edit, Failure, Frame, Kind, Operation, Outcome, Peer, Sharing, Step};
 pub use codecs::Codecs;
