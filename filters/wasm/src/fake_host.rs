@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use crate::host::Buffer;
 
 /// What the fake host holds.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Host {
     pub(crate) buffers: BTreeMap<u32, Vec<u8>>,
     pub(crate) metrics: Vec<(String, i64)>,
     pub(crate) log: Vec<(u32, String)>,
     pub(crate) closed: bool,
     pub(crate) shared: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
+    /// What others do once, after the next look at what is shared.
+    pub(crate) meanwhile: Option<Box<dyn FnOnce()>>,
     /// Nanoseconds by a clock that nobody sets, if there is one.
     pub(crate) uptime: Option<u64>,
     /// Whether replacing a buffer is refused, as after the connection is gone.
@@ -171,7 +173,11 @@ unsafe extern "C" fn proxy_get_shared_data(
     cas: *mut u32,
 ) -> u32 {
     let key = unsafe { core::slice::from_raw_parts(key, length) };
-    match with(|host| host.shared.get(key).cloned()) {
+    let (found, meanwhile) = with(|host| (host.shared.get(key).cloned(), host.meanwhile.take()));
+    if let Some(act) = meanwhile {
+        act();
+    }
+    match found {
         Some((bytes, change)) => unsafe {
             *cas = change;
             hand_over(bytes, data, size)

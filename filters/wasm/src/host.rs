@@ -177,6 +177,9 @@ pub(crate) fn shared_data(key: &[u8]) -> Option<(Vec<u8>, u32)> {
     (status == OK).then(|| (owned(data, size), cas))
 }
 
+/// The number of no change: what takes its place is shared only where nothing was.
+pub(crate) const NO_CHANGE: u32 = u32::MAX;
+
 /// Shares `bytes` under `key` in the place of what `change` put there, or of anything if that is 0; whether it did.
 pub(crate) fn set_shared_data(key: &[u8], bytes: &[u8], change: u32) -> bool {
     // SAFETY: the host copies key and bytes before it returns.

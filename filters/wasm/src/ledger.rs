@@ -16,10 +16,8 @@ impl Ledger for SharedLedger {
         let mut level = Level::full(bucket, now);
         for _ in 0..MOST_TRIES {
             let Some((bytes, change)) = host::shared_data(&key) else {
-                // Whoever comes first fills the bucket; what is in it then counts, and not what was put there.
-                if !host::set_shared_data(&key, &level.to_bytes(), 0) {
-                    break;
-                }
+                // Whoever comes first fills the bucket. Then all take from it, even if this one was late.
+                host::set_shared_data(&key, &level.to_bytes(), host::NO_CHANGE);
                 continue;
             };
             level = Level::from_bytes(&bytes).unwrap_or(level);

@@ -57,16 +57,18 @@ fn text_after_a_while(root: &mut Root) -> Vec<u8> {
     root.plan_text()
 }
 
-#[test]
-fn a_bucket_is_one_for_all_vms() {
+/// The tokens that this VM gets of a bucket of five, to which two are added each second.
+fn taken(wanted: u32, second: u64) -> u32 {
     let json = r#"{"services": {"demo": {"protocol": "dubbo", "localRateLimit":
         {"tokenBucket": {"maxTokens": 5, "tokensPerFill": 2, "fillInterval": "1s"}}}}}"#;
-    let taken = |wanted, second: u64| {
-        let plan = Plan::parse(json.as_bytes(), &Codecs::all()).unwrap();
-        let limit = plan.service("demo").unwrap().local_rate_limit.as_ref().unwrap();
-        let now = Instant::from_nanos(second * 1_000_000_000);
-        SharedLedger.take(limit.buckets().next().unwrap(), wanted, now).tokens
-    };
+    let plan = Plan::parse(json.as_bytes(), &Codecs::all()).unwrap();
+    let limit = plan.service("demo").unwrap().local_rate_limit.as_ref().unwrap();
+    let now = Instant::from_nanos(second * 1_000_000_000);
+    SharedLedger.take(limit.buckets().next().unwrap(), wanted, now).tokens
+}
+
+#[test]
+fn a_bucket_is_one_for_all_vms() {
     assert_eq!(taken(3, 10), 3);
     elsewhere(move || assert_eq!(taken(9, 10), 2));
     assert_eq!(taken(1, 10), 0);
@@ -74,6 +76,20 @@ fn a_bucket_is_one_for_all_vms() {
     // What another build of the module may have left there.
     host::with(|host| host.shared.values_mut().for_each(|(bytes, _)| bytes.truncate(3)));
     assert_eq!(taken(9, 12), 5);
+}
+
+#[test]
+fn vms_that_find_no_bucket_at_the_same_time_fill_it_once() {
+    host::with(|host| host.meanwhile = Some(Box::new(|| elsewhere(|| assert_eq!(taken(4, 10), 4)))));
+    assert_eq!(taken(9, 10), 1);
+    elsewhere(|| assert_eq!(taken(9, 10), 0));
+}
+
+#[test]
+fn what_another_vm_takes_meanwhile_is_not_given_twice() {
+    assert_eq!(taken(1, 10), 1);
+    host::with(|host| host.meanwhile = Some(Box::new(|| elsewhere(|| assert_eq!(taken(2, 10), 2)))));
+    assert_eq!(taken(9, 10), 2);
 }
 
 #[test]
