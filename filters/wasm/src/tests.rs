@@ -1,3 +1,5 @@
+use core::time::Duration;
+
 use meltemi_codecs::{Codecs, Failure};
 use meltemi_proxy::plan::Plan;
 use meltemi_proxy::{Class, Instant, Label, Labels, Ledger, LocalReply, Metric, Sink};
@@ -63,7 +65,7 @@ fn taken(wanted: u32, second: u64) -> u32 {
         {"tokenBucket": {"maxTokens": 5, "tokensPerFill": 2, "fillInterval": "1s"}}}}}"#;
     let plan = Plan::parse(json.as_bytes(), &Codecs::all()).unwrap();
     let limit = plan.service("demo").unwrap().local_rate_limit.as_ref().unwrap();
-    let now = Instant::from_nanos(second * 1_000_000_000);
+    let now = Instant::default().after(Duration::from_secs(second));
     SharedLedger.take(limit.buckets().next().unwrap(), wanted, now).tokens
 }
 
@@ -268,7 +270,7 @@ fn a_local_reply_is_one_line_of_json() {
         tries: 2,
         request_bytes: 240,
         response_bytes: 62,
-        elapsed: core::time::Duration::from_millis(3),
+        elapsed: Duration::from_millis(3),
         suppressed: 5,
     };
     Report.log(&reply);
