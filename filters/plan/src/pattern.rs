@@ -1,16 +1,15 @@
+mod program;
+mod set;
+mod table;
+
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use regex_automata::dfa::{Automaton, StartKind, dense};
-use regex_automata::nfa::thompson;
-use regex_automata::util::{primitives::StateID, start};
-use regex_automata::{Anchored, MatchKind};
-use regex_syntax::ast::{self, Ast, Flag};
-use regex_syntax::hir::translate::TranslatorBuilder;
-use regex_syntax::hir::{
-    Capture, Class, ClassBytes, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Repetition,
-};
+use regex_syntax::ast::parse::Parser;
 use rustc_hash::FxHashMap;
+
+use program::Program;
+use table::{State, Table};
 
 /// A regular expression that must match the whole value, as Envoy's `safe_regex` must.
 ///
@@ -18,12 +17,14 @@ use rustc_hash::FxHashMap;
 #[derive(Debug)]
 pub(super) struct Pattern {
     source: Box<str>,
-    states: dense::DFA<Vec<u32>>,
-    start: StateID,
+    table: Table,
 }
 
 /// The largest table, in bytes, and the most memory for making one.
 const LARGEST: usize = 8 * 1024 * 1024;
+
+/// What a pattern that would take more is refused with.
+const TOO_LARGE: &str = "it is too large; write it shorter";
 
 /// The longest pattern, in bytes: reading one takes hundreds of times its room.
 const LONGEST: usize = 64 * 1024;
@@ -40,33 +41,14 @@ impl Pattern {
         if source.len() > LONGEST {
             return Err(format!("it has {} bytes, of which {LONGEST} are allowed", source.len()));
         }
-        let syntax = ast::parse::Parser::new().parse(source).map_err(|error| error.kind().to_string())?;
-        ast::visit(&syntax, AsciiOnly)?;
-        // Classes of ASCII, as in RE2; what Unicode calls letters and digits would take large tables.
-        let mut translator = TranslatorBuilder::new().unicode(false).utf8(false).build();
-        let pattern = whole_characters(translator.translate(source, &syntax).map_err(|_| ASCII_ONLY)?)?;
-        let limited = thompson::Config::new()
-            .utf8(false)
-            .which_captures(thompson::WhichCaptures::None)
-            .nfa_size_limit(Some(LARGEST));
-        let too_large = "it is too large; write it shorter";
-        let nfa = thompson::Compiler::new().configure(limited).build_from_hir(&pattern);
-        let config = dense::Config::new()
-            .match_kind(MatchKind::All)
-            .start_kind(StartKind::Anchored)
-            .accelerate(false)
-            .dfa_size_limit(Some(LARGEST))
-            .determinize_size_limit(Some(LARGEST));
-        let states = dense::Builder::new().configure(config).build_from_nfa(&nfa.map_err(|_| too_large)?);
-        let states = states.map_err(|_| too_large)?;
-        let start =
-            states.start_state(&start::Config::new().anchored(Anchored::Yes)).map_err(|_| too_large)?;
-        Ok(Self { source: source.into(), states, start })
+        let syntax = Parser::new().parse(source).map_err(|error| error.kind().to_string())?;
+        let table = Table::new(&Program::new(&syntax)?)?;
+        Ok(Self { source: source.into(), table })
     }
 
     /// What its table takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.states.memory_usage()
+        self.table.bytes()
     }
 
     /// The pattern as the plan has it.
@@ -77,14 +59,14 @@ impl Pattern {
     /// Whether the pattern matches all of a value.
     #[inline]
     pub(super) fn is_match(&self, value: &str) -> bool {
-        let mut state = self.start;
+        let mut state = self.table.start();
         for bytes in value.as_bytes().chunks(STRIDE) {
-            state = bytes.iter().fold(state, |state, byte| self.states.next_state(state, *byte));
-            if self.states.is_dead_state(state) {
+            state = bytes.iter().fold(state, |state, byte| self.table.next(state, *byte));
+            if state == State::default() {
                 return false;
             }
         }
-        self.states.is_match_state(self.states.next_eoi_state(state))
+        self.table.is_match(state)
     }
 }
 
@@ -121,83 +103,11 @@ impl Patterns {
     }
 }
 
-const ASCII_ONLY: &str = "character classes may name ASCII characters only";
-
-/// Finds flags that ask for what Unicode calls letters and digits.
-struct AsciiOnly;
-
-impl ast::Visitor for AsciiOnly {
-    type Output = ();
-    type Err = &'static str;
-
-    fn finish(self) -> Result<(), &'static str> {
-        Ok(())
-    }
-
-    fn visit_pre(&mut self, syntax: &Ast) -> Result<(), &'static str> {
-        let flags = match syntax {
-            Ast::Flags(set) => Some(&set.flags),
-            Ast::Group(group) => group.flags(),
-            _ => None,
-        };
-        match flags.and_then(|flags| flags.flag_state(Flag::Unicode)) {
-            Some(true) => Err(ASCII_ONLY),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The pattern with whole characters in place of bytes that are not ASCII: classes have all of these bytes, such as `.`
-/// has, or none.
-fn whole_characters(pattern: Hir) -> Result<Hir, &'static str> {
-    let all = |subs: Vec<Hir>| subs.into_iter().map(whole_characters).collect::<Result<Vec<_>, _>>();
-    Ok(match pattern.into_kind() {
-        HirKind::Empty => Hir::empty(),
-        HirKind::Literal(literal) if str::from_utf8(&literal.0).is_ok() => Hir::literal(literal.0),
-        HirKind::Class(Class::Bytes(class)) => Hir::class(whole_class(&class)?),
-        // Alternatives of one character each.
-        HirKind::Class(class) => Hir::class(class),
-        HirKind::Literal(_) => return Err(ASCII_ONLY),
-        HirKind::Look(look) => Hir::look(look),
-        HirKind::Repetition(Repetition { min, max, greedy, sub }) => {
-            let whole = whole_characters((*sub).clone())?;
-            // Values are UTF-8: what begins in the middle of a character matches nothing that follows.
-            let sub = if min <= 1 && max.is_none() && matches!(sub.kind(), HirKind::Class(_)) {
-                sub
-            } else {
-                Box::new(whole)
-            };
-            Hir::repetition(Repetition { min, max, greedy, sub })
-        }
-        HirKind::Capture(Capture { index, name, sub }) => {
-            Hir::capture(Capture { index, name, sub: Box::new(whole_characters(*sub)?) })
-        }
-        HirKind::Concat(subs) => Hir::concat(all(subs)?),
-        HirKind::Alternation(subs) => Hir::alternation(all(subs)?),
-    })
-}
-
-fn whole_class(class: &ClassBytes) -> Result<Class, &'static str> {
-    let ascii = |byte: u8| char::from(byte.min(0x7f));
-    let mut whole = ClassUnicode::empty();
-    for range in class.iter() {
-        if range.start() <= 0x7f {
-            whole.push(ClassUnicodeRange::new(ascii(range.start()), ascii(range.end())));
-        }
-        match (range.start(), range.end()) {
-            (_, ..=0x7f) => {}
-            (..=0x80, 0xff) => whole.push(ClassUnicodeRange::new('\u{80}', char::MAX)),
-            _ => return Err(ASCII_ONLY),
-        }
-    }
-    Ok(Class::Unicode(whole))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*, sample::select};
 
-    use super::*;
+    use super::{set::ASCII_ONLY, *};
 
     fn pattern() -> impl Strategy<Value = String> {
         const PARTS: &[&str] = &[
@@ -224,6 +134,16 @@ mod tests {
             "(?-s:.)",
             "\\n",
             "[[:alpha:]]",
+            "(?i:[^a-b[:upper:]])",
+            "(?mR:^)",
+            "(?mR:$)",
+            "(?R:.)",
+            "\\r",
+            "\\b{start}",
+            "\\b{end}",
+            "\\b{start-half}",
+            "\\b{end-half}",
+            "a{0}",
         ];
         let leaf = select(PARTS).prop_map(str::to_owned);
         leaf.prop_recursive(4, 32, 4, |inner| {
@@ -231,7 +151,9 @@ mod tests {
             prop_oneof![
                 vec(inner.clone(), 1..4).prop_map(|parts| parts.concat()),
                 vec(inner.clone(), 1..4).prop_map(|parts| format!("(?:{})", parts.join("|"))),
-                (inner, repeat).prop_map(|(inner, repeat)| format!("({inner}){repeat}")),
+                (inner, repeat.clone()).prop_map(|(inner, repeat)| format!("({inner}){repeat}")),
+                (select(&[".", "[^a]", "(?s:.)", "\\W"][..]), repeat)
+                    .prop_map(|(class, repeat)| format!("{class}{repeat}")),
             ]
         })
     }
@@ -243,7 +165,7 @@ mod tests {
         #[test]
         fn tables_match_what_another_engine_matches(
             source in pattern(),
-            values in vec("[abBAé好 ._\\n1\u{7f}\u{80}😀]{0,12}", 1..20),
+            values in vec("[abBAé好 ._\\n\\r1\u{7f}\u{80}😀]{0,12}", 1..20),
         ) {
             let pattern = Pattern::new(&source).unwrap();
             let other = regex_lite::Regex::new(&format!(r"\A(?:{source})\z")).unwrap();
@@ -265,9 +187,53 @@ mod tests {
     }
 
     #[test]
+    fn a_character_is_taken_whole() {
+        for (source, value) in [(".+.+", "é"), (r".+\B.*", "éa"), (".{2}", "é"), (".?.?.", "éé好好")] {
+            assert!(!Pattern::new(source).unwrap().is_match(value), "{source}");
+        }
+        for (source, value) in [(".+.+", "éa"), (r".+\b.*", "éa"), (".*.*", "é"), (".?.?.", "éé好")] {
+            assert!(Pattern::new(source).unwrap().is_match(value), "{source}");
+        }
+    }
+
+    #[test]
+    fn classes_are_combined() {
+        for (source, all) in [
+            ("[a-d&&[^b]]", "acd"),
+            (r"[\d--2-8]", "019"),
+            ("[a-c~~[b-d]]", "ad"),
+            ("(?i)[a-c&&B-Z]", "bcBC"),
+            ("(?i)[[:alpha:]&&[^a-y]]", "Zz"),
+            (r"[\W&&[[:punct:]--[!-/:-`]]]", "{|}~"),
+            (r"[^\x00-\x7f]", "é好"),
+            (r"[\x80-\x8f\x90-\xffa]", "aé好"),
+        ] {
+            let Ok(pattern) = Pattern::new(source) else { panic!("{source}") };
+            let matched: String =
+                (' '..='~').chain(['é', '好']).filter(|one| pattern.is_match(&one.to_string())).collect();
+            let (mut matched, mut all): (Vec<_>, Vec<_>) = (matched.chars().collect(), all.chars().collect());
+            matched.sort_unstable();
+            all.sort_unstable();
+            assert_eq!(matched, all, "{source}");
+        }
+    }
+
+    #[test]
+    fn flags_last_until_their_group_ends() {
+        for (source, value) in [("(?:(?i)a|b)c", "Bc"), ("(?i)a(?-i)b|c", "Ab"), ("((?i))a", "a")] {
+            assert!(Pattern::new(source).unwrap().is_match(value), "{source}");
+        }
+        for (source, value) in [("(?:(?i)a|b)c", "bC"), ("(?i)a(?-i)b|c", "C"), ("((?i))a", "A")] {
+            assert!(!Pattern::new(source).unwrap().is_match(value), "{source}");
+        }
+    }
+
+    #[test]
     fn what_takes_too_much_memory_is_refused() {
         assert_eq!(Pattern::new("[01]*1[01]{30}").unwrap_err(), "it is too large; write it shorter");
-        assert_eq!(Pattern::new("((a{1000}){1000}){1000}").unwrap_err(), "it is too large; write it shorter");
+        for source in ["((a{1000}){1000}){1000}", "(((){1000}){1000}){1000}", "(a?){30000}"] {
+            assert_eq!(Pattern::new(source).unwrap_err(), "it is too large; write it shorter", "{source}");
+        }
     }
 
     #[test]
@@ -278,8 +244,9 @@ mod tests {
         assert!(bytes > 0 && bytes == first.bytes());
         assert!(Rc::ptr_eq(&first, &patterns.get("a+").unwrap()));
         assert_eq!(patterns.bytes(), bytes);
-        // About 7 MiB each.
-        let error = (0..8).find_map(|at| patterns.get(&format!(".*a.{{12}}x{at}")).err());
+        // About 5 MiB each.
+        let error = (0..8)
+            .find_map(|at| patterns.get(&format!(".*a.{{13}}(bcdefghijklmnopqrstuvwyzABCDEFG)?x{at}")).err());
         assert!(
             error
                 .unwrap()
