@@ -82,10 +82,12 @@ pub(crate) fn shape(message: &str) -> String {
     if let Some((field, _)) = quoted_after(message, "missing field ") {
         return format!("{field} is missing");
     }
-    match message.rsplit_once(", expected ") {
-        Some((found, expected)) => format!("{found}, expected {}", plain_type(expected)),
-        None => message.to_owned(),
-    }
+    let Some((found, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
+    let found = match found.split_once(": ") {
+        Some((what, found @ ("map" | "sequence"))) => format!("{what}: {}", plain_type(found)),
+        _ => found.to_owned(),
+    };
+    format!("{found}, expected {}", plain_type(expected))
 }
 
 /// What is in backquotes after `start`, and the rest.
@@ -93,19 +95,22 @@ fn quoted_after<'a>(message: &'a str, start: &str) -> Option<(&'a str, &'a str)>
     message.strip_prefix(start)?.strip_prefix('`')?.split_once('`')
 }
 
-/// A type by what people write for it.
-fn plain_type(expected: &str) -> &str {
+/// A type of serde's, of a schema or of Kubernetes by what people write for it.
+pub(crate) fn plain_type(expected: &str) -> &str {
     match expected {
         "u8" => "a number of 0 to 255",
         "u16" => "a number of 0 to 65535",
         "u32" => "a whole number of 0 to 4294967295",
         "u64" | "usize" => "a whole number that is not negative",
-        "i32" | "i64" => "a whole number",
-        "f32" | "f64" => "a number",
-        "a sequence" => "a list",
-        "a map" => "an object",
-        "a boolean" => "true or false",
+        "i32" | "i64" | "integer" => "a whole number",
+        "f32" | "f64" | "number" => "a number",
+        "a sequence" | "sequence" | "array" => "a list",
+        "a map" | "map" | "object" => "an object",
+        "a boolean" | "boolean" => "true or false",
+        "string" | "string or map" => "a string",
+        "IntOrString" => "a whole number or a string",
         known if known.starts_with("struct ") => "an object",
+        kind if kind.starts_with(char::is_uppercase) && !kind.contains(' ') => "an object",
         other => other,
     }
 }
@@ -204,6 +209,13 @@ mod tests {
             (
                 "invalid value: integer `-1`, expected u16",
                 "invalid value: integer `-1`, expected a number of 0 to 65535",
+            ),
+            ("invalid type: map, expected a string", "invalid type: an object, expected a string"),
+            ("invalid type: sequence, expected string or map", "invalid type: a list, expected a string"),
+            ("invalid type: null, expected ServicePort", "invalid type: null, expected an object"),
+            (
+                "invalid type: boolean `true`, expected IntOrString",
+                "invalid type: boolean `true`, expected a whole number or a string",
             ),
             ("missing field `host`", "host is missing"),
             ("something else", "something else"),

@@ -86,8 +86,15 @@ pub fn object(object: &Value) -> Option<Vec<Finding>> {
     }
     let check = kinds!(typed);
     let mut findings = unknown_fields(object, group, kind);
+    let misread = |path: &str| findings.iter().any(|known| is_within(path, &known.path));
+    let check: Vec<_> = check.into_iter().filter(|finding| !misread(&finding.path)).collect();
     findings.extend(check);
     Some(findings)
+}
+
+/// Whether a path is another or below it.
+fn is_within(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 fn typed<T: DeserializeOwned>(object: &Value, check: impl FnOnce(&T) -> Vec<Finding>) -> Vec<Finding> {
@@ -104,7 +111,7 @@ fn typed<T: DeserializeOwned>(object: &Value, check: impl FnOnce(&T) -> Vec<Find
     }
 }
 
-/// Fields that the schema of the kind does not know. The API server knows those of the metadata itself.
+/// What the schema of the kind does not have. The API server knows those of the metadata itself.
 fn unknown_fields(object: &Value, group: &str, kind: &str) -> Vec<Finding> {
     let Some(schema) = crds::schema(group, kind) else { return Vec::new() };
     let mut notes = Notes::default();
