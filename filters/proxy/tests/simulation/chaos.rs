@@ -8,7 +8,7 @@ use std::time::Duration;
 use meltemi_proxy::Metric;
 use serde_json::Value;
 
-use crate::dubbo::{SERVER_ERROR, SERVER_TIMEOUT, THREADPOOL_EXHAUSTED};
+use crate::dubbo::{SERVER_ERROR, SERVER_TIMEOUT, SERVICE_ERROR, THREADPOOL_EXHAUSTED};
 use crate::random::Random;
 use crate::scene::Scene;
 use crate::servers::{Endpoint, Policy, Reply, What};
@@ -60,7 +60,7 @@ fn run(seed: u64) {
                 Mishap::SlowServer,
                 Mishap::NewPlan,
             ]);
-            let plan = scene.plan();
+            let plan = scene.plan(random.chance(0.5));
             world.after(scene.in_span(&mut random), move |world| happen(world, mishap, plan));
         }
         for _ in 0..if scene.is_besieged { 1 + random.below(3) } else { 0 } {
@@ -243,8 +243,9 @@ fn check_calls(world: &World, scene: &Scene) {
         if let Some(answer) = &call.answer {
             if let (Some(timeout), true) = (scene.timeout, scene.keeps_time()) {
                 let took = Duration::from_nanos(answer.at - call.sent_at);
-                let slack = Duration::from_millis(400);
-                assert!(took <= Duration::from_millis(timeout) + slack, "call {number} took {took:?}");
+                let (held, slack) = (scene.held.unwrap_or_default(), 400);
+                let most = Duration::from_millis(held + timeout + slack);
+                assert!(took <= most, "call {number} took {took:?}");
             }
             match &answer.result {
                 // A response without attachments gets none: not every client could read it.
@@ -254,6 +255,7 @@ fn check_calls(world: &World, scene: &Scene) {
                 Ok(_) => {}
                 Err((SERVER_TIMEOUT, _)) => assert!(scene.timeout.is_some() || scene.per_try.is_some()),
                 Err((SERVER_ERROR | THREADPOOL_EXHAUSTED | 8 | 9, _)) => {}
+                Err((SERVICE_ERROR, _)) => assert!(scene.aborts),
                 Err((status, text)) => panic!("call {number} failed with {status}: {text}"),
             }
         }

@@ -42,6 +42,12 @@ pub struct Scene {
     pub most_calls: u64,
     pub most_calls_of_client: u64,
     pub sets_attachments: bool,
+    /// Half of the calls are held back for so many milliseconds.
+    pub held: Option<u64>,
+    /// A tenth of the calls is aborted.
+    pub aborts: bool,
+    /// So many calls pass at once, and as many in each tenth of a second.
+    pub limit: Option<u32>,
 }
 
 impl Scene {
@@ -92,6 +98,9 @@ impl Scene {
                 &[1, 2, 4096, 4096]
             }),
             sets_attachments: protocol == "dubbo" && random.chance(0.3),
+            held: (!is_calm && random.chance(0.2)).then(|| *random.pick(&[1, 20, 300])),
+            aborts: !is_calm && random.chance(0.1),
+            limit: (!is_calm && random.chance(0.1)).then(|| *random.pick(&[1, 20])),
         }
     }
 
@@ -105,8 +114,14 @@ impl Scene {
         }
     }
 
-    pub fn plan(&self) -> Value {
+    pub fn plan(&self, has_policies: bool) -> Value {
         let mut route = json!({});
+        if let Some(held) = self.held.filter(|_| has_policies) {
+            route["fault"]["delay"] = json!({"percent": 50, "duration": format!("{held}ms")});
+        }
+        if self.aborts && has_policies {
+            route["fault"]["abort"] = json!({"percent": 10});
+        }
         if self.is_split {
             route["weightedClusters"] =
                 json!([{"cluster": "demo", "weight": 2}, {"cluster": "v2", "weight": 1}]);
@@ -132,8 +147,11 @@ impl Scene {
             route["requestAttachments"] = json!({"set": {"via": "meltemi"}, "remove": ["secret"]});
             route["responseAttachments"] = json!({"set": {"by": "meltemi"}});
         }
+        let bucket = |most| json!({"maxTokens": most, "tokensPerFill": most, "fillInterval": "100ms"});
+        let limit = self.limit.filter(|_| has_policies).map(|most| json!({"tokenBucket": bucket(most)}));
         json!({"services": {"demo": {
             "protocol": self.protocol,
+            "localRateLimit": limit,
             "defaultRoute": route,
             "idleTimeout": format!("{}ms", self.idle.unwrap_or(0)),
             "limits": {"maxCallsPerConnection": self.most_calls_of_client},
@@ -165,7 +183,7 @@ impl Scene {
         Setup {
             seed: random.number(),
             wire: self.wire(),
-            plan: self.plan(),
+            plan: self.plan(true),
             delay: self.delay,
             downstream: habits(random),
             upstream: habits(random),
