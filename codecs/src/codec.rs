@@ -43,8 +43,19 @@ pub enum Kind {
     Request,
     /// A call that is not answered. It is delivered, and never retried.
     OneWay,
+    /// A call that this codec cannot carry, for this reason. It is answered with an error.
+    Refused(&'static str),
     /// The answer to a request.
     Response(Outcome),
+    /// A client opens a stream: a call of many frames both ways, which follow it by its id. It is read and routed as a
+    /// request is, and never retried.
+    Opened,
+    /// A frame of a stream, from either side.
+    Continued,
+    /// The last frame of one side of a stream. A server's says how the call ended.
+    Ended(Outcome),
+    /// The stream is over for both sides, or was never opened.
+    Reset(Outcome),
     /// A sign of life that is answered by [`Codec::heartbeat_reply`].
     HeartbeatRequest,
     /// The answer to a heartbeat, or a sign of life that wants no answer.
@@ -174,7 +185,7 @@ pub trait Codec {
     /// [`Error::Unsupported`] when no frame can be found, after which the connection is of no more use.
     fn split(&self, from: Peer, input: &[u8], max_len: usize) -> Result<Step, Error>;
 
-    /// Reads the attributes of `request`, a complete frame of kind `Request` or `OneWay`, into `head` (cleared first).
+    /// Reads the attributes of `request`, a complete frame of kind `Request`, `OneWay` or `Opened`, into `head` (cleared first).
     /// An attribute that this frame does not have is left out.
     ///
     /// # Errors
@@ -191,7 +202,8 @@ pub trait Codec {
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error>;
 
     /// Appends an answer to `request` that the protocol's own client turns into its own exception. `request` is the
-    /// frame's first [`Frame::head`] bytes, or more.
+    /// frame's first [`Frame::head`] bytes, or more. To one that opens a stream it is a [reset](Kind::Reset), at any time,
+    /// which ends the stream at a server too.
     fn error_reply(&self, request: &[u8], failure: Failure, text: &str, out: &mut Vec<u8>);
 
     /// Appends the answer to `heartbeat`, a complete frame of kind `HeartbeatRequest`.

@@ -96,6 +96,29 @@ impl Head {
         }
     }
 
+    /// Adds an attribute of the protocol's own that is a number.
+    pub fn push_number(&mut self, name: &str, value: i64) {
+        let mut digits = [0; 20];
+        let mut rest = value.unsigned_abs();
+        let mut start = digits.len();
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' | (rest % 10) as u8;
+            start = start.saturating_sub(1);
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        if value < 0 {
+            start = start.saturating_sub(1);
+            if let Some(sign) = digits.get_mut(start) {
+                *sign = b'-';
+            }
+        }
+        let text = digits.get(start..).and_then(|digits| core::str::from_utf8(digits).ok());
+        self.push(name, text.unwrap_or_default());
+    }
+
     /// Adds an attribute that the caller of the RPC named: an attachment, a metadata entry. One that is known already is
     /// not added, nor any after the [first so many](Head::MOST_ATTACHMENTS).
     pub fn push_attachment(&mut self, name: &str, value: &str) {
@@ -314,6 +337,15 @@ mod tests {
         assert_eq!(head.attachments().collect::<Vec<_>>(), [("path", "a"), ("tag", "b")]);
         head.push("tag", "own");
         assert_eq!(all(&head), [("path", "own"), ("tag", "own")]);
+    }
+
+    #[test]
+    fn numbers_are_text() {
+        for value in [0, 1, -1, 9, 10, 1_234_567_890, i64::MAX, i64::MIN] {
+            let mut head = Head::new();
+            head.push_number("n", value);
+            assert_eq!(head.get("n"), Some(&*value.to_string()));
+        }
     }
 
     #[test]

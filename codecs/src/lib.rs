@@ -12,6 +12,7 @@
     clippy::arithmetic_side_effects
 )]
 
+pub mod brpc;
 mod codec;
 mod codecs;
 pub mod dubbo;
@@ -21,9 +22,12 @@ pub mod fuzz;
 mod head;
 mod hessian;
 pub mod protobuf;
+pub mod trpc;
 
+pub use brpc::Brpc;
 pub use codec::{Codec, Depth, Edit, Failure, Frame, Kind, Operation, Outcome, Peer, Sharing, Step};
 pub use codecs::Codecs;
 pub use dubbo::Dubbo;
 pub use error::Error;
 pub use head::Head;
+pub use trpc::Trpc;

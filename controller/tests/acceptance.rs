@@ -6,14 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Ports of protocols that the shipped module has no codec for.
-const NO_CODEC: [&str; 6] = [
-    "tcp-metaprotocol-thrift",
-    "tcp-thrift",
-    "tcp-metaprotocol-brpc",
-    "tcp-metaprotocol-trpc",
-    "tcp-metaprotocol-qza",
-    "tcp-metaprotocol-videopacket",
-];
+const NO_CODEC: [&str; 4] =
+    ["tcp-metaprotocol-thrift", "tcp-thrift", "tcp-metaprotocol-qza", "tcp-metaprotocol-videopacket"];
 
 /// What is asked for and not done yet, as the path of the finding has it.
 const NOT_YET: [&str; 3] = ["globalRateLimit", "mirror", "consistentHash"];

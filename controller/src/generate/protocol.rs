@@ -68,7 +68,7 @@ impl Protocols {
     }
 
     /// The protocol of a port with this name and `appProtocol`, if it is to be managed and can be. Names are Aeraki's:
-    /// `tcp-metaprotocol-<protocol>`, `tcp-dubbo`, `tcp-thrift`, `tcp-redis`, each perhaps with a suffix after a dash. The last
+    /// `tcp-metaprotocol-<protocol>`, `tcp-dubbo`, `tcp-thrift`, `tcp-redis`, and `tcp-brpc`, `tcp-trpc`, each perhaps with a suffix after a dash. The last
     /// is no name of ours alone.
     pub(super) fn of_port(
         &self,
@@ -135,7 +135,7 @@ fn of_name(name: &str) -> Option<Named> {
             .next()
             .filter(|protocol| !protocol.is_empty())
             .map(|protocol| Named::Ours(protocol.to_owned())),
-        known @ ("dubbo" | "thrift") => Some(Named::Ours(known.to_owned())),
+        known @ ("brpc" | "dubbo" | "thrift" | "trpc") => Some(Named::Ours(known.to_owned())),
         "redis" => Some(Named::Redis),
         _ => None,
     }
@@ -151,7 +151,9 @@ mod tests {
         assert_eq!(of_name("tcp-metaprotocol-dubbo"), ours("dubbo"));
         assert_eq!(of_name("TCP-MetaProtocol-Courier-2"), ours("courier"));
         assert_eq!(of_name("tcp-metaprotocol-redis"), ours("redis"));
-        assert_eq!(of_name("tcp-dubbo"), ours("dubbo"));
+        for protocol in ["brpc", "dubbo", "thrift", "trpc"] {
+            assert_eq!(of_name(&format!("tcp-{protocol}")), ours(protocol));
+        }
         assert_eq!(of_name("tcp-redis-cache"), Some(Named::Redis));
         for plain in
             ["tcp", "tcp-", "tcp-mysql", "tcp-metaprotocol", "tcp-metaprotocol-", "dubbo", "http-dubbo"]

@@ -253,6 +253,8 @@ impl Worker {
     fn read_frame(&mut self, key: ClientId, bytes: &[u8], frame: Frame) {
         match frame.kind {
             Kind::Request | Kind::OneWay => self.start_call(key, bytes, frame),
+            Kind::Refused(why) => self.refuse_call(key, bytes, frame, why),
+            Kind::Opened => self.refuse_call(key, bytes, frame, "streams are not supported"),
             Kind::HeartbeatRequest => {
                 self.telemetry.add_global(Metric::Heartbeats, 1);
                 if let Some(client) = self.clients.get(key)

@@ -311,7 +311,7 @@ impl Worker {
                 self.answer_upstream(key, |codec, out| codec.heartbeat_reply(bytes, out));
             }
             // A call back: which client it is for, a shared connection does not say.
-            Kind::Request => self.answer_upstream(key, |codec, out| {
+            Kind::Request | Kind::Refused(_) => self.answer_upstream(key, |codec, out| {
                 let text = "meltemi: calls from a server to its clients are not supported";
                 codec.error_reply(bytes, Failure::NoRoute, text, out);
             }),

@@ -7,7 +7,7 @@ use meltemi_proxy::Metric;
 use serde_json::{Value, json};
 
 use crate::servers::{Policy, Reply, What};
-use crate::toy::{FAILED, NARROW, ORDERED, PIPELINED, Toy, WIDE};
+use crate::toy::{FAILED, NARROW, ORDERED, PIPELINED, REFUSED, Toy, WIDE};
 use crate::wire::{Message, Response, Wire};
 use crate::world::{Ask, Setup, World};
 
@@ -226,4 +226,18 @@ fn without_ids_a_connection_that_is_free_is_found_among_many_that_are_not() {
         world.call_and_wait(client, Ask::new("echo"));
     }
     assert_eq!(world.manager.open(), connections);
+}
+
+#[test]
+fn a_call_that_the_codec_cannot_carry_is_answered_and_others_go_on() {
+    let mut world = world(&WIDE, json!({}));
+    let client = world.connect();
+    let calls = world.call_all(client, [Ask::new("echo"), Ask::new(REFUSED), Ask::new("echo")]);
+    world.await_all(&calls);
+    assert_eq!(
+        calls.iter().map(|&call| world.calls[call].error()).collect::<Vec<_>>(),
+        [None, Some(FAILED), None]
+    );
+    assert_eq!(world.served().get(A), Some(&2));
+    assert_eq!(world.sum(Metric::Requests), 3);
 }

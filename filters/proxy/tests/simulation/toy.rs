@@ -25,6 +25,9 @@ pub static ORDERED: Toy = Toy { name: "ordered", sharing: Sharing::Exclusive, ma
 /// Without ids: answers come in the order of requests, of which many may be under way.
 pub static PIPELINED: Toy = Toy { name: "pipelined", sharing: Sharing::InOrder, max_id: 0 };
 
+/// A method that the codec cannot carry.
+pub const REFUSED: &str = "refused";
+
 /// The status of a local reply of the worker.
 pub const FAILED: u32 = 9;
 
@@ -128,7 +131,9 @@ impl Codec for Toy {
         if input.len() < len {
             return Ok(Step::NeedMore { at_least: len });
         }
+        let method = &input[HEADER..HEADER + usize::from(header[10])];
         let kind = match header[4] {
+            REQUEST if method == REFUSED.as_bytes() => Kind::Refused("no such kind"),
             REQUEST => Kind::Request,
             ONE_WAY => Kind::OneWay,
             RESPONSE if header[5] == 0 => Kind::Response(Outcome::Success),

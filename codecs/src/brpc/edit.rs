@@ -1,0 +1,97 @@
+use super::meta;
+use super::meta::{Header, field, is_entry};
+use crate::protobuf::{Field, enclose, retain, set_number, write_bytes, write_entry, write_number};
+use crate::{Edit, Error};
+
+/// Appends `frame`, changed as `edit` says. Some of it may be appended in vain.
+pub(super) fn rewrite(
+    header: &Header,
+    frame: &[u8],
+    edit: &Edit<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let start = out.len();
+    Header::write(0, 0, out);
+    let meta_start = out.len();
+    let edited = if edit.keeps_attachments() { None } else { Some(edited(header, frame, edit)?) };
+    let meta = edited.as_deref().unwrap_or_else(|| header.meta_bytes(frame));
+    match edit.id {
+        Some(id) => set_number(meta, &[field::CORRELATION_ID], id, out)?,
+        None => out.extend_from_slice(meta),
+    }
+    let meta_len = out.len().saturating_sub(meta_start);
+    out.extend_from_slice(header.payload(frame));
+    finish(start, meta_len, out)
+}
+
+/// The meta of `frame` with other entries.
+fn edited(header: &Header, frame: &[u8], edit: &Edit<'_>) -> Result<Vec<u8>, Error> {
+    let mut out = Vec::new();
+    let stays = |field: &Field<'_>| {
+        let Some((key, _)) = field.entry() else { return true };
+        !edit.remove.iter().any(|name| name == key) && !edit.set.iter().any(|(name, _)| name == key)
+    };
+    // What is set follows all that is there already.
+    let mut place = None;
+    for field in header.meta(frame).flatten().filter(|field| field.number == field::REQUEST) {
+        let mut request = field.fields().into_iter().flatten().flatten();
+        if request.any(|field| is_entry(&field)) {
+            place = Some(field.offset);
+        }
+    }
+    for field in header.meta(frame) {
+        let field = field?;
+        match (field.number, field.fields()) {
+            (field::USER_FIELDS, _) if !stays(&field) => {}
+            (field::REQUEST, Some(request)) => {
+                let start = out.len();
+                retain(request, &mut |field| !is_entry(field) || stays(field), &mut out)?;
+                if place == Some(field.offset) {
+                    write_set(meta::REQUEST_ID, edit, &mut out);
+                }
+                enclose(field::REQUEST, start, &mut out);
+            }
+            _ => out.extend_from_slice(field.bytes),
+        }
+    }
+    if place.is_none() {
+        write_set(field::USER_FIELDS, edit, &mut out);
+    }
+    Ok(out)
+}
+
+fn write_set(number: u32, edit: &Edit<'_>, out: &mut Vec<u8>) {
+    for (key, value) in edit.set {
+        write_entry(number, key, value.as_bytes(), out);
+    }
+}
+
+/// Appends a response that says an error.
+pub(super) fn write_error(id: u64, code: u32, text: &str, out: &mut Vec<u8>) {
+    let start = out.len();
+    Header::write(0, 0, out);
+    let response = out.len();
+    write_number(1, u64::from(code), out);
+    write_bytes(2, text.as_bytes(), out);
+    enclose(field::RESPONSE, response, out);
+    write_number(field::CORRELATION_ID, id, out);
+    let meta_len = out.len().saturating_sub(response);
+    if finish(start, meta_len, out).is_err() {
+        out.truncate(start);
+    }
+}
+
+/// Writes the lengths of the frame that starts at `start` into its header.
+fn finish(start: usize, meta_len: usize, out: &mut [u8]) -> Result<(), Error> {
+    let frame = out.get_mut(start..).unwrap_or_default();
+    let size = frame.len().saturating_sub(Header::LEN);
+    let too_large = || Error::TooLarge { what: "frame", size: size as u64, limit: u32::MAX as usize };
+    let (body, meta) = (u32::try_from(size), u32::try_from(meta_len));
+    let (Ok(body), Ok(meta), Some(room)) = (body, meta, frame.get_mut(4..Header::LEN)) else {
+        return Err(too_large());
+    };
+    for (place, byte) in room.iter_mut().zip(body.to_be_bytes().into_iter().chain(meta.to_be_bytes())) {
+        *place = byte;
+    }
+    Ok(())
+}
