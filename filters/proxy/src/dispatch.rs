@@ -39,7 +39,7 @@ impl Worker {
     pub(crate) fn choose(&mut self, pool_key: PoolId, avoid: Option<EndpointId>) -> Choice {
         let Self { pools, connections, net, .. } = self;
         let Some(pool) = pools.get_mut(pool_key) else { return Choice::Full };
-        let most = Matching::new(pool.service.sharing).connection_limit(pool.options());
+        let most = Matching::new(pool.service().sharing).connection_limit(pool.options());
         let load = |key: ConnectionId| {
             let connection = connections.get(key)?;
             let in_flight = connection.slots.in_flight();
@@ -53,7 +53,7 @@ impl Worker {
             if let Some(other) = other {
                 return Choice::Take(other);
             }
-            if pool.connecting > 0 && pool.endpoints.living(avoid).is_some() {
+            if pool.connecting() > 0 && pool.endpoints().living(avoid).is_some() {
                 return Choice::Hold;
             }
         }
@@ -113,7 +113,7 @@ impl Worker {
     pub(crate) fn try_failed(&mut self, id: CallId, cause: Cause, failure: Failure, detail: &str) {
         let Some(call) = self.calls.get_mut(id) else { return };
         let Some(pool) = self.pools.get_mut(call.pool) else { return };
-        let Some(retry) = call.retry(cause).filter(|_| self.net.is_open() || !pool.open.is_empty()) else {
+        let Some(retry) = call.retry(cause).filter(|_| self.net.is_open() || !pool.open().is_empty()) else {
             self.answer(id, failure, detail);
             return;
         };
@@ -126,7 +126,7 @@ impl Worker {
         let pause = pause(&backoff, retries, self.random.f64());
         let until = self.now.after(pause);
         call.stage = Stage::Backoff { until };
-        self.calls.retry(id, cause, &mut pool.calls);
+        self.calls.retry(id, cause, pool.calls_mut());
         if !self.net.is_open() {
             // No alarm would end the pause.
             self.wait(id);
@@ -149,9 +149,9 @@ impl Worker {
         let is_avoided =
             |key: &ConnectionId| self.connections.get(*key).is_some_and(|open| open.endpoint == avoid);
         if self.net.is_open()
-            && pool.connecting == 0
-            && pool.open.iter().all(is_avoided)
-            && let Some(address) = pool.endpoints.living(avoid).cloned()
+            && pool.connecting() == 0
+            && pool.open().iter().all(is_avoided)
+            && let Some(address) = pool.endpoints().living(avoid).cloned()
         {
             self.open_connection(pool_key, Some(&address));
         }

@@ -3,18 +3,19 @@
 use core::time::Duration;
 use std::rc::Rc;
 
+use crate::arena::{Arena, Id};
 use crate::clock::Instant;
 
 /// Endpoints that Envoy has chosen, or that refused, at least once.
 #[derive(Debug, Default)]
-pub(crate) struct Endpoints(Vec<Endpoint>);
+pub(crate) struct Endpoints(Arena<Endpoint>);
 
-/// Number of an endpoint in its pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EndpointId(u32);
+/// Names an endpoint of one pool, for as long as that remembers it.
+pub(crate) type EndpointId = Id<Endpoint>;
 
+/// What is known of one endpoint.
 #[derive(Debug)]
-struct Endpoint {
+pub(crate) struct Endpoint {
     address: Rc<str>,
     /// Open connections that take calls.
     connections: usize,
@@ -38,27 +39,25 @@ impl Endpoints {
 
     /// The endpoint of that address, remembered from now on.
     pub(crate) fn find(&mut self, address: &str) -> Option<EndpointId> {
-        if let Some(known) = self.0.iter().position(|endpoint| &*endpoint.address == address) {
-            return EndpointId::of(known);
+        if let Some((known, _)) = self.0.iter().find(|(_, endpoint)| &*endpoint.address == address) {
+            return Some(known);
+        }
+        if self.0.len() >= MOST_ENDPOINTS {
+            let (unused, _) = self.0.iter().find(|(_, endpoint)| endpoint.connections == 0)?;
+            self.0.remove(unused);
         }
         let endpoint = Endpoint { address: address.into(), connections: 0, ejected_until: None, refusals: 0 };
-        if self.0.len() < MOST_ENDPOINTS {
-            self.0.push(endpoint);
-            return EndpointId::of(self.0.len().saturating_sub(1));
-        }
-        let unused = self.0.iter().position(|endpoint| endpoint.connections == 0)?;
-        *self.0.get_mut(unused)? = endpoint;
-        EndpointId::of(unused)
+        Some(self.0.insert(endpoint))
     }
 
     /// The address of an endpoint.
     pub(crate) fn address(&self, id: Option<EndpointId>) -> Option<&Rc<str>> {
-        Some(&self.0.get(id?.index())?.address)
+        Some(&self.0.get(id?)?.address)
     }
 
     /// Open connections to an endpoint that take calls; `None` if it is not remembered.
     pub(crate) fn connections(&self, id: Option<EndpointId>) -> Option<usize> {
-        Some(self.0.get(id?.index())?.connections)
+        Some(self.0.get(id?)?.connections)
     }
 
     /// Notes a connection: the endpoint takes calls.
@@ -91,26 +90,15 @@ impl Endpoints {
 
     /// An endpoint to name for a new connection: one that did not refuse the last time, with the fewest connections.
     pub(crate) fn living(&self, avoid: Option<EndpointId>) -> Option<&Rc<str>> {
-        let avoid = avoid.map(EndpointId::index);
-        let endpoints = self.0.iter().enumerate().filter(|(index, endpoint)| {
-            endpoint.refusals == 0 && !endpoint.address.is_empty() && avoid != Some(*index)
+        let endpoints = self.0.iter().filter(|(id, endpoint)| {
+            endpoint.refusals == 0 && !endpoint.address.is_empty() && avoid != Some(*id)
         });
         let endpoint = endpoints.map(|(_, endpoint)| endpoint).min_by_key(|endpoint| endpoint.connections);
         endpoint.map(|endpoint| &endpoint.address)
     }
 
     fn get_mut(&mut self, id: Option<EndpointId>) -> Option<&mut Endpoint> {
-        self.0.get_mut(id?.index())
-    }
-}
-
-impl EndpointId {
-    fn of(index: usize) -> Option<Self> {
-        Some(Self(u32::try_from(index).ok()?))
-    }
-
-    fn index(self) -> usize {
-        self.0 as usize
+        self.0.get_mut(id?)
     }
 }
 
@@ -166,10 +154,14 @@ mod tests {
         let seventh = endpoints.find("10.0.0.1:7");
         endpoints.left(seventh);
         assert_eq!(endpoints.connections(seventh), Some(0));
-        assert_eq!(endpoints.find("10.0.0.2:1"), seventh);
-        endpoints.connected(seventh);
+        let other = endpoints.find("10.0.0.2:1");
+        assert_eq!(endpoints.connections(other), Some(0));
+        let known = (endpoints.connections(seventh), endpoints.address(seventh));
+        assert_eq!(known, (None, None), "what names the one is not the other");
+        endpoints.left(seventh);
+        endpoints.connected(other);
         assert_eq!(endpoints.find("10.0.0.3:1"), None);
         assert_eq!(endpoints.len(), MOST_ENDPOINTS);
-        assert_eq!(endpoints.address(seventh).map(|address| &**address), Some("10.0.0.2:1"));
+        assert_eq!(endpoints.address(other).map(|address| &**address), Some("10.0.0.2:1"));
     }
 }

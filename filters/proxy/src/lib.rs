@@ -21,6 +21,7 @@ mod clock;
 mod deadlines;
 mod dispatch;
 mod endpoints;
+mod exploration;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod inbox;

@@ -76,11 +76,11 @@ impl Matching {
 
     /// How many connections a pool should be opening: for calls that wait, and to find endpoints it does not know yet.
     pub(crate) fn connections_wanted(self, pool: &Pool) -> usize {
-        let waiting = pool.waiting.len();
+        let waiting = pool.waiting().len();
         match self.needs_few_connections() {
-            true if pool.is_exploring() && (pool.calls.active() > 0 || waiting > 0) => MOST_EXPLORING,
-            true => usize::from(pool.open.is_empty() && waiting > 0),
-            false => waiting.min(MOST_EXCLUSIVE.saturating_sub(pool.open.len())),
+            true if pool.is_exploring() && (pool.calls().active() > 0 || waiting > 0) => MOST_EXPLORING,
+            true => usize::from(pool.open().is_empty() && waiting > 0),
+            false => waiting.min(MOST_EXCLUSIVE.saturating_sub(pool.open().len())),
         }
     }
 }
@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn only_answers_with_ids_may_overtake_each_other() {
-        let service = pool().service;
+        let pool = pool();
+        let service = pool.service();
         let of = |sharing| {
             let matching = Matching::new(sharing);
             let limits =
@@ -126,17 +127,20 @@ mod tests {
         let mut pool = pool();
         let wanted = |pool: &Pool| ALL.map(|sharing| Matching::new(sharing).connections_wanted(pool));
         assert_eq!(wanted(&pool), [0, 0, 0]);
-        pool.calls = crate::calls::PoolCalls::of(1);
+        *pool.calls_mut() = crate::calls::PoolCalls::of(1);
         assert_eq!(wanted(&pool), [2, 2, 0], "endpoints are looked for");
         for n in 0..5 {
-            pool.waiting.push(Some(crate::arena::Id::new(n, 1)), crate::arena::Id::new(n, 1));
+            pool.waiting_mut().push(Some(crate::arena::Id::new(n, 1)), crate::arena::Id::new(n, 1));
         }
         assert_eq!(wanted(&pool), [2, 2, 5]);
         while pool.is_exploring() {
-            pool.missed();
+            pool.refused(None, None, Instant::default());
         }
         assert_eq!(wanted(&pool), [1, 1, 5]);
-        pool.open = vec![crate::arena::Id::new(0, 1); MOST_EXCLUSIVE - 2];
+        for n in 0..MOST_EXCLUSIVE as u32 - 2 {
+            pool.connect(None);
+            pool.connected(crate::arena::Id::new(n, 1), "");
+        }
         assert_eq!(wanted(&pool), [0, 0, 2]);
     }
 }

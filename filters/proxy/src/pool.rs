@@ -10,9 +10,10 @@ use std::rc::Rc;
 
 use crate::arena::Id;
 use crate::calls::PoolCalls;
-use crate::clock::{Instant, earliest};
+use crate::clock::Instant;
 use crate::endpoints::{EndpointId, Endpoints};
-use crate::plan::{Service, UpstreamOptions};
+use crate::exploration::Exploration;
+use crate::plan::{Plan, Service, UpstreamOptions};
 use crate::queue::Queue;
 use crate::upstream::ConnectionId;
 
@@ -22,51 +23,33 @@ pub(crate) type PoolId = Id<Pool>;
 /// The connections and waiting calls of one cluster.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    pub(crate) cluster: Rc<str>,
+    cluster: Rc<str>,
     /// The original destination, where the cluster is one that goes there (Istio's inbound clusters).
-    pub(crate) destination: Option<Rc<str>>,
+    destination: Option<Rc<str>>,
     /// The service that opened the pool: it sets protocol, limits and budget.
-    pub(crate) service: Rc<Service>,
+    service: Rc<Service>,
     /// The open connections that take calls.
-    pub(crate) open: Vec<ConnectionId>,
+    open: Vec<ConnectionId>,
     /// Connections being opened.
-    pub(crate) connecting: usize,
+    connecting: usize,
     /// All connections that name this pool, those that end with their last answer included.
-    pub(crate) connections: usize,
+    connections: usize,
     /// Those of them that were retired for calls without an answer, oldest first; some may be gone.
-    pub(crate) unresponsive: VecDeque<ConnectionId>,
-    pub(crate) endpoints: Endpoints,
-    pub(crate) waiting: Queue,
+    unresponsive: VecDeque<ConnectionId>,
+    endpoints: Endpoints,
+    exploration: Exploration,
+    waiting: Queue,
     /// It is to be looked at when the event is handled.
-    pub(crate) is_listed: bool,
-    /// Calls that this pool serves.
-    pub(crate) calls: PoolCalls,
-    /// Endpoints seen again in a row while looking for new ones.
-    repeats: u32,
-    /// Searches that ended since one found an endpoint.
-    searches: u32,
-    /// When to look for new endpoints again.
-    pub(crate) explore_at: Option<Instant>,
-    /// When that began the last time.
-    explored_at: Instant,
-    pub(crate) last_call: Instant,
+    is_listed: bool,
+    calls: PoolCalls,
+    last_call: Instant,
     /// Where the next search for the least loaded connection starts, so that ties rotate.
     next: usize,
 }
 
-/// So many repeats in a row end the search for endpoints: this share of those that are known, and two at least. The
-/// longer the search, the more likely a repeat while others are not found yet.
-const ENOUGH_REPEATS: usize = 12;
-const LEAST_REPEATS: u32 = 2;
-
 /// A pool is idle after so many times the age at which connections are renewed. Until then they are, so that calls that
 /// come now and then wait for none.
 const IDLE_AGES: u32 = 10;
-
-/// Chance may repeat endpoints while there are others: so many searches more follow, the first after this pause and each
-/// after twice the one before.
-const MORE_SEARCHES: u32 = 3;
-const SEARCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// Over more connections than this, the least loaded of so many neighbours is taken instead of the least of all; or the
 /// first that can take a call, where those cannot.
@@ -77,7 +60,10 @@ const EXPLORE_PAUSE: Duration = Duration::from_secs(5);
 
 /// A pool without connections and calls is forgotten so long after its last call. Until then it remembers endpoints that
 /// refused.
-pub(crate) const UNUSED: Duration = Duration::from_secs(60);
+const UNUSED: Duration = Duration::from_secs(60);
+
+/// Connections that were retired for calls without an answer, and still have some.
+const MOST_UNRESPONSIVE: usize = 8;
 
 impl Pool {
     pub(crate) fn new(
@@ -95,21 +81,46 @@ impl Pool {
             connections: 0,
             unresponsive: VecDeque::new(),
             endpoints: Endpoints::default(),
+            exploration: Exploration::new(now),
             waiting: Queue::default(),
             is_listed: false,
             calls: PoolCalls::default(),
-            repeats: 0,
-            searches: 0,
-            explore_at: None,
-            explored_at: now,
             last_call: now,
             next: 0,
         }
     }
 
+    #[inline]
+    pub(crate) fn cluster(&self) -> &Rc<str> {
+        &self.cluster
+    }
+
+    #[inline]
+    pub(crate) fn destination(&self) -> Option<&Rc<str>> {
+        self.destination.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn service(&self) -> &Rc<Service> {
+        &self.service
+    }
+
+    pub(crate) fn options(&self) -> &UpstreamOptions {
+        &self.service.upstream
+    }
+
+    /// Takes limits and budget from the service of the same name in `plan`.
+    pub(crate) fn follow(&mut self, plan: &Plan) {
+        if let Some(service) = plan.service(&self.service.name)
+            && service.has_protocol_of(&self.service)
+        {
+            self.service = service.clone();
+        }
+    }
+
     /// After how long without a call a connection is closed. Where pools are as many as the addresses that clients think
     /// of, it is soon, whatever the plan's age.
-    pub(crate) fn idle_time(&self) -> Option<Duration> {
+    fn idle_time(&self) -> Option<Duration> {
         match self.destination {
             Some(_) => self.renewal_time(),
             None => self.renewal_time().map(|age| age.saturating_mul(IDLE_AGES)),
@@ -121,13 +132,76 @@ impl Pool {
         self.options().max_connection_age.or(self.destination.is_some().then_some(UNUSED))
     }
 
+    /// Whether there was no call for so long that connections are not renewed.
+    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+        self.idle_time().is_some_and(|time| self.is_unused_for(time, now))
+    }
+
+    /// Whether there was no call for so long.
+    pub(crate) fn is_unused_for(&self, time: Duration, now: Instant) -> bool {
+        self.last_call.after(time) <= now
+    }
+
     /// When to forget this pool, if nothing belongs to it any more.
     pub(crate) fn forget_at(&self) -> Option<Instant> {
         (self.connections == 0 && self.calls.active() == 0).then(|| self.last_call.after(UNUSED))
     }
 
-    pub(crate) fn options(&self) -> &UpstreamOptions {
-        &self.service.upstream
+    /// The calls that this pool serves.
+    #[inline]
+    pub(crate) fn calls(&self) -> &PoolCalls {
+        &self.calls
+    }
+
+    /// For the table of calls, which keeps it right.
+    #[inline]
+    pub(crate) fn calls_mut(&mut self) -> &mut PoolCalls {
+        &mut self.calls
+    }
+
+    /// Notes that a call begins.
+    #[inline]
+    pub(crate) fn begin_call(&mut self, now: Instant) -> &mut PoolCalls {
+        self.last_call = now;
+        &mut self.calls
+    }
+
+    /// Whether one more retry fits the budget.
+    pub(crate) fn has_retry_budget(&self) -> bool {
+        self.calls.fits(&self.service.retry_budget)
+    }
+
+    /// The calls that wait for a connection.
+    #[inline]
+    pub(crate) fn waiting(&self) -> &Queue {
+        &self.waiting
+    }
+
+    pub(crate) fn waiting_mut(&mut self) -> &mut Queue {
+        &mut self.waiting
+    }
+
+    /// Whether it is to be listed now: something is to be done for it, and it was not listed yet.
+    #[inline]
+    pub(crate) fn enlist(&mut self) -> bool {
+        (!self.waiting.is_empty() || self.is_exploring()) && !core::mem::replace(&mut self.is_listed, true)
+    }
+
+    /// It is looked at, and may be listed again.
+    pub(crate) fn unlist(&mut self) {
+        self.is_listed = false;
+    }
+
+    /// The open connections that take calls.
+    #[inline]
+    pub(crate) fn open(&self) -> &[ConnectionId] {
+        &self.open
+    }
+
+    /// How many connections are being opened.
+    #[inline]
+    pub(crate) fn connecting(&self) -> usize {
+        self.connecting
     }
 
     /// The connection with the least `load` (`None` = cannot take a call); the first of equals in rotation.
@@ -152,54 +226,59 @@ impl Pool {
         best.map(|(_, connection)| connection)
     }
 
-    /// Whether connections should still be opened to find endpoints that are not known yet.
-    pub(crate) fn is_exploring(&self) -> bool {
-        self.repeats < self.enough_repeats()
+    /// Notes that a connection is being opened: to the endpoint of that address, or to one of Envoy's choice.
+    pub(crate) fn connect(&mut self, address: Option<&str>) -> Option<EndpointId> {
+        self.connecting = self.connecting.saturating_add(1);
+        self.connections = self.connections.saturating_add(1);
+        address.and_then(|address| self.endpoints.find(address))
     }
 
-    fn enough_repeats(&self) -> u32 {
-        let share = self.endpoints.len().checked_div(ENOUGH_REPEATS).unwrap_or(0);
-        u32::try_from(share).unwrap_or(u32::MAX).max(LEAST_REPEATS)
+    /// Notes that it is open, and to which endpoint.
+    pub(crate) fn connected(&mut self, key: ConnectionId, address: &str) -> Option<EndpointId> {
+        self.connecting = self.connecting.saturating_sub(1);
+        let endpoint = self.endpoints.find(address);
+        self.endpoints.connected(endpoint);
+        self.open.push(key);
+        endpoint
     }
 
-    /// Notes a connection that the search for endpoints was good for.
-    pub(crate) fn found(&mut self) {
-        self.repeats = 0;
-        self.searches = 0;
+    /// Notes that it was given up before it was open.
+    pub(crate) fn not_connected(&mut self) {
+        self.connecting = self.connecting.saturating_sub(1);
     }
 
-    /// Notes a connection to an endpoint that has enough of them. Where that ends the search: when the next begins.
-    pub(crate) fn repeated(&mut self, now: Instant) -> Option<Instant> {
-        self.repeats = self.repeats.saturating_add(1);
-        if self.repeats != self.enough_repeats() || self.searches >= MORE_SEARCHES {
-            return None;
-        }
-        let pause = SEARCH_PAUSE.saturating_mul(2_u32.saturating_pow(self.searches));
-        self.searches = self.searches.saturating_add(1);
-        self.explore_at = earliest(self.explore_at, Some(now.after(pause)));
-        self.explore_at
+    /// Notes that an open connection takes no more calls.
+    pub(crate) fn retired(&mut self, key: ConnectionId, endpoint: Option<EndpointId>) {
+        self.open.retain(|&other| other != key);
+        self.endpoints.left(endpoint);
     }
 
-    /// Starts looking for endpoints anew.
-    pub(crate) fn explore(&mut self, now: Instant) {
-        self.repeats = 0;
-        self.explore_at = None;
-        self.explored_at = now;
+    /// Notes that a connection is gone, which takes no calls any more.
+    pub(crate) fn gone(&mut self) {
+        self.connections = self.connections.saturating_sub(1);
     }
 
-    /// Looks for endpoints that are new, when connections are renewed. Where a search is short, two more follow.
-    pub(crate) fn explore_anew(&mut self, now: Instant) {
-        self.explore(now);
-        if self.enough_repeats() <= LEAST_REPEATS {
-            self.searches = self.searches.min(MORE_SEARCHES.saturating_sub(2));
-        }
+    /// Notes a connection that was retired for calls without an answer, and says which to give up for it where there are
+    /// too many: calls on them may never end.
+    pub(crate) fn unresponsive(
+        &mut self,
+        key: ConnectionId,
+        is_there: impl Fn(ConnectionId) -> bool,
+    ) -> Option<ConnectionId> {
+        self.unresponsive.retain(|&other| is_there(other));
+        self.unresponsive.push_back(key);
+        (self.unresponsive.len() > MOST_UNRESPONSIVE).then(|| self.unresponsive.pop_front()).flatten()
     }
 
-    /// Whether new endpoints were looked for just now, by the measure of how often connections are renewed: they are to
-    /// take part within one renewal of any connection.
-    pub(crate) fn has_explored(&self, now: Instant) -> bool {
-        let time = self.renewal_time().and_then(|time| time.checked_div(2));
-        time.is_some_and(|time| now < self.explored_at.after(time))
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    /// Whether an endpoint has more connections than are wanted. One more than are remembered has, or the search for
+    /// endpoints would have no end.
+    pub(crate) fn is_crowded(&self, endpoint: Option<EndpointId>) -> bool {
+        let most = self.options().connections_per_endpoint;
+        self.endpoints.connections(endpoint).is_none_or(|connections| connections > most)
     }
 
     /// Notes that an endpoint refused a connection, or is leaving; whether that was news.
@@ -208,21 +287,58 @@ impl Pool {
         self.endpoints.eject(id, time, now)
     }
 
-    /// Notes an endpoint that refused while looking for new ones.
-    pub(crate) fn missed(&mut self) {
-        self.repeats = self.repeats.saturating_add(1);
+    /// Notes that an endpoint refused a connection: that of `address`, or the one that was `named`. Says which it was, and
+    /// whether that is news.
+    pub(crate) fn refused(
+        &mut self,
+        address: Option<&str>,
+        named: Option<EndpointId>,
+        now: Instant,
+    ) -> (Option<EndpointId>, bool) {
+        let endpoint = address.and_then(|address| self.endpoints.find(address)).or(named);
+        self.exploration.missed();
+        (endpoint, self.eject(endpoint, now))
     }
 
-    /// Looks for endpoints again some time after one was lost: it may be back then.
-    pub(crate) fn explore_later(&mut self, now: Instant) -> Option<Instant> {
-        let at = now.after(self.options().ejection_time.unwrap_or(EXPLORE_PAUSE));
-        self.explore_at = earliest(self.explore_at, Some(at));
-        self.explore_at
+    /// Whether connections should still be opened to find endpoints that are not known yet.
+    #[inline]
+    pub(crate) fn is_exploring(&self) -> bool {
+        self.exploration.is_under_way(self.endpoints.len())
     }
 
-    /// Whether one more retry fits the budget.
-    pub(crate) fn has_retry_budget(&self) -> bool {
-        self.calls.fits(&self.service.retry_budget)
+    /// Notes a connection that the search for endpoints was good for.
+    pub(crate) fn found(&mut self) {
+        self.exploration.found();
+    }
+
+    /// Notes a connection to an endpoint that has enough of them. Where that ends the search: when the next begins.
+    pub(crate) fn repeated(&mut self, now: Instant) -> Option<Instant> {
+        self.exploration.repeated(self.endpoints.len(), now)
+    }
+
+    /// Looks for endpoints that are new, when connections are renewed: once within any renewal, so that they take part by
+    /// then.
+    pub(crate) fn explore_anew(&mut self, now: Instant) {
+        let half = self.renewal_time().and_then(|time| time.checked_div(2));
+        if !half.is_some_and(|half| self.exploration.is_younger_than(half, now)) {
+            self.exploration.begin_for_new(self.endpoints.len(), now);
+        }
+    }
+
+    /// Looks for endpoints again some time after one was lost: it may be back then. Says when.
+    pub(crate) fn explore_later(&mut self, now: Instant) -> Instant {
+        self.exploration.plan(now.after(self.options().ejection_time.unwrap_or(EXPLORE_PAUSE)))
+    }
+
+    /// Looks for endpoints again if it is time to; otherwise says when it will be.
+    pub(crate) fn explore_if_due(&mut self, now: Instant) -> Result<(), Option<Instant>> {
+        match self.exploration.next() {
+            Some(at) if at <= now => {
+                self.exploration.begin(now);
+                Ok(())
+            }
+            at => Err(at),
+        }
     }
 }
 
@@ -275,31 +391,64 @@ mod tests {
     }
 
     #[test]
-    fn the_search_for_endpoints_ends_when_they_repeat_and_begins_again() {
-        let mut pool = pool(r#""upstream": {"ejectionTime": "2s"}"#);
-        assert!(pool.is_exploring());
-        (0..ENOUGH_REPEATS).for_each(|_| pool.missed());
-        assert!(!pool.is_exploring());
-        assert_eq!(pool.explore_later(at(1000)), Some(at(3000)));
-        assert_eq!(pool.explore_later(at(2000)), Some(at(3000)), "the first loss says when");
-        pool.explore(at(0));
-        assert!(pool.is_exploring());
-        assert_eq!(pool.explore_at, None);
+    fn connections_are_counted_from_the_first_step_to_the_last() {
+        let mut pool = pool(r#""upstream": {"connectionsPerEndpoint": 1, "ejectionTime": "2s"}"#);
+        let [a, b] = [10, 11].map(|n| Id::new(n, 1));
+        let named = pool.connect(Some("10.0.0.1:1"));
+        assert_eq!((pool.connect(None), pool.connecting(), pool.forget_at()), (None, 2, None));
+        let endpoint = pool.connected(a, "10.0.0.1:1");
+        assert_eq!(endpoint, named);
+        assert!(!pool.is_crowded(endpoint) && pool.is_crowded(None));
+        assert_eq!(pool.connected(b, "10.0.0.1:1"), endpoint);
+        assert!(pool.is_crowded(endpoint));
+        assert_eq!((pool.connecting(), pool.open()), (0, &[a, b][..]));
+        pool.retired(a, endpoint);
+        assert_eq!((pool.open(), pool.is_crowded(endpoint)), (&[b][..], false));
+        pool.gone();
+        assert_eq!(pool.forget_at(), None, "the other is there");
+        pool.retired(b, endpoint);
+        pool.gone();
+        assert_eq!(pool.forget_at(), Some(at(60_000)));
+        pool.connect(None);
+        pool.not_connected();
+        assert_eq!((pool.connecting(), pool.forget_at()), (0, None));
     }
 
     #[test]
-    fn some_more_searches_follow_the_first_until_one_finds() {
+    fn who_refused_is_looked_for_again_once_it_may_be_back() {
+        let mut pool = pool(r#""upstream": {"ejectionTime": "2s"}"#);
+        let named = pool.connect(Some("10.0.0.1:1"));
+        assert_eq!(pool.refused(None, named, at(0)), (named, true));
+        assert_eq!(pool.refused(Some("10.0.0.1:1"), None, at(1)), (named, false));
+        assert!(!pool.is_exploring(), "two in a row were of no use");
+        assert_eq!(pool.explore_later(at(1000)), at(3000));
+        assert_eq!(pool.explore_if_due(at(2999)), Err(Some(at(3000))));
+        assert_eq!(pool.explore_if_due(at(3000)), Ok(()));
+        assert!(pool.is_exploring());
+        assert_eq!(pool.explore_if_due(at(9000)), Err(None));
+    }
+
+    #[test]
+    fn a_pool_is_listed_once_and_only_for_something_to_do() {
         let mut pool = pool(r#""routes": []"#);
-        let search = |pool: &mut Pool| {
-            pool.explore(at(0));
-            (0..=ENOUGH_REPEATS).filter_map(|_| pool.repeated(at(0))).collect::<Vec<_>>()
-        };
-        for seconds in [1, 2, 4] {
-            assert_eq!(search(&mut pool), [at(seconds * 1000)]);
+        assert_eq!([pool.enlist(), pool.enlist()], [true, false], "endpoints are looked for");
+        pool.unlist();
+        while pool.is_exploring() {
+            pool.refused(None, None, at(0));
         }
-        assert_eq!(search(&mut pool), []);
-        pool.found();
-        assert_eq!(search(&mut pool), [at(1000)]);
+        assert!(!pool.enlist());
+        pool.waiting_mut().push(None, Id::new(0, 1));
+        assert_eq!([pool.enlist(), pool.enlist()], [true, false]);
+    }
+
+    #[test]
+    fn the_first_of_too_many_unresponsive_connections_is_given_up() {
+        let mut pool = pool(r#""routes": []"#);
+        let keys: Vec<ConnectionId> = (0..12).map(|n| Id::new(n, 1)).collect();
+        let given_up: Vec<_> = keys.iter().map(|&key| pool.unresponsive(key, |_| true)).collect();
+        let first = [0, 1, 2, 3].map(|n| Some(keys[n]));
+        assert_eq!(given_up, [&[None; MOST_UNRESPONSIVE], &first[..]].concat());
+        assert_eq!(pool.unresponsive(Id::new(12, 1), |key| key == keys[11]), None, "the others are gone");
     }
 
     #[test]
@@ -307,7 +456,10 @@ mod tests {
         let plan = plan(r#""upstream": {"maxConnectionAge": "0s"}"#);
         let service = plan.service("demo").unwrap();
         let pool = |destination| Pool::new(CLUSTER.into(), destination, service.clone(), at(0));
-        assert_eq!(pool(None).idle_time(), None);
-        assert_eq!(pool(Some("10.1.0.1:1".into())).idle_time(), Some(UNUSED));
+        let hour = at(3_600_000);
+        assert!(!pool(None).is_idle(hour) && pool(None).renewal_time().is_none());
+        let pool = pool(Some("10.1.0.1:1".into()));
+        assert!(!pool.is_idle(at(59_999)) && pool.is_idle(at(60_000)));
+        assert_eq!(pool.renewal_time(), Some(UNUSED));
     }
 }

@@ -38,12 +38,11 @@ impl Pools {
         now: Instant,
     ) -> PoolId {
         let is_own = |pool: &Pool| {
-            let own = &pool.service;
+            let own = pool.service();
             Rc::ptr_eq(own, service) || (own.name == service.name && own.has_protocol_of(service))
         };
-        let is_meant = |pool: &Pool| {
-            is_own(pool) && *pool.cluster == *cluster && pool.destination.as_ref() == destination
-        };
+        let is_meant =
+            |pool: &Pool| is_own(pool) && **pool.cluster() == *cluster && pool.destination() == destination;
         if let Some(id) = likely.filter(|&id| self.pools.get(id).is_some_and(is_meant)) {
             return id;
         }
@@ -71,10 +70,10 @@ impl Pools {
         let mut next = None;
         self.pools.retain(|id, pool| match pool.forget_at() {
             Some(at) if at <= now => {
-                if let Some(pools) = self.by_cluster.get_mut(&pool.cluster) {
-                    pools.remove(id, pool.destination.as_deref());
+                if let Some(pools) = self.by_cluster.get_mut(pool.cluster()) {
+                    pools.remove(id, pool.destination().map(|address| &**address));
                     if pools.free.is_empty() && pools.by_destination.is_empty() {
-                        self.by_cluster.remove(&pool.cluster);
+                        self.by_cluster.remove(pool.cluster());
                     }
                 }
                 false
@@ -106,11 +105,7 @@ impl Pools {
     /// Pools take limits and budgets from the service of the same name in `plan`.
     pub(crate) fn set_plan(&mut self, plan: &Plan) {
         for (_, pool) in self.pools.iter_mut() {
-            if let Some(service) = plan.service(&pool.service.name)
-                && service.has_protocol_of(&pool.service)
-            {
-                pool.service = service.clone();
-            }
+            pool.follow(plan);
         }
     }
 }
@@ -191,16 +186,16 @@ mod tests {
         let [a, b] = ["10.1.0.1:1", "10.1.0.2:1"].map(Rc::from);
         let [free, first, second] = [None, Some(&a), Some(&b)]
             .map(|destination| pools.find(None, service, CLUSTER, destination, at(0)));
-        pools.get_mut(free).unwrap().connections = 1;
-        pools.get_mut(second).unwrap().calls = PoolCalls::of(1);
+        pools.get_mut(free).unwrap().connect(None);
+        *pools.get_mut(second).unwrap().calls_mut() = PoolCalls::of(1);
         assert_eq!(pools.forget_unused(at(59_999)), Some(at(60_000)));
         assert_eq!(pools.forget_unused(at(60_000)), None);
         assert!(pools.get(first).is_none() && pools.get(second).is_some() && pools.get(free).is_some());
         assert_eq!(pools.find(None, service, CLUSTER, Some(&b), at(60_000)), second);
         let again = pools.find(None, service, CLUSTER, Some(&a), at(60_000));
         assert_eq!(pools.find(None, service, CLUSTER, Some(&a), at(60_000)), again);
-        pools.get_mut(free).unwrap().connections = 0;
-        pools.get_mut(second).unwrap().calls = PoolCalls::default();
+        pools.get_mut(free).unwrap().gone();
+        *pools.get_mut(second).unwrap().calls_mut() = PoolCalls::default();
         assert_eq!(pools.forget_unused(at(120_000)), None);
         assert_eq!(pools.len(), 0);
         assert!(pools.by_cluster.is_empty());

@@ -9,6 +9,7 @@ use crate::calls::{CallId, End, Record, Stage};
 use crate::client::{Client, ClientId};
 use crate::net::Net;
 use crate::plan::Route;
+use crate::pool::Pool;
 use crate::telemetry::{Label, LocalReply, Telemetry, reason};
 use crate::worker::Worker;
 
@@ -51,11 +52,11 @@ impl Worker {
         let mut pool = self.pools.get_mut(call.pool);
         let mut client = client_key.and_then(|key| self.clients.get_mut(key));
         let client_calls = client.as_deref_mut().map(|client| &mut client.calls);
-        self.calls.remove(id, client_calls, pool.as_deref_mut().map(|pool| &mut pool.calls));
+        self.calls.remove(id, client_calls, pool.as_deref_mut().map(Pool::calls_mut));
         if let Some(pool) = pool {
             self.alarms.wake_at(pool.forget_at());
             if let Stage::Waiting(place) = stage {
-                pool.waiting.remove(client_key, place);
+                pool.waiting_mut().remove(client_key, place);
             }
         }
         if let (Some(client), Some(client_key)) = (client, client_key) {
@@ -149,7 +150,7 @@ impl Worker {
     /// The line of an answer in the upstream's stead.
     fn local_reply(&self, record: &Record, operation: Label, failure: Failure, detail: &str) -> LocalReply {
         let pool = record.pool.and_then(|pool| self.pools.get(pool));
-        let endpoint = pool.and_then(|pool| pool.endpoints.address(record.endpoint));
+        let endpoint = pool.and_then(|pool| pool.endpoints().address(record.endpoint));
         let source = record.source.as_deref();
         LocalReply {
             reason: reason(failure),
@@ -157,7 +158,7 @@ impl Worker {
             authority: record.service.name.as_str().into(),
             operation,
             route: record.route.as_ref().map(|route| route.name.clone()),
-            cluster: pool.map(|pool| pool.cluster.to_string()),
+            cluster: pool.map(|pool| pool.cluster().to_string()),
             endpoint: endpoint.map(|address| address.to_string()),
             request_id: record.request_id,
             peer: source.and_then(|source| source.peer.clone()),

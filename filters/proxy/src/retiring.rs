@@ -6,9 +6,6 @@ use crate::slots::Fate;
 use crate::upstream::{ConnectionId, Stage};
 use crate::worker::Worker;
 
-/// Connections of one pool that were retired for that and still have calls.
-const MOST_UNRESPONSIVE: usize = 8;
-
 impl Worker {
     /// Takes a connection out of its pool: no new calls, and an end with the last answer.
     pub(crate) fn retire(&mut self, key: ConnectionId) {
@@ -41,15 +38,10 @@ impl Worker {
         }
     }
 
-    /// Notes a connection that is unresponsive, and gives up the first of them where there are too many: calls on them
-    /// may never end.
+    /// Notes a connection that is unresponsive, and gives up the first of them where there are too many.
     fn limit_unresponsive(&mut self, pool: PoolId, key: ConnectionId) {
         let Some(pool) = self.pools.get_mut(pool) else { return };
-        pool.unresponsive.retain(|&other| self.connections.get(other).is_some());
-        pool.unresponsive.push_back(key);
-        if pool.unresponsive.len() > MOST_UNRESPONSIVE
-            && let Some(first) = pool.unresponsive.pop_front()
-        {
+        if let Some(first) = pool.unresponsive(key, |other| self.connections.get(other).is_some()) {
             self.give_up_connection(first, "the upstream connection has too many calls without an answer");
         }
     }

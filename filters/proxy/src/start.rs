@@ -134,7 +134,6 @@ impl Worker {
             true => None,
         };
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        pool.last_call = self.now;
         let operation = record.operation;
         self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
         let is_whole = route.retry.is_some() || chosen.is_none();
@@ -148,7 +147,7 @@ impl Worker {
             client.operation = Some(operation);
             &mut client.calls
         });
-        let id = self.calls.insert(call, client, &mut pool.calls);
+        let id = self.calls.insert(call, client, pool.begin_call(self.now));
         match chosen {
             Some(connection) => self.send(id, connection, Some(bytes)),
             None => match held {
@@ -185,6 +184,6 @@ impl Worker {
 
     /// Whether calls wait for a connection of that pool: none that comes later is served before them.
     fn is_awaited(&self, pool_key: PoolId) -> bool {
-        self.pools.get(pool_key).is_some_and(|pool| !pool.waiting.is_empty())
+        self.pools.get(pool_key).is_some_and(|pool| !pool.waiting().is_empty())
     }
 }

@@ -137,11 +137,11 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(pool) = self.pools.get_mut(connection.pool) else { return };
         let (pool_key, socket) = (connection.pool, connection.socket);
-        let is_alone = pool.open.len() <= 1;
-        let is_idle = pool.idle_time().is_some_and(|time| pool.last_call.after(time) <= now);
+        let is_alone = pool.open().len() <= 1;
+        let is_idle = pool.is_idle(now);
         // Since it was to be renewed.
         let is_unused =
-            connection.slots.in_flight() == 0 && pool.last_call.after(pool.options().connect_timeout) <= now;
+            connection.slots.in_flight() == 0 && pool.is_unused_for(pool.options().connect_timeout, now);
         match connection.stage {
             Stage::Connecting { .. } => {
                 self.net.close(socket);
@@ -166,14 +166,12 @@ impl Worker {
             }
             Stage::Open { is_overdue, .. } => {
                 let renew_at = now.after(pool.options().connect_timeout);
-                let own = pool.endpoints.address(connection.endpoint).cloned();
-                let own = own.filter(|address| !address.is_empty() && pool.destination.is_none());
+                let own = pool.endpoints().address(connection.endpoint).cloned();
+                let own = own.filter(|address| !address.is_empty() && pool.destination().is_none());
                 // Where that was of no use, Envoy chooses.
                 let own = own.filter(|_| !is_overdue);
                 connection.stage = Stage::Open { renew_at: Some(renew_at), is_overdue: true };
-                if !pool.has_explored(now) {
-                    pool.explore_anew(now);
-                }
+                pool.explore_anew(now);
                 self.time_connection(key);
                 self.open_connection(pool_key, own.as_deref());
                 self.list_pool(pool_key);
@@ -188,12 +186,9 @@ impl Worker {
         self.alarms.wake_at(next);
         for key in self.pools.ids() {
             let Some(pool) = self.pools.get_mut(key) else { continue };
-            match pool.explore_at {
-                Some(at) if at <= self.now => {
-                    pool.explore(self.now);
-                    self.list_pool(key);
-                }
-                at => self.alarms.wake_at(at),
+            match pool.explore_if_due(self.now) {
+                Ok(()) => self.list_pool(key),
+                Err(at) => self.alarms.wake_at(at),
             }
         }
     }

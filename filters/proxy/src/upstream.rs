@@ -79,10 +79,9 @@ impl Worker {
     /// Opens a connection for a pool: to `endpoint`, or to one of Envoy's choice.
     pub(crate) fn open_connection(&mut self, pool_key: PoolId, endpoint: Option<&str>) {
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        let destination =
-            pool.destination.as_deref().map(|address| [(crate::client::DESTINATION_HEADER, address)]);
+        let destination = pool.destination().map(|address| [(crate::client::DESTINATION_HEADER, &**address)]);
         let target = Target {
-            cluster: &pool.cluster,
+            cluster: pool.cluster(),
             endpoint,
             headers: destination.as_ref().map_or(&[], |header| header.as_slice()),
         };
@@ -90,11 +89,9 @@ impl Worker {
             self.waiting_failed(pool_key, "this proxy is draining");
             return;
         };
-        pool.connecting = pool.connecting.saturating_add(1);
-        pool.connections = pool.connections.saturating_add(1);
-        let endpoint = endpoint.and_then(|address| pool.endpoints.find(address));
+        let endpoint = pool.connect(endpoint);
         let until = self.now.after(pool.options().connect_timeout);
-        let slots = Slots::new(Matching::new(pool.service.sharing), pool.service.codec.max_id());
+        let slots = Slots::new(Matching::new(pool.service().sharing), pool.service().codec.max_id());
         let key = self.connections.insert(Connection {
             socket,
             pool: pool_key,
@@ -132,22 +129,16 @@ impl Worker {
             return;
         }
         self.telemetry.add_global(Metric::UpstreamConnections, 1);
-        pool.connecting = pool.connecting.saturating_sub(1);
         let age = pool.options().max_connection_age;
-        let most = pool.options().connections_per_endpoint;
         let renew_at = pool
             .renewal_time()
             .map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
         connection.stage = Stage::Open { renew_at, is_overdue: false };
         connection.destination = destination;
-        connection.endpoint = pool.endpoints.find(address.unwrap_or_default());
-        let endpoint = connection.endpoint;
-        pool.endpoints.connected(endpoint);
-        pool.open.push(key);
-        // One more than are remembered is not kept, or the search would have no end.
-        let is_crowded = pool.endpoints.connections(endpoint).is_none_or(|connections| connections > most);
-        if is_crowded && Matching::new(pool.service.sharing).needs_few_connections() {
-            let oldest = pool.open.iter().copied().filter(|&other| {
+        let endpoint = pool.connected(key, address.unwrap_or_default());
+        connection.endpoint = endpoint;
+        if pool.is_crowded(endpoint) && Matching::new(pool.service().sharing).needs_few_connections() {
+            let oldest = pool.open().iter().copied().filter(|&other| {
                 self.connections.get(other).is_some_and(|connection| connection.endpoint == endpoint)
             });
             let oldest =
@@ -192,24 +183,20 @@ impl Worker {
         let Some(pool_key) = self.drop_connection(key) else { return };
         self.telemetry.add_global(Metric::UpstreamConnectFailures, 1);
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        let endpoint = address.and_then(|address| pool.endpoints.find(address)).or(named);
-        let is_news = pool.eject(endpoint, now);
-        pool.missed();
-        let explore_at = pool.explore_later(now);
-        self.alarms.wake_at(explore_at);
-        let Some(pool) = self.pools.get(pool_key) else { return };
-        if !pool.open.is_empty() || pool.connecting > 0 || pool.waiting.is_empty() {
+        let (endpoint, is_news) = pool.refused(address, named, now);
+        self.alarms.wake_at(Some(pool.explore_later(now)));
+        if !pool.open().is_empty() || pool.connecting() > 0 || pool.waiting().is_empty() {
             self.list_pool(pool_key);
             return;
         }
-        let living = pool.endpoints.living(None).cloned();
+        let living = pool.endpoints().living(None).cloned();
         if is_news || living.is_some() {
             self.open_connection(pool_key, living.as_deref());
             return;
         }
-        let endpoint = pool.endpoints.address(endpoint).map_or("no endpoint", |address| address);
+        let endpoint = pool.endpoints().address(endpoint).map_or("no endpoint", |address| address);
         let detail =
-            format!("cannot connect to cluster {}: {endpoint}, status {status}: {reason}", pool.cluster);
+            format!("cannot connect to cluster {}: {endpoint}, status {status}: {reason}", pool.cluster());
         self.waiting_failed(pool_key, &detail);
     }
 
@@ -228,8 +215,7 @@ impl Worker {
         self.net.close(connection.socket);
         let Some(pool_key) = self.drop_connection(key) else { return };
         if let Some(pool) = self.pools.get_mut(pool_key) {
-            let explore_at = pool.explore_later(self.now);
-            self.alarms.wake_at(explore_at);
+            self.alarms.wake_at(Some(pool.explore_later(self.now)));
         }
         for call in calls {
             if let Some(call) = self.calls.get_mut(call)
@@ -282,7 +268,7 @@ impl Worker {
         while let Some(rest) = input.get(progress.used..).filter(|rest| !rest.is_empty()) {
             let connection = self.connections.get(key).filter(|connection| connection.socket == socket)?;
             let pool = self.pools.get(connection.pool)?;
-            let service = &pool.service;
+            let service = pool.service();
             match service.codec.split(Peer::Server, rest, service.limits.max_frame_bytes) {
                 Ok(Step::NeedMore { at_least }) => {
                     progress.need = at_least;
@@ -341,10 +327,10 @@ impl Worker {
     fn pass_drain_on(&mut self, key: ConnectionId) {
         let Some(connection) = self.connections.get(key) else { return };
         let Some(pool) = self.pools.get(connection.pool) else { return };
-        let Some(server) = pool.endpoints.address(connection.endpoint) else { return };
+        let Some(server) = pool.endpoints().address(connection.endpoint) else { return };
         for client in self.clients.values() {
             if client.destination.as_ref() == Some(server)
-                && client.service.has_protocol_of(&pool.service)
+                && client.service.has_protocol_of(pool.service())
                 && self.net.queued(client.socket) < HIGH_WATERMARK
                 && let Some(out) = self.net.write(client.socket)
             {
@@ -360,7 +346,7 @@ impl Worker {
             && self.net.queued(connection.socket) < HIGH_WATERMARK
             && let Some(out) = self.net.write(connection.socket)
         {
-            write(&*pool.service.codec, out);
+            write(&*pool.service().codec, out);
         }
     }
 
@@ -413,14 +399,14 @@ impl Worker {
         self.net.release(connection.socket);
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, -1);
         if let Some(pool) = self.pools.get_mut(connection.pool) {
-            pool.connections = pool.connections.saturating_sub(1);
+            pool.gone();
             let forget_at = pool.forget_at();
             self.alarms.wake_at(forget_at);
         }
         match connection.stage {
             Stage::Connecting { .. } => {
                 if let Some(pool) = self.pools.get_mut(connection.pool) {
-                    pool.connecting = pool.connecting.saturating_sub(1);
+                    pool.not_connected();
                 }
             }
             Stage::Open { .. } => self.leave_pool(connection.pool, key, connection.endpoint),
@@ -431,8 +417,7 @@ impl Worker {
 
     pub(crate) fn leave_pool(&mut self, pool: PoolId, key: ConnectionId, endpoint: Option<EndpointId>) {
         if let Some(pool) = self.pools.get_mut(pool) {
-            pool.open.retain(|&other| other != key);
-            pool.endpoints.left(endpoint);
+            pool.retired(key, endpoint);
         }
     }
 }

@@ -26,8 +26,7 @@ impl Worker {
     /// Has a pool be looked at, if calls wait or endpoints are looked for.
     pub(crate) fn list_pool(&mut self, id: PoolId) {
         if let Some(pool) = self.pools.get_mut(id)
-            && (!pool.waiting.is_empty() || pool.is_exploring())
-            && !core::mem::replace(&mut pool.is_listed, true)
+            && pool.enlist()
         {
             self.agenda.pools.push_back(id);
         }
@@ -69,7 +68,7 @@ impl Worker {
         let Some(call) = self.calls.get_mut(id) else { return };
         let pool_key = call.pool;
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        call.stage = Stage::Waiting(pool.waiting.push(call.origin.client(), id));
+        call.stage = Stage::Waiting(pool.waiting_mut().push(call.origin.client(), id));
         if let Some(due) = call.due() {
             self.deadlines.push(due, Timed::Call(id));
         }
@@ -80,16 +79,16 @@ impl Worker {
     fn serve_waiting(&mut self, pool_key: PoolId) {
         let mut held = Vec::new();
         if let Some(pool) = self.pools.get_mut(pool_key) {
-            pool.is_listed = false;
+            pool.unlist();
         }
-        while let Some(id) = self.pools.get(pool_key).and_then(|pool| pool.waiting.front()) {
+        while let Some(id) = self.pools.get(pool_key).and_then(|pool| pool.waiting().front()) {
             let avoid = self.calls.get(id).and_then(|call| call.avoid);
             let choice = self.choose(pool_key, avoid);
             if choice == Choice::Full {
                 break;
             }
             if let Some(pool) = self.pools.get_mut(pool_key) {
-                pool.waiting.pop();
+                pool.waiting_mut().pop();
             }
             match choice {
                 Choice::Take(connection) => self.send(id, connection, None),
@@ -99,7 +98,7 @@ impl Worker {
         if let Some(pool) = self.pools.get_mut(pool_key) {
             for id in held {
                 if let Some(call) = self.calls.get_mut(id) {
-                    call.stage = Stage::Waiting(pool.waiting.push(call.origin.client(), id));
+                    call.stage = Stage::Waiting(pool.waiting_mut().push(call.origin.client(), id));
                 }
             }
         }
@@ -111,12 +110,12 @@ impl Worker {
         let Some(pool) = self.pools.get(pool_key) else { return };
         if !self.net.is_open() {
             // Those being opened are not waited for: no alarm can be set that would end it.
-            if pool.open.is_empty() && !pool.waiting.is_empty() {
+            if pool.open().is_empty() && !pool.waiting().is_empty() {
                 self.waiting_failed(pool_key, "this proxy is draining");
             }
             return;
         }
-        for _ in pool.connecting..Matching::new(pool.service.sharing).connections_wanted(pool) {
+        for _ in pool.connecting()..Matching::new(pool.service().sharing).connections_wanted(pool) {
             self.open_connection(pool_key, None);
         }
     }
@@ -124,7 +123,7 @@ impl Worker {
     /// No connection can be had: every call that waits for one loses this try.
     pub(crate) fn waiting_failed(&mut self, pool_key: PoolId, detail: &str) {
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        for id in pool.waiting.drain() {
+        for id in pool.waiting_mut().drain() {
             self.try_failed(id, Cause::ConnectFailure, Failure::NoEndpoint, detail);
         }
         self.list_pool(pool_key);
