@@ -160,13 +160,10 @@ impl Worker {
             }
         }
         for (id, connection) in self.connections.iter_mut() {
-            let (inbox, socket) = (&connection.inbox, connection.socket);
-            let kept = inbox.memory().saturating_add(self.net.memory(socket));
-            let done = self.net.sent(socket).saturating_add(inbox.len() as u64);
-            if connection.progress.1 != done {
-                connection.progress = (self.now, done);
-            }
-            let is_stale = self.now.since(connection.progress.0) >= STALE;
+            let socket = connection.socket();
+            let kept = connection.intake().inbox().memory().saturating_add(self.net.memory(socket));
+            let since = connection.stands_since(self.net.sent(socket), self.now);
+            let is_stale = self.now.since(since) >= STALE;
             // What all clients share goes for little only if it stands still.
             if kept > if is_stale { 0 } else { USUAL } {
                 holders.push((is_stale, kept, Holder::Connection(id)));

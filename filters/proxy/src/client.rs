@@ -362,7 +362,7 @@ impl Worker {
     fn keeps_others_waiting(&self, key: ClientId) -> bool {
         let Some(client) = self.clients.get(key) else { return false };
         let connections = client.blocked.iter().filter_map(|blocked| self.connections.get(*blocked));
-        let mut calls = connections.flat_map(|connection| connection.slots.calls());
+        let mut calls = connections.flat_map(|connection| connection.slots().calls());
         calls.any(|call| self.calls.get(call).is_some_and(|call| call.origin.client() != Some(key)))
     }
 
@@ -386,7 +386,7 @@ impl Worker {
     pub(crate) fn block(&mut self, key: ClientId, connection: ConnectionId) {
         let Some(feeding) = self.connections.get_mut(connection) else { return };
         let Some(client) = self.clients.get_mut(key) else { return };
-        if !core::mem::replace(&mut feeding.is_blocked, true) {
+        if feeding.block() {
             client.blocked.push(connection);
             self.watch_backpressure(key);
             self.retire(connection);

@@ -11,7 +11,7 @@ use crate::net::HIGH_WATERMARK;
 use crate::plan::AttachmentEdit;
 use crate::pool::{Pool, PoolId};
 use crate::telemetry::Metric;
-use crate::upstream::ConnectionId;
+use crate::upstream::{Connection, ConnectionId};
 use crate::worker::Worker;
 
 /// Which connection takes a call.
@@ -42,13 +42,11 @@ impl Worker {
         let most = Matching::new(pool.service().sharing).connection_limit(pool.options());
         let load = |key: ConnectionId| {
             let connection = connections.get(key)?;
-            let in_flight = connection.slots.in_flight();
-            let has_room = in_flight < most && connection.slots.has_room(!connection.inbox.is_empty());
-            (has_room && net.queued(connection.socket) < HIGH_WATERMARK).then_some(in_flight)
+            connection.load(most).filter(|_| net.queued(connection.socket()) < HIGH_WATERMARK)
         };
         if avoid.is_some() {
             let other = pool.choose(|key| {
-                load(key).filter(|_| connections.get(key).is_some_and(|c| c.endpoint != avoid))
+                load(key).filter(|_| connections.get(key).is_some_and(|c| c.endpoint() != avoid))
             });
             if let Some(other) = other {
                 return Choice::Take(other);
@@ -67,9 +65,9 @@ impl Worker {
         let Some(room) = call.tries.room() else { return };
         let is_one_way = call.record.is_one_way;
         let request_id = if is_one_way {
-            connection.slots.one_way_id()
-        } else if let Some((slot, request_id)) = connection.slots.take(id) {
-            let endpoint = connection.endpoint;
+            connection.slots_mut().one_way_id()
+        } else if let Some((slot, request_id)) = connection.slots_mut().take(id) {
+            let endpoint = connection.endpoint();
             *room = Some(Try { connection: connection_key, slot, endpoint, sent_at: self.now });
             request_id
         } else {
@@ -83,8 +81,8 @@ impl Worker {
         };
         call.stage = Stage::Settled;
         call.record.tries = call.record.tries.saturating_add(1);
-        call.record.endpoint = connection.endpoint;
-        let Some(out) = self.net.write(connection.socket) else {
+        call.record.endpoint = connection.endpoint();
+        let Some(out) = self.net.write(connection.socket()) else {
             self.abandon_tries(id);
             self.try_failed(id, Cause::Reset, Failure::ConnectionLost, "the upstream connection is closing");
             return;
@@ -147,7 +145,7 @@ impl Worker {
     fn connect_elsewhere(&mut self, pool_key: PoolId, avoid: Option<EndpointId>) {
         let Some(pool) = self.pools.get(pool_key) else { return };
         let is_avoided =
-            |key: &ConnectionId| self.connections.get(*key).is_some_and(|open| open.endpoint == avoid);
+            |key: &ConnectionId| self.connections.get(*key).is_some_and(|open| open.endpoint() == avoid);
         if self.net.is_open()
             && pool.connecting() == 0
             && pool.open().iter().all(is_avoided)
@@ -161,7 +159,7 @@ impl Worker {
     pub(crate) fn respond(&mut self, id: CallId, connection: ConnectionId, bytes: &[u8], outcome: Outcome) {
         let Some(call) = self.calls.get_mut(id) else { return };
         let Some(answered) = call.tries.close(connection) else { return };
-        let destination = self.connections.get(connection).and_then(|open| open.destination);
+        let destination = self.connections.get(connection).and_then(Connection::destination);
         if let Outcome::Error(status) = outcome
             && call.retry(Cause::Status(status)).is_some()
             && (call.record.retries > 0 || self.pools.get(call.pool).is_some_and(Pool::has_retry_budget))

@@ -25,6 +25,7 @@ mod exploration;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod inbox;
+mod intake;
 mod leaving;
 mod line_limit;
 mod matching;

@@ -3,17 +3,17 @@
 use crate::calls::Try;
 use crate::pool::PoolId;
 use crate::slots::Fate;
-use crate::upstream::{ConnectionId, Stage};
+use crate::upstream::{ConnectionId, Farewell};
 use crate::worker::Worker;
 
 impl Worker {
     /// Takes a connection out of its pool: no new calls, and an end with the last answer.
     pub(crate) fn retire(&mut self, key: ConnectionId) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if matches!(connection.stage, Stage::Open { .. }) {
-            connection.stage = Stage::Retiring;
-            let (pool, endpoint) = (connection.pool, connection.endpoint);
-            self.leave_pool(pool, key, endpoint);
+        if connection.retire()
+            && let Some(pool) = self.pools.get_mut(connection.pool())
+        {
+            pool.retired(key, connection.endpoint());
         }
         self.close_if_retired(key);
     }
@@ -21,13 +21,13 @@ impl Worker {
     /// Gives up the answer to a try.
     pub(crate) fn abandon(&mut self, Try { connection: key, slot, .. }: Try) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        match connection.slots.abandon(slot) {
+        match connection.slots_mut().abandon(slot) {
             Fate::Open => self.close_if_retired(key),
             Fate::Retire => self.retire(key),
             Fate::Unresponsive => {
-                let is_news = !core::mem::replace(&mut connection.is_unresponsive, true);
-                let pool = connection.pool;
-                if matches!(connection.stage, Stage::Open { .. }) {
+                let is_news = connection.note_unresponsive();
+                let pool = connection.pool();
+                if connection.is_open() {
                     self.eject_endpoint(key);
                 }
                 self.retire(key);
@@ -48,14 +48,11 @@ impl Worker {
 
     pub(crate) fn close_if_retired(&mut self, key: ConnectionId) {
         if let Some(connection) = self.connections.get(key)
-            && connection.stage == Stage::Retiring
-            && connection.slots.in_flight() == 0
+            && let Some(farewell) = connection.farewell()
         {
-            if connection.is_unresponsive {
-                // It may never end its half, nor read what is queued.
-                self.net.reset(connection.socket);
-            } else {
-                self.net.close(connection.socket);
+            match farewell {
+                Farewell::Close => self.net.close(connection.socket()),
+                Farewell::Reset => self.net.reset(connection.socket()),
             }
             self.drop_connection(key);
         }

@@ -135,28 +135,25 @@ impl Worker {
         let now = self.now;
         let is_last = !self.net.is_open();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(pool) = self.pools.get_mut(connection.pool) else { return };
-        let (pool_key, socket) = (connection.pool, connection.socket);
+        let Some(pool) = self.pools.get_mut(connection.pool()) else { return };
+        let (pool_key, socket) = (connection.pool(), connection.socket());
         let is_alone = pool.open().len() <= 1;
         let is_idle = pool.is_idle(now);
         // Since it was to be renewed.
         let is_unused =
-            connection.slots.in_flight() == 0 && pool.is_unused_for(pool.options().connect_timeout, now);
-        match connection.stage {
+            connection.slots().in_flight() == 0 && pool.is_unused_for(pool.options().connect_timeout, now);
+        match connection.stage() {
             Stage::Connecting { .. } => {
                 self.net.close(socket);
                 self.refused(key, 0, None, "the connect timeout has passed");
             }
             // Nothing is renewed that nobody uses.
-            Stage::Open { .. } if is_idle && connection.slots.in_flight() == 0 => self.retire(key),
+            Stage::Open { .. } if is_idle && connection.slots().in_flight() == 0 => self.retire(key),
             // It cannot be renewed.
-            Stage::Open { .. } if is_last => {
-                connection.stage = Stage::Open { renew_at: None, is_overdue: false };
-            }
+            Stage::Open { .. } if is_last => connection.renew_at(None),
             // It need not be renewed, only closed when nobody uses it.
             Stage::Open { .. } if pool.options().max_connection_age.is_none() => {
-                let renew_at = pool.renewal_time().map(|time| now.after(time));
-                connection.stage = Stage::Open { renew_at, is_overdue: false };
+                connection.renew_at(pool.renewal_time().map(|time| now.after(time)));
                 self.time_connection(key);
             }
             // Its endpoint is gone from the cluster, or as good as.
@@ -165,12 +162,11 @@ impl Worker {
                 self.retire(key);
             }
             Stage::Open { is_overdue, .. } => {
-                let renew_at = now.after(pool.options().connect_timeout);
-                let own = pool.endpoints().address(connection.endpoint).cloned();
+                let own = pool.endpoints().address(connection.endpoint()).cloned();
                 let own = own.filter(|address| !address.is_empty() && pool.destination().is_none());
                 // Where that was of no use, Envoy chooses.
                 let own = own.filter(|_| !is_overdue);
-                connection.stage = Stage::Open { renew_at: Some(renew_at), is_overdue: true };
+                connection.overdue(now.after(pool.options().connect_timeout));
                 pool.explore_anew(now);
                 self.time_connection(key);
                 self.open_connection(pool_key, own.as_deref());

@@ -1,13 +1,12 @@
 //! The upstream side: connections of the pools, and the responses on them.
 
+mod connection;
+
 use meltemi_codecs::{Codec, Failure, Frame, Kind, Outcome, Peer, Step};
 use meltemi_sockets::{SocketId, Target};
 
-use crate::arena::Id;
 use crate::calls::Cause;
-use crate::clock::Instant;
-use crate::endpoints::EndpointId;
-use crate::inbox::{Inbox, Progress};
+use crate::inbox::Progress;
 use crate::matching::Matching;
 use crate::net::{HIGH_WATERMARK, Owner};
 use crate::peers::PeerId;
@@ -17,45 +16,7 @@ use crate::source::principal;
 use crate::telemetry::Metric;
 use crate::worker::Worker;
 
-/// Names an upstream connection.
-pub(crate) type ConnectionId = Id<Connection>;
-
-/// An upstream connection.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) socket: SocketId,
-    pub(crate) pool: PoolId,
-    /// The endpoint; while connecting, the one that was named, if any.
-    pub(crate) endpoint: Option<EndpointId>,
-    /// Number of the server's workload and identity in the metrics, where Envoy reported one.
-    pub(crate) destination: Option<PeerId>,
-    pub(crate) stage: Stage,
-    pub(crate) opened: Instant,
-    pub(crate) slots: Slots,
-    pub(crate) inbox: Inbox,
-    /// What the sum of unread bytes has of the inbox.
-    unread: usize,
-    /// How far its bytes had come, both ways, when that was last looked at.
-    pub(crate) progress: (Instant, u64),
-    /// Received bytes whose window has not been given back.
-    credit: usize,
-    /// A client that this connection feeds does not read: no window is given back.
-    pub(crate) is_blocked: bool,
-    /// Too many calls on it were given up: it is reset with the last of them.
-    pub(crate) is_unresponsive: bool,
-}
-
-/// The state of an upstream connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// Envoy connects; given up at that time.
-    Connecting { until: Instant },
-    /// Takes calls; is to be renewed at that time, if ever. Once it is overdue, a connection to its own endpoint was asked
-    /// for, and has not replaced it.
-    Open { renew_at: Option<Instant>, is_overdue: bool },
-    /// Takes no new calls; closed with its last answer.
-    Retiring,
-}
+pub(crate) use self::connection::{Connection, ConnectionId, Farewell, Stage};
 
 /// Field of Envoy's answer that names the server's workload; more follows its name after a semicolon: namespace,
 /// canonical service, revision, cluster.
@@ -63,17 +24,6 @@ const WORKLOAD_HEADER: &str = "x-meltemi-workload";
 
 /// Field of Envoy's answer that names the server by its certificate.
 const IDENTITY_HEADER: &str = "x-meltemi-identity";
-
-impl Connection {
-    /// When this connection next needs attention by time alone.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        match self.stage {
-            Stage::Connecting { until } => Some(until),
-            Stage::Open { renew_at, .. } => renew_at,
-            Stage::Retiring => None,
-        }
-    }
-}
 
 impl Worker {
     /// Opens a connection for a pool: to `endpoint`, or to one of Envoy's choice.
@@ -92,21 +42,8 @@ impl Worker {
         let endpoint = pool.connect(endpoint);
         let until = self.now.after(pool.options().connect_timeout);
         let slots = Slots::new(Matching::new(pool.service().sharing), pool.service().codec.max_id());
-        let key = self.connections.insert(Connection {
-            socket,
-            pool: pool_key,
-            endpoint,
-            destination: None,
-            stage: Stage::Connecting { until },
-            opened: self.now,
-            slots,
-            inbox: Inbox::default(),
-            unread: 0,
-            progress: (self.now, 0),
-            credit: 0,
-            is_blocked: false,
-            is_unresponsive: false,
-        });
+        let connection = Connection::new(socket, pool_key, endpoint, slots, until, self.now);
+        let key = self.connections.insert(connection);
         self.net.own(socket, Owner::Connection(key));
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, 1);
         self.time_connection(key);
@@ -123,9 +60,9 @@ impl Worker {
         let destination = self.destination(headers);
         let jitter = self.random.u32(80..=120);
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let pool_key = connection.pool;
+        let pool_key = connection.pool();
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        if !matches!(connection.stage, Stage::Connecting { .. }) {
+        if !connection.is_connecting() {
             return;
         }
         self.telemetry.add_global(Metric::UpstreamConnections, 1);
@@ -133,20 +70,17 @@ impl Worker {
         let renew_at = pool
             .renewal_time()
             .map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
-        connection.stage = Stage::Open { renew_at, is_overdue: false };
-        connection.destination = destination;
         let endpoint = pool.connected(key, address.unwrap_or_default());
-        connection.endpoint = endpoint;
+        connection.connected(endpoint, destination, renew_at);
         if pool.is_crowded(endpoint) && Matching::new(pool.service().sharing).needs_few_connections() {
             let oldest = pool.open().iter().copied().filter(|&other| {
-                self.connections.get(other).is_some_and(|connection| connection.endpoint == endpoint)
+                self.connections.get(other).is_some_and(|connection| connection.endpoint() == endpoint)
             });
-            let oldest =
-                oldest.min_by_key(|&other| self.connections.get(other).map(|connection| connection.opened));
+            let oldest = oldest.min_by_key(|&other| self.connections.get(other).map(Connection::opened));
             let half = age.and_then(|age| age.checked_div(2));
             let is_old = |other: &ConnectionId| {
                 let connection = self.connections.get(*other);
-                connection.zip(half).is_some_and(|(connection, half)| now.since(connection.opened) > half)
+                connection.zip(half).is_some_and(|(connection, half)| now.since(connection.opened()) > half)
             };
             match oldest.filter(is_old) {
                 Some(old) => self.retire(old),
@@ -179,7 +113,7 @@ impl Worker {
     /// Envoy could not connect. `address` is the endpoint that refused, if one was chosen.
     pub(crate) fn refused(&mut self, key: ConnectionId, status: u16, address: Option<&str>, reason: &str) {
         let now = self.now;
-        let named = self.connections.get(key).and_then(|connection| connection.endpoint);
+        let named = self.connections.get(key).and_then(Connection::endpoint);
         let Some(pool_key) = self.drop_connection(key) else { return };
         self.telemetry.add_global(Metric::UpstreamConnectFailures, 1);
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
@@ -207,12 +141,12 @@ impl Worker {
 
     fn connection_failed(&mut self, key: ConnectionId, failure: Failure, why: &str) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if matches!(connection.stage, Stage::Connecting { .. }) {
+        if connection.is_connecting() {
             self.refused(key, 0, None, why);
             return;
         }
-        let calls = connection.slots.drain();
-        self.net.close(connection.socket);
+        let calls = connection.slots_mut().drain();
+        self.net.close(connection.socket());
         let Some(pool_key) = self.drop_connection(key) else { return };
         if let Some(pool) = self.pools.get_mut(pool_key) {
             self.alarms.wake_at(Some(pool.explore_later(self.now)));
@@ -232,29 +166,32 @@ impl Worker {
     /// Gives up a connection that takes memory which others need.
     pub(crate) fn give_up_connection(&mut self, key: ConnectionId, why: &str) {
         if let Some(connection) = self.connections.get(key) {
-            self.net.reset(connection.socket);
+            self.net.reset(connection.socket());
             self.connection_failed(key, Failure::Overloaded, why);
         }
     }
 
     pub(crate) fn connection_data(&mut self, key: ConnectionId, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.credit = connection.credit.saturating_add(bytes.len());
-        let (socket, pool) = (connection.socket, connection.pool);
-        if connection.inbox.is_empty() {
+        connection.intake_mut().came(bytes.len());
+        let (socket, pool) = (connection.socket(), connection.pool());
+        if connection.intake().inbox().is_empty() {
             if let Some(progress) = self.read_responses(key, socket, bytes)
                 && let Some(connection) = self.connections.get_mut(key)
             {
-                connection.inbox.keep(bytes.get(progress.used..).unwrap_or_default(), progress.need);
+                connection
+                    .intake_mut()
+                    .inbox_mut()
+                    .keep(bytes.get(progress.used..).unwrap_or_default(), progress.need);
                 self.settle(key);
             }
         } else {
-            connection.inbox.push(bytes);
-            let Some(taken) = connection.inbox.take() else { return self.settle(key) };
+            connection.intake_mut().inbox_mut().push(bytes);
+            let Some(taken) = connection.intake_mut().inbox_mut().take() else { return self.settle(key) };
             if let Some(progress) = self.read_responses(key, socket, taken.unread())
                 && let Some(connection) = self.connections.get_mut(key)
             {
-                connection.inbox.restore(taken, progress.used, progress.need);
+                connection.intake_mut().inbox_mut().restore(taken, progress.used, progress.need);
                 self.settle(key);
             }
         }
@@ -266,8 +203,8 @@ impl Worker {
     fn read_responses(&mut self, key: ConnectionId, socket: SocketId, input: &[u8]) -> Option<Progress> {
         let mut progress = Progress::default();
         while let Some(rest) = input.get(progress.used..).filter(|rest| !rest.is_empty()) {
-            let connection = self.connections.get(key).filter(|connection| connection.socket == socket)?;
-            let pool = self.pools.get(connection.pool)?;
+            let connection = self.connections.get(key).filter(|connection| connection.socket() == socket)?;
+            let pool = self.pools.get(connection.pool())?;
             let service = pool.service();
             match service.codec.split(Peer::Server, rest, service.limits.max_frame_bytes) {
                 Ok(Step::NeedMore { at_least }) => {
@@ -303,7 +240,7 @@ impl Worker {
             }),
             Kind::Drain => {
                 // Once for each connection, however often the server says it.
-                if self.connections.get(key).is_some_and(|connection| connection.stage != Stage::Retiring) {
+                if self.connections.get(key).is_some_and(|connection| connection.stage() != Stage::Retiring) {
                     self.eject_endpoint(key);
                     self.pass_drain_on(key);
                 }
@@ -316,9 +253,9 @@ impl Worker {
     /// The endpoint of a connection takes no more calls, or is gone from its cluster: it is not named.
     pub(crate) fn eject_endpoint(&mut self, key: ConnectionId) {
         if let Some(connection) = self.connections.get(key)
-            && let Some(pool) = self.pools.get_mut(connection.pool)
+            && let Some(pool) = self.pools.get_mut(connection.pool())
         {
-            pool.eject(connection.endpoint, self.now);
+            pool.eject(connection.endpoint(), self.now);
         }
     }
 
@@ -326,8 +263,8 @@ impl Worker {
     /// know of other servers.
     fn pass_drain_on(&mut self, key: ConnectionId) {
         let Some(connection) = self.connections.get(key) else { return };
-        let Some(pool) = self.pools.get(connection.pool) else { return };
-        let Some(server) = pool.endpoints().address(connection.endpoint) else { return };
+        let Some(pool) = self.pools.get(connection.pool()) else { return };
+        let Some(server) = pool.endpoints().address(connection.endpoint()) else { return };
         for client in self.clients.values() {
             if client.destination.as_ref() == Some(server)
                 && client.service.has_protocol_of(pool.service())
@@ -342,9 +279,9 @@ impl Worker {
     /// Writes a frame of the proxy's own to an upstream, unless that does not read.
     fn answer_upstream(&mut self, key: ConnectionId, write: impl FnOnce(&dyn Codec, &mut Vec<u8>)) {
         if let Some(connection) = self.connections.get(key)
-            && let Some(pool) = self.pools.get(connection.pool)
-            && self.net.queued(connection.socket) < HIGH_WATERMARK
-            && let Some(out) = self.net.write(connection.socket)
+            && let Some(pool) = self.pools.get(connection.pool())
+            && self.net.queued(connection.socket()) < HIGH_WATERMARK
+            && let Some(out) = self.net.write(connection.socket())
         {
             write(&*pool.service().codec, out);
         }
@@ -352,7 +289,7 @@ impl Worker {
 
     fn read_response(&mut self, key: ConnectionId, bytes: &[u8], frame: Frame, outcome: Outcome) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        match connection.slots.answer(frame.id) {
+        match connection.slots_mut().answer(frame.id) {
             Answered::Call(call) => self.respond(call, key, bytes, outcome),
             answered => {
                 self.telemetry.add_global(Metric::UnmatchedResponses, 1);
@@ -366,13 +303,9 @@ impl Worker {
     /// After responses were read: gives the window back, closes a retiring connection.
     fn settle(&mut self, key: ConnectionId) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let memory = connection.inbox.memory();
-        let before = core::mem::replace(&mut connection.unread, memory);
-        self.unread = self.unread.saturating_sub(before).saturating_add(memory);
-        if !connection.is_blocked {
-            self.net.consumed(connection.socket, core::mem::take(&mut connection.credit));
-        }
-        if connection.stage == Stage::Retiring {
+        connection.intake_mut().count(&mut self.unread);
+        self.net.consumed(connection.socket(), connection.take_credit());
+        if connection.farewell().is_some() {
             self.close_if_retired(key);
         }
     }
@@ -380,14 +313,14 @@ impl Worker {
     /// The clients that this connection feeds have read: gives the window back.
     pub(crate) fn unblock_connection(&mut self, key: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.is_blocked = false;
-            self.net.consumed(connection.socket, core::mem::take(&mut connection.credit));
+            connection.unblock();
+            self.net.consumed(connection.socket(), connection.take_credit());
         }
     }
 
     /// Requests have left: waiting calls may be written.
     pub(crate) fn connection_writable(&mut self, key: ConnectionId) {
-        if let Some(pool) = self.connections.get(key).map(|connection| connection.pool) {
+        if let Some(pool) = self.connections.get(key).map(Connection::pool) {
             self.list_pool(pool);
         }
     }
@@ -395,29 +328,18 @@ impl Worker {
     /// Forgets a connection whose socket is gone or closed; says which pool it was of.
     pub(crate) fn drop_connection(&mut self, key: ConnectionId) -> Option<PoolId> {
         let connection = self.connections.remove(key)?;
-        self.unread = self.unread.saturating_sub(connection.unread);
-        self.net.release(connection.socket);
+        self.unread = self.unread.saturating_sub(connection.intake().counted());
+        self.net.release(connection.socket());
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, -1);
-        if let Some(pool) = self.pools.get_mut(connection.pool) {
-            pool.gone();
-            let forget_at = pool.forget_at();
-            self.alarms.wake_at(forget_at);
-        }
-        match connection.stage {
-            Stage::Connecting { .. } => {
-                if let Some(pool) = self.pools.get_mut(connection.pool) {
-                    pool.not_connected();
-                }
+        if let Some(pool) = self.pools.get_mut(connection.pool()) {
+            match connection.stage() {
+                Stage::Connecting { .. } => pool.not_connected(),
+                Stage::Open { .. } => pool.retired(key, connection.endpoint()),
+                Stage::Retiring => {}
             }
-            Stage::Open { .. } => self.leave_pool(connection.pool, key, connection.endpoint),
-            Stage::Retiring => {}
+            pool.gone();
+            self.alarms.wake_at(pool.forget_at());
         }
-        Some(connection.pool)
-    }
-
-    pub(crate) fn leave_pool(&mut self, pool: PoolId, key: ConnectionId, endpoint: Option<EndpointId>) {
-        if let Some(pool) = self.pools.get_mut(pool) {
-            pool.retired(key, endpoint);
-        }
+        Some(connection.pool())
     }
 }
