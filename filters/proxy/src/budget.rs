@@ -86,7 +86,7 @@ impl Drop for Share {
 impl Client {
     /// Memory that its calls in flight take.
     fn call_memory(&self) -> usize {
-        self.calls.len().saturating_mul(CALL).saturating_add(self.calls.held())
+        self.calls().len().saturating_mul(CALL).saturating_add(self.calls().held())
     }
 }
 
@@ -152,8 +152,8 @@ impl Worker {
     fn shed(&mut self, most: usize) {
         let mut holders: Vec<(bool, usize, Holder)> = Vec::new();
         for (id, client) in self.clients.iter() {
-            let unsent = self.net.memory(client.socket);
-            let kept = client.call_memory().saturating_add(client.unread).saturating_add(unsent);
+            let unsent = self.net.memory(client.socket());
+            let kept = client.call_memory().saturating_add(client.intake().counted()).saturating_add(unsent);
             if kept > 0 {
                 let is_stale = self.now.since(self.progress_of(client)) >= STALE;
                 holders.push((is_stale, kept, Holder::Client(id)));
@@ -204,9 +204,7 @@ impl Worker {
 
     /// Since when a client has neither completed what it sends nor read what it is sent.
     fn progress_of(&self, client: &Client) -> Instant {
-        let read = client.read.filter(|_| self.net.queued(client.socket) > 0).map(|(since, _)| since);
-        let arrived = client.arriving.map(|(since, _)| since);
-        crate::clock::earliest(read, arrived).unwrap_or(self.now)
+        client.stands_since(self.net.queued(client.socket()) > 0).unwrap_or(self.now)
     }
 }
 

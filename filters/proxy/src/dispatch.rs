@@ -178,7 +178,7 @@ impl Worker {
         call.record.response_bytes = bytes.len();
         if let Origin::Client { id: client_key, .. } = call.origin {
             let Some(client) = self.clients.get(client_key) else { return };
-            if let Some(out) = self.net.write(client.socket) {
+            if let Some(out) = self.net.write(client.socket()) {
                 let record = &mut call.record;
                 let (before, most) = (out.len(), record.service.limits.max_frame_bytes);
                 let (codec, edit) = (&*record.service.codec, &call.route.response_edit);
@@ -192,7 +192,7 @@ impl Worker {
                 }
                 record.response_bytes = out.len().saturating_sub(before);
             }
-            let queued = self.net.queued(client.socket);
+            let queued = self.net.queued(client.socket());
             self.watch_answers(client_key, queued);
             if queued > STUCK {
                 self.block(client_key, connection);

@@ -3,11 +3,9 @@
 
 use core::time::Duration;
 
-use meltemi_codecs::Depth;
-
-use crate::client::ClientId;
+use crate::client::{Change, ClientId};
 use crate::clock::Instant;
-use crate::plan::{Plan, UnknownAuthority};
+use crate::plan::Plan;
 use crate::worker::Worker;
 
 /// Whether a client may stay.
@@ -89,10 +87,8 @@ impl Worker {
             Leave::Urgent => self.drain_client(key),
             Leave::Superseded | Leave::HandedOver => {
                 let turn = self.now.after(SPREAD.mul_f64(self.random.f64()));
-                if let Some(client) = self.clients.get_mut(key)
-                    && client.stay == Stay::Welcome
-                {
-                    client.stay = Stay::Until(turn);
+                if let Some(client) = self.clients.get_mut(key) {
+                    client.stay_until(turn);
                     self.time_client(key);
                 }
             }
@@ -103,12 +99,11 @@ impl Worker {
     pub(crate) fn drain_client(&mut self, key: ClientId) {
         let leaves_at = self.now.after(DRAIN_TIME);
         let Some(client) = self.clients.get_mut(key) else { return };
-        if matches!(client.stay, Stay::Draining(_)) {
+        if !client.drain(leaves_at) {
             return;
         }
-        client.stay = Stay::Draining(leaves_at);
-        if let Some(out) = self.net.write(client.socket) {
-            client.service.codec.drain_notice(out);
+        if let Some(out) = self.net.write(client.socket()) {
+            client.service().codec.drain_notice(out);
         }
         self.time_client(key);
     }
@@ -127,13 +122,10 @@ impl Worker {
     pub(crate) fn follow(&mut self, plan: &Plan) {
         let (mut outdated, mut barred) = (Vec::new(), Vec::new());
         for (key, client) in self.clients.iter_mut() {
-            match plan.service(&client.authority) {
-                Some(service) if service.has_protocol_of(&client.service) => {
-                    client.service = service.clone();
-                }
-                Some(service) if service.depth == Depth::Verified => barred.push(key),
-                None if plan.unknown_authority == UnknownAuthority::Refuse => barred.push(key),
-                _ => outdated.push(key),
+            match client.follow(plan) {
+                Change::Form => {}
+                Change::Outdated => outdated.push(key),
+                Change::Barred => barred.push(key),
             }
         }
         for key in barred {

@@ -30,7 +30,7 @@ impl Worker {
         let client_key = call.origin.client().filter(|_| !call.record.is_one_way);
         if let Some((client_key, client)) = client_key.and_then(|key| Some((key, self.clients.get(key)?))) {
             call.record.response_bytes = write_reply(&mut self.net, client, &call.frame, failure, detail);
-            let queued = self.net.queued(client.socket);
+            let queued = self.net.queued(client.socket());
             self.watch_answers(client_key, queued);
         }
         let Some(call) = self.calls.get(id) else { return };
@@ -51,7 +51,7 @@ impl Worker {
         let (stage, client_key) = (call.stage, call.origin.client());
         let mut pool = self.pools.get_mut(call.pool);
         let mut client = client_key.and_then(|key| self.clients.get_mut(key));
-        let client_calls = client.as_deref_mut().map(|client| &mut client.calls);
+        let client_calls = client.as_deref_mut().map(Client::calls_mut);
         self.calls.remove(id, client_calls, pool.as_deref_mut().map(Pool::calls_mut));
         if let Some(pool) = pool {
             self.alarms.wake_at(pool.forget_at());
@@ -60,8 +60,7 @@ impl Worker {
             }
         }
         if let (Some(client), Some(client_key)) = (client, client_key) {
-            client.last_active = self.now;
-            if client.calls.is_empty() {
+            if client.end_call(self.now) {
                 self.time_client(client_key);
             }
             self.list_client(client_key);
@@ -102,16 +101,16 @@ impl Worker {
         route: Option<&Rc<Route>>,
     ) -> Option<Early<'a>> {
         let client = self.clients.get(client_key)?;
-        let names = client.service.codec.operation();
+        let names = client.service().codec.operation();
         let [service, method] =
             [names.service, names.method].map(|name| self.head.get(name).unwrap_or_default());
         let most = self.plan.max_operations;
         let is_named = route.is_some_and(|route| route.names_operation);
         let operation = self.telemetry.operation(service, method, is_named, most);
-        self.telemetry.request(operation, client.source.id, most);
+        self.telemetry.request(operation, client.source().id, most);
         let label = Telemetry::label_of(service, method);
-        let source = Some(client.source.clone());
-        let mut record = Record::new(client.service.clone(), source, operation, frame, self.now);
+        let source = Some(client.source().clone());
+        let mut record = Record::new(client.service().clone(), source, operation, frame, self.now);
         record.route = route.cloned();
         Some(Early { request: (!record.is_one_way).then_some(bytes), label, record })
     }
@@ -128,8 +127,8 @@ impl Worker {
         let label = self.telemetry.label(operation);
         let Some(client) = self.clients.get(client_key) else { return };
         let frame = Frame { len: 0, head: 0, kind: Kind::Request, id: 0 };
-        let source = Some(client.source.clone());
-        let record = Record::new(client.service.clone(), source, operation, frame, self.now);
+        let source = Some(client.source().clone());
+        let record = Record::new(client.service().clone(), source, operation, frame, self.now);
         self.answer_early(client_key, Early { request, label, record }, failure, detail);
     }
 
@@ -140,7 +139,7 @@ impl Worker {
             && let Some(client) = self.clients.get(client_key)
         {
             record.response_bytes = write_reply(&mut self.net, client, request, failure, detail);
-            let queued = self.net.queued(client.socket);
+            let queued = self.net.queued(client.socket());
             self.watch_answers(client_key, queued);
         }
         let reply = self.local_reply(&record, label, failure, detail);
@@ -174,8 +173,8 @@ impl Worker {
 
 /// Writes the answer to a request; its length.
 fn write_reply(net: &mut Net, client: &Client, request: &[u8], failure: Failure, detail: &str) -> usize {
-    let Some(out) = net.write(client.socket) else { return 0 };
+    let Some(out) = net.write(client.socket()) else { return 0 };
     let before = out.len();
-    client.service.codec.error_reply(request, failure, &format!("meltemi: {detail}"), out);
+    client.service().codec.error_reply(request, failure, &format!("meltemi: {detail}"), out);
     out.len().saturating_sub(before)
 }

@@ -26,13 +26,13 @@ impl Worker {
     /// A request was read: routes it and makes the first try.
     pub(crate) fn start_call(&mut self, client_key: ClientId, bytes: &[u8], frame: Frame) {
         let Some(client) = self.clients.get(client_key) else { return };
-        let service = client.service.clone();
+        let service = client.service().clone();
         let read = service.codec.head(bytes, service.depth, &mut self.head);
         if read.is_err() {
             self.telemetry.add_global(Metric::DecodeErrors, 1);
         }
         if service.asks_source {
-            client.source.tell(&mut self.head);
+            client.source().tell(&mut self.head);
         }
         if let Err(error) = read
             && service.depth == Depth::Verified
@@ -69,14 +69,15 @@ impl Worker {
                 }
             }
         }
-        let Some(cluster) = route.destination.pick(self.random.u32(..), client.cluster.as_deref()) else {
+        let Some(cluster) = route.destination.pick(self.random.u32(..), client.cluster()) else {
             let why = "the default route has no cluster";
             self.answer_unrouted(client_key, bytes, frame, why);
             return;
         };
-        let pool = self.pools.find(client.pool, &service, cluster, client.destination.as_ref(), self.now);
+        let (likely_pool, likely) = client.likely();
+        let pool = self.pools.find(likely_pool, &service, cluster, client.destination(), self.now);
         let origin = Origin::of(client_key);
-        let (source, likely) = (Some(client.source.clone()), client.operation);
+        let source = Some(client.source().clone());
         let operation = self.operation_of(likely, &service, &route);
         let record = Record::new(service, source, operation, frame, self.now);
         self.begin(origin, record, Routed { route, pool, bytes, head: frame.head }, held);
@@ -87,7 +88,7 @@ impl Worker {
     pub(crate) fn refuse_call(&mut self, client_key: ClientId, bytes: &[u8], frame: Frame, why: &str) {
         let Some(client) = self.clients.get(client_key) else { return };
         // For the names that are counted and logged.
-        let _ = client.service.codec.head(bytes, Depth::Head, &mut self.head);
+        let _ = client.service().codec.head(bytes, Depth::Head, &mut self.head);
         self.reject(client_key, bytes, frame, None, Failure::BadRequest, why);
     }
 
@@ -142,11 +143,7 @@ impl Worker {
         call.frame = self.calls.copy(if is_whole { bytes } else { bytes.get(..head).unwrap_or(bytes) });
         call.deadline = call.route.timeout.map(|timeout| held.unwrap_or(self.now).after(timeout));
         let client = origin.client().and_then(|client| self.clients.get_mut(client));
-        let client = client.map(|client| {
-            client.pool = Some(pool_key);
-            client.operation = Some(operation);
-            &mut client.calls
-        });
+        let client = client.map(|client| client.begin_call(pool_key, operation));
         let id = self.calls.insert(call, client, pool.begin_call(self.now));
         match chosen {
             Some(connection) => self.send(id, connection, Some(bytes)),

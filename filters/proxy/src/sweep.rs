@@ -7,7 +7,7 @@ use crate::calls::{
     Call, CallId,
     Stage::{Backoff, Held},
 };
-use crate::client::ClientId;
+use crate::client::{Client, ClientId};
 use crate::clock::Instant;
 use crate::deadlines::Timed;
 use crate::upstream::{Connection, ConnectionId, Stage};
@@ -31,10 +31,8 @@ impl Worker {
     /// Notes when a client is due next, unless it is looked at before.
     pub(crate) fn time_client(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(id)
-            && let Some(due) = client.due()
-            && client.looked_at.is_none_or(|looked_at| due < looked_at)
+            && let Some(due) = client.next_look()
         {
-            client.looked_at = Some(due);
             self.deadlines.push(due, Timed::Client(id));
         }
     }
@@ -43,7 +41,7 @@ impl Worker {
     fn is_due(&self, timed: Timed, at: Instant) -> bool {
         let due = match timed {
             Timed::Call(id) => self.calls.get(id).and_then(Call::due),
-            Timed::Client(id) => self.clients.get(id).and_then(|client| client.looked_at),
+            Timed::Client(id) => self.clients.get(id).and_then(Client::looked_at),
             Timed::Connection(id) => self.connections.get(id).and_then(Connection::due),
         };
         due == Some(at)
@@ -124,10 +122,8 @@ impl Worker {
     /// Does what is due of a client. It may be due later than was noted, which was the earliest at that time.
     fn look_at_time_of(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
-        client.looked_at = None;
-        if client.due().is_some_and(|due| due <= self.now) {
-            self.client_expired(id);
-        }
+        client.look();
+        self.client_expired(id);
         self.time_client(id);
     }
 

@@ -266,12 +266,12 @@ impl Worker {
         let Some(pool) = self.pools.get(connection.pool()) else { return };
         let Some(server) = pool.endpoints().address(connection.endpoint()) else { return };
         for client in self.clients.values() {
-            if client.destination.as_ref() == Some(server)
-                && client.service.has_protocol_of(pool.service())
-                && self.net.queued(client.socket) < HIGH_WATERMARK
-                && let Some(out) = self.net.write(client.socket)
+            if client.destination() == Some(server)
+                && client.service().has_protocol_of(pool.service())
+                && self.net.queued(client.socket()) < HIGH_WATERMARK
+                && let Some(out) = self.net.write(client.socket())
             {
-                client.service.codec.drain_notice(out);
+                client.service().codec.drain_notice(out);
             }
         }
     }

@@ -35,8 +35,7 @@ impl Worker {
     /// Has a client be looked at, if one of its calls has ended and it waits for that.
     pub(crate) fn list_client(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(id)
-            && client.awaits_end()
-            && !core::mem::replace(&mut client.is_listed, true)
+            && client.enlist()
         {
             self.agenda.clients.push_back(id);
         }
