@@ -62,14 +62,14 @@ impl Worker {
     pub(crate) fn send(&mut self, id: CallId, connection_key: ConnectionId, fresh: Option<&[u8]>) {
         let Some(call) = self.calls.get_mut(id) else { return };
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
-        let Some(room) = call.tries.room() else { return };
-        let is_one_way = call.record.is_one_way;
-        let request_id = if is_one_way {
-            connection.slots_mut().one_way_id()
+        if !call.has_room() {
+            return;
+        }
+        let (is_one_way, endpoint) = (call.record().is_one_way, connection.endpoint());
+        let (request_id, open) = if is_one_way {
+            (connection.slots_mut().one_way_id(), None)
         } else if let Some((slot, request_id)) = connection.slots_mut().take(id) {
-            let endpoint = connection.endpoint();
-            *room = Some(Try { connection: connection_key, slot, endpoint, sent_at: self.now });
-            request_id
+            (request_id, Some(Try { connection: connection_key, slot, endpoint, sent_at: self.now }))
         } else {
             self.try_failed(
                 id,
@@ -79,18 +79,16 @@ impl Worker {
             );
             return;
         };
-        call.stage = Stage::Settled;
-        call.record.tries = call.record.tries.saturating_add(1);
-        call.record.endpoint = connection.endpoint();
+        call.tried(endpoint, open);
         let Some(out) = self.net.write(connection.socket()) else {
             self.abandon_tries(id);
             self.try_failed(id, Cause::Reset, Failure::ConnectionLost, "the upstream connection is closing");
             return;
         };
-        let request = fresh.unwrap_or(&call.frame);
-        let service = &call.record.service;
+        let request = fresh.unwrap_or(call.frame());
+        let service = &call.record().service;
         let most = service.limits.max_request_bytes;
-        match rewrite(&*service.codec, request, request_id, &call.route.request_edit, most, out) {
+        match rewrite(&*service.codec, request, request_id, &call.route().request_edit, most, out) {
             Ok(true) => {}
             Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
             Err(_) => {
@@ -110,20 +108,19 @@ impl Worker {
     /// A try ended without an answer to pass on: makes the next one if the route allows it, or answers the client.
     pub(crate) fn try_failed(&mut self, id: CallId, cause: Cause, failure: Failure, detail: &str) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        let Some(pool) = self.pools.get_mut(call.pool) else { return };
+        let Some(pool) = self.pools.get_mut(call.pool()) else { return };
         let Some(retry) = call.retry(cause).filter(|_| self.net.is_open() || !pool.open().is_empty()) else {
             self.answer(id, failure, detail);
             return;
         };
-        let (backoff, retries) = (retry.backoff, call.record.retries);
+        let (backoff, retries) = (retry.backoff, call.record().retries);
         let is_first = retries == 0;
         if is_first && !pool.has_retry_budget() {
             self.answer(id, failure, &format!("{detail}; retry budget exhausted"));
             return;
         }
         let pause = pause(&backoff, retries, self.random.f64());
-        let until = self.now.after(pause);
-        call.stage = Stage::Backoff { until };
+        call.back_off(self.now.after(pause));
         self.calls.retry(id, cause, pool.calls_mut());
         if !self.net.is_open() {
             // No alarm would end the pause.
@@ -136,7 +133,7 @@ impl Worker {
     /// Makes the next try of a call whose pause is over.
     pub(crate) fn try_again(&mut self, id: CallId) {
         let Some(call) = self.calls.get(id) else { return };
-        let (pool_key, avoid) = (call.pool, call.avoid);
+        let (pool_key, avoid) = (call.pool(), call.avoid());
         self.connect_elsewhere(pool_key, avoid);
         self.wait(id);
     }
@@ -158,14 +155,14 @@ impl Worker {
     /// A response has come: passes it to the client, unless its status is one to retry.
     pub(crate) fn respond(&mut self, id: CallId, connection: ConnectionId, bytes: &[u8], outcome: Outcome) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        let Some(answered) = call.tries.close(connection) else { return };
+        let Some(answered) = call.answered(connection) else { return };
         let destination = self.connections.get(connection).and_then(Connection::destination);
         if let Outcome::Error(status) = outcome
             && call.retry(Cause::Status(status)).is_some()
-            && (call.record.retries > 0 || self.pools.get(call.pool).is_some_and(Pool::has_retry_budget))
+            && (call.record().retries > 0 || self.pools.get(call.pool()).is_some_and(Pool::has_retry_budget))
         {
-            call.avoid = answered.endpoint;
-            self.telemetry.answered_by(call.record.operation, destination, self.plan.max_operations);
+            call.refuse_answer(answered);
+            self.telemetry.answered_by(call.record().operation, destination, self.plan.max_operations);
             self.try_failed(
                 id,
                 Cause::Status(status),
@@ -174,14 +171,15 @@ impl Worker {
             );
             return;
         }
-        call.record.destination = destination;
-        call.record.response_bytes = bytes.len();
-        if let Origin::Client { id: client_key, .. } = call.origin {
+        let origin = call.origin();
+        let (route, record) = call.route_and_record();
+        record.destination = destination;
+        record.response_bytes = bytes.len();
+        if let Origin::Client { id: client_key, .. } = origin {
             let Some(client) = self.clients.get(client_key) else { return };
             if let Some(out) = self.net.write(client.socket()) {
-                let record = &mut call.record;
                 let (before, most) = (out.len(), record.service.limits.max_frame_bytes);
-                let (codec, edit) = (&*record.service.codec, &call.route.response_edit);
+                let (codec, edit) = (&*record.service.codec, &route.response_edit);
                 match rewrite(codec, bytes, record.request_id, edit, most, out) {
                     Ok(true) => {}
                     Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
@@ -204,7 +202,7 @@ impl Worker {
     /// Gives up what is open of a call's tries.
     pub(crate) fn abandon_tries(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        let (pool, open) = (call.pool, [call.tries.pop(), call.tries.pop()]);
+        let (pool, open) = (call.pool(), call.take_tries());
         for open in open.into_iter().flatten() {
             self.abandon(open);
             self.list_pool(pool);
@@ -215,23 +213,19 @@ impl Worker {
     pub(crate) fn expire(&mut self, id: CallId) {
         let now = self.now;
         let Some(call) = self.calls.get_mut(id) else { return };
-        let (pool, timeout, per_try_timeout) = (call.pool, call.route.timeout, call.per_try_timeout());
-        if call.deadline.is_some_and(|deadline| deadline <= now) {
-            call.record.timeouts = call.record.timeouts.saturating_add(1);
+        let (pool, timeout) = (call.pool(), call.route().timeout);
+        if call.timed_out(now) {
             let detail = format!("no answer within {:?}", timeout.unwrap_or_default());
             self.answer(id, Failure::Timeout, &detail);
             self.list_pool(pool);
-        } else if let Some(time) = per_try_timeout
-            && let Some(expired) = call.tries.expire(now, time)
-        {
-            call.record.timeouts = call.record.timeouts.saturating_add(1);
-            call.avoid = expired.endpoint;
+        } else if let Some(expired) = call.try_timed_out(now) {
+            let time = call.per_try_timeout().unwrap_or_default();
             self.abandon(expired);
             let detail = format!("try timed out after {time:?}");
             self.try_failed(id, Cause::PerTryTimeout, Failure::Timeout, &detail);
             self.list_pool(pool);
         } else {
-            match call.stage {
+            match call.stage() {
                 Stage::Backoff { until } if until <= now => self.try_again(id),
                 Stage::Held { until } if until <= now => self.release_call(id),
                 _ => {}

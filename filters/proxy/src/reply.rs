@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use meltemi_codecs::{Failure, Frame, Kind};
 
-use crate::calls::{CallId, End, Record, Stage};
+use crate::calls::{Call, CallId, End, Record, Stage};
 use crate::client::{Client, ClientId};
 use crate::net::Net;
 use crate::plan::Route;
@@ -27,29 +27,30 @@ impl Worker {
     pub(crate) fn answer(&mut self, id: CallId, failure: Failure, detail: &str) {
         self.abandon_tries(id);
         let Some(call) = self.calls.get_mut(id) else { return };
-        let client_key = call.origin.client().filter(|_| !call.record.is_one_way);
+        let client_key = call.origin().client().filter(|_| !call.record().is_one_way);
         if let Some((client_key, client)) = client_key.and_then(|key| Some((key, self.clients.get(key)?))) {
-            call.record.response_bytes = write_reply(&mut self.net, client, &call.frame, failure, detail);
+            let written = write_reply(&mut self.net, client, call.frame(), failure, detail);
+            call.record_mut().response_bytes = written;
             let queued = self.net.queued(client.socket());
             self.watch_answers(client_key, queued);
         }
         let Some(call) = self.calls.get(id) else { return };
-        let label = self.telemetry.label(call.record.operation);
-        let reply = self.local_reply(&call.record, label, failure, detail);
-        self.telemetry.reply(call.record.operation, reply, self.now);
+        let label = self.telemetry.label(call.record().operation);
+        let reply = self.local_reply(call.record(), label, failure, detail);
+        self.telemetry.reply(call.record().operation, reply, self.now);
         self.finish(id, End::Failed(failure));
     }
 
     /// Ends a call: reports it, takes it out of every table, and lets its client go on.
     pub(crate) fn finish(&mut self, id: CallId, end: End) {
-        if self.calls.get(id).is_some_and(|call| call.tries.are_open()) {
+        if self.calls.get(id).is_some_and(Call::has_tries) {
             self.abandon_tries(id);
         }
         let Some(call) = self.calls.get_mut(id) else { return };
-        call.record.end = Some(end);
-        self.telemetry.ended(&call.record, self.now, self.plan.max_operations);
-        let (stage, client_key) = (call.stage, call.origin.client());
-        let mut pool = self.pools.get_mut(call.pool);
+        call.record_mut().end = Some(end);
+        self.telemetry.ended(call.record(), self.now, self.plan.max_operations);
+        let (stage, client_key) = (call.stage(), call.origin().client());
+        let mut pool = self.pools.get_mut(call.pool());
         let mut client = client_key.and_then(|key| self.clients.get_mut(key));
         let client_calls = client.as_deref_mut().map(Client::calls_mut);
         self.calls.remove(id, client_calls, pool.as_deref_mut().map(Pool::calls_mut));

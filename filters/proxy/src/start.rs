@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use meltemi_codecs::{Depth, Failure, Frame, Kind, Peer, Step};
 
-use crate::calls::{Call, CallId, Origin, Record, Stage};
+use crate::calls::{Call, CallId, Origin, Record};
 use crate::client::ClientId;
 use crate::clock::Instant;
 use crate::plan::{Destination, OnNoMatch, Route, Service};
@@ -138,10 +138,9 @@ impl Worker {
         let operation = record.operation;
         self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
         let is_whole = route.retry.is_some() || chosen.is_none();
-        let mut call = Call::new(origin, route, pool_key, record);
-        call.is_whole = is_whole;
-        call.frame = self.calls.copy(if is_whole { bytes } else { bytes.get(..head).unwrap_or(bytes) });
-        call.deadline = call.route.timeout.map(|timeout| held.unwrap_or(self.now).after(timeout));
+        let kept = self.calls.copy(if is_whole { bytes } else { bytes.get(..head).unwrap_or(bytes) });
+        let deadline = route.timeout.map(|timeout| held.unwrap_or(self.now).after(timeout));
+        let call = Call::new(origin, route, pool_key, record).keep(kept, is_whole, deadline);
         let client = origin.client().and_then(|client| self.clients.get_mut(client));
         let client = client.map(|client| client.begin_call(pool_key, operation));
         let id = self.calls.insert(call, client, pool.begin_call(self.now));
@@ -159,8 +158,7 @@ impl Worker {
     #[inline(never)]
     fn hold(&mut self, id: CallId, until: Instant) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        call.stage = Stage::Held { until };
-        call.record.is_delayed = true;
+        call.hold(until);
         if self.net.is_open() {
             self.time_call(id);
         } else {
@@ -173,7 +171,7 @@ impl Worker {
     #[inline(never)]
     pub(crate) fn release_call(&mut self, id: CallId) {
         let Some(call) = self.calls.get(id) else { return };
-        match admit_later(&call.route, &mut self.random) {
+        match admit_later(call.route(), &mut self.random) {
             Verdict::Answer(failure, text) => self.answer(id, failure, &text),
             Verdict::Go | Verdict::Wait(_) => self.wait(id),
         }

@@ -73,7 +73,7 @@ impl Worker {
     /// No alarm will ring any more: calls that wait for a time or a connection go to a connection that is open, or fail.
     fn end_waits(&mut self) {
         for call in self.calls.ids() {
-            match self.calls.get(call).map(|call| call.stage) {
+            match self.calls.get(call).map(Call::stage) {
                 Some(Backoff { .. }) => self.wait(call),
                 Some(Held { .. }) => self.release_call(call),
                 _ => {}

@@ -152,11 +152,8 @@ impl Worker {
             self.alarms.wake_at(Some(pool.explore_later(self.now)));
         }
         for call in calls {
-            if let Some(call) = self.calls.get_mut(call)
-                && let Some(lost) = call.tries.close(key)
-            {
-                call.avoid = lost.endpoint;
-                call.record.resets = call.record.resets.saturating_add(1);
+            if let Some(call) = self.calls.get_mut(call) {
+                call.lost(key);
             }
             self.try_failed(call, Cause::Reset, failure, why);
         }

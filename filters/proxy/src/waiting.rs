@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use meltemi_codecs::Failure;
 
-use crate::calls::{CallId, Cause, Stage};
+use crate::calls::{Call, CallId, Cause};
 use crate::client::ClientId;
 use crate::deadlines::Timed;
 use crate::dispatch::Choice;
@@ -65,9 +65,9 @@ impl Worker {
     /// Lets a call wait for a connection of its pool.
     pub(crate) fn wait(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        let pool_key = call.pool;
+        let pool_key = call.pool();
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        call.stage = Stage::Waiting(pool.waiting_mut().push(call.origin.client(), id));
+        call.wait(pool.waiting_mut().push(call.origin().client(), id));
         if let Some(due) = call.due() {
             self.deadlines.push(due, Timed::Call(id));
         }
@@ -81,7 +81,7 @@ impl Worker {
             pool.unlist();
         }
         while let Some(id) = self.pools.get(pool_key).and_then(|pool| pool.waiting().front()) {
-            let avoid = self.calls.get(id).and_then(|call| call.avoid);
+            let avoid = self.calls.get(id).and_then(Call::avoid);
             let choice = self.choose(pool_key, avoid);
             if choice == Choice::Full {
                 break;
@@ -97,7 +97,7 @@ impl Worker {
         if let Some(pool) = self.pools.get_mut(pool_key) {
             for id in held {
                 if let Some(call) = self.calls.get_mut(id) {
-                    call.stage = Stage::Waiting(pool.waiting_mut().push(call.origin.client(), id));
+                    call.wait(pool.waiting_mut().push(call.origin().client(), id));
                 }
             }
         }

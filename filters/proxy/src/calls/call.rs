@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use super::{Record, Tries};
+use super::{Record, Tries, Try};
 use crate::arena::Id;
 use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
@@ -11,6 +11,7 @@ use crate::endpoints::EndpointId;
 use crate::plan::{Backoff, Retry, Route};
 use crate::pool::PoolId;
 use crate::queue::Place;
+use crate::upstream::ConnectionId;
 
 /// Names a call.
 pub(crate) type CallId = Id<Call>;
@@ -18,19 +19,19 @@ pub(crate) type CallId = Id<Call>;
 /// A request on its way.
 #[derive(Debug)]
 pub(crate) struct Call {
-    pub(crate) origin: Origin,
-    pub(crate) route: Rc<Route>,
+    origin: Origin,
+    route: Rc<Route>,
     /// The pool that serves it.
-    pub(crate) pool: PoolId,
+    pool: PoolId,
     /// The request's first bytes, or all of it while a (further) try is possible.
-    pub(crate) frame: Vec<u8>,
-    pub(crate) is_whole: bool,
-    pub(crate) deadline: Option<Instant>,
+    frame: Vec<u8>,
+    is_whole: bool,
+    deadline: Option<Instant>,
     /// The endpoint that failed last: the next try prefers another.
-    pub(crate) avoid: Option<EndpointId>,
-    pub(crate) stage: Stage,
-    pub(crate) tries: Tries,
-    pub(crate) record: Record,
+    avoid: Option<EndpointId>,
+    stage: Stage,
+    tries: Tries,
+    record: Record,
 }
 
 /// Whose call it is.
@@ -81,7 +82,7 @@ impl Origin {
     }
 
     /// Notes another place in the client's list.
-    pub(super) fn move_to(&mut self, to: usize) {
+    fn move_to(&mut self, to: usize) {
         if let Self::Client { position, .. } = self {
             // No client has so many calls.
             *position = u32::try_from(to).unwrap_or(u32::MAX);
@@ -107,6 +108,151 @@ impl Call {
             tries: Tries::default(),
             record,
         }
+    }
+
+    /// Keeps the `frame` of its request, as far as it `is_whole`; its answer is due by then.
+    #[inline]
+    pub(crate) fn keep(mut self, frame: Vec<u8>, is_whole: bool, deadline: Option<Instant>) -> Self {
+        (self.frame, self.is_whole, self.deadline) = (frame, is_whole, deadline);
+        self
+    }
+
+    #[inline]
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    #[inline]
+    pub(crate) fn route(&self) -> &Rc<Route> {
+        &self.route
+    }
+
+    /// The pool that serves it.
+    #[inline]
+    pub(crate) fn pool(&self) -> PoolId {
+        self.pool
+    }
+
+    /// What it keeps of its request.
+    #[inline]
+    pub(crate) fn frame(&self) -> &Vec<u8> {
+        &self.frame
+    }
+
+    /// The endpoint that failed last.
+    #[inline]
+    pub(crate) fn avoid(&self) -> Option<EndpointId> {
+        self.avoid
+    }
+
+    #[inline]
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    #[inline]
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    #[inline]
+    pub(crate) fn record_mut(&mut self) -> &mut Record {
+        &mut self.record
+    }
+
+    /// What its route wants of an answer, and where to note it.
+    #[inline]
+    pub(crate) fn route_and_record(&mut self) -> (&Route, &mut Record) {
+        (&self.route, &mut self.record)
+    }
+
+    /// It waits for a connection, in that place of its pool's queue.
+    pub(crate) fn wait(&mut self, place: Place) {
+        self.stage = Stage::Waiting(place);
+    }
+
+    /// It is held back until then, before its first try.
+    pub(crate) fn hold(&mut self, until: Instant) {
+        self.stage = Stage::Held { until };
+        self.record.is_delayed = true;
+    }
+
+    /// It pauses until then, before its next try.
+    pub(crate) fn back_off(&mut self, until: Instant) {
+        self.stage = Stage::Backoff { until };
+    }
+
+    /// Whether it can have one more try at the same time.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.tries.have_room()
+    }
+
+    /// A try was made on a connection to that endpoint: `open` if it has an answer.
+    #[inline]
+    pub(crate) fn tried(&mut self, endpoint: Option<EndpointId>, open: Option<Try>) {
+        self.tries.open(open);
+        self.stage = Stage::Settled;
+        self.record.tries = self.record.tries.saturating_add(1);
+        self.record.endpoint = endpoint;
+    }
+
+    /// The try on that connection was answered.
+    #[inline]
+    pub(crate) fn answered(&mut self, connection: ConnectionId) -> Option<Try> {
+        self.tries.close(connection)
+    }
+
+    /// The try on that connection was lost with it: the next prefers another endpoint.
+    pub(crate) fn lost(&mut self, connection: ConnectionId) {
+        if let Some(lost) = self.tries.close(connection) {
+            self.avoid = lost.endpoint;
+            self.record.resets = self.record.resets.saturating_add(1);
+        }
+    }
+
+    /// Takes out a try that took too long, if one did: the next prefers another endpoint.
+    pub(crate) fn try_timed_out(&mut self, now: Instant) -> Option<Try> {
+        let expired = self.tries.expire(now, self.per_try_timeout()?)?;
+        self.record.timeouts = self.record.timeouts.saturating_add(1);
+        self.avoid = expired.endpoint;
+        Some(expired)
+    }
+
+    /// Whether it has taken too long as a whole; counts it if so.
+    pub(crate) fn timed_out(&mut self, now: Instant) -> bool {
+        let has = self.deadline.is_some_and(|deadline| deadline <= now);
+        self.record.timeouts = self.record.timeouts.saturating_add(u32::from(has));
+        has
+    }
+
+    /// The answer to a try is not passed on: the next prefers another endpoint.
+    pub(crate) fn refuse_answer(&mut self, answered: Try) {
+        self.avoid = answered.endpoint;
+    }
+
+    /// Whether tries are open.
+    #[inline]
+    pub(crate) fn has_tries(&self) -> bool {
+        self.tries.are_open()
+    }
+
+    /// Takes out the tries that are open.
+    #[inline]
+    pub(crate) fn take_tries(&mut self) -> [Option<Try>; 2] {
+        [self.tries.pop(), self.tries.pop()]
+    }
+
+    /// Notes its place in the client's list.
+    #[inline]
+    pub(super) fn move_to(&mut self, position: usize) {
+        self.origin.move_to(position);
+    }
+
+    /// Takes out what it keeps of its request.
+    #[inline]
+    pub(super) fn take_frame(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.frame)
     }
 
     /// The retry policy, if it allows another try after `cause`.
@@ -159,7 +305,11 @@ pub(super) mod tests {
     }
 
     /// A call of a route with this retry policy.
-    pub(in crate::calls) fn call(retry: &str) -> Call {
+    fn call(retry: &str) -> Call {
+        call_of(Origin::Proxy, retry)
+    }
+
+    pub(in crate::calls) fn call_of(origin: Origin, retry: &str) -> Call {
         let plan = format!(
             r#"{{"services": {{"demo": {{"protocol": "dubbo", "defaultRoute": {{"retry": {retry}}}}}}}}}"#
         );
@@ -169,7 +319,7 @@ pub(super) mod tests {
         let frame = Frame { len: 64, head: 16, kind: Kind::Request, id: 7 };
         let operation = crate::telemetry::Telemetry::default().operation("", "", true, 1);
         let record = Record::new(service, None, operation, frame, at(0));
-        Call { is_whole: true, ..Call::new(Origin::Proxy, route, Id::new(0, 1), record) }
+        Call::new(origin, route, Id::new(0, 1), record).keep(Vec::new(), true, None)
     }
 
     #[test]
@@ -214,15 +364,49 @@ pub(super) mod tests {
         call.deadline = Some(at(50));
         assert_eq!(call.due(), Some(at(50)), "nothing was sent that could take too long");
         let sent = Try { connection: Id::new(0, 1), slot: 0, endpoint: None, sent_at: at(10) };
-        *call.tries.room().unwrap() = Some(sent);
+        call.tried(None, Some(sent));
         assert_eq!(call.due(), Some(at(20)));
-        call.stage = Stage::Backoff { until: at(15) };
+        call.back_off(at(15));
         assert_eq!(call.due(), Some(at(15)));
         assert_eq!(call.tries.pop(), Some(sent));
-        call.stage = Stage::Backoff { until: at(30) };
+        call.back_off(at(30));
         assert_eq!(call.due(), Some(at(30)));
-        call.stage = Stage::Backoff { until: at(60) };
+        call.back_off(at(60));
         assert_eq!(call.due(), Some(at(50)));
+    }
+
+    #[test]
+    fn a_try_that_fails_is_made_again_elsewhere() {
+        let mut call = call(r#"{"on": ["per-try-timeout"], "perTryTimeout": "10ms"}"#);
+        let [first, second] = [1, 2].map(|n| {
+            let endpoint = Some(Id::new(n, 1));
+            Try { connection: Id::new(n, 1), slot: 0, endpoint, sent_at: at(u64::from(n)) }
+        });
+        assert!(call.has_room() && !call.has_tries());
+        for open in [first, second] {
+            call.tried(open.endpoint, Some(open));
+        }
+        assert_eq!((call.has_room(), call.record.tries, call.record.endpoint), (false, 2, second.endpoint));
+        assert_eq!(call.try_timed_out(at(10)), None);
+        assert_eq!(call.try_timed_out(at(11)), Some(first));
+        assert_eq!((call.avoid(), call.record.timeouts), (first.endpoint, 1));
+        call.lost(first.connection);
+        assert_eq!((call.avoid(), call.record.resets), (first.endpoint, 0), "it was gone");
+        call.lost(second.connection);
+        assert_eq!((call.avoid(), call.record.resets, call.has_tries()), (second.endpoint, 1, false));
+        call.tried(first.endpoint, Some(first));
+        let answered = call.answered(first.connection).unwrap();
+        call.refuse_answer(answered);
+        assert_eq!((call.avoid(), call.take_tries()), (first.endpoint, [None, None]));
+    }
+
+    #[test]
+    fn a_call_has_one_time_for_all_its_tries() {
+        let call = || call("null").keep(vec![1, 2], false, Some(at(50)));
+        assert_eq!((call().timed_out(at(49)), call().due()), (false, Some(at(50))));
+        let mut late = call();
+        assert!(late.timed_out(at(50)));
+        assert_eq!((late.record.timeouts, late.frame().as_slice()), (1, &[1, 2][..]));
     }
 
     #[test]

@@ -44,11 +44,11 @@ impl Calls {
         client: Option<&mut ClientCalls>,
         pool: &mut PoolCalls,
     ) -> CallId {
-        let kept = call.frame.capacity();
+        let kept = call.frame().capacity();
         self.held = self.held.saturating_add(kept);
         pool.active = pool.active.saturating_add(1);
         if let Some(client) = &client {
-            call.origin.move_to(client.ids.len());
+            call.move_to(client.ids.len());
         }
         let id = self.calls.insert(call);
         if let Some(client) = client {
@@ -66,7 +66,7 @@ impl Calls {
         client: Option<&mut ClientCalls>,
         pool: Option<&mut PoolCalls>,
     ) {
-        let last = |call: &mut Call| (call.origin, call.record.retries, core::mem::take(&mut call.frame));
+        let last = |call: &mut Call| (call.origin(), call.record().retries, call.take_frame());
         let Some((origin, retries, frame)) = self.calls.discard(id, last) else { return };
         let kept = frame.capacity();
         self.buffers.give(frame);
@@ -86,7 +86,7 @@ impl Calls {
             if let Some(&moved) = client.ids.get(position)
                 && let Some(moved) = self.calls.get_mut(moved)
             {
-                moved.origin.move_to(position);
+                moved.move_to(position);
             }
         }
     }
@@ -94,7 +94,7 @@ impl Calls {
     /// Notes that a call is tried again after `cause`, in its pool.
     pub(crate) fn retry(&mut self, id: CallId, cause: Cause, pool: &mut PoolCalls) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        let record = &mut call.record;
+        let record = call.record_mut();
         pool.retrying = pool.retrying.saturating_add(usize::from(record.retries == 0));
         record.retries = record.retries.saturating_add(1);
         record.tries = record.tries.saturating_add(u32::from(cause == Cause::ConnectFailure));
@@ -165,11 +165,11 @@ impl PoolCalls {
 mod tests {
     use super::*;
     use crate::arena::Id;
-    use crate::calls::call::tests::call;
+    use crate::calls::call::tests::call_of;
 
     fn of(client: Option<usize>) -> Call {
         let origin = client.map_or(Origin::Proxy, |n| Origin::of(Id::new(n as u32, 1)));
-        Call { origin, ..call("null") }
+        call_of(origin, "null")
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
                 0..2 => {
                     let client = Some(random.usize(..4)).filter(|n| *n < 3);
                     let request = vec![0; random.usize(1..2000)];
-                    let call = Call { frame: calls.copy(&request), ..of(client) };
+                    let call = of(client).keep(calls.copy(&request), true, None);
                     calls.insert(call, client.map(|n| &mut clients[n]), &mut pool);
                 }
                 2 if !ids.is_empty() => {
@@ -199,18 +199,19 @@ mod tests {
                 _ => {}
             }
             let all: Vec<_> = calls.ids().into_iter().map(|id| (id, calls.get(id).unwrap())).collect();
-            let held = |calls: &[(CallId, &Call)]| calls.iter().map(|(_, call)| call.frame.capacity()).sum();
-            let retried = all.iter().filter(|(_, call)| call.record.retries > 0).count();
+            let held =
+                |calls: &[(CallId, &Call)]| calls.iter().map(|(_, call)| call.frame().capacity()).sum();
+            let retried = all.iter().filter(|(_, call)| call.record().retries > 0).count();
             let sums = (calls.held, pool.active, pool.retrying);
             assert_eq!(sums, (held(&all), all.len(), retried), "step {step}");
             for (n, client) in clients.iter().enumerate() {
-                let of = |call: &Call| call.origin.client() == Some(Id::new(n as u32, 1));
+                let of = |call: &Call| call.origin().client() == Some(Id::new(n as u32, 1));
                 let own: Vec<_> = all.iter().copied().filter(|(_, call)| of(call)).collect();
                 assert_eq!((client.held, client.len()), (held(&own), own.len()), "step {step}");
                 for (place, id) in client.ids.iter().enumerate() {
                     let call = calls.get(*id).unwrap();
                     assert!(
-                        matches!(call.origin, Origin::Client { position, .. } if position as usize == place)
+                        matches!(call.origin(), Origin::Client { position, .. } if position as usize == place)
                     );
                 }
             }
@@ -220,10 +221,10 @@ mod tests {
     #[test]
     fn a_call_ends_without_its_client() {
         let (mut calls, mut client, mut pool) = <(Calls, ClientCalls, PoolCalls)>::default();
-        let call = Call { frame: calls.copy(b"request"), ..of(Some(0)) };
+        let call = of(Some(0)).keep(calls.copy(b"request"), true, None);
         let id = calls.insert(call, Some(&mut client), &mut pool);
         assert_eq!(client.into_ids(), [id]);
-        assert_eq!(calls.get(id).unwrap().frame, b"request");
+        assert_eq!(calls.get(id).unwrap().frame(), b"request");
         let other = calls.insert(of(None), None, &mut pool);
         for _ in 0..2 {
             calls.remove(id, None, Some(&mut pool));

@@ -20,9 +20,18 @@ pub(crate) struct Try {
 pub(crate) struct Tries([Option<Try>; 2]);
 
 impl Tries {
-    /// Room for one more, if there is any.
-    pub(crate) fn room(&mut self) -> Option<&mut Option<Try>> {
-        self.0.iter_mut().find(|place| place.is_none())
+    /// Whether there is room for one more.
+    #[inline]
+    pub(crate) fn have_room(&self) -> bool {
+        self.0.iter().any(Option::is_none)
+    }
+
+    /// Adds one, as far as there is room.
+    #[inline]
+    pub(crate) fn open(&mut self, new: Option<Try>) {
+        if let Some(place) = self.0.iter_mut().find(|place| place.is_none()) {
+            *place = new;
+        }
     }
 
     /// Takes out the one on that connection.
@@ -76,7 +85,7 @@ mod tests {
     fn open(numbers: [u32; 2]) -> Tries {
         let mut tries = Tries::default();
         for number in numbers {
-            *tries.room().unwrap() = Some(sent(number));
+            tries.open(Some(sent(number)));
         }
         tries
     }
@@ -84,13 +93,15 @@ mod tests {
     #[test]
     fn there_are_two_at_most_and_each_ends_by_itself() {
         let mut tries = open([1, 2]);
-        assert_eq!(tries.room(), None);
+        assert!(!tries.have_room());
         assert_eq!(tries.close(Id::new(3, 1)), None);
         assert_eq!(tries.close(Id::new(1, 2)), None, "another connection in its place");
         assert_eq!(tries.close(Id::new(1, 1)), Some(sent(1)));
         assert_eq!(tries.close(Id::new(1, 1)), None);
-        *tries.room().unwrap() = Some(sent(5));
-        assert_eq!(tries.room(), None);
+        assert!(tries.have_room());
+        tries.open(Some(sent(5)));
+        tries.open(Some(sent(6)));
+        assert!(!tries.have_room());
         let left = [tries.pop(), tries.pop(), tries.pop()];
         assert_eq!(left, [Some(sent(5)), Some(sent(2)), None]);
     }

@@ -40,7 +40,7 @@ impl Worker {
         let Some(client) = self.clients.get(key) else { return false };
         let connections = client.blocked().iter().filter_map(|blocked| self.connections.get(*blocked));
         let mut calls = connections.flat_map(|connection| connection.slots().calls());
-        calls.any(|call| self.calls.get(call).is_some_and(|call| call.origin.client() != Some(key)))
+        calls.any(|call| self.calls.get(call).is_some_and(|call| call.origin().client() != Some(key)))
     }
 
     /// Closes a client that takes what others need. What it does not read is dropped.
