@@ -218,4 +218,18 @@ pub trait Codec {
 
     /// The response status of that name.
     fn status_code(&self, name: &str) -> Option<u32>;
+
+    /// Everything that `bytes` say, a complete frame, and what of it cannot be read: for people, and for tools alone.
+    /// Unless the protocol has more to show, that is what the proxy sees: kind, id, outcome, and the head of a request.
+    #[cfg(feature = "inspect")]
+    fn inspect(&self, frame: &Frame, bytes: &[u8]) -> (crate::inspect::Reading, Option<Error>) {
+        crate::inspect::plain(self, frame, bytes)
+    }
+
+    /// Who sent the frame at the front of `input`, as far as the frame says it. Unless the protocol knows better: the client,
+    /// if it is of a kind that clients send.
+    #[cfg(feature = "inspect")]
+    fn sender(&self, input: &[u8]) -> Peer {
+        crate::inspect::sender(self, input)
+    }
 }

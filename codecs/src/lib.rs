@@ -21,6 +21,8 @@ mod error;
 pub mod fuzz;
 mod head;
 mod hessian;
+#[cfg(feature = "inspect")]
+pub mod inspect;
 pub mod protobuf;
 pub mod trpc;
 

@@ -5,11 +5,12 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use meltemi_codecs::Codecs;
 
 use crate::command::{print, written};
-use crate::protocol::Protocol;
 use crate::{command, crds, decode, demo, install, push, run as controller, sample, screen, words};
 
 /// Layer-7 management of any RPC protocol on a stock Envoy.
@@ -27,8 +28,8 @@ enum Command {
     /// Print one JSON object for each frame of captured bytes.
     Decode {
         /// The protocol that the bytes are of.
-        #[arg(long, value_enum)]
-        protocol: Protocol,
+        #[arg(long, value_parser = protocols())]
+        protocol: String,
         /// Refuse frames that are longer than this.
         #[arg(long, value_name = "BYTES", default_value_t = decode::MAX_FRAME_BYTES)]
         max_frame_bytes: usize,
@@ -72,7 +73,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(options) => demo::run(&options).map_err(|error| error.to_string()),
-        Command::Decode { protocol, max_frame_bytes, file } => decode(protocol, max_frame_bytes, &file),
+        Command::Decode { protocol, max_frame_bytes, file } => decode(&protocol, max_frame_bytes, &file),
         Command::Validate(options) => return ended(options.run()),
         Command::Generate(options) => return ended(options.run()),
         Command::Explain(options) => return ended(options.run()),
@@ -102,7 +103,14 @@ fn ended(outcome: Result<ExitCode, String>) -> ExitCode {
     })
 }
 
-fn decode(protocol: Protocol, max_len: usize, file: &Path) -> Result<(), String> {
+/// The names of the protocols that the command knows: those of the shipped module.
+fn protocols() -> PossibleValuesParser {
+    PossibleValuesParser::new(Codecs::all().names().map(str::to_owned).collect::<Vec<_>>())
+}
+
+fn decode(protocol: &str, max_len: usize, file: &Path) -> Result<(), String> {
+    let codecs = Codecs::all();
+    let codec = codecs.get(protocol).ok_or("unknown protocol")?;
     let (name, input): (_, Box<dyn Read>) = match standard(file) {
         true => ("standard input".into(), Box::new(io::stdin().lock())),
         false => (
@@ -111,7 +119,7 @@ fn decode(protocol: Protocol, max_len: usize, file: &Path) -> Result<(), String>
         ),
     };
     let mut output = BufWriter::new(io::stdout().lock());
-    let outcome = decode::decode(protocol, max_len, input, &mut output);
+    let outcome = decode::decode(&**codec, max_len, input, &mut output);
     // What was read so far is printed before the error is.
     match (outcome, output.flush()) {
         (Ok(()), Ok(())) => Ok(()),

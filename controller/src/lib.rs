@@ -21,7 +21,6 @@ pub mod kinds;
 pub mod mesh;
 pub mod module;
 pub mod place;
-pub mod protocol;
 pub mod push;
 pub mod run;
 pub mod sample;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use meltemi::decode::{self, MAX_FRAME_BYTES};
-use meltemi::protocol::Protocol;
+use meltemi_codecs::Dubbo;
 use serde_json::{Value, json};
 
 /// The folders with what real programs sent.
@@ -39,7 +39,7 @@ fn lines(output: &[u8]) -> Vec<Value> {
 
 fn decoded(input: &[u8]) -> Vec<Value> {
     let mut output = Vec::new();
-    decode::decode(Protocol::Dubbo, MAX_FRAME_BYTES, input, &mut output).unwrap();
+    decode::decode(&Dubbo, MAX_FRAME_BYTES, input, &mut output).unwrap();
     lines(&output)
 }
 
@@ -139,7 +139,7 @@ fn requests_and_responses_are_told_in_full() {
     assert_eq!(
         records[1],
         json!({
-            "kind": "response", "id": 10, "status": "OK", "length": 62, "serialization": "hessian2",
+            "kind": "response", "id": 10, "outcome": "success", "status": "OK", "length": 62, "serialization": "hessian2",
             "attributes": {"result": "value"},
             "attachments": {"dubbo": "2.0.2", "served-by": "java-2.7.23"},
         })
@@ -243,7 +243,7 @@ fn an_incomplete_frame_is_an_error_wherever_it_ends() {
     for end in 1..frame.len() {
         let mut output = Vec::new();
         let input = [&frame[..], &frame[..end]].concat();
-        let error = decode::decode(Protocol::Dubbo, MAX_FRAME_BYTES, &input[..], &mut output).unwrap_err();
+        let error = decode::decode(&Dubbo, MAX_FRAME_BYTES, &input[..], &mut output).unwrap_err();
         assert_eq!(lines(&output).len(), 1);
         let place = format!(
             "offset {}: the input ends inside the frame that starts at offset {}",
@@ -270,7 +270,7 @@ fn however_the_input_arrives_the_output_is_the_same() {
     let stream = names.map(vector).concat();
     let told = |size| {
         let mut output = Vec::new();
-        decode::decode(Protocol::Dubbo, MAX_FRAME_BYTES, Trickle(&stream, size), &mut output).unwrap();
+        decode::decode(&Dubbo, MAX_FRAME_BYTES, Trickle(&stream, size), &mut output).unwrap();
         output
     };
     let whole = told(usize::MAX);

@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use meltemi::checkout;
 use meltemi::decode::{self, MAX_FRAME_BYTES};
 use meltemi::envoy::{self, DEFAULT_VERSION};
-use meltemi::protocol::Protocol;
+use meltemi_codecs::Dubbo;
 use meltemi_tests::signal;
 use serde_json::Value;
 
@@ -157,7 +157,7 @@ fn a_kept_demo_can_be_called_and_leaves_nothing_behind() {
     client.write_all(&fs::read(file).unwrap()).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     let mut output = Vec::new();
-    decode::decode(Protocol::Dubbo, MAX_FRAME_BYTES, client, &mut output).unwrap();
+    decode::decode(&Dubbo, MAX_FRAME_BYTES, client, &mut output).unwrap();
     let answer: Value = serde_json::from_slice(&output).unwrap();
     assert_eq!(answer["status"], "OK");
     assert!(answer["attachments"]["served-by"].is_string(), "{answer}");

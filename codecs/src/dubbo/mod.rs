@@ -37,6 +37,8 @@ mod fastjson2;
 mod generic;
 /// The fixed part at the front of every frame.
 pub mod header;
+#[cfg(feature = "inspect")]
+mod inspect;
 mod json;
 pub mod message;
 mod misread;
@@ -162,6 +164,16 @@ impl Codec for Dubbo {
 
     fn status_code(&self, name: &str) -> Option<u32> {
         status::code(name)
+    }
+
+    #[cfg(feature = "inspect")]
+    fn inspect(&self, frame: &Frame, bytes: &[u8]) -> (crate::inspect::Reading, Option<Error>) {
+        inspect::read(frame, bytes)
+    }
+
+    #[cfg(feature = "inspect")]
+    fn sender(&self, input: &[u8]) -> Peer {
+        inspect::sender(input)
     }
 }
 

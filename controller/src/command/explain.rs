@@ -11,7 +11,6 @@ use super::{Format, Inputs, findings, print};
 use crate::generate::{Entry, Origin, Scope};
 use crate::input::Resources;
 use crate::mesh::Mesh;
-use crate::protocol;
 use crate::screen;
 use crate::words::Plain;
 
@@ -185,7 +184,7 @@ fn plan(entry: &Entry) -> Result<Plan, String> {
     let mut service = entry.plan.value().clone();
     let codecs = Codecs::all();
     if service["protocol"].as_str().and_then(|name| codecs.get(name)).is_none() {
-        service["protocol"] = protocol::stand_in().into();
+        service["protocol"] = codecs.names().next().into();
         for route in service["routes"].as_array_mut().into_iter().flatten() {
             // Statuses are called by the protocol's names.
             if let Some(retry) = route.get_mut("retry") {

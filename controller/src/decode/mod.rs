@@ -1,13 +1,11 @@
 //! `meltemi decode`: what captured bytes say, one JSON object for each frame.
 
-mod dubbo;
 mod record;
 
 use std::io::{self, Read, Write};
 
 use meltemi_codecs::{Codec, Error as CodecError, Step};
 
-use crate::protocol::Protocol;
 use record::Record;
 
 /// The longest frame that is read unless the command line says otherwise: twice what a plan lets pass by default.
@@ -61,20 +59,18 @@ pub enum Error {
 ///
 /// The first fault. What was read before it, the readable part of the broken frame included, is written by then.
 pub fn decode(
-    protocol: Protocol,
+    codec: &dyn Codec,
     max_len: usize,
     mut input: impl Read,
     output: &mut impl Write,
 ) -> Result<(), Error> {
-    let Protocol::Dubbo = protocol;
-    let codec = &meltemi_codecs::dubbo::Dubbo;
     let mut buffer = Vec::new();
     let mut chunk = vec![0; CHUNK];
     let mut start = 0_usize;
     let mut offset = 0_u64;
     loop {
         let rest = buffer.get(start..).unwrap_or_default();
-        let step = match codec.split(dubbo::sender(rest), rest, max_len) {
+        let step = match codec.split(codec.sender(rest), rest, max_len) {
             Ok(step) => step,
             Err(error) => {
                 let capture = capture(rest).filter(|_| offset == 0);
@@ -84,8 +80,8 @@ pub fn decode(
         match step {
             Step::Frame(frame) => {
                 let bytes = rest.get(..frame.len).unwrap_or(rest);
-                let (record, fault) = dubbo::record(codec, &frame, bytes);
-                write(&record, output).map_err(Error::Write)?;
+                let (reading, fault) = codec.inspect(&frame, bytes);
+                write(&Record(&reading), output).map_err(Error::Write)?;
                 if let Some(error) = fault {
                     return Err(broken(offset, &error));
                 }
@@ -131,7 +127,7 @@ fn read<'a>(input: &mut impl Read, chunk: &'a mut [u8]) -> io::Result<&'a [u8]> 
     }
 }
 
-fn write(record: &Record, output: &mut impl Write) -> io::Result<()> {
+fn write(record: &Record<'_>, output: &mut impl Write) -> io::Result<()> {
     serde_json::to_writer(&mut *output, record)?;
     output.write_all(b"\n")
 }

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use meltemi_codecs::Dubbo;
 use meltemi_codecs::dubbo::message::Answer;
 use meltemi_codecs::dubbo::status;
 
 use super::Error;
 use super::stage::Stage;
-use crate::protocol::Protocol;
 use crate::sample::{Call, Client, Reply};
 use crate::{decode, screen};
 
@@ -275,7 +275,7 @@ impl Steps<'_> {
 /// What `meltemi decode` prints for a frame.
 fn decoded(frame: &[u8]) -> String {
     let mut lines = Vec::new();
-    match decode::decode(Protocol::Dubbo, decode::MAX_FRAME_BYTES, frame, &mut lines) {
+    match decode::decode(&Dubbo, decode::MAX_FRAME_BYTES, frame, &mut lines) {
         Ok(()) => String::from_utf8_lossy(&lines).into_owned(),
         Err(error) => error.to_string(),
     }

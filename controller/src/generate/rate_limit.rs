@@ -15,7 +15,6 @@ use crate::api::LocalRateLimit;
 use crate::api::aeraki::TokenBucket;
 use crate::check::MOST_OF_NAMESPACE;
 use crate::findings::ResourceRef;
-use crate::protocol;
 
 /// The field of a router that has it.
 pub(super) const FIELD: &str = "spec.localRateLimit";
@@ -51,7 +50,7 @@ impl Limit {
             });
         }
         let mut limit = Self { conditions, bucket: written.token_bucket.as_ref().map(bucket), tables: 0 };
-        let mut service = raw::Service::new(protocol::stand_in());
+        let mut service = raw::Service::new(trial::stand_in());
         service.local_rate_limit = Some(merged([&limit].into_iter()));
         limit.tables = trial::compiled(service).map_err(|error| {
             let field = places.of(trial::below(&error, "localRateLimit").unwrap_or_default());

@@ -3,13 +3,12 @@
 
 use std::collections::HashSet;
 
-use meltemi_codecs::Codecs;
+use meltemi_codecs::{Codec, Codecs, Dubbo};
 use meltemi_proxy::plan::{Plan, PlanError, raw};
 
 use super::draft::Draft;
 use super::protocol::Protocol;
 use super::service::ManagedPort;
-use crate::protocol;
 
 /// Why the filter would refuse a route.
 #[derive(Debug)]
@@ -22,6 +21,11 @@ pub(super) struct Refusal {
 
 /// The service of the plans that are tried.
 const SERVICE: &str = "s";
+
+/// The name of a protocol that stands in for one that the command does not know: what matches does not depend on it.
+pub(super) fn stand_in() -> &'static str {
+    Dubbo.name()
+}
 
 /// What the tables of the regular expressions in some routes for calls that come by `port` take, in bytes.
 ///
@@ -40,7 +44,7 @@ pub(super) fn tables(drafts: &[&Draft], port: &ManagedPort) -> Result<usize, Ref
         }
         route
     };
-    let mut service = raw::Service::new(if is_known { codec } else { protocol::stand_in() });
+    let mut service = raw::Service::new(if is_known { codec } else { stand_in() });
     service.routes = drafts.iter().enumerate().map(route).collect();
     compiled(service).map_err(|error| {
         let place = drafts
@@ -66,7 +70,7 @@ impl Matchers {
         if self.known.contains(regex) && !attribute.is_empty() {
             return None;
         }
-        let mut service = raw::Service::new(protocol::stand_in());
+        let mut service = raw::Service::new(stand_in());
         let attributes = [(attribute.to_owned(), matcher.clone())].into_iter().collect();
         let matches = Some(vec![raw::Match { attributes, ..raw::Match::default() }]);
         service.routes.push(raw::Route { name: "r".to_owned(), matches, ..raw::Route::default() });
