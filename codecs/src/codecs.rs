@@ -1,7 +1,7 @@
 use core::fmt;
 use std::rc::Rc;
 
-use crate::{Brpc, Codec, Dubbo, Trpc};
+use crate::{Brpc, Codec, Dubbo, Thrift, Trpc};
 
 /// The protocols that a program knows, each by its name.
 ///
@@ -13,7 +13,7 @@ pub struct Codecs(Vec<Rc<dyn Codec>>);
 impl Codecs {
     /// Every protocol of this crate.
     pub fn all() -> Self {
-        Self::new([Rc::new(Dubbo) as Rc<dyn Codec>, Rc::new(Brpc), Rc::new(Trpc)])
+        Self::new([Rc::new(Dubbo) as Rc<dyn Codec>, Rc::new(Thrift), Rc::new(Brpc), Rc::new(Trpc)])
     }
 
     /// These protocols. Of several with one name the first is known.

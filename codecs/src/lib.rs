@@ -24,6 +24,7 @@ mod hessian;
 #[cfg(feature = "inspect")]
 pub mod inspect;
 pub mod protobuf;
+pub mod thrift;
 pub mod trpc;
 
 pub use brpc::Brpc;
@@ -32,4 +33,5 @@ pub use codecs::Codecs;
 pub use dubbo::Dubbo;
 pub use error::Error;
 pub use head::Head;
+pub use thrift::Thrift;
 pub use trpc::Trpc;
