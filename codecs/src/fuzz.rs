@@ -71,6 +71,15 @@ pub fn fuzz_trpc(data: &[u8]) {
 
 /// Feeds `input` to `codec` from both peers, and does with each frame in it all that the proxy may.
 pub fn fuzz_codec(codec: &dyn Codec, input: &[u8]) {
+    feed(codec, input, true);
+}
+
+/// As [`fuzz_codec`] does, for a protocol that has no answer to what fails on the way.
+pub fn fuzz_silent(codec: &dyn Codec, input: &[u8]) {
+    feed(codec, input, false);
+}
+
+fn feed(codec: &dyn Codec, input: &[u8], answers: bool) {
     for from in [Peer::Client, Peer::Server] {
         let mut rest = input;
         // Frames of one byte would make this quadratic.
@@ -79,7 +88,7 @@ pub fn fuzz_codec(codec: &dyn Codec, input: &[u8]) {
                 Ok(Step::Frame(frame)) => {
                     assert!(frame.len > 0 && frame.len <= rest.len() && frame.head <= frame.len, "{frame:?}");
                     let (bytes, after) = rest.split_at(frame.len);
-                    check_frame(codec, from, bytes, frame.kind, frame.id);
+                    check_frame(codec, from, bytes, (frame.kind, frame.id), answers);
                     rest = after;
                 }
                 Ok(Step::NeedMore { at_least }) => {
@@ -92,7 +101,7 @@ pub fn fuzz_codec(codec: &dyn Codec, input: &[u8]) {
     }
 }
 
-fn check_frame(codec: &dyn Codec, from: Peer, bytes: &[u8], kind: Kind, id: u64) {
+fn check_frame(codec: &dyn Codec, from: Peer, bytes: &[u8], (kind, id): (Kind, u64), answers: bool) {
     let whole = codec.split(from, bytes, LIMIT);
     let Ok(Step::Frame(frame)) = whole else { panic_on("a frame is one on its own", &whole) };
     for cut in [0, 1, bytes.len() / 2, bytes.len().saturating_sub(1)] {
@@ -129,6 +138,10 @@ fn check_frame(codec: &dyn Codec, from: Peer, bytes: &[u8], kind: Kind, id: u64)
     assert!(again.kind == kind || kind == Kind::Drain, "{kind:?}");
 
     check_edit(codec, from, bytes, kind);
+    if !answers && frame.kind == Kind::Request {
+        codec.error_reply(bytes, Failure::Timeout, "", &mut Vec::new());
+        return;
+    }
     check_replies(codec, bytes.get(..frame.head).unwrap_or_default(), bytes, frame.kind, id);
 }
 

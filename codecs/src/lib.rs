@@ -23,6 +23,7 @@ mod head;
 mod hessian;
 #[cfg(feature = "inspect")]
 pub mod inspect;
+pub mod layout;
 pub mod protobuf;
 pub mod thrift;
 pub mod trpc;
@@ -33,5 +34,6 @@ pub use codecs::Codecs;
 pub use dubbo::Dubbo;
 pub use error::Error;
 pub use head::Head;
+pub use layout::Layout;
 pub use thrift::Thrift;
 pub use trpc::Trpc;

@@ -12,6 +12,7 @@ use super::{
     actions::Actions,
     error::Path,
     index::Index,
+    layout::layout,
     map::Map,
     matcher::{Predicate, Rule, Test},
     pattern::Patterns,
@@ -40,13 +41,27 @@ pub(super) fn plan(raw: &raw::Plan, codecs: &Codecs) -> Result<Plan> {
     let max_operations = within(&metrics.key("maxOperations"), raw.metrics.max_operations, 0, 100_000)?;
     let memory_budget = within(&root.key("memoryBudgetBytes"), raw.memory_budget_bytes, 16 << 20, 3 << 30)?;
 
+    let declared = &protocols(&root.key("protocols"), &raw.protocols, codecs)?;
     let path = root.key("services");
     let mut services = Vec::new();
     for (authority, raw) in raw.services.iter() {
-        services.push((authority.into(), Rc::new(service(&path.key(authority), authority, raw, codecs)?)));
+        services.push((authority.into(), Rc::new(service(&path.key(authority), authority, raw, declared)?)));
     }
     let unknown_authority = raw.unknown_authority;
     Ok(Plan { max_operations, memory_budget, unknown_authority, services: Map::new(services) })
+}
+
+/// The protocols that services may name: those that are declared, and the module's own.
+fn protocols(path: &Path<'_>, raw: &Table<raw::Layout>, codecs: &Codecs) -> Result<Codecs> {
+    let mut all = codecs.clone();
+    for (name, raw) in raw.iter() {
+        let path = path.key(name);
+        if codecs.get(name).is_some() {
+            return fail(&path, "the module has a codec of that name; choose another");
+        }
+        all.declare(layout(&path, name, raw)?);
+    }
+    Ok(all)
 }
 
 fn service(path: &Path<'_>, authority: &str, raw: &raw::Service, codecs: &Codecs) -> Result<Service> {

@@ -8,6 +8,7 @@
 
 mod calls;
 mod generate;
+mod layouts;
 
 use meltemi_codecs::{Codecs, Head};
 
@@ -17,6 +18,7 @@ use super::{
 };
 
 pub use calls::{bound, fuzz_calls, sample_plan, sample_request, search};
+pub use layouts::fuzz_layout;
 
 /// Reads `data` as a plan and, if it is one, asks it for routes: of calls made to meet each of its rules, as far as can
 /// be, and to meet two that are side by side. The index must find what trying every rule finds.

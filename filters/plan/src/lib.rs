@@ -20,6 +20,7 @@ mod fault;
 pub mod fuzz;
 mod index;
 mod json;
+mod layout;
 mod map;
 mod matcher;
 mod packed;
@@ -52,7 +53,7 @@ pub use error::{PlanError, Position};
 pub use explain::{Explanation, PassedOver};
 pub use fault::{Fault, Share};
 #[cfg(any(test, feature = "fuzzing"))]
-pub use fuzz::{fuzz_calls, fuzz_plan};
+pub use fuzz::{fuzz_calls, fuzz_layout, fuzz_plan};
 pub use packed::MOST as MOST_PACKED;
 pub use pattern::MOST_TABLES;
 pub use rate_limit::{LocalRateLimit, SHORTEST_INTERVAL, TokenBucket};
@@ -72,6 +73,15 @@ pub use warning::Warning;
 /// It is none, has classes that name more than ASCII, or is too long or too large.
 pub fn check_regex(source: &str) -> Result<usize, String> {
     pattern::Pattern::new(source).map(|pattern| pattern.bytes())
+}
+
+/// Checks a layout and makes it a codec of that name.
+///
+/// # Errors
+///
+/// The first fault that was found, with its path in the layout.
+pub fn layout(name: &str, raw: &raw::Layout) -> Result<meltemi_codecs::Layout, PlanError> {
+    layout::layout(&Path::Root, name, raw)
 }
 
 /// A plan, checked and compiled.

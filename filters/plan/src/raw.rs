@@ -3,6 +3,7 @@
 //!
 //! The comments of the fields are the text of the JSON Schema.
 mod fault;
+mod layout;
 mod rate_limit;
 mod retry;
 
@@ -11,6 +12,10 @@ use core::ops::RangeInclusive;
 use serde::Deserialize;
 
 pub use self::fault::{Abort, Delay, Fault};
+pub use self::layout::{
+    Attribute, ErrorReply, Form, Kind, Layout, Length, Otherwise, Part, Place, Response, ResponseStatus,
+    Sharing,
+};
 pub use self::rate_limit::{Condition, LocalRateLimit, TokenBucket};
 pub use self::retry::{Backoff, MOST_ATTEMPTS, Retry, Status, Trigger};
 use super::{span::Span, table::Table};
@@ -24,6 +29,10 @@ pub struct Plan {
     #[cfg_attr(feature = "schema", schemars(transform = super::schema::or_packed))]
     #[serde(default)]
     pub services: Table<Service>,
+    /// Protocols that are declared here, by the names that services give them.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    #[serde(default)]
+    pub protocols: Table<Layout>,
     /// What happens to the connections of a tunnel whose authority none of the services has.
     #[serde(default)]
     pub unknown_authority: UnknownAuthority,
@@ -40,6 +49,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             services: Table::default(),
+            protocols: Table::default(),
             unknown_authority: UnknownAuthority::default(),
             metrics: Metrics::default(),
             memory_budget_bytes: memory_budget(),

@@ -1,10 +1,11 @@
-//! The reference of the plan in the documentation says what the plan's JSON Schema says: every field, no other, and of
-//! each the same type, default and meaning.
+//! The references of the plan and of layouts in the documentation say what the plan's JSON Schema says: every field, no
+//! other, and of each the same type, default and meaning.
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-const REFERENCE: &str = include_str!("../../../docs/plan.md");
+const REFERENCES: [&str; 2] =
+    [include_str!("../../../docs/plan.md"), include_str!("../../../docs/layout.md")];
 
 /// The rows of a table, without the two of its head.
 type Rows = Vec<String>;
@@ -14,11 +15,19 @@ fn reference_and_schema_agree() {
     let expected = tables(&meltemi_plan::schema());
     let mut found = tables_of_reference();
     for (name, rows) in &expected {
-        let table = rows.join("\n");
+        // Layouts have a page of their own.
+        let table = rows.join("\n").replace("[Layout](#layout)", "[Layout](layout.md#layout)");
         let written = found.remove(name).unwrap_or_default().join("\n");
-        assert_eq!(written, table, "the table under \"### {name}\" in docs/plan.md must be:\n{table}\n");
+        assert_eq!(
+            written, table,
+            "the table under \"### {name}\" in docs/plan.md or docs/layout.md must be:\n{table}\n"
+        );
     }
-    assert!(found.is_empty(), "docs/plan.md has tables of what is no part of a plan: {:?}", found.keys());
+    assert!(
+        found.is_empty(),
+        "docs/plan.md and docs/layout.md have tables of what is no part of a plan: {:?}",
+        found.keys()
+    );
 }
 
 /// The tables that the reference should have, by their headings.
@@ -88,7 +97,7 @@ fn text(value: &Value) -> &str {
 fn tables_of_reference() -> BTreeMap<String, Rows> {
     let mut tables: BTreeMap<String, Rows> = BTreeMap::new();
     let mut heading = "";
-    for line in REFERENCE.lines() {
+    for line in REFERENCES.iter().flat_map(|reference| reference.lines()) {
         if let Some((level, name)) = line.split_once("# ") {
             heading = if level == "##" { name } else { "" };
         } else if line.starts_with("| `") && !heading.is_empty() {

@@ -2,6 +2,7 @@
 #![allow(clippy::arithmetic_side_effects)]
 
 mod index;
+mod layouts;
 mod matching;
 mod packed;
 mod parsing;

@@ -84,7 +84,7 @@ fn faults_of_shape_are_refused() {
         (json!([]), "expected an object, found an array"),
         (
             json!({"service": {}}),
-            "service: unknown field `service`, expected one of `services`, `unknownAuthority`, `metrics`, `memoryBudgetBytes`",
+            "service: unknown field `service`, expected one of `services`, `protocols`, `unknownAuthority`, `metrics`, `memoryBudgetBytes`",
         ),
         (json!({"services": []}), "services: expected an object, found an array"),
         (json!({"services": {"demo": 5}}), "services[\"demo\"]: expected an object, found 5"),

@@ -1,0 +1,221 @@
+//! The layouts of `examples/layouts` on frames of real programs, and on frames made by hand where nobody has any.
+use std::fs;
+use std::path::PathBuf;
+
+use meltemi_codecs::{
+    Codec, Depth, Edit, Failure, Frame, Head, Kind, Layout, Outcome, Peer, Step, fuzz::fuzz_codec,
+};
+
+const LIMIT: usize = 1 << 20;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn layout(name: &str) -> Layout {
+    let text = fs::read_to_string(root().join(format!("examples/layouts/{name}.yaml"))).unwrap();
+    let raw = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    meltemi_plan::layout(name, &raw).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The frames of a folder of `codecs/vectors`: the file's name, who sent it, and its bytes.
+fn vectors(folder: &str) -> Vec<(String, Peer, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(root().join("codecs/vectors").join(folder))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "bin"))
+        .collect();
+    files.sort();
+    let read = |path: PathBuf| {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let is_client = name.ends_with(".req") || name.contains(".c2s.");
+        (name, if is_client { Peer::Client } else { Peer::Server }, fs::read(path).unwrap())
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// What a layout says of a whole frame, in one line: kind, id, and the attributes of a request.
+fn told(layout: &Layout, from: Peer, bytes: &[u8]) -> String {
+    fuzz_codec(layout, bytes);
+    let step = layout.split(from, bytes, LIMIT);
+    let Ok(Step::Frame(Frame { len, kind, id, .. })) = step else { panic!("{step:?}") };
+    assert_eq!(len, bytes.len());
+    let mut head = Head::new();
+    if matches!(kind, Kind::Request | Kind::OneWay) {
+        layout.head(bytes, Depth::Verified, &mut head).unwrap();
+    }
+    let attributes = head.iter().map(|(name, value)| format!(" {name}={value}"));
+    format!("{kind:?} {id}{}", attributes.collect::<String>())
+}
+
+/// Every vector of a folder as the layout reads it.
+fn all(layout: &Layout, folder: &str) -> Vec<String> {
+    let vectors = vectors(folder);
+    assert!(!vectors.is_empty());
+    let line =
+        |(name, from, bytes): &(String, Peer, Vec<u8>)| format!("{name}: {}", told(layout, *from, bytes));
+    vectors.iter().map(line).collect()
+}
+
+fn with_id(layout: &Layout, frame: &[u8], id: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    layout.rewrite(frame, &Edit { id: Some(id), ..Edit::default() }, &mut out).unwrap();
+    out
+}
+
+fn error_reply(layout: &Layout, request: &[u8], failure: Failure) -> Vec<u8> {
+    let mut out = Vec::new();
+    layout.error_reply(request, failure, "no", &mut out);
+    out
+}
+
+#[test]
+fn brpc_is_read() {
+    let layout = layout("brpc");
+    let echo = "service=example.EchoService method=Echo log_id=7";
+    assert_eq!(
+        all(&layout, "brpc/apache-brpc-1.17"),
+        [
+            format!("00-echo.req: Request 4294967298 {echo}"),
+            "00-echo.resp: Response(Success) 4294967298".to_owned(),
+            format!("01-attach.req: Request 8589934598 {echo}"),
+            "01-attach.resp: Response(Success) 8589934598".to_owned(),
+            format!("02-biz.req: Request 12884901890 {echo}"),
+            "02-biz.resp: Response(Error(10001)) 12884901890".to_owned(),
+            format!("03-gzip.req: Request 17179869186 {echo}"),
+            "03-gzip.resp: Response(Success) 17179869186".to_owned(),
+            "04-big.resp: Response(Success) 25769803778".to_owned(),
+            format!("04-timeout.req: Request 21474836482 {echo}"),
+            format!("05-big.req: Request 25769803778 {echo}"),
+            "05-unimpl.resp: Response(Error(2001)) 30064771074".to_owned(),
+            "06-reqid.resp: Response(Success) 34359738370".to_owned(),
+            "06-unimpl.req: Request 30064771074 service=example.EchoService method=Other".to_owned(),
+            format!("07-reqid.req: Request 34359738370 {echo}"),
+        ]
+    );
+    let request = &vectors("brpc/apache-brpc-1.17")[0].2;
+    // A shorter id makes the frame shorter, and back again gives what was.
+    let short = with_id(&layout, request, 1);
+    assert_eq!(short.len(), request.len() - 4);
+    assert_eq!(with_id(&layout, &short, 4_294_967_298), *request);
+    let reply = error_reply(&layout, request, Failure::Timeout);
+    assert_eq!(told(&layout, Peer::Server, &reply), "Response(Error(1008)) 4294967298");
+    assert_eq!(layout.status_name(1008), Some("ERPCTIMEDOUT"));
+}
+
+#[test]
+fn trpc_is_read() {
+    let layout = layout("trpc");
+    let call = "caller=trpc.client.cli.service callee=trpc.helloworld.Greeter func=/trpc.helloworld.Greeter";
+    assert_eq!(
+        all(&layout, "trpc/trpc-go-1.0.3"),
+        [
+            format!("conn-id1.req: Request 1 {call}/Hello"),
+            "conn-id1.resp: Response(Success) 1".to_owned(),
+            format!("conn-id2.req: Request 2 {call}/Hello x-lane=gray"),
+            "conn-id2.resp: Response(Success) 2".to_owned(),
+            format!("conn-id3.req: Request 3 {call}/Hello"),
+            "conn-id3.resp: Response(Exception) 3".to_owned(),
+            format!("conn-id4.req: Request 4 {call}/Hello"),
+            "conn-id4.resp: Response(Exception) 4".to_owned(),
+            format!("conn-id5.req: OneWay 5 {call}/Hello"),
+            format!("conn-id6.req: Request 6 {call}/Hello"),
+            format!("conn1-id10.req: Request 10 {call}/NoSuch"),
+            "conn1-id10.resp: Response(Error(12)) 10".to_owned(),
+            format!("conn1-id7.req: Request 7 {call}/Hello"),
+            "conn1-id7.resp: Response(Success) 7".to_owned(),
+            format!("conn1-id8.req: Request 8 {call}/Hello"),
+            "conn1-id8.resp: Response(Success) 8".to_owned(),
+            format!("conn1-id9.req: Request 9 {call}/Hello"),
+            "conn1-id9.resp: Response(Success) 9".to_owned(),
+        ]
+    );
+    let request = &vectors("trpc/trpc-go-1.0.3")[0].2;
+    let other = with_id(&layout, request, 300);
+    assert_eq!(other[10..14], [0, 0, 1, 44]);
+    assert_eq!(other[8..10], [0, 0x58], "the head is a byte longer");
+    assert_eq!(other[16..19], [0x18, 0xac, 2]);
+    let reply = error_reply(&layout, request, Failure::NoRoute);
+    assert_eq!(told(&layout, Peer::Server, &reply), "Response(Error(11)) 1");
+}
+
+#[test]
+fn bolt_is_read() {
+    let layout = layout("bolt");
+    let test = "service=com.nodejs.test.TestService:1.0";
+    let proto = "com.alipay.sofa.rpc.test.ProtoService:1.0";
+    assert_eq!(
+        all(&layout, "bolt/sofa-bolt-node-2.0.1"),
+        [
+            "heartbeat.c2s.id7.heartbeat-request: HeartbeatRequest 7".to_owned(),
+            format!("heartbeat.c2s.id8.oneway: OneWay 8 {test}"),
+            "heartbeat.s2c.id7.heartbeat-response: HeartbeatResponse 7".to_owned(),
+            "heartbeat.s2c.id8.response: Response(Success) 8".to_owned(),
+            format!("hessian2.c2s.id1.request: Request 1 {test}"),
+            format!("hessian2.c2s.id2.request: Request 2 {test}"),
+            format!("hessian2.c2s.id3.request: Request 3 {test}"),
+            "hessian2.s2c.id1.response: Response(Success) 1".to_owned(),
+            "hessian2.s2c.id2.response: Response(Exception) 2".to_owned(),
+            "hessian2.s2c.id3.response: Response(Exception) 3".to_owned(),
+            format!(
+                "protobuf.c2s.id4.request: Request 4 service={proto} method=echoObj sofa_head_target_app= \
+                 sofa_head_target_service={proto}"
+            ),
+            "protobuf.s2c.id4.response: Response(Success) 4".to_owned(),
+        ]
+    );
+    let (heartbeat, answer) = {
+        let vectors = vectors("bolt/sofa-bolt-node-2.0.1");
+        (vectors[0].2.clone(), vectors[2].2.clone())
+    };
+    let mut reply = Vec::new();
+    layout.heartbeat_reply(&heartbeat, &mut reply);
+    // The real one names the client beside.
+    assert_eq!(reply[..9], answer[..9]);
+    assert_eq!(told(&layout, Peer::Server, &reply), "HeartbeatResponse 7");
+}
+
+#[test]
+fn qza_is_read() {
+    let layout = layout("qza");
+    let head = [&[1, 2, 153, 0][..], &[2, 2, 1, 0], &[3, 4], b"mary"].concat();
+    let mut frame =
+        [b"qZA\x01", &[0; 4][..], &7_u32.to_le_bytes(), &[0, 0], &[14, 0], &head, b"body"].concat();
+    let len = u32::try_from(frame.len() - 8).unwrap();
+    frame[4..8].copy_from_slice(&len.to_le_bytes());
+    assert_eq!(told(&layout, Peer::Client, &frame), "Request 7 cmd=153 sub_cmd=1 user=mary");
+    assert_eq!(with_id(&layout, &frame, 0x0102_0304)[8..12], [4, 3, 2, 1]);
+    let reply = error_reply(&layout, &frame, Failure::Timeout);
+    assert_eq!(reply, [&b"qZA\x02\x0a\0\0\0\x07\0\0\0"[..], &504_u16.to_le_bytes(), &[0, 0], b"no"].concat());
+    // A tag that is there twice may be read in two ways.
+    let twice = [&[1, 2, 153, 0][..], &[1, 2, 1, 0]].concat();
+    let mut frame = [b"qZA\x01\x10\0\0\0", &7_u32.to_le_bytes()[..], &[0, 0], &[8, 0], &twice].concat();
+    frame[4] = u8::try_from(frame.len() - 8).unwrap();
+    let mut head = Head::new();
+    assert_eq!(layout.head(&frame, Depth::Head, &mut head), Ok(()));
+    assert!(layout.head(&frame, Depth::Verified, &mut head).is_err());
+}
+
+#[test]
+fn videopacket_is_read() {
+    let layout = layout("videopacket");
+    let head = b"cmd=play;room=12";
+    let body = vec![9; 200];
+    let inner = [&7_u64.to_be_bytes()[..], &[0x11, 0], &[0, 16], head, &body].concat();
+    let frame = [&b"VP\xe4\x01"[..], &inner].concat();
+    assert_eq!(inner.len(), 228);
+    assert_eq!(told(&layout, Peer::Client, &frame), "Request 7 command=play room=12");
+    assert_eq!(with_id(&layout, &frame, 1)[4..12], [0, 0, 0, 0, 0, 0, 0, 1]);
+    let reply = error_reply(&layout, &frame, Failure::NoRoute);
+    assert_eq!(told(&layout, Peer::Server, &reply), "Response(Error(4)) 7");
+    let mut ping = frame.clone();
+    ping[12] = 0x30;
+    assert_eq!(told(&layout, Peer::Client, &ping), "HeartbeatRequest 7");
+}
+
+#[test]
+fn a_success_is_not_taken_for_a_failure() {
+    let layout = layout("courier");
+    let answer = b"CR\x01\x01\0\0\0\x09\0\0\0\0\0\0\0\x02ok";
+    assert_eq!(told(&layout, Peer::Server, answer), format!("{:?} 9", Kind::Response(Outcome::Success)));
+}
