@@ -1,6 +1,7 @@
 //! What is done with calls beside routing them: rate limits and faults.
 
 use std::net::SocketAddr;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -98,6 +99,39 @@ fn buckets_outlive_updates_and_other_calls_pass() {
             (proxy.metric("meltemi_local_replies_total", &labels) == 8 + 1 + 10 + 7).then_some(())
         });
         assert!(proxy.log().contains("over the rate limit"), "{}", proxy.log());
+    });
+}
+
+#[test]
+fn workers_that_meet_at_a_new_bucket_share_it() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let methods: Vec<String> = (0..300).map(|n| format!("method{n}")).collect();
+        let conditions = methods.iter().map(|method| {
+            json!({
+                "match": [{"attributes": {"method": {"exact": method}}}],
+                "tokenBucket": {"maxTokens": 1, "fillInterval": "1h"},
+            })
+        });
+        let service =
+            json!({"protocol": "dubbo", "localRateLimit": {"conditions": conditions.collect::<Vec<_>>()}});
+        let setup = Setup::new().servers(v1.address(), v2.address()).service(&service);
+        let proxy = setup.concurrency(4).start(envoy);
+        let clients: Vec<Client> = (0..16).map(|_| Client::connect(proxy.meltemi())).collect();
+        let together = Barrier::new(clients.len());
+        let calls = |mut client: Client| {
+            together.wait();
+            (0..).zip(&methods).for_each(|(id, method)| client.send(&Frame::request(id, method, "x")));
+            let answers: Vec<_> = methods.iter().map(|_| client.receive()).collect();
+            answers.iter().filter(|answer| answer.status != THREADPOOL_EXHAUSTED).count()
+        };
+        let passed: usize = thread::scope(|scope| {
+            let calls = &calls;
+            let callers: Vec<_> =
+                clients.into_iter().map(|client| scope.spawn(move || calls(client))).collect();
+            callers.into_iter().map(|caller| caller.join().unwrap()).sum()
+        });
+        assert_eq!(passed, methods.len());
     });
 }
 
