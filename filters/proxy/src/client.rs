@@ -109,6 +109,12 @@ impl Worker {
                     progress.need = at_least;
                     break;
                 }
+                Ok(Step::Frame(frame)) if self.must_hold(key, &frame) => {
+                    if let Some(client) = self.clients.get_mut(key) {
+                        client.pause(true);
+                    }
+                    break;
+                }
                 Ok(Step::Frame(frame)) => {
                     let len = frame.len.clamp(1, rest.len());
                     self.read_frame(key, rest.get(..len).unwrap_or_default(), frame);
@@ -130,9 +136,17 @@ impl Worker {
 
     fn read_frame(&mut self, key: ClientId, bytes: &[u8], frame: Frame) {
         match frame.kind {
+            Kind::Request | Kind::OneWay | Kind::Opened
+                if self.clients.get(key).is_some_and(Client::is_full) =>
+            {
+                // A client with streams is read nonetheless.
+                let why = "the client has too many calls in flight beside its streams";
+                self.refuse_call(key, bytes, frame, Failure::Overloaded, why);
+            }
             Kind::Request | Kind::OneWay => self.start_call(key, bytes, frame),
-            Kind::Refused(why) => self.refuse_call(key, bytes, frame, why),
-            Kind::Opened => self.refuse_call(key, bytes, frame, "streams are not supported"),
+            Kind::Refused(why) => self.refuse_call(key, bytes, frame, Failure::BadRequest, why),
+            Kind::Opened => self.open_stream(key, bytes, frame),
+            Kind::Continued | Kind::Ended(_) | Kind::Reset(_) => self.follow_client(key, bytes, frame),
             Kind::HeartbeatRequest => {
                 self.telemetry.add_global(Metric::Heartbeats, 1);
                 if let Some(client) = self.clients.get(key)

@@ -100,8 +100,13 @@ impl Worker {
             self.finish(id, End::Sent);
             return;
         }
-        if let Some(due) = call.due() {
+        let (due, is_stream, client) = (call.due(), call.stream().is_some(), call.origin().client());
+        if let Some(due) = due {
             self.deadlines.push(due, Timed::Call(id));
+        }
+        if is_stream && let Some(client) = client {
+            // More of it may have come by now.
+            self.list_client(client);
         }
     }
 
@@ -204,6 +209,7 @@ impl Worker {
         let Some(call) = self.calls.get_mut(id) else { return };
         let (pool, open) = (call.pool(), call.take_tries());
         for open in open.into_iter().flatten() {
+            self.reset_upstream(id, open);
             self.abandon(open);
             self.list_pool(pool);
         }
@@ -214,7 +220,9 @@ impl Worker {
         let now = self.now;
         let Some(call) = self.calls.get_mut(id) else { return };
         let (pool, timeout) = (call.pool(), call.route().timeout);
-        if call.timed_out(now) {
+        if let Some(outcome) = call.lingered(now) {
+            self.end_stream(id, outcome);
+        } else if call.timed_out(now) {
             let detail = format!("no answer within {:?}", timeout.unwrap_or_default());
             self.answer(id, Failure::Timeout, &detail);
             self.list_pool(pool);

@@ -41,6 +41,7 @@ mod retiring;
 mod slots;
 mod source;
 mod start;
+mod streams;
 mod sweep;
 mod telemetry;
 mod upstream;

@@ -168,6 +168,31 @@ impl Slots {
         Some(answered)
     }
 
+    /// Whom a frame with that id is for, which is not the last one; the slot stays taken.
+    pub(crate) fn find(&self, id: u64) -> Answered {
+        let index = usize::try_from(id & ((1 << SLOT_BITS) - 1)).unwrap_or(0).checked_sub(1);
+        match index.and_then(|index| self.slots.get(index)) {
+            Some(Slot::Busy { id: expected, call }) if *expected == id => Answered::Call(*call),
+            Some(Slot::Abandoned { id: expected }) if *expected == id => Answered::Abandoned,
+            _ => Answered::Unknown,
+        }
+    }
+
+    /// The id of the request in `slot`.
+    pub(crate) fn id(&self, slot: usize) -> Option<u64> {
+        match self.slots.get(slot)? {
+            Slot::Busy { id, .. } | Slot::Abandoned { id } => Some(*id),
+            Slot::Free => None,
+        }
+    }
+
+    /// Frees the slot of a call of which no more comes.
+    pub(crate) fn release(&mut self, slot: usize) {
+        if let Some(id) = self.id(slot) {
+            self.answer_in(slot, id, true);
+        }
+    }
+
     /// Gives up the call in `slot`, which stays taken, so that a late answer finds nobody.
     pub(crate) fn abandon(&mut self, slot: usize) -> Fate {
         if let Some(slot) = self.slots.get_mut(slot)

@@ -83,13 +83,20 @@ impl Worker {
         self.begin(origin, record, Routed { route, pool, bytes, head: frame.head }, held);
     }
 
-    /// A call that the codec cannot carry was read: answers it.
+    /// A call was read that cannot be carried: answers it.
     #[cold]
-    pub(crate) fn refuse_call(&mut self, client_key: ClientId, bytes: &[u8], frame: Frame, why: &str) {
+    pub(crate) fn refuse_call(
+        &mut self,
+        client_key: ClientId,
+        bytes: &[u8],
+        frame: Frame,
+        failure: Failure,
+        why: &str,
+    ) {
         let Some(client) = self.clients.get(client_key) else { return };
         // For the names that are counted and logged.
         let _ = client.service().codec.head(bytes, Depth::Head, &mut self.head);
-        self.reject(client_key, bytes, frame, None, Failure::BadRequest, why);
+        self.reject(client_key, bytes, frame, None, failure, why);
     }
 
     /// Sends a copy of a request to `cluster`, as a call of the proxy's own by the default route of the service with that

@@ -226,12 +226,13 @@ impl Worker {
     fn read_upstream_frame(&mut self, key: ConnectionId, bytes: &[u8], frame: Frame) {
         match frame.kind {
             Kind::Response(outcome) => self.read_response(key, bytes, frame, outcome),
+            Kind::Continued | Kind::Ended(_) | Kind::Reset(_) => self.follow_server(key, bytes, frame),
             Kind::HeartbeatRequest => {
                 self.telemetry.add_global(Metric::Heartbeats, 1);
                 self.answer_upstream(key, |codec, out| codec.heartbeat_reply(bytes, out));
             }
             // A call back: which client it is for, a shared connection does not say.
-            Kind::Request | Kind::Refused(_) => self.answer_upstream(key, |codec, out| {
+            Kind::Request | Kind::Opened | Kind::Refused(_) => self.answer_upstream(key, |codec, out| {
                 let text = "meltemi: calls from a server to its clients are not supported";
                 codec.error_reply(bytes, Failure::NoRoute, text, out);
             }),
@@ -319,6 +320,7 @@ impl Worker {
     pub(crate) fn connection_writable(&mut self, key: ConnectionId) {
         if let Some(pool) = self.connections.get(key).map(Connection::pool) {
             self.list_pool(pool);
+            self.list_streams(key);
         }
     }
 

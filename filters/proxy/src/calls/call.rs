@@ -3,7 +3,9 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use super::{Record, Tries, Try};
+use meltemi_codecs::Outcome;
+
+use super::{Record, Stream, Tries, Try};
 use crate::arena::Id;
 use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
@@ -31,6 +33,8 @@ pub(crate) struct Call {
     avoid: Option<EndpointId>,
     stage: Stage,
     tries: Tries,
+    /// What has become of it if it is a stream.
+    stream: Option<Stream>,
     record: Record,
 }
 
@@ -106,6 +110,7 @@ impl Call {
             avoid: None,
             stage: Stage::Settled,
             tries: Tries::default(),
+            stream: record.is_stream.then(Stream::default),
             record,
         }
     }
@@ -237,6 +242,39 @@ impl Call {
         self.tries.are_open()
     }
 
+    /// The try that is open, of a call that has no second.
+    #[inline]
+    pub(crate) fn open_try(&self) -> Option<Try> {
+        self.tries.first()
+    }
+
+    /// What has become of it if it is a stream.
+    #[inline]
+    pub(crate) fn stream(&self) -> Option<&Stream> {
+        self.stream.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn stream_mut(&mut self) -> Option<&mut Stream> {
+        self.stream.as_mut()
+    }
+
+    /// Whether its server waits for more of a stream that is given up.
+    pub(crate) fn needs_reset(&self) -> bool {
+        self.stream.is_some_and(|stream| !stream.is_reset && stream.server_end.is_none())
+    }
+
+    /// How a stream ended whose client did not say that it has.
+    pub(crate) fn lingered(&self, now: Instant) -> Option<Outcome> {
+        let end = self.stream?.server_end?;
+        self.deadline.is_some_and(|deadline| deadline <= now).then_some(end)
+    }
+
+    /// It is to end by then.
+    pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
+    }
+
     /// Takes out the tries that are open.
     #[inline]
     pub(crate) fn take_tries(&mut self) -> [Option<Try>; 2] {
@@ -264,14 +302,15 @@ impl Call {
             Cause::PerTryTimeout => retry.on.per_try_timeout,
             Cause::Status(status) => retry.on.status && retry.statuses.contains(&status),
         };
-        // A one-way call that was written may have been carried out, and nobody would ever know.
-        let is_safe = !self.record.is_one_way || cause == Cause::ConnectFailure;
+        // A one-way call that was written may have been carried out, and nobody would ever know. A stream that was opened
+        // has begun.
+        let is_safe = !(self.record.is_one_way || self.record.is_stream) || cause == Cause::ConnectFailure;
         (is_listed && is_safe && self.is_whole && self.record.retries < retry.attempts).then_some(retry)
     }
 
     /// How long each try may take.
     pub(crate) fn per_try_timeout(&self) -> Option<Duration> {
-        self.route.retry.as_ref()?.per_try_timeout
+        self.route.retry.as_ref().filter(|_| self.stream.is_none())?.per_try_timeout
     }
 
     /// When this call next needs attention by time alone.

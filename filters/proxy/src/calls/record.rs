@@ -23,6 +23,8 @@ pub(crate) struct Record {
     pub(crate) request_id: u64,
     /// It has no answer.
     pub(crate) is_one_way: bool,
+    /// It opens a stream.
+    pub(crate) is_stream: bool,
     pub(crate) route: Option<Rc<Route>>,
     /// That of the cluster that was chosen.
     pub(crate) pool: Option<PoolId>,
@@ -78,6 +80,7 @@ impl Record {
             operation,
             request_id: frame.id,
             is_one_way: frame.kind == Kind::OneWay,
+            is_stream: frame.kind == Kind::Opened,
             route: None,
             pool: None,
             endpoint: None,

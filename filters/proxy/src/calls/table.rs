@@ -17,6 +17,8 @@ pub(crate) struct Calls {
 pub(crate) struct ClientCalls {
     /// Each call knows its place here.
     ids: Vec<CallId>,
+    /// Those of them that are streams by the client's ids, in order.
+    streams: Vec<(u64, CallId)>,
     /// Bytes of the frames that they keep.
     held: usize,
 }
@@ -50,8 +52,13 @@ impl Calls {
         if let Some(client) = &client {
             call.move_to(client.ids.len());
         }
+        let stream = call.record().is_stream.then_some(call.record().request_id);
         let id = self.calls.insert(call);
         if let Some(client) = client {
+            if let Some(stream) = stream {
+                let place = client.streams.partition_point(|(other, _)| *other < stream);
+                client.streams.insert(place, (stream, id));
+            }
             client.held = client.held.saturating_add(kept);
             client.ids.push(id);
         }
@@ -78,6 +85,7 @@ impl Calls {
         if let Origin::Client { position, .. } = origin
             && let Some(client) = client
         {
+            client.streams.retain(|(_, other)| *other != id);
             let position = position as usize;
             client.held = client.held.saturating_sub(kept);
             if position < client.ids.len() {
@@ -131,6 +139,18 @@ impl ClientCalls {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.ids.is_empty()
+    }
+
+    /// The stream with that id of the client's.
+    pub(crate) fn stream(&self, id: u64) -> Option<CallId> {
+        let place = self.streams.binary_search_by_key(&id, |(other, _)| *other).ok()?;
+        self.streams.get(place).map(|(_, call)| *call)
+    }
+
+    /// Whether there are streams.
+    #[inline]
+    pub(crate) fn has_streams(&self) -> bool {
+        !self.streams.is_empty()
     }
 
     /// Bytes of the frames that they keep.

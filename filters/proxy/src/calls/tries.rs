@@ -44,6 +44,12 @@ impl Tries {
         self.take(|open| open.sent_at.after(time) <= now)
     }
 
+    /// Any of them.
+    #[inline]
+    pub(crate) fn first(&self) -> Option<Try> {
+        self.0.iter().flatten().next().copied()
+    }
+
     /// Whether there are any.
     #[inline]
     pub(crate) fn are_open(&self) -> bool {

@@ -224,6 +224,11 @@ impl Client {
         &self.calls
     }
 
+    /// The stream with that id of its own.
+    pub(crate) fn stream(&self, id: u64) -> Option<CallId> {
+        self.calls.stream(id)
+    }
+
     /// For the table of calls, which keeps it right.
     #[inline]
     pub(crate) fn calls_mut(&mut self) -> &mut ClientCalls {
@@ -245,8 +250,16 @@ impl Client {
     /// Whether another request may be read, with so many bytes of answers unsent.
     #[inline]
     pub(crate) fn has_room(&self, queued: usize) -> bool {
-        let most_calls = Matching::new(self.service.sharing).client_limit(&self.service.limits);
-        self.calls.len() < most_calls && self.calls.held() < MOST_HELD && queued < HIGH_WATERMARK
+        // Frames of streams must be read, or those would never end.
+        let has_place = !self.is_full() || self.calls.has_streams();
+        has_place && self.calls.held() < MOST_HELD && queued < HIGH_WATERMARK
+    }
+
+    /// Whether it has as many calls as it may have.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        let most = Matching::new(self.service.sharing).client_limit(&self.service.limits);
+        self.calls.len() >= most
     }
 
     /// Whether requests wait until calls end or answers leave.

@@ -30,4 +30,5 @@ mod relays;
 mod renewal;
 mod retries;
 mod routing;
+mod streams;
 mod timeouts;

@@ -1,0 +1,12 @@
+use meltemi_codecs::Outcome;
+
+/// How far a stream has come that was opened: which of its sides have ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Stream {
+    /// The client sends no more.
+    pub(crate) client_has_ended: bool,
+    /// The server sends no more, and the call ended so.
+    pub(crate) server_end: Option<Outcome>,
+    /// The client has told the server that it is over.
+    pub(crate) is_reset: bool,
+}

@@ -1,0 +1,328 @@
+//! Streams of tRPC through the worker, with ends that write and read frames as bytes.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use meltemi_codecs::protobuf::{enclose, write_bytes, write_number};
+use meltemi_codecs::{Codec, Kind, Outcome, Peer, Step, Trpc};
+use meltemi_proxy::{Class, Metric};
+use serde_json::{Value, json};
+
+use crate::servers::Policy;
+use crate::wire::{Message, Wire};
+use crate::world::{Setup, World};
+
+const A: &str = "10.0.0.1:8000";
+
+const INIT: u8 = 1;
+const DATA: u8 = 2;
+const FEEDBACK: u8 = 3;
+const CLOSE: u8 = 4;
+
+/// tRPC, of which no end speaks more than bytes.
+struct Bytes;
+
+impl Wire for Bytes {
+    fn codec(&self) -> Rc<dyn Codec> {
+        Rc::new(Trpc)
+    }
+
+    fn put(&self, message: &Message, _: &mut Vec<u8>) {
+        panic!("{message:?}");
+    }
+
+    fn take(&self, input: &[u8]) -> Option<(usize, Message)> {
+        panic!("{input:?}");
+    }
+}
+
+struct Scene {
+    world: World,
+    /// What each client and the server have read so far.
+    read: Vec<usize>,
+}
+
+/// A frame as an end reads it: what it is, the stream's id, and what follows the header.
+type Read = (Kind, u32, Vec<u8>);
+
+fn frame(kind: u8, id: u32, message: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![9, 0x30, 1, kind];
+    bytes.extend_from_slice(&u32::try_from(16 + message.len()).unwrap().to_be_bytes());
+    bytes.extend_from_slice(&[0, 0]);
+    bytes.extend_from_slice(&id.to_be_bytes());
+    bytes.extend_from_slice(&[0, 0]);
+    bytes.extend_from_slice(message);
+    bytes
+}
+
+/// Opens a stream.
+fn opening(id: u32) -> Vec<u8> {
+    let mut message = Vec::new();
+    write_bytes(3, b"/demo.Streams/Echo", &mut message);
+    enclose(1, 0, &mut message);
+    write_number(3, 65535, &mut message);
+    frame(INIT, id, &message)
+}
+
+/// A server's word that a stream is open.
+fn opened(id: u32) -> Vec<u8> {
+    frame(INIT, id, &[0x12, 0])
+}
+
+fn frames(from: Peer, bytes: &[u8]) -> Vec<Read> {
+    let mut rest = bytes;
+    let mut frames = Vec::new();
+    while !rest.is_empty() {
+        let Ok(Step::Frame(frame)) = Trpc.split(from, rest, usize::MAX) else { panic!("{rest:?}") };
+        let (bytes, after) = rest.split_at(frame.len);
+        frames.push((frame.kind, u32::try_from(frame.id).unwrap(), bytes[16..].to_vec()));
+        rest = after;
+    }
+    frames
+}
+
+fn data(id: u32, text: &str) -> Read {
+    (Kind::Continued, id, text.as_bytes().to_vec())
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+impl Scene {
+    fn new(mut service: Value) -> Self {
+        service["protocol"] = json!("trpc");
+        service["upstream"] = json!({"connectionsPerEndpoint": 1});
+        let plan = json!({"services": {"demo": service}});
+        let mut world = World::new(Setup { wire: Rc::new(Bytes), plan, ..Setup::default() });
+        world.cluster("demo", &[A], Policy::First);
+        world.manager.is_raw = true;
+        let mut scene = Self { world, read: vec![0] };
+        // The worker looks for endpoints, finds that there is but one, and keeps one connection.
+        let client = scene.connect();
+        scene.write(client, &opening(1));
+        scene.world.run_for(ms(5000));
+        scene.world.leave(client);
+        scene.run();
+        scene.server();
+        scene
+    }
+
+    fn connect(&mut self) -> usize {
+        let client = self.world.connect();
+        self.world.proxy.clients[client].raw = Some(Vec::new());
+        self.read.push(0);
+        client
+    }
+
+    fn run(&mut self) {
+        self.world.run_for(ms(20));
+    }
+
+    /// What has come to a client since the last time.
+    fn client(&mut self, client: usize) -> Vec<Read> {
+        let raw = self.world.proxy.clients[client].raw.as_ref().unwrap();
+        let before = std::mem::replace(&mut self.read[client + 1], raw.len());
+        frames(Peer::Server, &raw[before..])
+    }
+
+    /// The connection to the server.
+    fn upstream(&self) -> u32 {
+        // The worker has closed the others, as far as it is about it.
+        let open = self.world.manager.connections.iter().filter(|(_, upstream)| !upstream.has_ended);
+        let streams: Vec<_> = open.map(|(stream, _)| *stream).collect();
+        let [stream] = streams[..] else { panic!("{streams:?}") };
+        stream
+    }
+
+    /// What has come to the server since the last time.
+    fn server(&mut self) -> Vec<Read> {
+        let raw = self.world.manager.connections[&self.upstream()].raw.as_ref().unwrap();
+        let before = std::mem::replace(&mut self.read[0], raw.len());
+        frames(Peer::Client, &raw[before..])
+    }
+
+    fn answer(&mut self, bytes: &[u8]) {
+        let upstream = self.upstream();
+        self.world.write_upstream(upstream, bytes);
+        self.run();
+    }
+
+    fn write(&mut self, client: usize, bytes: &[u8]) {
+        self.world.write(client, bytes);
+        self.run();
+    }
+
+    /// Opens a stream, and has the server agree: the id that the server knows it by.
+    fn open(&mut self, client: usize, id: u32) -> u32 {
+        self.write(client, &opening(id));
+        let seen = self.server();
+        let [(Kind::Opened, own, _)] = seen[..] else { panic!("{seen:?}") };
+        self.answer(&opened(own));
+        assert_eq!(self.client(client), [(Kind::Continued, id, vec![0x12, 0])]);
+        own
+    }
+
+    fn in_flight(&mut self) -> i64 {
+        self.world.sum(Metric::InFlight)
+    }
+}
+
+#[test]
+fn frames_follow_their_stream_both_ways_until_both_sides_have_ended() {
+    let mut scene = Scene::new(json!({}));
+    let clients = [scene.connect(), scene.connect()];
+    // Both clients count from the same number.
+    let own = clients.map(|client| scene.open(client, 1));
+    assert_ne!(own[0], own[1]);
+    for (client, own) in clients.into_iter().zip(own) {
+        let text = format!("from {client}");
+        scene.write(client, &[frame(DATA, 1, text.as_bytes()), frame(FEEDBACK, 1, &[8, 7])].concat());
+        assert_eq!(scene.server(), [data(own, &text), (Kind::Continued, own, vec![8, 7])]);
+        scene.answer(&[frame(FEEDBACK, own, &[8, 9]), frame(DATA, own, text.as_bytes())].concat());
+        assert_eq!(scene.client(client), [(Kind::Continued, 1, vec![8, 9]), data(1, &text)]);
+    }
+    scene.write(clients[0], &frame(CLOSE, 1, &[]));
+    let ended = Kind::Ended(Outcome::Success);
+    assert_eq!(scene.server(), [(ended, own[0], vec![])]);
+    assert_eq!(scene.in_flight(), 2);
+    scene.answer(&[frame(DATA, own[0], b"last"), frame(CLOSE, own[0], &[])].concat());
+    assert_eq!(scene.client(clients[0]), [data(1, "last"), (ended, 1, vec![])]);
+    assert_eq!(scene.in_flight(), 1);
+    // The other goes on, and a new one may have the id.
+    scene.answer(&frame(DATA, own[1], b"more"));
+    assert_eq!(scene.client(clients[1]), [data(1, "more")]);
+    scene.open(clients[0], 1);
+    assert_eq!(scene.world.sum(Metric::Responses(Class::Success)), 1);
+}
+
+#[test]
+fn frames_that_come_early_wait_for_the_opening() {
+    let mut scene = Scene::new(json!({}));
+    let client = scene.connect();
+    let bytes = [opening(5), frame(DATA, 5, b"early"), frame(CLOSE, 5, &[])].concat();
+    scene.write(client, &bytes);
+    let seen = scene.server();
+    let [(Kind::Opened, own, _), ..] = seen[..] else { panic!("{seen:?}") };
+    assert_eq!(seen[1..], [data(own, "early"), (Kind::Ended(Outcome::Success), own, vec![])]);
+}
+
+#[test]
+fn a_server_that_ends_first_may_still_be_written_to() {
+    let mut scene = Scene::new(json!({}));
+    let client = scene.connect();
+    let own = scene.open(client, 1);
+    scene.answer(&frame(CLOSE, own, &[]));
+    scene.write(client, &[frame(DATA, 1, b"late"), frame(CLOSE, 1, &[])].concat());
+    assert_eq!(scene.server(), [data(own, "late"), (Kind::Ended(Outcome::Success), own, vec![])]);
+    assert_eq!(scene.in_flight(), 0);
+    assert_eq!(scene.client(client), [(Kind::Ended(Outcome::Success), 1, vec![])]);
+    // A client that never says that it is done holds nothing for long.
+    let own = scene.open(client, 2);
+    scene.answer(&frame(CLOSE, own, &[0x30, 5]));
+    assert_eq!(scene.in_flight(), 1);
+    scene.world.run_for(ms(11_000));
+    assert_eq!((scene.in_flight(), scene.server()), (0, vec![]));
+    assert_eq!(scene.client(client), [(Kind::Ended(Outcome::Exception), 2, vec![0x30, 5])]);
+    assert_eq!(scene.world.sum(Metric::Responses(Class::Exception)), 1);
+}
+
+/// The code and the text of a reset.
+fn reset(read: &[Read]) -> (u32, u32, String) {
+    let [(Kind::Reset(Outcome::Error(code)), id, message)] = read else { panic!("{read:?}") };
+    (*code, *id, String::from_utf8_lossy(message).into_owned())
+}
+
+#[test]
+fn a_lost_server_resets_its_streams_in_the_clients_words() {
+    let mut scene = Scene::new(json!({}));
+    let client = scene.connect();
+    scene.open(client, 3);
+    let upstream = scene.upstream();
+    scene.world.close_upstream(upstream, false);
+    scene.run();
+    let (code, id, text) = reset(&scene.client(client));
+    assert_eq!((code, id), (141, 3));
+    assert!(text.contains("meltemi: "), "{text}");
+    // Late frames of it go nowhere.
+    scene.write(client, &frame(DATA, 3, b"late"));
+    assert_eq!((scene.client(client), scene.in_flight()), (vec![], 0));
+}
+
+#[test]
+fn resets_end_both_sides() {
+    let mut scene = Scene::new(json!({}));
+    let client = scene.connect();
+    let own = scene.open(client, 1);
+    scene.write(client, &frame(CLOSE, 1, &[8, 1, 16, 9]));
+    assert_eq!(scene.server(), [(Kind::Reset(Outcome::Error(9)), own, vec![8, 1, 16, 9])]);
+    assert_eq!(scene.in_flight(), 0);
+    // Its server's last words find nobody.
+    scene.answer(&[frame(DATA, own, b"x"), frame(CLOSE, own, &[8, 1])].concat());
+    assert_eq!(scene.client(client), []);
+    let own = scene.open(client, 2);
+    scene.answer(&frame(CLOSE, own, &[8, 1, 16, 12]));
+    assert_eq!(scene.client(client), [(Kind::Reset(Outcome::Error(12)), 2, vec![8, 1, 16, 12])]);
+    assert_eq!(scene.in_flight(), 0);
+}
+
+#[test]
+fn a_client_that_leaves_resets_its_streams_at_the_server() {
+    let mut scene = Scene::new(json!({}));
+    let clients = [scene.connect(), scene.connect()];
+    let own = clients.map(|client| scene.open(client, 1));
+    scene.world.leave(clients[0]);
+    scene.run();
+    let (_, id, text) = reset(&scene.server());
+    assert!(id == own[0] && text.contains("given up"), "{text}");
+    scene.write(clients[1], &frame(DATA, 1, b"x"));
+    assert_eq!(scene.server(), [data(own[1], "x")]);
+}
+
+#[test]
+fn time_counts_until_a_stream_is_open() {
+    let mut scene = Scene::new(json!({"defaultRoute": {"timeout": "100ms"}}));
+    let client = scene.connect();
+    scene.open(client, 1);
+    scene.write(client, &opening(2));
+    let seen = scene.server();
+    let [(Kind::Opened, own, _)] = seen[..] else { panic!("{seen:?}") };
+    scene.world.run_for(ms(200));
+    let (code, id, _) = reset(&scene.client(client));
+    assert_eq!((code, id), (101, 2));
+    assert_eq!(reset(&scene.server()).1, own);
+    assert_eq!(scene.in_flight(), 1, "the other is open, however long that takes");
+}
+
+#[test]
+fn a_client_full_of_streams_is_read_all_the_same() {
+    let mut scene = Scene::new(json!({"limits": {"maxCallsPerConnection": 2}}));
+    let client = scene.connect();
+    let own = [scene.open(client, 1), scene.open(client, 2)];
+    scene.write(client, &opening(3));
+    let (code, id, _) = reset(&scene.client(client));
+    assert_eq!((code, id, scene.server()), (22, 3, vec![]));
+    scene.write(client, &opening(2));
+    assert_eq!(reset(&scene.client(client)).1, 2);
+    scene.write(client, &frame(DATA, 2, b"x"));
+    assert_eq!(scene.server(), [data(own[1], "x")]);
+}
+
+#[test]
+fn a_server_that_does_not_read_holds_its_streams_up() {
+    let mut scene = Scene::new(json!({}));
+    let client = scene.connect();
+    let own = scene.open(client, 1);
+    let upstream = scene.upstream();
+    scene.world.set_server_reading(upstream, false);
+    let chunk = vec![7; 64 << 10];
+    for _ in 0..64 {
+        scene.write(client, &frame(DATA, 1, &chunk));
+    }
+    assert!(scene.world.held() < 3 << 20, "{}", scene.world.held());
+    scene.world.set_server_reading(upstream, true);
+    scene.world.run_for(ms(500));
+    let seen = scene.server();
+    assert_eq!(seen.len(), 64);
+    assert!(seen.iter().all(|(_, id, bytes)| *id == own && *bytes == chunk));
+}
