@@ -17,7 +17,6 @@ mod cluster;
 mod container;
 mod endpoints;
 mod files;
-mod go;
 mod istiod;
 mod mesh;
 mod namespace;

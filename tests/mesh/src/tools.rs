@@ -3,9 +3,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::{fs, str};
 
+use meltemi_tests::go::go;
 use meltemi_tests::{Envoy, files};
-
-use crate::go::go;
 
 /// Where the module `istio.io/istio` keeps its CRDs, and the name under which they are cached.
 const CRDS: (&str, &str) = ("manifests/charts/base/files/crd-all.gen.yaml", "istio-crds.yaml");

@@ -1,4 +1,4 @@
-//! Go, which builds the programs of Istio and Kubernetes.
+//! Go, which builds peers in Go, and the programs of Istio and Kubernetes.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,9 +7,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use meltemi_tests::files;
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
+
+use crate::files;
+
+/// The program of the Go project `tests/go/<name>`, built if its sources have changed since.
+pub fn program(name: &str) -> PathBuf {
+    let project = files::root().join("tests/go").join(name);
+    let folder = Path::new("go").join(format!("{name}-{:016x}", files::fingerprint(&project)));
+    let build = |out: &Path| {
+        let out = format!("{}/", out.display());
+        go(&project, &["build", "-trimpath", "-ldflags=-s -w", "-o", &out, "."]);
+    };
+    files::cached(&folder, build).join(name)
+}
 
 /// The version that is fetched where there is none.
 const VERSION: &str = "1.26.8";
@@ -26,7 +38,7 @@ const FETCHES: u32 = 21;
 /// # Panics
 ///
 /// When Go fails, with what it says, or cannot be fetched.
-pub(crate) fn go(project: &Path, arguments: &[&str]) -> String {
+pub fn go(project: &Path, arguments: &[&str]) -> String {
     static GO: OnceLock<PathBuf> = OnceLock::new();
     let go = GO.get_or_init(|| if is_on_path() { "go".into() } else { fetched() });
     let output = Command::new(go).args(arguments).current_dir(project).output();
@@ -48,7 +60,7 @@ fn is_on_path() -> bool {
 /// Go as the module proxy has it, which is where Go itself fetches other versions from.
 fn fetched() -> PathBuf {
     if !cfg!(target_arch = "x86_64") {
-        panic!("the mesh's programs are built with Go 1.{FETCHES} or later: install it");
+        panic!("the tests' programs are built with Go 1.{FETCHES} or later: install it");
     }
     let version = format!("v0.0.1-go{VERSION}.linux-amd64");
     let folder = Path::new("mesh").join(format!("go-{VERSION}"));

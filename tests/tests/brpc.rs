@@ -1,0 +1,214 @@
+//! brpc-java as client and as server.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use meltemi_codecs::{Brpc, Codec, Kind, Outcome, Peer, Step};
+use meltemi_tests::java::{free_address, start_brpc};
+use meltemi_tests::remote::{Exception, Pending, Remote};
+use meltemi_tests::{DEADLINE, Proxy, Setup, each_envoy, eventually, files};
+use serde_json::{Value, json};
+
+/// A client, and two servers. They end with this process.
+struct Peers {
+    client: Remote,
+    servers: [(Remote, SocketAddr); 2],
+}
+
+static PEERS: LazyLock<Peers> = LazyLock::new(|| {
+    let servers = ["v1", "v2"].map(|name| {
+        let (server, address) = (start_brpc(name), free_address());
+        server.ask(json!({"do": "serve", "name": name, "port": address.port()}));
+        (server, address)
+    });
+    Peers { client: start_brpc("client"), servers }
+});
+
+fn setup() -> Setup {
+    let [v1, v2] = &PEERS.servers;
+    Setup::new().servers(v1.1, v2.1)
+}
+
+/// A client with a connection of its own.
+struct Client(String);
+
+impl Client {
+    fn of(proxy: &Proxy) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("client {}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let address = proxy.meltemi().to_string();
+        PEERS.client.ask(json!({"do": "connect", "client": name, "address": address}));
+        Self(name)
+    }
+
+    fn start(&self, method: &str, mut more: Value) -> Pending {
+        more["do"] = json!("call");
+        more["client"] = json!(self.0);
+        more["method"] = json!(method);
+        PEERS.client.send(more)
+    }
+
+    fn call(&self, method: &str, more: Value) -> Result<Value, Exception> {
+        self.start(method, more).wait()
+    }
+}
+
+#[test]
+fn calls_are_routed_by_all_that_they_say_and_pass_whole() {
+    each_envoy(|envoy| {
+        let to = |name: &str, attribute: &str, value: &str, cluster: &str| json!({"name": name, "match": [{"attributes": {attribute: {"exact": value}}}], "cluster": cluster});
+        let mut changed = to("changed", "x-lane", "changed", "v2");
+        changed["requestAttachments"] = json!({"set": {"x-lane": "set"}, "remove": ["x-drop"]});
+        let service = json!({"protocol": "brpc", "routes": [
+            to("lane", "x-lane", "gray", "v2"),
+            changed,
+            to("log", "logId", "42", "v2"),
+            to("method", "method", "Slow", "v2"),
+            to("service", "service", "meltemi.tests.Echo", "v1"),
+        ]});
+        let proxy = setup().service(&service).start(envoy);
+        let client = Client::of(&proxy);
+        let server = |method: &str, more: Value| client.call(method, more).unwrap()["server"].clone();
+        let answer = client.call("Echo", json!({"text": "\u{4f60}"})).unwrap();
+        assert_eq!((&answer["server"], &answer["text"]), (&json!("v1"), &json!("\u{4f60}")));
+        assert_eq!(server("Echo", json!({"fields": {"x-lane": "gray"}})), json!("v2"));
+        assert_eq!(server("Echo", json!({"logId": 42})), json!("v2"));
+        assert_eq!(server("Slow", json!({})), json!("v2"));
+        let fields = json!({"x-lane": "changed", "x-drop": "1", "x-keep": "\u{1f600}"});
+        let answer = client.call("Echo", json!({"fields": fields})).unwrap();
+        assert_eq!(answer["fields"], json!("{x-keep=\u{1f600}, x-lane=set}"));
+        for size in [0, 70_000, 1 << 20] {
+            assert_eq!(client.call("Echo", json!({"number": size})), Ok(json!(true)), "{size} bytes");
+        }
+        let error = client.call("Fail", json!({"text": "on purpose"})).unwrap_err();
+        assert!(error.is("RpcException") && error.cause.unwrap().message == "on purpose");
+        eventually("Envoy counts them", || {
+            let count =
+                |class: &str| proxy.metric("meltemi_responses_total", &[&format!("class=\"{class}\"")]);
+            let echo = [r#"service="meltemi.tests.Echo""#, r#"method="Echo""#];
+            // What a service throws has brpc-java's code of a broken server.
+            let counts = [count("success"), count("error"), proxy.metric("meltemi_responses_total", &echo)];
+            (counts == [8, 1, 7]).then_some(())
+        });
+    });
+}
+
+#[test]
+fn calls_of_one_connection_reach_both_servers_and_their_own_callers() {
+    each_envoy(|envoy| {
+        let proxy = setup().service(&json!({"protocol": "brpc"})).start(envoy);
+        let client = Client::of(&proxy);
+        let mut servers: HashMap<String, usize> = HashMap::new();
+        let one = |number: usize| {
+            let method = if number.is_multiple_of(3) { "Slow" } else { "Echo" };
+            client.start(method, json!({"text": format!("caller {number}")}))
+        };
+        let pending: Vec<_> = (0..120).map(one).collect();
+        for (number, answer) in pending.into_iter().enumerate() {
+            let answer = answer.wait().unwrap();
+            assert_eq!(answer["text"], json!(format!("caller {number}")));
+            *servers.entry(answer["server"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        assert!(servers.len() == 2 && servers.values().all(|calls| *calls >= 20), "{servers:?}");
+    });
+}
+
+#[test]
+fn local_replies_become_exceptions_of_brpc() {
+    each_envoy(|envoy| {
+        let of = |method: &str| json!([{"attributes": {"method": {"exact": method}}}]);
+        let service = json!({
+            "protocol": "brpc",
+            "routes": [
+                {"name": "slow", "match": of("Never"), "timeout": "300ms"},
+                {"name": "dead", "match": of("Echo"), "cluster": "dead"},
+                {"name": "closed", "match": of("Fail"), "reject": {"message": "not for you"}},
+            ],
+            "onNoMatch": "reject",
+        });
+        let proxy = setup().cluster("dead", &[free_address()]).service(&service).start(envoy);
+        let client = Client::of(&proxy);
+        for (method, text) in [
+            ("Slow", "no route matches"),
+            ("Never", "no answer within 300ms"),
+            ("Echo", "cannot connect"),
+            ("Fail", "not for you"),
+        ] {
+            let error = client.call(method, json!({})).unwrap_err();
+            assert!(error.class == "com.baidu.brpc.exceptions.RpcException", "{error:?}");
+            let cause = error.cause.unwrap();
+            assert!(cause.message.starts_with("meltemi: ") && cause.message.contains(text), "{cause:?}");
+        }
+    });
+}
+
+#[test]
+fn calls_are_tried_again_elsewhere() {
+    each_envoy(|envoy| {
+        let service = json!({"protocol": "brpc", "defaultRoute": {"retry": {
+            "on": ["connect-failure", "reset", "status"], "statuses": ["EINTERNAL"], "attempts": 2,
+        }}});
+        let half = [free_address(), PEERS.servers[0].1];
+        let proxy = setup().cluster("demo", &half).service(&service).start(envoy);
+        let client = Client::of(&proxy);
+        for _ in 0..10 {
+            assert_eq!(client.call("Echo", json!({})).unwrap()["server"], json!("v1"));
+        }
+        client.call("Fail", json!({"text": "on purpose"})).unwrap_err();
+        eventually("it was tried three times", || {
+            (proxy.metric("meltemi_retries_total", &[r#"method="other""#]) == 2).then_some(())
+        });
+    });
+}
+
+/// Sends bytes on a connection of their own, and reads `count` frames, or to the end.
+fn raw(proxy: &Proxy, bytes: &[u8], count: Option<usize>) -> Vec<(Kind, u64)> {
+    let mut stream = TcpStream::connect(proxy.meltemi()).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(bytes).unwrap();
+    let (mut input, mut frames, mut chunk) = (Vec::new(), Vec::new(), [0; 4096]);
+    while count.is_none_or(|count| frames.len() < count) {
+        let read = stream.read(&mut chunk).unwrap();
+        if read == 0 {
+            assert!(count.is_none(), "{frames:?}");
+            break;
+        }
+        input.extend_from_slice(&chunk[..read]);
+        while let Ok(Step::Frame(frame)) = Brpc.split(Peer::Server, &input, 1 << 20) {
+            frames.push((frame.kind, frame.id));
+            input.drain(..frame.len);
+        }
+    }
+    frames
+}
+
+#[test]
+fn what_cannot_be_carried_is_refused_and_what_is_no_brpc_ends_its_own_connection_only() {
+    each_envoy(|envoy| {
+        let proxy = setup().service(&json!({"protocol": "brpc"})).start(envoy);
+        let client = Client::of(&proxy);
+        client.call("Echo", json!({})).unwrap();
+        // Of Apache brpc, but that it asks for a stream.
+        let echo = files::root().join("codecs/vectors/brpc/apache-brpc-1.17/00-echo.req.bin");
+        let mut stream = fs::read(echo).unwrap();
+        let meta = 12 + usize::from(stream[11]);
+        stream.splice(meta..meta, [0x42, 2, 8, 1]);
+        stream[7] += 4;
+        stream[11] += 4;
+        let refused = (Kind::Response(Outcome::Error(1003)), 4_294_967_298);
+        assert_eq!(raw(&proxy, &stream.repeat(2), Some(2)), [refused, refused]);
+        for bytes in [
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            b"PRPC\0\0\0\x01\0\0\0\x02",
+            b"PRPC\xff\xff\xff\xff\0\0\0\x02",
+            b"PRPC\0\0\0\x06\0\0\0\x02\x0a\x04abcd",
+        ] {
+            assert_eq!(raw(&proxy, bytes, None), []);
+        }
+        client.call("Echo", json!({})).unwrap();
+    });
+}
