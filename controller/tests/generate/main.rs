@@ -137,7 +137,14 @@ fn namespace(name: &str) -> String {
 #[test]
 fn samples_are_in_step() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../istio-samples");
-    for (sample, codec) in [("dubbo", "dubbo"), ("private-protocol", "courier"), ("redis", "dubbo")] {
+    let samples_of = [
+        ("brpc", "brpc"),
+        ("dubbo", "dubbo"),
+        ("private-protocol", "courier"),
+        ("redis", "dubbo"),
+        ("trpc", "trpc"),
+    ];
+    for (sample, codec) in samples_of {
         let folder = samples.join(sample);
         let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.retain(|file| file.is_file());
