@@ -21,22 +21,25 @@ use meltemi_proxy::{Instant, Labels, LocalReply, Metric, Sink, Worker, plan::Pla
 use meltemi_sockets::{Options, Side};
 use serde_json::{Value, json};
 
-/// A case: how many clients with how many calls in flight each, the bytes of a body, and the service in the plan.
+/// A case: how many clients with how many calls in flight each, by how many methods in turn, the bytes of a body, and the
+/// service in the plan.
 struct Case {
     name: &'static str,
     clients: usize,
     in_flight: usize,
+    methods: usize,
     body: usize,
     /// Client and server have identities, as in a mesh.
     has_identities: bool,
     service: fn() -> Value,
 }
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 10] = [
     Case {
         name: "1 client, 1 in flight",
         clients: 1,
         in_flight: 1,
+        methods: 1,
         body: 200,
         has_identities: false,
         service: plain,
@@ -45,6 +48,17 @@ const CASES: [Case; 9] = [
         name: "1 client, 32 in flight",
         clients: 1,
         in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: plain,
+    },
+    // The operation is not that of the client's last call.
+    Case {
+        name: "1 client, 32 in flight, 2 methods in turn",
+        clients: 1,
+        in_flight: 32,
+        methods: 2,
         body: 200,
         has_identities: false,
         service: plain,
@@ -53,6 +67,7 @@ const CASES: [Case; 9] = [
         name: "16 clients, 8 in flight",
         clients: 16,
         in_flight: 8,
+        methods: 1,
         body: 200,
         has_identities: false,
         service: plain,
@@ -61,6 +76,7 @@ const CASES: [Case; 9] = [
         name: "1 client, 32 in flight, retries",
         clients: 1,
         in_flight: 32,
+        methods: 1,
         body: 200,
         has_identities: false,
         service: retries,
@@ -69,6 +85,7 @@ const CASES: [Case; 9] = [
         name: "1 client, 32 in flight, attachments",
         clients: 1,
         in_flight: 32,
+        methods: 1,
         body: 200,
         has_identities: false,
         service: attachments,
@@ -77,6 +94,7 @@ const CASES: [Case; 9] = [
         name: "1 client, 32 in flight, 16 KiB",
         clients: 1,
         in_flight: 32,
+        methods: 1,
         body: 16 << 10,
         has_identities: false,
         service: plain,
@@ -85,6 +103,7 @@ const CASES: [Case; 9] = [
         name: "1 client, 32 in flight, identities",
         clients: 1,
         in_flight: 32,
+        methods: 1,
         body: 200,
         has_identities: true,
         service: plain,
@@ -93,6 +112,7 @@ const CASES: [Case; 9] = [
         name: "1 client, 32 in flight, authorization",
         clients: 1,
         in_flight: 32,
+        methods: 1,
         body: 200,
         has_identities: true,
         service: authorization,
@@ -101,6 +121,7 @@ const CASES: [Case; 9] = [
         name: "256 clients, 1 in flight",
         clients: 256,
         in_flight: 1,
+        methods: 1,
         body: 200,
         has_identities: false,
         service: plain,
@@ -129,6 +150,9 @@ fn authorization() -> Value {
 }
 
 const PRINCIPAL: &str = "cluster.local/ns/demo/sa/client";
+
+/// What is called; of one length, so that the frames are.
+const METHODS: [&str; 2] = ["sayHello", "sayAdieu"];
 
 /// What callgrind counts: the worker, and not the lines that play its peers.
 const CALLBACK: &str = "--toggle-collect=*World*receive*";
@@ -239,8 +263,9 @@ impl World {
         let plan = Rc::new(Plan::parse(plan.as_bytes(), &Codecs::all())?);
         let mut requests = Vec::new();
         for client in 0..case.clients {
-            let calls: Vec<u8> =
-                (0..case.in_flight).flat_map(|call| request(call as u64, case.body)).collect();
+            let calls: Vec<u8> = (0..case.in_flight)
+                .flat_map(|call| request(call as u64, METHODS[call % case.methods], case.body))
+                .collect();
             put_data(&mut requests, tunnel(client), &calls);
         }
         let mut world = Self {
@@ -279,7 +304,7 @@ impl World {
             }
             put_frame(&mut bytes, HEADERS, 4, tunnel(client), &block(&fields));
         }
-        put_data(&mut bytes, tunnel(0), &request(0, self.body));
+        put_data(&mut bytes, tunnel(0), &request(0, METHODS[0], self.body));
         self.receive(Side::Downstream, &bytes);
         let mut streams = Vec::new();
         let ready = |kind, stream| {
@@ -391,7 +416,7 @@ fn tunnel(client: usize) -> u32 {
 }
 
 /// A Dubbo request of so many bytes, or a few more.
-fn request(id: u64, size: usize) -> Vec<u8> {
+fn request(id: u64, method: &str, size: usize) -> Vec<u8> {
     let mut body = Vec::new();
     let short = |body: &mut Vec<u8>, text: &str| {
         match text.len() {
@@ -400,7 +425,7 @@ fn request(id: u64, size: usize) -> Vec<u8> {
         }
         body.extend_from_slice(text.as_bytes());
     };
-    for text in ["2.0.2", "org.meltemi.demo.Greeter", "1.0.0", "sayHello", "[B"] {
+    for text in ["2.0.2", "org.meltemi.demo.Greeter", "1.0.0", method, "[B"] {
         short(&mut body, text);
     }
     let mut attachments = vec![b'H'];
