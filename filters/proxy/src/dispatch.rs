@@ -160,13 +160,21 @@ impl Worker {
     /// A response has come: passes it to the client, unless its status is one to retry.
     pub(crate) fn respond(&mut self, id: CallId, connection: ConnectionId, bytes: &[u8], outcome: Outcome) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        let Some(answered) = call.answered(connection) else { return };
         let destination = self.connections.get(connection).and_then(Connection::destination);
-        if let Outcome::Error(status) = outcome
-            && call.retry(Cause::Status(status)).is_some()
-            && (call.record().retries > 0 || self.pools.get(call.pool()).is_some_and(Pool::has_retry_budget))
-        {
-            call.refuse_answer(answered);
+        let refused = match outcome {
+            Outcome::Error(status) => Some(status).filter(|&status| {
+                let has_budget = || {
+                    call.record().retries > 0
+                        || self.pools.get(call.pool()).is_some_and(Pool::has_retry_budget)
+                };
+                call.retry(Cause::Status(status)).is_some() && has_budget()
+            }),
+            _ => None,
+        };
+        if !call.answered(connection, refused.is_some()) {
+            return;
+        }
+        if let Some(status) = refused {
             self.telemetry.answered_by(call.record().operation, destination, self.plan.max_operations);
             self.try_failed(
                 id,

@@ -60,6 +60,20 @@ pub(crate) enum Stage {
     Backoff { until: Instant },
 }
 
+/// How a try ended that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TryEnd {
+    /// By an answer that was passed on.
+    Answered,
+    /// By one that was not.
+    Refused,
+    /// With its connection.
+    Lost,
+    TimedOut,
+    /// Nobody waits for its answer any more.
+    GivenUp,
+}
+
 /// What ended a try, in the words of a route's retry policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -202,26 +216,38 @@ impl Call {
         self.record.endpoint = endpoint;
     }
 
-    /// The try on that connection was answered.
+    /// The one place where a try ends: where it failed, the next prefers another endpoint.
     #[inline]
-    pub(crate) fn answered(&mut self, connection: ConnectionId) -> Option<Try> {
-        self.tries.close(connection)
+    fn end_try(&mut self, ended: Try, how: TryEnd) -> Try {
+        match how {
+            TryEnd::Answered | TryEnd::GivenUp => return ended,
+            TryEnd::Refused => {}
+            TryEnd::Lost => self.record.resets = self.record.resets.saturating_add(1),
+            TryEnd::TimedOut => self.record.timeouts = self.record.timeouts.saturating_add(1),
+        }
+        self.avoid = ended.endpoint;
+        ended
     }
 
-    /// The try on that connection was lost with it: the next prefers another endpoint.
+    /// The try on that connection was answered. Where the answer is `refused`, another try follows. Whether there was one.
+    #[inline]
+    pub(crate) fn answered(&mut self, connection: ConnectionId, refused: bool) -> bool {
+        let how = if refused { TryEnd::Refused } else { TryEnd::Answered };
+        let answered = self.tries.close(connection);
+        answered.map(|answered| self.end_try(answered, how)).is_some()
+    }
+
+    /// The try on that connection was lost with it.
     pub(crate) fn lost(&mut self, connection: ConnectionId) {
         if let Some(lost) = self.tries.close(connection) {
-            self.avoid = lost.endpoint;
-            self.record.resets = self.record.resets.saturating_add(1);
+            self.end_try(lost, TryEnd::Lost);
         }
     }
 
-    /// Takes out a try that took too long, if one did: the next prefers another endpoint.
+    /// Takes out a try that took too long, if one did.
     pub(crate) fn try_timed_out(&mut self, now: Instant) -> Option<Try> {
         let expired = self.tries.expire(now, self.per_try_timeout()?)?;
-        self.record.timeouts = self.record.timeouts.saturating_add(1);
-        self.avoid = expired.endpoint;
-        Some(expired)
+        Some(self.end_try(expired, TryEnd::TimedOut))
     }
 
     /// Whether it has taken too long as a whole; counts it if so.
@@ -229,11 +255,6 @@ impl Call {
         let has = self.deadline.is_some_and(|deadline| deadline <= now);
         self.record.timeouts = self.record.timeouts.saturating_add(u32::from(has));
         has
-    }
-
-    /// The answer to a try is not passed on: the next prefers another endpoint.
-    pub(crate) fn refuse_answer(&mut self, answered: Try) {
-        self.avoid = answered.endpoint;
     }
 
     /// Whether tries are open.
@@ -275,10 +296,10 @@ impl Call {
         self.deadline = deadline;
     }
 
-    /// Takes out the tries that are open.
+    /// Takes out the tries that are open: nobody waits for their answers any more.
     #[inline]
     pub(crate) fn take_tries(&mut self) -> [Option<Try>; 2] {
-        [self.tries.pop(), self.tries.pop()]
+        [self.tries.pop(), self.tries.pop()].map(|open| open.map(|open| self.end_try(open, TryEnd::GivenUp)))
     }
 
     /// Notes its place in the client's list.
@@ -434,9 +455,13 @@ pub(super) mod tests {
         call.lost(second.connection);
         assert_eq!((call.avoid(), call.record.resets, call.has_tries()), (second.endpoint, 1, false));
         call.tried(first.endpoint, Some(first));
-        let answered = call.answered(first.connection).unwrap();
-        call.refuse_answer(answered);
+        assert!(call.answered(first.connection, true) && !call.answered(first.connection, true));
         assert_eq!((call.avoid(), call.take_tries()), (first.endpoint, [None, None]));
+        call.tried(second.endpoint, Some(second));
+        assert!(call.answered(second.connection, false));
+        call.tried(second.endpoint, Some(second));
+        assert_eq!(call.take_tries(), [Some(second), None]);
+        assert_eq!(call.avoid(), first.endpoint, "neither failed");
     }
 
     #[test]

@@ -2,6 +2,18 @@
 //!
 //! A closed set. What the plan says of one stands behind one option of a service or a route, so that calls without any pay for
 //! a look. What one keeps from call to call outlives a plan: it has a name, and is dropped when no plan names it any more.
+//!
+//! Each moment of a call's life has one place, where a policy that has to do with it is asked or notified:
+//!
+//! | moment | place |
+//! |---|---|
+//! | it has a route, and no cluster yet | `start_call` (`start.rs`), which asks [`States::admit`] |
+//! | an endpoint is chosen: that of a connection that is open | `Worker::choose` (`dispatch.rs`) |
+//! | or that of a new one, which may be named | `Worker::open_connection` (`upstream.rs`) |
+//! | a try is written, with the edits of the call | `Worker::send` (`dispatch.rs`) |
+//! | a try has ended, and how | `Call::end_try` (`calls/call.rs`) |
+//! | another try is wanted | `Worker::try_failed` (`dispatch.rs`) |
+//! | the call has ended: its record is complete | `Worker::finish` (`reply.rs`) |
 
 mod bucket;
 mod rate_limit;
