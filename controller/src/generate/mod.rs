@@ -16,7 +16,6 @@ mod group;
 mod host;
 mod lacking;
 mod mesh;
-mod message_size;
 mod module;
 mod object;
 mod options;
@@ -43,6 +42,7 @@ mod trial;
 mod tunnel;
 mod virtual_service;
 mod visibility;
+mod wishes;
 
 use crate::findings::Report;
 use crate::world::World;

@@ -12,7 +12,6 @@ use super::draft::Draft;
 use super::host::{self, ByHost};
 use super::lacking::Lacking;
 use super::mesh::Mesh;
-use super::message_size::MessageSize;
 use super::options::ForeignRouters;
 use super::protocol::Protocol;
 use super::rate_limit;
@@ -26,6 +25,7 @@ use super::tier::Tier;
 use super::tree::Part;
 use super::trial;
 use super::virtual_service::{Calls, Routing};
+use super::wishes::Wishes;
 use crate::findings::ResourceRef;
 use crate::istio::Server;
 use crate::world::World;
@@ -239,7 +239,7 @@ impl<'a> Planner<'a> {
         let mut connections = routings.iter().map(|routing| routing.connections(client, port, reports));
         let connections = connections.find(|targets| !targets.is_empty()).unwrap_or_default();
         let about = format!("{}:{}", service.host, port.number);
-        let of_calls = (port, service.message_size);
+        let of_calls = (port, service.wishes);
         let entry = routes::entry(&mut shares, &connections, &about, of_calls, reports);
         self.entries.insert(key, entry.clone());
         entry
@@ -293,8 +293,8 @@ impl<'a> Planner<'a> {
         let mut left = Left::new();
         bound.retain(|&(at, _, port)| self.admits(at, port, GATEWAYS, &mut left, reports));
         let &(first, service, port) = bound.first()?;
-        let sizes = bound.iter().map(|(_, service, _)| service.message_size);
-        let of_calls = (port, MessageSize::least(sizes));
+        let sizes = bound.iter().map(|(_, service, _)| service.wishes);
+        let of_calls = (port, Wishes::least(sizes));
         let mut namespaces: Vec<&str> = Vec::new();
         let share = |(at, ..): (usize, &Service, &ManagedPort)| {
             let router = &self.routers[at];

@@ -7,7 +7,6 @@ use meltemi_proxy::plan::raw;
 use serde_json::Value;
 
 use super::draft::{Draft, Target};
-use super::message_size::MessageSize;
 use super::origin::Origin;
 use super::protocol::Protocol;
 use super::report::Reports;
@@ -15,6 +14,7 @@ use super::router::{Rejects, Router};
 use super::service::ManagedPort;
 use super::size::{self, kib};
 use super::tree::Part;
+use super::wishes::Wishes;
 use crate::findings::ResourceRef;
 
 /// What one resource has for the calls to a service.
@@ -43,13 +43,13 @@ impl<'a> Share<'a> {
     }
 }
 
-/// The plan's entry for calls that come by `port`, in messages of a size, of shares in the order of their routes; those of a namespace follow each
+/// The plan's entry for calls that come by `port`, as its owner wishes, of shares in the order of their routes; those of a namespace follow each
 /// other. What it has no room for is taken out of them and reported.
 pub(super) fn entry(
     shares: &mut Vec<Share<'_>>,
     connections: &[Target],
     about: &str,
-    (port, message_size): (&ManagedPort, MessageSize),
+    (port, wishes): (&ManagedPort, Wishes),
     reports: &mut Reports,
 ) -> Part {
     let put = |shares: &[Share<'_>], reports: &mut Reports| {
@@ -65,7 +65,7 @@ pub(super) fn entry(
         }
         match routes.entry(port) {
             Some((mut entry, origins)) => {
-                message_size.put(&mut entry);
+                wishes.put(&mut entry);
                 size::entry(&entry).of_origins(origins)
             }
             None => Part::from(Value::Null),

@@ -12,9 +12,9 @@ use super::asked::Asked;
 use super::exports::{Exports, Unsaid};
 use super::host;
 use super::mesh::Mesh;
-use super::message_size::MessageSize;
 use super::protocol::{Protocol, Protocols};
 use super::report::Reports;
+use super::wishes::Wishes;
 use crate::findings::ResourceRef;
 use crate::istio::{Port, ServiceEntry};
 use crate::world::World;
@@ -51,8 +51,8 @@ pub(super) struct Service {
     pub(super) ports: Vec<ManagedPort>,
     /// The numbers of all ports.
     pub(super) numbers: BTreeSet<u16>,
-    /// How large its messages may be.
-    pub(super) message_size: MessageSize,
+    /// What its owner says of messages and connections.
+    pub(super) wishes: Wishes,
 }
 
 /// By what right a service has its host and addresses, the best first.
@@ -248,15 +248,15 @@ fn routers_from<T: Resource>(object: &T) -> Vec<String> {
     named.filter(|namespace| !namespace.is_empty()).map(str::to_owned).collect()
 }
 
-/// How large the messages of an object's ports may be, where some of them are of calls.
-fn message_size<T: Resource>(
+/// What the owner of an object wants of its ports, where some of them are of calls.
+fn wishes<T: Resource>(
     object: &T,
     origin: &ResourceRef,
     ports: &[ManagedPort],
     reports: &mut Reports,
-) -> MessageSize {
+) -> Wishes {
     let are_calls = ports.iter().any(|port| matches!(port.protocol, Protocol::Codec(_)));
-    if are_calls { MessageSize::new(object, origin, reports) } else { MessageSize::default() }
+    if are_calls { Wishes::new(object, origin, ports, reports) } else { Wishes::default() }
 }
 
 impl Reader<'_> {
@@ -296,7 +296,7 @@ impl Reader<'_> {
         };
         let further = spec.cluster_ips.iter().flatten().skip(1).filter(|_| !is_headless);
         let exports = service.annotations().get(EXPORT_TO);
-        let message_size = message_size(service, &origin, &ports, reports);
+        let wishes = wishes(service, &origin, &ports, reports);
         Some(Service {
             id: 0,
             host: format!("{name}.{namespace}.svc.{}", self.domain),
@@ -311,7 +311,7 @@ impl Reader<'_> {
             selector,
             ports,
             numbers,
-            message_size,
+            wishes,
             origin,
         })
     }
@@ -370,7 +370,7 @@ impl Reader<'_> {
             }
             return Vec::new();
         }
-        let message_size = message_size(entry, &origin, &ports, reports);
+        let wishes = wishes(entry, &origin, &ports, reports);
         let service = |host: &String| Service {
             id: 0,
             host: host.clone(),
@@ -386,7 +386,7 @@ impl Reader<'_> {
             selector: spec.workload_selector.as_ref().map(|selector| selector.labels.clone()),
             ports: if host::is_name(host) { ports.clone() } else { Vec::new() },
             numbers: spec.ports.iter().map(|port| port.number).collect(),
-            message_size,
+            wishes,
         };
         spec.hosts.iter().map(service).collect()
     }

@@ -273,8 +273,8 @@ fn report_unenforced(
                 };
                 let why = match servers.iter().find(covers) {
                     Some((wide, ..)) => {
-                        let size = service.message_size;
-                        size.report_other(wide.message_size, &wide.origin, &service.origin, reports);
+                        let size = service.wishes;
+                        size.report_other(wide.wishes, &wide.origin, &service.origin, reports);
                         format!(
                             "the pods of {} are also those of {}, and their sidecars cannot tell the calls apart: write the limit for \
                          the latter",

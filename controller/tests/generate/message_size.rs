@@ -1,4 +1,4 @@
-//! Annotations that say how large the messages of a service may be.
+//! Annotations that say how large the messages of a service may be, and how its calls share connections.
 
 use serde_json::{Value, json};
 
@@ -127,4 +127,29 @@ spec:
     assert_eq!(limits(&one), json!({"maxFrameBytes": 33_554_432, "maxRequestBytes": 16_777_216}));
     let two = one + &service("shop", "other", "10.0.0.2") + &router("other");
     assert_eq!(limits(&two), Value::Null);
+}
+
+/// How calls share connections in the plans of the service's clients and of its servers.
+fn sharing(text: &str) -> [Value; 2] {
+    let output = made(text);
+    ["demo.shop.svc.cluster.local:20880", "inbound.demo.shop.svc.cluster.local:20880"].map(|authority| {
+        let of_namespace = if authority.starts_with("inbound") { "shop" } else { "web" };
+        plan(&output, of_namespace)[authority]["upstream"]["sharing"].clone()
+    })
+}
+
+#[test]
+fn both_sides_share_connections_as_the_owner_says() {
+    for way in ["shared", "in-order", "exclusive", "pinned"] {
+        let text = annotated(&format!("meltemi.io/sharing: ' {way} '"));
+        assert_eq!(sharing(&text), [json!(way), json!(way)]);
+        assert_eq!(findings(&made(&text)), [""; 0]);
+    }
+    assert_eq!(sharing(&annotated("")), [Value::Null, Value::Null]);
+    let text = annotated("meltemi.io/sharing: Pinned, meltemi.io/max-frame-bytes: '1000'");
+    assert_eq!(sharing(&text), [Value::Null, Value::Null]);
+    assert_eq!(limits(&text)[0], json!({"maxFrameBytes": 1000}), "the other counts");
+    let [finding] = &findings(&made(&text))[..] else { panic!("one finding") };
+    let told = r#"metadata.annotations["meltemi.io/sharing"]: "Pinned" is no way of sharing connections: write shared, in-order, exclusive, or pinned"#;
+    assert!(finding.contains(told), "{finding}");
 }

@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use meltemi_codecs::{Codec, Codecs, Depth, Operation};
+use meltemi_codecs::{Codec, Codecs, Depth, Operation, Sharing};
 use rustc_hash::FxHashMap;
 
 use crate::source;
@@ -89,7 +89,8 @@ fn service(path: &Path<'_>, authority: &str, raw: &raw::Service, codecs: &Codecs
     Ok(Service {
         name: authority.to_owned(),
         pattern_bytes: patterns.bytes(),
-        sharing: codec.sharing(),
+        sharing: sharing(&path.key("upstream"), raw.upstream.sharing, &*codec)?,
+        is_pinned: raw.upstream.sharing == Some(raw::UpstreamSharing::Pinned),
         codec,
         depth: if must_verify { Depth::Verified } else { depth },
         asks_source,
@@ -297,6 +298,20 @@ fn limits(path: &Path<'_>, raw: &raw::Limits) -> Result<Limits> {
         max_request_bytes: max_request_bytes.min(max_frame_bytes),
         max_calls_per_connection: calls(path, raw.max_calls_per_connection)?,
     })
+}
+
+/// How calls of a protocol share connections, where the plan may want it otherwise.
+fn sharing(path: &Path<'_>, wanted: Option<raw::UpstreamSharing>, codec: &dyn Codec) -> Result<Sharing> {
+    match wanted {
+        None | Some(raw::UpstreamSharing::Pinned) => Ok(codec.sharing()),
+        Some(raw::UpstreamSharing::Shared) if codec.max_id() == 0 => fail(
+            &path.key("sharing"),
+            format!("{} has no request ids; write in-order, exclusive, or pinned", codec.name()),
+        ),
+        Some(raw::UpstreamSharing::Shared) => Ok(Sharing::Shared),
+        Some(raw::UpstreamSharing::InOrder) => Ok(Sharing::InOrder),
+        Some(raw::UpstreamSharing::Exclusive) => Ok(Sharing::Exclusive),
+    }
 }
 
 fn upstream(path: &Path<'_>, raw: &raw::Upstream) -> Result<UpstreamOptions> {

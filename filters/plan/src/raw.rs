@@ -429,6 +429,24 @@ pub struct Upstream {
     pub max_calls_per_connection: u32,
     /// How long an endpoint that refused a connection is avoided; longer each time. `0s` avoids none.
     pub ejection_time: Span,
+    /// How calls share connections. Default: as the protocol does.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub sharing: Option<UpstreamSharing>,
+}
+
+/// How calls share connections to the endpoints, from the most to the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[serde(rename_all = "kebab-case")]
+pub enum UpstreamSharing {
+    /// Those of all clients, any number at once, answered in any order: for protocols with request ids.
+    Shared,
+    /// Those of all clients, any number at once, answered in their order.
+    InOrder,
+    /// Those of all clients, one at a time.
+    Exclusive,
+    /// Each client has one connection to a cluster, and both end together. On it, calls go as the protocol has them.
+    Pinned,
 }
 
 impl Default for Upstream {
@@ -439,6 +457,7 @@ impl Default for Upstream {
             connect_timeout: Span::from_millis(5_000),
             max_calls_per_connection: 1024,
             ejection_time: Span::from_millis(5_000),
+            sharing: None,
         }
     }
 }

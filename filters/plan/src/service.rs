@@ -15,6 +15,8 @@ pub struct Service {
     pub codec: Rc<dyn Codec>,
     /// How its calls share connections.
     pub sharing: Sharing,
+    /// Whether they do with those of their own client alone.
+    pub is_pinned: bool,
     /// How far a request must be read for [`route`](Service::route) to determine its route.
     pub depth: Depth,
     /// Whether routes match on what the tunnel reports of a connection: the attributes that begin with `source.`.
@@ -48,6 +50,12 @@ impl Service {
     #[inline]
     pub fn has_protocol_of(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.codec, &other.codec)
+    }
+
+    /// Whether calls of the one may go on connections of the other.
+    #[inline]
+    pub fn shares_with(&self, other: &Self) -> bool {
+        self.has_protocol_of(other) && (self.sharing, self.is_pinned) == (other.sharing, other.is_pinned)
     }
 
     /// The first route that matches the call; `head` must be read to [`depth`](Service::depth). The default route is

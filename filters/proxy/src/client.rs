@@ -1,6 +1,7 @@
 //! The client side: connections that tcp_proxy tunnels to the worker, and the requests on them.
 
 mod backpressure;
+mod pinned;
 mod state;
 
 use std::rc::Rc;
@@ -178,6 +179,9 @@ impl Worker {
     pub(crate) fn look_at_client(&mut self, key: ClientId) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.unlist();
+        if client.is_over() {
+            return self.end_pinned_client(key);
+        }
         if client.is_paused() && !self.must_pause(key) {
             self.read_inbox(key);
             self.settle_client(key);
@@ -233,5 +237,6 @@ impl Worker {
         for call in client.into_calls() {
             self.finish(call, End::Cancelled);
         }
+        self.end_pools_of(key);
     }
 }

@@ -114,7 +114,8 @@ impl Worker {
     pub(crate) fn try_failed(&mut self, id: CallId, cause: Cause, failure: Failure, detail: &str) {
         let Some(call) = self.calls.get_mut(id) else { return };
         let Some(pool) = self.pools.get_mut(call.pool()) else { return };
-        let Some(retry) = call.retry(cause).filter(|_| self.net.is_open() || !pool.open().is_empty()) else {
+        let is_possible = (self.net.is_open() || !pool.open().is_empty()) && !pool.has_ended();
+        let Some(retry) = call.retry(cause).filter(|_| is_possible) else {
             self.answer(id, failure, detail);
             return;
         };
@@ -149,6 +150,7 @@ impl Worker {
         let is_avoided =
             |key: &ConnectionId| self.connections.get(*key).is_some_and(|open| open.endpoint() == avoid);
         if self.net.is_open()
+            && pool.owner().is_none()
             && pool.connecting() == 0
             && pool.open().iter().all(is_avoided)
             && let Some(address) = pool.endpoints().living(avoid).cloned()

@@ -77,6 +77,9 @@ impl Matching {
     /// How many connections a pool should be opening: for calls that wait, and to find endpoints it does not know yet.
     pub(crate) fn connections_wanted(self, pool: &Pool) -> usize {
         let waiting = pool.waiting().len();
+        if pool.owner().is_some() {
+            return usize::from(pool.open().is_empty() && waiting > 0 && !pool.has_ended());
+        }
         match self.needs_few_connections() {
             true if pool.is_exploring() && (pool.calls().active() > 0 || waiting > 0) => MOST_EXPLORING,
             true => usize::from(pool.open().is_empty() && waiting > 0),
@@ -98,7 +101,7 @@ mod tests {
         let plan = br#"{"services": {"demo": {"protocol": "dubbo",
             "limits": {"maxCallsPerConnection": 7}, "upstream": {"maxCallsPerConnection": 9}}}}"#;
         let plan = Plan::parse(plan, &Codecs::all()).unwrap();
-        Pool::new("c".into(), None, plan.service("demo").unwrap().clone(), Instant::default())
+        Pool::new("c".into(), None, None, plan.service("demo").unwrap().clone(), Instant::default())
     }
 
     #[test]

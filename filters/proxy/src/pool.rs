@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use crate::arena::Id;
 use crate::calls::PoolCalls;
+use crate::client::ClientId;
 use crate::clock::Instant;
 use crate::endpoints::{EndpointId, Endpoints};
 use crate::exploration::Exploration;
@@ -26,6 +27,10 @@ pub(crate) struct Pool {
     cluster: Rc<str>,
     /// The original destination, where the cluster is one that goes there (Istio's inbound clusters).
     destination: Option<Rc<str>>,
+    /// The client that has it for itself, with one connection.
+    owner: Option<ClientId>,
+    /// That client, or its connection, has ended: no more are opened.
+    has_ended: bool,
     /// The service that opened the pool: it sets protocol, limits and budget.
     service: Rc<Service>,
     /// The open connections that take calls.
@@ -69,12 +74,15 @@ impl Pool {
     pub(crate) fn new(
         cluster: Rc<str>,
         destination: Option<Rc<str>>,
+        owner: Option<ClientId>,
         service: Rc<Service>,
         now: Instant,
     ) -> Self {
         Self {
             cluster,
             destination,
+            owner,
+            has_ended: false,
             service,
             open: Vec::new(),
             connecting: 0,
@@ -100,6 +108,27 @@ impl Pool {
         self.destination.as_ref()
     }
 
+    /// The client that has it for itself.
+    #[inline]
+    pub(crate) fn owner(&self) -> Option<ClientId> {
+        self.owner
+    }
+
+    /// The client that has it for itself, or its connection, has ended.
+    pub(crate) fn end(&mut self) {
+        self.has_ended = true;
+    }
+
+    /// Whether no more connections are opened.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Whether nothing is left of a pool that has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.has_ended && self.connections == 0 && self.calls.active() == 0
+    }
+
     #[inline]
     pub(crate) fn service(&self) -> &Rc<Service> {
         &self.service
@@ -112,7 +141,7 @@ impl Pool {
     /// Takes limits and budget from the service of the same name in `plan`.
     pub(crate) fn follow(&mut self, plan: &Plan) {
         if let Some(service) = plan.service(&self.service.name)
-            && service.has_protocol_of(&self.service)
+            && service.shares_with(&self.service)
         {
             self.service = service.clone();
         }
@@ -127,8 +156,11 @@ impl Pool {
         }
     }
 
-    /// At which age a connection is renewed, or looked at whether anybody uses it.
+    /// At which age a connection is renewed, or looked at whether anybody uses it. What a client has for itself is not.
     pub(crate) fn renewal_time(&self) -> Option<Duration> {
+        if self.owner.is_some() {
+            return None;
+        }
         self.options().max_connection_age.or(self.destination.is_some().then_some(UNUSED))
     }
 
@@ -359,7 +391,7 @@ mod tests {
     }
 
     fn pool(service: &str) -> Pool {
-        Pool::new(CLUSTER.into(), None, plan(service).service("demo").unwrap().clone(), at(0))
+        Pool::new(CLUSTER.into(), None, None, plan(service).service("demo").unwrap().clone(), at(0))
     }
 
     #[test]
@@ -455,7 +487,7 @@ mod tests {
     fn connections_to_what_clients_address_are_closed_some_time() {
         let plan = plan(r#""upstream": {"maxConnectionAge": "0s"}"#);
         let service = plan.service("demo").unwrap();
-        let pool = |destination| Pool::new(CLUSTER.into(), destination, service.clone(), at(0));
+        let pool = |destination| Pool::new(CLUSTER.into(), destination, None, service.clone(), at(0));
         let hour = at(3_600_000);
         assert!(!pool(None).is_idle(hour) && pool(None).renewal_time().is_none());
         let pool = pool(Some("10.1.0.1:1".into()));

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use crate::arena::Arena;
+use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
 use crate::plan::{Plan, Service};
 use crate::pool::{Pool, PoolId};
@@ -14,6 +15,8 @@ use crate::pool::{Pool, PoolId};
 pub(crate) struct Pools {
     pools: Arena<Pool>,
     by_cluster: FxHashMap<Rc<str>, OfCluster>,
+    /// Those that clients have for themselves.
+    by_owner: FxHashMap<ClientId, Vec<PoolId>>,
 }
 
 /// The pools of one cluster, one for each service: limits, budget and time-outs are those of the service.
@@ -28,23 +31,36 @@ struct OfCluster {
 impl Pools {
     /// The pool of `service` for `cluster`, made if need be. Calls with another `destination` have
     /// another pool: in a cluster that goes there, one to share would lead to a server that the client did not address.
-    /// `likely` is looked at first.
+    /// So have those of an `owner`, which shares it with nobody. `likely` is looked at first.
     pub(crate) fn find(
         &mut self,
         likely: Option<PoolId>,
         service: &Rc<Service>,
         cluster: &str,
         destination: Option<&Rc<str>>,
+        owner: Option<ClientId>,
         now: Instant,
     ) -> PoolId {
         let is_own = |pool: &Pool| {
             let own = pool.service();
-            Rc::ptr_eq(own, service) || (own.name == service.name && own.has_protocol_of(service))
+            Rc::ptr_eq(own, service) || (own.name == service.name && own.shares_with(service))
         };
-        let is_meant =
-            |pool: &Pool| is_own(pool) && **pool.cluster() == *cluster && pool.destination() == destination;
+        let is_meant = |pool: &Pool| {
+            let is_at = **pool.cluster() == *cluster && pool.destination() == destination;
+            is_own(pool) && is_at && pool.owner() == owner
+        };
         if let Some(id) = likely.filter(|&id| self.pools.get(id).is_some_and(is_meant)) {
             return id;
+        }
+        if let Some(owner) = owner {
+            let known = self.by_owner.get(&owner).into_iter().flatten().copied();
+            let known = known.into_iter().find(|&id| self.pools.get(id).is_some_and(is_meant));
+            return known.unwrap_or_else(|| {
+                let pool = Pool::new(cluster.into(), destination.cloned(), Some(owner), service.clone(), now);
+                let id = self.pools.insert(pool);
+                self.by_owner.entry(owner).or_default().push(id);
+                id
+            });
         }
         let pools = self.by_cluster.get(cluster).and_then(|pools| match destination {
             None => Some(&pools.free),
@@ -55,7 +71,7 @@ impl Pools {
             return id;
         }
         let cluster: Rc<str> = cluster.into();
-        let pool = Pool::new(cluster.clone(), destination.cloned(), service.clone(), now);
+        let pool = Pool::new(cluster.clone(), destination.cloned(), None, service.clone(), now);
         let id = self.pools.insert(pool);
         let pools = self.by_cluster.entry(cluster).or_default();
         match destination {
@@ -70,7 +86,9 @@ impl Pools {
         let mut next = None;
         self.pools.retain(|id, pool| match pool.forget_at() {
             Some(at) if at <= now => {
-                if let Some(pools) = self.by_cluster.get_mut(pool.cluster()) {
+                if let Some(owner) = pool.owner() {
+                    disown(&mut self.by_owner, owner, id);
+                } else if let Some(pools) = self.by_cluster.get_mut(pool.cluster()) {
                     pools.remove(id, pool.destination().map(|address| &**address));
                     if pools.free.is_empty() && pools.by_destination.is_empty() {
                         self.by_cluster.remove(pool.cluster());
@@ -84,6 +102,22 @@ impl Pools {
             }
         });
         next
+    }
+
+    /// Those that a client has for itself.
+    pub(crate) fn of(&self, owner: ClientId) -> Vec<PoolId> {
+        self.by_owner.get(&owner).cloned().unwrap_or_default()
+    }
+
+    /// Forgets a pool if it was a client's own and nothing is left of it.
+    pub(crate) fn forget_if_over(&mut self, id: PoolId) {
+        if let Some(pool) = self.pools.get(id)
+            && pool.is_over()
+            && let Some(owner) = pool.owner()
+        {
+            disown(&mut self.by_owner, owner, id);
+            self.pools.remove(id);
+        }
     }
 
     pub(crate) fn get(&self, id: PoolId) -> Option<&Pool> {
@@ -106,6 +140,15 @@ impl Pools {
     pub(crate) fn set_plan(&mut self, plan: &Plan) {
         for (_, pool) in self.pools.iter_mut() {
             pool.follow(plan);
+        }
+    }
+}
+
+fn disown(by_owner: &mut FxHashMap<ClientId, Vec<PoolId>>, owner: ClientId, id: PoolId) {
+    if let Some(pools) = by_owner.get_mut(&owner) {
+        pools.retain(|&other| other != id);
+        if pools.is_empty() {
+            by_owner.remove(&owner);
         }
     }
 }
@@ -151,13 +194,13 @@ mod tests {
         let first = plan(r#""upstream": {"connectionsPerEndpoint": 1}"#, &codecs);
         let service = first.service("demo").unwrap();
         let mut pools = Pools::default();
-        let key = pools.find(None, service, CLUSTER, None, at(0));
-        assert_eq!(pools.find(None, service, CLUSTER, None, at(1)), key);
-        assert_ne!(pools.find(None, service, "other", None, at(0)), key);
+        let key = pools.find(None, service, CLUSTER, None, None, at(0));
+        assert_eq!(pools.find(None, service, CLUSTER, None, None, at(1)), key);
+        assert_ne!(pools.find(None, service, "other", None, None, at(0)), key);
         let destination = Rc::from("10.1.0.1:20880");
-        let pinned = pools.find(None, service, CLUSTER, Some(&destination), at(0));
+        let pinned = pools.find(None, service, CLUSTER, Some(&destination), None, at(0));
         assert_ne!(pinned, key);
-        assert_eq!(pools.find(None, service, CLUSTER, Some(&destination), at(0)), pinned);
+        assert_eq!(pools.find(None, service, CLUSTER, Some(&destination), None, at(0)), pinned);
         assert_eq!(pools.len(), 3);
         pools.set_plan(&plan(r#""upstream": {"connectionsPerEndpoint": 4}"#, &codecs));
         assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4);
@@ -171,11 +214,11 @@ mod tests {
             plan(&format!(r#""upstream": {{"connectionsPerEndpoint": {most}}}"#), &Codecs::all())
         });
         let mut pools = Pools::default();
-        let key = pools.find(None, first.service("demo").unwrap(), CLUSTER, None, at(0));
+        let key = pools.find(None, first.service("demo").unwrap(), CLUSTER, None, None, at(0));
         pools.set_plan(&second);
         assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 1);
-        assert_ne!(pools.find(Some(key), second.service("demo").unwrap(), CLUSTER, None, at(0)), key);
-        assert_eq!(pools.find(None, first.service("demo").unwrap(), CLUSTER, None, at(0)), key);
+        assert_ne!(pools.find(Some(key), second.service("demo").unwrap(), CLUSTER, None, None, at(0)), key);
+        assert_eq!(pools.find(None, first.service("demo").unwrap(), CLUSTER, None, None, at(0)), key);
     }
 
     #[test]
@@ -185,15 +228,15 @@ mod tests {
         let mut pools = Pools::default();
         let [a, b] = ["10.1.0.1:1", "10.1.0.2:1"].map(Rc::from);
         let [free, first, second] = [None, Some(&a), Some(&b)]
-            .map(|destination| pools.find(None, service, CLUSTER, destination, at(0)));
+            .map(|destination| pools.find(None, service, CLUSTER, destination, None, at(0)));
         pools.get_mut(free).unwrap().connect(None);
         *pools.get_mut(second).unwrap().calls_mut() = PoolCalls::of(1);
         assert_eq!(pools.forget_unused(at(59_999)), Some(at(60_000)));
         assert_eq!(pools.forget_unused(at(60_000)), None);
         assert!(pools.get(first).is_none() && pools.get(second).is_some() && pools.get(free).is_some());
-        assert_eq!(pools.find(None, service, CLUSTER, Some(&b), at(60_000)), second);
-        let again = pools.find(None, service, CLUSTER, Some(&a), at(60_000));
-        assert_eq!(pools.find(None, service, CLUSTER, Some(&a), at(60_000)), again);
+        assert_eq!(pools.find(None, service, CLUSTER, Some(&b), None, at(60_000)), second);
+        let again = pools.find(None, service, CLUSTER, Some(&a), None, at(60_000));
+        assert_eq!(pools.find(None, service, CLUSTER, Some(&a), None, at(60_000)), again);
         pools.get_mut(free).unwrap().gone();
         *pools.get_mut(second).unwrap().calls_mut() = PoolCalls::default();
         assert_eq!(pools.forget_unused(at(120_000)), None);

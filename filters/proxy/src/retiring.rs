@@ -14,6 +14,8 @@ impl Worker {
             && let Some(pool) = self.pools.get_mut(connection.pool())
         {
             pool.retired(key, connection.endpoint());
+            let pool = connection.pool();
+            self.unpin(pool);
         }
         self.close_if_retired(key);
     }

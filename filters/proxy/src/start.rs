@@ -75,7 +75,14 @@ impl Worker {
             return;
         };
         let (likely_pool, likely) = client.likely();
-        let pool = self.pools.find(likely_pool, &service, cluster, client.destination(), self.now);
+        let pool = self.pools.find(
+            likely_pool,
+            &service,
+            cluster,
+            client.destination(),
+            service.is_pinned.then_some(client_key),
+            self.now,
+        );
         let origin = Origin::of(client_key);
         let source = Some(client.source().clone());
         let operation = self.operation_of(likely, &service, &route);
@@ -114,7 +121,7 @@ impl Worker {
         let _ = service.codec.head(request, service.depth, &mut self.head);
         let route = service.default_route.clone();
         let operation = self.operation_of(None, &service, &route);
-        let pool = self.pools.find(None, &service, cluster, None, now);
+        let pool = self.pools.find(None, &service, cluster, None, None, now);
         let record = Record::new(service, None, operation, frame, now);
         let routed = Routed { route, pool, bytes: request, head: frame.head };
         self.begin(Origin::Proxy, record, routed, None);

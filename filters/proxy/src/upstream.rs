@@ -10,7 +10,7 @@ use crate::inbox::Progress;
 use crate::matching::Matching;
 use crate::net::{HIGH_WATERMARK, Owner};
 use crate::peers::PeerId;
-use crate::pool::PoolId;
+use crate::pool::{Pool, PoolId};
 use crate::slots::{Answered, Slots};
 use crate::source::principal;
 use crate::telemetry::Metric;
@@ -63,6 +63,11 @@ impl Worker {
         let pool_key = connection.pool();
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         if !connection.is_connecting() {
+            return;
+        }
+        if pool.has_ended() {
+            self.net.close(connection.socket());
+            self.drop_connection(key);
             return;
         }
         self.telemetry.add_global(Metric::UpstreamConnections, 1);
@@ -151,6 +156,7 @@ impl Worker {
         if let Some(pool) = self.pools.get_mut(pool_key) {
             self.alarms.wake_at(Some(pool.explore_later(self.now)));
         }
+        self.unpin(pool_key);
         for call in calls {
             if let Some(call) = self.calls.get_mut(call) {
                 call.lost(key);
@@ -237,6 +243,13 @@ impl Worker {
                 codec.error_reply(bytes, Failure::NoRoute, text, out);
             }),
             Kind::Drain => {
+                // A client that has the connection for itself leaves it.
+                let pool = self.connections.get(key).map(Connection::pool);
+                if let Some(owner) = pool.and_then(|pool| self.pools.get(pool)).and_then(Pool::owner) {
+                    self.eject_endpoint(key);
+                    self.drain_client(owner);
+                    return;
+                }
                 // Once for each connection, however often the server says it.
                 if self.connections.get(key).is_some_and(|connection| connection.stage() != Stage::Retiring) {
                     self.eject_endpoint(key);
@@ -338,6 +351,7 @@ impl Worker {
             }
             pool.gone();
             self.alarms.wake_at(pool.forget_at());
+            self.pools.forget_if_over(connection.pool());
         }
         Some(connection.pool())
     }

@@ -2,12 +2,12 @@
 
 use super::Planner;
 use crate::generate::entry::Made;
-use crate::generate::message_size::MessageSize;
 use crate::generate::rate_limit;
 use crate::generate::report::Reports;
 use crate::generate::router::Router;
 use crate::generate::service::Service;
 use crate::generate::tree::Part;
+use crate::generate::wishes::Wishes;
 
 impl Planner<'_> {
     /// The entry of a service's pods on a port, with the size of its messages and the rate limits of its namespace's routers.
@@ -23,9 +23,9 @@ impl Planner<'_> {
         for port in ports {
             limiting.retain(|&at| !self.is_refused(at, port, reports));
         }
-        let sized = (service.message_size != MessageSize::default()).then(|| {
+        let sized = (service.wishes != Wishes::default()).then(|| {
             let mut sized = entry.service.clone();
-            service.message_size.put(&mut sized);
+            service.wishes.put(&mut sized);
             Made::new(sized, entry.part.origins().to_vec())
         });
         let entry = sized.as_ref().unwrap_or(entry);

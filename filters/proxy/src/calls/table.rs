@@ -158,6 +158,10 @@ impl ClientCalls {
         self.held
     }
 
+    pub(crate) fn ids(&self) -> &[CallId] {
+        &self.ids
+    }
+
     pub(crate) fn into_ids(self) -> Vec<CallId> {
         self.ids
     }

@@ -65,8 +65,11 @@ impl Worker {
         let Some(client) = self.clients.get_mut(key) else { return };
         if feeding.block() {
             client.block(connection);
+            let pool = feeding.pool();
             self.watch_backpressure(key);
-            self.retire(connection);
+            if self.pools.get(pool).is_some_and(|pool| pool.owner().is_none()) {
+                self.retire(connection);
+            }
         }
     }
 

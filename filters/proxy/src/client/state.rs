@@ -44,6 +44,8 @@ pub(crate) struct Client {
     is_listed: bool,
     /// The client sends no more.
     has_ended: bool,
+    /// An upstream connection that it had for itself has ended, and so does the client.
+    is_over: bool,
     stay: Stay,
     /// Upstream connections whose window waits until this client has read.
     blocked: Vec<ConnectionId>,
@@ -114,6 +116,7 @@ impl Client {
             is_paused: false,
             is_listed: false,
             has_ended: false,
+            is_over: false,
             stay: Stay::Welcome,
             blocked: Vec::new(),
             backpressure: None,
@@ -252,7 +255,7 @@ impl Client {
     pub(crate) fn has_room(&self, queued: usize) -> bool {
         // Frames of streams must be read, or those would never end.
         let has_place = !self.is_full() || self.calls.has_streams();
-        has_place && self.calls.held() < MOST_HELD && queued < HIGH_WATERMARK
+        has_place && !self.is_over && self.calls.held() < MOST_HELD && queued < HIGH_WATERMARK
     }
 
     /// Whether it has as many calls as it may have.
@@ -276,7 +279,8 @@ impl Client {
     /// Whether it is to be listed now: the end of one of its calls lets it go on, or go, and it was not listed yet.
     #[inline]
     pub(crate) fn enlist(&mut self) -> bool {
-        let awaits_end = self.is_paused || self.has_ended || matches!(self.stay, Stay::Draining(_));
+        let awaits_end =
+            self.is_paused || self.has_ended || self.is_over || matches!(self.stay, Stay::Draining(_));
         awaits_end && !core::mem::replace(&mut self.is_listed, true)
     }
 
@@ -288,6 +292,16 @@ impl Client {
     /// The client sends no more.
     pub(crate) fn end(&mut self) {
         self.has_ended = true;
+    }
+
+    /// An upstream connection that it had for itself has ended: no more of its requests are read.
+    pub(crate) fn lose(&mut self) {
+        self.is_over = true;
+    }
+
+    /// Whether it ends with an upstream connection.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// Whether it has ended, or is to have left by now, and all is said.
@@ -343,8 +357,11 @@ impl Client {
 
     /// Has it be looked at some time later whether it has read by then more than was `sent`.
     pub(crate) fn watch(&mut self, sent: u64, now: Instant) {
-        let time =
-            if self.blocked.is_empty() { self.service.frame_timeout } else { Some(BACKPRESSURE_TIMEOUT) };
+        // What it has for itself keeps nobody waiting.
+        let time = match self.blocked.is_empty() || self.service.is_pinned {
+            true => self.service.frame_timeout,
+            false => Some(BACKPRESSURE_TIMEOUT),
+        };
         self.backpressure = time.map(|time| (now.after(time), sent));
     }
 

@@ -23,6 +23,7 @@ mod hostile;
 mod mixups;
 mod months;
 mod own;
+mod pinned;
 mod policies;
 mod pressure;
 mod protocols;

@@ -1,9 +1,13 @@
-//! How large the messages of a service may be, where its owner says so.
+//! What the owner of a service says by annotations: how large its messages may be, and how calls share connections.
 
 use kube::{Resource, ResourceExt};
-use meltemi_proxy::plan::raw::{self, Limits};
+use meltemi_codecs::Codecs;
+use meltemi_proxy::plan::raw::{self, Limits, UpstreamSharing};
+use serde_json::Value;
 
+use super::protocol::Protocol;
 use super::report::Reports;
+use super::service::ManagedPort;
 use crate::findings::ResourceRef;
 use crate::place::push_key;
 
@@ -13,23 +17,33 @@ const FRAME: &str = "meltemi.io/max-frame-bytes";
 /// The one that says it of requests, which are no larger than other messages.
 const REQUEST: &str = "meltemi.io/max-request-bytes";
 
-/// How many bytes messages may have, where that is not the default of plans.
+/// The one that says how its calls share connections to its servers.
+const SHARING: &str = "meltemi.io/sharing";
+
+/// How many bytes messages may have and how calls share connections, where that is not the default of plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MessageSize {
+pub(super) struct Wishes {
     frame: u32,
     request: u32,
+    sharing: Option<UpstreamSharing>,
 }
 
-impl Default for MessageSize {
+impl Default for Wishes {
     fn default() -> Self {
         let Limits { max_frame_bytes: frame, max_request_bytes: request, .. } = Limits::default();
-        Self { frame, request }
+        Self { frame, request, sharing: None }
     }
 }
 
-impl MessageSize {
+impl Wishes {
     /// What the annotations of a service say.
-    pub(super) fn new<T: Resource>(object: &T, origin: &ResourceRef, reports: &mut Reports) -> Self {
+    pub(super) fn new<T: Resource>(
+        object: &T,
+        origin: &ResourceRef,
+        ports: &[ManagedPort],
+        reports: &mut Reports,
+    ) -> Self {
+        let sharing = sharing(object, origin, ports, reports);
         let mut bytes = |annotation: &str| {
             let text = object.annotations().get(annotation)?;
             let bytes = text.trim().parse().ok().filter(|bytes| Limits::BYTES.contains(bytes));
@@ -51,9 +65,9 @@ impl MessageSize {
                  take responses of that size"
             );
             reports.not_honoured(origin, path(REQUEST), message);
-            return Self { frame, request: default.request.min(frame) };
+            return Self { frame, request: default.request.min(frame), sharing };
         }
-        Self { frame, request }
+        Self { frame, request, sharing }
     }
 
     /// What all of several services take.
@@ -61,6 +75,7 @@ impl MessageSize {
         let least = |one: Self, other: Self| Self {
             frame: one.frame.min(other.frame),
             request: one.request.min(other.request),
+            sharing: one.sharing.max(other.sharing),
         };
         all.reduce(least).unwrap_or_default()
     }
@@ -68,6 +83,7 @@ impl MessageSize {
     /// Puts it into an entry of a plan.
     pub(super) fn put(self, entry: &mut raw::Service) {
         let default = Self::default();
+        entry.upstream.sharing = self.sharing;
         entry.limits.max_frame_bytes = self.frame;
         // The filter takes the smaller of both for requests.
         if self.request != default.request.min(self.frame) {
@@ -83,7 +99,11 @@ impl MessageSize {
         on: &ResourceRef,
         reports: &mut Reports,
     ) {
-        let differing = [(FRAME, self.frame != of_other.frame), (REQUEST, self.request != of_other.request)];
+        let differing = [
+            (FRAME, self.frame != of_other.frame),
+            (REQUEST, self.request != of_other.request),
+            (SHARING, self.sharing != of_other.sharing),
+        ];
         for (annotation, _) in differing.into_iter().filter(|(_, differs)| *differs) {
             let message = format!(
                 "the pods are also those of {other}, whose annotation counts for their sidecars: write the same in both"
@@ -91,6 +111,37 @@ impl MessageSize {
             reports.not_honoured(on, path(annotation), message);
         }
     }
+}
+
+/// How calls share connections, where the annotation is one that the protocols of all ports allow.
+fn sharing<T: Resource>(
+    object: &T,
+    origin: &ResourceRef,
+    ports: &[ManagedPort],
+    reports: &mut Reports,
+) -> Option<UpstreamSharing> {
+    let text = object.annotations().get(SHARING)?;
+    let Ok(sharing) = serde_json::from_value(Value::from(text.trim())) else {
+        let message = format!(
+            "{text:?} is no way of sharing connections: write shared, in-order, exclusive, or pinned"
+        );
+        reports.not_honoured(origin, path(SHARING), message);
+        return None;
+    };
+    let codecs = Codecs::all();
+    let has_ids = |port: &ManagedPort| match &port.protocol {
+        Protocol::Codec(name) => codecs.get(name).is_none_or(|codec| codec.max_id() > 0),
+        _ => true,
+    };
+    if let Some(port) = ports.iter().find(|port| sharing == UpstreamSharing::Shared && !has_ids(port)) {
+        let message = format!(
+            "the protocol of port {} has no request ids: write in-order, exclusive, or pinned",
+            port.number
+        );
+        reports.not_honoured(origin, path(SHARING), message);
+        return None;
+    }
+    Some(sharing)
 }
 
 fn path(annotation: &str) -> String {
