@@ -54,6 +54,8 @@ macro_rules! kinds {
                 aeraki_meta_routers: $crate::api::aeraki::MetaRouter, aeraki_meta_router;
                 /// Protocols.
                 application_protocols: $crate::api::aeraki::ApplicationProtocol, application_protocol;
+                /// Protocols that are declared by layouts.
+                declared_protocols: $crate::api::ApplicationProtocol, declared_protocol;
                 /// How Redis services are routed.
                 redis_services: $crate::api::aeraki::RedisService, redis_service;
                 /// How Redis services are connected to.
@@ -275,7 +277,10 @@ mod tests {
     #[test]
     fn kinds_know_whether_they_are_in_namespaces() {
         let of_cluster = read().iter().filter(|kind| !kind.is_namespaced).map(|kind| &*kind.kind);
-        assert_eq!(of_cluster.collect::<Vec<_>>(), ["Namespace", "ApplicationProtocol"]);
+        assert_eq!(
+            of_cluster.collect::<Vec<_>>(),
+            ["Namespace", "ApplicationProtocol", "ApplicationProtocol"]
+        );
         assert_eq!(find("", "Service").map(Kind::api_version).as_deref(), Some("v1"));
         assert!(find("meltemi.io", "Service").is_none());
     }

@@ -1,10 +1,12 @@
 //! The custom resources that people write: Meltemi's own, and those of Aeraki as they are.
 
 pub mod aeraki;
+mod application_protocol;
 mod duration;
 mod meta_router;
 mod schema;
 
+pub use application_protocol::*;
 pub(crate) use duration::parse_duration;
 pub use meta_router::*;
 pub(crate) use schema::CONDITIONS;

@@ -5,7 +5,7 @@
 
 use meltemi_proxy::plan::raw::MOST_ATTEMPTS;
 use schemars::Schema;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A host name: labels of lower-case letters, digits and hyphens.
 pub(crate) const HOST: &str = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
@@ -324,6 +324,41 @@ pub(super) fn descriptor(schema: &mut Schema) {
 /// A protocol and its codec.
 pub(super) fn protocol(schema: &mut Schema) {
     require(schema, &["protocol", "codec"]);
+}
+
+/// A protocol that is declared.
+pub(super) fn declared_protocol(schema: &mut Schema) {
+    require(schema, &["protocol", "layout"]);
+}
+
+/// The layout of a protocol, which is the plan's own type and so has no bounds.
+pub(super) fn layout(schema: &mut Schema) {
+    if let Some(object) = schema.as_object_mut() {
+        bounded(object);
+    }
+}
+
+fn bounded(schema: &mut Map<String, Value>) {
+    let kind = match schema.get("type") {
+        Some(Value::Array(kinds)) => kinds.first().cloned(),
+        kind => kind.cloned(),
+    };
+    match kind.as_ref().and_then(Value::as_str) {
+        Some("array") => drop(schema.insert("maxItems".to_owned(), 256.into())),
+        Some("string") if !schema.contains_key("enum") => {
+            drop(schema.insert("maxLength".to_owned(), 4096.into()))
+        }
+        _ => {}
+    }
+    for (name, below) in schema.iter_mut() {
+        match (&**name, below) {
+            ("properties", Value::Object(fields)) => {
+                fields.values_mut().filter_map(Value::as_object_mut).for_each(bounded);
+            }
+            ("items" | "additionalProperties", Value::Object(below)) => bounded(below),
+            _ => {}
+        }
+    }
 }
 
 /// The name of a protocol.

@@ -44,6 +44,11 @@ pub fn application_protocol(protocol: &aeraki::ApplicationProtocol) -> Vec<Findi
     of_spec(|notes| policy::application_protocol(notes, &protocol.spec))
 }
 
+/// Checks a protocol that is declared.
+pub fn declared_protocol(protocol: &api::ApplicationProtocol) -> Vec<Finding> {
+    of_spec(|notes| policy::declared_protocol(notes, &protocol.spec))
+}
+
 /// Checks how Redis commands are routed.
 pub fn redis_service(service: &aeraki::RedisService) -> Vec<Finding> {
     of_spec(|notes| redis::service(notes, &service.spec))

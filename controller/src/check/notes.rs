@@ -55,6 +55,17 @@ impl Notes {
         self.field(field, |notes| notes.error(message));
     }
 
+    /// The resource is not in force because of what is at a path below this place.
+    pub(super) fn error_below(&mut self, path: &str, message: impl Display) {
+        let length = self.path.len();
+        if !path.is_empty() {
+            self.path.push('.');
+            self.path.push_str(path);
+        }
+        self.error(message);
+        self.path.truncate(length);
+    }
+
     /// This is hardly meant.
     pub(super) fn warn(&mut self, message: impl Display) {
         self.add(Severity::Warning, message);

@@ -2,14 +2,31 @@
 
 use super::notes::Notes;
 use super::text;
+use crate::api;
 use crate::api::aeraki::{ApplicationProtocolSpec, AuthorizationAction, DubboAuthorizationPolicySpec};
+use meltemi_proxy::plan;
 
 /// What can be checked without the module: [`crate::generate`] knows its codecs.
 pub(super) fn application_protocol(notes: &mut Notes, spec: &ApplicationProtocolSpec) {
-    let mend = "write <protocol> of the port names tcp-metaprotocol-<protocol>";
-    text::not_empty(notes, "protocol", &spec.protocol, mend);
+    protocol_name(notes, &spec.protocol);
     text::not_empty(notes, "codec", &spec.codec, "name the codec that reads the protocol, such as dubbo");
-    if spec.protocol.contains('-') {
+}
+
+/// A layout is checked by the filter's own code.
+pub(super) fn declared_protocol(notes: &mut Notes, spec: &api::ApplicationProtocolSpec) {
+    protocol_name(notes, &spec.protocol);
+    if spec.protocol.is_empty() {
+        return;
+    }
+    if let Err(error) = plan::layout(&spec.protocol, &spec.layout) {
+        notes.field("layout", |notes| notes.error_below(&error.path, error.message));
+    }
+}
+
+fn protocol_name(notes: &mut Notes, protocol: &str) {
+    let mend = "write <protocol> of the port names tcp-metaprotocol-<protocol>";
+    text::not_empty(notes, "protocol", protocol, mend);
+    if protocol.contains('-') {
         notes.field("protocol", |notes| {
             notes.warn(
                 "has a hyphen, where names of ports end the protocol: only appProtocol: meltemi.io/<protocol> can name it",

@@ -91,7 +91,7 @@ pub(super) fn objects(
             group.add(entrance.authority(), entrance.plan.entry.clone());
         }
         let shards = group.shards();
-        objects.extend(group.objects(&shards, options));
+        objects.extend(group.objects(&shards, gateways.protocols.layouts(), options));
         let mut patches: BTreeMap<(String, &Labels), Patches> = BTreeMap::new();
         for entrance in entrances {
             let authority = entrance.authority().text();

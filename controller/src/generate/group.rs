@@ -7,6 +7,7 @@ use super::entry::{Authority, Entry};
 use super::module::{self, Module};
 use super::object::{Object, Role};
 use super::options::Options;
+use super::protocol::Layouts;
 use super::service::Labels;
 use super::sockets::{self, Proxies, envoy_filter};
 use super::tree::{Part, Tree};
@@ -79,7 +80,7 @@ impl<'a> Group<'a> {
     }
 
     /// The module and the sockets of each shard.
-    pub(super) fn objects(&self, shards: &Shards, options: &Options) -> Vec<Object> {
+    pub(super) fn objects(&self, shards: &Shards, layouts: &Layouts, options: &Options) -> Vec<Object> {
         let mut plans: BTreeMap<Arc<str>, BTreeMap<Arc<str>, &Entry>> = BTreeMap::new();
         for (authority, entry) in &self.entries {
             let plan = plans.entry(shards.of(authority)).or_default();
@@ -88,6 +89,7 @@ impl<'a> Group<'a> {
         let mut objects = Vec::new();
         for (shard, services) in plans {
             let entries: Vec<Entry> = services.values().copied().cloned().collect();
+            let protocols = protocols(&entries, layouts);
             let tree = |(authority, entry): (Arc<str>, &Entry)| (authority, Tree::Part(entry.plan.clone()));
             let services = services.into_iter().map(tree).collect();
             let module = module::discovery_name(self.namespace, &shard, options);
@@ -98,7 +100,7 @@ impl<'a> Group<'a> {
                 proxies: self.proxies,
                 selector: self.selector.as_ref(),
                 fails_closed: self.fails_closed,
-                plan: self.plan(services),
+                plan: self.plan(services, protocols),
             };
             let selector = self.selector.as_ref();
             let sockets = sockets::patches(self.proxies, &shard, module.discovery_name, self.fails_closed);
@@ -111,8 +113,11 @@ impl<'a> Group<'a> {
         objects
     }
 
-    fn plan(&self, services: BTreeMap<Arc<str>, Tree>) -> Tree {
+    fn plan(&self, services: BTreeMap<Arc<str>, Tree>, protocols: BTreeMap<Arc<str>, Tree>) -> Tree {
         let mut plan = BTreeMap::from([("services".into(), Tree::Map(services))]);
+        if !protocols.is_empty() {
+            plan.insert("protocols".into(), Tree::Map(protocols));
+        }
         if self.fails_closed {
             plan.insert("unknownAuthority".into(), Tree::from(serde_json::Value::from("refuse")));
         }
@@ -134,6 +139,13 @@ impl<'a> Group<'a> {
     pub(super) fn base(&self) -> &str {
         &self.base
     }
+}
+
+/// The layouts of the protocols that entries name.
+fn protocols(entries: &[Entry], layouts: &Layouts) -> BTreeMap<Arc<str>, Tree> {
+    let named = entries.iter().filter_map(|entry| entry.plan.value()["protocol"].as_str());
+    let declared = named.filter_map(|name| Some((name.into(), Tree::Part(layouts.get(name)?.clone()))));
+    declared.collect()
 }
 
 /// What the names of all objects start with.

@@ -112,7 +112,8 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let authorization = Authorization::new(world, tells_identity, &mut reports);
     let namespaces =
         scope::with_sidecars(world, &mesh.root_namespace, named.chain(authorization.namespaces()));
-    let mut sidecars = Sidecars::new(&services, &claims, &visibility, &authorization, options);
+    let mut sidecars =
+        Sidecars::new(&services, &claims, &visibility, &authorization, protocols.layouts(), options);
     let mut objects = Vec::new();
     for &namespace in &namespaces {
         objects.extend(sidecars.objects(namespace, &mut planner, &mut reports));

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use super::age::Age;
 use super::report::Reports;
+use super::tree::Part;
+use crate::api::ApplicationProtocol;
 use crate::check;
-use crate::findings::ResourceRef;
+use crate::findings::{ResourceRef, Severity};
 use crate::world::World;
 
 /// The protocol of a managed port.
@@ -25,7 +27,12 @@ pub(super) struct Protocols {
     codecs: BTreeMap<String, String>,
     /// Protocols that someone asked for and the module has no codec for.
     missing: BTreeMap<String, String>,
+    /// Those that are declared by a layout, as plans write them.
+    layouts: Layouts,
 }
+
+/// Layouts by the names of their protocols.
+pub(super) type Layouts = BTreeMap<String, Part>;
 
 /// What Aeraki puts before the names of codecs.
 const AERAKI: &str = "aeraki.meta_protocol.codec.";
@@ -34,7 +41,7 @@ impl Protocols {
     /// The protocols that the module has codecs for, and those that people declared.
     pub(super) fn new(world: &World, codecs: &[String], reports: &mut Reports) -> Self {
         let own = codecs.iter().map(|codec| (codec.clone(), codec.clone()));
-        let mut protocols = Self { codecs: own.collect(), missing: BTreeMap::new() };
+        let mut protocols = Self { codecs: own.collect(), missing: BTreeMap::new(), layouts: Layouts::new() };
         let mut declared: Vec<_> = world.application_protocols.iter().collect();
         declared.sort_by_cached_key(|declared| Age::of(*declared));
         let mut known: BTreeMap<String, ResourceRef> = BTreeMap::new();
@@ -51,8 +58,16 @@ impl Protocols {
             }
             known.insert(protocol.clone(), origin.clone());
             let codec = declared.spec.codec.strip_prefix(AERAKI).unwrap_or(&declared.spec.codec).to_owned();
+            let is_declared = |by_layout: &ApplicationProtocol| {
+                by_layout.spec.protocol.to_lowercase() == protocol
+                    && check::declared_protocol(by_layout)
+                        .iter()
+                        .all(|found| found.severity != Severity::Error)
+            };
             if codecs.contains(&codec) {
                 protocols.codecs.insert(protocol, codec);
+            } else if world.declared_protocols.iter().any(is_declared) {
+                // A layout reads it, whatever codec Aeraki has.
             } else {
                 let message = format!(
                     "the module has no codec {codec:?}, but {}: the protocol's services stay plain TCP. A module that has \
@@ -64,7 +79,47 @@ impl Protocols {
                 protocols.missing.insert(protocol, codec);
             }
         }
+        protocols.declare(world, codecs, &mut known, reports);
         protocols
+    }
+
+    /// Adds the protocols that are declared by layouts.
+    fn declare(
+        &mut self,
+        world: &World,
+        codecs: &[String],
+        known: &mut BTreeMap<String, ResourceRef>,
+        reports: &mut Reports,
+    ) {
+        let mut declared: Vec<_> = world.declared_protocols.iter().collect();
+        declared.sort_by_cached_key(|declared| Age::of(*declared));
+        for declared in declared {
+            let origin = ResourceRef::of(declared);
+            if !reports.accepts(&origin, check::declared_protocol(declared)) {
+                continue;
+            }
+            let protocol = declared.spec.protocol.to_lowercase();
+            // One that names a codec which the module lacks is what this mends.
+            let first = known.get(&protocol).filter(|_| self.codecs.contains_key(&protocol));
+            if codecs.contains(&protocol) {
+                let message =
+                    format!("has no effect: the module has a codec for {protocol}; choose another name");
+                reports.warn(&origin, "spec.protocol", message);
+            } else if let Some(first) = first {
+                let message = format!("has no effect: {first} declares the protocol {protocol}");
+                reports.warn(&origin, "spec.protocol", message);
+            } else if let Ok(layout) = serde_json::to_value(&declared.spec.layout) {
+                self.missing.remove(&protocol);
+                self.codecs.insert(protocol.clone(), protocol.clone());
+                self.layouts.insert(protocol.clone(), layout.into());
+                known.insert(protocol, origin);
+            }
+        }
+    }
+
+    /// The protocols that are declared by layouts.
+    pub(super) fn layouts(&self) -> &Layouts {
+        &self.layouts
     }
 
     /// The protocol of a port with this name and `appProtocol`, if it is to be managed and can be. Names are Aeraki's:
@@ -77,7 +132,7 @@ impl Protocols {
         path: impl Fn() -> String,
         reports: &mut Reports,
     ) -> Option<Protocol> {
-        let asked = match asked(name, app_protocol)? {
+        let asked = match self.asked(name, app_protocol)? {
             Named::Ours(protocol) => protocol,
             Named::Redis => return Some(Protocol::PerhapsRedis),
         };
@@ -98,9 +153,19 @@ impl Protocols {
         codec.cloned().map(Protocol::Codec)
     }
 
+    /// What a port's name and `appProtocol` say; the latter alone, where it is there. What is declared by a layout is ours
+    /// under its own name too.
+    fn asked(&self, name: Option<&str>, app_protocol: Option<&str>) -> Option<Named> {
+        asked(name, app_protocol).or_else(|| {
+            let name = name.filter(|_| app_protocol.is_none())?.to_lowercase();
+            let protocol = name.strip_prefix("tcp-")?.split('-').next()?;
+            self.layouts.contains_key(protocol).then(|| Named::Ours(protocol.to_owned()))
+        })
+    }
+
     /// The protocol that a port asks for and the module has no codec for.
     pub(super) fn lacks(&self, (name, app_protocol): (Option<&str>, Option<&str>)) -> Option<String> {
-        let Named::Ours(protocol) = asked(name, app_protocol)? else { return None };
+        let Named::Ours(protocol) = self.asked(name, app_protocol)? else { return None };
         (protocol != "redis" && !self.codecs.contains_key(&protocol)).then_some(protocol)
     }
 }

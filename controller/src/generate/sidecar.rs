@@ -14,7 +14,7 @@ use super::group::{Group, Patch, Patches, Shards};
 use super::object::Object;
 use super::options::Options;
 use super::plan::Planner;
-use super::protocol::Protocol;
+use super::protocol::{Layouts, Protocol};
 use super::report::Reports;
 use super::service::{Labels, ManagedPort, Service};
 use super::sockets::Proxies;
@@ -28,6 +28,7 @@ pub(super) struct Sidecars<'a> {
     claims: &'a Claims,
     visibility: &'a Visibility<'a>,
     authorization: &'a Authorization<'a>,
+    layouts: &'a Layouts,
     options: &'a Options,
     /// What leads clients to a port of a service: most namespaces have the same.
     ways: HashMap<Way, Patches>,
@@ -42,9 +43,10 @@ impl<'a> Sidecars<'a> {
         claims: &'a Claims,
         visibility: &'a Visibility<'a>,
         authorization: &'a Authorization<'a>,
+        layouts: &'a Layouts,
         options: &'a Options,
     ) -> Self {
-        Self { services, claims, visibility, authorization, options, ways: HashMap::new() }
+        Self { services, claims, visibility, authorization, layouts, options, ways: HashMap::new() }
     }
 
     /// The objects for the sidecars of a namespace: none if they see no managed service and serve none. What they have as
@@ -74,7 +76,7 @@ impl<'a> Sidecars<'a> {
         }
         if !group.is_empty() {
             let shards = group.shards();
-            objects.extend(group.objects(&shards, self.options));
+            objects.extend(group.objects(&shards, self.layouts, self.options));
             objects.extend(self.outbound(&group, &shards, &clients));
         }
         objects
@@ -146,7 +148,7 @@ impl<'a> Sidecars<'a> {
                 group.fails_closed = true;
             }
             let shards = group.shards();
-            let mut objects = group.objects(&shards, self.options);
+            let mut objects = group.objects(&shards, self.layouts, self.options);
             let patches =
                 servers.iter().flat_map(|server| way_from(server, policies, &shards, self.options)).collect();
             objects.extend(group.tunnels(

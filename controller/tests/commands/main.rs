@@ -297,6 +297,7 @@ fn resource_definitions_are_printed() {
             "metarouters.meltemi.io",
             "metarouters.metaprotocol.aeraki.io",
             "applicationprotocols.metaprotocol.aeraki.io",
+            "applicationprotocols.meltemi.io",
             "redisservices.redis.aeraki.io",
             "redisdestinations.redis.aeraki.io",
             "dubboauthorizationpolicies.dubbo.aeraki.io",

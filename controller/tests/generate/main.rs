@@ -4,6 +4,7 @@ mod aeraki;
 mod authorization;
 mod delivery;
 mod gateways;
+mod layouts;
 mod limits;
 mod message_size;
 mod order;
