@@ -5,7 +5,8 @@ use crate::{Codec, Depth, Error, Frame, Head, Kind, Outcome, Peer, Step};
 /// What a frame says, in the order in which it is shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// What the frame is: `request`, `response`, `one-way`, `heartbeat-request`, `heartbeat-response`, or `event`.
+    /// What the frame is: `request`, `response`, `one-way`, `stream-open`, `stream-frame`, `stream-end`, `stream-reset`,
+    /// `heartbeat-request`, `heartbeat-response`, or `event`.
     pub kind: &'static str,
     /// The request id.
     pub id: u64,
@@ -45,17 +46,23 @@ impl Reading {
     /// What is known of a frame without reading further.
     pub fn new(codec: &(impl Codec + ?Sized), frame: &Frame) -> Self {
         let (outcome, status) = match frame.kind {
-            Kind::Response(Outcome::Success) => (Some("success"), None),
-            Kind::Response(Outcome::Exception) => (Some("exception"), None),
-            Kind::Response(Outcome::Error(status)) => {
-                (Some("error"), Some(Value::new(codec.status_name(status), status)))
-            }
+            Kind::Response(outcome) | Kind::Ended(outcome) | Kind::Reset(outcome) => match outcome {
+                Outcome::Success => (Some("success"), None),
+                Outcome::Exception => (Some("exception"), None),
+                Outcome::Error(status) => {
+                    (Some("error"), Some(Value::new(codec.status_name(status), status)))
+                }
+            },
             _ => (None, None),
         };
         let kind = match frame.kind {
-            Kind::Request => "request",
+            Kind::Request | Kind::Refused(_) => "request",
             Kind::OneWay => "one-way",
             Kind::Response(_) => "response",
+            Kind::Opened => "stream-open",
+            Kind::Continued => "stream-frame",
+            Kind::Ended(_) => "stream-end",
+            Kind::Reset(_) => "stream-reset",
             Kind::HeartbeatRequest => "heartbeat-request",
             Kind::HeartbeatResponse => "heartbeat-response",
             _ => "event",
@@ -74,7 +81,7 @@ impl Reading {
 /// What a proxy with this codec knows of a frame: [`Codec::inspect`] where a protocol has no more to show.
 pub(crate) fn plain(codec: &(impl Codec + ?Sized), frame: &Frame, bytes: &[u8]) -> (Reading, Option<Error>) {
     let mut reading = Reading::new(codec, frame);
-    if !matches!(frame.kind, Kind::Request | Kind::OneWay) {
+    if !matches!(frame.kind, Kind::Request | Kind::OneWay | Kind::Opened | Kind::Refused(_)) {
         return (reading, None);
     }
     let mut head = Head::new();
@@ -83,11 +90,30 @@ pub(crate) fn plain(codec: &(impl Codec + ?Sized), frame: &Frame, bytes: &[u8]) 
     (reading, outcome.err())
 }
 
+/// The same, with what an answer says, as `read` reads it.
+pub(crate) fn with_answers(
+    codec: &(impl Codec + ?Sized),
+    frame: &Frame,
+    bytes: &[u8],
+    read: impl FnOnce(&mut Head) -> Result<(), Error>,
+) -> (Reading, Option<Error>) {
+    if !matches!(frame.kind, Kind::Response(_)) {
+        return plain(codec, frame, bytes);
+    }
+    let mut reading = Reading::new(codec, frame);
+    let mut head = Head::new();
+    let outcome = read(&mut head);
+    reading.add(&head);
+    (reading, outcome.err())
+}
+
 /// Whose frame is at the front of `input`, if it says so by its kind: a client's as long as nothing tells against it.
 pub(crate) fn sender(codec: &(impl Codec + ?Sized), input: &[u8]) -> Peer {
     let is_clients = |step| match step {
         Step::NeedMore { .. } => true,
-        Step::Frame(frame) => matches!(frame.kind, Kind::Request | Kind::OneWay | Kind::HeartbeatRequest),
+        Step::Frame(frame) => {
+            matches!(frame.kind, Kind::Request | Kind::OneWay | Kind::Opened | Kind::HeartbeatRequest)
+        }
     };
     let is_clients = codec.split(Peer::Client, input, usize::MAX).is_ok_and(is_clients);
     if is_clients { Peer::Client } else { Peer::Server }

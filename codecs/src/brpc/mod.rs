@@ -117,4 +117,9 @@ impl Codec for Brpc {
     fn status_code(&self, name: &str) -> Option<u32> {
         status::code(name)
     }
+
+    #[cfg(feature = "inspect")]
+    fn inspect(&self, frame: &Frame, bytes: &[u8]) -> (crate::inspect::Reading, Option<Error>) {
+        crate::inspect::with_answers(self, frame, bytes, |head| self.response_head(bytes, head))
+    }
 }
