@@ -1,3 +1,5 @@
+use core::time::Duration;
+
 use crate::{Error, Head};
 
 /// Who sent the bytes.
@@ -192,6 +194,11 @@ pub trait Codec {
     ///
     /// The frame's ends are known, but what is between them cannot be read. Attributes read so far are in `head`.
     fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error>;
+
+    /// How long the client of `request`, a complete frame, waits for the answer, if it says so.
+    fn time(&self, _request: &[u8]) -> Option<Duration> {
+        None
+    }
 
     /// Appends `frame`, changed as `edit` says, to `out`. Its length may change, with another id too.
     ///

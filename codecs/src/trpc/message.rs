@@ -1,3 +1,5 @@
+use core::time::Duration;
+
 use super::header::{Header, Type};
 use crate::protobuf::{Field, Fields, Value};
 use crate::{Depth, Error, Head, Kind, Outcome, Peer};
@@ -132,6 +134,20 @@ pub(super) fn id(header: &Header, frame: &[u8]) -> Option<u64> {
         }
     }
     Some(both_ids(header.id, id.or(is_whole.then_some(0))?))
+}
+
+/// How long the client of a unary request waits. 0 is as long as it takes.
+pub(super) fn time(header: &Header, frame: &[u8]) -> Option<Duration> {
+    if header.kind != Type::Unary {
+        return None;
+    }
+    let mut time = None;
+    for field in Fields::new(header.parts(frame).0).flatten() {
+        if let (field::TIMEOUT, Value::Varint(millis)) = (field.number, field.value) {
+            time = Some(u64::from(millis as u32));
+        }
+    }
+    time.filter(|millis| *millis > 0).map(Duration::from_millis)
 }
 
 /// How a call ended: by the framework's code, and by the service's own.

@@ -18,6 +18,8 @@
 //!
 //! A request is [verified](Depth::Verified) when nothing that should be there once is there twice, and all names are text.
 //! Servers find what is called by `func` alone: to deny by `callee` is to believe the client.
+use core::time::Duration;
+
 use crate::{Codec, Depth, Edit, Error, Failure, Frame, Head, Operation, Peer, Sharing, Step};
 
 mod edit;
@@ -81,6 +83,10 @@ impl Codec for Trpc {
     fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error> {
         head.clear();
         message::read_request(&Header::of(request)?, request, depth, head)
+    }
+
+    fn time(&self, request: &[u8]) -> Option<Duration> {
+        message::time(&Header::parse(request).ok()??, request)
     }
 
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error> {

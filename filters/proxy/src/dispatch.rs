@@ -233,7 +233,11 @@ impl Worker {
         if let Some(outcome) = call.lingered(now) {
             self.end_stream(id, outcome);
         } else if call.timed_out(now) {
-            let detail = format!("no answer within {:?}", timeout.unwrap_or_default());
+            let waited = now.since(call.record().started);
+            let detail = match timeout.filter(|timeout| *timeout <= waited) {
+                Some(timeout) => format!("no answer within {timeout:?}"),
+                None => "no answer within the time that the client gave".to_owned(),
+            };
             self.answer(id, Failure::Timeout, &detail);
             self.list_pool(pool);
         } else if let Some(expired) = call.try_timed_out(now) {

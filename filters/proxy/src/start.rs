@@ -6,7 +6,7 @@ use meltemi_codecs::{Depth, Failure, Frame, Kind, Peer, Step};
 
 use crate::calls::{Call, CallId, Origin, Record};
 use crate::client::ClientId;
-use crate::clock::Instant;
+use crate::clock::{Instant, earliest};
 use crate::plan::{Destination, OnNoMatch, Route, Service};
 use crate::policy::{Verdict, admit_later};
 use crate::pool::PoolId;
@@ -154,6 +154,8 @@ impl Worker {
         let is_whole = route.retry.is_some() || chosen.is_none();
         let kept = self.calls.copy(if is_whole { bytes } else { bytes.get(..head).unwrap_or(bytes) });
         let deadline = route.timeout.map(|timeout| held.unwrap_or(self.now).after(timeout));
+        let time = record.service.codec.time(bytes);
+        let deadline = earliest(deadline, time.map(|time| self.now.after(time)));
         let call = Call::new(origin, route, pool_key, record).keep(kept, is_whole, deadline);
         let client = origin.client().and_then(|client| self.clients.get_mut(client));
         let client = client.map(|client| client.begin_call(pool_key, operation));

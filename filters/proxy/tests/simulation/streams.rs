@@ -295,6 +295,25 @@ fn time_counts_until_a_stream_is_open() {
 }
 
 #[test]
+fn a_request_has_no_more_time_than_its_client_gives_it() {
+    let mut scene = Scene::new(json!({"defaultRoute": {"timeout": "10s"}}));
+    let client = scene.connect();
+    let mut message = Vec::new();
+    write_number(3, 7, &mut message);
+    write_number(4, 50, &mut message);
+    write_bytes(7, b"/demo.Greeter/Hello", &mut message);
+    let mut request = frame(0, 7, &message);
+    request[2] = 0;
+    request[9] = u8::try_from(message.len()).unwrap();
+    scene.write(client, &request);
+    assert_eq!(scene.client(client), []);
+    scene.world.run_for(ms(40));
+    let seen = scene.client(client);
+    let [(Kind::Response(Outcome::Error(101)), 7, text)] = &seen[..] else { panic!("{seen:?}") };
+    assert!(String::from_utf8_lossy(text).contains("the time that the client gave"));
+}
+
+#[test]
 fn a_client_full_of_streams_is_read_all_the_same() {
     let mut scene = Scene::new(json!({"limits": {"maxCallsPerConnection": 2}}));
     let client = scene.connect();
