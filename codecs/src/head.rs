@@ -97,6 +97,7 @@ impl Head {
     }
 
     /// Adds an attribute of the protocol's own that is a number.
+    #[inline(never)]
     pub fn push_number(&mut self, name: &str, value: i64) {
         let mut digits = [0; 20];
         let mut rest = value.unsigned_abs();

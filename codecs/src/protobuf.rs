@@ -202,9 +202,14 @@ pub fn enclose(number: u32, start: usize, out: &mut Vec<u8>) {
     let end = out.len();
     write_varint(u64::from(number) << 3 | 2, out);
     write_varint(end.saturating_sub(start) as u64, out);
-    let front = out.len().saturating_sub(end);
-    if let Some(field) = out.get_mut(start..) {
-        field.rotate_right(front);
+    let front = out.split_off(end);
+    let place = start.saturating_add(front.len());
+    out.extend_from_slice(&front);
+    if end <= out.len() && start <= end {
+        out.copy_within(start..end, place);
+    }
+    if let Some(room) = out.get_mut(start..place) {
+        room.copy_from_slice(&front);
     }
 }
 

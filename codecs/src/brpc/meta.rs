@@ -258,6 +258,7 @@ impl Check {
     }
 
     /// Adds an entry to `head`. One that is no text is left out.
+    #[inline(never)]
     fn push(&self, field: Field<'_>, head: &mut Head) -> Result<(), Error> {
         let entry = field.entry().and_then(|(key, value)| Some((key, core::str::from_utf8(value).ok()?)));
         match entry {

@@ -182,9 +182,9 @@ pub(super) fn read_request(
             let mut seen = 0;
             for field in fields {
                 let field = field?;
-                if field.number == field::REQUEST_META {
+                if let (field::REQUEST_META, Some(fields)) = (field.number, field.fields()) {
                     reader.once(&mut seen, &field)?;
-                    reader.read(field.fields().into_iter().flatten(), field::STREAM)?;
+                    reader.read(fields, field::STREAM)?;
                 }
             }
         }
@@ -205,11 +205,8 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads fields whose numbers are less than those of a unary request by `shift`. The last one of a number counts.
-    fn read(
-        &mut self,
-        fields: impl Iterator<Item = Result<Field<'a>, Error>>,
-        shift: u32,
-    ) -> Result<(), Error> {
+    #[inline(never)]
+    fn read(&mut self, fields: Fields<'a>, shift: u32) -> Result<(), Error> {
         let mut seen = 0;
         for field in fields {
             let field = field?;
@@ -251,6 +248,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Adds the attributes.
+    #[inline(never)]
     fn tell(&self, header: &Header, head: &mut Head) -> Result<(), Error> {
         for (name, field) in FRONT.iter().zip(self.names) {
             let Some(field) = field else { continue };
@@ -291,25 +289,25 @@ impl<'a> Reader<'a> {
 
     /// Adds the entries of `trans_info`.
     fn tell_entries(&self, header: &Header, frame: &[u8], head: &mut Head) -> Result<(), Error> {
-        let fields = Fields::at(header.parts(frame).0, Header::LEN).flatten();
+        let fields = Fields::at(header.parts(frame).0, Header::LEN);
         if header.kind == Type::Unary {
             return self.push(fields, field::TRANS_INFO, head);
         }
-        for meta in fields.filter(|field| field.number == field::REQUEST_META) {
-            let number = field::TRANS_INFO.saturating_sub(field::STREAM);
-            self.push(meta.fields().into_iter().flatten().flatten(), number, head)?;
+        for meta in fields.flatten() {
+            if let (field::REQUEST_META, Some(fields)) = (meta.number, meta.fields()) {
+                self.push(fields, field::TRANS_INFO.saturating_sub(field::STREAM), head)?;
+            }
         }
         Ok(())
     }
 
     /// Adds those of `fields` that are entries with this number. What is no text is left out.
-    fn push(
-        &self,
-        fields: impl Iterator<Item = Field<'a>>,
-        number: u32,
-        head: &mut Head,
-    ) -> Result<(), Error> {
-        for field in fields.filter(|field| field.number == number) {
+    #[inline(never)]
+    fn push(&self, fields: Fields<'a>, number: u32, head: &mut Head) -> Result<(), Error> {
+        for field in fields.flatten() {
+            if field.number != number {
+                continue;
+            }
             match field.entry() {
                 Some((key, _)) if self.is_strict && head.has_attachment(key) => self.doubt(field.offset)?,
                 Some((key, value)) => {
@@ -338,5 +336,5 @@ pub(super) fn read_response(header: &Header, frame: &[u8], head: &mut Head) -> R
             _ => {}
         }
     }
-    Reader::default().push(fields.flatten(), field::RESPONSE_TRANS_INFO, head)
+    Reader::default().push(fields, field::RESPONSE_TRANS_INFO, head)
 }
