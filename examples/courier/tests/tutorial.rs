@@ -5,7 +5,8 @@ use std::fs;
 fn shown(file: &str) -> String {
     let tutorial =
         fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/private-protocol.md")).unwrap();
-    let start = format!("```rust file={file}\n");
+    let kind = if file.ends_with(".yaml") { "yaml" } else { "rust" };
+    let start = format!("```{kind} file={file}\n");
     let blocks = tutorial.split(&start).skip(1).map(|rest| rest.split("```").next().unwrap());
     blocks.collect()
 }
@@ -24,4 +25,11 @@ fn the_tutorial_shows_the_whole_codec() {
 #[test]
 fn the_tutorial_shows_how_the_module_is_made() {
     assert!(source("src/lib.rs").ends_with(&shown("src/lib.rs")));
+}
+
+#[test]
+fn the_tutorial_shows_the_whole_layout_in_fifteen_lines() {
+    let layout = source("../layouts/courier.yaml");
+    assert_eq!(shown("examples/layouts/courier.yaml"), layout);
+    assert!(layout.lines().count() <= 15);
 }
