@@ -9,7 +9,7 @@ use std::process::Command;
 const NO_CODEC: [&str; 2] = ["tcp-metaprotocol-qza", "tcp-metaprotocol-videopacket"];
 
 /// What is asked for and not done yet, as the path of the finding has it.
-const NOT_YET: [&str; 3] = ["globalRateLimit", "mirror", "consistentHash"];
+const NOT_YET: [&str; 2] = ["globalRateLimit", "consistentHash"];
 
 /// The files of a folder of the copy; none where there is no copy.
 fn files(folder: &str) -> Vec<PathBuf> {
@@ -77,6 +77,9 @@ fn of_demonstrations_nothing_is_lost_in_silence() {
             wanted(by_secret || is_left || !output.is_empty(), "no object and no word");
             let limits = text.matches("localRateLimit:").count();
             wanted(output.matches("localRateLimit:").count() >= limits, "the rate limits");
+            let mirrors = text.matches(" mirror:").count();
+            let made = ["mirrors:", "request_mirror_policy:"].map(|field| output.matches(field).count());
+            wanted(made.iter().sum::<usize>() >= mirrors && !error.contains(".mirror"), "the mirrors");
             for field in NOT_YET {
                 // A RedisService's mirror is Envoy's own.
                 let asks = text.contains(&format!("{field}:")) && !text.contains("kind: RedisService");

@@ -1,4 +1,4 @@
-//! What is done with calls beside routing them: rate limits and faults.
+//! What is done with calls beside routing them: rate limits, faults and mirrors.
 
 use std::net::SocketAddr;
 use std::sync::Barrier;
@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use meltemi_tests::dubbo::Frame;
-use meltemi_tests::{Backend, Client, Setup, each_envoy, eventually, server_of};
+use meltemi_tests::dubbo::{Frame, INTERFACE};
+use meltemi_tests::{Action, Backend, Client, Setup, each_envoy, eventually, server_of};
 use serde_json::{Value, json};
 
 const SERVICE_ERROR: u8 = 70;
@@ -160,5 +160,69 @@ fn faults_delay_and_abort_calls() {
             let message = answer.message().unwrap();
             assert_eq!((answer.status, message.as_str()), (SERVICE_ERROR, "meltemi: on purpose"));
         }
+    });
+}
+
+/// Whatever a mirror does: answer, hang, die, lie, fail, or not be there.
+#[test]
+fn mirrors_get_copies_and_touch_no_call() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let gone = "127.0.0.1:1".parse().unwrap();
+        let kinds = [
+            ("sayHello", Action::Answer, "success"),
+            ("hangs", Action::Ignore, "timeout"),
+            ("dies", Action::Reset, "connection_lost"),
+            ("lies", Action::Raw(b"this is no frame of any protocol".to_vec()), "bad_response"),
+            ("fails", Action::Status(THREADPOOL_EXHAUSTED, "the shadow is full".to_owned()), "error"),
+        ];
+        // Operations that routes name have metrics of their own, whether they are answered or not.
+        let route = |method: &str, mirrors: Value| {
+            json!({
+                "name": method,
+                "match": [{"attributes": {"interface": {"exact": INTERFACE}, "method": {"exact": method}}}],
+                "cluster": "v1", "mirrors": mirrors, "requestAttachments": {"set": {"lane": "blue"}},
+            })
+        };
+        let all = json!([{"cluster": "v2", "timeout": "300ms"}, {"cluster": "gone"}, {"cluster": "none"}]);
+        let mut routes: Vec<_> = kinds.iter().map(|(method, ..)| route(method, all.clone())).collect();
+        routes.push(route("tell", json!([{"cluster": "v2"}])));
+        routes.push(route("half", json!([{"cluster": "v2", "percent": 50}])));
+        let service = json!({"protocol": "dubbo", "routes": routes});
+        let setup = Setup::new().servers(v1.address(), v2.address()).cluster("gone", &[gone]);
+        let proxy = setup.service(&service).start(envoy);
+        let counted = |method: &str, outcome: &str, count: u64| {
+            let labels = [&*format!("method=\"{method}\""), &*format!("outcome=\"{outcome}\"")];
+            eventually(&format!("copies are counted as {labels:?}"), || {
+                (proxy.metric("meltemi_mirrored_total", &labels) == count).then_some(())
+            });
+        };
+        let mut client = Client::connect(proxy.meltemi());
+        for (method, action, outcome) in kinds {
+            v2.on(method, action);
+            for number in 0..20 {
+                let text = format!("{method} {number}");
+                let answer = client.call(method, text.as_str());
+                assert_eq!(server_of(&answer, &text), "v1", "{answer:?}");
+            }
+            counted(method, outcome, 20);
+            counted(method, "no_endpoint", 40);
+        }
+        client.send(&Frame::request(77, "tell", "x").one_way());
+        v2.wait_for_calls("tell", 1);
+        client.send(&Frame::heartbeat(78));
+        assert!(client.receive().is_event());
+        let is_copy = |frame: &Frame| frame.call().is_some_and(|call| call.method == "sayHello");
+        let copy = v2.wait_for_frame("a copy", is_copy).call().unwrap();
+        assert!(copy.attachments.contains(&("lane".to_owned(), "blue".to_owned())), "{copy:?}");
+        assert_eq!(proxy.metric("meltemi_requests_total", &["method=\"sayHello\""]), 20);
+        assert_eq!(proxy.metric("meltemi_local_replies_total", &[]), 0);
+
+        for _ in 0..400 {
+            server_of(&client.call("half", "x"), "x");
+        }
+        // Five standard deviations.
+        eventually("half of the calls are copied", || (150..=250).contains(&v2.calls("half")).then_some(()));
+        assert_eq!(v1.calls("half"), 400);
     });
 }

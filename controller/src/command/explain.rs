@@ -328,6 +328,9 @@ fn lines(does: &Value) -> Vec<String> {
         let message = abort.get("message").map(|message| format!(": {}", text(message))).unwrap_or_default();
         lines.push(format!("abort     {} % of the calls{message}", percent(abort)));
     }
+    for mirror in does.get("mirrors").and_then(Value::as_array).into_iter().flatten() {
+        lines.push(format!("copies    {} % of the calls, to {}", percent(mirror), text(&mirror["cluster"])));
+    }
     for (field, name) in [("requestAttachments", "request "), ("responseAttachments", "response")] {
         let Some(edit) = does.get(field) else { continue };
         for (key, value) in edit["set"].as_object().into_iter().flatten() {

@@ -13,6 +13,7 @@ pub(super) struct Draft {
     /// The alternatives, one of which must match; `None` takes every call.
     pub(super) alternatives: Option<Vec<raw::Match>>,
     pub(super) destinations: Vec<Target>,
+    pub(super) mirrors: Vec<Mirror>,
     /// What else happens to its calls.
     pub(super) policies: raw::DefaultRoute,
     pub(super) places: Arc<Places>,
@@ -25,6 +26,16 @@ pub(super) struct Target {
     pub(super) subset: Option<String>,
     pub(super) port: Option<u16>,
     pub(super) weight: u32,
+}
+
+/// A destination that gets copies.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Mirror {
+    pub(super) target: Target,
+    /// The share of the calls.
+    pub(super) percent: f64,
+    /// The field of the route that names it.
+    pub(super) field: String,
 }
 
 /// Where in a resource the values of a route of the plan were written.
@@ -61,6 +72,7 @@ impl Draft {
             timeout,
             retry,
             fault,
+            mirrors,
             request_attachments,
             response_attachments,
         } = self.default_route(port);
@@ -73,6 +85,7 @@ impl Draft {
             timeout,
             retry,
             fault,
+            mirrors,
             request_attachments,
             response_attachments,
         }
@@ -93,6 +106,12 @@ impl Draft {
                 route.weighted_clusters = Some(weighted.map(cluster).collect());
             }
         }
+        let mirror = |Mirror { target, percent, .. }: &Mirror| raw::Mirror {
+            cluster: target.cluster(port),
+            percent: *percent,
+            timeout: None,
+        };
+        route.mirrors = self.mirrors.iter().map(mirror).collect();
         route
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use meltemi_proxy::plan::raw;
 
 use super::age::Age;
-use super::draft::{Draft, Places, Target};
+use super::draft::{Draft, Mirror, Places, Target};
 use super::exports::{Exports, Unsaid};
 use super::host;
 use super::rate_limit::{self, Limit};
@@ -126,7 +126,7 @@ impl Written<'_> {
             if routes.last().is_some_and(|last| last.alternatives.is_none()) {
                 break;
             }
-            routes.push(draft(&origin, at, route, &namespace, domain, reports));
+            routes.push(draft(at, route, &namespace, domain));
         }
         let qualified = |gateway: &String| match gateway.contains('/') {
             true => gateway.clone(),
@@ -147,22 +147,12 @@ impl Written<'_> {
     }
 }
 
-fn draft(
-    origin: &ResourceRef,
-    at: usize,
-    route: &api::Route,
-    namespace: &str,
-    domain: &str,
-    reports: &mut Reports,
-) -> Draft {
-    let path = |field: &str| format!("spec.routes[{at}].{field}");
-    if route.mirror.is_some() {
-        reports.not_honoured(origin, path("mirror"), "calls are not mirrored yet");
-    }
+fn draft(at: usize, route: &api::Route, namespace: &str, domain: &str) -> Draft {
     let mut places = Places::new(format!("spec.routes[{at}]"));
     places.note_alike("match[0]", "match");
     places.note("cluster", "route");
     places.note("weightedClusters", "route");
+    places.note("mirrors", "mirror");
     let policies = raw::DefaultRoute {
         timeout: route.timeout.as_deref().and_then(duration).unwrap_or_default(),
         retry: route.retries.as_ref().map(|retries| retry(retries, &mut places)),
@@ -179,14 +169,17 @@ fn draft(
         places.note_alike(format!("{plan}.remove"), removed);
     }
     let attributes = route.matches.as_ref().map(|matches| &matches.attributes);
-    let destinations = route.route.iter().map(|weighted| {
-        let Destination { host, subset, port } = &weighted.destination;
-        Target {
-            host: host::in_full(host, namespace, domain),
-            subset: subset.clone().filter(|subset| !subset.is_empty()),
-            port: port.map(|port| port.number).filter(|&port| port != 0),
-            weight: weighted.weight.unwrap_or_default(),
-        }
+    let target = |Destination { host, subset, port }: &Destination, weight: u32| Target {
+        host: host::in_full(host, namespace, domain),
+        subset: subset.clone().filter(|subset| !subset.is_empty()),
+        port: port.map(|port| port.number).filter(|&port| port != 0),
+        weight,
+    };
+    let destinations = route.route.iter().map(|to| target(&to.destination, to.weight.unwrap_or_default()));
+    let mirror = route.mirror.as_ref().map(|to| Mirror {
+        target: target(to, 0),
+        percent: route.mirror_percentage.map_or(100.0, |share| share.value),
+        field: "mirror".to_owned(),
     });
     Draft {
         name: match &*route.name {
@@ -195,6 +188,7 @@ fn draft(
         },
         alternatives: attributes.and_then(alternatives),
         destinations: destinations.collect(),
+        mirrors: mirror.into_iter().collect(),
         policies,
         places: Arc::new(places),
     }

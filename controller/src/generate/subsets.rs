@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::draft::Target;
+use super::draft::{Mirror, Target};
 use super::exports::Exports;
 use super::host::{self, ByHost};
 use super::mesh::Mesh;
@@ -47,6 +47,11 @@ impl<'a> Subsets<'a> {
                     reports.warn(&router.origin, path, message);
                 }
             }
+            for Mirror { target, field, .. } in &draft.mirrors {
+                if let Some(message) = self.undefined(&router.namespace, target, port) {
+                    reports.warn(&router.origin, format!("spec.routes[{at}].{field}.subset"), message);
+                }
+            }
         }
     }
 
@@ -54,7 +59,7 @@ impl<'a> Subsets<'a> {
     pub(super) fn check_routing(&self, routing: &Routing<'_>, port: u16, reports: &mut Reports) {
         for (path, target) in routing.destinations() {
             if let Some(message) = self.undefined(routing.namespace, &target, port) {
-                reports.warn(&routing.origin, format!("{path}.destination.subset"), message);
+                reports.warn(&routing.origin, format!("{path}.subset"), message);
             }
         }
     }
@@ -67,7 +72,7 @@ impl<'a> Subsets<'a> {
             return None;
         }
         Some(format!(
-            "no DestinationRule defines the subset {subset:?} of {}: calls will fail: the cluster {} does not exist",
+            "no DestinationRule defines the subset {subset:?} of {}: what is sent there fails: the cluster {} does not exist",
             target.host,
             target.cluster(port)
         ))

@@ -3,6 +3,7 @@
 mod duration;
 mod faults;
 mod matches;
+mod mirrors;
 mod policies;
 
 use std::collections::BTreeMap;
@@ -216,10 +217,15 @@ impl<'a> Routing<'a> {
                 raw::Match { attributes, ..raw::Match::default() }
             };
             let alternatives = alternatives.into_iter().map(alternative).collect();
+            let mirrors = mirrors::mirrors(route, |to| self.target(to, 0), &mut say);
+            for (number, mirror) in mirrors.iter().enumerate() {
+                places.note(format!("mirrors[{number}]"), mirror.field.clone());
+            }
             routes.push(Draft {
                 name: policies::name(route, at, &mut say),
                 alternatives: Some(alternatives).filter(|_| !takes_all),
                 destinations: self.targets(&route.route),
+                mirrors,
                 policies: policies::policies(route, &port.protocol, &mut say, &mut places),
                 places: Arc::new(places),
             });
@@ -248,27 +254,38 @@ impl<'a> Routing<'a> {
         taken
     }
 
-    /// Every destination with its path.
+    /// Every destination with its path, those of copies too.
     pub(super) fn destinations(&self) -> impl Iterator<Item = (String, Target)> {
+        let mirrors = self.http.iter().enumerate().flat_map(move |(at, route)| {
+            let first = route.mirror.iter().map(|to| ("mirror".to_owned(), to));
+            let others = route.mirrors.iter().enumerate();
+            let others = others.map(|(at, one)| (format!("mirrors[{at}].destination"), &one.destination));
+            first
+                .chain(others)
+                .map(move |(field, to)| (format!("spec.http[{at}].{field}"), self.target(to, 0)))
+        });
         let http = self.http.iter().enumerate().map(|(at, route)| (format!("spec.http[{at}]"), &route.route));
         let tcp = self.tcp.iter().enumerate().map(|(at, route)| (format!("spec.tcp[{at}]"), &route.route));
-        http.chain(tcp).flat_map(|(path, route)| {
-            let targets = self.targets(route).into_iter().enumerate();
-            targets.map(move |(at, target)| (format!("{path}.route[{at}]"), target))
-        })
+        http.chain(tcp)
+            .flat_map(|(path, route)| {
+                let targets = self.targets(route).into_iter().enumerate();
+                targets.map(move |(at, target)| (format!("{path}.route[{at}].destination"), target))
+            })
+            .chain(mirrors)
     }
 
     fn targets(&self, destinations: &[RouteDestination]) -> Vec<Target> {
-        let target = |to: &RouteDestination| {
-            let Destination { host, subset, port } = &to.destination;
-            Target {
-                host: host::in_full(host, self.namespace, self.domain),
-                subset: subset.clone().filter(|subset| !subset.is_empty()),
-                port: port.map(|port| port.number).filter(|&port| port != 0),
-                weight: to.weight.unwrap_or_default(),
-            }
-        };
+        let target = |to: &RouteDestination| self.target(&to.destination, to.weight.unwrap_or_default());
         destinations.iter().map(target).collect()
+    }
+
+    fn target(&self, Destination { host, subset, port }: &Destination, weight: u32) -> Target {
+        Target {
+            host: host::in_full(host, self.namespace, self.domain),
+            subset: subset.clone().filter(|subset| !subset.is_empty()),
+            port: port.map(|port| port.number).filter(|&port| port != 0),
+            weight,
+        }
     }
 
     fn is_for(&self, gateways: &[String], wanted: &str) -> bool {

@@ -48,9 +48,11 @@ pub struct HttpRoute {
     /// Who gets a copy.
     pub mirror: Option<Destination>,
     /// Several who get copies.
-    pub mirrors: Vec<Value>,
-    /// The share that is copied.
-    pub mirror_percentage: Option<Value>,
+    pub mirrors: Vec<HttpMirror>,
+    /// The share of `mirror`.
+    pub mirror_percentage: Option<Percentage>,
+    /// The same in an older form.
+    pub mirror_percent: Option<u32>,
     /// Faults to inject.
     pub fault: Option<HttpFault>,
     /// Changes of headers.
@@ -58,6 +60,16 @@ pub struct HttpRoute {
     /// What else it says, none of which calls of RPC protocols have: rewrites, redirects and so on.
     #[serde(flatten)]
     pub others: BTreeMap<String, Value>,
+}
+
+/// Who gets copies of some requests.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct HttpMirror {
+    /// Who.
+    pub destination: Destination,
+    /// The share of the requests.
+    pub percentage: Option<Percentage>,
 }
 
 /// Faults of a route: each for a share of the requests, none if that is not written.

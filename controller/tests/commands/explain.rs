@@ -75,7 +75,7 @@ fn gateways_servers_and_other_codecs_are_explained() {
 }
 
 #[test]
-fn limits_and_faults_are_explained() {
+fn limits_faults_and_mirrors_are_explained() {
     let sample = sample();
     let explain = |more: &[&str]| {
         let call = ["explain", sample.to_str().unwrap(), "--host", "demo.dubbo"];
@@ -91,6 +91,9 @@ fn limits_and_faults_are_explained() {
     let faults = "    delay     50 % of the calls, by 1s\n    abort     10 % of the calls: aborted to see what happens\n";
     let chaos = explain(&["-a", "tag=chaos"]);
     assert!(chaos.contains(faults), "{chaos}");
+    let copies = "    copies    50 % of the calls, to outbound|20880|v2|demo.dubbo.svc.cluster.local\n";
+    let shadowed = explain(&["-a", "tag=shadow"]);
+    assert!(shadowed.contains(copies), "{shadowed}");
 }
 
 #[test]

@@ -60,6 +60,7 @@ fn a_router_of_aeraki_is_honoured_as_it_is() {
                 {"cluster": "outbound|20880|v1|org.acme.greeter", "weight": 90},
                 {"cluster": "outbound|20880|v2|org.acme.greeter", "weight": 10},
             ],
+            "mirrors": [{"cluster": "outbound|20880|v2|org.acme.greeter", "percent": 50.0}],
             "requestAttachments": {"set": {"foo": "bar"}},
             "responseAttachments": {"set": {"foo": "baz"}},
         }],
@@ -68,7 +69,6 @@ fn a_router_of_aeraki_is_honoured_as_it_is() {
     let wanted = [
         "NotHonoured DestinationRule shop/greeter: spec.trafficPolicy.loadBalancer.consistentHash: calls are not hashed yet: \
          they go to any endpoint",
-        "NotHonoured MetaRouter shop/greeter: spec.routes[0].mirror: calls are not mirrored yet",
     ];
     assert_eq!(findings(&output), wanted);
 }

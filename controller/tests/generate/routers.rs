@@ -158,13 +158,10 @@ fn what_is_not_honoured_is_said() {
     rateLimitService: outbound|8081||limits.shop.svc.cluster.local
     requestTimeout: 20ms
     descriptors: [{property: method, descriptorKey: method}]
-  routes: [{name: one, route: [{destination: {host: demo}}], mirror: {host: demo}}]
+  routes: [{name: one, route: [{destination: {host: demo}}]}]
 ";
     let found = findings(&made(&(service("shop", "demo", "10.0.0.1") + &router("shop", "a", spec))));
-    let wanted = [
-        "NotHonoured MetaRouter shop/a: spec.globalRateLimit: rate limits are not enforced yet",
-        "NotHonoured MetaRouter shop/a: spec.routes[0].mirror: calls are not mirrored yet",
-    ];
+    let wanted = ["NotHonoured MetaRouter shop/a: spec.globalRateLimit: rate limits are not enforced yet"];
     assert_eq!(found, wanted);
 }
 
@@ -209,6 +206,7 @@ fn virtual_services_route_calls() {
                 "attempts": 2, "on": ["connect-failure", "per-try-timeout", "reset", "status"], "statuses": [80],
                 "perTryTimeout": "500ms",
             },
+            "mirrors": [{"cluster": "outbound|20880||demo.shop.svc.cluster.local", "percent": 100.0}],
             "requestAttachments": {"set": {"a": "b", "c": "d"}, "remove": ["e"]},
         },
         {"name": "shop/demo/1", "cluster": "outbound|20880|v1|demo.shop.svc.cluster.local"},
@@ -221,7 +219,6 @@ fn virtual_services_route_calls() {
         "spec.http[1].route[0].destination.subset",
         "spec.http[0].match[1].uri",
         "spec.http[0].retries.retryOn",
-        "spec.http[0].mirror",
         "spec.http[0].fault.abort",
     ];
     assert_eq!(places, wanted, "{found:#?}");
@@ -255,6 +252,66 @@ fn faults_of_virtual_services_are_injected() {
     }
     let (none, found): (_, Vec<String>) = of_fault("{delay: {percentage: {value: 0}, fixedDelay: 1s}}");
     assert_eq!((none, found.len()), (Value::Null, 0));
+}
+
+#[test]
+fn mirrors_of_virtual_services_get_copies() {
+    let of_mirror = |mirror: &str| {
+        let spec = format!("  http:\n  - {{route: [{{destination: {{host: demo}}}}], {mirror}}}\n");
+        let world = service("shop", "demo", "10.0.0.1") + &virtual_service(&spec);
+        let mirrors = routes(&virtual_service(&spec), "shop")["routes"][0]["mirrors"].clone();
+        (mirrors, findings(&made(&world)))
+    };
+    let copies = |cluster: &str, percent: f64| json!({"cluster": cluster, "percent": percent});
+    let (own, other) = ("outbound|20880||demo.shop.svc.cluster.local", "outbound|7||tap.web");
+    for (mirror, wanted) in [
+        ("mirror: {host: demo}", json!([copies(own, 100.0)])),
+        (
+            "mirror: {host: tap.web, port: {number: 7}}, mirrorPercentage: {value: 0.5}, mirrorPercent: 9",
+            json!([copies(other, 0.5)]),
+        ),
+        ("mirror: {host: demo}, mirrorPercent: 9", json!([copies(own, 9.0)])),
+        (
+            "mirrors: [{destination: {host: demo}, percentage: {value: 20}}, \
+             {destination: {host: tap.web, port: {number: 7}}}]",
+            json!([copies(own, 20.0), copies(other, 100.0)]),
+        ),
+        ("mirror: {host: demo}, mirrorPercentage: {value: 0}", Value::Null),
+        ("mirrors: [{destination: {host: demo}, percentage: {}}]", Value::Null),
+    ] {
+        assert_eq!(of_mirror(mirror), (wanted, vec![]), "{mirror}");
+    }
+    let refused = [
+        ("mirror: {host: demo}, mirrorPercent: 101", "mirrorPercent: 101 is no share: write 0 to 100"),
+        (
+            "mirrors: [{destination: {host: demo}, percentage: {value: -1}}]",
+            "mirrors[0].percentage.value: -1 is no share: write 0 to 100",
+        ),
+    ];
+    for (mirror, found) in refused {
+        let (mirrors, findings) = of_mirror(mirror);
+        assert_eq!(mirrors, Value::Null, "{mirror}");
+        assert_eq!(findings, [format!("NotHonoured VirtualService shop/demo: spec.http[0].{found}")]);
+    }
+    let start = "Warning VirtualService shop/demo: spec.http[0].mirrors[0].destination.subset: no DestinationRule defines";
+    let (_, findings) = of_mirror("mirrors: [{destination: {host: demo, subset: v9}}]");
+    assert!(findings.len() == 1 && findings[0].starts_with(start), "{findings:#?}");
+}
+
+#[test]
+fn mirrors_of_routers_are_for_clients_alone() {
+    let spec = "  routes: [{name: one, route: [{destination: {host: demo}}], mirror: {host: demo, subset: v9}, mirrorPercentage: {value: 7}}]
+  localRateLimit: {tokenBucket: {maxTokens: 1, tokensPerFill: 1, fillInterval: 1s}}
+";
+    let text = router("shop", "a", spec);
+    let mirrors = json!([{"cluster": "outbound|20880|v9|demo.shop.svc.cluster.local", "percent": 7.0}]);
+    assert_eq!(routes(&text, "web")["routes"][0]["mirrors"], mirrors);
+    let output = made(&(namespace("shop") + &service("shop", "demo", "10.0.0.1") + &text));
+    let servers = &plan(&output, "shop")["inbound.demo.shop.svc.cluster.local:20880"];
+    assert!(servers["localRateLimit"].is_object() && !servers.to_string().contains("mirrors"), "{servers}");
+    let start = "Warning MetaRouter shop/a: spec.routes[0].mirror.subset: no DestinationRule defines the subset \"v9\"";
+    let found = findings(&output);
+    assert!(found.iter().any(|finding| finding.starts_with(start)), "{found:#?}");
 }
 
 #[test]

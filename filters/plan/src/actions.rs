@@ -7,6 +7,7 @@ use super::{
     compile::{Result, fail, name, within},
     error::Path,
     fault::fault,
+    mirror::mirrors,
     raw,
     route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, Weighted},
     span::Span,
@@ -20,6 +21,7 @@ pub(super) struct Actions<'a> {
     pub(super) timeout: Span,
     pub(super) retry: Option<&'a raw::Retry>,
     pub(super) fault: Option<&'a raw::Fault>,
+    pub(super) mirrors: &'a [raw::Mirror],
     pub(super) request_attachments: &'a raw::Attachments,
     pub(super) response_attachments: &'a raw::Attachments,
 }
@@ -28,16 +30,18 @@ impl Actions<'_> {
     pub(super) fn route(&self, path: &Path<'_>, name: &str, codec: &dyn Codec) -> Result<Route> {
         let retry = |raw| retry(&path.key("retry"), raw, self.timeout, codec);
         let fault = |raw| fault(&path.key("fault"), raw, name).map(Box::new);
-        Ok(Route {
+        let route = Route {
             name: name.to_owned(),
             destination: self.destination(path, name)?,
             timeout: self.timeout.limit(),
             retry: self.retry.map(retry).transpose()?,
             fault: self.fault.map(fault).transpose()?,
+            mirrors: Box::default(),
             request_edit: attachments(&path.key("requestAttachments"), self.request_attachments)?,
             response_edit: attachments(&path.key("responseAttachments"), self.response_attachments)?,
             names_operation: false,
-        })
+        };
+        Ok(Route { mirrors: mirrors(&path.key("mirrors"), self.mirrors, &route)?, ..route })
     }
 
     fn destination(&self, path: &Path<'_>, route: &str) -> Result<Destination> {

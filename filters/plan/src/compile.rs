@@ -151,6 +151,7 @@ fn routes(
             timeout: raw.timeout,
             retry: raw.retry.as_ref(),
             fault: raw.fault.as_ref(),
+            mirrors: &raw.mirrors,
             request_attachments: &raw.request_attachments,
             response_attachments: &raw.response_attachments,
         };
@@ -194,6 +195,7 @@ fn default_route(path: &Path<'_>, raw: &raw::DefaultRoute, codec: &dyn Codec) ->
         timeout: raw.timeout,
         retry: raw.retry.as_ref(),
         fault: raw.fault.as_ref(),
+        mirrors: &raw.mirrors,
         request_attachments: &raw.request_attachments,
         response_attachments: &raw.response_attachments,
     };

@@ -7,6 +7,7 @@ use super::{
     compile::{Result, fail},
     error::Path,
     raw,
+    share::{Share, share},
 };
 
 /// What happens to some of a route's calls in place of, or before, going anywhere.
@@ -16,21 +17,6 @@ pub struct Fault {
     pub delay: Option<(Share, Duration)>,
     /// Calls that are answered with this text.
     pub abort: Option<(Share, Rc<str>)>,
-}
-
-/// A share of all calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share(u64);
-
-/// All calls.
-const ALL: u64 = 1 << 32;
-
-impl Share {
-    /// Whether a call belongs to it. `random` is uniform over all its values.
-    #[inline]
-    pub fn has(self, random: u32) -> bool {
-        u64::from(random) < self.0
-    }
 }
 
 pub(super) fn fault(path: &Path<'_>, raw: &raw::Fault, route: &str) -> Result<Fault> {
@@ -53,25 +39,4 @@ fn abort(path: &Path<'_>, raw: &raw::Abort, route: &str) -> Result<(Share, Rc<st
     let default = || format!("aborted by a fault of route {route:?}");
     let text = message(&path.key("message"), raw.message.as_deref(), default)?;
     Ok((share(path, raw.percent)?, text))
-}
-
-fn share(path: &Path<'_>, percent: f64) -> Result<Share> {
-    if !(0.0..=100.0).contains(&percent) {
-        return fail(&path.key("percent"), format!("{percent} is out of bounds; write 0 to 100"));
-    }
-    // At most ALL: the cast saturates, and is exact for whole percents.
-    Ok(Share((percent / 100.0 * ALL as f64).round() as u64))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_are_exact_at_both_ends() {
-        let share = |percent| share(&Path::Root, percent).unwrap();
-        assert!(share(100.0).has(u32::MAX) && !share(0.0).has(0));
-        assert!(share(50.0).has((1 << 31) - 1) && !share(50.0).has(1 << 31));
-        assert!(share(0.0001).has(4294) && !share(0.0001).has(4295));
-    }
 }

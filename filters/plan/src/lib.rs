@@ -23,6 +23,7 @@ mod json;
 mod layout;
 mod map;
 mod matcher;
+mod mirror;
 mod packed;
 mod pattern;
 mod prefixes;
@@ -33,6 +34,7 @@ mod route;
 #[cfg(feature = "schema")]
 mod schema;
 mod service;
+mod share;
 pub mod source;
 mod span;
 mod steps;
@@ -51,9 +53,10 @@ use reader::Reader;
 
 pub use error::{PlanError, Position};
 pub use explain::{Explanation, PassedOver};
-pub use fault::{Fault, Share};
+pub use fault::Fault;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz_calls, fuzz_layout, fuzz_plan};
+pub use mirror::Mirror;
 pub use packed::MOST as MOST_PACKED;
 pub use pattern::MOST_TABLES;
 pub use rate_limit::{LocalRateLimit, SHORTEST_INTERVAL, TokenBucket};
@@ -62,6 +65,7 @@ pub use route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, Wei
 #[cfg(feature = "schema")]
 pub use schema::schema;
 pub use service::{Limits, OnNoMatch, RetryBudget, Service, UpstreamOptions};
+pub use share::Share;
 pub use span::Span;
 pub use table::Table;
 pub use warning::Warning;

@@ -4,6 +4,7 @@
 //! The comments of the fields are the text of the JSON Schema.
 mod fault;
 mod layout;
+mod mirror;
 mod rate_limit;
 mod retry;
 
@@ -16,6 +17,7 @@ pub use self::layout::{
     Attribute, ErrorReply, Form, Kind, Layout, Length, Otherwise, Part, Place, Response, ResponseStatus,
     Sharing,
 };
+pub use self::mirror::Mirror;
 pub use self::rate_limit::{Condition, LocalRateLimit, TokenBucket};
 pub use self::retry::{Backoff, MOST_ATTEMPTS, Retry, Status, Trigger};
 use super::{span::Span, table::Table};
@@ -127,6 +129,11 @@ fn is_frame_timeout(timeout: &Span) -> bool {
     *timeout == frame_timeout()
 }
 
+/// All calls, in percent.
+fn all() -> f64 {
+    100.0
+}
+
 /// Whether a value need not be written.
 #[cfg(feature = "schema")]
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -201,6 +208,10 @@ pub struct Route {
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub fault: Option<Fault>,
+    /// Clusters that get copies of the calls.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    #[serde(default)]
+    pub mirrors: Vec<Mirror>,
     /// Changes to the attachments of requests.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
@@ -242,6 +253,10 @@ pub struct DefaultRoute {
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]
     pub fault: Option<Fault>,
+    /// Clusters that get copies of the calls.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    #[serde(default)]
+    pub mirrors: Vec<Mirror>,
     /// Changes to the attachments of requests.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     #[serde(default)]

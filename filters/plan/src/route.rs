@@ -1,7 +1,7 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use super::fault::Fault;
+use super::{fault::Fault, mirror::Mirror};
 
 /// What happens to the calls that a route takes.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct Route {
     pub retry: Option<Retry>,
     /// Failures that are made on purpose.
     pub fault: Option<Box<Fault>>,
+    /// Clusters that get copies of the calls.
+    pub mirrors: Box<[Mirror]>,
     /// Changes to the attachments of requests.
     pub request_edit: AttachmentEdit,
     /// Changes to the attachments of responses.

@@ -72,6 +72,7 @@ fn has_policies(route: &Route) -> bool {
     route.timeout.is_some()
         || route.retry.is_some()
         || route.fault.is_some()
+        || !route.mirrors.is_empty()
         || !route.request_edit.is_empty()
         || !route.response_edit.is_empty()
 }

@@ -12,6 +12,7 @@ use meltemi_codecs::Failure;
 use crate::client::{Client, ClientId};
 use crate::clock::Instant;
 use crate::net::HIGH_WATERMARK;
+use crate::pool::Pool;
 use crate::relays::RelayId;
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
@@ -32,7 +33,7 @@ pub(crate) struct Share {
 }
 
 /// Memory that a call in flight takes beside its frame.
-const CALL: usize = 512;
+pub(crate) const CALL: usize = 512;
 
 /// Memory that an operation takes which is not known, while calls of it are in flight.
 const OPERATION: usize = 1024;
@@ -72,7 +73,12 @@ impl Share {
 
     /// Whether this worker holds more than an equal part of `most`. Where all together hold more, one does.
     fn is_large(&self, most: usize) -> bool {
-        self.kept > most.checked_div(self.budget.workers.get()).unwrap_or(most)
+        self.kept > self.part(most)
+    }
+
+    /// An equal part of `most`.
+    pub(crate) fn part(&self, most: usize) -> usize {
+        most.checked_div(self.budget.workers.get()).unwrap_or(most)
     }
 }
 
@@ -163,7 +169,9 @@ impl Worker {
             let socket = connection.socket();
             let kept = connection.intake().inbox().memory().saturating_add(self.net.memory(socket));
             let since = connection.stands_since(self.net.sent(socket), self.now);
-            let is_stale = self.now.since(since) >= STALE;
+            // Copies of calls are nobody's loss.
+            let is_mirror = self.pools.get(connection.pool()).is_some_and(Pool::is_mirror);
+            let is_stale = is_mirror || self.now.since(since) >= STALE;
             // What all clients share goes for little only if it stands still.
             if kept > if is_stale { 0 } else { USUAL } {
                 holders.push((is_stale, kept, Holder::Connection(id)));

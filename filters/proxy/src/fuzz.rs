@@ -49,7 +49,8 @@ const PLANS: [&str; 2] = [
              "weightedClusters": [{"cluster": "v1", "weight": 1}, {"cluster": "v2", "weight": 1}]},
             {"name": "edit", "match": [{"attributes": {"tag": {"present": true}}}],
              "requestAttachments": {"set": {"k": "v"}, "remove": ["tag"]},
-             "responseAttachments": {"set": {"k": "v"}}}
+             "responseAttachments": {"set": {"k": "v"}},
+             "mirrors": [{"cluster": "v2", "timeout": "300ms"}, {"cluster": "demo", "percent": 50}]}
         ],
         "defaultRoute": {"timeout": "1s", "retry": {
             "attempts": 2, "on": ["connect-failure", "reset", "per-try-timeout", "status"], "statuses": [80],

@@ -178,7 +178,17 @@ impl Net {
     /// That of all sockets that have owners.
     #[inline]
     pub(crate) fn counted(&mut self) -> usize {
-        self.sockets.counted()
+        self.sockets.counted().saturating_add(self.sockets.counted_apart())
+    }
+
+    /// Has what is queued on a socket that has an owner be part of a sum of its own too.
+    pub(crate) fn count_apart(&mut self, id: SocketId) {
+        self.sockets.count_apart(id);
+    }
+
+    /// That sum.
+    pub(crate) fn counted_apart(&mut self) -> usize {
+        self.sockets.counted_apart()
     }
 
     /// Asks tcp_proxy to use another tunnel connection for new clients.
@@ -234,6 +244,9 @@ mod tests {
         net.own(socket, Owner::Client(Id::new(1, 1)));
         net.write(socket).unwrap().extend_from_slice(&[0; 5000]);
         assert_eq!((net.queued(socket), net.counted()), (5000, net.memory(socket)));
+        assert_eq!(net.counted_apart(), 0);
+        net.count_apart(socket);
+        assert_eq!((net.counted_apart(), net.counted()), (net.memory(socket), net.memory(socket)));
         net.reset(socket);
         assert_eq!(net.counted(), 0);
     }

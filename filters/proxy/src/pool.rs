@@ -31,6 +31,7 @@ pub(crate) struct Pool {
     owner: Option<ClientId>,
     /// That client, or its connection, has ended: no more are opened.
     has_ended: bool,
+    is_mirror: bool,
     /// The service that opened the pool: it sets protocol, limits and budget.
     service: Rc<Service>,
     /// The open connections that take calls.
@@ -83,6 +84,7 @@ impl Pool {
             destination,
             owner,
             has_ended: false,
+            is_mirror: false,
             service,
             open: Vec::new(),
             connecting: 0,
@@ -127,6 +129,17 @@ impl Pool {
     /// Whether nothing is left of a pool that has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.has_ended && self.connections == 0 && self.calls.active() == 0
+    }
+
+    /// The same for copies of calls.
+    pub(crate) fn for_copies(self) -> Self {
+        Self { is_mirror: true, ..self }
+    }
+
+    /// Whether it is for copies of calls.
+    #[inline]
+    pub(crate) fn is_mirror(&self) -> bool {
+        self.is_mirror
     }
 
     #[inline]

@@ -26,6 +26,8 @@ struct OfCluster {
     free: Vec<PoolId>,
     /// Where the client has, by the address.
     by_destination: FxHashMap<Rc<str>, Vec<PoolId>>,
+    /// For copies of calls.
+    mirrors: Vec<PoolId>,
 }
 
 impl Pools {
@@ -81,6 +83,21 @@ impl Pools {
         id
     }
 
+    /// The pool for copies of the calls of `service` that go to `cluster`, made if need be: they share nothing with calls.
+    pub(crate) fn find_mirror(&mut self, service: &Rc<Service>, cluster: &str, now: Instant) -> PoolId {
+        let is_own = |pool: &Pool| pool.service().name == service.name && pool.service().shares_with(service);
+        let pools = self.by_cluster.get(cluster).map_or(&[][..], |pools| &pools.mirrors);
+        let known = pools.iter().copied().find(|&id| self.pools.get(id).is_some_and(is_own));
+        if let Some(id) = known {
+            return id;
+        }
+        let cluster: Rc<str> = cluster.into();
+        let pool = Pool::new(cluster.clone(), None, None, service.clone(), now).for_copies();
+        let id = self.pools.insert(pool);
+        self.by_cluster.entry(cluster).or_default().mirrors.push(id);
+        id
+    }
+
     /// Forgets pools that nothing has belonged to for long; says when it will be so for another.
     pub(crate) fn forget_unused(&mut self, now: Instant) -> Option<Instant> {
         let mut next = None;
@@ -90,7 +107,7 @@ impl Pools {
                     disown(&mut self.by_owner, owner, id);
                 } else if let Some(pools) = self.by_cluster.get_mut(pool.cluster()) {
                     pools.remove(id, pool.destination().map(|address| &**address));
-                    if pools.free.is_empty() && pools.by_destination.is_empty() {
+                    if pools.is_empty() {
                         self.by_cluster.remove(pool.cluster());
                     }
                 }
@@ -154,9 +171,14 @@ fn disown(by_owner: &mut FxHashMap<ClientId, Vec<PoolId>>, owner: ClientId, id: 
 }
 
 impl OfCluster {
+    fn is_empty(&self) -> bool {
+        self.free.is_empty() && self.by_destination.is_empty() && self.mirrors.is_empty()
+    }
+
     fn remove(&mut self, id: PoolId, destination: Option<&str>) {
         let Some(destination) = destination else {
             self.free.retain(|&other| other != id);
+            self.mirrors.retain(|&other| other != id);
             return;
         };
         if let Some(pools) = self.by_destination.get_mut(destination) {
@@ -206,6 +228,20 @@ mod tests {
         assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4);
         pools.set_plan(&Plan::parse(b"", &codecs).unwrap());
         assert_eq!(pools.get(key).unwrap().options().connections_per_endpoint, 4, "what it had last");
+    }
+
+    #[test]
+    fn copies_of_calls_have_pools_of_their_own() {
+        let plan = plan(r#""routes": []"#, &Codecs::all());
+        let service = plan.service("demo").unwrap();
+        let mut pools = Pools::default();
+        let mirror = pools.find_mirror(service, CLUSTER, at(0));
+        let calls = pools.find(None, service, CLUSTER, None, None, at(0));
+        assert_ne!(mirror, calls);
+        assert_eq!(pools.find_mirror(service, CLUSTER, at(1)), mirror);
+        assert_eq!([calls, mirror].map(|id| pools.get(id).unwrap().is_mirror()), [false, true]);
+        pools.forget_unused(at(60_000));
+        assert!(pools.len() == 0 && pools.by_cluster.is_empty());
     }
 
     #[test]

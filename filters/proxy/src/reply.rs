@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use meltemi_codecs::{Failure, Frame, Kind};
 
-use crate::calls::{Call, CallId, End, Record, Stage};
+use crate::calls::{Call, CallId, End, Origin, Record, Stage};
 use crate::client::{Client, ClientId};
 use crate::net::Net;
 use crate::plan::Route;
 use crate::pool::Pool;
-use crate::telemetry::{Label, LocalReply, Telemetry, reason};
+use crate::telemetry::{Label, LocalReply, Telemetry, outcome, reason};
 use crate::worker::Worker;
 
 /// A request that is answered before it has become a call.
@@ -35,9 +35,11 @@ impl Worker {
             self.watch_answers(client_key, queued);
         }
         let Some(call) = self.calls.get(id) else { return };
-        let label = self.telemetry.label(call.record().operation);
-        let reply = self.local_reply(call.record(), label, failure, detail);
-        self.telemetry.reply(call.record().operation, reply, self.now);
+        if call.origin() != Origin::Proxy {
+            let label = self.telemetry.label(call.record().operation);
+            let reply = self.local_reply(call.record(), label, failure, detail);
+            self.telemetry.reply(call.record().operation, reply, self.now);
+        }
         self.finish(id, End::Failed(failure));
     }
 
@@ -48,7 +50,12 @@ impl Worker {
         }
         let Some(call) = self.calls.get_mut(id) else { return };
         call.record_mut().end = Some(end);
-        self.telemetry.ended(call.record(), self.now, self.plan.max_operations);
+        match call.origin() {
+            Origin::Client { .. } => {
+                self.telemetry.ended(call.record(), self.now, self.plan.max_operations);
+            }
+            Origin::Proxy => self.telemetry.end_copy(call.record().operation, outcome(end)),
+        }
         let (stage, client_key) = (call.stage(), call.origin().client());
         let mut pool = self.pools.get_mut(call.pool());
         let mut client = client_key.and_then(|key| self.clients.get_mut(key));

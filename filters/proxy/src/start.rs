@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use meltemi_codecs::{Depth, Failure, Frame, Kind, Peer, Step};
+use meltemi_codecs::{Depth, Failure, Frame};
 
 use crate::calls::{Call, CallId, Origin, Record};
 use crate::client::ClientId;
@@ -14,12 +14,12 @@ use crate::telemetry::{Metric, OperationId};
 use crate::worker::Worker;
 
 /// A request, and where it goes.
-struct Routed<'a> {
-    route: Rc<Route>,
-    pool: PoolId,
-    bytes: &'a [u8],
+pub(crate) struct Routed<'a> {
+    pub(crate) route: Rc<Route>,
+    pub(crate) pool: PoolId,
+    pub(crate) bytes: &'a [u8],
     /// Length of its first bytes, which are kept to answer it.
-    head: usize,
+    pub(crate) head: usize,
 }
 
 impl Worker {
@@ -86,7 +86,11 @@ impl Worker {
         let origin = Origin::of(client_key);
         let source = Some(client.source().clone());
         let operation = self.operation_of(likely, &service, &route);
+        if !route.mirrors.is_empty() && held.is_none() {
+            self.mirror(&service, &route, operation, bytes, frame);
+        }
         let record = Record::new(service, source, operation, frame, self.now);
+        self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
         self.begin(origin, record, Routed { route, pool, bytes, head: frame.head }, held);
     }
 
@@ -106,28 +110,6 @@ impl Worker {
         self.reject(client_key, bytes, frame, None, failure, why);
     }
 
-    /// Sends a copy of a request to `cluster`, as a call of the proxy's own by the default route of the service with that
-    /// `authority`: its answer goes nowhere, and it is counted as the calls of clients are. To be called in a callback
-    /// before [`receive`](Worker::receive). Whether it is sent: `request` must be one whole frame, and memory not short.
-    pub fn send_own(&mut self, authority: &str, cluster: &str, request: &[u8], now: Instant) -> bool {
-        self.now = now;
-        let Some(service) = self.plan.service(authority).cloned() else { return false };
-        let step = service.codec.split(Peer::Client, request, service.limits.max_request_bytes);
-        let Ok(Step::Frame(frame)) = step else { return false };
-        let is_request = matches!(frame.kind, Kind::Request | Kind::OneWay) && frame.len == request.len();
-        if !is_request || self.most_for_calls.is_some() {
-            return false;
-        }
-        let _ = service.codec.head(request, service.depth, &mut self.head);
-        let route = service.default_route.clone();
-        let operation = self.operation_of(None, &service, &route);
-        let pool = self.pools.find(None, &service, cluster, None, None, now);
-        let record = Record::new(service, None, operation, frame, now);
-        let routed = Routed { route, pool, bytes: request, head: frame.head };
-        self.begin(Origin::Proxy, record, routed, None);
-        true
-    }
-
     /// The operation that the head names.
     fn operation_of(&mut self, likely: Option<OperationId>, service: &Service, route: &Route) -> OperationId {
         let names = service.codec.operation();
@@ -142,7 +124,13 @@ impl Worker {
 
     /// Makes a call, and its first try unless it is `held` back until then.
     #[inline]
-    fn begin(&mut self, origin: Origin, record: Record, routed: Routed<'_>, held: Option<Instant>) {
+    pub(crate) fn begin(
+        &mut self,
+        origin: Origin,
+        record: Record,
+        routed: Routed<'_>,
+        held: Option<Instant>,
+    ) {
         let Routed { route, pool: pool_key, bytes, head } = routed;
         let chosen = match held.is_some() || self.is_awaited(pool_key) {
             false => self.choose(pool_key, None).connection(),
@@ -150,7 +138,6 @@ impl Worker {
         };
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         let operation = record.operation;
-        self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
         let is_whole = route.retry.is_some() || chosen.is_none();
         let kept = self.calls.copy(if is_whole { bytes } else { bytes.get(..head).unwrap_or(bytes) });
         let deadline = route.timeout.map(|timeout| held.unwrap_or(self.now).after(timeout));
@@ -189,7 +176,12 @@ impl Worker {
         let Some(call) = self.calls.get(id) else { return };
         match admit_later(call.route(), &mut self.random) {
             Verdict::Answer(failure, text) => self.answer(id, failure, &text),
-            Verdict::Go | Verdict::Wait(_) => self.wait(id),
+            Verdict::Go | Verdict::Wait(_) => {
+                if !call.route().mirrors.is_empty() {
+                    self.mirror_held(id);
+                }
+                self.wait(id);
+            }
         }
     }
 

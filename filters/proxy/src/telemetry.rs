@@ -16,8 +16,8 @@ use core::time::Duration;
 use meltemi_codecs::Outcome;
 
 use self::changes::Changes;
-pub(crate) use self::metric::reason;
 pub use self::metric::{Class, LATENCY_BUCKETS, Label, Labels, LocalReply, Metric, Sink};
+pub(crate) use self::metric::{outcome, reason};
 pub use self::names::Names;
 pub(crate) use self::operations::OperationId;
 use self::operations::{Operation, Operations};
@@ -227,6 +227,29 @@ impl Telemetry {
         }
     }
 
+    /// Notes a copy of a call, which may outlast the call.
+    pub(crate) fn begin_copy(&mut self, id: OperationId) {
+        if let Some(unknown) = self.unknown(id) {
+            unknown.copies = unknown.copies.saturating_add(1);
+        }
+    }
+
+    /// Counts a copy of a call that has ended.
+    pub(crate) fn end_copy(&mut self, id: OperationId, outcome: &'static str) {
+        self.add(id, Metric::Mirrored(outcome), 1);
+        if let Some(unknown) = self.unknown(id) {
+            unknown.copies = unknown.copies.saturating_sub(1);
+            if unknown.is_over() {
+                self.operations.remove(id);
+            }
+        }
+    }
+
+    /// Counts a copy of a call that was not made.
+    pub(crate) fn drop_copy(&mut self, id: OperationId) {
+        self.add(id, Metric::Mirrored("dropped"), 1);
+    }
+
     /// Counts a call of an operation that was not known, now that it has ended.
     fn end_unknown(&mut self, id: OperationId, source: Option<PeerId>, most: usize) {
         let Some(unknown) = self.unknown(id) else { return };
@@ -234,7 +257,7 @@ impl Telemetry {
         if let Some(n) = source.and_then(|source| unknown.sources.get_mut(&source)) {
             *n = n.saturating_sub(1);
         }
-        let is_last = unknown.calls == 0;
+        let is_last = unknown.is_over();
         self.request(OperationId::OTHER, source, most);
         if is_last {
             self.operations.remove(id);

@@ -42,9 +42,13 @@ impl Worker {
         let endpoint = pool.connect(endpoint);
         let until = self.now.after(pool.options().connect_timeout);
         let slots = Slots::new(Matching::new(pool.service().sharing), pool.service().codec.max_id());
+        let is_mirror = pool.is_mirror();
         let connection = Connection::new(socket, pool_key, endpoint, slots, until, self.now);
         let key = self.connections.insert(connection);
         self.net.own(socket, Owner::Connection(key));
+        if is_mirror {
+            self.net.count_apart(socket);
+        }
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, 1);
         self.time_connection(key);
     }
@@ -314,10 +318,18 @@ impl Worker {
     /// After responses were read: gives the window back, closes a retiring connection.
     fn settle(&mut self, key: ConnectionId) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        let before = self.unread;
         connection.intake_mut().count(&mut self.unread);
         self.net.consumed(connection.socket(), connection.take_credit());
+        let is_mirror = self.pools.get(connection.pool()).is_some_and(Pool::is_mirror);
+        if is_mirror {
+            self.policies.mirrors.read(before, self.unread);
+        }
         if connection.farewell().is_some() {
             self.close_if_retired(key);
+        }
+        if is_mirror {
+            self.limit_mirror(key);
         }
     }
 
@@ -340,6 +352,7 @@ impl Worker {
     /// Forgets a connection whose socket is gone or closed; says which pool it was of.
     pub(crate) fn drop_connection(&mut self, key: ConnectionId) -> Option<PoolId> {
         let connection = self.connections.remove(key)?;
+        let before = self.unread;
         self.unread = self.unread.saturating_sub(connection.intake().counted());
         self.net.release(connection.socket());
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, -1);
@@ -350,6 +363,9 @@ impl Worker {
                 Stage::Retiring => {}
             }
             pool.gone();
+            if pool.is_mirror() {
+                self.policies.mirrors.read(before, self.unread);
+            }
             self.alarms.wake_at(pool.forget_at());
             self.pools.forget_if_over(connection.pool());
         }

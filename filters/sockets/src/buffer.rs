@@ -15,6 +15,8 @@ pub(crate) enum Account {
     None,
     /// That of the sockets that the caller wants counted.
     Counted,
+    /// That of the sockets that the caller wants counted apart from those.
+    Apart,
     /// That of the sockets that were closed.
     Closed,
 }
@@ -24,6 +26,7 @@ pub(crate) enum Account {
 pub(crate) struct Spares {
     buffers: Vec<Vec<u8>>,
     pub(crate) counted: usize,
+    pub(crate) apart: usize,
     pub(crate) closed: usize,
 }
 
@@ -32,6 +35,7 @@ impl Spares {
         let sum = match account {
             Account::None => return,
             Account::Counted => &mut self.counted,
+            Account::Apart => &mut self.apart,
             Account::Closed => &mut self.closed,
         };
         *sum = sum.saturating_sub(from).saturating_add(to);
@@ -169,8 +173,10 @@ mod tests {
         buffer.tail(&mut spares).extend_from_slice(&[0; 100_000]);
         buffer.settle(&mut spares);
         assert_eq!((spares.counted, spares.closed), (buffer.memory(), 0));
+        buffer.move_to(Account::Apart, &mut spares);
+        assert_eq!((spares.counted, spares.apart), (0, buffer.memory()));
         buffer.move_to(Account::Closed, &mut spares);
-        assert_eq!((spares.counted, spares.closed), (0, buffer.memory()));
+        assert_eq!((spares.apart, spares.closed), (0, buffer.memory()));
         buffer.advance(100_001, &mut spares);
         assert_eq!((spares.counted, spares.closed), (0, 0));
     }

@@ -158,6 +158,20 @@ impl Sockets {
         self.spares.counted
     }
 
+    /// Makes [`memory`](Self::memory) of a socket part of [`counted_apart`](Self::counted_apart) in place of the other sum.
+    pub fn count_apart(&mut self, id: SocketId) {
+        if let Some(socket) = self.slab.get_mut(id) {
+            socket.send.move_to(Account::Apart, &mut self.spares);
+        }
+    }
+
+    /// The memory of all sockets that are to be counted apart.
+    #[inline]
+    pub fn counted_apart(&mut self) -> usize {
+        self.count_written();
+        self.spares.apart
+    }
+
     fn count_written(&mut self) {
         if let Some(socket) = self.last_written.take().and_then(|index| self.slab.at_mut(index)) {
             socket.send.settle(&mut self.spares);

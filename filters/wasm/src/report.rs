@@ -123,6 +123,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::LocalReplies(reason) | Metric::ClientConnectionsGivenUp(reason) => {
             push_label(&mut name, "reason", reason)
         }
+        Metric::Mirrored(outcome) => push_label(&mut name, "outcome", outcome),
         Metric::LatencyBucket(Some(bound)) => push_label(&mut name, "le", &bound.to_string()),
         Metric::LatencyBucket(None) => push_label(&mut name, "le", "+Inf"),
         _ => {}
@@ -136,6 +137,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::Resets => "resets_total",
         Metric::LocalReplies(_) => "local_replies_total",
         Metric::Cancelled => "cancelled_total",
+        Metric::Mirrored(_) => "mirrored_total",
         Metric::InFlight => "in_flight",
         Metric::LatencyBucket(_) => "latency_microseconds_bucket",
         Metric::LatencySum => "latency_microseconds_sum",

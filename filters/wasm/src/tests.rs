@@ -305,6 +305,7 @@ fn every_metric_is_documented() {
         Metric::Resets,
         Metric::LocalReplies("timeout"),
         Metric::Cancelled,
+        Metric::Mirrored("dropped"),
         Metric::InFlight,
         Metric::LatencyBucket(None),
         Metric::LatencySum,

@@ -34,11 +34,12 @@ const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 
 /// The labels of Meltemi's metrics, which Istio's bootstrap makes tags of only when configured to: a mesh has them in
 /// `defaultConfig`.
-const TAGS: [&str; 8] = [
+const TAGS: [&str; 9] = [
     "service",
     "method",
     "class",
     "reason",
+    "outcome",
     "le",
     "source_principal",
     "destination_workload",

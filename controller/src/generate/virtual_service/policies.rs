@@ -40,9 +40,6 @@ pub(super) fn policies(
         places.note("retry.on", "retries.retryOn");
         places.note("retry.statuses", "retries.retryOn");
     }
-    if route.mirror.is_some() || !route.mirrors.is_empty() {
-        say.not_honoured("mirror", "calls are not mirrored yet");
-    }
     policies.fault = route.fault.as_ref().and_then(|fault| faults::fault(fault, say));
     for (at, _) in route.route.iter().enumerate().filter(|(_, to)| to.headers.is_some()) {
         let message = "per-destination headers are ignored; set them on the route";

@@ -26,7 +26,7 @@ pub struct Delay {
     pub duration: Span,
     /// The share of the calls, in percent.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100)))]
-    #[serde(default = "all")]
+    #[serde(default = "super::all")]
     pub percent: f64,
 }
 
@@ -41,10 +41,6 @@ pub struct Abort {
     pub message: Option<String>,
     /// The share of the calls, in percent.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100)))]
-    #[serde(default = "all")]
+    #[serde(default = "super::all")]
     pub percent: f64,
-}
-
-fn all() -> f64 {
-    100.0
 }

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    AttachmentEdit, Backoff, Destination, Limits, OnNoMatch, Retry, RetryBudget, RetryOn, UnknownAuthority,
-    UpstreamOptions,
+    AttachmentEdit, Backoff, Destination, Limits, Mirror, OnNoMatch, Retry, RetryBudget, RetryOn,
+    UnknownAuthority, UpstreamOptions,
 };
 
 #[test]
@@ -212,6 +212,31 @@ fn a_route_that_rejects_says_why() {
         assert_eq!(&**message, why);
         assert_eq!(route.destination.pick(0, Some("tunnel")), None);
     }
+}
+
+#[test]
+fn copies_go_to_their_cluster_in_a_time_of_their_own_and_are_changed_as_calls_are() {
+    let plan = parse(&demo(json!({"routes": [{
+        "name": "copied",
+        "timeout": "2s",
+        "retry": {},
+        "fault": {"abort": {"percent": 1}},
+        "requestAttachments": {"set": {"a": "b"}},
+        "mirrors": [{"cluster": "x", "percent": 50}, {"cluster": "y", "timeout": "9s"}],
+    }], "defaultRoute": {"mirrors": [{"cluster": "z"}]}})))
+    .unwrap();
+    let service = plan.service("demo").unwrap();
+    let route = service.route(&head(&[])).unwrap();
+    let all = route.mirrors.iter().chain(&service.default_route.mirrors);
+    let copies: Vec<_> = all
+        .map(|Mirror { share, route }| {
+            assert!(route.retry.is_none() && route.fault.is_none() && route.mirrors.is_empty());
+            let seconds = route.timeout.unwrap().as_secs();
+            (route.destination.pick(0, None).unwrap(), seconds, share.has(1 << 31), &*route.name)
+        })
+        .collect();
+    assert_eq!(copies, [("x", 2, false, "copied"), ("y", 9, true, "copied"), ("z", 15, true, "default")]);
+    assert_eq!(route.mirrors[1].route.request_edit, route.request_edit);
 }
 
 #[test]

@@ -54,6 +54,18 @@ fn policies_that_do_nothing_are_refused() {
             json!({"defaultRoute": {"fault": {"abort": {"message": ""}}}}),
             "defaultRoute.fault.abort.message: is empty; leave it out, or tell clients why",
         ),
+        (
+            json!({"defaultRoute": {"mirrors": [{"cluster": "a"}, {"cluster": ""}]}}),
+            "defaultRoute.mirrors[1].cluster: the name of a cluster is empty; give one",
+        ),
+        (
+            json!({"defaultRoute": {"mirrors": [{"cluster": "a", "percent": -1}]}}),
+            "defaultRoute.mirrors[0].percent: -1 is out of bounds; write 0 to 100",
+        ),
+        (
+            json!({"defaultRoute": {"mirrors": [{"cluster": "a", "timeout": "0s"}]}}),
+            "defaultRoute.mirrors[0].timeout: every copy ends some time; write at least \"1ms\"",
+        ),
     ] {
         assert_eq!(refuse(&demo(service)), format!("services[\"demo\"].{message}"));
     }

@@ -9,7 +9,17 @@ pub(crate) struct Calls {
     calls: Arena<Call>,
     /// Bytes of the frames that they keep.
     held: usize,
+    /// The proxy's own.
+    own: Own,
     buffers: Buffers,
+}
+
+/// The calls of the proxy itself.
+#[derive(Debug, Default)]
+struct Own {
+    count: usize,
+    /// Bytes of the frames that they keep.
+    held: usize,
 }
 
 /// The calls of one client.
@@ -53,6 +63,7 @@ impl Calls {
             call.move_to(client.ids.len());
         }
         let stream = call.record().is_stream.then_some(call.record().request_id);
+        let is_own = call.origin() == Origin::Proxy;
         let id = self.calls.insert(call);
         if let Some(client) = client {
             if let Some(stream) = stream {
@@ -61,6 +72,9 @@ impl Calls {
             }
             client.held = client.held.saturating_add(kept);
             client.ids.push(id);
+        } else if is_own {
+            self.own.count = self.own.count.saturating_add(1);
+            self.own.held = self.own.held.saturating_add(kept);
         }
         id
     }
@@ -82,9 +96,12 @@ impl Calls {
             pool.active = pool.active.saturating_sub(1);
             pool.retrying = pool.retrying.saturating_sub(usize::from(retries > 0));
         }
-        if let Origin::Client { position, .. } = origin
-            && let Some(client) = client
-        {
+        let Origin::Client { position, .. } = origin else {
+            self.own.count = self.own.count.saturating_sub(1);
+            self.own.held = self.own.held.saturating_sub(kept);
+            return;
+        };
+        if let Some(client) = client {
             client.streams.retain(|(_, other)| *other != id);
             let position = position as usize;
             client.held = client.held.saturating_sub(kept);
@@ -129,6 +146,16 @@ impl Calls {
     /// Bytes of the frames that calls keep.
     pub(crate) fn held(&self) -> usize {
         self.held
+    }
+
+    /// How many calls are the proxy's own.
+    pub(crate) fn own(&self) -> usize {
+        self.own.count
+    }
+
+    /// Bytes of the frames that those keep.
+    pub(crate) fn own_held(&self) -> usize {
+        self.own.held
     }
 }
 
@@ -228,6 +255,9 @@ mod tests {
             let retried = all.iter().filter(|(_, call)| call.record().retries > 0).count();
             let sums = (calls.held, pool.active, pool.retrying);
             assert_eq!(sums, (held(&all), all.len(), retried), "step {step}");
+            let own: Vec<_> =
+                all.iter().copied().filter(|(_, call)| call.origin() == Origin::Proxy).collect();
+            assert_eq!((calls.own_held(), calls.own()), (held(&own), own.len()), "step {step}");
             for (n, client) in clients.iter().enumerate() {
                 let of = |call: &Call| call.origin().client() == Some(Id::new(n as u32, 1));
                 let own: Vec<_> = all.iter().copied().filter(|(_, call)| of(call)).collect();

@@ -16,6 +16,7 @@
 //! | the call has ended: its record is complete | `Worker::finish` (`reply.rs`) |
 
 mod bucket;
+mod mirror;
 mod rate_limit;
 
 use core::time::Duration;
@@ -24,6 +25,7 @@ use std::rc::Rc;
 use meltemi_codecs::{Failure, Head};
 
 pub use self::bucket::{Grant, Ledger, Level, OwnLedger};
+use self::mirror::Mirrors;
 use self::rate_limit::Leases;
 use crate::clock::Instant;
 use crate::plan::{Plan, Route, Service};
@@ -32,6 +34,7 @@ use crate::plan::{Plan, Route, Service};
 pub(crate) struct States {
     pub(crate) ledger: Rc<dyn Ledger>,
     leases: Leases,
+    pub(crate) mirrors: Mirrors,
 }
 
 /// What becomes of a call before it goes anywhere.
@@ -47,7 +50,7 @@ pub(crate) enum Verdict {
 
 impl Default for States {
     fn default() -> Self {
-        Self { ledger: Rc::new(OwnLedger::default()), leases: Leases::default() }
+        Self { ledger: Rc::new(OwnLedger::default()), leases: Leases::default(), mirrors: Mirrors::default() }
     }
 }
 

@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use meltemi_codecs::{Failure, Outcome};
 
+use crate::calls::End;
+
 /// How a response ended its call, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -34,6 +36,16 @@ impl From<Outcome> for Class {
             Outcome::Exception => Self::Exception,
             Outcome::Error(_) => Self::Error,
         }
+    }
+}
+
+/// What became of a copy of a call, as a label.
+pub(crate) fn outcome(end: End) -> &'static str {
+    match end {
+        End::Answered(outcome) => Class::from(outcome).name(),
+        End::Failed(failure) => reason(failure),
+        End::Sent => "sent",
+        End::Cancelled => "cancelled",
     }
 }
 
@@ -73,6 +85,8 @@ pub enum Metric {
     LocalReplies(&'static str),
     /// Counter: calls whose client left before the answer.
     Cancelled,
+    /// Counter: copies of calls that mirrors were to get, by what became of them.
+    Mirrored(&'static str),
     /// Gauge: calls without an answer as yet.
     InFlight,
     /// Counter: answers that took at most so many microseconds, of [`LATENCY_BUCKETS`]; `None` = any time.

@@ -44,11 +44,19 @@ pub(super) struct Operation {
     pub(super) latencies: Latencies,
 }
 
-/// Calls in flight, all and by source.
+/// Calls in flight, all and by source, and copies of calls.
 #[derive(Debug, Default)]
 pub(super) struct Unknown {
     pub(super) calls: u64,
     pub(super) sources: FxHashMap<PeerId, u64>,
+    pub(super) copies: u64,
+}
+
+impl Unknown {
+    /// Whether nothing is on its way that names the operation.
+    pub(super) fn is_over(&self) -> bool {
+        self.calls == 0 && self.copies == 0
+    }
 }
 
 impl OperationId {

@@ -333,11 +333,6 @@ impl World {
         self.worker.supersede(Instant::from_nanos(self.now));
     }
 
-    /// Has the proxy send a request of its own to the cluster `demo`; it leaves in the next callback.
-    pub fn send_own(&mut self, request: &[u8]) -> bool {
-        self.worker.send_own("demo", "demo", request, Instant::from_nanos(self.now))
-    }
-
     /// Drops the worker's connections, as when Envoy closes the tunnel.
     pub fn shut_down(&mut self) {
         self.worker.shut_down(&mut self.metrics);

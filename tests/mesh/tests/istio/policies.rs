@@ -1,4 +1,4 @@
-//! Rate limits and faults of routers.
+//! Rate limits, faults and mirrors of routers.
 
 use std::time::{Duration, Instant};
 
@@ -132,4 +132,45 @@ fn calls_are_delayed_and_aborted_as_a_router_says() {
         let name = format!("^wasmcustom.meltemi.*method=.={method};.*{counted}");
         stage.pod("client").admin(|admin| admin.wait(&name, DEADLINE, |count| count > 0)).unwrap();
     }
+}
+
+#[test]
+fn a_share_of_the_calls_is_mirrored_as_a_router_says() {
+    let mut stage = stage::take();
+    let copied = |method: &str, more: Value| {
+        let mut route = json!({
+            "name": method,
+            "match": {"attributes": {"interface": {"exact": INTERFACE}, "method": {"exact": method}}},
+            "route": [to(DEMO, "v1")],
+            "mirror": to(DEMO, "v2")["destination"],
+            "requestMutation": [{"key": "lane", "value": "blue"}],
+        });
+        route.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        route
+    };
+    let routes = json!([
+        copied("all", json!({})),
+        copied("half", json!({"mirrorPercentage": {"value": 50}})),
+        copied("refused", json!({"fault": {"abort": {"percentage": {"value": 100}}}})),
+    ]);
+    stage.route(DEMO, &router(DEMO, routes));
+    let mut client = stage.connect(DEMO.address);
+    // Envoy's workers learn of the plan one after the other.
+    eventually("calls are refused", || client.call("refused", "x").message());
+    for method in ["all", "half"] {
+        for _ in 0..200 {
+            assert_eq!(client.ask(method, "x"), "v1");
+        }
+    }
+    let shadow = stage.backend("v2", DEMO);
+    eventually("the copies arrive", || (shadow.calls("all") == 200).then_some(()));
+    // Five standard deviations.
+    eventually("half of the calls are copied", || (65..=135).contains(&shadow.calls("half")).then_some(()));
+    assert_eq!(shadow.calls("refused"), 0);
+    let copy = shadow.wait_for_frame("a copy", |frame| frame.call().is_some_and(|call| call.method == "all"));
+    let copy = copy.call().unwrap();
+    assert!(copy.attachments.contains(&("lane".to_owned(), "blue".to_owned())), "{copy:?}");
+    let name = "^wasmcustom.meltemi.*method=.=all;.*outcome=.=success;.*mirrored_total";
+    let copies = stage.pod("client").admin(|admin| admin.wait(name, DEADLINE, |count| count >= 200));
+    assert_eq!(copies.unwrap(), 200);
 }

@@ -187,6 +187,11 @@ impl Stage {
         self.mesh.pod(SHOP, name)
     }
 
+    /// What serves a service in a server's pod.
+    pub fn backend(&self, server: &'static str, service: Service) -> &Backend {
+        &self.backends[&(server, service.target)]
+    }
+
     /// Waits until the client's Envoy has closed the connections on what was replaced of its listeners.
     pub fn wait_for_drained(&self) {
         let draining = "^listener_manager.total_(listeners|filter_chains)_draining";

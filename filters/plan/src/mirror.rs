@@ -1,0 +1,50 @@
+//! Clusters that get copies of a route's calls.
+use core::time::Duration;
+use std::rc::Rc;
+
+use super::{
+    compile::{Result, fail, name},
+    error::Path,
+    raw,
+    route::{Destination, Route},
+    share::{Share, share},
+};
+
+/// A cluster that gets copies of some calls.
+#[derive(Debug)]
+pub struct Mirror {
+    /// The calls that are copied.
+    pub share: Share,
+    /// What happens to the copies: always a cluster and a time limit, and never a retry, a fault or a further copy.
+    pub route: Rc<Route>,
+}
+
+/// How long a copy may take where nobody says so: as long as Envoy waits for an answer.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// The mirrors of `route`, all but complete: copies are changed as its calls are.
+pub(super) fn mirrors(path: &Path<'_>, raw: &[raw::Mirror], route: &Route) -> Result<Box<[Mirror]>> {
+    raw.iter().enumerate().map(|(number, raw)| mirror(&path.index(number), raw, route)).collect()
+}
+
+fn mirror(path: &Path<'_>, raw: &raw::Mirror, route: &Route) -> Result<Mirror> {
+    name(&path.key("cluster"), "the name of a cluster", &raw.cluster)?;
+    let timeout = match raw.timeout {
+        Some(timeout) if timeout.limit().is_none() => {
+            return fail(&path.key("timeout"), "every copy ends some time; write at least \"1ms\"");
+        }
+        timeout => timeout.map_or(route.timeout, |timeout| timeout.limit()),
+    };
+    let route = Route {
+        name: route.name.clone(),
+        destination: Destination::Cluster(raw.cluster.as_str().into()),
+        timeout: timeout.or(Some(LONGEST)),
+        retry: None,
+        fault: None,
+        mirrors: Box::default(),
+        request_edit: route.request_edit.clone(),
+        response_edit: route.response_edit.clone(),
+        names_operation: false,
+    };
+    Ok(Mirror { share: share(path, raw.percent)?, route: Rc::new(route) })
+}
