@@ -14,8 +14,9 @@ use crate::envoy::Envoy;
 use crate::files;
 use crate::wait::eventually;
 
-const BOOTSTRAP: &str = "envoy-configs/dubbo.yaml";
-const PLAN: &str = "envoy-configs/dubbo.plan.yaml";
+/// The shipped configurations, each with its plan.
+const DUBBO: [&str; 2] = ["envoy-configs/dubbo.yaml", "envoy-configs/dubbo.plan.yaml"];
+const THRIFT: [&str; 2] = ["envoy-configs/thrift.yaml", "envoy-configs/thrift.plan.yaml"];
 const MODULE: &str = "target/wasm32-wasip1/module/meltemi.wasm";
 
 /// The module in an Envoy's own folder.
@@ -26,6 +27,7 @@ const FILTER: &str = "meltemi";
 
 /// What differs from the shipped configuration.
 pub struct Setup {
+    files: [&'static str; 2],
     bootstrap: Config,
     plan: Option<String>,
     concurrency: u32,
@@ -39,11 +41,20 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// The shipped configuration, on free ports.
+    /// The shipped configuration for Dubbo, on free ports.
     pub fn new() -> Self {
-        let mut bootstrap = shipped(BOOTSTRAP);
+        Self::of(DUBBO)
+    }
+
+    /// That for Thrift.
+    pub fn thrift() -> Self {
+        Self::of(THRIFT)
+    }
+
+    fn of(files: [&'static str; 2]) -> Self {
+        let mut bootstrap = shipped(files[0]);
         bootstrap.leave_all_ports();
-        Self { bootstrap, plan: None, concurrency: 1, module: true }
+        Self { files, bootstrap, plan: None, concurrency: 1, module: true }
     }
 
     /// The endpoints of `cluster`, which is added when it is not there.
@@ -115,19 +126,20 @@ impl Setup {
         let test = thread::current().name().unwrap_or("main").replace("::", "-");
         let folder = tempfile::Builder::new().prefix(&format!("{test}-")).tempdir_in(parent).unwrap();
 
-        let mut discovery = shipped(PLAN);
+        let [bootstrap, plan_file] = self.files;
+        let mut discovery = shipped(plan_file);
         let text = self.plan.or_else(|| PlanFile::plan(&mut discovery).map(str::to_owned)).unwrap();
         if self.module {
             let module = folder.path().join(MODULE_COPY);
             fs::copy(files::module(), &module).unwrap();
-            assert_eq!(discovery.move_file(MODULE, &module), 1, "{MODULE} in {PLAN}");
+            assert_eq!(discovery.move_file(MODULE, &module), 1, "{MODULE} in {plan_file}");
         }
         let mut plan = PlanFile::new(&folder.path().join("plan.yaml"), discovery).unwrap();
         plan.write(&text).unwrap();
         assert_eq!(
-            self.bootstrap.move_file(PLAN, plan.path()),
+            self.bootstrap.move_file(plan_file, plan.path()),
             usize::from(self.module),
-            "{PLAN} in {BOOTSTRAP}"
+            "{plan_file} in {bootstrap}"
         );
         let config = folder.path().join("envoy.yaml");
         self.bootstrap.write(&config).unwrap();
@@ -159,7 +171,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Where Dubbo goes through Meltemi.
+    /// Where clients go through Meltemi.
     pub fn meltemi(&self) -> SocketAddr {
         self.listener("demo")
     }
@@ -167,6 +179,11 @@ impl Proxy {
     /// Where the listener of that name is.
     pub fn listener(&self, name: &str) -> SocketAddr {
         self.process.listener(name).unwrap()
+    }
+
+    /// Where Thrift goes through Envoy's native thrift_proxy.
+    pub fn thrift_proxy(&self) -> SocketAddr {
+        self.listener("demo_thrift_proxy")
     }
 
     /// Where Dubbo goes through Envoy's native dubbo_proxy.

@@ -143,6 +143,7 @@ fn samples_are_in_step() {
         ("dubbo", "dubbo"),
         ("private-protocol", "courier"),
         ("redis", "dubbo"),
+        ("thrift", "thrift"),
         ("trpc", "trpc"),
     ];
     for (sample, codec) in samples_of {

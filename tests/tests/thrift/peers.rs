@@ -23,7 +23,8 @@ fn each_form(library: Library, test: impl Fn(&Proxy, (&'static str, &'static str
     each_envoy(|envoy| {
         for form in library.forms() {
             let (v1, v2) = (library.serve(*form, "v1"), library.serve(*form, "v2"));
-            let setup = Setup::new().servers(v1.address, v2.address).cluster("dead", &[java::free_address()]);
+            let setup =
+                Setup::thrift().servers(v1.address, v2.address).cluster("dead", &[java::free_address()]);
             let proxy = setup.service(&service()).start(envoy);
             test(&proxy, *form);
         }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 fn each_stage(service: &Value, test: impl Fn(&Proxy, &Server, &Server)) {
     each_envoy(|envoy| {
         let (v1, v2) = (Server::start("v1"), Server::start("v2"));
-        let setup = Setup::new().servers(v1.address(), v2.address()).cluster("dead", &[java::free_address()]);
+        let setup =
+            Setup::thrift().servers(v1.address(), v2.address()).cluster("dead", &[java::free_address()]);
         let proxy = setup.service(service).start(envoy);
         test(&proxy, &v1, &v2);
     });
@@ -286,6 +287,23 @@ fn what_cannot_be_read_ends_its_own_connection_alone() {
             client.send_bytes(bytes);
             assert_eq!(client.try_receive(), None, "{bytes:?}");
             assert_eq!(other.ask(&call(FORMS[0], 2, "m", "x")), answer("v1", "x"));
+        }
+    });
+}
+
+/// As it is shipped, beside the proxies that it compares with.
+#[test]
+fn the_shipped_configuration_routes_calls() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Server::start("v1"), Server::start("v2"));
+        let proxy = Setup::thrift().servers(v1.address(), v2.address()).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        assert_eq!(client.ask(&call(FORMS[4], 1, "canaryTest", "x")), answer("v2", "x"));
+        let headers = vec![("x-canary".to_owned(), "true".to_owned())];
+        assert_eq!(client.ask(&Message { headers, ..call(FORMS[6], 1, "m", "x") }), answer("v2", "x"));
+        for address in [proxy.meltemi(), proxy.thrift_proxy(), proxy.tcp_proxy()] {
+            let mut client = Client::connect(address);
+            assert!(matches!(client.ask(&call(FORMS[0], 1, "m", "x")), Content::Value(_)));
         }
     });
 }
