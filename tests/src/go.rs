@@ -18,7 +18,9 @@ pub fn program(name: &str) -> PathBuf {
     let folder = Path::new("go").join(format!("{name}-{:016x}", files::fingerprint(&project)));
     let build = |out: &Path| {
         let out = format!("{}/", out.display());
-        go(&project, &["build", "-trimpath", "-ldflags=-s -w", "-o", &out, "."]);
+        // What Kitex brings refers to what newer versions of Go keep to themselves.
+        let link = "-ldflags=-s -w -checklinkname=0";
+        go(&project, &["build", "-trimpath", link, "-o", &out, "."]);
     };
     files::cached(&folder, build).join(name)
 }

@@ -47,7 +47,7 @@ pub(crate) const TEST: [Need; 22] = [
     debian("iproute2", "ip"),
     debian("openssl", "openssl"),
     debian("procps", "kill"),
-    // Fetches Go if there is none that will do.
+    // Fetches Go if there is none that will do, for the mesh and for peers that are written in it.
     debian("curl", "curl"),
     debian("util-linux", "flock"),
 ];

@@ -1,5 +1,5 @@
 //! Thrift's own libraries as clients and servers, each a program with the same command line (`tests/python`,
-//! `tests/thrift-java`).
+//! `tests/thrift-java`, `tests/go/thrift-peer`).
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,6 +18,10 @@ pub enum Library {
     Python,
     /// Apache Thrift for Java.
     Java,
+    /// Apache Thrift for Go.
+    Go,
+    /// Kitex.
+    Kitex,
 }
 
 /// A server of a library. Ends when dropped.
@@ -46,6 +50,18 @@ impl Library {
                 ("framed", "compact"),
                 ("unframed", "binary"),
                 ("unframed", "compact"),
+            ],
+            Self::Go => &[
+                ("framed", "binary"),
+                ("unframed", "compact"),
+                ("theader", "binary"),
+                ("theader", "compact"),
+            ],
+            Self::Kitex => &[
+                ("framed", "binary"),
+                ("unframed", "binary"),
+                ("ttheader", "binary"),
+                ("ttheader-framed", "binary"),
             ],
         }
     }
@@ -99,6 +115,8 @@ impl Library {
                 command.arg(java().join("lib/*")).arg("org.meltemi.thrift.Peer");
                 command
             }
+            Self::Go => go("apache"),
+            Self::Kitex => go("kitex"),
         }
     }
 }
@@ -132,4 +150,11 @@ fn java() -> &'static Path {
             files::run(mvn.arg(format!("-Dout={}", out.display())));
         })
     })
+}
+
+fn go(library: &str) -> Command {
+    static GO: OnceLock<PathBuf> = OnceLock::new();
+    let mut command = Command::new(GO.get_or_init(|| crate::go::program("thrift-peer")));
+    command.arg(library);
+    command
 }
