@@ -134,6 +134,7 @@ func callKitex(address, transport, _ string, headers, calls []string) {
 	klog.SetOutput(io.Discard)
 	options := []client.Option{
 		client.WithHostPorts(address), client.WithDestService("greeter"), client.WithRPCTimeout(20 * time.Second),
+		client.WithConnectTimeout(20 * time.Second),
 		client.WithMetaHandler(transmeta.ClientTTHeaderHandler), client.WithMetaHandler(transmeta.MetainfoClientHandler),
 	}
 	switch transport {

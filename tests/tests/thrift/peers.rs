@@ -68,7 +68,7 @@ fn is_understood(library: Library) {
         let (error, text) = told(5);
         // Kitex has a type of its own where no header names the service.
         assert!((error == json!(1) || error == json!(20)) && text.contains("method unknown"), "{text}");
-        assert!(answers[6] == value(&long), "{form:?}");
+        assert!(answers[6] == value(&long), "{form:?}: {:.300}", answers[6].to_string());
         for (at, text) in [
             (7, "meltemi: cannot connect"),
             (8, "meltemi: not for you"),
