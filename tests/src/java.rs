@@ -1,12 +1,14 @@
 //! Apache Dubbo in a Java process under remote control (`tests/java`).
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use crate::files;
 use crate::remote::Remote;
@@ -95,17 +97,30 @@ impl Peer {
     }
 }
 
-/// An address on which nothing listens, out of the range from which the kernel gives ports to others.
+/// An address for a server of the test's, out of the range from which the kernel gives ports to others.
 pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let offset =
             NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add((process::id() as u16).wrapping_mul(37));
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 12_000 + offset % 18_000));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 10_000 + offset % 6_000));
         if TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).is_ok() {
             return address;
         }
     }
+}
+
+/// An address that refuses connections as long as the test runs: its port is taken, and nothing listens there.
+///
+/// # Panics
+///
+/// When the kernel gives out no port.
+pub fn refusing_address() -> SocketAddr {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    mem::forget(socket);
+    address
 }
 
 /// Starts brpc-java.

@@ -142,7 +142,7 @@ fn local_replies_become_dubbo_exceptions() {
             ],
             "onNoMatch": "reject",
         });
-        let proxy = setup().cluster("dead", &[java::free_address()]).service(&service).start(envoy);
+        let proxy = setup().cluster("dead", &[java::refusing_address()]).service(&service).start(envoy);
         each_client(&proxy, "", |client| {
             let error = client.call("whoami", json!({})).unwrap_err();
             assert!(

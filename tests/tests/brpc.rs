@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use meltemi_codecs::{Brpc, Codec, Kind, Outcome, Peer, Step};
-use meltemi_tests::java::{free_address, start_brpc};
+use meltemi_tests::java::{free_address, refusing_address, start_brpc};
 use meltemi_tests::remote::{Exception, Pending, Remote};
 use meltemi_tests::{DEADLINE, Proxy, Setup, each_envoy, eventually, files};
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ fn local_replies_become_exceptions_of_brpc() {
             ],
             "onNoMatch": "reject",
         });
-        let proxy = setup().cluster("dead", &[free_address()]).service(&service).start(envoy);
+        let proxy = setup().cluster("dead", &[refusing_address()]).service(&service).start(envoy);
         let client = Client::of(&proxy);
         for (method, text) in [
             ("Slow", "no route matches"),
@@ -152,7 +152,7 @@ fn calls_are_tried_again_elsewhere() {
         let service = json!({"protocol": "brpc", "defaultRoute": {"retry": {
             "on": ["connect-failure", "reset", "status"], "statuses": ["EINTERNAL"], "attempts": 2,
         }}});
-        let half = [free_address(), PEERS.servers[0].1];
+        let half = [refusing_address(), PEERS.servers[0].1];
         let proxy = setup().cluster("demo", &half).service(&service).start(envoy);
         let client = Client::of(&proxy);
         for _ in 0..10 {

@@ -44,7 +44,7 @@ fn a_server_killed_under_load_costs_no_call() {
 #[test]
 fn a_refused_connection_is_tried_elsewhere() {
     each_envoy(|envoy| {
-        let (v1, dead) = (Backend::start("v1"), java::free_address());
+        let (v1, dead) = (Backend::start("v1"), java::refusing_address());
         let service = retrying(&["connect-failure"]);
         let proxy = Setup::new().servers(v1.address(), dead).service(&service).start(envoy);
         for number in 0..20 {
@@ -57,7 +57,7 @@ fn a_refused_connection_is_tried_elsewhere() {
 #[test]
 fn a_call_that_no_server_takes_is_answered() {
     each_envoy(|envoy| {
-        let (dead, other) = (java::free_address(), java::free_address());
+        let (dead, other) = (java::refusing_address(), java::refusing_address());
         let service = retrying(&["connect-failure"]);
         let proxy = Setup::new().servers(dead, other).service(&service).start(envoy);
         let mut client = Client::connect(proxy.meltemi());

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use meltemi_tests::java::free_address;
+use meltemi_tests::java::refusing_address;
 use meltemi_tests::remote::{Exception, Pending, Remote};
 use meltemi_tests::{DEADLINE, Proxy, Setup, each_envoy, eventually, go};
 use serde_json::{Value, json};
@@ -163,7 +163,7 @@ fn local_replies_become_errors_of_trpc() {
             "localRateLimit": {"conditions": [{"match": of("Budget"), "tokenBucket": one}]},
             "onNoMatch": "reject",
         });
-        let proxy = setup().cluster("dead", &[free_address()]).service(&service).start(envoy);
+        let proxy = setup().cluster("dead", &[refusing_address()]).service(&service).start(envoy);
         let failed = |method: &str, class: &str, code: i64, text: &str| {
             let found = failure(&proxy, method, json!({}));
             assert_eq!((&*found.0, found.1), (class, code), "{found:?}");
@@ -186,7 +186,7 @@ fn calls_are_tried_again_elsewhere() {
         let service = json!({"protocol": "trpc", "defaultRoute": {"retry": {
             "on": ["connect-failure", "reset", "status"], "statuses": ["SERVER_OVERLOAD"], "attempts": 2,
         }}});
-        let half = [free_address(), PEERS.servers[0].1];
+        let half = [refusing_address(), PEERS.servers[0].1];
         let proxy = setup().cluster("demo", &half).service(&service).start(envoy);
         for _ in 0..10 {
             assert_eq!(call(&proxy, "Hello", json!({})).unwrap()["text"], json!("v1: "));
@@ -228,7 +228,7 @@ fn streams_are_routed_and_carried_both_ways() {
             {"name": "dead", "match": [{"attributes": {"x-lane": {"exact": "dead"}}}], "cluster": "dead"},
             {"name": "stream", "match": [{"attributes": {"callType": {"exact": "stream"}}}], "cluster": "v1"},
         ]});
-        let proxy = setup().cluster("dead", &[free_address()]).service(&service).start(envoy);
+        let proxy = setup().cluster("dead", &[refusing_address()]).service(&service).start(envoy);
         let talks: Vec<_> = (0..20)
             .map(|number: usize| {
                 let lane = if number.is_multiple_of(2) { "gray" } else { "none" };

@@ -27,7 +27,7 @@ fn each_form(library: Library, test: impl Fn(&Proxy, (&'static str, &'static str
         for form in library.forms() {
             let (v1, v2) = (library.serve(*form, "v1"), library.serve(*form, "v2"));
             let setup =
-                Setup::thrift().servers(v1.address, v2.address).cluster("dead", &[java::free_address()]);
+                Setup::thrift().servers(v1.address, v2.address).cluster("dead", &[java::refusing_address()]);
             let proxy = setup.service(&service()).start(envoy);
             test(&proxy, *form);
         }

@@ -10,7 +10,7 @@ fn each_stage(service: &Value, test: impl Fn(&Proxy, &Server, &Server)) {
     each_envoy(|envoy| {
         let (v1, v2) = (Server::start("v1"), Server::start("v2"));
         let setup =
-            Setup::thrift().servers(v1.address(), v2.address()).cluster("dead", &[java::free_address()]);
+            Setup::thrift().servers(v1.address(), v2.address()).cluster("dead", &[java::refusing_address()]);
         let proxy = setup.service(service).start(envoy);
         test(&proxy, &v1, &v2);
     });
