@@ -47,6 +47,12 @@ pub enum Action {
     Content(Content<'static>),
     /// Writes these bytes in place of an answer.
     Raw(Vec<u8>),
+    /// Echoes, and once more.
+    Twice,
+    /// Keeps the echo back until it has answered the connection's next call.
+    Swap,
+    /// Echoes, and then says the same to the id that follows.
+    Ahead,
 }
 
 /// A server on a loopback port that answers each connection's calls in their order.
@@ -120,6 +126,7 @@ impl Server {
 impl Shared {
     fn serve(&self, stream: TcpStream) {
         let mut connection = Connection { stream, input: Vec::new() };
+        let mut kept = Vec::new();
         while let Ok(Some(bytes)) = connection.next(Peer::Client) {
             let Ok(call) = Message::read(&bytes) else { return };
             let call = owned(call);
@@ -135,22 +142,38 @@ impl Shared {
                 Content::OneWay(argument) => (argument.to_vec(), true),
                 _ => return,
             };
-            let content = match action {
+            let content = match &action {
                 Action::Answer | Action::Hold => {
                     Content::Value([self.name.as_bytes(), b":", &argument].concat().into())
                 }
-                Action::Echo => Content::Value(argument.into()),
-                Action::Content(content) => content,
+                Action::Echo | Action::Twice | Action::Swap | Action::Ahead => {
+                    Content::Value(argument.into())
+                }
+                Action::Content(content) => content.clone(),
                 Action::Close => return,
                 Action::Raw(bytes) => {
-                    let _ = connection.stream.write_all(&bytes);
+                    let _ = connection.stream.write_all(bytes);
                     continue;
                 }
             };
-            if !is_one_way {
-                let answer = Message { content, headers: Vec::new(), ..call };
-                let _ = connection.stream.write_all(&written(&answer));
+            if is_one_way {
+                continue;
             }
+            let mut answer = Message { content, headers: Vec::new(), ..call };
+            let mut out = written(&answer);
+            match action {
+                Action::Twice => out.extend(written(&answer)),
+                Action::Ahead => {
+                    answer.id = answer.id.wrapping_add(1 << 16);
+                    out.extend(written(&answer));
+                }
+                Action::Swap => {
+                    kept.append(&mut out);
+                    continue;
+                }
+                _ => out.append(&mut kept),
+            }
+            let _ = connection.stream.write_all(&out);
         }
     }
 }

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::thread;
 
 use meltemi_codecs::thrift::{Content, Message, Protocol, Transport};
 use meltemi_tests::thrift::{Action, Client, FORMS, Server, answer, call, has_headers};
@@ -211,6 +212,49 @@ fn a_call_that_is_given_up_answers_nobody_else() {
         assert_eq!(client.ask(&call(FORMS[0], 2, "m", "next")), answer("v1", "next"));
         v1.release();
         assert_eq!(client.ask(&call(FORMS[0], 3, "m", "last")), answer("v1", "last"));
+    });
+}
+
+/// What a server that answers in order says twice, early or in another order is nobody's answer: clients get their own, or
+/// an error.
+#[test]
+fn a_server_that_lies_about_the_order_answers_nobody_wrongly() {
+    const CALLS: usize = 60;
+    let service = json!({"protocol": "thrift", "defaultRoute": {"cluster": "v1", "timeout": "500ms"},
+        "upstream": {"sharing": "in-order"}});
+    each_stage(&service, |proxy, v1, _| {
+        let honest = "echo";
+        v1.on(honest, Action::Echo);
+        for (lie, action) in [("twice", Action::Twice), ("ahead", Action::Ahead), ("swap", Action::Swap)] {
+            v1.on(lie, action);
+            let told = |caller: usize| {
+                let mut client = Client::connect(proxy.meltemi());
+                let mut answered = 0;
+                for number in 0..CALLS {
+                    let method = if number % 5 == caller { lie } else { honest };
+                    let text = format!("{caller} of {lie} {number}");
+                    match client.ask(&call(FORMS[0], number as u32, method, &text)) {
+                        Content::Value(value) => {
+                            assert_eq!(String::from_utf8_lossy(&value), text);
+                            answered += 1;
+                        }
+                        Content::Error { status: 6 | 7, .. } => {}
+                        other => panic!("{text}: {other:?}"),
+                    }
+                }
+                answered
+            };
+            let answered: usize = thread::scope(|scope| {
+                let callers: Vec<_> = (0..4).map(|caller| scope.spawn(move || told(caller))).collect();
+                callers.into_iter().map(|caller| caller.join().unwrap()).sum()
+            });
+            assert!(answered > 0 && answered < 4 * CALLS, "{answered} after {lie}");
+            let mut client = Client::connect(proxy.meltemi());
+            let last = Content::Value(b"last".to_vec().into());
+            eventually("calls go on", || {
+                (client.ask(&call(FORMS[0], 1, honest, "last")) == last).then_some(())
+            });
+        }
     });
 }
 
