@@ -169,6 +169,59 @@ mod tests {
         assert!(log.iter().any(|(_, line)| line.contains("does not exist")), "{log:?}");
     }
 
+    /// A CONNECT for the service `demo` on stream 1: two literals that are not indexed.
+    const CONNECT: &[u8] = b"\0\0\x0f\x01\x04\0\0\0\x01\x02\x07CONNECT\x01\x04demo";
+
+    /// A connection with a client of a service.
+    fn connect(id: u32, root: u32) {
+        proxy_on_context_create(id, root);
+        let size = host::set(Buffer::Downstream, &[PREFACE, CONNECT].concat());
+        proxy_on_downstream_data(id, size, false);
+    }
+
+    /// A configuration with one service.
+    fn configure_demo(id: u32) {
+        let size = host::set(Buffer::Configuration, br#"{"services": {"demo": {"protocol": "dubbo"}}}"#);
+        proxy_on_context_create(id, 0);
+        assert!(proxy_on_configure(id, size));
+    }
+
+    fn clients() -> i64 {
+        host::with(|host| {
+            let gauge = |(name, value): &(String, i64)| name.contains("connections_active").then_some(*value);
+            host.metrics.iter().filter_map(gauge).sum()
+        })
+    }
+
+    #[test]
+    fn what_is_deleted_or_replaced_without_a_close_is_closed() {
+        start(Codecs::all());
+        configure_demo(1);
+        connect(2, 1);
+        assert_eq!(clients(), 1);
+        proxy_on_delete(2);
+        assert_eq!(clients(), 0);
+        connect(3, 1);
+        connect(3, 1);
+        assert_eq!(clients(), 1);
+        proxy_on_delete(3);
+        assert_eq!(clients(), 0);
+    }
+
+    #[test]
+    fn what_comes_after_the_close_is_left_alone() {
+        start(Codecs::all());
+        configure_demo(1);
+        connect(2, 1);
+        proxy_on_downstream_connection_close(2, 1);
+        let size = host::set(Buffer::Downstream, PREFACE);
+        assert_eq!(proxy_on_downstream_data(2, size, false), CONTINUE);
+        assert_eq!(host::get(Buffer::Downstream), PREFACE);
+        proxy_on_downstream_connection_close(2, 1);
+        proxy_on_delete(2);
+        assert_eq!(clients(), 0);
+    }
+
     #[test]
     fn memory_that_envoy_fills_is_given_back() {
         let bytes = proxy_on_memory_allocate(5);

@@ -15,6 +15,7 @@ pub(crate) struct Stream {
     worker: Option<(Worker, u64)>,
     out: Vec<u8>,
     has_failed: bool,
+    is_closed: bool,
 }
 
 thread_local! {
@@ -29,12 +30,15 @@ const MOST_CAPACITY: usize = 4 * 1024 * 1024;
 
 impl Stream {
     pub(crate) fn new(plan: Rc<PlanCell>) -> Self {
-        Self { plan, worker: None, out: Vec::new(), has_failed: false }
+        Self { plan, worker: None, out: Vec::new(), has_failed: false, is_closed: false }
     }
 
     /// Gives the worker what `from` sent, in the first `size` bytes of its buffer, and puts there what goes to the other
     /// side.
     pub(crate) fn carry(&mut self, from: Side, size: usize) {
+        if self.is_closed {
+            return;
+        }
         let (buffer, to) = match from {
             Side::Downstream => (Buffer::Downstream, Side::Upstream),
             Side::Upstream => (Buffer::Upstream, Side::Downstream),
@@ -76,10 +80,18 @@ impl Stream {
         }
     }
 
-    /// The connection is gone.
+    /// The connection is gone, and nothing more comes of it.
     pub(crate) fn close(&mut self) {
+        self.is_closed = true;
         if let Some((mut worker, _)) = self.worker.take() {
             worker.shut_down(&mut Report);
         }
+    }
+}
+
+/// A host may delete a connection without a word of its close.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.close();
     }
 }
