@@ -233,6 +233,13 @@ pub trait Codec {
         crate::inspect::plain(self, frame, bytes)
     }
 
+    /// What is where in the frame at the front of `input`, as far as it is there and the protocol can tell: in order, and with
+    /// no byte twice.
+    #[cfg(feature = "inspect")]
+    fn spans(&self, _input: &[u8]) -> Vec<crate::inspect::Span> {
+        Vec::new()
+    }
+
     /// Who sent the frame at the front of `input`, as far as the frame says it. Unless the protocol knows better: the client,
     /// if it is of a kind that clients send.
     #[cfg(feature = "inspect")]

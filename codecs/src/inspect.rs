@@ -1,5 +1,7 @@
 //! What people see of a frame: for tools alone, the filter is built without it.
 
+use core::ops::Range;
+
 use crate::{Codec, Depth, Error, Frame, Head, Kind, Outcome, Peer, Step};
 
 /// What a frame says, in the order in which it is shown.
@@ -40,6 +42,15 @@ impl Value {
     pub fn new(name: Option<&str>, number: impl Into<u64>) -> Self {
         name.map_or_else(|| Self::Number(number.into()), |name| Self::Name(name.to_owned()))
     }
+}
+
+/// A piece of a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// What it holds; nothing if the protocol does not say.
+    pub name: String,
+    /// Its bytes, counted from the frame's start.
+    pub bytes: Range<usize>,
 }
 
 impl Reading {

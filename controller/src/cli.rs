@@ -1,14 +1,15 @@
 //! The command line: what the command understands, and which module does it.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use clap::builder::PossibleValuesParser;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use meltemi_codecs::Codecs;
+use meltemi_codecs::{Codec, Codecs};
 
 use crate::command::{print, written};
 use crate::{command, crds, decode, demo, install, push, run as controller, sample, screen, words};
@@ -28,8 +29,14 @@ enum Command {
     /// Print one JSON object for each frame of captured bytes.
     Decode {
         /// The protocol that the bytes are of.
-        #[arg(long, value_parser = protocols())]
-        protocol: String,
+        #[arg(long, value_parser = protocols(), required_unless_present = "layout")]
+        protocol: Option<String>,
+        /// The file with the layout that they are of, in place of a protocol.
+        #[arg(long, value_name = "FILE", conflicts_with = "protocol")]
+        layout: Option<PathBuf>,
+        /// Show the bytes of each frame too, by field; with a layout, a terminal shows them anyway.
+        #[arg(long)]
+        dump: bool,
         /// Refuse frames that are longer than this.
         #[arg(long, value_name = "BYTES", default_value_t = decode::MAX_FRAME_BYTES)]
         max_frame_bytes: usize,
@@ -73,7 +80,12 @@ enum Command {
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(options) => demo::run(&options).map_err(|error| error.to_string()),
-        Command::Decode { protocol, max_frame_bytes, file } => decode(&protocol, max_frame_bytes, &file),
+        Command::Decode { protocol, layout, dump, max_frame_bytes, file } => {
+            let sees_bytes = dump || layout.is_some() && io::stdout().is_terminal();
+            let view = if sees_bytes { decode::View::Bytes } else { decode::View::Lines };
+            codec(protocol.as_deref(), layout.as_deref())
+                .and_then(|codec| decode(&*codec, max_frame_bytes, view, &file))
+        }
         Command::Validate(options) => return ended(options.run()),
         Command::Generate(options) => return ended(options.run()),
         Command::Explain(options) => return ended(options.run()),
@@ -108,9 +120,17 @@ fn protocols() -> PossibleValuesParser {
     PossibleValuesParser::new(Codecs::all().names().map(str::to_owned).collect::<Vec<_>>())
 }
 
-fn decode(protocol: &str, max_len: usize, file: &Path) -> Result<(), String> {
-    let codecs = Codecs::all();
-    let codec = codecs.get(protocol).ok_or("unknown protocol")?;
+/// What bytes are read by: a layout, or a codec of the command.
+fn codec(protocol: Option<&str>, layout: Option<&Path>) -> Result<Rc<dyn Codec>, String> {
+    match (protocol, layout) {
+        (_, Some(layout)) => Ok(Rc::new(decode::layout::read(layout)?)),
+        (protocol, None) => {
+            Ok(protocol.and_then(|name| Codecs::all().get(name).cloned()).ok_or("unknown protocol")?)
+        }
+    }
+}
+
+fn decode(codec: &dyn Codec, max_len: usize, view: decode::View, file: &Path) -> Result<(), String> {
     let (name, input): (_, Box<dyn Read>) = match standard(file) {
         true => ("standard input".into(), Box::new(io::stdin().lock())),
         false => (
@@ -118,8 +138,11 @@ fn decode(protocol: &str, max_len: usize, file: &Path) -> Result<(), String> {
             Box::new(File::open(file).map_err(|error| unreadable(file, &error))?),
         ),
     };
-    let mut output = BufWriter::new(io::stdout().lock());
-    let outcome = decode::decode(&**codec, max_len, input, &mut output);
+    let mut output: BufWriter<Box<dyn Write>> = BufWriter::new(match view {
+        decode::View::Lines => Box::new(io::stdout().lock()),
+        decode::View::Bytes => Box::new(anstream::stdout().lock()),
+    });
+    let outcome = decode::show(codec, max_len, view, input, &mut output);
     // What was read so far is printed before the error is.
     match (outcome, output.flush()) {
         (Ok(()), Ok(())) => Ok(()),

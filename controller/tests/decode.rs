@@ -286,3 +286,92 @@ fn other_protocols_are_refused_by_naming_the_known_ones() {
     let error = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
     assert!(error.contains("smtp") && error.contains("possible values: dubbo"), "{error}");
 }
+
+/// A request and what lacks its end, by the layout of the tutorial as a file alone and as a resource.
+#[test]
+fn bytes_are_read_by_a_layout() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut input = b"CR\x01\0\0\0\0\x07\0\x01\0\0\0\0\0\x0bnorth/1 box"[..16].to_vec();
+    input.extend(b"\x07north/1box");
+    let whole = input.clone();
+    input.extend(b"CR\x01\x01");
+    for layout in ["examples/layouts/courier.yaml", "istio-samples/private-protocol/layout/protocol.yaml"] {
+        let mut command = Command::cargo_bin("meltemi").unwrap();
+        command.arg("decode").arg("--layout").arg(root.join(layout));
+        let output = command.write_stdin(input.clone()).assert().failure().get_output().clone();
+        let read = lines(&output.stdout);
+        assert_eq!(read.len(), 1, "{layout}");
+        assert_eq!(read[0]["attributes"], json!({"command": "deliver", "depot": "north/1"}));
+        assert_eq!((&read[0]["kind"], &read[0]["length"]), (&json!("request"), &json!(whole.len())));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("the input ends inside the frame that starts at offset 27"), "{said}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.yaml");
+    fs::write(&broken, "length: {at: 0, as: u12}\n").unwrap();
+    let mut command = Command::cargo_bin("meltemi").unwrap();
+    let output = command.arg("decode").arg("--layout").arg(&broken).assert().failure().get_output().clone();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("broken.yaml: length.as: \"u12\" is no way to write a number"), "{said}");
+}
+
+/// The bytes by field, and where the layout does not understand them any more: plain in a pipe, in colours where they are wanted.
+#[test]
+fn bytes_are_shown_by_field() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let dumped = |layout: &str, input: &[u8], is_coloured: bool| {
+        let mut command = Command::cargo_bin("meltemi").unwrap();
+        command.args(["decode", "--dump", "--layout"]).arg(root.join("examples/layouts").join(layout));
+        match is_coloured {
+            true => command.env("CLICOLOR_FORCE", "1"),
+            false => command.env_remove("CLICOLOR_FORCE"),
+        };
+        let output = command.write_stdin(input).output().unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        let rows = shown.lines().filter(|line| !line.starts_with('{')).map(str::to_owned).collect::<Vec<_>>();
+        (rows, String::from_utf8(output.stderr).unwrap())
+    };
+    let courier = [b"CR\x01\0\0\0\0\x07\0\x01\0\0\0\0\0\x0b".as_slice(), b"\x07north/1box"].concat();
+    let (rows, said) = dumped("courier.yaml", &[&courier[..], b"CR\x02"].concat(), false);
+    assert_eq!(
+        rows,
+        [
+            "00000000  43 52 01                                         CR.               magic",
+            "00000003  00                                               .                 kind",
+            "00000004  00 00 00 07                                      ....              id",
+            "00000008  00 01                                            ..                command",
+            "0000000a  00 00                                            ..",
+            "0000000c  00 00 00 0b                                      ....              length",
+            "00000010  07                                               .                 length of depot",
+            "00000011  6e 6f 72 74 68 2f 31                             north/1           depot",
+            "00000018  62 6f 78                                         box",
+            "0000001b  43 52 02                                         CR.               malformed magic",
+        ]
+    );
+    assert_eq!(said, "error: standard input: offset 27: malformed magic\n");
+    let (rows, _) = dumped("courier.yaml", &courier[..14], false);
+    assert_eq!(rows.last().unwrap(), "0000000e  the frame needs 2 bytes more");
+
+    let (coloured, _) = dumped("courier.yaml", &courier, true);
+    let colours: Vec<&str> = coloured.iter().filter_map(|row| row.split_once('\u{1b}')?.1.get(..4)).collect();
+    assert_eq!(coloured.len(), 9);
+    assert!(colours.iter().zip(colours.iter().skip(1)).all(|(one, next)| one != next), "{colours:?}");
+
+    // A message in a part: the fields lie in it, and the lengths of the parts before them.
+    let folder = root.join("codecs/vectors/brpc");
+    let request = files_of(&folder).into_iter().find(|path| path.to_string_lossy().contains("req")).unwrap();
+    let (rows, _) = dumped("brpc.yaml", &fs::read(request).unwrap(), false);
+    for name in ["magic", "length", "length of meta", "meta", "service", "method", "id"] {
+        assert!(rows.iter().any(|row| row.rsplit("  ").next().unwrap().trim() == name), "{name}: {rows:#?}");
+    }
+}
+
+fn files_of(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .flat_map(|path| if path.is_dir() { files_of(&path) } else { vec![path] })
+        .collect();
+    files.sort();
+    files
+}

@@ -8,6 +8,8 @@ mod id;
 mod json;
 mod number;
 mod part;
+#[cfg(feature = "inspect")]
+mod spans;
 mod split;
 mod template;
 
@@ -248,5 +250,10 @@ impl Codec for Layout {
 
     fn status_code(&self, name: &str) -> Option<u32> {
         self.statuses.names.iter().find(|(_, known)| known == name).map(|(number, _)| *number)
+    }
+
+    #[cfg(feature = "inspect")]
+    fn spans(&self, input: &[u8]) -> Vec<crate::inspect::Span> {
+        self.spans_of(input)
     }
 }

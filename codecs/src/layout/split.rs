@@ -130,13 +130,18 @@ impl Layout {
         }
     }
 
+    /// What a frame is, if it says so.
+    #[inline(always)]
+    pub(super) fn kind_told(&self, shape: &Shape, frame: &[u8]) -> Result<Option<FrameKind>, Error> {
+        match &self.kinds {
+            None => Ok(None),
+            Some(kinds) => Ok(kinds.of(number(&kinds.place, shape, frame)?.unwrap_or(0))),
+        }
+    }
+
     #[inline(always)]
     fn frame_kind(&self, from: Peer, shape: &Shape, frame: &[u8]) -> Result<FrameKind, Error> {
-        let told = match &self.kinds {
-            None => None,
-            Some(kinds) => kinds.of(number(&kinds.place, shape, frame)?.unwrap_or(0)),
-        };
-        Ok(told.unwrap_or(match from {
+        Ok(self.kind_told(shape, frame)?.unwrap_or(match from {
             Peer::Client => FrameKind::Request,
             Peer::Server => FrameKind::Response,
         }))
@@ -249,7 +254,7 @@ impl Kinds {
 }
 
 /// The end of a length that is a varint, and what it says; `None` if that is not there yet.
-fn varint_base(input: &[u8], at: usize, plus: i64) -> Result<Option<(usize, u64)>, Error> {
+pub(super) fn varint_base(input: &[u8], at: usize, plus: i64) -> Result<Option<(usize, u64)>, Error> {
     let rest = input.get(at..).unwrap_or_default();
     match protobuf::read_varint(rest) {
         Some((value, after)) => {

@@ -1,5 +1,7 @@
 //! `meltemi decode`: what captured bytes say, one JSON object for each frame.
 
+mod dump;
+pub mod layout;
 mod record;
 
 use std::io::{self, Read, Write};
@@ -7,6 +9,15 @@ use std::io::{self, Read, Write};
 use meltemi_codecs::{Codec, Error as CodecError, Step};
 
 use record::Record;
+
+/// What is shown of each frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// A line with what it says.
+    Lines,
+    /// Its bytes by field too.
+    Bytes,
+}
 
 /// The longest frame that is read unless the command line says otherwise: twice what a plan lets pass by default.
 pub const MAX_FRAME_BYTES: usize = 16 << 20;
@@ -61,9 +72,28 @@ pub enum Error {
 pub fn decode(
     codec: &dyn Codec,
     max_len: usize,
+    input: impl Read,
+    output: &mut impl Write,
+) -> Result<(), Error> {
+    show(codec, max_len, View::Lines, input, output)
+}
+
+/// Writes what [`decode`] does, and the bytes of each frame too if they are to be seen.
+///
+/// # Errors
+///
+/// The first fault, and the bytes that it lies in are written by then.
+pub fn show(
+    codec: &dyn Codec,
+    max_len: usize,
+    view: View,
     mut input: impl Read,
     output: &mut impl Write,
 ) -> Result<(), Error> {
+    let stop = |offset: u64, bytes: &[u8], at: usize, what: &str, output: &mut _| match view {
+        View::Lines => Ok(()),
+        View::Bytes => dump::stopped(offset, bytes, &codec.spans(bytes), at, what, output),
+    };
     let mut buffer = Vec::new();
     let mut chunk = vec![0; CHUNK];
     let mut start = 0_usize;
@@ -73,17 +103,26 @@ pub fn decode(
         let step = match codec.split(codec.sender(rest), rest, max_len) {
             Ok(step) => step,
             Err(error) => {
-                let capture = capture(rest).filter(|_| offset == 0);
-                return Err(capture.map_or_else(|| broken(offset, &error), Error::Capture));
+                if let Some(capture) = capture(rest).filter(|_| offset == 0) {
+                    return Err(Error::Capture(capture));
+                }
+                let (at, what) = fault(&error);
+                stop(offset, rest, at, &what, output).map_err(Error::Write)?;
+                return Err(Error::Broken { offset: offset + at as u64, what });
             }
         };
         match step {
             Step::Frame(frame) => {
                 let bytes = rest.get(..frame.len).unwrap_or(rest);
-                let (reading, fault) = codec.inspect(&frame, bytes);
+                let (reading, error) = codec.inspect(&frame, bytes);
                 write(&Record(&reading), output).map_err(Error::Write)?;
-                if let Some(error) = fault {
-                    return Err(broken(offset, &error));
+                if let Some(error) = error {
+                    let (at, what) = fault(&error);
+                    stop(offset, bytes, at, &what, output).map_err(Error::Write)?;
+                    return Err(Error::Broken { offset: offset + at as u64, what });
+                }
+                if view == View::Bytes {
+                    dump::frame(offset, bytes, &codec.spans(bytes), output).map_err(Error::Write)?;
                 }
                 start += frame.len;
                 offset += frame.len as u64;
@@ -101,6 +140,8 @@ pub fn decode(
                 if read.is_empty() {
                     let end = offset + buffer.len() as u64;
                     let missing = at_least.saturating_sub(buffer.len());
+                    let what = format!("the frame needs {missing} bytes more");
+                    stop(offset, &buffer, buffer.len(), &what, output).map_err(Error::Write)?;
                     return Err(Error::Incomplete { start: offset, end, missing });
                 }
             }
@@ -132,12 +173,11 @@ fn write(record: &Record<'_>, output: &mut impl Write) -> io::Result<()> {
     output.write_all(b"\n")
 }
 
-/// An error of the codec, with its offset counted from the start of the input instead of the frame.
-fn broken(start: u64, error: &CodecError) -> Error {
-    let (within, what) = match error {
+/// Where in a frame an error of the codec lies, and what is wrong there.
+fn fault(error: &CodecError) -> (usize, String) {
+    match error {
         CodecError::Malformed { what, offset } => (*offset, format!("malformed {what}")),
         CodecError::Unsupported { what, offset } => (*offset, format!("unsupported {what}")),
         other => (0, other.to_string()),
-    };
-    Error::Broken { offset: start + within as u64, what }
+    }
 }
