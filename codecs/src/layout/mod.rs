@@ -3,6 +3,7 @@
 //! Any table is safe: what contradicts itself makes frames that are refused. [`Layout::check`] finds what of it the frames
 //! that it makes itself show.
 mod check;
+mod fast;
 mod head;
 mod id;
 mod json;
@@ -14,6 +15,7 @@ mod split;
 mod template;
 
 pub use check::Fault;
+pub use fast::Fast;
 pub use number::{Coding, Number};
 pub use part::{Form, Length, Part, Shape, Size};
 pub use template::Piece;
@@ -177,6 +179,8 @@ pub struct Layout {
     pub heartbeat_reply: Vec<Piece>,
     /// The word that a connection is about to close.
     pub drain_notice: Vec<Piece>,
+    /// What makes it fast, of the fields above: [`Layout::compiled`] makes it, and nothing else depends on it.
+    pub fast: Option<Fast>,
 }
 
 impl Codec for Layout {
@@ -208,7 +212,10 @@ impl Codec for Layout {
     }
 
     fn split(&self, from: Peer, input: &[u8], max_len: usize) -> Result<Step, Error> {
-        self.find(from, input, max_len)
+        match self.fast.as_ref().and_then(|fast| fast.split(from, input, max_len)) {
+            Some(step) => Ok(step),
+            None => self.find(from, input, max_len),
+        }
     }
 
     fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error> {

@@ -86,18 +86,22 @@ impl Number {
     /// The number in a header.
     #[inline(always)]
     pub(super) fn read(self, header: &[u8]) -> Option<u64> {
-        let at = self.at as usize;
-        // Eight bytes at once, where there are so many.
-        match header.get(at..at.wrapping_add(8)).and_then(|bytes| bytes.first_chunk()) {
-            Some(bytes) => {
-                let value = match self.is_little {
-                    true => u64::from_le_bytes(*bytes).wrapping_shl(self.unused.into()),
-                    false => u64::from_be_bytes(*bytes),
-                };
-                Some(value.wrapping_shr(self.unused.into()))
-            }
+        match self.read_at_once(header) {
+            Some(value) => Some(value),
             None => self.read_at_end(header),
         }
+    }
+
+    /// The same, where eight bytes follow its start.
+    #[inline(always)]
+    pub(super) fn read_at_once(self, header: &[u8]) -> Option<u64> {
+        let at = self.at as usize;
+        let bytes = header.get(at..at.wrapping_add(8))?.first_chunk()?;
+        let value = match self.is_little {
+            true => u64::from_le_bytes(*bytes).wrapping_shl(self.unused.into()),
+            false => u64::from_be_bytes(*bytes),
+        };
+        Some(value.wrapping_shr(self.unused.into()))
     }
 
     #[inline(never)]

@@ -10,7 +10,7 @@ const MOST_GROWTH: u64 = 128;
 
 impl Layout {
     /// Finds the frame at the front of `input`.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn find(&self, from: Peer, input: &[u8], max_len: usize) -> Result<Step, Error> {
         if let Some((number, magic)) = self.magic
             && number.read(input) != Some(magic)
@@ -246,7 +246,7 @@ impl Kinds {
 
     /// What a value means.
     #[inline(always)]
-    fn of(&self, value: u64) -> Option<FrameKind> {
+    pub(super) fn of(&self, value: u64) -> Option<FrameKind> {
         let value = value & self.mask;
         let known = self.values.iter().find(|(known, _)| *known == value);
         known.map(|(_, kind)| *kind).or(self.otherwise)

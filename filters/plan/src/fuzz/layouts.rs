@@ -1,7 +1,8 @@
 use meltemi_codecs::fuzz::{Choices, fuzz_codec, fuzz_silent};
+use meltemi_codecs::{Codec, Layout, Peer};
 
 use crate::raw::{
-    Attribute, ErrorReply, Form, Kind, Layout, Length, Otherwise, Part, Place, Response, ResponseStatus,
+    self, Attribute, ErrorReply, Form, Kind, Length, Otherwise, Part, Place, Response, ResponseStatus,
 };
 
 /// Makes a layout of the first bytes of `data` and, if it is one, gives it the others; whether it is.
@@ -27,7 +28,15 @@ pub fn fuzz_layout(data: &[u8]) -> bool {
         .chunks(2)
         .filter_map(|pair| u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok())
         .collect();
-    fuzz(&layout, &[&magic, choices.0].concat());
+    let after_magic = [&magic, choices.0].concat();
+    fuzz(&layout, &after_magic);
+    // What makes it fast changes nothing.
+    let plain = Layout { fast: None, ..layout.clone() };
+    for (from, input) in
+        [Peer::Client, Peer::Server].into_iter().flat_map(|from| [(from, choices.0), (from, &after_magic)])
+    {
+        assert_eq!(layout.split(from, input, 64), plain.split(from, input, 64), "{input:02x?}");
+    }
     true
 }
 
@@ -82,7 +91,7 @@ fn part(choices: &mut Choices<'_>, name: &str) -> Part {
     Part { name: name.to_owned(), bytes, length: of_header, prefix, form, size, map, ..Part::default() }
 }
 
-fn layout(choices: &mut Choices<'_>) -> Layout {
+fn layout(choices: &mut Choices<'_>) -> raw::Layout {
     let (at, coding, part, path) = place(choices);
     let id = Place { at, coding, part, path };
     let copy = choices.below(4) == 1;
@@ -133,7 +142,7 @@ fn layout(choices: &mut Choices<'_>) -> Layout {
         status: 9,
         ..ErrorReply::default()
     });
-    Layout {
+    raw::Layout {
         magic: perhaps(choices, |choices| choices.one_of(&["00", "4142", "ff"]).to_owned()),
         header: perhaps(choices, |choices| choices.below(40) as u32),
         length: of_frame,
@@ -145,7 +154,7 @@ fn layout(choices: &mut Choices<'_>) -> Layout {
         response,
         attributes,
         error_reply,
-        ..Layout::default()
+        ..raw::Layout::default()
     }
 }
 

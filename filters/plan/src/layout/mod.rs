@@ -151,7 +151,9 @@ pub(crate) fn layout(path: &Path<'_>, called: &str, raw: &raw::Layout) -> Result
         error_reply,
         heartbeat_reply,
         drain_notice,
+        fast: None,
     };
+    let layout = layout.compiled();
     proven(path, &layout)?;
     Ok(layout)
 }
