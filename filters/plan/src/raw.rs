@@ -4,7 +4,9 @@
 //! The comments of the fields are the text of the JSON Schema.
 mod fault;
 mod layout;
+mod matching;
 mod mirror;
+mod object;
 mod rate_limit;
 mod retry;
 
@@ -17,34 +19,41 @@ pub use self::layout::{
     Attribute, ErrorReply, Form, Kind, Layout, Length, Otherwise, Part, Place, Response, ResponseStatus,
     Sharing,
 };
+pub use self::matching::{Match, Matcher, Range};
 pub use self::mirror::Mirror;
+use self::object::object;
 pub use self::rate_limit::{Condition, LocalRateLimit, TokenBucket};
 pub use self::retry::{Backoff, MOST_ATTEMPTS, Retry, Status, Trigger};
 use super::{span::Span, table::Table};
 
 /// What Meltemi does with the calls of each service.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields))]
 pub struct Plan {
     /// The services, by the exact authority of the tunnel that carries their connections. Large ones may be packed.
     #[cfg_attr(feature = "schema", schemars(transform = super::schema::or_packed))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default))]
     pub services: Table<Service>,
     /// Protocols that are declared here, by the names that services give them.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub protocols: Table<Layout>,
     /// What happens to the connections of a tunnel whose authority none of the services has.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default))]
     pub unknown_authority: UnknownAuthority,
     /// What is reported about the calls.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default))]
     pub metrics: Metrics,
     /// The bytes that requests and answers on their way may take in one Wasm VM, those of all its clients together.
     #[cfg_attr(feature = "schema", schemars(range(min = 16777216, max = 3221225472_u32)))]
-    #[serde(default = "memory_budget")]
+    #[cfg_attr(feature = "schema", serde(default = "memory_budget"))]
     pub memory_budget_bytes: u32,
+}
+
+object! {
+    Plan from Self::default();
+    optional services, protocols, unknown_authority as "unknownAuthority", metrics,
+        memory_budget_bytes as "memoryBudgetBytes";
 }
 
 impl Default for Plan {
@@ -76,48 +85,47 @@ pub enum UnknownAuthority {
 }
 
 /// How the calls of one service are read, routed and protected.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields))]
 pub struct Service {
     /// The protocol that the clients of the service speak, such as `dubbo`.
     pub protocol: String,
     /// The routes, of which the first that matches a call decides where it goes.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub routes: Vec<Route>,
     /// What happens to a call that no route matches.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub on_no_match: OnNoMatch,
     /// The route of the calls that no route of the list matches.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub default_route: DefaultRoute,
     /// How many calls one proxy lets pass in a time. Default: any number.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub local_rate_limit: Option<LocalRateLimit>,
     /// How many calls may be on a retry at a time.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub retry_budget: RetryBudget,
     /// How long a client connection without a call in flight may be silent, heartbeats included; `0s` sets no limit.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub idle_timeout: Span,
     /// How long a request may go on arriving, or a client reading none of its answers, without progress; `0s` sets no limit.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_frame_timeout"), schemars(!skip_serializing_if))]
-    #[serde(default = "frame_timeout")]
+    #[cfg_attr(feature = "schema", serde(default = "frame_timeout", skip_serializing_if = "is_frame_timeout"), schemars(!skip_serializing_if))]
     pub frame_timeout: Span,
     /// What one client connection may ask for.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub limits: Limits,
     /// How connections to the endpoints are made and kept.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub upstream: Upstream,
+}
+
+object! {
+    Service from Self::new("");
+    required protocol;
+    optional routes, on_no_match as "onNoMatch", default_route as "defaultRoute",
+        local_rate_limit as "localRateLimit", retry_budget as "retryBudget", idle_timeout as "idleTimeout",
+        frame_timeout as "frameTimeout", limits, upstream;
 }
 
 fn frame_timeout() -> Span {
@@ -171,170 +179,101 @@ pub enum OnNoMatch {
 }
 
 /// Which calls are meant, where they go, and how.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[cfg_attr(feature = "schema", schemars(transform = super::schema::at_most_one_destination))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields))]
 pub struct Route {
     /// The name of the route in metrics and logs, unique in its service. `default` is the name of the default route.
     pub name: String,
     /// Alternatives: the route matches if one of them does. Default: every call matches.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default, rename = "match")]
+    #[cfg_attr(feature = "schema", serde(default, rename = "match", skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub matches: Option<Vec<Match>>,
     /// The Envoy cluster that calls go to. Default, without `weightedClusters` and `reject`: the tunnel's.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub cluster: Option<String>,
     /// Several Envoy clusters that calls are spread over by chance, in place of `cluster`.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub weighted_clusters: Option<Vec<WeightedCluster>>,
     /// Calls are answered with an error in place of going anywhere.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub reject: Option<Reject>,
     /// How long a call may take, retries included; `0s` sets no limit.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub timeout: Span,
     /// When and how a failed call is retried. Default: never.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub retry: Option<Retry>,
     /// Failures that are made on purpose. Default: none.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub fault: Option<Fault>,
     /// Clusters that get copies of the calls.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub mirrors: Vec<Mirror>,
     /// Changes to the attachments of requests.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub request_attachments: Attachments,
     /// Changes to the attachments of responses.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub response_attachments: Attachments,
+}
+
+object! {
+    Route from Self::default();
+    required name;
+    optional matches as "match", cluster, weighted_clusters as "weightedClusters", reject, timeout, retry,
+        fault, mirrors, request_attachments as "requestAttachments",
+        response_attachments as "responseAttachments";
 }
 
 /// Where the calls go that no route matches, and how.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[cfg_attr(feature = "schema", schemars(transform = super::schema::at_most_one_destination))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields))]
 pub struct DefaultRoute {
     /// The Envoy cluster that calls go to. Default, without `weightedClusters` and `reject`: the tunnel's.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub cluster: Option<String>,
     /// Several Envoy clusters that calls are spread over by chance, in place of `cluster`.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub weighted_clusters: Option<Vec<WeightedCluster>>,
     /// Calls are answered with an error in place of going anywhere.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub reject: Option<Reject>,
     /// How long a call may take, retries included; `0s` sets no limit.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub timeout: Span,
     /// When and how a failed call is retried. Default: never.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub retry: Option<Retry>,
     /// Failures that are made on purpose. Default: none.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub fault: Option<Fault>,
     /// Clusters that get copies of the calls.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub mirrors: Vec<Mirror>,
     /// Changes to the attachments of requests.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub request_attachments: Attachments,
     /// Changes to the attachments of responses.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub response_attachments: Attachments,
 }
 
-/// One alternative of a route.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Match {
-    /// What the attributes of the call must be, by the attribute's name. Each of them must match.
-    pub attributes: Table<Matcher>,
-    /// What they must not be, by the attribute's name. None of them may match.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
-    pub not_attributes: Table<Matcher>,
-}
-
-/// What one attribute must be: exactly one of the matchers, perhaps inverted.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[cfg_attr(feature = "schema", schemars(transform = super::schema::exactly_one_test))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Matcher {
-    /// The value is this text.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
-    pub exact: Option<String>,
-    /// The value starts with this text.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
-    pub prefix: Option<String>,
-    /// The value ends with this text.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
-    pub suffix: Option<String>,
-    /// The value contains this text.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
-    pub contains: Option<String>,
-    /// The whole value matches this regular expression.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
-    pub regex: Option<String>,
-    /// The whole value is a decimal integer of this range.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
-    pub range: Option<Range>,
-    /// Whether the call has the attribute at all, with any value.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
-    pub present: Option<bool>,
-    /// Turns the result around: what did not match does, a missing attribute too.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
-    pub invert: bool,
-}
-
-/// A range of integers.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Range {
-    /// The first integer of the range.
-    pub start: i64,
-    /// The first integer after the range.
-    pub end: i64,
+object! {
+    DefaultRoute from Self::default();
+    optional cluster, weighted_clusters as "weightedClusters", reject, timeout, retry, fault, mirrors,
+        request_attachments as "requestAttachments", response_attachments as "responseAttachments";
 }
 
 /// A cluster and its share of the calls.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields))]
 pub struct WeightedCluster {
     /// The Envoy cluster.
     pub cluster: String,
@@ -342,42 +281,59 @@ pub struct WeightedCluster {
     pub weight: u32,
 }
 
+object! {
+    WeightedCluster from Self::default();
+    required cluster, weight;
+}
+
 /// An answer in place of a server's: an error of the protocol that says that the call is denied. One-way calls are dropped.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields))]
 pub struct Reject {
     /// The error message for the client. Default: which route denies the call.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub message: Option<String>,
 }
 
+object! {
+    Reject from Self::default();
+    optional message;
+}
+
 /// Changes to the attachments of a message.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields))]
 pub struct Attachments {
     /// The attachments to set, by name: an existing value is replaced, a new one added.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub set: Table<String>,
     /// The names of the attachments to remove.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub remove: Vec<String>,
 }
 
+object! {
+    Attachments from Self::default();
+    optional set, remove;
+}
+
 /// How many calls may be on a retry at a time: as many as the greater of the two allows.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields, default))]
 pub struct RetryBudget {
     /// Calls that may be on a retry at a time, in percent of the calls in flight.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100)))]
     pub percent: u32,
     /// Calls that may be on a retry at a time however few are in flight.
     pub min_retries: u32,
+}
+
+object! {
+    RetryBudget from Self::default();
+    optional percent, min_retries as "minRetries";
 }
 
 impl Default for RetryBudget {
@@ -387,9 +343,9 @@ impl Default for RetryBudget {
 }
 
 /// What one client connection may ask for.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields, default))]
 pub struct Limits {
     /// The largest request or response, in bytes. A larger one closes its connection.
     #[cfg_attr(feature = "schema", schemars(range(min = 16, max = 268435456)))]
@@ -403,6 +359,12 @@ pub struct Limits {
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000000)))]
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_client_limit"), schemars(!skip_serializing_if))]
     pub max_calls_per_connection: u32,
+}
+
+object! {
+    Limits from Self::default();
+    optional max_frame_bytes as "maxFrameBytes", max_request_bytes as "maxRequestBytes",
+        max_calls_per_connection as "maxCallsPerConnection";
 }
 
 #[cfg(feature = "schema")]
@@ -428,9 +390,9 @@ impl Default for Limits {
 }
 
 /// How connections to the endpoints are made and kept.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields, default))]
 pub struct Upstream {
     /// A connection of this age is replaced; one without a call for ten times as long, closed. `0s` does neither.
     pub max_connection_age: Span,
@@ -447,6 +409,13 @@ pub struct Upstream {
     /// How calls share connections. Default: as the protocol does.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub sharing: Option<UpstreamSharing>,
+}
+
+object! {
+    Upstream from Self::default();
+    optional max_connection_age as "maxConnectionAge", connections_per_endpoint as "connectionsPerEndpoint",
+        connect_timeout as "connectTimeout", max_calls_per_connection as "maxCallsPerConnection",
+        ejection_time as "ejectionTime", sharing;
 }
 
 /// How calls share connections to the endpoints, from the most to the least.
@@ -478,13 +447,18 @@ impl Default for Upstream {
 }
 
 /// What is reported about the calls.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields, default))]
 pub struct Metrics {
     /// Pairs of service and method that have metrics of their own; all others are counted as `other`.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100000)))]
     pub max_operations: u32,
+}
+
+object! {
+    Metrics from Self::default();
+    optional max_operations as "maxOperations";
 }
 
 impl Default for Metrics {

@@ -46,21 +46,29 @@ impl<'a> Reader<'a> {
 }
 
 /// A value that cannot be read. The first to learn of it that knows where it is says so.
+///
+/// In a box, since whatever reads a value hands it on.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct Fault(Box<Told>);
+
+#[derive(Debug)]
+struct Told {
     path: Option<String>,
     message: String,
 }
 
 impl Fault {
-    fn or_at(self, path: &Path<'_>) -> Self {
-        Self { path: self.path.or_else(|| Some(path.to_string())), ..self }
+    #[inline(never)]
+    fn or_at(mut self, path: &Path<'_>) -> Self {
+        self.0.path.get_or_insert_with(|| path.to_string());
+        self
     }
 }
 
 impl Error for Fault {
+    #[inline(never)]
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { path: None, message: message.to_string() }
+        Self(Box::new(Told { path: None, message: message.to_string() }))
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -85,7 +93,7 @@ impl Error for Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 
@@ -93,7 +101,8 @@ impl core::error::Error for Fault {}
 
 impl From<Fault> for PlanError {
     fn from(fault: Fault) -> Self {
-        Self { path: fault.path.unwrap_or_default(), message: fault.message, position: None }
+        let Told { path, message } = *fault.0;
+        Self { path: path.unwrap_or_default(), message, position: None }
     }
 }
 

@@ -1,35 +1,38 @@
 use serde::Deserialize;
 
+use super::object::object;
 use crate::Span;
 
 /// The most retries of a call.
 pub const MOST_ATTEMPTS: u32 = 10;
 
 /// When and how a failed call is retried. One-way calls never are.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields))]
 pub struct Retry {
     /// How often a call may be retried after its first try.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MOST_ATTEMPTS)))]
-    #[serde(default = "one")]
+    #[cfg_attr(feature = "schema", serde(default = "one"))]
     pub attempts: u32,
     /// The failures that are retried.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
-    #[serde(default = "connect_failure")]
+    #[cfg_attr(feature = "schema", serde(default = "connect_failure"))]
     pub on: Vec<Trigger>,
     /// The response statuses that are retried, by name or number of the protocol. They need `status` in `on`.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
     pub statuses: Vec<Status>,
     /// How long one try may take; `0s` sets no limit.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
     pub per_try_timeout: Span,
     /// How long to wait before each retry.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
     pub backoff: Backoff,
+}
+
+object! {
+    Retry from Self::default();
+    optional attempts, on, statuses, per_try_timeout as "perTryTimeout", backoff;
 }
 
 fn one() -> u32 {
@@ -104,16 +107,21 @@ impl<'de> Deserialize<'de> for Status {
 }
 
 /// The wait before a retry, a random part of a time that doubles with each.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields))]
 pub struct Backoff {
     /// The longest wait before the first retry; `0s` retries at once.
-    #[serde(default = "base_backoff")]
+    #[cfg_attr(feature = "schema", serde(default = "base_backoff"))]
     pub base: Span,
     /// The longest wait before any retry. Default: ten times `base`.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(default))]
     pub max: Option<Span>,
+}
+
+object! {
+    Backoff from Self::default();
+    optional base, max;
 }
 
 fn base_backoff() -> Span {
