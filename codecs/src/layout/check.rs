@@ -39,7 +39,7 @@ impl Layout {
         use super::template::{Said, render};
 
         let long = "x".repeat(LONGEST_TEXT);
-        for id in [0, 1, self.max_id()] {
+        for id in [0, 1, self.max_id()].into_iter().filter(|id| *id <= self.max_id()) {
             let read = |frame: &[u8], is_right: &dyn Fn(Kind) -> bool, id: u64| match self.split(
                 Peer::Server,
                 frame,

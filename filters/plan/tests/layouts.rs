@@ -3,7 +3,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use meltemi_codecs::{
-    Codec, Depth, Edit, Failure, Frame, Head, Kind, Layout, Outcome, Peer, Step, fuzz::fuzz_codec,
+    Codec, Depth, Edit, Failure, Frame, Head, Kind, Layout, Outcome, Peer, Sharing, Step, fuzz::fuzz_codec,
 };
 
 const LIMIT: usize = 1 << 20;
@@ -12,9 +12,16 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+fn text(name: &str) -> String {
+    fs::read_to_string(root().join(format!("examples/layouts/{name}.yaml"))).unwrap()
+}
+
 fn layout(name: &str) -> Layout {
-    let text = fs::read_to_string(root().join(format!("examples/layouts/{name}.yaml"))).unwrap();
-    let raw = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    of_text(name, &text(name))
+}
+
+fn of_text(name: &str, text: &str) -> Layout {
+    let raw = serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
     meltemi_plan::layout(name, &raw).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -218,4 +225,15 @@ fn a_success_is_not_taken_for_a_failure() {
     let layout = layout("courier");
     let answer = b"CR\x01\x01\0\0\0\x09\0\0\0\0\0\0\0\x02ok";
     assert_eq!(told(&layout, Peer::Server, answer), format!("{:?} 9", Kind::Response(Outcome::Success)));
+}
+
+#[test]
+fn a_layout_without_ids_answers_failures() {
+    let text = text("courier").replace("id: {at: 4, as: u32}\n", "").replace("{id:u32}", "00000000");
+    let layout = of_text("courier", &text);
+    assert_eq!((layout.max_id(), layout.sharing()), (0, Sharing::Exclusive));
+    let mut request = vec![0; 16];
+    request[..3].copy_from_slice(b"CR\x01");
+    let reply = error_reply(&layout, &request, Failure::Timeout);
+    assert_eq!(told(&layout, Peer::Server, &reply), "Response(Error(5)) 0");
 }
