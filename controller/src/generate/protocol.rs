@@ -1,6 +1,13 @@
 //! Which ports are managed, and by which codec.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::rc::Rc;
+
+use meltemi_codecs::{Codec, Codecs};
+use meltemi_proxy::plan;
 
 use super::age::Age;
 use super::report::Reports;
@@ -14,11 +21,53 @@ use crate::world::World;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Protocol {
     /// One that the module has this codec for.
-    Codec(String),
+    Codec(Reader),
     /// Redis, which Envoy itself speaks.
     Redis,
     /// Redis if a resource of the host asks for it; else plain TCP.
     PerhapsRedis,
+}
+
+/// The codec of a protocol, which is its name; and the codec itself, unless this command does not have it.
+#[derive(Clone)]
+pub(super) struct Reader {
+    name: String,
+    codec: Option<Rc<dyn Codec>>,
+}
+
+impl Reader {
+    /// The codec itself.
+    pub(super) fn codec(&self) -> Option<&Rc<dyn Codec>> {
+        self.codec.as_ref()
+    }
+}
+
+impl Deref for Reader {
+    type Target = String;
+
+    fn deref(&self) -> &String {
+        &self.name
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
+impl PartialEq for Reader {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Reader {}
+
+impl Hash for Reader {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
 }
 
 /// The protocols by name.
@@ -29,6 +78,8 @@ pub(super) struct Protocols {
     missing: BTreeMap<String, String>,
     /// Those that are declared by a layout, as plans write them.
     layouts: Layouts,
+    /// The codecs that this command has, those of layouts among them.
+    known: Codecs,
 }
 
 /// Layouts by the names of their protocols.
@@ -41,7 +92,12 @@ impl Protocols {
     /// The protocols that the module has codecs for, and those that people declared.
     pub(super) fn new(world: &World, codecs: &[String], reports: &mut Reports) -> Self {
         let own = codecs.iter().map(|codec| (codec.clone(), codec.clone()));
-        let mut protocols = Self { codecs: own.collect(), missing: BTreeMap::new(), layouts: Layouts::new() };
+        let mut protocols = Self {
+            codecs: own.collect(),
+            missing: BTreeMap::new(),
+            layouts: Layouts::new(),
+            known: Codecs::all(),
+        };
         let mut declared: Vec<_> = world.application_protocols.iter().collect();
         declared.sort_by_cached_key(|declared| Age::of(*declared));
         let mut known: BTreeMap<String, ResourceRef> = BTreeMap::new();
@@ -108,7 +164,10 @@ impl Protocols {
             } else if let Some(first) = first {
                 let message = format!("has no effect: {first} declares the protocol {protocol}");
                 reports.warn(&origin, "spec.protocol", message);
-            } else if let Ok(layout) = serde_json::to_value(&declared.spec.layout) {
+            } else if let (Ok(codec), Ok(layout)) =
+                (plan::layout(&protocol, &declared.spec.layout), serde_json::to_value(&declared.spec.layout))
+            {
+                self.known.declare(codec);
                 self.missing.remove(&protocol);
                 self.codecs.insert(protocol.clone(), protocol.clone());
                 self.layouts.insert(protocol.clone(), layout.into());
@@ -150,7 +209,9 @@ impl Protocols {
             };
             reports.not_honoured(origin, path(), message);
         }
-        codec.cloned().map(Protocol::Codec)
+        let name = codec?.clone();
+        let codec = self.known.get(&name).cloned();
+        Some(Protocol::Codec(Reader { name, codec }))
     }
 
     /// What a port's name and `appProtocol` say; the latter alone, where it is there. What is declared by a layout is ours

@@ -147,7 +147,7 @@ impl Routes {
     fn entry(mut self, port: &ManagedPort) -> Option<(raw::Service, Vec<Origin>)> {
         self.end_namespace();
         let Protocol::Codec(codec) = &port.protocol else { return None };
-        let mut entry = raw::Service::new(codec);
+        let mut entry = raw::Service::new(codec.as_str());
         let takes_all = self.taken_by.is_some();
         let mut names = HashMap::new();
         let mut origins = Vec::new();

@@ -230,8 +230,7 @@ fn report_unguarded(
 ) {
     let mut any = false;
     for service in services.iter().filter(|service| service.namespace == namespace) {
-        let is_dubbo =
-            |protocol: &Protocol| matches!(protocol, Protocol::Codec(codec) if codec == authorization::CODEC);
+        let is_dubbo = |protocol: &Protocol| matches!(protocol, Protocol::Codec(codec) if **codec == authorization::CODEC);
         for port in service.ports.iter().filter(|port| is_dubbo(&port.protocol)) {
             any = true;
             let is_guarded = |target: &u16| servers.iter().any(|server| covers(server, service, *target));

@@ -33,8 +33,8 @@ pub(super) fn stand_in() -> &'static str {
 ///
 /// The filter would refuse the routes: why it would refuse the first of them that it would.
 pub(super) fn tables(drafts: &[&Draft], port: &ManagedPort) -> Result<usize, Refusal> {
-    let Protocol::Codec(codec) = &port.protocol else { return Ok(0) };
-    let is_known = Codecs::all().get(codec).is_some();
+    let Protocol::Codec(reader) = &port.protocol else { return Ok(0) };
+    let is_known = reader.codec().is_some();
     let route = |(at, draft): (usize, &&Draft)| {
         let mut route = draft.route(at.to_string(), port.number);
         if let (false, Some(retry)) = (is_known, &mut route.retry) {
@@ -44,9 +44,10 @@ pub(super) fn tables(drafts: &[&Draft], port: &ManagedPort) -> Result<usize, Ref
         }
         route
     };
-    let mut service = raw::Service::new(if is_known { codec } else { stand_in() });
+    let mut service = raw::Service::new(if is_known { reader } else { stand_in() });
     service.routes = drafts.iter().enumerate().map(route).collect();
-    compiled(service).map_err(|error| {
+    let codecs = reader.codec().map_or_else(Codecs::all, |codec| Codecs::new([codec.clone()]));
+    compiled_with(&codecs, service).map_err(|error| {
         let place = drafts
             .iter()
             .enumerate()
@@ -97,7 +98,11 @@ pub(super) fn below<'e>(error: &'e PlanError, field: &str) -> Option<&'e str> {
 ///
 /// The filter would refuse it.
 pub(super) fn compiled(service: raw::Service) -> Result<usize, PlanError> {
+    compiled_with(&Codecs::all(), service)
+}
+
+fn compiled_with(codecs: &Codecs, service: raw::Service) -> Result<usize, PlanError> {
     let services = [(SERVICE.to_owned(), service)].into_iter().collect();
-    let plan = Plan::compile(&raw::Plan { services, ..raw::Plan::default() }, &Codecs::all())?;
+    let plan = Plan::compile(&raw::Plan { services, ..raw::Plan::default() }, codecs)?;
     Ok(plan.services().map(|service| service.pattern_bytes).sum())
 }

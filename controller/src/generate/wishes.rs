@@ -1,7 +1,6 @@
 //! What the owner of a service says by annotations: how large its messages may be, and how calls share connections.
 
 use kube::{Resource, ResourceExt};
-use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::raw::{self, Limits, UpstreamSharing};
 use serde_json::Value;
 
@@ -128,9 +127,8 @@ fn sharing<T: Resource>(
         reports.not_honoured(origin, path(SHARING), message);
         return None;
     };
-    let codecs = Codecs::all();
     let has_ids = |port: &ManagedPort| match &port.protocol {
-        Protocol::Codec(name) => codecs.get(name).is_none_or(|codec| codec.max_id() > 0),
+        Protocol::Codec(reader) => reader.codec().is_none_or(|codec| codec.max_id() > 0),
         _ => true,
     };
     if let Some(port) = ports.iter().find(|port| sharing == UpstreamSharing::Shared && !has_ids(port)) {

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use meltemi::generate::Output;
 use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Plan;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{findings, made, object, plan};
 
@@ -24,6 +25,13 @@ fn inputs(port: &str) -> String {
         "layout/protocol.yaml",
     ];
     files.map(sample).concat().replace("tcp-metaprotocol-courier", port)
+}
+
+/// What the plan has for the calls of clients.
+fn outbound(output: &Output) -> Value {
+    let entries = plan(output, "courier");
+    let mut entries = entries.as_object().unwrap().iter();
+    entries.find(|(authority, _)| authority.starts_with("parcels.")).unwrap().1.clone()
 }
 
 #[test]
@@ -68,4 +76,61 @@ spec: {protocol: courier, codec: aeraki.meta_protocol.codec.courier}
     let other = inputs("tcp-metaprotocol-courier").replace("protocol: courier", "protocol: dubbo");
     let said = findings(&made(&other));
     assert!(said.iter().any(|line| line.contains("the module has a codec for dubbo")), "{said:#?}");
+}
+
+/// The filter refuses a plan whole for a status that its protocol does not have.
+#[test]
+fn statuses_of_a_layout_are_those_that_it_names() {
+    let retried = |statuses: &str| {
+        let retries = format!("retries: {{attempts: 2, retryOn: [status], statuses: [{statuses}]}}");
+        inputs("tcp-metaprotocol-courier")
+            .replace("retries: {attempts: 2, retryOn: [connect-failure]}", &retries)
+    };
+    let of_routes = |inputs: &str| outbound(&made(inputs))["routes"].as_array().cloned().unwrap_or_default();
+    let known = retried("OVERLOADED, '5'");
+    assert_eq!(findings(&made(&known)), [""; 0]);
+    assert_eq!(of_routes(&known)[1]["retry"]["statuses"], json!(["OVERLOADED", 5]));
+    let unknown = retried("OVERLOADED, BUSY");
+    let said = findings(&made(&unknown));
+    let place = "Error MetaRouter courier/parcels: spec.routes[1].retries.statuses[1]: courier has no status \"BUSY\"";
+    assert!(said.iter().any(|line| line.starts_with(place)), "{said:#?}");
+    assert!(of_routes(&unknown).is_empty());
+}
+
+#[test]
+fn virtual_services_retry_the_statuses_of_a_layout() {
+    let service = "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: parcels, namespace: courier}
+spec:
+  hosts: [parcels]
+  http:
+  - route: [{destination: {host: parcels}}]
+    retries: {attempts: 2, retryOn: 'reset,OVERLOADED,5,BUSY,503'}
+";
+    let router = sample("meta-router.yaml");
+    let output = made(&inputs("tcp-metaprotocol-courier").replace(&router, service));
+    let said = findings(&output);
+    let not_honoured = |status: &str| {
+        said.iter().any(|line| line.contains(&format!("spec.http[0].retries.retryOn: \"{status}\" is a")))
+    };
+    assert!(said.len() == 2 && not_honoured("BUSY") && not_honoured("503"), "{said:#?}");
+    let retry = outbound(&output)["routes"][0]["retry"].clone();
+    assert_eq!(retry, json!({"attempts": 2, "on": ["reset", "status"], "statuses": ["OVERLOADED", 5]}));
+}
+
+#[test]
+fn calls_of_a_layout_without_ids_share_no_connections() {
+    let annotated = inputs("tcp-metaprotocol-courier")
+        .replacen(
+            "kind: Service\nmetadata: {",
+            "kind: Service\nmetadata: {annotations: {meltemi.io/sharing: shared}, ",
+            1,
+        )
+        .replace("    id: {at: 4, as: u32}\n", "")
+        .replace("{id:u32}", "00000000");
+    assert!(annotated.contains("meltemi.io/sharing"));
+    let said = findings(&made(&annotated));
+    assert!(said.iter().any(|line| line.contains("has no request ids")), "{said:#?}");
 }

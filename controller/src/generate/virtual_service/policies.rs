@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Span;
 use meltemi_proxy::plan::raw::{self, MOST_ATTEMPTS};
 
@@ -87,12 +86,15 @@ fn retry(
             }
             ("reset" | "reset-before-request", _) => on.push(raw::Trigger::Reset),
             ("gateway-error" | "5xx", _) => on.extend([raw::Trigger::ConnectFailure, raw::Trigger::Reset]),
-            (_, Ok(status)) if is_status(protocol, status) => statuses.push(raw::Status::Number(status)),
-            (_, number) => {
-                let what = if number.is_ok() { "a status" } else { "a condition" };
-                let message = format!("{condition:?} is {what} of HTTP and means nothing to RPC protocols");
-                say.not_honoured("retries.retryOn", message);
-            }
+            (_, number) => match status(protocol, condition) {
+                Some(status) => statuses.push(status),
+                None => {
+                    let what = if number.is_ok() { "a status" } else { "a condition" };
+                    let message =
+                        format!("{condition:?} is {what} of HTTP and means nothing to RPC protocols");
+                    say.not_honoured("retries.retryOn", message);
+                }
+            },
         }
     }
     on.extend(per_try.map(|_| raw::Trigger::PerTryTimeout));
@@ -128,10 +130,14 @@ fn per_try_timeout(retries: &HttpRetry, timeout: Span, say: &mut Remarks<'_>) ->
     Some(per_try)
 }
 
-/// Whether a number is a status of the protocol. Those of codecs that this command does not have are not known.
-fn is_status(protocol: &Protocol, status: u32) -> bool {
-    let Protocol::Codec(name) = protocol else { return false };
-    Codecs::all().get(name).is_some_and(|codec| codec.status_name(status).is_some())
+/// The status of the protocol that has this number or name. Those of codecs that this command does not have are not known.
+fn status(protocol: &Protocol, text: &str) -> Option<raw::Status> {
+    let Protocol::Codec(reader) = protocol else { return None };
+    let codec = reader.codec()?;
+    match text.parse() {
+        Ok(number) => codec.status_name(number).map(|_| raw::Status::Number(number)),
+        Err(_) => codec.status_code(text).map(|_| raw::Status::Name(text.to_owned())),
+    }
 }
 
 /// Changes to attachments. As in Envoy, what is removed is removed before anything is set.
