@@ -195,8 +195,18 @@ pub trait Codec {
     /// The frame's ends are known, but what is between them cannot be read. Attributes read so far are in `head`.
     fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error>;
 
-    /// How long the client of `request`, a complete frame, waits for the answer, if it says so.
+    /// How long the client of `request` waits for the answer, if it says so: a complete frame, or what
+    /// [`front`](Codec::front) knew.
     fn time(&self, _request: &[u8]) -> Option<Duration> {
+        None
+    }
+
+    /// Says of the frame at the front of `input`, which is not complete, what [`split`](Codec::split) will, so that it can
+    /// be passed on as it comes; of a request, the attributes of [`Depth::Head`] are in `head` (cleared first). `None`, as
+    /// provided, unless all that holds whatever follows, and [`rewrite`](Codec::rewrite) can change the id in `input` alone:
+    /// what it appends must be the front of what it would make of the whole frame, whose rest stays as it is. Protocols
+    /// with streams have none.
+    fn front(&self, _from: Peer, _input: &[u8], _max_len: usize, _head: &mut Head) -> Option<Frame> {
         None
     }
 

@@ -1,4 +1,4 @@
-use crate::Error;
+use crate::{Error, Kind};
 
 /// The first two bytes of every frame.
 pub const MAGIC: [u8; 2] = [0xda, 0xbb];
@@ -105,6 +105,11 @@ impl Header {
     /// Whether the frame is an event.
     pub fn is_event(&self) -> bool {
         self.flags & EVENT != 0
+    }
+
+    /// What a request is that is no event.
+    pub(super) fn call(&self) -> Kind {
+        if self.is_two_way() { Kind::Request } else { Kind::OneWay }
     }
 
     /// The body of `frame`, whose header this is: what there is of it.

@@ -120,8 +120,7 @@ impl Codec for Dubbo {
         let kind = match (header.is_event(), header.is_request()) {
             (true, true) => event::kind(&header, from, body),
             (true, false) => Kind::HeartbeatResponse,
-            (false, true) if header.is_two_way() => Kind::Request,
-            (false, true) => Kind::OneWay,
+            (false, true) => header.call(),
             (false, false) => Kind::Response(response::outcome(&header, body)),
         };
         Ok(Step::Frame(Frame { len, head: Header::LEN, kind, id: header.id }))
@@ -133,6 +132,22 @@ impl Codec for Dubbo {
             Some(header) => request::read(&header, request, depth, head),
             None => Err(truncated(request)),
         }
+    }
+
+    fn front(&self, from: Peer, input: &[u8], max_len: usize, head: &mut Head) -> Option<Frame> {
+        head.clear();
+        let header = Header::parse(input).ok()??;
+        let len = usize::try_from(header.frame_len()).ok()?;
+        let body = header.body(input);
+        if header.is_event() || len <= input.len() || len > max_len || body.len() < response::FRONT {
+            return None;
+        }
+        let kind = match (from, header.is_request()) {
+            (Peer::Server, false) => Kind::Response(response::outcome(&header, body)),
+            (Peer::Client, true) if request::front_is_known(&header, body, head) => header.call(),
+            _ => return None,
+        };
+        Some(Frame { len, head: Header::LEN, kind, id: header.id })
     }
 
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error> {

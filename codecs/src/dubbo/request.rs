@@ -85,6 +85,17 @@ pub(super) fn read(header: &Header, frame: &[u8], depth: Depth, head: &mut Head)
     }
 }
 
+/// Reads the attributes of [`Depth::Head`] of the front of a body; whether the whole body has no others.
+pub(super) fn front_is_known(header: &Header, body: &[u8], head: &mut Head) -> bool {
+    if header.serialization() != HESSIAN2 {
+        return false;
+    }
+    head.push("serialization", "hessian2");
+    let is_read = hessian(body, Depth::Head, head).is_ok();
+    let is_generic = matches!(head.get("method"), Some("$invoke" | "$invokeAsync"));
+    is_read && (!is_generic || head.get("genericMethod").is_some())
+}
+
 /// What is missing is an error where that matters.
 fn verified(depth: Depth, is_whole: bool) -> Result<(), Error> {
     match depth == Depth::Verified && !is_whole {

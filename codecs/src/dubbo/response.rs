@@ -42,6 +42,9 @@ impl Content {
     }
 }
 
+/// So many bytes of a body always tell how a response ends its call.
+pub(super) const FRONT: usize = 16;
+
 /// How a response ends its call.
 pub(super) fn outcome(header: &Header, body: &[u8]) -> Outcome {
     if header.status != status::OK {

@@ -200,6 +200,37 @@ fn a_shortened_body_is_an_error_or_less_but_never_a_panic() {
     }
 }
 
+#[test]
+fn what_a_front_says_holds_for_the_whole() {
+    let (mut requests, mut responses) = (0, 0);
+    for vector in all_vectors() {
+        let whole = frame(vector.from, &vector.bytes);
+        let mut expected = Vec::new();
+        Dubbo.rewrite(&vector.bytes, &Edit { id: Some(99), ..Edit::default() }, &mut expected).unwrap();
+        for cut in cuts(vector.bytes.len() + 1) {
+            let mut head = Head::new();
+            let (front, rest) = vector.bytes.split_at(cut);
+            let Some(said) = Dubbo.front(vector.from, front, LIMIT, &mut head) else { continue };
+            assert_eq!(said, whole, "{} at {cut}", vector.path);
+            assert!(!rest.is_empty());
+            assert_eq!(Dubbo.front(vector.from, front, whole.len - 1, &mut Head::new()), None);
+            let mut out = Vec::new();
+            Dubbo.rewrite(front, &Edit { id: Some(99), ..Edit::default() }, &mut out).unwrap();
+            assert_eq!([&out, rest].concat(), expected, "{} at {cut}", vector.path);
+            if let Kind::Response(_) = whole.kind {
+                responses += 1;
+                continue;
+            }
+            requests += 1;
+            let mut known = Head::new();
+            Dubbo.head(&vector.bytes, Depth::Head, &mut known).unwrap();
+            let [said, known] = [&head, &known].map(|head| head.iter().collect::<Vec<_>>());
+            assert_eq!(said, known, "{} at {cut}", vector.path);
+        }
+    }
+    assert!(requests > 1000 && responses > 1000, "{requests} and {responses} fronts");
+}
+
 fn offset(error: &Error) -> usize {
     match error {
         Error::Malformed { offset, .. } | Error::Unsupported { offset, .. } => *offset,

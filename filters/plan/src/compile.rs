@@ -298,6 +298,10 @@ fn limits(path: &Path<'_>, raw: &raw::Limits) -> Result<Limits> {
     Ok(Limits {
         max_frame_bytes,
         max_request_bytes: max_request_bytes.min(max_frame_bytes),
+        cut_through_bytes: {
+            let (least, most) = raw::Limits::CUT_THROUGH.into_inner();
+            within(&path.key("cutThroughBytes"), raw.cut_through_bytes, least, most)?
+        },
         max_calls_per_connection: calls(path, raw.max_calls_per_connection)?,
     })
 }

@@ -355,6 +355,10 @@ pub struct Limits {
     #[cfg_attr(feature = "schema", schemars(range(min = 16, max = 268435456)))]
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_message_size"), schemars(!skip_serializing_if))]
     pub max_request_bytes: u32,
+    /// A request or response over so many bytes is passed on while it comes, where its codec and route allow that.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1024, max = 268435456)))]
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_cut_through"), schemars(!skip_serializing_if))]
+    pub cut_through_bytes: u32,
     /// Calls in flight on one client connection. More of them wait in the client's socket.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000000)))]
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_client_limit"), schemars(!skip_serializing_if))]
@@ -364,12 +368,17 @@ pub struct Limits {
 object! {
     Limits from Self::default();
     optional max_frame_bytes as "maxFrameBytes", max_request_bytes as "maxRequestBytes",
-        max_calls_per_connection as "maxCallsPerConnection";
+        cut_through_bytes as "cutThroughBytes", max_calls_per_connection as "maxCallsPerConnection";
 }
 
 #[cfg(feature = "schema")]
 fn is_message_size(bytes: &u32) -> bool {
     *bytes == Limits::default().max_frame_bytes
+}
+
+#[cfg(feature = "schema")]
+fn is_cut_through(bytes: &u32) -> bool {
+    *bytes == Limits::default().cut_through_bytes
 }
 
 #[cfg(feature = "schema")]
@@ -380,12 +389,20 @@ fn is_client_limit(calls: &u32) -> bool {
 impl Limits {
     /// The bounds of the sizes.
     pub const BYTES: RangeInclusive<u32> = 16..=256 << 20;
+    /// The bounds of the size over which messages are passed on while they come.
+    pub const CUT_THROUGH: RangeInclusive<u32> = 1 << 10..=256 << 20;
 }
 
 impl Default for Limits {
     fn default() -> Self {
         // Dubbo's servers take 8 MiB, unless they are told otherwise.
-        Self { max_frame_bytes: 8 << 20, max_request_bytes: 8 << 20, max_calls_per_connection: 4096 }
+        let most = 8 << 20;
+        Self {
+            max_frame_bytes: most,
+            max_request_bytes: most,
+            cut_through_bytes: 32 << 10,
+            max_calls_per_connection: 4096,
+        }
     }
 }
 

@@ -26,6 +26,17 @@ pub struct Route {
     pub names_operation: bool,
 }
 
+impl Route {
+    /// Whether a request can be passed on while it comes: it is not changed, copied, nor sent again once it was.
+    pub fn passes_requests_through(&self) -> bool {
+        let is_sent_once = self.retry.as_ref().is_none_or(|retry| {
+            let on = &retry.on;
+            !(on.reset || on.per_try_timeout || on.status)
+        });
+        is_sent_once && self.request_edit.is_empty() && self.mirrors.is_empty()
+    }
+}
+
 /// The cluster of a call.
 #[derive(Debug)]
 pub enum Destination {

@@ -112,6 +112,8 @@ pub struct Limits {
     pub max_frame_bytes: usize,
     /// The largest request, in bytes; at most `max_frame_bytes`.
     pub max_request_bytes: usize,
+    /// What is larger is passed on while it comes, where codec and route allow that.
+    pub cut_through_bytes: usize,
     /// Calls in flight.
     pub max_calls_per_connection: usize,
 }

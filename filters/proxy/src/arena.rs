@@ -93,10 +93,6 @@ impl<T> Arena<T> {
         places.filter_map(|(index, place)| Some((Id::of(index, place.serial), place.value.as_mut()?)))
     }
 
-    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
-        self.places.iter().filter_map(|place| place.value.as_ref())
-    }
-
     /// Every id: what is done with one may remove others, whose ids find nothing then.
     pub(crate) fn ids(&self) -> Vec<Id<T>> {
         self.iter().map(|(id, _)| id).collect()
@@ -187,6 +183,6 @@ mod tests {
         });
         assert_eq!(arena.ids(), [ids[0], ids[2], ids[4]]);
         arena.iter_mut().for_each(|(_, n)| *n += 1);
-        assert_eq!(arena.values().copied().collect::<Vec<_>>(), [1, 3, 5]);
+        assert_eq!(arena.iter().map(|(_, value)| *value).collect::<Vec<_>>(), [1, 3, 5]);
     }
 }

@@ -159,7 +159,7 @@ impl Worker {
         let mut holders: Vec<(bool, usize, Holder)> = Vec::new();
         for (id, client) in self.clients.iter() {
             let unsent = self.net.memory(client.socket());
-            let kept = client.call_memory().saturating_add(client.intake().counted()).saturating_add(unsent);
+            let kept = client.call_memory().saturating_add(client.counted()).saturating_add(unsent);
             if kept > 0 {
                 let is_stale = self.now.since(self.progress_of(client)) >= STALE;
                 holders.push((is_stale, kept, Holder::Client(id)));

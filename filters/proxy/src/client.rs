@@ -99,7 +99,16 @@ impl Worker {
     /// Handles the complete frames at the front of `input`.
     fn read_requests(&mut self, key: ClientId, input: &[u8]) -> Progress {
         let mut progress = Progress::default();
+        let mut has_read = false;
         while let Some(rest) = input.get(progress.used..).filter(|rest| !rest.is_empty()) {
+            if let Some(upload) = self.clients.get(key).and_then(Client::upload) {
+                let passed = self.pass_upload(key, upload, rest);
+                progress.used = progress.used.saturating_add(passed);
+                if passed == 0 {
+                    break;
+                }
+                continue;
+            }
             if self.must_pause(key) {
                 break;
             }
@@ -107,8 +116,12 @@ impl Worker {
             let service = client.service();
             match service.codec.split(Peer::Client, rest, service.limits.max_request_bytes) {
                 Ok(Step::NeedMore { at_least }) => {
-                    progress.need = at_least;
-                    break;
+                    let Progress { used, need } = self.begin_upload(key, rest, at_least);
+                    progress = Progress { used: progress.used.saturating_add(used), need };
+                    has_read |= used > 0;
+                    if used == 0 {
+                        break;
+                    }
                 }
                 Ok(Step::Frame(frame)) if self.must_hold(key, &frame) => {
                     if let Some(client) = self.clients.get_mut(key) {
@@ -117,6 +130,7 @@ impl Worker {
                     break;
                 }
                 Ok(Step::Frame(frame)) => {
+                    has_read = true;
                     let len = frame.len.clamp(1, rest.len());
                     self.read_frame(key, rest.get(..len).unwrap_or_default(), frame);
                     progress.used = progress.used.saturating_add(len);
@@ -127,9 +141,7 @@ impl Worker {
                 }
             }
         }
-        if progress.used > 0
-            && let Some(client) = self.clients.get_mut(key)
-        {
+        if has_read && let Some(client) = self.clients.get_mut(key) {
             client.arrived();
         }
         progress
@@ -144,16 +156,19 @@ impl Worker {
                 let why = "the client has too many calls in flight beside its streams";
                 self.refuse_call(key, bytes, frame, Failure::Overloaded, why);
             }
-            Kind::Request | Kind::OneWay => self.start_call(key, bytes, frame),
+            Kind::Request | Kind::OneWay => {
+                self.start_call(key, bytes, frame);
+            }
             Kind::Refused(why) => self.refuse_call(key, bytes, frame, Failure::BadRequest, why),
             Kind::Opened => self.open_stream(key, bytes, frame),
             Kind::Continued | Kind::Ended(_) | Kind::Reset(_) => self.follow_client(key, bytes, frame),
             Kind::HeartbeatRequest => {
                 self.telemetry.add_global(Metric::Heartbeats, 1);
-                if let Some(client) = self.clients.get(key)
-                    && let Some(out) = self.net.write(client.socket())
-                {
-                    client.service().codec.heartbeat_reply(bytes, out);
+                if let Some(client) = self.clients.get_mut(key) {
+                    let codec = client.service().codec.clone();
+                    if let Some(out) = client.write(&mut self.net) {
+                        codec.heartbeat_reply(bytes, out);
+                    }
                 }
             }
             Kind::Response(_) => self.telemetry.add_global(Metric::UnmatchedResponses, 1),
@@ -164,7 +179,7 @@ impl Worker {
     /// Whether the client has to wait before its next request is read; notes it if so.
     fn must_pause(&mut self, key: ClientId) -> bool {
         let Some(client) = self.clients.get(key) else { return true };
-        let queued = self.net.queued(client.socket());
+        let queued = client.unsent(&self.net);
         let is_paused = !client.has_room(queued) || self.has_its_part(client);
         if queued >= HIGH_WATERMARK {
             self.watch_answers(key, queued);
@@ -182,7 +197,7 @@ impl Worker {
         if client.is_over() {
             return self.end_pinned_client(key);
         }
-        if client.is_paused() && !self.must_pause(key) {
+        if client.upload().is_some() || (client.is_paused() && !self.must_pause(key)) {
             self.read_inbox(key);
             self.settle_client(key);
         }
@@ -206,6 +221,7 @@ impl Worker {
         if let Some(client) = self.clients.get_mut(key) {
             client.end();
         }
+        self.cut_upload(key);
         self.close_if_ended(key);
     }
 
@@ -220,7 +236,11 @@ impl Worker {
     pub(crate) fn close_client(&mut self, key: ClientId) {
         if let Some(client) = self.clients.get(key) {
             let socket = client.socket();
-            self.net.close(socket);
+            match client.arrival() {
+                None => self.net.close(socket),
+                // It has a part of an answer, which is not to look like its end.
+                Some(_) => self.net.reset(socket),
+            }
             self.drop_client(key);
         }
     }
@@ -228,8 +248,14 @@ impl Worker {
     /// Forgets a client whose socket is gone, and cancels its calls.
     pub(crate) fn drop_client(&mut self, key: ClientId) {
         let Some(client) = self.clients.remove(key) else { return };
-        self.unread = self.unread.saturating_sub(client.intake().counted());
+        self.unread = self.unread.saturating_sub(client.counted());
         self.net.release(client.socket());
+        if let Some(upload) = client.upload() {
+            self.tear(upload);
+        }
+        if let Some(arrival) = client.arrival() {
+            self.forget_download(arrival.from());
+        }
         self.telemetry.add_global(Metric::ClientConnectionsActive, -1);
         for connection in client.blocked() {
             self.unblock_connection(*connection);

@@ -96,15 +96,22 @@ impl Worker {
                 return;
             }
         }
+        let left = call.record().request_bytes.saturating_sub(request.len());
+        if left > 0 {
+            call.cut();
+        }
+        let (due, origin, is_stream) = (call.due(), call.origin(), call.stream().is_some());
+        if left > 0 {
+            self.open_upload(origin, id, connection_key, left);
+        }
         if is_one_way {
             self.finish(id, End::Sent);
             return;
         }
-        let (due, is_stream, client) = (call.due(), call.stream().is_some(), call.origin().client());
         if let Some(due) = due {
             self.deadlines.push(due, Timed::Call(id));
         }
-        if is_stream && let Some(client) = client {
+        if is_stream && let Some(client) = origin.client() {
             // More of it may have come by now.
             self.list_client(client);
         }
@@ -191,8 +198,8 @@ impl Worker {
         record.destination = destination;
         record.response_bytes = bytes.len();
         if let Origin::Client { id: client_key, .. } = origin {
-            let Some(client) = self.clients.get(client_key) else { return };
-            if let Some(out) = self.net.write(client.socket()) {
+            let Some(client) = self.clients.get_mut(client_key) else { return };
+            if let Some(out) = client.write(&mut self.net) {
                 let (before, most) = (out.len(), record.service.limits.max_frame_bytes);
                 let (codec, edit) = (&*record.service.codec, &route.response_edit);
                 match rewrite(codec, bytes, record.request_id, edit, most, out) {
@@ -205,7 +212,7 @@ impl Worker {
                 }
                 record.response_bytes = out.len().saturating_sub(before);
             }
-            let queued = self.net.queued(client.socket());
+            let queued = client.unsent(&self.net);
             self.watch_answers(client_key, queued);
             if queued > STUCK {
                 self.block(client_key, connection);

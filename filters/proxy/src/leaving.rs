@@ -102,8 +102,9 @@ impl Worker {
         if !client.drain(leaves_at) {
             return;
         }
-        if let Some(out) = self.net.write(client.socket()) {
-            client.service().codec.drain_notice(out);
+        let codec = client.service().codec.clone();
+        if let Some(out) = client.write(&mut self.net) {
+            codec.drain_notice(out);
         }
         self.time_client(key);
     }

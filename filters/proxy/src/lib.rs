@@ -20,6 +20,7 @@ mod client;
 mod clock;
 mod deadlines;
 mod dispatch;
+mod download;
 mod endpoints;
 mod exploration;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -44,6 +45,7 @@ mod start;
 mod streams;
 mod sweep;
 mod telemetry;
+mod upload;
 mod upstream;
 mod waiting;
 mod worker;

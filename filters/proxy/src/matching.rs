@@ -12,6 +12,9 @@ const MOST_EXPLORING: usize = 2;
 /// Connections of one pool, for protocols with one call at a time.
 const MOST_EXCLUSIVE: usize = 1024;
 
+/// Connections that a pool opens at once because all that it has are being written large requests.
+const MOST_GROWING: usize = 4;
+
 /// How answers on a connection find their calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Matching(Sharing);
@@ -82,7 +85,11 @@ impl Matching {
         }
         match self.needs_few_connections() {
             true if pool.is_exploring() && (pool.calls().active() > 0 || waiting > 0) => MOST_EXPLORING,
-            true => usize::from(pool.open().is_empty() && waiting > 0),
+            // Those that are there may all have a request that is still coming.
+            true => match pool.open().len() <= pool.uploads() && pool.open().len() < MOST_EXCLUSIVE {
+                true => waiting.min(pool.uploads().clamp(1, MOST_GROWING)),
+                false => 0,
+            },
             false => waiting.min(MOST_EXCLUSIVE.saturating_sub(pool.open().len())),
         }
     }

@@ -45,6 +45,8 @@ pub(crate) struct Pool {
     endpoints: Endpoints,
     exploration: Exploration,
     waiting: Queue,
+    /// Connections that take no call for now: a request is being written to them which is still coming.
+    uploads: usize,
     /// It is to be looked at when the event is handled.
     is_listed: bool,
     calls: PoolCalls,
@@ -93,6 +95,7 @@ impl Pool {
             endpoints: Endpoints::default(),
             exploration: Exploration::new(now),
             waiting: Queue::default(),
+            uploads: 0,
             is_listed: false,
             calls: PoolCalls::default(),
             last_call: now,
@@ -296,6 +299,22 @@ impl Pool {
     pub(crate) fn retired(&mut self, key: ConnectionId, endpoint: Option<EndpointId>) {
         self.open.retain(|&other| other != key);
         self.endpoints.left(endpoint);
+    }
+
+    /// Notes that a connection is written a request which is still coming, and takes no other until then.
+    pub(crate) fn upload_began(&mut self) {
+        self.uploads = self.uploads.saturating_add(1);
+    }
+
+    /// Notes that this is over.
+    pub(crate) fn upload_ended(&mut self) {
+        self.uploads = self.uploads.saturating_sub(1);
+    }
+
+    /// How many of its connections are being written requests that are still coming.
+    #[inline]
+    pub(crate) fn uploads(&self) -> usize {
+        self.uploads
     }
 
     /// Notes that a connection is gone, which takes no calls any more.

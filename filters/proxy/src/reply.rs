@@ -28,10 +28,11 @@ impl Worker {
         self.abandon_tries(id);
         let Some(call) = self.calls.get_mut(id) else { return };
         let client_key = call.origin().client().filter(|_| !call.record().is_one_way);
-        if let Some((client_key, client)) = client_key.and_then(|key| Some((key, self.clients.get(key)?))) {
+        if let Some((client_key, client)) = client_key.and_then(|key| Some((key, self.clients.get_mut(key)?)))
+        {
             let written = write_reply(&mut self.net, client, call.frame(), failure, detail);
             call.record_mut().response_bytes = written;
-            let queued = self.net.queued(client.socket());
+            let queued = client.unsent(&self.net);
             self.watch_answers(client_key, queued);
         }
         let Some(call) = self.calls.get(id) else { return };
@@ -72,6 +73,7 @@ impl Worker {
                 self.time_client(client_key);
             }
             self.list_client(client_key);
+            self.end_upload_of(client_key, id);
         }
     }
 
@@ -144,10 +146,10 @@ impl Worker {
         let Early { request, label, mut record } = early;
         record.end = Some(End::Failed(failure));
         if let Some(request) = request
-            && let Some(client) = self.clients.get(client_key)
+            && let Some(client) = self.clients.get_mut(client_key)
         {
             record.response_bytes = write_reply(&mut self.net, client, request, failure, detail);
-            let queued = self.net.queued(client.socket());
+            let queued = client.unsent(&self.net);
             self.watch_answers(client_key, queued);
         }
         let reply = self.local_reply(&record, label, failure, detail);
@@ -180,9 +182,10 @@ impl Worker {
 }
 
 /// Writes the answer to a request; its length.
-fn write_reply(net: &mut Net, client: &Client, request: &[u8], failure: Failure, detail: &str) -> usize {
-    let Some(out) = net.write(client.socket()) else { return 0 };
+fn write_reply(net: &mut Net, client: &mut Client, request: &[u8], failure: Failure, detail: &str) -> usize {
+    let codec = client.service().codec.clone();
+    let Some(out) = client.write(net) else { return 0 };
     let before = out.len();
-    client.service().codec.error_reply(request, failure, &format!("meltemi: {detail}"), out);
+    codec.error_reply(request, failure, &format!("meltemi: {detail}"), out);
     out.len().saturating_sub(before)
 }

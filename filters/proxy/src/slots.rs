@@ -131,6 +131,20 @@ impl Slots {
         (self.sequence << SLOT_BITS | low) & self.mask
     }
 
+    /// The call that the response `id` would answer.
+    pub(crate) fn answered_by(&self, id: u64) -> Option<CallId> {
+        let by_order = self.matching.is_by_order();
+        let index = match by_order {
+            true => self.order.front().copied()?,
+            false => usize::try_from(id & ((1 << SLOT_BITS) - 1)).unwrap_or(0).checked_sub(1)?,
+        };
+        let needs_id = !by_order || (self.mask != 0 && self.matching.needs_ids());
+        match self.slots.get(index)? {
+            Slot::Busy { id: expected, call } if !needs_id || *expected == id => Some(*call),
+            _ => None,
+        }
+    }
+
     /// Finds whom the response `id` is for, and frees the slot.
     pub(crate) fn answer(&mut self, id: u64) -> Answered {
         if self.matching.is_by_order() {

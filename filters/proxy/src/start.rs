@@ -23,11 +23,14 @@ pub(crate) struct Routed<'a> {
 }
 
 impl Worker {
-    /// A request was read: routes it and makes the first try.
-    pub(crate) fn start_call(&mut self, client_key: ClientId, bytes: &[u8], frame: Frame) {
-        let Some(client) = self.clients.get(client_key) else { return };
+    /// A request was read: routes it and makes the first try. Or the front of one, and its head: `false` if that cannot be
+    /// passed on while the rest comes.
+    pub(crate) fn start_call(&mut self, client_key: ClientId, bytes: &[u8], frame: Frame) -> bool {
+        let Some(client) = self.clients.get(client_key) else { return true };
         let service = client.service().clone();
-        let read = service.codec.head(bytes, service.depth, &mut self.head);
+        let is_whole = bytes.len() >= frame.len;
+        // That of a part is read already.
+        let read = if is_whole { service.codec.head(bytes, service.depth, &mut self.head) } else { Ok(()) };
         if read.is_err() {
             self.telemetry.add_global(Metric::DecodeErrors, 1);
         }
@@ -39,24 +42,27 @@ impl Worker {
         {
             let why = format!("denied: {error}");
             self.reject(client_key, bytes, frame, None, Failure::Denied, &why);
-            return;
+            return true;
         }
         if let Some(name) = service.unread(&self.head) {
             let why = format!("denied: the attribute {name} is too long");
             self.reject(client_key, bytes, frame, None, Failure::Denied, &why);
-            return;
+            return true;
         }
         let route = match (service.route(&self.head), service.on_no_match) {
             (Some(route), _) => route.clone(),
             (None, OnNoMatch::Default) => service.default_route.clone(),
             (None, OnNoMatch::Reject) => {
                 self.answer_unrouted(client_key, bytes, frame, "no route matches");
-                return;
+                return true;
             }
         };
         if let Destination::Reject(why) = &route.destination {
             self.reject(client_key, bytes, frame, Some(&route), Failure::Denied, why);
-            return;
+            return true;
+        }
+        if !is_whole && !route.passes_requests_through() {
+            return false;
         }
         let mut held = None;
         if service.local_rate_limit.is_some() || route.fault.is_some() {
@@ -65,14 +71,14 @@ impl Worker {
                 Verdict::Wait(delay) => held = Some(self.now.after(delay)),
                 Verdict::Answer(failure, text) => {
                     self.reject(client_key, bytes, frame, Some(&route), failure, &text);
-                    return;
+                    return true;
                 }
             }
         }
         let Some(cluster) = route.destination.pick(self.random.u32(..), client.cluster()) else {
             let why = "the default route has no cluster";
             self.answer_unrouted(client_key, bytes, frame, why);
-            return;
+            return true;
         };
         let (likely_pool, likely) = client.likely();
         let pool = self.pools.find(
@@ -92,6 +98,7 @@ impl Worker {
         let record = Record::new(service, source, operation, frame, self.now);
         self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
         self.begin(origin, record, Routed { route, pool, bytes, head: frame.head }, held);
+        true
     }
 
     /// A call was read that cannot be carried: answers it.
@@ -138,7 +145,8 @@ impl Worker {
         };
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         let operation = record.operation;
-        let is_whole = route.retry.is_some() || chosen.is_none();
+        let left = record.request_bytes.saturating_sub(bytes.len());
+        let is_whole = (left == 0 && route.retry.is_some()) || chosen.is_none();
         let kept = self.calls.copy(if is_whole { bytes } else { bytes.get(..head).unwrap_or(bytes) });
         let deadline = route.timeout.map(|timeout| held.unwrap_or(self.now).after(timeout));
         let time = record.service.codec.time(bytes);
@@ -147,6 +155,9 @@ impl Worker {
         let client = origin.client().and_then(|client| self.clients.get_mut(client));
         let client = client.map(|client| client.begin_call(pool_key, operation));
         let id = self.calls.insert(call, client, pool.begin_call(self.now));
+        if left > 0 {
+            self.await_upload(origin, id, left);
+        }
         match chosen {
             Some(connection) => self.send(id, connection, Some(bytes)),
             None => match held {

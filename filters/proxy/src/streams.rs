@@ -19,7 +19,9 @@ impl Worker {
     /// A client opens a stream.
     pub(crate) fn open_stream(&mut self, key: ClientId, bytes: &[u8], frame: Frame) {
         match self.stream_of(key, frame.id) {
-            None => self.start_call(key, bytes, frame),
+            None => {
+                self.start_call(key, bytes, frame);
+            }
             Some(_) => {
                 let why = "a stream with this id is open already";
                 self.refuse_call(key, bytes, frame, Failure::BadRequest, why);

@@ -10,6 +10,7 @@ use crate::calls::{
 use crate::client::{Client, ClientId};
 use crate::clock::Instant;
 use crate::deadlines::Timed;
+use crate::matching::Matching;
 use crate::upstream::{Connection, ConnectionId, Stage};
 use crate::worker::Worker;
 
@@ -145,6 +146,15 @@ impl Worker {
             }
             // Nothing is renewed that nobody uses.
             Stage::Open { .. } if is_idle && connection.slots().in_flight() == 0 => self.retire(key),
+            // There were large requests for it.
+            Stage::Open { .. }
+                if connection.load(usize::MAX) == Some(0)
+                    && !is_alone
+                    && Matching::new(pool.service().sharing).needs_few_connections()
+                    && pool.is_crowded(connection.endpoint()) =>
+            {
+                self.retire(key);
+            }
             // It cannot be renewed.
             Stage::Open { .. } if is_last => connection.renew_at(None),
             // It need not be renewed, only closed when nobody uses it.

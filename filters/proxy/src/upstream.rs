@@ -81,7 +81,11 @@ impl Worker {
             .map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
         let endpoint = pool.connected(key, address.unwrap_or_default());
         connection.connected(endpoint, destination, renew_at);
-        if pool.is_crowded(endpoint) && Matching::new(pool.service().sharing).needs_few_connections() {
+        let is_crowded =
+            pool.is_crowded(endpoint) && Matching::new(pool.service().sharing).needs_few_connections();
+        if is_crowded && pool.open().len() <= pool.uploads().saturating_add(1) {
+            // All others are being written requests that are still coming.
+        } else if is_crowded {
             let oldest = pool.open().iter().copied().filter(|&other| {
                 self.connections.get(other).is_some_and(|connection| connection.endpoint() == endpoint)
             });
@@ -155,6 +159,7 @@ impl Worker {
             return;
         }
         let calls = connection.slots_mut().drain();
+        let download = connection.download();
         self.net.close(connection.socket());
         let Some(pool_key) = self.drop_connection(key) else { return };
         if let Some(pool) = self.pools.get_mut(pool_key) {
@@ -167,6 +172,7 @@ impl Worker {
             }
             self.try_failed(call, Cause::Reset, failure, why);
         }
+        self.tear_download(download);
         self.list_pool(pool_key);
     }
 
@@ -211,12 +217,20 @@ impl Worker {
         let mut progress = Progress::default();
         while let Some(rest) = input.get(progress.used..).filter(|rest| !rest.is_empty()) {
             let connection = self.connections.get(key).filter(|connection| connection.socket() == socket)?;
+            if let Some(download) = connection.download() {
+                let passed = self.pass_download(key, download, rest);
+                progress.used = progress.used.saturating_add(passed);
+                continue;
+            }
             let pool = self.pools.get(connection.pool())?;
             let service = pool.service();
             match service.codec.split(Peer::Server, rest, service.limits.max_frame_bytes) {
                 Ok(Step::NeedMore { at_least }) => {
-                    progress.need = at_least;
-                    break;
+                    let Progress { used, need } = self.begin_download(key, rest, at_least);
+                    progress = Progress { used: progress.used.saturating_add(used), need };
+                    if used == 0 {
+                        break;
+                    }
                 }
                 Ok(Step::Frame(frame)) => {
                     let len = frame.len.clamp(1, rest.len());
@@ -280,20 +294,21 @@ impl Worker {
         let Some(connection) = self.connections.get(key) else { return };
         let Some(pool) = self.pools.get(connection.pool()) else { return };
         let Some(server) = pool.endpoints().address(connection.endpoint()) else { return };
-        for client in self.clients.values() {
+        for (_, client) in self.clients.iter_mut() {
             if client.destination() == Some(server)
                 && client.service().has_protocol_of(pool.service())
-                && self.net.queued(client.socket()) < HIGH_WATERMARK
-                && let Some(out) = self.net.write(client.socket())
+                && client.unsent(&self.net) < HIGH_WATERMARK
+                && let Some(out) = client.write(&mut self.net)
             {
-                client.service().codec.drain_notice(out);
+                pool.service().codec.drain_notice(out);
             }
         }
     }
 
-    /// Writes a frame of the proxy's own to an upstream, unless that does not read.
+    /// Writes a frame of the proxy's own to an upstream, unless that does not read, or has another in part.
     fn answer_upstream(&mut self, key: ConnectionId, write: impl FnOnce(&dyn Codec, &mut Vec<u8>)) {
         if let Some(connection) = self.connections.get(key)
+            && connection.can_write()
             && let Some(pool) = self.pools.get(connection.pool())
             && self.net.queued(connection.socket()) < HIGH_WATERMARK
             && let Some(out) = self.net.write(connection.socket())
@@ -343,8 +358,12 @@ impl Worker {
 
     /// Requests have left: waiting calls may be written.
     pub(crate) fn connection_writable(&mut self, key: ConnectionId) {
-        if let Some(pool) = self.connections.get(key).map(Connection::pool) {
+        if let Some(connection) = self.connections.get(key) {
+            let (pool, upload) = (connection.pool(), connection.upload());
             self.list_pool(pool);
+            if let Some(client) = upload {
+                self.list_client(client);
+            }
             self.list_streams(key);
         }
     }
@@ -362,12 +381,18 @@ impl Worker {
                 Stage::Open { .. } => pool.retired(key, connection.endpoint()),
                 Stage::Retiring => {}
             }
+            if connection.upload().is_some() {
+                pool.upload_ended();
+            }
             pool.gone();
             if pool.is_mirror() {
                 self.policies.mirrors.read(before, self.unread);
             }
             self.alarms.wake_at(pool.forget_at());
             self.pools.forget_if_over(connection.pool());
+        }
+        if let Some(client) = connection.upload() {
+            self.lose_outlet(client, key);
         }
         Some(connection.pool())
     }

@@ -30,7 +30,12 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(service.retry_budget, RetryBudget { percent: 20, min_retries: 10 });
     assert_eq!(
         service.limits,
-        Limits { max_frame_bytes: 8 << 20, max_request_bytes: 8 << 20, max_calls_per_connection: 4096 }
+        Limits {
+            max_frame_bytes: 8 << 20,
+            max_request_bytes: 8 << 20,
+            cut_through_bytes: 32 << 10,
+            max_calls_per_connection: 4096,
+        }
     );
     assert_eq!(
         service.upstream,
@@ -78,7 +83,7 @@ fn what_is_written_is_kept() {
                 "onNoMatch": "reject",
                 "retryBudget": {"percent": 5, "minRetries": 0},
                 "idleTimeout": "1m",
-                "limits": {"maxFrameBytes": 16, "maxCallsPerConnection": 1},
+                "limits": {"maxFrameBytes": 16, "cutThroughBytes": 1024, "maxCallsPerConnection": 1},
                 "upstream": {
                     "maxConnectionAge": "0s",
                     "connectionsPerEndpoint": 64,
@@ -102,7 +107,12 @@ fn what_is_written_is_kept() {
     assert_eq!(service.idle_timeout, Some(Duration::from_secs(60)));
     assert_eq!(
         service.limits,
-        Limits { max_frame_bytes: 16, max_request_bytes: 16, max_calls_per_connection: 1 }
+        Limits {
+            max_frame_bytes: 16,
+            max_request_bytes: 16,
+            cut_through_bytes: 1024,
+            max_calls_per_connection: 1,
+        }
     );
     assert_eq!(
         service.upstream,

@@ -219,6 +219,10 @@ fn services_that_cannot_work_are_refused() {
             "services[\"demo\"].limits.maxFrameBytes: 15 is out of bounds; write 16 to 268435456",
         ),
         (
+            demo(json!({"limits": {"cutThroughBytes": 1023}})),
+            "services[\"demo\"].limits.cutThroughBytes: 1023 is out of bounds; write 1024 to 268435456",
+        ),
+        (
             demo(json!({"limits": {"maxFrameBytes": 268435457}})),
             "services[\"demo\"].limits.maxFrameBytes: 268435457 is out of bounds; write 16 to 268435456",
         ),

@@ -263,6 +263,11 @@ impl Call {
         self.tries.are_open()
     }
 
+    /// Its request is sent, and what follows the part that is kept is not kept.
+    pub(crate) fn cut(&mut self) {
+        self.is_whole = false;
+    }
+
     /// The try that is open, of a call that has no second.
     #[inline]
     pub(crate) fn open_try(&self) -> Option<Try> {

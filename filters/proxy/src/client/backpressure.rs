@@ -3,6 +3,7 @@
 use meltemi_codecs::Failure;
 
 use super::{ClientId, Expiry};
+use crate::download::Arrival;
 use crate::net::HIGH_WATERMARK;
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
@@ -30,9 +31,29 @@ impl Worker {
                 let detail = format!("incomplete request: no more of it arrived within {time:?}");
                 self.give_up(key, "incomplete_request", Failure::Timeout, &detail);
             }
+            Some(Expiry::Torn) => self.answer_stands(key),
             Some(Expiry::Turn) => self.drain_client(key),
             Some(Expiry::Idle) => self.close_client(key),
         }
+    }
+
+    /// No more of an answer has come for long: the client is not to wait for the rest, unless it waits for itself.
+    fn answer_stands(&mut self, key: ClientId) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if !client.blocked().is_empty() {
+            client.touch_arrival(self.now);
+            return;
+        }
+        if let Some(from) = client.arrival().map(Arrival::from) {
+            // What follows on it would wait as well.
+            self.give_up_torn(key);
+            self.retire(from);
+        }
+    }
+
+    /// Resets a client that has a part of an answer of which the rest will not come.
+    pub(crate) fn give_up_torn(&mut self, key: ClientId) {
+        self.give_up(key, "torn_answer", Failure::ConnectionLost, "the rest of an answer does not come");
     }
 
     /// Whether calls of others are on an upstream connection that is not read because of this client.
@@ -48,8 +69,12 @@ impl Worker {
         let Some(client) = self.clients.get(key) else { return };
         let (socket, head) = (client.socket(), client.intake().inbox().front(MOST_HEAD).to_vec());
         self.telemetry.add_global(Metric::ClientConnectionsGivenUp(reason), 1);
-        let reads = self.net.queued(socket) == 0;
-        self.reply_unread(key, (reads && !head.is_empty()).then_some(&head), failure, detail);
+        let reads = client.unsent(&self.net) == 0 && client.arrival().is_none();
+        match client.upload().map(|upload| upload.call()) {
+            Some(Some(call)) if reads => self.answer(call, failure, detail),
+            Some(_) => self.reply_unread(key, None, failure, detail),
+            None => self.reply_unread(key, (reads && !head.is_empty()).then_some(&head), failure, detail),
+        }
         if reads {
             self.close_client(key);
         } else {
@@ -77,6 +102,7 @@ impl Worker {
     pub(crate) fn watch_answers(&mut self, key: ClientId, queued: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.note_sent(self.net.sent(client.socket()), self.now);
+        client.count_behind(&mut self.unread);
         if queued >= HIGH_WATERMARK && !client.is_watched() {
             self.watch_backpressure(key);
         }

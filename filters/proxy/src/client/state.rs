@@ -7,14 +7,16 @@ use meltemi_sockets::{Accept, SocketId};
 use crate::arena::Id;
 use crate::calls::{CallId, ClientCalls};
 use crate::clock::{Instant, earliest};
+use crate::download::Arrival;
 use crate::intake::Intake;
 use crate::leaving::Stay;
 use crate::matching::Matching;
-use crate::net::HIGH_WATERMARK;
+use crate::net::{HIGH_WATERMARK, Net};
 use crate::plan::{Plan, Service, UnknownAuthority};
 use crate::pool::PoolId;
 use crate::source::Source;
 use crate::telemetry::OperationId;
+use crate::upload::Upload;
 use crate::upstream::ConnectionId;
 
 /// Names a client connection.
@@ -32,6 +34,10 @@ pub(crate) struct Client {
     destination: Option<Rc<str>>,
     source: Rc<Source>,
     intake: Intake,
+    /// The request that is passed on while it comes.
+    upload: Option<Upload>,
+    /// The answer that is passed on while it comes.
+    arrival: Option<Box<Arrival>>,
     /// The request that has come in part: since when no [`STEP`] more of it has, and its length then.
     arriving: Option<(Instant, usize)>,
     /// Those of its last call, and mostly of the next.
@@ -65,6 +71,8 @@ pub(crate) enum Expiry {
     Backpressure { sent: u64 },
     /// No more of a request has come for so long.
     Incomplete(Duration),
+    /// No more of an answer has come for so long.
+    Torn,
     /// It is its turn to be drained.
     Turn,
     /// It has no calls, and had none for long enough.
@@ -110,6 +118,8 @@ impl Client {
             destination,
             source: Rc::new(source),
             intake: Intake::default(),
+            upload: None,
+            arrival: None,
             arriving: None,
             likely: (None, None),
             calls: ClientCalls::default(),
@@ -194,8 +204,13 @@ impl Client {
     /// After a read: notes how long a request that has come in part takes.
     #[inline]
     pub(crate) fn note_arrival(&mut self, now: Instant) {
-        let len = self.intake.inbox().len();
-        if self.is_paused || len == 0 {
+        let unread = self.intake.inbox().len();
+        let (len, is_held) = match &self.upload {
+            // What came of one that is passed on has mostly left; what has not, waits for others.
+            Some(upload) => (upload.passed().saturating_add(unread).max(1), unread > 0),
+            None => (unread, false),
+        };
+        if self.is_paused || is_held || len == 0 {
             self.arriving = None;
         } else if self.arriving.is_none_or(|(_, before)| len >= before.saturating_add(STEP)) {
             self.arriving = Some((now, len));
@@ -205,7 +220,66 @@ impl Client {
     /// The window that is to be given back: for as long as requests are read.
     #[inline]
     pub(crate) fn take_credit(&mut self) -> usize {
-        if self.is_paused { 0 } else { self.intake.take_credit() }
+        let is_held = self.upload.is_some() && !self.intake.inbox().is_empty();
+        if self.is_paused || is_held { 0 } else { self.intake.take_credit() }
+    }
+
+    /// The request that is passed on while it comes.
+    #[inline]
+    pub(crate) fn upload(&self) -> Option<Upload> {
+        self.upload
+    }
+
+    pub(crate) fn set_upload(&mut self, upload: Option<Upload>) {
+        self.upload = upload;
+    }
+
+    /// The answer that is passed on while it comes.
+    #[inline]
+    pub(crate) fn arrival(&self) -> Option<&Arrival> {
+        self.arrival.as_deref()
+    }
+
+    /// Another is passed on, or none; gives back the one before.
+    pub(crate) fn set_arrival(&mut self, arrival: Option<Arrival>) -> Option<Box<Arrival>> {
+        core::mem::replace(&mut self.arrival, arrival.map(Box::new))
+    }
+
+    /// Notes that more of it came, or that it could not because of the client.
+    pub(crate) fn touch_arrival(&mut self, now: Instant) {
+        if let Some(arrival) = &mut self.arrival {
+            arrival.touch(now);
+        }
+    }
+
+    /// Corrects the sum of unread bytes by the answers that wait behind another.
+    #[inline]
+    pub(crate) fn count_behind(&mut self, sum: &mut usize) {
+        if let Some(arrival) = &mut self.arrival {
+            arrival.count(sum);
+        }
+    }
+
+    /// What the sum of unread bytes has of it.
+    pub(crate) fn counted(&self) -> usize {
+        let behind = self.arrival.as_ref().map_or(0, |arrival| arrival.counted());
+        self.intake.counted().saturating_add(behind)
+    }
+
+    /// Where to append an answer, if anything more can be written: behind the one that is passed on while it comes.
+    #[inline]
+    pub(crate) fn write<'a>(&'a mut self, net: &'a mut Net) -> Option<&'a mut Vec<u8>> {
+        match &mut self.arrival {
+            Some(arrival) => Some(arrival.behind_mut()),
+            None => net.write(self.socket),
+        }
+    }
+
+    /// Bytes of answers that have not left.
+    #[inline]
+    pub(crate) fn unsent(&self, net: &Net) -> usize {
+        let behind = self.arrival.as_ref().map_or(0, |arrival| arrival.behind().len());
+        net.queued(self.socket).saturating_add(behind)
     }
 
     /// The pool and the operation of its last call, and mostly of the next.
@@ -279,9 +353,9 @@ impl Client {
     /// Whether it is to be listed now: the end of one of its calls lets it go on, or go, and it was not listed yet.
     #[inline]
     pub(crate) fn enlist(&mut self) -> bool {
-        let awaits_end =
-            self.is_paused || self.has_ended || self.is_over || matches!(self.stay, Stay::Draining(_));
-        awaits_end && !core::mem::replace(&mut self.is_listed, true)
+        let is_leaving = self.has_ended || self.is_over || matches!(self.stay, Stay::Draining(_));
+        (self.is_paused || self.upload.is_some() || is_leaving)
+            && !core::mem::replace(&mut self.is_listed, true)
     }
 
     /// It is looked at, and may be listed again.
@@ -307,7 +381,7 @@ impl Client {
     /// Whether it has ended, or is to have left by now, and all is said.
     pub(crate) fn is_done(&self, now: Instant) -> bool {
         let has_left = matches!(self.stay, Stay::Draining(leaves_at) if leaves_at <= now);
-        (self.has_ended || has_left) && self.calls.is_empty() && !self.is_paused
+        (self.has_ended || has_left) && self.calls.is_empty() && self.arrival.is_none() && !self.is_paused
     }
 
     /// Has it be drained at that time, unless that is known already.
@@ -375,7 +449,13 @@ impl Client {
     /// When it next needs attention by time alone.
     fn due(&self) -> Option<Instant> {
         let backpressure = self.backpressure.map(|(until, _)| until);
-        earliest(earliest(backpressure, self.arrival_due()), self.end_due())
+        earliest(earliest(backpressure, self.arrival_due()), earliest(self.torn_due(), self.end_due()))
+    }
+
+    /// When the rest of the answer that is passed on while it comes is no longer waited for.
+    fn torn_due(&self) -> Option<Instant> {
+        let at = self.arrival.as_ref()?.at();
+        self.service.frame_timeout.map(|timeout| at.after(timeout))
     }
 
     /// When what has come of a request is no longer waited for.
@@ -386,7 +466,7 @@ impl Client {
 
     /// When it is to leave, or has been idle for too long.
     fn end_due(&self) -> Option<Instant> {
-        let is_idle = self.calls.is_empty();
+        let is_idle = self.calls.is_empty() && self.arrival.is_none();
         let turn = match self.stay {
             Stay::Welcome => None,
             Stay::Until(turn) => Some(turn),
@@ -406,6 +486,9 @@ impl Client {
         }
         if has_come(self.arrival_due()) {
             return Some(Expiry::Incomplete(self.service.frame_timeout.unwrap_or_default()));
+        }
+        if has_come(self.torn_due()) {
+            return Some(Expiry::Torn);
         }
         if !has_come(self.end_due()) {
             return None;

@@ -1,7 +1,9 @@
 use meltemi_sockets::SocketId;
 
 use crate::arena::Id;
+use crate::client::ClientId;
 use crate::clock::Instant;
+use crate::download::Download;
 use crate::endpoints::EndpointId;
 use crate::intake::Intake;
 use crate::peers::PeerId;
@@ -24,6 +26,12 @@ pub(crate) struct Connection {
     opened: Instant,
     slots: Slots,
     intake: Intake,
+    /// The client that is sending a request which is written here while it comes.
+    upload: Option<ClientId>,
+    /// A request that was written in part will never be complete: nothing more is written.
+    is_torn: bool,
+    /// The answer that is passed on while it comes.
+    download: Option<Download>,
     /// How far its bytes had come, both ways, when that was last looked at.
     progress: (Instant, u64),
     /// A client that this connection feeds does not read: no window is given back.
@@ -72,6 +80,9 @@ impl Connection {
             opened: now,
             slots,
             intake: Intake::default(),
+            upload: None,
+            is_torn: false,
+            download: None,
             progress: (now, 0),
             is_blocked: false,
             is_unresponsive: false,
@@ -161,7 +172,10 @@ impl Connection {
     /// How a connection ends that takes no calls any more and has none. Otherwise it does not.
     #[inline]
     pub(crate) fn farewell(&self) -> Option<Farewell> {
-        let has_ended = self.stage == Stage::Retiring && self.slots.in_flight() == 0;
+        // What comes for nobody is not waited for.
+        let is_between =
+            self.upload.is_none() && self.download.is_none_or(|download| download.is_for_nobody());
+        let has_ended = self.stage == Stage::Retiring && self.slots.in_flight() == 0 && is_between;
         has_ended.then_some(if self.is_unresponsive { Farewell::Reset } else { Farewell::Close })
     }
 
@@ -185,8 +199,48 @@ impl Connection {
     #[inline]
     pub(crate) fn load(&self, most: usize) -> Option<usize> {
         let in_flight = self.slots.in_flight();
-        let has_part = !self.intake.inbox().is_empty();
-        (in_flight < most && self.slots.has_room(has_part)).then_some(in_flight)
+        let has_part = !self.intake.inbox().is_empty() || self.download.is_some();
+        let is_free = self.can_write() && in_flight < most;
+        (is_free && self.slots.has_room(has_part)).then_some(in_flight)
+    }
+
+    /// Whether frames may be written to it: no other is there in part.
+    #[inline]
+    pub(crate) fn can_write(&self) -> bool {
+        self.upload.is_none() && !self.is_torn
+    }
+
+    /// The client whose request is written here while it comes.
+    #[inline]
+    pub(crate) fn upload(&self) -> Option<ClientId> {
+        self.upload
+    }
+
+    pub(crate) fn set_upload(&mut self, upload: Option<ClientId>) {
+        self.upload = upload;
+    }
+
+    /// The request that is written here in part will never be complete.
+    pub(crate) fn tear(&mut self) {
+        self.upload = None;
+        self.is_torn = true;
+    }
+
+    /// The answer that is passed on while it comes.
+    #[inline]
+    pub(crate) fn download(&self) -> Option<Download> {
+        self.download
+    }
+
+    pub(crate) fn set_download(&mut self, download: Option<Download>) {
+        self.download = download;
+    }
+
+    /// Nobody waits for the rest of that answer.
+    pub(crate) fn forget_download(&mut self) {
+        if let Some(download) = &mut self.download {
+            download.forget();
+        }
     }
 
     /// What has come on it.

@@ -37,13 +37,18 @@ fn part_of_a_request(length: usize, count: usize) -> Vec<u8> {
     frame
 }
 
+/// Every message is stored before it is passed on.
+fn stored() -> Value {
+    json!({"limits": {"cutThroughBytes": 256 * MIB}})
+}
+
 fn open(world: &World, clients: &[usize]) -> usize {
     clients.iter().filter(|&&client| world.proxy.clients[client].closed_at.is_none()).count()
 }
 
 #[test]
 fn requests_that_never_end_stay_within_the_budget_and_an_upload_gets_through() {
-    let mut world = world(json!({}));
+    let mut world = world(stored());
     let honest = world.connect();
     world.call_and_wait(honest, Ask::new("echo"));
     let hostile: Vec<usize> = (0..600)
@@ -232,7 +237,7 @@ fn with_servers(world: &mut World) -> Vec<String> {
 
 #[test]
 fn requests_that_no_server_reads_stay_within_the_budget() {
-    let mut world = world(json!({}));
+    let mut world = world(stored());
     for server in with_servers(&mut world) {
         for stream in world.manager.streams_to(&server) {
             world.set_server_reading(stream, false);

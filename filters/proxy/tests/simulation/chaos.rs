@@ -27,6 +27,7 @@ enum Mishap {
     Heartbeat,
     ClientLeaves,
     ClientHalfCloses,
+    ClientStops,
     SlowClient,
     SlowServer,
     NewPlan,
@@ -56,6 +57,8 @@ fn run(seed: u64) {
                 Mishap::Heartbeat,
                 Mishap::ClientLeaves,
                 Mishap::ClientHalfCloses,
+                Mishap::ClientStops,
+                Mishap::ClientStops,
                 Mishap::SlowClient,
                 Mishap::SlowServer,
                 Mishap::NewPlan,
@@ -124,9 +127,17 @@ fn serve(world: &mut World, scene: &Scene, random: &mut Random) {
         let after = Duration::from_micros(random.between(times));
         let what = match random.chance(trouble) {
             true => random
-                .pick(&[What::Error(error), What::Error(error), What::Nothing, What::Close, What::Reset])
+                .pick(&[
+                    What::Error(error),
+                    What::Error(error),
+                    What::Nothing,
+                    What::Close,
+                    What::Reset,
+                    What::Torn(7),
+                ])
                 .clone(),
             false if random.chance(attach) => What::Attach(vec![("load".to_owned(), "7".to_owned())]),
+            false if more > 0 && random.chance(0.05) => What::Halting(random.below(10)),
             false => What::Echo(if random.chance(0.1) { random.below(more) } else { 0 }),
         };
         Reply { after, what }
@@ -191,6 +202,7 @@ fn happen(world: &mut World, mishap: Mishap, plan: Value) {
             world.set_client_reading(client, false);
             world.after(later, move |world| world.set_client_reading(client, true));
         }
+        Mishap::ClientStops => stop(world, later),
         Mishap::SlowServer => {
             if let Some(stream) = stream {
                 world.set_server_reading(stream, false);
@@ -200,6 +212,32 @@ fn happen(world: &mut World, mishap: Mishap, plan: Value) {
         Mishap::NewPlan => world.set_plan(&plan),
         Mishap::ClientLeaves | Mishap::ClientHalfCloses | Mishap::SlowClient => {}
     }
+}
+
+/// A client of its own sends a request in part: the rest comes later, or never.
+fn stop(world: &mut World, later: Duration) {
+    let client = world.connect();
+    let size = 100 + world.random.below(40_000);
+    let ask = Ask::new("find").size(size);
+    let ask = if world.random.chance(0.2) { ask.one_way() } else { ask };
+    let (_, mut bytes) = world.prepare(client, ask);
+    let rest = bytes.split_off(world.random.below(bytes.len()));
+    world.proxy.clients[client].has_stopped = true;
+    world.write(client, &bytes);
+    let how = world.random.below(3);
+    world.after(later, move |world| {
+        world.proxy.clients[client].has_stopped = false;
+        match how {
+            _ if !world.can_call(client) => {}
+            0 => world.leave(client),
+            // As good as left: there is no answer to a part.
+            1 => {
+                world.half_close(client);
+                world.proxy.clients[client].left_at = Some(world.now);
+            }
+            _ => world.write(client, &rest),
+        }
+    });
 }
 
 /// From now on nothing fails; what was lost without a trace is found out by closing its connection.
@@ -223,12 +261,23 @@ fn heal(world: &mut World) {
 
 fn check_calls(world: &World, scene: &Scene) {
     assert_eq!(world.failure, None);
+    // Clients that had a part of an answer.
+    let torn = world.metrics.sum(Metric::ClientConnectionsGivenUp("torn_answer"));
+    let clients = world.proxy.clients.iter();
+    let reset = clients
+        .filter(|client| client.reset == Some(8) && client.left_at.or(client.broke_at).is_none())
+        .count();
+    // Without alarms, what was counted last is reported late.
+    let is_known = reset as i64 <= torn || scene.goes_away;
+    assert!(is_known, "{reset} clients were reset for {torn} answers");
     let can_repeat = scene.on.iter().any(|on| *on != "connect-failure");
     for (number, call) in world.calls.iter().enumerate() {
         let client = &world.proxy.clients[call.client];
         // A client that sends on after it was closed gets no error.
         let is_told = scene.may_close && client.reset == Some(0);
         let is_gone = is_gone(world, call.client);
+        let is_torn = client.reset == Some(8) && !scene.is_calm;
+        let is_gone = is_gone || is_torn;
         assert!(client.reset.is_none() || is_told || is_gone, "client {} was reset", call.client);
         let tries = call.deliveries.len();
         let most = if call.ask.is_one_way || !can_repeat { 1 } else { 1 + scene.attempts as usize };

@@ -35,6 +35,8 @@ pub struct Client {
     pub received: usize,
     pub heartbeats_answered: usize,
     pub read_only: usize,
+    /// It has sent a request in part: nothing but the rest of it may follow.
+    pub has_stopped: bool,
     /// When the client left, in either of its ways.
     pub left_at: Option<u64>,
     /// When it sent bytes that are no frame: the worker closes the connection when it reads them.
@@ -115,6 +117,7 @@ impl World {
             received: 0,
             heartbeats_answered: 0,
             read_only: 0,
+            has_stopped: false,
             left_at: self.proxy.is_refused.then_some(self.now),
             broke_at: None,
             closed_at: None,
@@ -167,6 +170,7 @@ impl World {
         let client = self.proxy.clients.get(client);
         client.is_some_and(|client| {
             client.left_at.is_none()
+                && !client.has_stopped
                 && client.broke_at.is_none()
                 && client.closed_at.is_none()
                 && self.proxy.http2.is_writable(client.stream)

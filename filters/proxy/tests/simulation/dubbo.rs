@@ -204,3 +204,13 @@ fn take_map(input: &mut &[u8]) -> Vec<(String, String)> {
     *input = &input[1..];
     entries
 }
+
+/// The first `count` bytes of an answer of `length`.
+pub fn part_of_answer(id: u64, length: usize, count: usize) -> Vec<u8> {
+    let mut frame = vec![0xda, 0xbb, HESSIAN, OK];
+    frame.extend_from_slice(&id.to_be_bytes());
+    frame.extend_from_slice(&(length as u32 - 16).to_be_bytes());
+    frame.push(VALUE);
+    frame.resize(count, 0);
+    frame
+}

@@ -77,7 +77,9 @@ fn no_answer_is_larger_than_clients_take() {
 
 #[test]
 fn large_requests_that_never_end_are_bounded_over_all_clients() {
-    let mut world = world(json!({"limits": {"maxFrameBytes": 16 << 20, "maxRequestBytes": 16 << 20}}));
+    let mut world = world(json!({
+        "limits": {"maxFrameBytes": 16 << 20, "maxRequestBytes": 16 << 20, "cutThroughBytes": 256 << 20}
+    }));
     let (_, slow) = bystander(&mut world);
     // Each is just under the limit of one frame, and less its last bytes; together they are over 256 MiB.
     let most = 16 * 1024 * 1024;

@@ -18,6 +18,7 @@ mod balancing;
 mod budget;
 mod chaos;
 mod closing;
+mod cut_through;
 mod fairness;
 mod hostile;
 mod mirrors;

@@ -48,6 +48,8 @@ pub struct Scene {
     pub aborts: bool,
     /// So many calls pass at once, and as many in each tenth of a second.
     pub limit: Option<u32>,
+    /// What is larger is passed on while it comes.
+    pub cut_through: u64,
 }
 
 impl Scene {
@@ -101,6 +103,7 @@ impl Scene {
             held: (!is_calm && random.chance(0.2)).then(|| *random.pick(&[1, 20, 300])),
             aborts: !is_calm && random.chance(0.1),
             limit: (!is_calm && random.chance(0.1)).then(|| *random.pick(&[1, 20])),
+            cut_through: *random.pick(&[1024, 1024, 4096, 32 << 10, 256 << 20]),
         }
     }
 
@@ -154,7 +157,10 @@ impl Scene {
             "localRateLimit": limit,
             "defaultRoute": route,
             "idleTimeout": format!("{}ms", self.idle.unwrap_or(0)),
-            "limits": {"maxCallsPerConnection": self.most_calls_of_client},
+            "limits": {
+                "maxCallsPerConnection": self.most_calls_of_client,
+                "cutThroughBytes": self.cut_through,
+            },
             "upstream": {
                 "maxConnectionAge": format!("{}ms", self.age),
                 "connectTimeout": "150ms",
@@ -194,6 +200,7 @@ impl Scene {
     pub fn ask(&self, random: &mut Random) -> Ask {
         let most = match (self.is_light, random.chance(0.03)) {
             (false, true) => 100_000,
+            (false, false) if random.chance(0.2) => 8000,
             _ => 300,
         };
         let mut ask = Ask::new(["echo", "sayHello", "find"][random.below(3)]).size(random.size(most));

@@ -93,6 +93,8 @@ pub struct Upstream {
     pub raw: Option<Vec<u8>>,
     pub received: usize,
     pub heartbeats_answered: usize,
+    /// What waits behind an answer of which a part was written.
+    halted: Option<Vec<u8>>,
     /// The worker sends no more.
     pub has_ended: bool,
     /// Requests without an answer.
@@ -218,7 +220,10 @@ impl World {
 
     /// Writes bytes to a connection from the server's end.
     pub fn write_upstream(&mut self, stream: u32, bytes: &[u8]) {
-        self.manager.http2.write(stream, bytes);
+        match self.manager.connections.get_mut(&stream).and_then(|upstream| upstream.halted.as_mut()) {
+            Some(behind) => behind.extend_from_slice(bytes),
+            None => self.manager.http2.write(stream, bytes),
+        }
         self.flush(Side::Upstream);
     }
 
@@ -314,6 +319,7 @@ impl World {
                 raw: self.manager.is_raw.then(Vec::new),
                 received: 0,
                 heartbeats_answered: 0,
+                halted: None,
                 has_ended: false,
                 in_flight: 0,
                 answers_until: Some(0),
@@ -433,7 +439,14 @@ impl World {
             echo.resize(echo.len() + more, 0xee);
             echo
         };
+        let (pause, part) = match what {
+            What::Halting(part) => (Some(Duration::from_millis(20)), part),
+            What::Torn(part) => (None, part),
+            _ => (None, 10),
+        };
+        let is_torn = matches!(what, What::Torn(_));
         let response = match what {
+            What::Halting(_) | What::Torn(_) => Response { id, payload: echo(9000), ..Response::default() },
             What::Echo(more) => Response { id, payload: echo(more), ..Response::default() },
             What::Attach(attachments) => {
                 Response { id, payload: echo(0), attachments, ..Response::default() }
@@ -447,7 +460,32 @@ impl World {
             What::Raw(bytes) => return self.write_upstream(stream, &bytes),
         };
         let bytes = self.wire.bytes(&Message::Response(response));
-        self.write_upstream(stream, &bytes);
+        let is_halted =
+            self.manager.connections.get(&stream).is_some_and(|upstream| upstream.halted.is_some());
+        if is_halted {
+            return self.write_upstream(stream, &bytes);
+        }
+        let (part, rest) = bytes.split_at(bytes.len() * part / 10);
+        self.write_upstream(stream, part);
+        if is_torn {
+            if let Some(upstream) = self.manager.connections.get_mut(&stream) {
+                upstream.halted = Some(Vec::new());
+            }
+            self.after(Duration::from_millis(5), move |world| world.close_upstream(stream, true));
+        } else if let Some(pause) = pause {
+            self.halting(stream, rest.to_vec(), pause);
+        }
+    }
+
+    /// A server writes nothing else before the rest of an answer.
+    fn halting(&mut self, stream: u32, rest: Vec<u8>, pause: Duration) {
+        let Some(upstream) = self.manager.connections.get_mut(&stream) else { return };
+        upstream.halted = Some(Vec::new());
+        self.after(pause, move |world| {
+            let Some(upstream) = world.manager.connections.get_mut(&stream) else { return };
+            let behind = upstream.halted.take().unwrap_or_default();
+            world.write_upstream(stream, &[rest, behind].concat());
+        });
     }
 
     /// The worker closes a connection: the server does so in turn.

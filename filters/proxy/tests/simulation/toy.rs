@@ -155,6 +155,24 @@ impl Codec for Toy {
         Ok(())
     }
 
+    fn front(&self, from: Peer, input: &[u8], max_len: usize, head: &mut Head) -> Option<Frame> {
+        let header = input.get(..HEADER)?;
+        let len = u32::from_be_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        if len <= input.len() || len > max_len || input.len() < HEADER + usize::from(header[10]) {
+            return None;
+        }
+        let kind = match (from, header[4], header[5]) {
+            (Peer::Client, REQUEST, _) => Kind::Request,
+            (Peer::Client, ONE_WAY, _) => Kind::OneWay,
+            (Peer::Server, RESPONSE, 0) => Kind::Response(Outcome::Success),
+            (Peer::Server, RESPONSE, status) => Kind::Response(Outcome::Error(u32::from(status))),
+            _ => return None,
+        };
+        let id = u64::from(u32::from_be_bytes([header[6], header[7], header[8], header[9]]));
+        self.head(input, Depth::Head, head).ok()?;
+        Some(Frame { len, head: HEADER, kind, id })
+    }
+
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         if !edit.keeps_attachments() {
             return Err(Error::Unsupported { what: "attachments", offset: 0 });

@@ -26,6 +26,10 @@ pub enum What {
     /// The framework fails with this status.
     Error(u32),
     Nothing,
+    /// As many parts in ten of an answer come at once, the rest much later.
+    Halting(usize),
+    /// As many parts in ten of an answer come, then the server closes the connection.
+    Torn(usize),
     /// The server closes the connection.
     Close,
     /// The server resets the connection.
