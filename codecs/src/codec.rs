@@ -106,6 +106,17 @@ pub enum Sharing {
     Exclusive,
 }
 
+/// Whether the time that a request's client waits bounds the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deadlines {
+    /// Requests do not tell it.
+    None,
+    /// Where a route asks for it, since it takes reading on.
+    Asked,
+    /// Unless a route wants it otherwise.
+    Always,
+}
+
 /// The attributes that name what is called, for metrics and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Operation<'a> {
@@ -150,12 +161,19 @@ pub struct Edit<'a> {
     pub set: &'a [(String, String)],
     /// Attachments to remove, before any is set.
     pub remove: &'a [String],
+    /// How long the caller still waits, to write in place of what [`Codec::time`] tells of a request; `None` keeps that.
+    pub time: Option<Duration>,
 }
 
 impl Edit<'_> {
     /// Whether the attachments stay as they are.
     pub fn keeps_attachments(&self) -> bool {
         self.set.is_empty() && self.remove.is_empty()
+    }
+
+    /// The time to write in milliseconds: at least one, since none is often no limit.
+    pub(crate) fn millis(&self) -> Option<u32> {
+        self.time.map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1))
     }
 }
 
@@ -195,10 +213,15 @@ pub trait Codec {
     /// The frame's ends are known, but what is between them cannot be read. Attributes read so far are in `head`.
     fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error>;
 
-    /// How long the client of `request` waits for the answer, if it says so: a complete frame, or what
-    /// [`front`](Codec::front) knew.
+    /// How long the client of `request`, a complete frame, waits for the answer, if it says so. That costs what the
+    /// attachments of the request do.
     fn time(&self, _request: &[u8]) -> Option<Duration> {
         None
+    }
+
+    /// Whether requests can tell their client's [time](Codec::time), and whether it counts.
+    fn deadlines(&self) -> Deadlines {
+        Deadlines::None
     }
 
     /// Says of the frame at the front of `input`, which is not complete, what [`split`](Codec::split) will, so that it can

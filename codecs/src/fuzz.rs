@@ -154,7 +154,7 @@ fn check_edit(codec: &dyn Codec, from: Peer, bytes: &[u8], kind: Kind) {
     let set = [("k".to_owned(), "é😀".to_owned())];
     let remove = ["path".to_owned()];
     let mut out = b"before".to_vec();
-    let edited = codec.rewrite(bytes, &Edit { id: None, set: &set, remove: &remove }, &mut out);
+    let edited = codec.rewrite(bytes, &Edit { set: &set, remove: &remove, ..Edit::default() }, &mut out);
     let out = out.strip_prefix(b"before").unwrap_or_default();
     if edited.is_err() {
         assert!(out.is_empty());

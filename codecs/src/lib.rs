@@ -29,7 +29,9 @@ pub mod thrift;
 pub mod trpc;
 
 pub use brpc::Brpc;
-pub use codec::{Codec, Depth, Edit, Failure, Frame, Kind, Operation, Outcome, Peer, Sharing, Step};
+pub use codec::{
+    Codec, Deadlines, Depth, Edit, Failure, Frame, Kind, Operation, Outcome, Peer, Sharing, Step,
+};
 pub use codecs::Codecs;
 pub use dubbo::Dubbo;
 pub use error::Error;

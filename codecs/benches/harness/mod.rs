@@ -82,7 +82,7 @@ pub fn rewrite<C: Codec + 'static>(codec: C, set: &[(&str, &str)], bytes: Vec<u8
     let mut out = Vec::new();
     Box::new(move || {
         out.clear();
-        let edit = Edit { id: Some(7), set: &set, remove: &[] };
+        let edit = Edit { id: Some(7), set: &set, remove: &[], ..Edit::default() };
         let _ = black_box(codec.rewrite(black_box(&bytes), &edit, &mut out));
     })
 }

@@ -15,6 +15,14 @@ pub(super) fn rewrite(
     let meta_start = out.len();
     let edited = if edit.keeps_attachments() { None } else { Some(edited(header, frame, edit)?) };
     let meta = edited.as_deref().unwrap_or_else(|| header.meta_bytes(frame));
+    let mut timed = Vec::new();
+    let meta = match edit.millis() {
+        Some(millis) => {
+            set_number(meta, &[field::REQUEST, meta::TIMEOUT], millis.into(), &mut timed)?;
+            &timed
+        }
+        None => meta,
+    };
     match edit.id {
         Some(id) => set_number(meta, &[field::CORRELATION_ID], id, out)?,
         None => out.extend_from_slice(meta),

@@ -1,3 +1,5 @@
+use core::time::Duration;
+
 use super::status;
 use crate::protobuf::{Field, Fields, Value};
 use crate::{Depth, Error, Head, Outcome};
@@ -18,6 +20,9 @@ pub(super) mod field {
 
 /// The field of `RpcRequestMeta` that is text to Apache brpc, `request_id`, and entries to brpc-java, `ext_fields`.
 pub(super) const REQUEST_ID: u32 = 7;
+
+/// The field of `RpcRequestMeta` that says how many milliseconds the client waits.
+pub(super) const TIMEOUT: u32 = 8;
 
 /// The attributes that are fields of `RpcRequestMeta`, by their number less one.
 const FRONT: [&str; 8] =
@@ -155,6 +160,19 @@ impl Meta {
         }
         Ok(meta)
     }
+}
+
+/// How long the client of a request waits. What is not over 0 is as long as it takes.
+pub(super) fn time(meta: Fields<'_>) -> Option<Duration> {
+    let mut time = None;
+    for field in meta.flatten().filter(|field| field.number == field::REQUEST) {
+        for field in field.fields().into_iter().flatten().flatten() {
+            if let (TIMEOUT, Value::Varint(millis)) = (field.number, field.value) {
+                time = u64::try_from(millis as i32).ok();
+            }
+        }
+    }
+    time.filter(|millis| *millis > 0).map(Duration::from_millis)
 }
 
 fn outcome(code: u32) -> Outcome {

@@ -20,7 +20,11 @@
 //! (servers look for both as one string).
 //!
 //! A streaming RPC is refused: its frames are of another protocol (`STRM`), on the connection on which it began.
-use crate::{Codec, Depth, Edit, Error, Failure, Frame, Head, Kind, Operation, Peer, Sharing, Step};
+use core::time::Duration;
+
+use crate::{
+    Codec, Deadlines, Depth, Edit, Error, Failure, Frame, Head, Kind, Operation, Peer, Sharing, Step,
+};
 
 mod edit;
 mod meta;
@@ -87,6 +91,14 @@ impl Codec for Brpc {
     fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error> {
         head.clear();
         meta::read_request(Header::of(request)?.meta(request), depth, head)
+    }
+
+    fn deadlines(&self) -> Deadlines {
+        Deadlines::Asked
+    }
+
+    fn time(&self, request: &[u8]) -> Option<Duration> {
+        meta::time(Header::of(request).ok()?.meta(request))
     }
 
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error> {

@@ -7,6 +7,9 @@ use crate::{Edit, Error};
 /// Where the id is in a header, and where it ends.
 const ID: (usize, usize) = (4, 12);
 
+/// The attachments that say how many milliseconds a client waits: what is left of it, which servers count down, and all.
+pub(super) const TIMES: [&str; 2] = ["_TO", "timeout"];
+
 /// Appends `frame`, changed as `edit` says.
 pub(super) fn rewrite(
     header: &Header,
@@ -21,7 +24,7 @@ pub(super) fn rewrite(
         return Err(Error::Malformed { what: "header", offset: frame.len() });
     };
     let start = out.len();
-    if edit.keeps_attachments() {
+    if edit.keeps_attachments() && edit.time.is_none() {
         out.extend_from_slice(front);
         out.extend_from_slice(&id);
         out.extend_from_slice(rest);
@@ -115,6 +118,11 @@ fn write_map(
             let left = map.rest().len().saturating_add(entry.bytes.len());
             let what = "removal of what other attachments refer to";
             return Err(Error::Unsupported { what, offset: end.saturating_sub(left) });
+        } else if let (Some(key), Some(millis)) = (entry.key.as_deref(), edit.millis())
+            && TIMES.contains(&key)
+        {
+            write_text(out, key);
+            write_text(out, &millis.to_string());
         } else {
             out.extend_from_slice(entry.bytes);
         }

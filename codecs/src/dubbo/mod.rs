@@ -28,7 +28,11 @@
 //! stay keep their bytes; what is set follows them. [`Error::Unsupported`] is given for other frames (a response
 //! without attachments gets none, since not every client could read them), and for the removal of an attachment that
 //! holds an object or a class to which a later attachment refers by number.
-use crate::{Codec, Depth, Edit, Error, Failure, Frame, Head, Kind, Operation, Peer, Sharing, Step};
+use core::time::Duration;
+
+use crate::{
+    Codec, Deadlines, Depth, Edit, Error, Failure, Frame, Head, Kind, Operation, Peer, Sharing, Step,
+};
 
 mod descriptor;
 mod edit;
@@ -132,6 +136,18 @@ impl Codec for Dubbo {
             Some(header) => request::read(&header, request, depth, head),
             None => Err(truncated(request)),
         }
+    }
+
+    fn deadlines(&self) -> Deadlines {
+        Deadlines::Asked
+    }
+
+    /// That of `_TO`, or else of `timeout`.
+    fn time(&self, request: &[u8]) -> Option<Duration> {
+        let mut head = Head::default();
+        self.head(request, Depth::Attachments, &mut head).ok()?;
+        let millis = edit::TIMES.iter().find_map(|name| head.get(name)?.parse::<u32>().ok());
+        millis.filter(|millis| *millis > 0).map(|millis| Duration::from_millis(millis.into()))
     }
 
     fn front(&self, from: Peer, input: &[u8], max_len: usize, head: &mut Head) -> Option<Frame> {

@@ -7,7 +7,8 @@ use crate::{Edit, Error};
 /// Appends `frame`, changed as `edit` says. What was appended when that fails is to be taken back.
 pub(super) fn rewrite(frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Read<()> {
     let envelope = Envelope::read(frame)?;
-    if !edit.keeps_attachments() && !envelope.has_headers() {
+    let is_plain = edit.keeps_attachments() && edit.time.is_none();
+    if !is_plain && !envelope.has_headers() {
         return unsupported("headers of this transport", 0);
     }
     let (message, _) = envelope.message(frame)?;
@@ -56,14 +57,15 @@ fn write_headers(
     let is_stale = edit.id.is_some()
         && matches!(envelope.transport, Transport::TtHeader { .. })
         && before.windows(checksum.len()).any(|bytes| bytes == checksum);
-    if edit.keeps_attachments() && !is_stale {
+    let is_plain = edit.keeps_attachments() && edit.time.is_none();
+    if is_plain && !is_stale {
         out.extend_from_slice(before);
         return Ok(());
     }
     let at = out.len();
     let stale = is_stale.then_some(info::CHECKSUM);
     let written = info::write(envelope.headers(frame), envelope.transport, edit, stale, out);
-    if written.is_err() && edit.keeps_attachments() {
+    if written.is_err() && is_plain {
         // They cannot be read, but passed on.
         out.truncate(at);
         out.extend_from_slice(before);

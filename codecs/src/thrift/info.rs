@@ -65,6 +65,9 @@ const NAMES: [&str; 28] = [
 /// The number of the header that names the service which is called.
 pub(super) const TO_SERVICE: u16 = 6;
 
+/// The number of the header that says how many milliseconds the client waits.
+const TIMEOUT: u16 = 12;
+
 /// Kinds of blocks. The first two have text for keys; those of the second hold for all later messages of a connection.
 const TEXT: u8 = 1;
 const LASTING: u8 = 2;
@@ -191,6 +194,18 @@ pub(super) fn each<'a>(
     Ok(())
 }
 
+/// How many milliseconds the client waits, if the headers in `cursor` say so. The first one counts.
+pub(super) fn time(cursor: Cursor<'_>, transport: Transport) -> Option<u32> {
+    let mut time = None;
+    let read = each(cursor, transport, &mut |info| {
+        if info.key == Key::Number(TIMEOUT) {
+            time = time.or(Some(info.value));
+        }
+    });
+    read.ok()?;
+    str::from_utf8(time?).ok()?.parse().ok().filter(|millis| *millis > 0)
+}
+
 /// Appends the headers in `cursor`, changed as `edit` says and without any `stale` one: what stays is where it was, what
 /// is set follows.
 pub(super) fn write(
@@ -201,6 +216,7 @@ pub(super) fn write(
     out: &mut Vec<u8>,
 ) -> Read<()> {
     let mut kept = Vec::new();
+    let millis = edit.millis().map(|millis| millis.to_string());
     while let Some(mut block) = Block::open(cursor, transport)? {
         kept.clear();
         let mut count = 0_u32;
@@ -210,7 +226,11 @@ pub(super) fn write(
                 || edit.set.iter().any(|(name, _)| info.key.is(name));
             if !dropped {
                 count = count.saturating_add(1);
-                write_info(transport, &info, &mut kept);
+                let value = match &millis {
+                    Some(millis) if info.key == Key::Number(TIMEOUT) => millis.as_bytes(),
+                    _ => info.value,
+                };
+                write_info(transport, &Info { value, ..info }, &mut kept);
             }
         }
         cursor = block.cursor;

@@ -22,7 +22,9 @@
 //! [`Error::Unsupported`]. A message that was compressed by zlib is inflated to be checked, and passed on as it came;
 //! with another id it is passed on stored, that is to say as zlib writes what it cannot compress. Other transforms are
 //! [`Error::Unsupported`]. TTHeader's `crc32c` covers the id too, and is left out when that changes.
-use crate::{Codec, Depth, Edit, Error, Failure, Head, Operation, Peer, Sharing, Step};
+use core::time::Duration;
+
+use crate::{Codec, Deadlines, Depth, Edit, Error, Failure, Head, Operation, Peer, Sharing, Step};
 
 mod cursor;
 mod edit;
@@ -44,6 +46,7 @@ pub use protocol::Protocol;
 pub use transport::Transport;
 
 use cursor::Stop;
+use transport::Envelope;
 
 /// The Thrift codec.
 #[derive(Debug, Clone, Copy, Default)]
@@ -83,6 +86,17 @@ impl Codec for Thrift {
     fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error> {
         head.clear();
         frame::read(request::read(request, depth, head), request)
+    }
+
+    fn deadlines(&self) -> Deadlines {
+        Deadlines::Asked
+    }
+
+    /// That of TTHeader's `rpcTimeout`.
+    fn time(&self, request: &[u8]) -> Option<Duration> {
+        let envelope = Envelope::read(request).ok()?;
+        let millis = info::time(envelope.headers(request), envelope.transport)?;
+        Some(Duration::from_millis(millis.into()))
     }
 
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error> {

@@ -15,6 +15,14 @@ pub(super) fn rewrite(
     out.extend_from_slice(frame.get(..Header::LEN).unwrap_or_default());
     let edited = if edit.keeps_attachments() { None } else { edited(header, message, edit)? };
     let message = edited.as_deref().unwrap_or(message);
+    let mut timed = Vec::new();
+    let message = match edit.millis() {
+        Some(millis) => {
+            set_number(message, &[field::TIMEOUT], millis.into(), &mut timed)?;
+            &timed
+        }
+        None => message,
+    };
     let (header_id, id) = match edit.id {
         Some(id) => message::ids(id),
         None => (header.id, 0),

@@ -20,7 +20,7 @@
 //! Servers find what is called by `func` alone: to deny by `callee` is to believe the client.
 use core::time::Duration;
 
-use crate::{Codec, Depth, Edit, Error, Failure, Frame, Head, Operation, Peer, Sharing, Step};
+use crate::{Codec, Deadlines, Depth, Edit, Error, Failure, Frame, Head, Operation, Peer, Sharing, Step};
 
 mod edit;
 mod header;
@@ -87,6 +87,10 @@ impl Codec for Trpc {
 
     fn time(&self, request: &[u8]) -> Option<Duration> {
         message::time(&Header::parse(request).ok()??, request)
+    }
+
+    fn deadlines(&self) -> Deadlines {
+        Deadlines::Always
     }
 
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error> {

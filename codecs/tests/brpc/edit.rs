@@ -43,7 +43,7 @@ fn user_fields_are_set_and_removed() {
         meta.user_fields.insert(name.to_owned(), value.to_owned());
     }
     let set = entries(&[("x-lane", "blue"), ("new", "é😀")]);
-    let edit = Edit { id: Some(300), set: &set, remove: &["drop".to_owned()] };
+    let edit = Edit { id: Some(300), set: &set, remove: &["drop".to_owned()], ..Edit::default() };
     let mut expected = Meta { correlation_id: Some(300), ..meta.clone() };
     expected.user_fields =
         entries(&[("x-lane", "blue"), ("new", "é😀"), ("keep", "1")]).into_iter().collect();
@@ -63,12 +63,12 @@ fn what_brpc_java_can_read_is_set_for_it() {
     let request = |seventh| Meta { request: Some(Request { seventh, ..echo().request.unwrap() }), ..echo() };
     let meta = request(vec![Entry::encoded("x-lane", "gray"), Entry::encoded("keep", "1")]);
     let set = entries(&[("x-lane", "blue")]);
-    let out = rewritten(&written(&meta, b"body"), &Edit { id: None, set: &set, remove: &[] });
+    let out = rewritten(&written(&meta, b"body"), &Edit { set: &set, remove: &[], ..Edit::default() });
     let expected = request(vec![Entry::encoded("keep", "1"), Entry::encoded("x-lane", "blue")]);
     assert_eq!(read(&out), (expected, &b"body"[..]));
     // An id stays where entries are set beside it.
     let meta = request(vec![b"req-42".to_vec()]);
-    let out = rewritten(&written(&meta, &[]), &Edit { id: None, set: &set, remove: &[] });
+    let out = rewritten(&written(&meta, &[]), &Edit { set: &set, remove: &[], ..Edit::default() });
     let expected = Meta { user_fields: set.iter().cloned().collect(), ..meta };
     assert_eq!(read(&out).0, expected);
     assert!(head(&out, Depth::Verified).unwrap().contains(&("requestId".to_owned(), "req-42".to_owned())));

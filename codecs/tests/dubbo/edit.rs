@@ -14,7 +14,7 @@ fn names(names: &[&str]) -> Vec<String> {
 
 fn rewrite(bytes: &[u8], set: &[(&str, &str)], remove: &[&str]) -> Result<Vec<u8>, Error> {
     let mut out = b"before".to_vec();
-    let edit = Edit { id: None, set: &pairs(set), remove: &names(remove) };
+    let edit = Edit { set: &pairs(set), remove: &names(remove), ..Edit::default() };
     let result = Dubbo.rewrite(bytes, &edit, &mut out);
     let out = out.strip_prefix(b"before").unwrap().to_vec();
     match result {

@@ -196,7 +196,7 @@ proptest! {
         }
         prop_assert_eq!(head.attachments().collect::<Vec<_>>(), expected);
         let mut out = Vec::new();
-        Dubbo.rewrite(&bytes, &Edit { id: Some(5), set: &set, remove: &[] }, &mut out).unwrap();
+        Dubbo.rewrite(&bytes, &Edit { id: Some(5), set: &set, remove: &[], ..Edit::default() }, &mut out).unwrap();
         Dubbo.head(&out, Depth::Attachments, &mut head).unwrap();
         for (name, value) in &set {
             let found: Vec<_> = head.attachments().filter(|(other, _)| other == name).collect();
@@ -211,7 +211,7 @@ proptest! {
         let _ = Dubbo.head(&bytes, Depth::Attachments, &mut head);
         let set = [("k".to_owned(), "w".to_owned())];
         let mut out = Vec::new();
-        if Dubbo.rewrite(&bytes, &Edit { id: None, set: &set, remove: &[] }, &mut out).is_ok() {
+        if Dubbo.rewrite(&bytes, &Edit { set: &set, remove: &[], ..Edit::default() }, &mut out).is_ok() {
             prop_assert_eq!(frame(Peer::Client, &out).len, out.len());
             Dubbo.head(&out, Depth::Attachments, &mut head).unwrap();
             let lane = head.attachments().filter(|(name, _)| *name == "k").last();

@@ -65,7 +65,7 @@ fn headers_are_set_and_removed_where_there_are_any() {
         let before = written(&call);
         let has_headers = !matches!(call.transport, Transport::Unframed | Transport::Framed);
         for (id, new_id) in [(None, call.id), (Some(9), 9)] {
-            let edited = rewrite(&before, &Edit { id, set: &set, remove: &remove });
+            let edited = rewrite(&before, &Edit { id, set: &set, remove: &remove, ..Edit::default() });
             if !has_headers {
                 let what = "headers of this transport";
                 assert_eq!(edited, Err(Error::Unsupported { what, offset: 0 }));
@@ -78,7 +78,7 @@ fn headers_are_set_and_removed_where_there_are_any() {
             // What was set is replaced, and removed.
             let again = pairs(&[("logId", "2")]);
             let remove = ["99".to_owned(), "new".to_owned(), "RPC_TRANSIT_gdpr-token".to_owned()];
-            let edited = rewrite(&edited, &Edit { id: None, set: &again, remove: &remove }).unwrap();
+            let edited = rewrite(&edited, &Edit { set: &again, remove: &remove, ..Edit::default() }).unwrap();
             assert_eq!(Message::read(&edited).unwrap().headers, pairs(&[("x-lane", "blue"), ("logId", "2")]));
         }
     }
@@ -89,7 +89,7 @@ fn headers_of_kitex_stay_of_their_kind() {
     let ints = vector("kitex-0.15.4/ttheader-ints.00-sayHello.req").bytes;
     let set = pairs(&[("x-lane", "blue"), ("toService", "other")]);
     let remove = ["logId".to_owned(), "99".to_owned()];
-    let out = rewrite(&ints, &Edit { id: None, set: &set, remove: &remove }).unwrap();
+    let out = rewrite(&ints, &Edit { set: &set, remove: &remove, ..Edit::default() }).unwrap();
     let headers =
         [("fromService", "caller"), ("toMethod", "sayHello"), ("x-lane", "blue"), ("toService", "other")];
     assert_eq!(Message::read(&out).unwrap().headers, pairs(&headers));
@@ -126,7 +126,7 @@ fn headers_that_do_not_fit_are_refused() {
     {
         for (count, len) in [(1, 70_000), (5, 60_000)] {
             let set: Vec<_> = (0..count).map(|number| (number.to_string(), "x".repeat(len))).collect();
-            let edited = rewrite(&written(&call), &Edit { id: None, set: &set, remove: &[] });
+            let edited = rewrite(&written(&call), &Edit { set: &set, remove: &[], ..Edit::default() });
             let fits = count == 1 && call.transport == Transport::THeader;
             assert_eq!(matches!(edited, Err(Error::TooLarge { .. })), !fits, "{call:?}");
             assert_eq!(edited.is_ok(), fits);

@@ -38,8 +38,13 @@ fn frames_read_as_thrift_itself_reads_them() {
             assert_eq!((&*message.name, u64::from(message.id)), (name, id), "{file}");
             let headers = message.headers.iter().map(|(name, value)| format!("{name}={value}"));
             let renamed = |header: &str| {
-                let names =
-                    [("2=", "logId="), ("3=", "fromService="), ("6=", "toService="), ("9=", "toMethod=")];
+                let names = [
+                    ("2=", "logId="),
+                    ("3=", "fromService="),
+                    ("6=", "toService="),
+                    ("9=", "toMethod="),
+                    ("12=", "rpcTimeout="),
+                ];
                 let known = names.iter().find(|(number, _)| header.starts_with(number));
                 known.map_or(header.to_owned(), |(number, name)| header.replacen(number, name, 1))
             };

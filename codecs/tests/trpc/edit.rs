@@ -61,7 +61,7 @@ fn entries_are_set_and_removed_both_ways() {
     let expected = [("x-lane", "blue"), ("new", "é😀"), ("keep", "1")]
         .map(|(name, value)| (name.to_owned(), value.into()));
     let set = entries(&[("x-lane", "blue"), ("new", "é😀")]);
-    let edit = Edit { id: Some(300), set: &set, remove: &["drop".to_owned()] };
+    let edit = Edit { id: Some(300), set: &set, remove: &["drop".to_owned()], ..Edit::default() };
 
     let request = Request { trans_info: trans_info.clone().into(), attachment_size: 2, ..hello() };
     let out = rewritten(&unary(&request, 7, b"bodyat"), &edit);
@@ -98,14 +98,16 @@ fn frames_without_entries_get_none() {
     let data = vector("stream-data.req");
     let set = entries(&[("a", "b")]);
     let mut out = Vec::new();
-    let error = Trpc.rewrite(&data.bytes, &Edit { id: Some(1), set: &set, remove: &[] }, &mut out);
+    let error =
+        Trpc.rewrite(&data.bytes, &Edit { id: Some(1), set: &set, remove: &[], ..Edit::default() }, &mut out);
     assert!(matches!(error, Err(Error::Unsupported { .. })) && out.is_empty());
-    let removed = rewritten(&data.bytes, &Edit { id: None, set: &[], remove: &["a".to_owned()] });
+    let removed = rewritten(&data.bytes, &Edit { set: &[], remove: &["a".to_owned()], ..Edit::default() });
     assert_eq!(removed, data.bytes);
     // More than its length can say.
     let set = entries(&[("a", &"x".repeat(65_500))]);
     let hello = unary(&hello(), 7, b"body");
-    let error = Trpc.rewrite(&hello, &Edit { id: Some(1), set: &set, remove: &[] }, &mut out);
+    let error =
+        Trpc.rewrite(&hello, &Edit { id: Some(1), set: &set, remove: &[], ..Edit::default() }, &mut out);
     assert!(matches!(error, Err(Error::TooLarge { .. })) && out.is_empty(), "{error:?}");
 }
 

@@ -105,6 +105,10 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::duration)]
     pub timeout: Option<String>,
+    /// Whether the time that a request says its client waits bounds the call too, and servers are told what is left of it.
+    /// Default: as the protocol has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propagate_deadline: Option<bool>,
     /// When and how a failed call is retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<Retries>,

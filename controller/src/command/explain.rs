@@ -305,7 +305,12 @@ fn lines(does: &Value) -> Vec<String> {
     } else {
         lines.push("goes to   the cluster that Istio chose".to_owned());
     }
-    lines.push(format!("timeout   {}", does.get("timeout").map_or_else(|| "none".to_owned(), text)));
+    let callers = match does.get("propagateDeadline").and_then(Value::as_bool) {
+        Some(true) => ", or the client's if that is shorter",
+        Some(false) => ", whatever the client's",
+        None => "",
+    };
+    lines.push(format!("timeout   {}{callers}", does.get("timeout").map_or_else(|| "none".to_owned(), text)));
     lines.push(match does.get("retry") {
         None => "retries   none".to_owned(),
         Some(retry) => {

@@ -155,6 +155,7 @@ fn draft(at: usize, route: &api::Route, namespace: &str, domain: &str) -> Draft 
     places.note("mirrors", "mirror");
     let policies = raw::DefaultRoute {
         timeout: route.timeout.as_deref().and_then(duration).unwrap_or_default(),
+        propagate_deadline: route.propagate_deadline,
         retry: route.retries.as_ref().map(|retries| retry(retries, &mut places)),
         fault: route.fault.as_ref().and_then(|written| fault(written, &mut places)),
         request_attachments: edit(&route.request_mutation, &route.request_remove),

@@ -324,8 +324,9 @@ fn router_route() -> impl Strategy<Value = Value> {
         mutations,
         proptest::collection::vec(text(), 0..3),
         proptest::option::of(fault()),
+        proptest::option::of(any::<bool>()),
     )
-        .prop_map(|(name, matches, to, timeout, retries, set, remove, fault)| {
+        .prop_map(|(name, matches, to, timeout, retries, set, remove, fault, propagate)| {
             let mut route = json!({"name": name, "route": [{"destination": to["destination"]}], "requestMutation": set, "requestRemove": remove});
             let mut add = |field: &str, value: Option<Value>| {
                 if let Some(value) = value {
@@ -335,6 +336,7 @@ fn router_route() -> impl Strategy<Value = Value> {
             add("match", matches.map(|attributes| json!({"attributes": attributes})));
             add("timeout", timeout.map(Value::from));
             add("fault", fault);
+            add("propagateDeadline", propagate.map(Value::from));
             add("retries", retries.map(|(attempts, on, statuses, per_try)| {
                 json!({"attempts": attempts, "retryOn": on, "statuses": statuses, "perTryTimeout": per_try})
             }));

@@ -87,6 +87,7 @@ fn every_field_of_a_route_reaches_the_plan() {
     requestRemove: [m]
     responseRemove: [o]
     timeout: 1m30s
+    propagateDeadline: true
     retries: {attempts: 3, retryOn: [reset, status], statuses: [SERVER_TIMEOUT, '80'], perTryTimeout: 100ms}
     fault: {delay: {percentage: {value: 12.5}, fixedDelay: 1.5s}, abort: {percentage: {value: 1}, message: try again}}
 ";
@@ -110,6 +111,7 @@ fn every_field_of_a_route_reaches_the_plan() {
             "requestAttachments": {"set": {"k": "v"}, "remove": ["m"]},
             "responseAttachments": {"set": {"l": "w"}, "remove": ["o"]},
             "timeout": "90s",
+            "propagateDeadline": true,
             "retry": {
                 "attempts": 3, "on": ["reset", "status"], "statuses": ["SERVER_TIMEOUT", 80], "perTryTimeout": "100ms",
             },

@@ -75,7 +75,9 @@ fn another_id_changes_the_id_alone() {
     assert_eq!(out[4..8], [1, 2, 3, 4]);
     assert_eq!((&out[..4], &out[8..]), (&request()[..4], &request()[8..]));
     let set = [("k".to_owned(), "v".to_owned())];
-    assert!(Courier.rewrite(&request(), &Edit { id: None, set: &set, remove: &[] }, &mut out).is_err());
+    assert!(
+        Courier.rewrite(&request(), &Edit { set: &set, remove: &[], ..Edit::default() }, &mut out).is_err()
+    );
 }
 
 #[test]

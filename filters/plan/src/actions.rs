@@ -1,7 +1,7 @@
 //! The part of a route that says what happens to its calls, for named routes and the default route alike.
 use std::rc::Rc;
 
-use meltemi_codecs::Codec;
+use meltemi_codecs::{Codec, Deadlines};
 
 use super::{
     compile::{Result, fail, name, within},
@@ -19,6 +19,7 @@ pub(super) struct Actions<'a> {
     pub(super) weighted_clusters: Option<&'a [raw::WeightedCluster]>,
     pub(super) reject: Option<&'a raw::Reject>,
     pub(super) timeout: Span,
+    pub(super) propagate_deadline: Option<bool>,
     pub(super) retry: Option<&'a raw::Retry>,
     pub(super) fault: Option<&'a raw::Fault>,
     pub(super) mirrors: &'a [raw::Mirror],
@@ -34,6 +35,7 @@ impl Actions<'_> {
             name: name.to_owned(),
             destination: self.destination(path, name)?,
             timeout: self.timeout.limit(),
+            propagates_deadline: deadline(&path.key("propagateDeadline"), self.propagate_deadline, codec)?,
             retry: self.retry.map(retry).transpose()?,
             fault: self.fault.map(fault).transpose()?,
             mirrors: Box::default(),
@@ -128,6 +130,17 @@ fn attachments(path: &Path<'_>, raw: &raw::Attachments) -> Result<AttachmentEdit
     }
     let set = raw.set.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
     Ok(AttachmentEdit { set, remove: raw.remove.clone() })
+}
+
+fn deadline(path: &Path<'_>, wanted: Option<bool>, codec: &dyn Codec) -> Result<bool> {
+    match (wanted, codec.deadlines()) {
+        (Some(true), Deadlines::None) => fail(
+            path,
+            format!("requests of {} do not say how long their clients wait; leave it out", codec.name()),
+        ),
+        (Some(wanted), _) => Ok(wanted),
+        (None, deadlines) => Ok(deadlines == Deadlines::Always),
+    }
 }
 
 fn retry(path: &Path<'_>, raw: &raw::Retry, timeout: Span, codec: &dyn Codec) -> Result<Retry> {

@@ -39,6 +39,7 @@ fn mirror(path: &Path<'_>, raw: &raw::Mirror, route: &Route) -> Result<Mirror> {
         name: route.name.clone(),
         destination: Destination::Cluster(raw.cluster.as_str().into()),
         timeout: timeout.or(Some(LONGEST)),
+        propagates_deadline: route.propagates_deadline,
         retry: None,
         fault: None,
         mirrors: Box::default(),

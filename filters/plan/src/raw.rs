@@ -203,6 +203,10 @@ pub struct Route {
     /// How long a call may take, retries included; `0s` sets no limit.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub timeout: Span,
+    /// Whether the time that a request says its client waits bounds the call too, and servers are told what is left of it.
+    /// Default: as the protocol has it.
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub propagate_deadline: Option<bool>,
     /// When and how a failed call is retried. Default: never.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub retry: Option<Retry>,
@@ -223,9 +227,9 @@ pub struct Route {
 object! {
     Route from Self::default();
     required name;
-    optional matches as "match", cluster, weighted_clusters as "weightedClusters", reject, timeout, retry,
-        fault, mirrors, request_attachments as "requestAttachments",
-        response_attachments as "responseAttachments";
+    optional matches as "match", cluster, weighted_clusters as "weightedClusters", reject, timeout,
+        propagate_deadline as "propagateDeadline", retry, fault, mirrors,
+        request_attachments as "requestAttachments", response_attachments as "responseAttachments";
 }
 
 /// Where the calls go that no route matches, and how.
@@ -247,6 +251,10 @@ pub struct DefaultRoute {
     /// How long a call may take, retries included; `0s` sets no limit.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub timeout: Span,
+    /// Whether the time that a request says its client waits bounds the call too, and servers are told what is left of it.
+    /// Default: as the protocol has it.
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub propagate_deadline: Option<bool>,
     /// When and how a failed call is retried. Default: never.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub retry: Option<Retry>,
@@ -266,8 +274,8 @@ pub struct DefaultRoute {
 
 object! {
     DefaultRoute from Self::default();
-    optional cluster, weighted_clusters as "weightedClusters", reject, timeout, retry, fault, mirrors,
-        request_attachments as "requestAttachments", response_attachments as "responseAttachments";
+    optional cluster, weighted_clusters as "weightedClusters", reject, timeout,
+        propagate_deadline as "propagateDeadline", retry, fault, mirrors, request_attachments as "requestAttachments", response_attachments as "responseAttachments";
 }
 
 /// A cluster and its share of the calls.

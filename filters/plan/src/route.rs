@@ -12,6 +12,8 @@ pub struct Route {
     pub destination: Destination,
     /// How long a call may take, retries included.
     pub timeout: Option<Duration>,
+    /// Whether a call may not take longer than its client says it waits, and servers are told what is left of that.
+    pub propagates_deadline: bool,
     /// When and how a failed call is tried again.
     pub retry: Option<Retry>,
     /// Failures that are made on purpose.
@@ -33,7 +35,7 @@ impl Route {
             let on = &retry.on;
             !(on.reset || on.per_try_timeout || on.status)
         });
-        is_sent_once && self.request_edit.is_empty() && self.mirrors.is_empty()
+        is_sent_once && self.request_edit.is_empty() && self.mirrors.is_empty() && !self.propagates_deadline
     }
 }
 

@@ -34,7 +34,7 @@ struct Case {
     service: fn() -> Value,
 }
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 12] = [
     Case {
         name: "1 client, 1 in flight",
         clients: 1,
@@ -91,6 +91,25 @@ const CASES: [Case; 10] = [
         service: attachments,
     },
     Case {
+        name: "1 client, 32 in flight, deadlines read",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: deadlines,
+    },
+    // Those of the route are shorter.
+    Case {
+        name: "1 client, 32 in flight, deadlines written",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: shorter_deadlines,
+    },
+    Case {
         name: "1 client, 32 in flight, 16 KiB",
         clients: 1,
         in_flight: 32,
@@ -140,6 +159,14 @@ fn retries() -> Value {
 fn attachments() -> Value {
     let rules = json!([{"attributes": {"tag": {"exact": "gray"}, "method": {"exact": "sayHello"}}}]);
     json!({"protocol": "dubbo", "routes": [{"name": "gray", "match": rules, "cluster": "demo"}]})
+}
+
+fn deadlines() -> Value {
+    json!({"protocol": "dubbo", "defaultRoute": {"propagateDeadline": true}})
+}
+
+fn shorter_deadlines() -> Value {
+    json!({"protocol": "dubbo", "defaultRoute": {"propagateDeadline": true, "timeout": "2s"}})
 }
 
 /// Calls are denied but for those of one client to one method.
@@ -259,12 +286,15 @@ const HEADER: usize = 16;
 
 impl World {
     fn new(case: &Case) -> Result<Self, Box<dyn Error>> {
-        let plan = json!({"services": {"demo": (case.service)()}}).to_string();
+        let service = (case.service)();
+        // Clients say how long they wait where that counts.
+        let has_time = service["defaultRoute"]["propagateDeadline"].is_boolean();
+        let plan = json!({"services": {"demo": service}}).to_string();
         let plan = Rc::new(Plan::parse(plan.as_bytes(), &Codecs::all())?);
         let mut requests = Vec::new();
         for client in 0..case.clients {
             let calls: Vec<u8> = (0..case.in_flight)
-                .flat_map(|call| request(call as u64, METHODS[call % case.methods], case.body))
+                .flat_map(|call| request(call as u64, METHODS[call % case.methods], case.body, has_time))
                 .collect();
             put_data(&mut requests, tunnel(client), &calls);
         }
@@ -304,7 +334,7 @@ impl World {
             }
             put_frame(&mut bytes, HEADERS, 4, tunnel(client), &block(&fields));
         }
-        put_data(&mut bytes, tunnel(0), &request(0, METHODS[0], self.body));
+        put_data(&mut bytes, tunnel(0), &request(0, METHODS[0], self.body, false));
         self.receive(Side::Downstream, &bytes);
         let mut streams = Vec::new();
         let ready = |kind, stream| {
@@ -416,7 +446,7 @@ fn tunnel(client: usize) -> u32 {
 }
 
 /// A Dubbo request of so many bytes, or a few more.
-fn request(id: u64, method: &str, size: usize) -> Vec<u8> {
+fn request(id: u64, method: &str, size: usize, has_time: bool) -> Vec<u8> {
     let mut body = Vec::new();
     let short = |body: &mut Vec<u8>, text: &str| {
         match text.len() {
@@ -430,6 +460,9 @@ fn request(id: u64, method: &str, size: usize) -> Vec<u8> {
     }
     let mut attachments = vec![b'H'];
     for text in ["path", "org.meltemi.demo.Greeter", "interface", "org.meltemi.demo.Greeter", "tag", "gray"] {
+        short(&mut attachments, text);
+    }
+    for text in ["timeout", "3000"].into_iter().filter(|_| has_time) {
         short(&mut attachments, text);
     }
     attachments.push(b'Z');

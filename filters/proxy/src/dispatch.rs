@@ -88,7 +88,9 @@ impl Worker {
         let request = fresh.unwrap_or(call.frame());
         let service = &call.record().service;
         let most = service.limits.max_request_bytes;
-        match rewrite(&*service.codec, request, request_id, &call.route().request_edit, most, out) {
+        let AttachmentEdit { set, remove } = &call.route().request_edit;
+        let edit = Edit { id: Some(request_id), set, remove, time: call.time_left(self.now) };
+        match rewrite(&*service.codec, request, &edit, most, out) {
             Ok(true) => {}
             Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
             Err(_) => {
@@ -201,8 +203,9 @@ impl Worker {
             let Some(client) = self.clients.get_mut(client_key) else { return };
             if let Some(out) = client.write(&mut self.net) {
                 let (before, most) = (out.len(), record.service.limits.max_frame_bytes);
-                let (codec, edit) = (&*record.service.codec, &route.response_edit);
-                match rewrite(codec, bytes, record.request_id, edit, most, out) {
+                let AttachmentEdit { set, remove } = &route.response_edit;
+                let edit = Edit { id: Some(record.request_id), set, remove, time: None };
+                match rewrite(&*record.service.codec, bytes, &edit, most, out) {
                     Ok(true) => {}
                     Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
                     Err(_) => {
@@ -263,7 +266,8 @@ impl Worker {
     }
 }
 
-/// Appends `frame` with another id, edited unless that cannot be or would make more than `most` bytes of it: whether it is.
+/// Appends `frame` with another id, and with all of `edit` unless that cannot be or would make more than `most` bytes of it:
+/// whether it is.
 ///
 /// # Errors
 ///
@@ -271,17 +275,15 @@ impl Worker {
 fn rewrite(
     codec: &dyn Codec,
     frame: &[u8],
-    id: u64,
-    edits: &AttachmentEdit,
+    edit: &Edit<'_>,
     most: usize,
     out: &mut Vec<u8>,
 ) -> Result<bool, Error> {
     let start = out.len();
-    let edit = Edit { id: Some(id), set: &edits.set, remove: &edits.remove };
-    if codec.rewrite(frame, &edit, out).is_ok() && out.len() <= start.saturating_add(most) {
+    if codec.rewrite(frame, edit, out).is_ok() && out.len() <= start.saturating_add(most) {
         return Ok(true);
     }
     out.truncate(start);
-    codec.rewrite(frame, &Edit { id: Some(id), ..Edit::default() }, out)?;
+    codec.rewrite(frame, &Edit { id: edit.id, ..Edit::default() }, out)?;
     Ok(false)
 }

@@ -149,9 +149,9 @@ impl Worker {
         let is_whole = (left == 0 && route.retry.is_some()) || chosen.is_none();
         let kept = self.calls.copy(if is_whole { bytes } else { bytes.get(..head).unwrap_or(bytes) });
         let deadline = route.timeout.map(|timeout| held.unwrap_or(self.now).after(timeout));
-        let time = record.service.codec.time(bytes);
-        let deadline = earliest(deadline, time.map(|time| self.now.after(time)));
-        let call = Call::new(origin, route, pool_key, record).keep(kept, is_whole, deadline);
+        let time = if route.propagates_deadline { record.service.codec.time(bytes) } else { None };
+        let deadline = earliest(deadline, time.map(|time| record.started.after(time)));
+        let call = Call::new(origin, route, pool_key, record).keep(kept, is_whole, deadline).tell(time);
         let client = origin.client().and_then(|client| self.clients.get_mut(client));
         let client = client.map(|client| client.begin_call(pool_key, operation));
         let id = self.calls.insert(call, client, pool.begin_call(self.now));

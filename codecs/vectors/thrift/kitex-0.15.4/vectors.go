@@ -57,4 +57,5 @@ func main() {
 	write("ttheader-framed.08-fail.resp", true, ttheader.EncodeParam{SeqID: 7, StrInfo: text}, append(append(thrift.BinaryProtocol{}.AppendMessageBegin(nil, "fail", thrift.REPLY, 7), 12, 0, 1, 0), 0))
 	write("ttheader-none.09-boom.resp", false, ttheader.EncodeParam{SeqID: 7}, ex)
 	write("ttheader-stopping.10-none.resp", false, ttheader.EncodeParam{StrInfo: map[string]string{"crrst": "1"}}, message("none", thrift.REPLY, 0, -1, ""))
+	write("ttheader-timeout.11-sayHello.req", false, ttheader.EncodeParam{Flags: flag, SeqID: 7, IntInfo: map[uint16]string{ttheader.RPCTimeout: "1500"}}, call)
 }

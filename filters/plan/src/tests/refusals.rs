@@ -211,6 +211,11 @@ fn services_that_cannot_work_are_refused() {
              cannot carry; remove them",
         ),
         (
+            demo(json!({"defaultRoute": {"propagateDeadline": true}})),
+            "services[\"demo\"].defaultRoute.propagateDeadline: requests of toy do not say how long their \
+             clients wait; leave it out",
+        ),
+        (
             demo(json!({"retryBudget": {"percent": 101}})),
             "services[\"demo\"].retryBudget.percent: 101 is out of bounds; write 0 to 100",
         ),

@@ -29,6 +29,8 @@ pub(crate) struct Call {
     frame: Vec<u8>,
     is_whole: bool,
     deadline: Option<Instant>,
+    /// How long its client waits, where servers are told what is left of that.
+    time: Option<Duration>,
     /// The endpoint that failed last: the next try prefers another.
     avoid: Option<EndpointId>,
     stage: Stage,
@@ -121,6 +123,7 @@ impl Call {
             frame: Vec::new(),
             is_whole: false,
             deadline: None,
+            time: None,
             avoid: None,
             stage: Stage::Settled,
             tries: Tries::default(),
@@ -133,6 +136,13 @@ impl Call {
     #[inline]
     pub(crate) fn keep(mut self, frame: Vec<u8>, is_whole: bool, deadline: Option<Instant>) -> Self {
         (self.frame, self.is_whole, self.deadline) = (frame, is_whole, deadline);
+        self
+    }
+
+    /// Its request says that its client waits for so long, and servers are to be told what is left of that.
+    #[inline]
+    pub(crate) fn tell(mut self, time: Option<Duration>) -> Self {
+        self.time = time;
         self
     }
 
@@ -299,6 +309,15 @@ impl Call {
     /// It is to end by then.
     pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
+    }
+
+    /// How long the answer to a try that is made now is of use, where the server is told that and its request says more.
+    #[inline]
+    pub(crate) fn time_left(&self, now: Instant) -> Option<Duration> {
+        let said = self.time?;
+        let left = self.deadline?.since(now);
+        let left = self.per_try_timeout().map_or(left, |time| left.min(time));
+        (left.as_millis() < said.as_millis()).then_some(left)
     }
 
     /// Takes out the tries that are open: nobody waits for their answers any more.

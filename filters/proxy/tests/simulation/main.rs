@@ -19,6 +19,7 @@ mod budget;
 mod chaos;
 mod closing;
 mod cut_through;
+mod deadlines;
 mod fairness;
 mod hostile;
 mod mirrors;
