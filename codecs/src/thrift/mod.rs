@@ -10,11 +10,14 @@
 //! | `service` | what precedes the colon; else TTHeader's text header `isn`, or its integer header `toService` | head |
 //! | any other | the header of that name in THeader or TTHeader | attachments |
 //!
+//! A header that is itself called `method` or `service` is none.
+//!
 //! TTHeader's integer headers are called as in Kitex, in lower camel case (`logId`, `fromService`, `rpcTimeout`), and
 //! those that Kitex has no name for by their digits; its token is called `RPC_TRANSIT_gdpr-token`.
 //!
 //! A request is [verified](Depth::Verified) when no header is repeated, or no text, or said for all later messages of a
-//! connection; when `toMethod` says the method of the message, and `isn` the service of a multiplexed one.
+//! connection; when `toMethod` says the method of the message, and `isn` the service of a multiplexed one; and when that has
+//! one colon, with something on both sides.
 //!
 //! In every frame the message must end where the frame does: most servers and clients take the rest for one more message.
 //!

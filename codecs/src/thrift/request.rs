@@ -23,6 +23,11 @@ pub(super) fn read(request: &[u8], depth: Depth, head: &mut Head) -> Read<()> {
     if let Some(service) = service {
         head.push("service", service);
     }
+    // Apache's servers for C++ pass over what is empty, and then over the colon too.
+    let has_odd_colons = |service: &str| service.is_empty() || method.is_empty() || method.contains(':');
+    if depth == Depth::Verified && service.is_some_and(has_odd_colons) {
+        return unsupported("colons in the name", envelope.payload);
+    }
     let is_kitex = matches!(envelope.transport, Transport::TtHeader { .. });
     if !envelope.has_headers() || (depth == Depth::Head && (!is_kitex || service.is_some())) {
         return Ok(());
@@ -48,7 +53,10 @@ pub(super) fn read(request: &[u8], depth: Depth, head: &mut Head) -> Read<()> {
         if let Some(value) = value {
             info.key.with_name(&mut |name| {
                 is_told = !head.has_attachment(name);
-                head.push_attachment(name, value);
+                // What the message does not say no header says for it.
+                if !matches!(name, "method" | "service") {
+                    head.push_attachment(name, value);
+                }
             });
         }
         if !is_told {

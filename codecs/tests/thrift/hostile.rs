@@ -4,7 +4,7 @@ use meltemi_codecs::thrift::{Content, Message, Protocol, Transport};
 use meltemi_codecs::{Codec, Depth, Error, Head, Peer, Step, Thrift};
 use proptest::prelude::*;
 
-use super::{LIMIT, PROTOCOLS, TRANSPORTS, calls, frame, pairs, vector, written};
+use super::{LIMIT, PROTOCOLS, TRANSPORTS, calls, entries, frame, pairs, vector, written};
 
 fn split(bytes: &[u8]) -> Result<Step, Error> {
     Thrift.split(Peer::Client, bytes, LIMIT)
@@ -206,6 +206,26 @@ fn a_call_to_be_denied_by_says_one_thing() {
     assert_eq!(read(&[("isn", "T")], "S:m"), refused("header with the service"));
     let repeated = [("a", "1"), ("a", "2")];
     assert_eq!(read(&repeated, "m"), refused("header that is repeated, or no text"));
+    // Apache's server for C++ takes all of these for `S:m`, or for the `m` of its own.
+    for name in ["S::m", ":S:m", "S:m:", ":m", "m:", "::m"] {
+        let refused = read(&[], name);
+        assert!(matches!(refused, Some(Error::Unsupported { what: "colons in the name", .. })), "{name}");
+    }
+}
+
+#[test]
+fn no_header_passes_for_the_service() {
+    for call in calls("m")
+        .into_iter()
+        .filter(|call| !matches!(call.transport, Transport::Framed | Transport::Unframed))
+    {
+        let call = Message { headers: pairs(&[("service", "S"), ("method", "other"), ("a", "1")]), ..call };
+        for depth in [Depth::Attachments, Depth::Verified] {
+            let mut head = Head::new();
+            Thrift.head(&written(&call), depth, &mut head).unwrap();
+            assert_eq!(entries(&head), pairs(&[("method", "m"), ("a", "1")]));
+        }
+    }
 }
 
 #[test]
