@@ -202,6 +202,9 @@ pub(super) fn read_request(meta: Fields<'_>, depth: Depth, head: &mut Head) -> R
                 continue;
             }
             check.once(&mut seen, field)?;
+            if field.number == REQUEST_ID && field.value.bytes().is_some_and(may_hold_entry) {
+                check.doubt(Some(field))?;
+            }
             let place =
                 usize::try_from(field.number).ok().and_then(|number| own.get_mut(number.checked_sub(1)?));
             if let Some(place) = place {
@@ -248,6 +251,11 @@ pub(super) fn is_entry(field: &Field<'_>) -> bool {
         && field.entry().is_some()
 }
 
+/// Whether brpc-java may read an entry in what is not read as one: a tag of either of its fields is no printable letter.
+fn may_hold_entry(id: &[u8]) -> bool {
+    !id.iter().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
 /// Refuses what a server may understand in another way, where that matters.
 #[derive(Default)]
 struct Check {
@@ -283,7 +291,7 @@ impl Check {
             Some((key, _)) if self.is_on && head.has_attachment(key) => self.doubt(Some(field)),
             Some((key, value)) => {
                 head.push_attachment(key, value);
-                Ok(())
+                if head.has_attachment(key) { Ok(()) } else { self.doubt(Some(field)) }
             }
             None => self.doubt(Some(field)),
         }

@@ -15,7 +15,8 @@
 //! Attachments here are those entries, not the bytes that brpc calls so. They are set and removed in requests, where the
 //! request has others of its kind (`ext_fields`, else `user_fields`), and in `user_fields` of responses.
 //!
-//! A request is [verified](Depth::Verified) when nothing that should be there once is there twice, all names are text, the
+//! A request is [verified](Depth::Verified) when nothing that should be there once is there twice, there are no more entries
+//! than are kept, no `request_id` that brpc-java could read as an entry is read otherwise, all names are text, the
 //! service's has a dot (without one, servers look for a service of that name in any package) and the method's has none
 //! (servers look for both as one string).
 //!

@@ -90,6 +90,18 @@ fn what_servers_may_understand_otherwise_is_not_verified() {
     let mut meta = echo();
     meta.request.as_mut().unwrap().seventh = vec![Entry::encoded("k", "1"), Entry::encoded("k", "2")];
     refused(&written(&meta, &[]));
+    // What brpc-java reads as entries, though it does not look like one.
+    let entry = Entry::encoded("k", "1");
+    for spoilt in [[&entry[..], b"\x10\x00"].concat(), [b"\x18\x00", &entry[..]].concat()] {
+        meta.request.as_mut().unwrap().seventh = vec![spoilt];
+        refused(&written(&meta, &[]));
+    }
+    // More than are kept.
+    let mut meta = echo();
+    meta.user_fields = (0..256).map(|number| (format!("x{number}"), String::new())).collect();
+    assert!(head(&written(&meta, &[]), Depth::Verified).is_ok());
+    meta.user_fields.insert("k".to_owned(), String::new());
+    refused(&written(&meta, &[]));
     // No text.
     let mut bytes = named("a.B", "c");
     let at = bytes.iter().position(|byte| *byte == b'B').unwrap();
