@@ -25,10 +25,10 @@ pub(super) const FRONT: [&str; 9] =
     ["caller", "callee", "func", "service", "method", "callType", "messageType", "dyeing", "timeout"];
 
 /// The call type of a request that is not answered.
-const ONE_WAY: u64 = 1;
+const ONE_WAY: u32 = 1;
 
 /// The way of closing that ends both sides.
-const RESET: u64 = 1;
+const RESET: u32 = 1;
 
 /// Why a request is not carried.
 const NO_FUNC: &str = "the request names no func";
@@ -54,7 +54,7 @@ pub(super) fn kind(header: &Header, from: Peer, frame: &[u8]) -> Result<(Kind, u
                 id = value as u32;
                 front = end;
             }
-            (field::CALL_TYPE, Value::Varint(value)) => is_one_way = value == ONE_WAY,
+            (field::CALL_TYPE, Value::Varint(value)) => is_one_way = value as u32 == ONE_WAY,
             (field::FUNC, Value::Bytes(_)) => has_func = true,
             (4, Value::Varint(value)) => ended.ret = value as u32,
             (5, Value::Varint(value)) => ended.func_ret = value as u32,
@@ -91,7 +91,7 @@ fn stream_kind(header: &Header, from: Peer, frame: &[u8]) -> Result<Kind, Error>
                     }
                 }
             }
-            (Type::Close, 1, Value::Varint(value)) => is_reset = value == RESET,
+            (Type::Close, 1, Value::Varint(value)) => is_reset = value as u32 == RESET,
             (Type::Close, 2, Value::Varint(value)) => ended.ret = value as u32,
             (Type::Close, 6, Value::Varint(value)) => ended.func_ret = value as u32,
             _ => {}
@@ -198,7 +198,7 @@ pub(super) fn read_request(
 struct Reader<'a> {
     is_strict: bool,
     names: [Option<Field<'a>>; 3],
-    call_type: u64,
+    call_type: u32,
     message_type: Option<u64>,
     timeout: Option<u64>,
 }
@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
                     }
                 }
                 (field::MESSAGE_TYPE, Value::Varint(value)) => self.message_type = Some(value),
-                (field::CALL_TYPE, Value::Varint(value)) => self.call_type = value,
+                (field::CALL_TYPE, Value::Varint(value)) => self.call_type = value as u32,
                 (field::TIMEOUT, Value::Varint(value)) => self.timeout = Some(value),
                 _ => {}
             }
@@ -301,7 +301,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Adds those of `fields` that are entries with this number. What is no text is left out.
+    /// Adds those of `fields` that are entries with this number. What is no text is left out, as are entries that are called
+    /// like attributes: they would pass for those that the request does not have.
     #[inline(never)]
     fn push(&self, fields: Fields<'a>, number: u32, head: &mut Head) -> Result<(), Error> {
         for field in fields.flatten() {
@@ -310,9 +311,13 @@ impl<'a> Reader<'a> {
             }
             match field.entry() {
                 Some((key, _)) if self.is_strict && head.has_attachment(key) => self.doubt(field.offset)?,
+                Some((key, _)) if FRONT.contains(&key) => {}
                 Some((key, value)) => {
                     if let Ok(value) = core::str::from_utf8(value) {
                         head.push_attachment(key, value);
+                    }
+                    if self.is_strict && !head.has_attachment(key) {
+                        self.doubt(field.offset)?;
                     }
                 }
                 None => self.doubt(field.offset)?,

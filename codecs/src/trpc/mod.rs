@@ -16,7 +16,8 @@
 //!
 //! Entries of `trans_info` are set and removed in requests, unary and those that open a stream, and in unary responses.
 //!
-//! A request is [verified](Depth::Verified) when nothing that should be there once is there twice, and all names are text.
+//! A request is [verified](Depth::Verified) when nothing that should be there once is there twice, all names and entries are
+//! text, and there are no more of these than are kept.
 //! Servers find what is called by `func` alone: to deny by `callee` is to believe the client.
 use core::time::Duration;
 

@@ -4,7 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
 
-use super::{Close, Init, InitRequest, InitResponse, LIMIT, Request, frame, head, hello, unary, written};
+use super::{Close, Init, InitRequest, InitResponse, LIMIT, Request};
+use super::{entries, frame, head, hello, unary, written};
 
 fn split_error(bytes: &[u8]) -> Error {
     Trpc.split(Peer::Client, bytes, LIMIT).unwrap_err()
@@ -83,6 +84,45 @@ fn what_servers_may_understand_otherwise_is_not_verified() {
         assert!(
             told.iter().all(|(name, value)| name != "func" || value == "/a/b" || value.contains("Hello"))
         );
+    }
+}
+
+#[test]
+fn nothing_is_left_out_of_what_is_verified() {
+    let with = |entries: Vec<(String, Vec<u8>)>| {
+        unary(&Request { trans_info: entries.into_iter().collect(), ..hello() }, 7, &[])
+    };
+    let many = |count| with((0..count).map(|number| (format!("x{number}"), Vec::new())).collect());
+    assert!(head(&many(256), Depth::Verified).is_ok());
+    let no_text = with(vec![("k".to_owned(), vec![0xff])]);
+    for bytes in [many(257), no_text] {
+        let strict = head(&bytes, Depth::Verified);
+        assert!(matches!(strict, Err(Error::Unsupported { .. })), "{strict:?}");
+        head(&bytes, Depth::Attachments).unwrap();
+    }
+}
+
+#[test]
+fn numbers_are_as_wide_as_servers_read_them() {
+    // Of 64 bits they take the lower 32.
+    let one_way = [hello().encode_to_vec(), b"\x10\x81\x80\x80\x80\x10".to_vec()].concat();
+    let bytes = written([0, 0], 7, &one_way, &[]);
+    assert_eq!(frame(Peer::Client, &bytes).kind, Kind::OneWay);
+    let told = head(&bytes, Depth::Head).unwrap();
+    assert!(told.contains(&("callType".to_owned(), "oneway".to_owned())), "{told:?}");
+    let close = written([1, 4], 7, b"\x08\x81\x80\x80\x80\x10", &[]);
+    assert_eq!(frame(Peer::Client, &close).kind, Kind::Reset(Outcome::Exception));
+}
+
+#[test]
+fn no_entry_passes_for_what_the_protocol_says() {
+    let entry = |key: &str| (key.to_owned(), b"forged".to_vec());
+    let names = ["caller", "callee", "service", "messageType", "dyeing", "timeout"];
+    let trans_info = names.iter().map(|name| entry(name)).collect();
+    let request = Request { func: b"Hello".to_vec(), trans_info, ..Request::default() };
+    for depth in [Depth::Attachments, Depth::Verified] {
+        let told = head(&unary(&request, 7, &[]), depth).unwrap();
+        assert_eq!(told, entries(&[("func", "Hello"), ("method", "Hello"), ("callType", "unary")]));
     }
 }
 
