@@ -133,9 +133,7 @@ impl Worker {
         }
         let Some(client_key) = to else { return count };
         let Some(client) = self.clients.get_mut(client_key) else { return count };
-        if let Some(out) = self.net.write(client.socket()) {
-            out.extend_from_slice(rest.get(..count).unwrap_or_default());
-        }
+        self.net.pass(client.socket(), rest.get(..count).unwrap_or_default());
         client.touch_arrival(self.now);
         if left == 0 {
             self.end_download(client_key);

@@ -152,6 +152,12 @@ impl Net {
         self.sockets.write(id)
     }
 
+    /// Writes much, without a copy of what may leave at once; false if nothing more can be written.
+    #[inline]
+    pub(crate) fn pass(&mut self, id: SocketId, bytes: &[u8]) -> bool {
+        self.sockets.pass(id, bytes)
+    }
+
     /// Gives back the window of so many bytes that came on a socket.
     #[inline]
     pub(crate) fn consumed(&mut self, id: SocketId, n: usize) {

@@ -230,11 +230,10 @@ impl End {
 
 /// Writes to `to` what `from` sent, and gives the window back unless `to` is slow.
 fn pass(from: &mut End, to: &End, bytes: &[u8], net: &mut Net) {
-    let Some(out) = net.write(to.socket) else {
+    if !net.pass(to.socket, bytes) {
         net.consumed(from.socket, bytes.len());
         return;
-    };
-    out.extend_from_slice(bytes);
+    }
     from.credit = from.credit.saturating_add(bytes.len());
     if net.queued(to.socket) < HIGH_WATERMARK {
         net.consumed(from.socket, core::mem::take(&mut from.credit));

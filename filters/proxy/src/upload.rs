@@ -102,9 +102,7 @@ impl Worker {
                 if self.net.queued(socket) >= HIGH_WATERMARK {
                     return 0;
                 }
-                if let Some(out) = self.net.write(socket) {
-                    out.extend_from_slice(bytes);
-                }
+                self.net.pass(socket, bytes);
             }
         }
         self.took(key, upload, count);

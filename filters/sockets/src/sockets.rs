@@ -23,6 +23,8 @@ pub struct Sockets {
     drain: Drain,
     /// The socket that was written to last: what was appended has yet to be counted.
     last_written: Option<u32>,
+    /// The side that is heard, and how much of what it sent is not read: what goes to the other leaves with that.
+    heard: Option<(Side, usize)>,
 }
 
 impl Sockets {
@@ -36,6 +38,7 @@ impl Sockets {
             spares: Spares::default(),
             drain: Drain::Not,
             last_written: None,
+            heard: None,
             options,
         }
     }
@@ -55,6 +58,7 @@ impl Sockets {
     /// call for this side returns the same error.
     pub fn receive<'a>(&mut self, side: Side, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, Error> {
         loop {
+            self.heard = Some((side, input.len()));
             if let Some(event) = self.notice() {
                 return Ok(Some(event));
             }
@@ -127,6 +131,24 @@ impl Sockets {
         let (mut peer, index) = self.find(id)?;
         peer.enqueue(index);
         Some(self.slab.at_mut(index)?.send.tail(&mut self.spares))
+    }
+
+    /// Writes `bytes` to a socket, as by [`write`](Self::write); false if nothing more can be written.
+    ///
+    /// For what is large: as far as it may be sent with the next [`transmit`](Self::transmit), it is not copied into the
+    /// send buffer first.
+    pub fn pass(&mut self, id: SocketId, bytes: &[u8]) -> bool {
+        let heard = self.heard;
+        let Some((mut peer, index)) = self.find(id) else { return false };
+        let passed = match heard {
+            // What goes to a side that is heard might wait for long, and count nowhere.
+            Some((side, unread)) if side != peer.side => peer.pass(index, bytes, unread),
+            _ => 0,
+        };
+        match bytes.get(passed..) {
+            None | Some([]) => true,
+            Some(rest) => self.write(id).map(|out| out.extend_from_slice(rest)).is_some(),
+        }
     }
 
     /// Bytes written and not yet sent.
@@ -232,6 +254,7 @@ impl Sockets {
     /// If there is anything to be sent towards the other side, or an event waits to be delivered, a PING to this side
     /// is added: its acknowledgement brings the callback in which that can be done. At most one is out a side.
     pub fn transmit(&mut self, side: Side, out: &mut Vec<u8>) {
+        self.heard = None;
         self.peer(side).flush(out);
         let due = !self.notices.is_empty() || self.peer(side.other()).is_sendable();
         let link = self.peer(side).link;

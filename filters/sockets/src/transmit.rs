@@ -1,7 +1,7 @@
 //! What leaves, and in which order.
 
 use crate::drain::Drain;
-use crate::frame::{self, Head, MAX_31, flag, kind};
+use crate::frame::{self, HEAD, Head, MAX_31, flag, kind};
 use crate::notice::Notice;
 use crate::peer::Peer;
 use crate::socket::LocalEnd;
@@ -20,7 +20,11 @@ impl Peer<'_> {
             frame::put_goaway(&mut self.link.control, MAX_31, Code::NoError);
             *self.drain = Drain::Announced;
         }
-        out.append(&mut self.link.control);
+        if out.is_empty() && self.link.control.len() > KEPT_CONTROL {
+            core::mem::swap(out, &mut self.link.control);
+        } else {
+            out.append(&mut self.link.control);
+        }
         self.link.answers = 0;
         self.link.control.shrink_to(KEPT_CONTROL);
         if self.link.failure.is_some() {
@@ -153,6 +157,38 @@ impl Peer<'_> {
         }
         // Sockets that the loop found to have nothing but an end.
         self.flush_ends(out);
+    }
+
+    /// Frames `bytes` for a socket at once, after what it has queued, as far as all that may be sent: so many of them.
+    /// `unread` bytes may follow.
+    pub(crate) fn pass(&mut self, index: u32, bytes: &[u8], unread: usize) -> usize {
+        let Some(socket) = self.slab.at_mut(index) else { return 0 };
+        let window = usize::try_from(socket.send_window.min(self.link.send_window)).unwrap_or(0);
+        let queued = socket.send.len();
+        let is_free = socket.open && socket.local == LocalEnd::Open && !socket.full && queued < window;
+        if !is_free || self.link.failure.is_some() {
+            return 0;
+        }
+        let bytes = bytes.get(..window.saturating_sub(queued)).unwrap_or(bytes);
+        let out = &mut self.link.control;
+        let room = queued.saturating_add(bytes.len()).saturating_add(HEAD);
+        if out.capacity().saturating_sub(out.len()) < room {
+            // For all that may come, so that it does not grow in steps.
+            out.reserve(room.saturating_add(unread).saturating_add(unread >> 8));
+        }
+        let most = self.link.peer.max_frame_size.max(1);
+        for part in socket.send.front(queued).chunks(most).chain(bytes.chunks(most)) {
+            let length = u32::try_from(part.len()).unwrap_or(0);
+            Head { length, kind: kind::DATA, flags: 0, stream: socket.stream }.put(out);
+            out.extend_from_slice(part);
+        }
+        socket.send.advance(queued, self.spares);
+        let count = queued.saturating_add(bytes.len());
+        socket.sent = socket.sent.saturating_add(u64::try_from(count).unwrap_or(0));
+        let count = i64::try_from(count).unwrap_or(0);
+        socket.send_window = socket.send_window.saturating_sub(count);
+        self.link.send_window = self.link.send_window.saturating_sub(count);
+        bytes.len()
     }
 
     /// END_STREAM of a socket has left.

@@ -138,3 +138,58 @@ fn writable_comes_between_the_marks() {
     assert_eq!(raw.ok(Side::Downstream, &[]), [Event::Writable { id }]);
     assert_eq!(raw.ok(Side::Downstream, &[]), []);
 }
+
+#[test]
+fn what_is_passed_keeps_its_place_and_to_the_windows() {
+    let mut raw = Raw::new(Options::default());
+    let (id, stream) = raw.connected();
+    let bytes: Vec<u8> = (0..100_000_u32).map(|at| (at % 251) as u8).collect();
+    raw.ok(Side::Downstream, &[]);
+    raw.sockets.write(id).unwrap().extend(&bytes[..10]);
+    assert!(raw.sockets.pass(id, &bytes[10..40_000]));
+    assert_eq!((raw.sockets.queued(id), raw.sockets.sent(id)), (0, 40_000), "it waits for nothing");
+    assert!(raw.sockets.pass(id, &bytes[40_000..]));
+    assert_eq!((raw.sockets.queued(id), raw.sockets.sent(id)), (100_000 - 65_535, 65_535));
+    let mut frames = raw.sent_but_pings(Side::Upstream);
+    for window in [0, stream] {
+        raw.ok(Side::Upstream, &number(WINDOW_UPDATE, window, 1 << 20));
+    }
+    frames.append(&mut raw.sent_but_pings(Side::Upstream));
+    assert!(frames.iter().all(|frame| frame.kind != DATA || frame.payload.len() <= 16_384));
+    let sent: Vec<u8> =
+        frames.into_iter().filter(|frame| frame.kind == DATA).flat_map(|f| f.payload).collect();
+    assert!(sent == bytes);
+    raw.ok(Side::Downstream, &[]);
+    raw.sockets.finish(id);
+    assert!(!raw.sockets.pass(id, b"more"));
+}
+
+/// It would be in nobody's account, for as long as the other side is silent.
+#[test]
+fn what_is_passed_to_the_side_that_is_heard_is_queued() {
+    let mut raw = Raw::new(Options::default());
+    let (id, _) = raw.connected();
+    raw.ok(Side::Upstream, &[]);
+    assert!(raw.sockets.pass(id, &[7; 1000]));
+    assert_eq!(raw.sockets.queued(id), 1000);
+    raw.ok(Side::Downstream, &[]);
+    raw.sent(Side::Downstream);
+    assert!(raw.sockets.pass(id, &[7; 1000]));
+    assert_eq!(raw.sockets.queued(id), 2000);
+    assert_eq!(payload_of(&raw.sent_but_pings(Side::Upstream)), 2000);
+}
+
+#[test]
+fn whoever_waits_to_write_hears_of_it_though_others_pass() {
+    let mut raw = Raw::new(Options { write_high: 1000, write_low: 100, ..Options::default() });
+    let (id, stream) = raw.connected();
+    raw.ok(Side::Upstream, &settings(&[(4, 0)]));
+    raw.answer_pings();
+    raw.sockets.write(id).unwrap().extend([7; 1000]);
+    raw.sent_but_pings(Side::Upstream);
+    raw.ok(Side::Upstream, &number(WINDOW_UPDATE, stream, 1 << 20));
+    raw.ok(Side::Downstream, &[]);
+    assert!(raw.sockets.pass(id, &[7; 10]));
+    assert_eq!(payload_of(&raw.sent(Side::Upstream)), 1010);
+    assert_eq!(raw.ok(Side::Downstream, &[]), [Event::Writable { id }]);
+}
