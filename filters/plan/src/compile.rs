@@ -29,10 +29,15 @@ pub(super) const DEFAULT: &str = "default";
 /// Names become HTTP headers and metrics; no sensible one is longer.
 const MAX_NAME: usize = 1024;
 
-pub(super) type Result<T> = core::result::Result<T, PlanError>;
+/// In a box, since whatever compiles a value hands an error on.
+pub(super) type Result<T> = core::result::Result<T, Box<PlanError>>;
 
 pub(super) fn fail<T>(path: &Path<'_>, message: impl Into<String>) -> Result<T> {
-    Err(PlanError::at(path, message))
+    Err(error(path, message))
+}
+
+fn error(path: &Path<'_>, message: impl Into<String>) -> Box<PlanError> {
+    Box::new(PlanError::at(path, message))
 }
 
 pub(super) fn plan(raw: &raw::Plan, codecs: &Codecs) -> Result<Plan> {
@@ -333,10 +338,7 @@ fn upstream(path: &Path<'_>, raw: &raw::Upstream) -> Result<UpstreamOptions> {
             64,
         )?,
         connect_timeout: connect_timeout.ok_or_else(|| {
-            PlanError::at(
-                &path.key("connectTimeout"),
-                "no connection opens in no time; write at least \"1ms\"",
-            )
+            error(&path.key("connectTimeout"), "no connection opens in no time; write at least \"1ms\"")
         })?,
         max_calls_per_connection: calls(path, raw.max_calls_per_connection)?,
         ejection_time: raw.ejection_time.limit(),

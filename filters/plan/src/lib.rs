@@ -85,7 +85,7 @@ pub fn check_regex(source: &str) -> Result<usize, String> {
 ///
 /// The first fault that was found, with its path in the layout.
 pub fn layout(name: &str, raw: &raw::Layout) -> Result<meltemi_codecs::Layout, PlanError> {
-    layout::layout(&Path::Root, name, raw)
+    layout::layout(&Path::Root, name, raw).map_err(|error| *error)
 }
 
 /// A plan, checked and compiled.
@@ -108,7 +108,7 @@ impl Plan {
     /// The first fault that was found.
     pub fn parse(json: &[u8], codecs: &Codecs) -> Result<Self, PlanError> {
         if json.trim_ascii().is_empty() {
-            return compile::plan(&raw::Plan::default(), codecs);
+            return Self::compile(&raw::Plan::default(), codecs);
         }
         let raw = {
             let mut json: Json = serde_json::from_slice(json)?;
@@ -124,7 +124,7 @@ impl Plan {
     ///
     /// The first fault that was found.
     pub fn compile(raw: &raw::Plan, codecs: &Codecs) -> Result<Self, PlanError> {
-        compile::plan(raw, codecs)
+        compile::plan(raw, codecs).map_err(|error| *error)
     }
 
     /// The service of the tunnels with this authority.
