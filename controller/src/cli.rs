@@ -26,21 +26,24 @@ struct Cli {
 enum Command {
     /// Show on a real Envoy, step by step, what Meltemi does with Dubbo calls.
     Demo(demo::Options),
-    /// Print one JSON object for each frame of captured bytes.
+    /// Print one JSON object for each frame of captured bytes, or for each call of a capture of packets.
     Decode {
-        /// The protocol that the bytes are of.
-        #[arg(long, value_parser = protocols(), required_unless_present = "layout")]
-        protocol: Option<String>,
+        /// The protocol that the bytes are of; `auto` takes the one that reads the most of them.
+        #[arg(long, default_value = AUTO, value_parser = protocols())]
+        protocol: String,
         /// The file with the layout that they are of, in place of a protocol.
         #[arg(long, value_name = "FILE", conflicts_with = "protocol")]
         layout: Option<PathBuf>,
-        /// Show the bytes of each frame too, by field; with a layout, a terminal shows them anyway.
+        /// How the bytes are written.
+        #[arg(long, value_enum, default_value_t)]
+        form: decode::Form,
+        /// Show the bytes of each frame too, by field; with a layout, a terminal shows them anyway. Not of captures.
         #[arg(long)]
         dump: bool,
         /// Refuse frames that are longer than this.
         #[arg(long, value_name = "BYTES", default_value_t = decode::MAX_FRAME_BYTES)]
         max_frame_bytes: usize,
-        /// The file with the bytes that one side sent; `-` or nothing is the standard input.
+        /// A capture of tcpdump or Wireshark, or the bytes that one side sent; `-` or nothing is the standard input.
         #[arg(default_value = "-")]
         file: PathBuf,
     },
@@ -80,11 +83,12 @@ enum Command {
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(options) => demo::run(&options).map_err(|error| error.to_string()),
-        Command::Decode { protocol, layout, dump, max_frame_bytes, file } => {
+        Command::Decode { protocol, layout, form, dump, max_frame_bytes, file } => {
             let sees_bytes = dump || layout.is_some() && io::stdout().is_terminal();
             let view = if sees_bytes { decode::View::Bytes } else { decode::View::Lines };
-            codec(protocol.as_deref(), layout.as_deref())
-                .and_then(|codec| decode(&*codec, max_frame_bytes, view, &file))
+            codecs(&protocol, layout.as_deref()).and_then(|protocols| {
+                decode(&protocols, decode::Manner { max_frame_bytes, form, view }, &file)
+            })
         }
         Command::Validate(options) => return ended(options.run()),
         Command::Generate(options) => return ended(options.run()),
@@ -115,22 +119,25 @@ fn ended(outcome: Result<ExitCode, String>) -> ExitCode {
     })
 }
 
+/// The name that stands for all protocols.
+const AUTO: &str = "auto";
+
 /// The names of the protocols that the command knows: those of the shipped module.
 fn protocols() -> PossibleValuesParser {
-    PossibleValuesParser::new(Codecs::all().names().map(str::to_owned).collect::<Vec<_>>())
+    PossibleValuesParser::new(Codecs::all().names().chain([AUTO]).map(str::to_owned).collect::<Vec<_>>())
 }
 
-/// What bytes are read by: a layout, or a codec of the command.
-fn codec(protocol: Option<&str>, layout: Option<&Path>) -> Result<Rc<dyn Codec>, String> {
-    match (protocol, layout) {
-        (_, Some(layout)) => Ok(Rc::new(decode::layout::read(layout)?)),
-        (protocol, None) => {
-            Ok(protocol.and_then(|name| Codecs::all().get(name).cloned()).ok_or("unknown protocol")?)
-        }
+/// What bytes may be read by: a layout, or codecs of the command.
+fn codecs(protocol: &str, layout: Option<&Path>) -> Result<Vec<Rc<dyn Codec>>, String> {
+    if let Some(layout) = layout {
+        return Ok(vec![Rc::new(decode::layout::read(layout)?)]);
     }
+    let codecs = Codecs::all();
+    let is_wanted = |name: &&str| protocol == AUTO || protocol == *name;
+    Ok(codecs.names().filter(is_wanted).filter_map(|name| codecs.get(name)).cloned().collect())
 }
 
-fn decode(codec: &dyn Codec, max_len: usize, view: decode::View, file: &Path) -> Result<(), String> {
+fn decode(protocols: &[Rc<dyn Codec>], manner: decode::Manner, file: &Path) -> Result<(), String> {
     let (name, input): (_, Box<dyn Read>) = match standard(file) {
         true => ("standard input".into(), Box::new(io::stdin().lock())),
         false => (
@@ -138,11 +145,11 @@ fn decode(codec: &dyn Codec, max_len: usize, view: decode::View, file: &Path) ->
             Box::new(File::open(file).map_err(|error| unreadable(file, &error))?),
         ),
     };
-    let mut output: BufWriter<Box<dyn Write>> = BufWriter::new(match view {
+    let mut output: BufWriter<Box<dyn Write>> = BufWriter::new(match manner.view {
         decode::View::Lines => Box::new(io::stdout().lock()),
         decode::View::Bytes => Box::new(anstream::stdout().lock()),
     });
-    let outcome = decode::show(codec, max_len, view, input, &mut output);
+    let outcome = decode::read(protocols, manner, input, &mut output);
     // What was read so far is printed before the error is.
     match (outcome, output.flush()) {
         (Ok(()), Ok(())) => Ok(()),

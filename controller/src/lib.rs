@@ -4,6 +4,7 @@
 //! the way the demo does.
 
 pub mod api;
+pub mod capture;
 pub mod check;
 pub mod checkout;
 pub mod cli;

@@ -208,24 +208,6 @@ fn broken_input_is_told_with_its_offset_after_what_was_read() {
 }
 
 #[test]
-fn captures_of_packets_are_told_from_frames() {
-    for (magic, kind) in [
-        (b"\xd4\xc3\xb2\xa1", "pcap"),
-        (b"\xa1\xb2\xc3\xd4", "pcap"),
-        (b"\x4d\x3c\xb2\xa1", "pcap"),
-        (b"\xa1\xb2\x3c\x4d", "pcap"),
-        (b"\x0a\x0d\x0d\x0a", "pcapng"),
-    ] {
-        let (records, error) = broken(&[&magic[..], &[0; 20]].concat());
-        let start = format!("error: standard input: this is a capture of packets ({kind}), ");
-        assert!(
-            records.is_empty() && error.starts_with(&start) && error.contains("tcpflow -r FILE"),
-            "{error}"
-        );
-    }
-}
-
-#[test]
 fn a_broken_body_is_told_as_far_as_it_can_be_read() {
     let mut frame = vector("java-2.7.23/main-sayHello.c2s.id0.req.bin");
     // The attachment map, where there is a byte that starts nothing.

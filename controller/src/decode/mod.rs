@@ -1,14 +1,49 @@
-//! `meltemi decode`: what captured bytes say, one JSON object for each frame.
+//! `meltemi decode`: what captured bytes say, one JSON object for each frame, or for each call of a capture of packets.
 
 mod dump;
+mod guess;
+mod hex;
 pub mod layout;
 mod record;
+mod talk;
 
-use std::io::{self, Read, Write};
+use std::cell::RefCell;
+use std::io::{self, Cursor, Read, Write};
+use std::rc::Rc;
 
+use clap::ValueEnum;
 use meltemi_codecs::{Codec, Error as CodecError, Step};
+use serde_json::json;
 
+use crate::capture::{self, Connections, Told};
+use guess::{Guess, guess};
 use record::Record;
+use talk::{Shared, Talk};
+
+/// How the bytes are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// What they look like.
+    #[default]
+    Auto,
+    /// A capture of packets: pcap or pcapng.
+    Capture,
+    /// Hexadecimal digits, as they are or as dumps have them.
+    Hex,
+    /// As they were sent by one side, or by both in turn.
+    Raw,
+}
+
+/// How bytes are to be read, and shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// The longest frame.
+    pub max_frame_bytes: usize,
+    /// How they are written.
+    pub form: Form,
+    /// What is shown of each frame. Of a capture, its lines alone are.
+    pub view: View,
+}
 
 /// What is shown of each frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +78,12 @@ pub enum Error {
         /// What is wrong there.
         what: String,
     },
-    /// The input is a capture of packets.
-    #[error(
-        "this is a capture of packets ({0}), of which the frames are not read yet; `tcpflow -r FILE` writes what each side sent \
-         into a file of its own, which can be read"
-    )]
-    Capture(&'static str),
+    /// The capture of packets is broken, or not whole.
+    #[error(transparent)]
+    Capture(#[from] capture::Error),
+    /// None of the protocols reads the bytes.
+    #[error("offset 0: no known protocol reads this: {0}")]
+    Unknown(String),
     /// The input ends inside a frame.
     #[error(
         "offset {end}: the input ends inside the frame that starts at offset {start}; it needs {missing} bytes more"
@@ -61,6 +96,96 @@ pub enum Error {
         /// How many bytes are missing at least.
         missing: usize,
     },
+}
+
+/// Writes what bytes of any form say: frames with [`show`], or the calls of each connection of a capture. They may be of
+/// any of the protocols: the one that reads the most is taken.
+///
+/// # Errors
+///
+/// The first fault. What was read before it is written by then. In a capture, a fault of one connection is a line of the
+/// output, and no error.
+pub fn read(
+    protocols: &[Rc<dyn Codec>],
+    manner: Manner,
+    mut input: impl Read,
+    mut output: impl Write,
+) -> Result<(), Error> {
+    let mut start = Vec::new();
+    let mut chunk = vec![0; CHUNK];
+    while start.len() < 4 {
+        let read = fill(&mut input, &mut chunk).map_err(Error::Read)?;
+        if read.is_empty() {
+            break;
+        }
+        start.extend_from_slice(read);
+    }
+    match manner.form {
+        Form::Auto if capture::is_capture(&start) => calls(protocols, manner, start, input, output),
+        Form::Capture => calls(protocols, manner, start, input, output),
+        Form::Auto if !hex::is_hex(&start) => frames(protocols, manner, start, input, &mut output),
+        Form::Raw => frames(protocols, manner, start, input, &mut output),
+        Form::Auto | Form::Hex => {
+            input.read_to_end(&mut start).map_err(Error::Read)?;
+            frames(protocols, manner, hex::read(&start)?, io::empty(), &mut output)
+        }
+    }
+}
+
+/// Writes a line for each call of a capture whose first bytes are `start`.
+fn calls(
+    protocols: &[Rc<dyn Codec>],
+    manner: Manner,
+    start: Vec<u8>,
+    mut input: impl Read,
+    output: impl Write,
+) -> Result<(), Error> {
+    let shared = Shared { protocols, max_len: manner.max_frame_bytes, output: RefCell::new((output, None)) };
+    let connections = Connections::new(|pair, has_start| Talk::new(&shared, pair, has_start));
+    let (Told { fragments, unknown_links }, outcome) = connections.read(start, &mut input);
+    let (mut output, failed) = shared.output.into_inner();
+    if let Some(error) = failed {
+        return Err(Error::Write(error));
+    }
+    for (count, what) in
+        [(fragments, "parts of fragmented packets"), (unknown_links, "packets of unknown links")]
+    {
+        if count > 0 {
+            let line = json!({"error": format!("{count} {what} were passed over")});
+            writeln!(output, "{line}").map_err(Error::Write)?;
+        }
+    }
+    Ok(outcome?)
+}
+
+/// Writes a line for each frame of bytes that begin with `start`.
+fn frames(
+    protocols: &[Rc<dyn Codec>],
+    manner: Manner,
+    mut start: Vec<u8>,
+    mut input: impl Read,
+    output: &mut impl Write,
+) -> Result<(), Error> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let protocol = guess(protocols, manner.max_frame_bytes, &[(None, &start)]);
+        let names = || protocols.iter().map(|codec| codec.name()).collect::<Vec<_>>().join(", ");
+        match protocol {
+            Guess::Is(codec) => {
+                let input = Cursor::new(start).chain(input);
+                return show(&*codec, manner.max_frame_bytes, manner.view, input, output);
+            }
+            Guess::None => return Err(Error::Unknown(names())),
+            Guess::Open => {
+                let read = fill(&mut input, &mut chunk).map_err(Error::Read)?;
+                match (read.is_empty(), start.is_empty()) {
+                    (true, true) => return Ok(()),
+                    (true, false) => return Err(Error::Unknown(names())),
+                    _ => start.extend_from_slice(read),
+                }
+            }
+        }
+    }
 }
 
 /// Writes a line with a JSON object to `output` for each frame in `input`, as soon as the frame is read. The memory it
@@ -103,9 +228,6 @@ pub fn show(
         let step = match codec.split(codec.sender(rest), rest, max_len) {
             Ok(step) => step,
             Err(error) => {
-                if let Some(capture) = capture(rest).filter(|_| offset == 0) {
-                    return Err(Error::Capture(capture));
-                }
                 let (at, what) = fault(&error);
                 stop(offset, rest, at, &what, output).map_err(Error::Write)?;
                 return Err(Error::Broken { offset: offset + at as u64, what });
@@ -132,7 +254,7 @@ pub fn show(
                 start = 0;
                 // Whoever follows a live capture sees each frame before the next one arrives.
                 output.flush().map_err(Error::Write)?;
-                let read = read(&mut input, &mut chunk).map_err(Error::Read)?;
+                let read = fill(&mut input, &mut chunk).map_err(Error::Read)?;
                 buffer.extend_from_slice(read);
                 if read.is_empty() && buffer.is_empty() {
                     return Ok(());
@@ -149,17 +271,8 @@ pub fn show(
     }
 }
 
-/// The kind of capture that bytes are the start of.
-fn capture(bytes: &[u8]) -> Option<&'static str> {
-    match bytes.first_chunk()? {
-        b"\xd4\xc3\xb2\xa1" | b"\xa1\xb2\xc3\xd4" | b"\x4d\x3c\xb2\xa1" | b"\xa1\xb2\x3c\x4d" => Some("pcap"),
-        b"\x0a\x0d\x0d\x0a" => Some("pcapng"),
-        _ => None,
-    }
-}
-
 /// One read into `chunk`, and what it brought.
-fn read<'a>(input: &mut impl Read, chunk: &'a mut [u8]) -> io::Result<&'a [u8]> {
+fn fill<'a>(input: &mut impl Read, chunk: &'a mut [u8]) -> io::Result<&'a [u8]> {
     loop {
         match input.read(chunk) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
