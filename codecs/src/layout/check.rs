@@ -12,8 +12,8 @@ pub enum Fault {
     DrainNotice(&'static str),
 }
 
-/// More than any frame that a layout makes.
-const LIMIT: usize = 1 << 20;
+/// The longest frame that a layout makes.
+const LIMIT: usize = 64 << 10;
 
 /// All of them.
 pub(super) const FAILURES: [Failure; 10] = [

@@ -5,6 +5,9 @@ use crate::{Error, Frame, Kind, Outcome, Peer, Step};
 /// The most bytes of a varint.
 const LONGEST_VARINT: usize = 10;
 
+/// The most fields of a message: each place in it is looked for among all.
+const MOST_FIELDS: usize = 16 << 10;
+
 /// How much a frame may grow by another id that is a varint: the id, and the lengths of the messages that it is in.
 const MOST_GROWTH: u64 = 128;
 
@@ -295,8 +298,11 @@ pub(super) fn field<'a>(
 ) -> Result<Option<Value<'a>>, Error> {
     let Some((number, deeper)) = path.split_first() else { return Ok(None) };
     let mut last: Option<protobuf::Field<'a>> = None;
-    for found in Fields::at(message, offset) {
+    for (count, found) in Fields::at(message, offset).enumerate() {
         let found = found?;
+        if count >= MOST_FIELDS {
+            return Err(Error::Unsupported { what: "number of fields", offset: found.offset });
+        }
         if found.number == *number && (deeper.is_empty() || found.value.bytes().is_some()) {
             if once && last.is_some() {
                 return Err(Error::Malformed { what: "repeated field", offset: found.offset });

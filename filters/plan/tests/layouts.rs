@@ -3,7 +3,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use meltemi_codecs::{
-    Codec, Depth, Edit, Failure, Frame, Head, Kind, Layout, Outcome, Peer, Sharing, Step, fuzz::fuzz_codec,
+    Codec, Depth, Edit, Error, Failure, Frame, Head, Kind, Layout, Outcome, Peer, Sharing, Step,
+    fuzz::fuzz_codec,
 };
 
 const LIMIT: usize = 1 << 20;
@@ -236,4 +237,18 @@ fn a_layout_without_ids_answers_failures() {
     request[..3].copy_from_slice(b"CR\x01");
     let reply = error_reply(&layout, &request, Failure::Timeout);
     assert_eq!(told(&layout, Peer::Server, &reply), "Response(Error(5)) 0");
+}
+
+/// Whoever sends many small fields makes the proxy look at each, once for every place.
+#[test]
+fn messages_of_many_fields_are_refused() {
+    let brpc = layout("brpc");
+    let frame = |fields: usize| {
+        let meta = [0x78, 1].repeat(fields);
+        let length = u32::try_from(meta.len()).unwrap().to_be_bytes();
+        [b"PRPC", &length[..], &length, &meta].concat()
+    };
+    let step = |fields| brpc.split(Peer::Client, &frame(fields), LIMIT);
+    assert!(matches!(step(16 << 10), Ok(Step::Frame(_))));
+    assert!(matches!(step((16 << 10) + 1), Err(Error::Unsupported { what: "number of fields", .. })));
 }

@@ -11,6 +11,9 @@ const LONGEST: usize = 4096;
 /// How deep groups may lie in one another.
 const DEEPEST: usize = 8;
 
+/// The most lengths of what follows: each is known when all of that is written.
+const MOST_RESTS: usize = 8;
+
 /// Reads a frame; whether it may have a status and a text is `says`.
 pub(super) fn template(path: &Path<'_>, text: &str, says: bool) -> Result<Vec<Piece>> {
     if text.len() > LONGEST {
@@ -18,10 +21,23 @@ pub(super) fn template(path: &Path<'_>, text: &str, says: bool) -> Result<Vec<Pi
     }
     let mut rest = text;
     let pieces = pieces(path, &mut rest, says, 0)?;
+    let rests = rests(&pieces);
+    if rests > MOST_RESTS {
+        return fail(path, format!("has {rests} times {{rest}}; write at most {MOST_RESTS}"));
+    }
     match pieces.is_empty() {
         true => fail(path, "is empty; write the frame, or leave it out"),
         false => Ok(pieces),
     }
+}
+
+fn rests(pieces: &[Piece]) -> usize {
+    let of_piece = |piece: &Piece| match piece {
+        Piece::Rest(..) => 1,
+        Piece::Group(inner) => rests(inner),
+        _ => 0,
+    };
+    pieces.iter().map(of_piece).sum()
 }
 
 fn pieces(path: &Path<'_>, rest: &mut &str, says: bool, depth: usize) -> Result<Vec<Piece>> {

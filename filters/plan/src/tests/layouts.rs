@@ -141,6 +141,12 @@ fn a_layout_that_contradicts_itself_is_refused_at_its_field() {
             json!("4142 {rest:u16} {id:u32} 01 {status:u8} 0000 {text}"),
             ".errorReply.frame: cannot be read by the layout itself; write an answer with a status that is no success, each field where the layout has it",
         ),
+        // A few letters that would be many bytes.
+        (
+            "/errorReply/frame",
+            json!(format!("4142 {{frame:u16}} {{id:u32}} 01 {{status:u8}} 0000 {}", "{rest:u8}".repeat(9))),
+            ".errorReply.frame: has 9 times {rest}; write at most 8",
+        ),
         (
             "/errorReply/status",
             json!(0),
