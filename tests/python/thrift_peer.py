@@ -1,9 +1,9 @@
 """Apache Thrift for Python as client and server of the end-to-end tests.
 
-    thrift_peer.py serve TRANSPORT PROTOCOL NAME       prints its port; serves until its input ends
-    thrift_peer.py call PORT TRANSPORT PROTOCOL [NAME=VALUE ...] -- METHOD=TEXT ...
+    thrift_peer.py serve TRANSPORT PROTOCOL NAME [ADDRESS]    prints its port; serves until its input ends
+    thrift_peer.py call ADDRESS TRANSPORT PROTOCOL [NAME=VALUE ...] -- METHOD=TEXT ...
 
-A client makes its calls on one connection and writes a line of JSON for each. A method has one text for argument and
+An address is a port on this host, or has a host before it. A client makes its calls on one connection and writes a line of JSON for each. A method has one text for argument and
 result: sayHello (the server's name and the text), echo, fail (throws what it declares), note (one-way), notes (how many
 of these came), header (what the header of that name says), sleep (so many milliseconds).
 """
@@ -107,8 +107,13 @@ class Greeter:
         pass
 
 
-def serve(transport, protocol, name):
-    listener = TSocket.TServerSocket("127.0.0.1", 0)
+def place(address):
+    host, _, port = address.rpartition(":")
+    return host or "127.0.0.1", int(port)
+
+
+def serve(transport, protocol, name, address="0"):
+    listener = TSocket.TServerSocket(*place(address))
     listener.listen()
     print(listener.handle.getsockname()[1], flush=True)
     listener.listen = lambda: None
@@ -117,9 +122,9 @@ def serve(transport, protocol, name):
     sys.stdin.read()
 
 
-def call(port, transport, protocol, *rest):
+def call(address, transport, protocol, *rest):
     at = rest.index("--")
-    socket = TSocket.TSocket("127.0.0.1", int(port))
+    socket = TSocket.TSocket(*place(address))
     socket.setTimeout(20_000)
     transports, protocols = factories(transport, protocol)
     connection = protocols.getProtocol(transports.getTransport(socket))

@@ -71,9 +71,24 @@ impl Library {
     /// # Panics
     ///
     /// When it does not start.
-    pub fn serve(self, (transport, protocol): (&str, &str), name: &str) -> Served {
+    pub fn serve(self, form: (&str, &str), name: &str) -> Served {
+        self.serve_by(form, name, &[])
+    }
+
+    /// Starts a server at `address`, which Python's can.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn serve_at(self, form: (&str, &str), name: &str, address: SocketAddr) -> Served {
+        let mut served = self.serve_by(form, name, &[&address.to_string()]);
+        served.address = address;
+        served
+    }
+
+    fn serve_by(self, (transport, protocol): (&str, &str), name: &str, more: &[&str]) -> Served {
         let mut command = self.command();
-        command.args(["serve", transport, protocol, name]);
+        command.args(["serve", transport, protocol, name]).args(more);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut port = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
@@ -94,7 +109,9 @@ impl Library {
         calls: &[&str],
     ) -> Vec<Value> {
         let mut command = self.command();
-        command.args(["call", &address.port().to_string(), transport, protocol]);
+        // Of addresses elsewhere, Python alone knows.
+        let at = if address.ip().is_loopback() { address.port().to_string() } else { address.to_string() };
+        command.args(["call", &at, transport, protocol]);
         let output = command.args(headers).arg("--").args(calls).stderr(Stdio::inherit()).output().unwrap();
         let lines = String::from_utf8(output.stdout).unwrap();
         let answers: Vec<_> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

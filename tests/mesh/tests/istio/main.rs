@@ -21,6 +21,7 @@ mod older_envoy;
 mod permissive;
 mod policies;
 mod private_protocol;
+mod protocols;
 mod redis;
 mod resources;
 mod samples;

@@ -19,10 +19,12 @@ pub const SHOP: &str = "shop";
 /// A service of the shop, with a subset for each version.
 #[derive(Debug, Clone, Copy)]
 pub struct Service {
-    name: &'static str,
+    /// Its name, and that of its objects.
+    pub name: &'static str,
     /// Where clients call it.
     pub address: &'static str,
-    port: u16,
+    /// Its port.
+    pub port: u16,
     /// The port of its pods.
     pub target: u16,
 }
@@ -54,7 +56,8 @@ const PORTS: [u16; 7] = [20881, 20981, 20991, 7001, 20870, 20861, 20851];
 /// By then what was replaced of a sidecar's listeners is gone: 45 seconds and some more.
 const DRAIN: Duration = Duration::from_secs(90);
 
-const SERVERS: [&str; 2] = ["v1", "v2"];
+/// The versions of the server, each a pod.
+pub const SERVERS: [&str; 2] = ["v1", "v2"];
 
 /// A mesh with a client and two versions of a server, and Meltemi in it.
 pub struct Stage {
@@ -218,10 +221,11 @@ impl Stage {
         })
     }
 
-    /// Applies a router of a service, and waits until the client's Envoy has its routes.
+    /// Applies a MetaRouter or a VirtualService of a service, and waits until the client's Envoy has its routes.
     pub fn route(&mut self, service: Service, router: &Value) {
         self.apply(&router.to_string());
-        let routes = router["spec"]["routes"].as_array().unwrap();
+        let routes =
+            router["spec"]["routes"].as_array().or_else(|| router["spec"]["http"].as_array()).unwrap();
         let name = |route: &Value| format!("{SHOP}/{}/{}", service.name, route["name"].as_str().unwrap());
         self.wait_for_routes(service, &routes.iter().map(name).collect::<Vec<_>>());
     }
