@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fs;
 
 use harness::{Case, error_reply, head, rewrite, split};
-use meltemi_codecs::{Brpc, Codec, Depth, Edit, Peer};
+use meltemi_codecs::{Brpc, Change, Codec, Depth, Edit, Peer};
 
 fn main() -> Result<(), Box<dyn Error>> {
     harness::run("brpc", cases)
@@ -20,9 +20,9 @@ fn cases() -> Result<Vec<Case>, Box<dyn Error>> {
     let request = vector("00-echo.req")?;
     let response = vector("00-echo.resp")?;
     let large = vector("05-big.req")?;
-    let set = [("x-lane".to_owned(), "gray".to_owned())];
+    let changes = [Change::set("x-lane", "gray")];
     let mut with_fields = Vec::new();
-    Brpc.rewrite(&request, &Edit { set: &set, ..Edit::default() }, &mut with_fields)?;
+    Brpc.rewrite(&request, &Edit { changes: &changes, ..Edit::default() }, &mut with_fields)?;
     Ok(vec![
         ("split, request of 64 bytes", split(Brpc, Peer::Client, request.clone())),
         ("split, response", split(Brpc, Peer::Server, response)),

@@ -1,6 +1,6 @@
 use core::time::Duration;
 
-use crate::{Error, Head};
+use crate::{Action, Change, Error, Head};
 
 /// Who sent the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,10 +157,8 @@ pub enum Failure {
 pub struct Edit<'a> {
     /// The request id to write; `None` keeps the one on the wire.
     pub id: Option<u64>,
-    /// Attachments to set: an existing value is replaced, a new one added.
-    pub set: &'a [(String, String)],
-    /// Attachments to remove, before any is set.
-    pub remove: &'a [String],
+    /// What becomes of attachments.
+    pub changes: &'a [Change],
     /// How long the caller still waits, to write in place of what [`Codec::time`] tells of a request; `None` keeps that.
     pub time: Option<Duration>,
 }
@@ -168,7 +166,12 @@ pub struct Edit<'a> {
 impl Edit<'_> {
     /// Whether the attachments stay as they are.
     pub fn keeps_attachments(&self) -> bool {
-        self.set.is_empty() && self.remove.is_empty()
+        self.changes.is_empty()
+    }
+
+    /// Whether it adds nothing to a frame without attachments.
+    pub fn only_removes(&self) -> bool {
+        self.changes.iter().all(|change| change.action == Action::Remove)
     }
 
     /// The time to write in milliseconds: at least one, since none is often no limit.

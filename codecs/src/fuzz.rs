@@ -7,7 +7,10 @@ pub use choices::Choices;
 pub use verified::fuzz_verified;
 
 use crate::dubbo::Header;
-use crate::{Brpc, Codec, Depth, Dubbo, Edit, Error, Failure, Head, Kind, Outcome, Peer, Step, Thrift, Trpc};
+use crate::{
+    Action, Brpc, Change, Codec, Depth, Dubbo, Edit, Error, Failure, Head, Kind, Outcome, Peer, Step, Thrift,
+    Trpc,
+};
 
 const LIMIT: usize = 1 << 20;
 
@@ -151,10 +154,15 @@ fn is_request(kind: Kind) -> bool {
 }
 
 fn check_edit(codec: &dyn Codec, from: Peer, bytes: &[u8], kind: Kind) {
-    let set = [("k".to_owned(), "é😀".to_owned())];
-    let remove = ["path".to_owned()];
+    let change = |name: &str, action| Change { action, ..Change::set(name, "é😀") };
+    let changes = [
+        Change::set("k", "é😀"),
+        Change::remove("path"),
+        change("group", Action::AddIfAbsent),
+        change("tag", Action::Append),
+    ];
     let mut out = b"before".to_vec();
-    let edited = codec.rewrite(bytes, &Edit { set: &set, remove: &remove, ..Edit::default() }, &mut out);
+    let edited = codec.rewrite(bytes, &Edit { changes: &changes, ..Edit::default() }, &mut out);
     let out = out.strip_prefix(b"before").unwrap_or_default();
     if edited.is_err() {
         assert!(out.is_empty());
@@ -177,9 +185,27 @@ fn check_edit(codec: &dyn Codec, from: Peer, bytes: &[u8], kind: Kind) {
         return;
     }
     assert_eq!(read, Ok(()));
-    let kept = before.attachments().filter(|(name, _)| !matches!(*name, "k" | "path"));
-    let expected: Vec<_> = kept.chain([("k", "é😀")]).collect();
-    assert_eq!(after.attachments().collect::<Vec<_>>(), expected);
+    let kept = |head: &Head| -> Vec<_> {
+        let is_kept = |name: &str| !matches!(name, "k" | "path" | "group" | "tag");
+        head.attachments()
+            .filter(|(name, _)| is_kept(name))
+            .map(|(n, v)| (n.to_owned(), v.to_owned()))
+            .collect()
+    };
+    assert_eq!(kept(&after), kept(&before));
+    let value = |head: &Head, name| {
+        let found = head.attachments().find(|(known, _)| *known == name);
+        found.map(|(_, value)| value.to_owned())
+    };
+    assert_eq!((value(&after, "k").as_deref(), value(&after, "path")), (Some("é😀"), None));
+    // What is there but no text is not in the head.
+    if let Some(group) = value(&before, "group") {
+        assert_eq!(value(&after, "group"), Some(group));
+    }
+    if let Some(tag) = value(&before, "tag") {
+        let comma = if tag.is_empty() { "" } else { "," };
+        assert_eq!(value(&after, "tag"), Some(format!("{tag}{comma}é😀")));
+    }
     assert_eq!(after.attributes().collect::<Vec<_>>(), before.attributes().collect::<Vec<_>>());
 }
 

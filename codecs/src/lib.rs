@@ -16,6 +16,7 @@ pub mod brpc;
 mod codec;
 mod codecs;
 pub mod dubbo;
+mod edit;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -34,6 +35,7 @@ pub use codec::{
 };
 pub use codecs::Codecs;
 pub use dubbo::Dubbo;
+pub use edit::{Action, Change};
 pub use error::Error;
 pub use head::Head;
 pub use layout::Layout;

@@ -243,21 +243,18 @@ pub fn set_number(message: &[u8], path: &[u32], value: u64, out: &mut Vec<u8>) -
     Ok(())
 }
 
-/// Appends the fields for which `stays` holds, as they are.
+/// Appends the fields as `write` writes each.
 ///
 /// # Errors
 ///
 /// A field cannot be read. `out` may have grown.
-pub fn retain<'a>(
+pub fn write_fields<'a>(
     fields: Fields<'a>,
-    stays: &mut dyn FnMut(&Field<'a>) -> bool,
+    write: &mut dyn FnMut(&Field<'a>, &mut Vec<u8>),
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
     for field in fields {
-        let field = field?;
-        if stays(&field) {
-            out.extend_from_slice(field.bytes);
-        }
+        write(&field?, out);
     }
     Ok(())
 }

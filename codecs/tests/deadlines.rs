@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use meltemi_codecs::dubbo::message::Request;
 use meltemi_codecs::protobuf::{enclose, write_bytes, write_number};
-use meltemi_codecs::{Brpc, Codec, Codecs, Deadlines, Depth, Dubbo, Edit, Head, Peer, Step, Thrift, Trpc};
+use meltemi_codecs::{
+    Brpc, Change, Codec, Codecs, Deadlines, Depth, Dubbo, Edit, Head, Peer, Step, Thrift, Trpc,
+};
 
 const SAY_HELLO: &str = "dubbo/java-3.3.5/hessian2-sayHello.c2s.id4287684341972752209.req";
 
@@ -90,8 +92,8 @@ fn what_is_left_replaces_what_the_client_said_and_nothing_else() {
 
 #[test]
 fn an_edit_by_hand_goes_before_what_is_left() {
-    let (set, remove) = ([("timeout".to_owned(), "7".to_owned())], ["_TO".to_owned()]);
-    let edit = Edit { set: &set, remove: &remove, time: Some(Duration::from_millis(40)), ..Edit::default() };
+    let changes = [Change::set("timeout", "7"), Change::remove("_TO")];
+    let edit = Edit { changes: &changes, time: Some(Duration::from_millis(40)), ..Edit::default() };
     let mut out = Vec::new();
     Dubbo.rewrite(&counted_down(), &edit, &mut out).unwrap();
     let mut head = Head::new();

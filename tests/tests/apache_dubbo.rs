@@ -55,9 +55,20 @@ impl Client {
 #[test]
 fn values_exceptions_and_attachments_pass_whole() {
     each_envoy(|envoy| {
+        let edit = json!({
+            "set": {"x-way": "%REQ(method)% to %REQ(to)% at %UPSTREAM_HOST%: %REQ(x-text)%"},
+            "addIfAbsent": {"x-text": "lost", "x-new": "new"},
+            "append": {"to": "%ROUTE_NAME%"},
+        });
         let service = json!({"protocol": "dubbo", "routes": [
-            {"name": "v1", "match": [{"attributes": {"to": {"exact": "v1"}}}], "cluster": "v1"},
-            {"name": "v2", "match": [{"attributes": {"to": {"exact": "v2"}}}], "cluster": "v2"},
+            {
+                "name": "v1", "match": [{"attributes": {"to": {"exact": "v1"}}}], "cluster": "v1",
+                "requestAttachments": edit,
+            },
+            {
+                "name": "v2", "match": [{"attributes": {"to": {"exact": "v2"}}}], "cluster": "v2",
+                "requestAttachments": edit, "responseAttachments": {"set": {"x-by": "%UPSTREAM_HOST%"}},
+            },
         ], "limits": {"maxFrameBytes": 16 << 20, "maxRequestBytes": 16 << 20}});
         let proxy = setup().service(&service).start(envoy);
         each_client(&proxy, "", |client| {
@@ -78,9 +89,12 @@ fn values_exceptions_and_attachments_pass_whole() {
                 }
                 let seen = call("attachments", json!({})).unwrap();
                 assert_eq!(
-                    (&seen["to"], &seen["x-text"]),
-                    (&json!(server), &json!("\u{e4}\u{4f60}\u{1f600}"))
+                    (&seen["to"], &seen["x-text"], &seen["x-new"]),
+                    (&json!(format!("{server},{server}")), &json!("\u{e4}\u{4f60}\u{1f600}"), &json!("new"))
                 );
+                let address = if server == "v1" { PEERS.v1.1 } else { PEERS.v2.1 };
+                let way = format!("attachments to {server} at {address}: \u{e4}\u{4f60}\u{1f600}");
+                assert_eq!(seen["x-way"], json!(way));
                 let error = call("fail", json!({"text": "on purpose"})).unwrap_err();
                 assert!(
                     error.is("java.lang.IllegalStateException") && error.message == "on purpose",

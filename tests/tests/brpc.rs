@@ -62,7 +62,12 @@ fn calls_are_routed_by_all_that_they_say_and_pass_whole() {
     each_envoy(|envoy| {
         let to = |name: &str, attribute: &str, value: &str, cluster: &str| json!({"name": name, "match": [{"attributes": {attribute: {"exact": value}}}], "cluster": cluster});
         let mut changed = to("changed", "x-lane", "changed", "v2");
-        changed["requestAttachments"] = json!({"set": {"x-lane": "set"}, "remove": ["x-drop"]});
+        changed["requestAttachments"] = json!({
+            "set": {"x-lane": "set", "x-way": "%REQ(method)% to %UPSTREAM_HOST%"},
+            "addIfAbsent": {"x-keep": "lost", "x-new": "new"},
+            "append": {"x-seen": "%ROUTE_NAME%"},
+            "remove": ["x-drop"],
+        });
         let service = json!({"protocol": "brpc", "routes": [
             to("lane", "x-lane", "gray", "v2"),
             changed,
@@ -78,9 +83,13 @@ fn calls_are_routed_by_all_that_they_say_and_pass_whole() {
         assert_eq!(server("Echo", json!({"fields": {"x-lane": "gray"}})), json!("v2"));
         assert_eq!(server("Echo", json!({"logId": 42})), json!("v2"));
         assert_eq!(server("Slow", json!({})), json!("v2"));
-        let fields = json!({"x-lane": "changed", "x-drop": "1", "x-keep": "\u{1f600}"});
+        let fields = json!({"x-lane": "changed", "x-drop": "1", "x-keep": "\u{1f600}", "x-seen": "client"});
         let answer = client.call("Echo", json!({"fields": fields})).unwrap();
-        assert_eq!(answer["fields"], json!("{x-keep=\u{1f600}, x-lane=set}"));
+        let host = PEERS.servers[1].1;
+        let fields = format!(
+            "{{x-keep=\u{1f600}, x-lane=set, x-new=new, x-seen=client,changed, x-way=Echo to {host}}}"
+        );
+        assert_eq!(answer["fields"], json!(fields));
         for size in [0, 70_000, 1 << 20] {
             assert_eq!(client.call("Echo", json!({"number": size})), Ok(json!(true)), "{size} bytes");
         }

@@ -55,6 +55,40 @@ fn routes_match_who_calls() {
     });
 }
 
+/// A server learns from the proxy who calls, whatever the client says of itself.
+#[test]
+fn servers_are_told_who_calls() {
+    each_envoy(|envoy| {
+        let who = "%DOWNSTREAM_PEER_URI_SAN% of %REQ(source.namespace)% at %REQ(source.ip)%";
+        let service = json!({"protocol": "dubbo", "defaultRoute": {"requestAttachments": {"set": {
+            "who": who, "principal": "%REQ(source.principal)%",
+        }}}});
+        let known = format!("spiffe://{PRINCIPAL} of dubbo at 127.0.0.1");
+        for (identity_is, expected) in [
+            (format!("spiffe://{PRINCIPAL}"), [Some(known), Some(PRINCIPAL.to_owned())]),
+            ("-".to_owned(), [Some(" of  at 127.0.0.1".to_owned()), None]),
+        ] {
+            let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+            let setup = Setup::new().servers(v1.address(), v2.address()).service(&service);
+            let proxy = identity(setup, &identity_is).start(envoy);
+            let mut client = Client::connect(proxy.meltemi());
+            client.call_with(
+                "sayHello",
+                "x",
+                &[("who", "root"), ("principal", "cluster.local/ns/a/sa/root")],
+            );
+            let sent =
+                [&v1, &v2].into_iter().flat_map(Backend::received).find(|frame| frame.call().is_some());
+            let attachments = sent.unwrap().call().unwrap().attachments;
+            let value = |name: &str| {
+                let found = attachments.iter().find(|(known, _)| known == name);
+                found.map(|(_, value)| value.clone())
+            };
+            assert_eq!(["who", "principal"].map(value), expected, "{attachments:?}");
+        }
+    });
+}
+
 #[test]
 fn without_an_identity_a_client_cannot_claim_one() {
     each_envoy(|envoy| {

@@ -64,8 +64,15 @@ fn calls_are_routed_by_all_that_they_say_and_pass_whole() {
     each_envoy(|envoy| {
         let to = |name: &str, attribute: &str, value: &str, cluster: &str| json!({"name": name, "match": [{"attributes": {attribute: {"exact": value}}}], "cluster": cluster});
         let mut changed = to("changed", "x-lane", "changed", "v2");
-        changed["requestAttachments"] = json!({"set": {"x-lane": "set"}, "remove": ["x-drop"]});
-        changed["responseAttachments"] = json!({"set": {"x-from": "proxy"}});
+        let way = "%REQ(func)% of %REQ(caller)% to %UPSTREAM_HOST% with %REQ(x-keep)%";
+        changed["requestAttachments"] = json!({
+            "set": {"x-lane": "set", "x-way": way},
+            "addIfAbsent": {"x-keep": "lost", "x-new": "new"},
+            "append": {"x-seen": "%ROUTE_NAME%"},
+            "remove": ["x-drop"],
+        });
+        changed["responseAttachments"] =
+            json!({"set": {"x-from": "proxy", "x-to": "%UPSTREAM_CLUSTER% for %REQ(x-lane)%"}});
         let service = json!({"protocol": "trpc", "routes": [
             to("lane", "x-lane", "gray", "v2"),
             changed,
@@ -79,12 +86,21 @@ fn calls_are_routed_by_all_that_they_say_and_pass_whole() {
         assert_eq!(text("Hello", json!({"meta": {"x-lane": "gray"}})), json!("v2: "));
         assert_eq!(text("Hello", json!({"dyeing": "someone"})), json!("v2: "));
         assert_eq!(text("Slow", json!({})), json!("v2: "));
-        let meta = json!({"x-lane": "changed", "x-drop": "1", "x-keep": "\u{1f600}"});
+        let meta = json!({"x-lane": "changed", "x-drop": "1", "x-keep": "\u{1f600}", "x-seen": "client"});
         let got = |name: &str| call(&proxy, "Meta", json!({"text": name, "meta": meta}));
         assert_eq!(got("x-lane").unwrap()["text"], json!("set"));
         assert_eq!(got("x-keep").unwrap()["text"], json!("\u{1f600}"));
         assert_eq!(got("x-drop").unwrap_err().code, Some(404));
-        assert_eq!(got("x-keep").unwrap()["meta"]["x-from"], json!("proxy"));
+        let way = format!(
+            "/trpc.meltemi.tests.Greeter/Meta of trpc.meltemi.tests.client to {} with \u{1f600}",
+            PEERS.servers[1].1
+        );
+        assert_eq!(got("x-way").unwrap()["text"], json!(way));
+        assert_eq!(got("x-new").unwrap()["text"], json!("new"));
+        assert_eq!(got("x-seen").unwrap()["text"], json!("client,changed"));
+        let answer = got("x-keep").unwrap();
+        assert_eq!(answer["meta"]["x-from"], json!("proxy"));
+        assert_eq!(answer["meta"]["x-to"], json!("v2 for changed"));
         for size in [0, 70_000, 1 << 20] {
             assert_eq!(call(&proxy, "Echo", json!({"number": size})), Ok(json!(true)), "{size} bytes");
         }

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use meltemi_codecs::{Codec, Depth, Edit, Failure, Head, Peer};
+use meltemi_codecs::{Change, Codec, Depth, Edit, Failure, Head, Peer};
 
 pub type Case = (&'static str, Box<dyn FnMut()>);
 
@@ -78,11 +78,11 @@ pub fn head<C: Codec + 'static>(codec: C, depth: Depth, bytes: Vec<u8>) -> Box<d
 
 /// Writes a frame with another id, and these attachments.
 pub fn rewrite<C: Codec + 'static>(codec: C, set: &[(&str, &str)], bytes: Vec<u8>) -> Box<dyn FnMut()> {
-    let set: Vec<_> = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let changes: Vec<_> = set.iter().map(|(name, value)| Change::set(*name, *value)).collect();
     let mut out = Vec::new();
     Box::new(move || {
         out.clear();
-        let edit = Edit { id: Some(7), set: &set, remove: &[], ..Edit::default() };
+        let edit = Edit { id: Some(7), changes: &changes, ..Edit::default() };
         let _ = black_box(codec.rewrite(black_box(&bytes), &edit, &mut out));
     })
 }

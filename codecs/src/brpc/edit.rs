@@ -1,6 +1,7 @@
 use super::meta;
 use super::meta::{Header, field, is_entry};
-use crate::protobuf::{Field, enclose, retain, set_number, write_bytes, write_entry, write_number};
+use crate::edit::Pass;
+use crate::protobuf::{Field, enclose, set_number, write_bytes, write_entry, write_fields, write_number};
 use crate::{Edit, Error};
 
 /// Appends `frame`, changed as `edit` says. Some of it may be appended in vain.
@@ -35,27 +36,33 @@ pub(super) fn rewrite(
 /// The meta of `frame` with other entries.
 fn edited(header: &Header, frame: &[u8], edit: &Edit<'_>) -> Result<Vec<u8>, Error> {
     let mut out = Vec::new();
-    let stays = |field: &Field<'_>| {
-        let Some((key, _)) = field.entry() else { return true };
-        !edit.remove.iter().any(|name| name == key) && !edit.set.iter().any(|(name, _)| name == key)
-    };
-    // What is set follows all that is there already.
+    let pass = &mut Pass::new(edit);
+    // What is new follows all that is there already, in the one place or the other.
     let mut place = None;
-    for field in header.meta(frame).flatten().filter(|field| field.number == field::REQUEST) {
-        let mut request = field.fields().into_iter().flatten().flatten();
-        if request.any(|field| is_entry(&field)) {
-            place = Some(field.offset);
+    for field in header.meta(frame).flatten() {
+        match (field.number, field.fields()) {
+            (field::USER_FIELDS, _) => note(&field, pass),
+            (field::REQUEST, Some(request)) => {
+                for entry in request.flatten().filter(is_entry) {
+                    place = Some(field.offset);
+                    note(&entry, pass);
+                }
+            }
+            _ => {}
         }
     }
     for field in header.meta(frame) {
         let field = field?;
         match (field.number, field.fields()) {
-            (field::USER_FIELDS, _) if !stays(&field) => {}
+            (field::USER_FIELDS, _) => pass.write(&field, true, &mut out),
             (field::REQUEST, Some(request)) => {
                 let start = out.len();
-                retain(request, &mut |field| !is_entry(field) || stays(field), &mut out)?;
+                let mut write = |field: &Field<'_>, out: &mut Vec<u8>| {
+                    pass.write(field, is_entry(field), out);
+                };
+                write_fields(request, &mut write, &mut out)?;
                 if place == Some(field.offset) {
-                    write_set(meta::REQUEST_ID, edit, &mut out);
+                    write_rest(meta::REQUEST_ID, pass, &mut out);
                 }
                 enclose(field::REQUEST, start, &mut out);
             }
@@ -63,13 +70,20 @@ fn edited(header: &Header, frame: &[u8], edit: &Edit<'_>) -> Result<Vec<u8>, Err
         }
     }
     if place.is_none() {
-        write_set(field::USER_FIELDS, edit, &mut out);
+        write_rest(field::USER_FIELDS, pass, &mut out);
     }
     Ok(out)
 }
 
-fn write_set(number: u32, edit: &Edit<'_>, out: &mut Vec<u8>) {
-    for (key, value) in edit.set {
+/// Notes that an entry is there.
+fn note(field: &Field<'_>, pass: &mut Pass<'_>) {
+    if let Some((key, _)) = field.entry() {
+        pass.meet(key, true);
+    }
+}
+
+fn write_rest(number: u32, pass: &mut Pass<'_>, out: &mut Vec<u8>) {
+    while let Some((key, value)) = pass.next() {
         write_entry(number, key, value.as_bytes(), out);
     }
 }

@@ -1,7 +1,8 @@
 use super::header::{HESSIAN2, Header};
 use super::response::Content;
 use super::{request, response, status};
-use crate::hessian::{END, Fault, MAP, Map, Marks, Reader, write_text};
+use crate::edit::{Fate, Pass, grown};
+use crate::hessian::{END, Fault, MAP, Map, Marks, Reader, Value, write_text};
 use crate::{Edit, Error};
 
 /// Where the id is in a header, and where it ends.
@@ -66,7 +67,7 @@ fn attachments<'a>(
                 response::attachments(answer, reader, body)
             }
             // Whether the client could read attachments that the server did not send is not known.
-            _ if edit.set.is_empty() => return Ok(None),
+            _ if edit.only_removes() => return Ok(None),
             _ => {
                 let what = "attachments of a response without any";
                 return Err(Error::Unsupported { what, offset: Header::LEN });
@@ -90,14 +91,15 @@ fn write_map(
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
     let at = |error| Fault::at(error, end);
+    let mut pass = Pass::new(edit);
     let opened = if input.is_empty() { None } else { Some(Map::open(reader, input).map_err(at)?) };
     let Some((entries, Some(mut map))) = opened else {
-        if edit.set.is_empty() {
+        if edit.only_removes() {
             out.extend_from_slice(input);
             return Ok(());
         }
         out.push(MAP);
-        write_set(edit, out);
+        write_rest(&mut pass, out);
         // What followed null, if anything did.
         out.extend_from_slice(input.get(1..).unwrap_or_default());
         return Ok(());
@@ -107,13 +109,21 @@ fn write_map(
     // What was defined where the first entry that defines something was taken away.
     let mut lost: Option<Marks> = None;
     while let Some(entry) = map.next(reader).map_err(at)? {
-        let dropped = entry.key.as_deref().is_some_and(|key| {
-            edit.remove.iter().any(|name| name == key) || edit.set.iter().any(|(name, _)| name == key)
-        });
-        if dropped {
+        let value = match &entry.value {
+            Value::Text(value) => Some(&**value),
+            _ => None,
+        };
+        let key = entry.key.as_deref();
+        let fate = key.map_or(Fate::Stays, |key| pass.meet(key, value.is_some()));
+        if fate == Fate::Goes {
             if lost.is_none() && reader.marks() != entry.before {
                 lost = Some(entry.before);
             }
+        } else if let (Fate::Grows(more), Some(key), Some(value)) = (fate, key, value) {
+            let grown = grown(value.as_bytes(), more);
+            write_text(out, key);
+            // Two texts and a comma are one.
+            write_text(out, core::str::from_utf8(&grown).unwrap_or(more));
         } else if lost.is_some_and(|lost| !entry.uses.within(lost)) {
             let left = map.rest().len().saturating_add(entry.bytes.len());
             let what = "removal of what other attachments refer to";
@@ -127,13 +137,13 @@ fn write_map(
             out.extend_from_slice(entry.bytes);
         }
     }
-    write_set(edit, out);
+    write_rest(&mut pass, out);
     out.extend_from_slice(map.rest());
     Ok(())
 }
 
-fn write_set(edit: &Edit<'_>, out: &mut Vec<u8>) {
-    for (name, value) in edit.set {
+fn write_rest(pass: &mut Pass<'_>, out: &mut Vec<u8>) {
+    while let Some((name, value)) = pass.next() {
         write_text(out, name);
         write_text(out, value);
     }

@@ -2,6 +2,7 @@
 
 use super::cursor::{Cursor, Read, Stop, length, unsupported, write_varint};
 use super::transport::Transport;
+use crate::edit::{Fate, Pass, grown};
 use crate::{Edit, Error};
 
 /// A header.
@@ -207,7 +208,7 @@ pub(super) fn time(cursor: Cursor<'_>, transport: Transport) -> Option<u32> {
 }
 
 /// Appends the headers in `cursor`, changed as `edit` says and without any `stale` one: what stays is where it was, what
-/// is set follows.
+/// is new follows.
 pub(super) fn write(
     mut cursor: Cursor<'_>,
     transport: Transport,
@@ -215,23 +216,32 @@ pub(super) fn write(
     stale: Option<&str>,
     out: &mut Vec<u8>,
 ) -> Read<()> {
-    let mut kept = Vec::new();
+    let (mut kept, mut pass) = (Vec::new(), Pass::new(edit));
     let millis = edit.millis().map(|millis| millis.to_string());
     while let Some(mut block) = Block::open(cursor, transport)? {
         kept.clear();
         let mut count = 0_u32;
         while let Some(info) = block.next()? {
-            let dropped = stale.is_some_and(|name| info.key.is(name))
-                || edit.remove.iter().any(|name| info.key.is(name))
-                || edit.set.iter().any(|(name, _)| info.key.is(name));
-            if !dropped {
-                count = count.saturating_add(1);
-                let value = match &millis {
-                    Some(millis) if info.key == Key::Number(TIMEOUT) => millis.as_bytes(),
-                    _ => info.value,
-                };
-                write_info(transport, &Info { value, ..info }, &mut kept);
+            let mut fate = Fate::Stays;
+            info.key.with_name(&mut |name| {
+                fate = if stale == Some(name) { Fate::Goes } else { pass.meet(name, true) };
+            });
+            match fate {
+                Fate::Goes => continue,
+                Fate::Stays => {
+                    let value = match &millis {
+                        Some(millis) if info.key == Key::Number(TIMEOUT) => millis.as_bytes(),
+                        _ => info.value,
+                    };
+                    write_info(transport, &Info { value, ..info }, &mut kept);
+                }
+                Fate::Grows(more) => {
+                    let value = &*grown(info.value, more);
+                    check(transport, value.len())?;
+                    write_info(transport, &Info { value, ..info }, &mut kept);
+                }
             }
+            count = count.saturating_add(1);
         }
         cursor = block.cursor;
         if count > 0 {
@@ -239,12 +249,8 @@ pub(super) fn write(
             out.extend_from_slice(&kept);
         }
     }
-    for (name, value) in edit.set {
-        let longest = name.len().max(value.len());
-        if transport != Transport::THeader && longest > usize::from(u16::MAX) {
-            let (size, limit) = (u64::try_from(longest).unwrap_or(u64::MAX), usize::from(u16::MAX));
-            return Err(Stop::Bad(Error::TooLarge { what: "header", size, limit }));
-        }
+    while let Some((name, value)) = pass.next() {
+        check(transport, name.len().max(value.len()))?;
         let key = match transport {
             Transport::THeader => Key::Text(name.as_bytes()),
             _ => Key::of(name),
@@ -258,6 +264,15 @@ pub(super) fn write(
         write_info(transport, &Info { kind, key, value: value.as_bytes() }, out);
     }
     Ok(())
+}
+
+/// Refuses what is too long for a name or a value.
+fn check(transport: Transport, len: usize) -> Read<()> {
+    if transport == Transport::THeader || len <= usize::from(u16::MAX) {
+        return Ok(());
+    }
+    let (size, limit) = (u64::try_from(len).unwrap_or(u64::MAX), usize::from(u16::MAX));
+    Err(Stop::Bad(Error::TooLarge { what: "header", size, limit }))
 }
 
 fn write_front(transport: Transport, kind: u8, count: u32, out: &mut Vec<u8>) {

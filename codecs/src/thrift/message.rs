@@ -8,7 +8,7 @@ use super::protocol::{Begin, CALL, EXCEPTION, ONE_WAY, Protocol, REPLY, write_be
 use super::transport::{Envelope, Transport};
 use super::walk::{Shape, field, write_field, write_int, write_text};
 use super::{frame, info, reply, zlib};
-use crate::{Edit, Error};
+use crate::{Change, Edit, Error};
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +79,9 @@ impl<'a> Message<'a> {
             let message = core::mem::take(message);
             zlib::store(&message, &mut frame);
         }
+        let headers: Vec<_> = self.headers.iter().map(|(name, value)| Change::set(name, value)).collect();
         let written = set_lengths(self.transport, 0, payload, &mut frame)
-            .and_then(|()| edit::rewrite(&frame, &Edit { set: &self.headers, ..Edit::default() }, out));
+            .and_then(|()| edit::rewrite(&frame, &Edit { changes: &headers, ..Edit::default() }, out));
         frame::read(written, &frame)
     }
 

@@ -1,6 +1,9 @@
 use super::header::{Header, Type};
 use super::message::{self, field};
-use crate::protobuf::{Field, Fields, enclose, retain, set_number, write_bytes, write_entry, write_number};
+use crate::edit::Pass;
+use crate::protobuf::{
+    Field, Fields, enclose, set_number, write_bytes, write_entry, write_fields, write_number,
+};
 use crate::{Edit, Error};
 
 /// Appends `frame`, changed as `edit` says. Some of it may be appended in vain.
@@ -43,6 +46,7 @@ pub(super) fn rewrite(
 fn edited(header: &Header, message: &[u8], edit: &Edit<'_>) -> Result<Option<Vec<u8>>, Error> {
     let fields = Fields::at(message, Header::LEN);
     let mut out = Vec::new();
+    let pass = &mut Pass::new(edit);
     // Messages that come twice are put together: what is set follows all that is there already.
     let last = |number| {
         let found =
@@ -53,7 +57,7 @@ fn edited(header: &Header, message: &[u8], edit: &Edit<'_>) -> Result<Option<Vec
         (Type::Unary, _) => {
             let is_request = last(field::FUNC).is_some();
             let number = if is_request { field::TRANS_INFO } else { field::RESPONSE_TRANS_INFO };
-            write_entries(fields, number, edit, edit.set, &mut out)?;
+            write_entries(fields, number, pass, true, &mut out)?;
         }
         (Type::Init, Some(last)) => {
             let number = field::TRANS_INFO.saturating_sub(field::STREAM);
@@ -62,37 +66,35 @@ fn edited(header: &Header, message: &[u8], edit: &Edit<'_>) -> Result<Option<Vec
                 match field.fields() {
                     Some(meta) if field.number == field::REQUEST_META => {
                         let start = out.len();
-                        let set = if field.offset == last { edit.set } else { &[] };
-                        write_entries(meta, number, edit, set, &mut out)?;
+                        write_entries(meta, number, pass, field.offset == last, &mut out)?;
                         enclose(field::REQUEST_META, start, &mut out);
                     }
                     _ => out.extend_from_slice(field.bytes),
                 }
             }
         }
-        _ if edit.set.is_empty() => return Ok(None),
+        _ if edit.only_removes() => return Ok(None),
         _ => return Err(Error::Unsupported { what: "entries of this frame", offset: 2 }),
     }
     Ok(Some(out))
 }
 
-/// Appends a message whose entries have this number, less those that go or are set, and with those of `set`.
+/// Appends a message whose entries have this number, changed, and after the `last` of them what is new.
 fn write_entries(
     fields: Fields<'_>,
     number: u32,
-    edit: &Edit<'_>,
-    set: &[(String, String)],
+    pass: &mut Pass<'_>,
+    last: bool,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let mut stays = |field: &Field<'_>| match field.entry() {
-        Some((key, _)) if field.number == number => {
-            !edit.remove.iter().any(|name| name == key) && !edit.set.iter().any(|(name, _)| name == key)
-        }
-        _ => true,
+    let mut write = |field: &Field<'_>, out: &mut Vec<u8>| {
+        pass.write(field, field.number == number, out);
     };
-    retain(fields, &mut stays, out)?;
-    for (key, value) in set {
-        write_entry(number, key, value.as_bytes(), out);
+    write_fields(fields, &mut write, out)?;
+    if last {
+        while let Some((key, value)) = pass.next() {
+            write_entry(number, key, value.as_bytes(), out);
+        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
-use meltemi_codecs::{Brpc, Codec, Depth, Edit, Failure, Kind, Outcome, Peer};
+use meltemi_codecs::{Action, Brpc, Change, Codec, Depth, Edit, Failure, Kind, Outcome, Peer};
 
-use super::{Entry, Meta, Request, Response, echo, entries, frame, head, read, vectors, written};
+use super::{Entry, Meta, Request, Response, changes, echo, entries, frame, head, read, vectors, written};
 
 fn rewritten(bytes: &[u8], edit: &Edit<'_>) -> Vec<u8> {
     let mut out = b"before".to_vec();
@@ -43,7 +43,8 @@ fn user_fields_are_set_and_removed() {
         meta.user_fields.insert(name.to_owned(), value.to_owned());
     }
     let set = entries(&[("x-lane", "blue"), ("new", "é😀")]);
-    let edit = Edit { id: Some(300), set: &set, remove: &["drop".to_owned()], ..Edit::default() };
+    let changes = changes(&[("x-lane", "blue"), ("new", "é😀")], &["drop"]);
+    let edit = Edit { id: Some(300), changes: &changes, ..Edit::default() };
     let mut expected = Meta { correlation_id: Some(300), ..meta.clone() };
     expected.user_fields =
         entries(&[("x-lane", "blue"), ("new", "é😀"), ("keep", "1")]).into_iter().collect();
@@ -63,12 +64,13 @@ fn what_brpc_java_can_read_is_set_for_it() {
     let request = |seventh| Meta { request: Some(Request { seventh, ..echo().request.unwrap() }), ..echo() };
     let meta = request(vec![Entry::encoded("x-lane", "gray"), Entry::encoded("keep", "1")]);
     let set = entries(&[("x-lane", "blue")]);
-    let out = rewritten(&written(&meta, b"body"), &Edit { set: &set, remove: &[], ..Edit::default() });
+    let blue = changes(&[("x-lane", "blue")], &[]);
+    let out = rewritten(&written(&meta, b"body"), &Edit { changes: &blue, ..Edit::default() });
     let expected = request(vec![Entry::encoded("keep", "1"), Entry::encoded("x-lane", "blue")]);
     assert_eq!(read(&out), (expected, &b"body"[..]));
     // An id stays where entries are set beside it.
     let meta = request(vec![b"req-42".to_vec()]);
-    let out = rewritten(&written(&meta, &[]), &Edit { set: &set, remove: &[], ..Edit::default() });
+    let out = rewritten(&written(&meta, &[]), &Edit { changes: &blue, ..Edit::default() });
     let expected = Meta { user_fields: set.iter().cloned().collect(), ..meta };
     assert_eq!(read(&out).0, expected);
     assert!(head(&out, Depth::Verified).unwrap().contains(&("requestId".to_owned(), "req-42".to_owned())));
@@ -106,4 +108,31 @@ fn a_failure_is_a_code_and_a_text() {
         assert_eq!((Brpc.status_name(code), Brpc.status_code(name)), (Some(name), Some(code)));
     }
     assert_eq!((Brpc.status_name(10001), Brpc.status_code("elimit")), (None, None));
+}
+
+#[test]
+fn fields_are_added_where_there_are_none_and_grow_where_there_are() {
+    let change = |name: &str, action| Change { action, ..Change::set(name, "é") };
+    let edits = [
+        change("kept", Action::AddIfAbsent),
+        change("new", Action::AddIfAbsent),
+        change("via", Action::Append),
+    ];
+    let edit = Edit { changes: &edits, ..Edit::default() };
+    let before = entries(&[("kept", "1"), ("via", "a")]);
+    let meta = Meta { user_fields: before.into_iter().collect(), ..echo() };
+    let out = rewritten(&written(&meta, b"body"), &edit);
+    let after = entries(&[("kept", "1"), ("via", "a,é"), ("new", "é")]);
+    assert_eq!(read(&out).0.user_fields, after.into_iter().collect());
+    // What is in the other of the two places is there.
+    let request = |seventh| Some(Request { seventh, ..echo().request.unwrap() });
+    let lane = || Entry::encoded("x-lane", "gray");
+    let meta = Meta {
+        request: request(vec![lane()]),
+        user_fields: entries(&[("kept", "1")]).into_iter().collect(),
+        ..echo()
+    };
+    let out = rewritten(&written(&meta, b"body"), &Edit { changes: &edits[..2], ..Edit::default() });
+    let expected = Meta { request: request(vec![lane(), Entry::encoded("new", "é")]), ..meta };
+    assert_eq!(read(&out).0, expected);
 }

@@ -1,6 +1,6 @@
 use meltemi_codecs::dubbo::Header;
 use meltemi_codecs::dubbo::message::{Request, Value, read_arguments};
-use meltemi_codecs::{Codec, Depth, Dubbo, Edit, Error, Head, Kind, Outcome, Peer};
+use meltemi_codecs::{Action, Change, Codec, Depth, Dubbo, Edit, Error, Head, Kind, Outcome, Peer};
 
 use super::{LIMIT, all_vectors, entries, frame, vector, vectors};
 
@@ -8,13 +8,11 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-fn names(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
-
 fn rewrite(bytes: &[u8], set: &[(&str, &str)], remove: &[&str]) -> Result<Vec<u8>, Error> {
     let mut out = b"before".to_vec();
-    let edit = Edit { set: &pairs(set), remove: &names(remove), ..Edit::default() };
+    let set = set.iter().map(|(name, value)| Change::set(*name, *value));
+    let changes: Vec<_> = set.chain(remove.iter().map(|name| Change::remove(*name))).collect();
+    let edit = Edit { changes: &changes, ..Edit::default() };
     let result = Dubbo.rewrite(bytes, &edit, &mut out);
     let out = out.strip_prefix(b"before").unwrap().to_vec();
     match result {
@@ -234,4 +232,38 @@ fn a_value_keeps_its_type() {
     assert_eq!((head.get("k"), head.get("l"), head.get("group")), (None, Some("w"), None));
     assert_eq!(frame(Peer::Client, &out).kind, Kind::Request);
     assert_ne!(frame(Peer::Client, &out).kind, Kind::Response(Outcome::Success));
+}
+
+#[test]
+fn attachments_are_added_where_there_are_none_and_grow_where_there_are() {
+    let change = |name: &str, action| Change { action, ..Change::set(name, "é😀") };
+    let edits = [
+        change("kept", Action::AddIfAbsent),
+        change("new", Action::AddIfAbsent),
+        change("via", Action::Append),
+        change("fresh", Action::Append),
+    ];
+    let edit = Edit { changes: &edits, ..Edit::default() };
+    let mut bytes = Vec::new();
+    let attachments = [("kept", "1"), ("via", "é"), ("last", "2")];
+    Request { interface: "a.B", method: "m", attachments: &attachments, ..Request::default() }
+        .write(&mut bytes);
+    let mut out = Vec::new();
+    Dubbo.rewrite(&bytes, &edit, &mut out).unwrap();
+    let wanted = |name: &str| ["kept", "via", "last", "new", "fresh"].contains(&name);
+    let head = read(&out);
+    let found: Vec<_> = head.attachments().filter(|(name, _)| wanted(name)).collect();
+    let expected = [("kept", "1"), ("via", "é,é😀"), ("last", "2"), ("new", "é😀"), ("fresh", "é😀")];
+    assert_eq!(found, expected);
+    // What is no text is replaced, unless others refer to it.
+    let vector = vector("hessian-4.0.66/attachments-defining");
+    let append = |name| [Change { action: Action::Append, ..Change::set(name, "x") }];
+    let edited = |name| {
+        let mut out = Vec::new();
+        Dubbo
+            .rewrite(&vector.bytes, &Edit { changes: &append(name), ..Edit::default() }, &mut out)
+            .map(|()| out)
+    };
+    assert!(edited("user").is_err());
+    assert_eq!(read(&edited("boss").unwrap()).get("boss"), Some("x"));
 }

@@ -1,5 +1,5 @@
 use meltemi_codecs::dubbo::message::Request;
-use meltemi_codecs::{Codec, Depth, Dubbo, Edit, Error, Head, Peer, Step};
+use meltemi_codecs::{Change, Codec, Depth, Dubbo, Edit, Error, Head, Peer, Step};
 use proptest::prelude::*;
 
 use super::{LIMIT, frame};
@@ -195,8 +195,9 @@ proptest! {
             }
         }
         prop_assert_eq!(head.attachments().collect::<Vec<_>>(), expected);
+        let changes: Vec<_> = set.iter().map(|(name, value)| Change::set(name, value)).collect();
         let mut out = Vec::new();
-        Dubbo.rewrite(&bytes, &Edit { id: Some(5), set: &set, remove: &[], ..Edit::default() }, &mut out).unwrap();
+        Dubbo.rewrite(&bytes, &Edit { id: Some(5), changes: &changes, ..Edit::default() }, &mut out).unwrap();
         Dubbo.head(&out, Depth::Attachments, &mut head).unwrap();
         for (name, value) in &set {
             let found: Vec<_> = head.attachments().filter(|(other, _)| other == name).collect();
@@ -209,9 +210,9 @@ proptest! {
         let bytes = with_argument(&argument);
         let mut head = Head::new();
         let _ = Dubbo.head(&bytes, Depth::Attachments, &mut head);
-        let set = [("k".to_owned(), "w".to_owned())];
+        let changes = [Change::set("k", "w")];
         let mut out = Vec::new();
-        if Dubbo.rewrite(&bytes, &Edit { set: &set, remove: &[], ..Edit::default() }, &mut out).is_ok() {
+        if Dubbo.rewrite(&bytes, &Edit { changes: &changes, ..Edit::default() }, &mut out).is_ok() {
             prop_assert_eq!(frame(Peer::Client, &out).len, out.len());
             Dubbo.head(&out, Depth::Attachments, &mut head).unwrap();
             let lane = head.attachments().filter(|(name, _)| *name == "k").last();

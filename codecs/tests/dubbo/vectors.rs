@@ -1,7 +1,7 @@
 use std::fs;
 
 use meltemi_codecs::dubbo::Header;
-use meltemi_codecs::{Codec, Depth, Dubbo, Edit, Error, Frame, Head, Kind, Outcome, Peer, Step};
+use meltemi_codecs::{Change, Codec, Depth, Dubbo, Edit, Error, Frame, Head, Kind, Outcome, Peer, Step};
 
 use super::{LIMIT, all_vectors, frame, vector, vectors};
 
@@ -192,9 +192,9 @@ fn a_shortened_body_is_an_error_or_less_but_never_a_panic() {
             }
             let _ = Dubbo.response_head(&bytes, &mut head);
             let mut out = Vec::new();
-            let set = [("k".to_owned(), "v".to_owned())];
+            let changes = [Change::set("k", "v")];
             if Dubbo
-                .rewrite(&bytes, &Edit { id: Some(1), set: &set, remove: &[], ..Edit::default() }, &mut out)
+                .rewrite(&bytes, &Edit { id: Some(1), changes: &changes, ..Edit::default() }, &mut out)
                 .is_err()
             {
                 assert!(out.is_empty());

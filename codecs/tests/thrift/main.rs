@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use meltemi_codecs::thrift::{Content, Message, Protocol, Transport};
-use meltemi_codecs::{Codec, Frame, Head, Peer, Step, Thrift};
+use meltemi_codecs::{Change, Codec, Frame, Head, Peer, Step, Thrift};
 
 /// The limit that tests give where none is tested.
 const LIMIT: usize = 16 * 1024 * 1024;
@@ -100,4 +100,10 @@ fn entries(head: &Head) -> Vec<(String, String)> {
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The changes that set and remove attachments.
+fn changes(set: &[(&str, &str)], remove: &[&str]) -> Vec<Change> {
+    let set = set.iter().map(|(name, value)| Change::set(*name, *value));
+    set.chain(remove.iter().map(|name| Change::remove(*name))).collect()
 }

@@ -1,8 +1,10 @@
-use meltemi_codecs::{Codec, Edit, Error, Failure, Kind, Outcome, Peer, Trpc};
+use std::collections::HashMap;
+
+use meltemi_codecs::{Action, Change, Codec, Edit, Error, Failure, Kind, Outcome, Peer, Trpc};
 use prost::Message;
 
 use super::{
-    Close, Init, InitRequest, Request, Response, all_vectors, entries, frame, hello, read, unary, vector,
+    Close, Init, InitRequest, Request, Response, all_vectors, changes, frame, hello, read, unary, vector,
     written,
 };
 
@@ -60,8 +62,8 @@ fn entries_are_set_and_removed_both_ways() {
         .map(|(name, value)| (name.to_owned(), value.into()));
     let expected = [("x-lane", "blue"), ("new", "é😀"), ("keep", "1")]
         .map(|(name, value)| (name.to_owned(), value.into()));
-    let set = entries(&[("x-lane", "blue"), ("new", "é😀")]);
-    let edit = Edit { id: Some(300), set: &set, remove: &["drop".to_owned()], ..Edit::default() };
+    let changes = changes(&[("x-lane", "blue"), ("new", "é😀")], &["drop"]);
+    let edit = Edit { id: Some(300), changes: &changes, ..Edit::default() };
 
     let request = Request { trans_info: trans_info.clone().into(), attachment_size: 2, ..hello() };
     let out = rewritten(&unary(&request, 7, b"bodyat"), &edit);
@@ -96,18 +98,16 @@ fn entries_are_set_and_removed_both_ways() {
 #[test]
 fn frames_without_entries_get_none() {
     let data = vector("stream-data.req");
-    let set = entries(&[("a", "b")]);
+    let set = changes(&[("a", "b")], &[]);
     let mut out = Vec::new();
-    let error =
-        Trpc.rewrite(&data.bytes, &Edit { id: Some(1), set: &set, remove: &[], ..Edit::default() }, &mut out);
+    let error = Trpc.rewrite(&data.bytes, &Edit { id: Some(1), changes: &set, ..Edit::default() }, &mut out);
     assert!(matches!(error, Err(Error::Unsupported { .. })) && out.is_empty());
-    let removed = rewritten(&data.bytes, &Edit { set: &[], remove: &["a".to_owned()], ..Edit::default() });
+    let removed = rewritten(&data.bytes, &Edit { changes: &changes(&[], &["a"]), ..Edit::default() });
     assert_eq!(removed, data.bytes);
     // More than its length can say.
-    let set = entries(&[("a", &"x".repeat(65_500))]);
+    let set = changes(&[("a", &"x".repeat(65_500))], &[]);
     let hello = unary(&hello(), 7, b"body");
-    let error =
-        Trpc.rewrite(&hello, &Edit { id: Some(1), set: &set, remove: &[], ..Edit::default() }, &mut out);
+    let error = Trpc.rewrite(&hello, &Edit { id: Some(1), changes: &set, ..Edit::default() }, &mut out);
     assert!(matches!(error, Err(Error::TooLarge { .. })) && out.is_empty(), "{error:?}");
 }
 
@@ -144,4 +144,28 @@ fn a_failure_is_a_code_and_a_text() {
         assert_eq!(Trpc.status_code(&format!("TRPC_{name}_ERR")), Some(code));
     }
     assert_eq!((Trpc.status_name(10001), Trpc.status_code("server_auth")), (None, None));
+}
+
+#[test]
+fn entries_are_added_where_there_are_none_and_grow_where_there_are() {
+    let change = |name: &str, action| Change { action, ..Change::set(name, "é") };
+    let edits = [
+        change("kept", Action::AddIfAbsent),
+        change("new", Action::AddIfAbsent),
+        change("via", Action::Append),
+        change("fresh", Action::Append),
+    ];
+    let entries = |pairs: &[(&str, &str)]| -> HashMap<String, Vec<u8>> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().into())).collect()
+    };
+    let before = entries(&[("kept", "1"), ("via", "a")]);
+    let after = entries(&[("kept", "1"), ("via", "a,é"), ("new", "é"), ("fresh", "é")]);
+    let edit = Edit { changes: &edits, ..Edit::default() };
+    let request = Request { trans_info: before.clone(), ..hello() };
+    let out = rewritten(&unary(&request, 7, b"body"), &edit);
+    let (_, message, rest) = read(&out);
+    assert_eq!((Request::decode(message).unwrap().trans_info, rest), (after.clone(), &b"body"[..]));
+    let response = Response { trans_info: before, ..Response::default() };
+    let out = rewritten(&unary(&response, 7, b"body"), &edit);
+    assert_eq!(Response::decode(read(&out).1).unwrap().trans_info, after);
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
-use meltemi_codecs::{Codec, Depth, Error, Frame, Head, Peer, Step, Trpc};
+use meltemi_codecs::{Change, Codec, Depth, Error, Frame, Head, Peer, Step, Trpc};
 use prost::Message;
 
 /// The limit that tests give where none is tested.
@@ -187,4 +187,10 @@ fn head(bytes: &[u8], depth: Depth) -> Result<Vec<(String, String)>, Error> {
 /// Names and values as a head has them.
 fn entries(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The changes that set and remove attachments.
+fn changes(set: &[(&str, &str)], remove: &[&str]) -> Vec<Change> {
+    let set = set.iter().map(|(name, value)| Change::set(*name, *value));
+    set.chain(remove.iter().map(|name| Change::remove(*name))).collect()
 }

@@ -93,6 +93,22 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::edits)]
     pub response_mutation: Vec<Mutation>,
+    /// Attachments to add to requests that have none of that name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::edits)]
+    pub request_add_if_absent: Vec<Mutation>,
+    /// What to append to attachments of requests: after a comma, where there are some of that name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::edits)]
+    pub request_append: Vec<Mutation>,
+    /// Attachments to add to responses that have none of that name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::edits)]
+    pub response_add_if_absent: Vec<Mutation>,
+    /// What to append to attachments of responses: after a comma, where there are some of that name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::edits)]
+    pub response_append: Vec<Mutation>,
     /// The names of attachments to remove from requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::names)]

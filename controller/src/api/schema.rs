@@ -223,6 +223,17 @@ pub(super) fn range(schema: &mut Schema) {
     rules(schema, &[("self.start < self.end", "start must be less than end")]);
 }
 
+/// The value of a mutation: the operators that there are, and what their names cannot be.
+pub(super) fn edit_value(schema: &mut Schema) {
+    let name = "[^:?%][^?%]*";
+    let operators = format!(
+        "REQ\\({name}(\\?{name})?\\)|ROUTE_NAME|UPSTREAM_(CLUSTER|HOST|REQUEST_ATTEMPT_COUNT)|\
+         DOWNSTREAM_(REMOTE_ADDRESS(_WITHOUT_PORT)?|PEER_URI_SAN)"
+    );
+    let pattern = format!("^([^%]|%%|%({operators})(:[0-9]{{1,4}})?%)*$");
+    set(schema, json!({"minLength": 1, "maxLength": 1024, "pattern": pattern}));
+}
+
 /// Mutations, or names of attachments.
 pub(super) fn edits(schema: &mut Schema) {
     set(schema, json!({"maxItems": 64}));

@@ -1,7 +1,8 @@
 //! The rules of routers, Meltemi's and Aeraki's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use meltemi_proxy::plan::check_value;
 use meltemi_proxy::plan::raw::MOST_ATTEMPTS;
 
 use super::matchers::attributes;
@@ -97,21 +98,24 @@ fn route(notes: &mut Notes, route: &Route, is_aeraki: bool) {
             false => notes.error_at("value", "must be more than 0; leave out mirror to mirror nothing"),
         }
     });
-    mutations(notes, "requestMutation", &route.request_mutation);
-    mutations(notes, "responseMutation", &route.response_mutation);
-    for (field, names, mutations) in [
-        ("requestRemove", &route.request_remove, &route.request_mutation),
-        ("responseRemove", &route.response_remove, &route.response_mutation),
-    ] {
-        let set: BTreeSet<&str> = mutations.iter().map(|mutation| &*mutation.key).collect();
-        notes.each(field, names, |notes, name| {
-            if name.is_empty() {
-                notes.error("is empty; name the attachment to remove");
-            } else if set.contains(&**name) {
-                notes.error(format_args!("the attachment {name:?} is set as well; remove it or set it"));
-            }
-        });
-    }
+    edits(
+        notes,
+        [
+            ("requestMutation", &route.request_mutation),
+            ("requestAddIfAbsent", &route.request_add_if_absent),
+            ("requestAppend", &route.request_append),
+        ],
+        ("requestRemove", &route.request_remove),
+    );
+    edits(
+        notes,
+        [
+            ("responseMutation", &route.response_mutation),
+            ("responseAddIfAbsent", &route.response_add_if_absent),
+            ("responseAppend", &route.response_append),
+        ],
+        ("responseRemove", &route.response_remove),
+    );
     notes.some("fault", route.fault.as_ref(), fault);
     let mut timeout = None;
     notes.some("timeout", route.timeout.as_ref(), |notes, text| timeout = text::duration(notes, text));
@@ -155,6 +159,35 @@ fn destination(notes: &mut Notes, destination: &Destination) {
     });
 }
 
+/// What becomes of the attachments of requests, or of responses: one thing of each.
+fn edits(notes: &mut Notes, written: [(&str, &Vec<Mutation>); 3], (remove, removed): (&str, &[String])) {
+    let mut all: BTreeMap<&str, &str> = BTreeMap::new();
+    for (field, list) in written {
+        mutations(notes, field, list);
+        for (index, mutation) in list.iter().enumerate() {
+            if let Some(other) = all.get(&*mutation.key) {
+                notes.field(field, |notes| {
+                    notes.item(index, |notes| {
+                        let key = &mutation.key;
+                        notes.error_at(
+                            "key",
+                            format_args!("{key:?} is in {other} as well; keep one of the two"),
+                        );
+                    });
+                });
+            }
+        }
+        all.extend(list.iter().map(|mutation| (&*mutation.key, field)));
+    }
+    notes.each(remove, removed, |notes, name| {
+        if name.is_empty() {
+            notes.error("is empty; name the attachment to remove");
+        } else if all.contains_key(&**name) {
+            notes.error(format_args!("the attachment {name:?} is set as well; remove it or set it"));
+        }
+    });
+}
+
 fn mutations(notes: &mut Notes, field: &str, mutations: &[Mutation]) {
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     notes.field(field, |notes| {
@@ -162,6 +195,9 @@ fn mutations(notes: &mut Notes, field: &str, mutations: &[Mutation]) {
             notes.item(index, |notes| {
                 text::not_empty(notes, "key", &mutation.key, "name the attachment");
                 text::not_empty(notes, "value", &mutation.value, "write what it is set to");
+                if let Err(why) = check_value(&mutation.value) {
+                    notes.error_at("value", why);
+                }
                 if let Some(before) = seen.get(&*mutation.key) {
                     notes.field("key", |notes| {
                         notes.warn(format_args!(

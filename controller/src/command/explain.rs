@@ -341,6 +341,11 @@ fn lines(does: &Value) -> Vec<String> {
         for (key, value) in edit["set"].as_object().into_iter().flatten() {
             lines.push(format!("{name}  sets {}: {}", Plain(key), text(value)));
         }
+        for (field, word) in [("addIfAbsent", "adds, if absent,"), ("append", "appends to")] {
+            for (key, value) in edit[field].as_object().into_iter().flatten() {
+                lines.push(format!("{name}  {word} {}: {}", Plain(key), text(value)));
+            }
+        }
         for key in edit["remove"].as_array().into_iter().flatten() {
             lines.push(format!("{name}  removes {}", text(key)));
         }

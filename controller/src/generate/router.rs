@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meltemi_proxy::plan::raw;
+use meltemi_proxy::plan::{Table, raw};
 
 use super::age::Age;
 use super::draft::{Draft, Mirror, Places, Target};
@@ -158,16 +158,25 @@ fn draft(at: usize, route: &api::Route, namespace: &str, domain: &str) -> Draft 
         propagate_deadline: route.propagate_deadline,
         retry: route.retries.as_ref().map(|retries| retry(retries, &mut places)),
         fault: route.fault.as_ref().and_then(|written| fault(written, &mut places)),
-        request_attachments: edit(&route.request_mutation, &route.request_remove),
-        response_attachments: edit(&route.response_mutation, &route.response_remove),
+        request_attachments: raw::Attachments {
+            set: values(&route.request_mutation),
+            add_if_absent: values(&route.request_add_if_absent),
+            append: values(&route.request_append),
+            remove: route.request_remove.clone(),
+        },
+        response_attachments: raw::Attachments {
+            set: values(&route.response_mutation),
+            add_if_absent: values(&route.response_add_if_absent),
+            append: values(&route.response_append),
+            remove: route.response_remove.clone(),
+        },
         ..raw::DefaultRoute::default()
     };
-    for (plan, set, removed) in [
-        ("requestAttachments", "requestMutation", "requestRemove"),
-        ("responseAttachments", "responseMutation", "responseRemove"),
-    ] {
-        places.note(plan, set);
-        places.note_alike(format!("{plan}.remove"), removed);
+    for (plan, side) in [("requestAttachments", "request"), ("responseAttachments", "response")] {
+        places.note(plan, format!("{side}Mutation"));
+        places.note(format!("{plan}.addIfAbsent"), format!("{side}AddIfAbsent"));
+        places.note(format!("{plan}.append"), format!("{side}Append"));
+        places.note_alike(format!("{plan}.remove"), format!("{side}Remove"));
     }
     let attributes = route.matches.as_ref().map(|matches| &matches.attributes);
     let target = |Destination { host, subset, port }: &Destination, weight: u32| Target {
@@ -239,8 +248,9 @@ fn fault(fault: &api::Fault, places: &mut Places) -> Option<raw::Fault> {
     (delay.is_some() || abort.is_some()).then_some(raw::Fault { delay, abort })
 }
 
-fn edit(set: &[Mutation], remove: &[String]) -> raw::Attachments {
-    let set: BTreeMap<String, String> =
-        set.iter().map(|mutation| (mutation.key.clone(), mutation.value.clone())).collect();
-    raw::Attachments { set: set.into_iter().collect(), remove: remove.to_vec() }
+/// The values of some attachments, of which the last of a name applies.
+fn values(mutations: &[Mutation]) -> Table<String> {
+    let values: BTreeMap<String, String> =
+        mutations.iter().map(|mutation| (mutation.key.clone(), mutation.value.clone())).collect();
+    values.into_iter().collect()
 }

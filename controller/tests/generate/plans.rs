@@ -102,6 +102,16 @@ fn what_only_istio_takes_is_told_and_takes_no_plan_down() {
             "NotHonoured spec.http[0].headers.request: an attachment without a name",
             json!({"requestAttachments": {"set": {"a": "b"}, "remove": ["d"]}}),
         ),
+        (
+            "headers: {response: {set: {a: '%UPSTREAM_HOST%', b: c}, add: {b: d, x-t: '%START_TIME%', e: f}, remove: [e]}}",
+            "NotHonoured spec.http[0].headers.response.add.x-t: no operator %START_TIME%; write one of %REQ(name)%, ",
+            json!({"responseAttachments": {"set": {"a": "%UPSTREAM_HOST%", "b": "c,d", "e": "f"}}}),
+        ),
+        (
+            "headers: {request: {set: {x.y: '100%'}, add: {via: '%REQ(source.principal)%'}}}",
+            "NotHonoured spec.http[0].headers.request.set[\"x.y\"]: \"%\" opens an operator that does not end; ",
+            json!({"requestAttachments": {"append": {"via": "%REQ(source.principal)%"}}}),
+        ),
     ] {
         let routes = format!("  - {{route: [{{destination: {{host: demo}}}}], {fields}}}\n");
         let output = made(&(service("shop", "demo", "10.0.0.1") + &virtual_service(&routes)));

@@ -209,7 +209,7 @@ fn virtual_services_route_calls() {
                 "perTryTimeout": "500ms",
             },
             "mirrors": [{"cluster": "outbound|20880||demo.shop.svc.cluster.local", "percent": 100.0}],
-            "requestAttachments": {"set": {"a": "b", "c": "d"}, "remove": ["e"]},
+            "requestAttachments": {"set": {"a": "b"}, "append": {"c": "d"}, "remove": ["e"]},
         },
         {"name": "shop/demo/1", "cluster": "outbound|20880|v1|demo.shop.svc.cluster.local"},
     ]);

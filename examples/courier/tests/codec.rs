@@ -1,6 +1,8 @@
 //! The courier codec on frames of all kinds.
 use courier::{ANSWER, CLOSING, Courier, MAGIC, ONE_WAY, PING, write, write_request};
-use meltemi_codecs::{Codec, Depth, Edit, Error, Failure, Frame, Head, Kind, Outcome, Peer, Sharing, Step};
+use meltemi_codecs::{
+    Change, Codec, Depth, Edit, Error, Failure, Frame, Head, Kind, Outcome, Peer, Sharing, Step,
+};
 
 const LIMIT: usize = 4096;
 
@@ -74,10 +76,8 @@ fn another_id_changes_the_id_alone() {
     Courier.rewrite(&request(), &Edit { id: Some(0x0102_0304), ..Edit::default() }, &mut out).unwrap();
     assert_eq!(out[4..8], [1, 2, 3, 4]);
     assert_eq!((&out[..4], &out[8..]), (&request()[..4], &request()[8..]));
-    let set = [("k".to_owned(), "v".to_owned())];
-    assert!(
-        Courier.rewrite(&request(), &Edit { set: &set, remove: &[], ..Edit::default() }, &mut out).is_err()
-    );
+    let changes = [Change::set("k", "v")];
+    assert!(Courier.rewrite(&request(), &Edit { changes: &changes, ..Edit::default() }, &mut out).is_err());
 }
 
 #[test]

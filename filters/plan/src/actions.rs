@@ -1,7 +1,7 @@
 //! The part of a route that says what happens to its calls, for named routes and the default route alike.
 use std::rc::Rc;
 
-use meltemi_codecs::{Codec, Deadlines};
+use meltemi_codecs::{Action, Change, Codec, Deadlines};
 
 use super::{
     compile::{Result, fail, name, within},
@@ -11,6 +11,7 @@ use super::{
     raw,
     route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, Weighted},
     span::Span,
+    values::{Part, depth, value},
 };
 
 /// What both kinds of routes have.
@@ -31,6 +32,7 @@ impl Actions<'_> {
     pub(super) fn route(&self, path: &Path<'_>, name: &str, codec: &dyn Codec) -> Result<Route> {
         let retry = |raw| retry(&path.key("retry"), raw, self.timeout, codec);
         let fault = |raw| fault(&path.key("fault"), raw, name).map(Box::new);
+        let edit = |field, raw| attachments(&path.key(field), raw, name, codec);
         let route = Route {
             name: name.to_owned(),
             destination: self.destination(path, name)?,
@@ -39,11 +41,13 @@ impl Actions<'_> {
             retry: self.retry.map(retry).transpose()?,
             fault: self.fault.map(fault).transpose()?,
             mirrors: Box::default(),
-            request_edit: attachments(&path.key("requestAttachments"), self.request_attachments)?,
-            response_edit: attachments(&path.key("responseAttachments"), self.response_attachments)?,
+            request_edit: edit("requestAttachments", self.request_attachments)?,
+            response_edit: edit("responseAttachments", self.response_attachments)?,
+            keeps_requests: false,
             names_operation: false,
         };
-        Ok(Route { mirrors: mirrors(&path.key("mirrors"), self.mirrors, &route)?, ..route })
+        let keeps_requests = route.retry.is_some() || route.response_edit.depth.is_some();
+        Ok(Route { keeps_requests, mirrors: mirrors(&path.key("mirrors"), self.mirrors, &route)?, ..route })
     }
 
     fn destination(&self, path: &Path<'_>, route: &str) -> Result<Destination> {
@@ -111,25 +115,67 @@ fn weighted(path: &Path<'_>, raw: &[raw::WeightedCluster]) -> Result<Destination
     }
 }
 
-fn attachments(path: &Path<'_>, raw: &raw::Attachments) -> Result<AttachmentEdit> {
-    let named = |path: &Path<'_>, name: &str| match name {
-        "" => fail(path, "the name of an attachment is empty; give one"),
-        _ => Ok(()),
-    };
-    let set = &path.key("set");
-    for (name, _) in raw.set.iter() {
-        named(&set.key(name), name)?;
-    }
-    let remove = &path.key("remove");
-    for (number, name) in raw.remove.iter().enumerate() {
-        let path = &remove.index(number);
-        named(path, name)?;
-        if raw.set.get(name).is_some() {
-            return fail(path, format!("{name:?} is set too; keep one of the two"));
+fn attachments(
+    path: &Path<'_>,
+    raw: &raw::Attachments,
+    route: &str,
+    codec: &dyn Codec,
+) -> Result<AttachmentEdit> {
+    let raw::Attachments { set, add_if_absent, append, remove } = raw;
+    let mut edit = AttachmentEdit::default();
+    let written = [
+        ("set", Action::Set, set),
+        ("addIfAbsent", Action::AddIfAbsent, add_if_absent),
+        ("append", Action::Append, append),
+    ];
+    for (field, action, values) in written {
+        let path = &path.key(field);
+        for (name, text) in values.iter() {
+            let path = &path.key(name);
+            is_new(path, name, &edit)?;
+            let mut change = Change { name: name.to_owned(), value: String::new(), action };
+            let value = value(path, text, route)?;
+            if let [Part::Text(text)] = &*value {
+                change.value = String::from(&**text);
+                edit.changes.push(change);
+            } else {
+                edit.depth = edit.depth.max(depth(&value, codec));
+                edit.values.push((change, value));
+            }
         }
     }
-    let set = raw.set.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
-    Ok(AttachmentEdit { set, remove: raw.remove.clone() })
+    let removed = &path.key("remove");
+    for (number, name) in remove.iter().enumerate() {
+        let path = &removed.index(number);
+        let change = Change::remove(name);
+        if !edit.changes.contains(&change) {
+            is_new(path, name, &edit)?;
+            edit.changes.push(change);
+        }
+    }
+    let count = edit.changes.len().saturating_add(edit.values.len());
+    if count > Change::MOST && !(add_if_absent.is_empty() && append.is_empty()) {
+        return fail(path, format!("has {count} changes; at most {} are allowed", Change::MOST));
+    }
+    Ok(edit)
+}
+
+/// Refuses a name that is none, or that is changed already.
+fn is_new(path: &Path<'_>, name: &str, edit: &AttachmentEdit) -> Result<()> {
+    let mut changed = edit.changes.iter().chain(edit.values.iter().map(|(change, _)| change));
+    match changed.find(|change| change.name == name) {
+        _ if name.is_empty() => fail(path, "the name of an attachment is empty; give one"),
+        Some(other) => {
+            let what = match other.action {
+                Action::Set => "set",
+                Action::AddIfAbsent => "added",
+                Action::Append => "appended to",
+                Action::Remove => "removed",
+            };
+            fail(path, format!("{name:?} is {what} too; keep one of the two"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn deadline(path: &Path<'_>, wanted: Option<bool>, codec: &dyn Codec) -> Result<bool> {

@@ -253,8 +253,7 @@ fn predicates(
             return fail(path, "the name of an attribute is empty; name one");
         }
         if attribute.starts_with(source::PREFIX) && !source::ATTRIBUTES.contains(&attribute) {
-            let known = source::ATTRIBUTES.join(", ");
-            return fail(path, format!("no attribute of the connection; write one of {known}"));
+            return source::unknown(path);
         }
         let invert = raw.invert != unwanted;
         Ok(Predicate { attribute: attribute.into(), test: test(path, raw, patterns)?, invert })

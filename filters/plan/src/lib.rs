@@ -39,6 +39,7 @@ pub mod source;
 mod span;
 mod steps;
 mod table;
+mod values;
 mod warning;
 
 use std::rc::Rc;
@@ -68,6 +69,7 @@ pub use service::{Limits, OnNoMatch, RetryBudget, Service, UpstreamOptions};
 pub use share::Share;
 pub use span::Span;
 pub use table::Table;
+pub use values::{MOST_WRITTEN, Operator, Part, Value};
 pub use warning::Warning;
 
 /// How many bytes the table of a regular expression takes in a plan.
@@ -77,6 +79,15 @@ pub use warning::Warning;
 /// It is none, has classes that name more than ASCII, or is too long or too large.
 pub fn check_regex(source: &str) -> Result<usize, String> {
     pattern::Pattern::new(source).map(|pattern| pattern.bytes())
+}
+
+/// Checks a value that is made for each call.
+///
+/// # Errors
+///
+/// It has an operator that is none, or too many of them: what is wrong, and what mends it.
+pub fn check_value(text: &str) -> Result<(), String> {
+    values::value(&Path::Root, text, "").map(|_| ()).map_err(|error| error.message)
 }
 
 /// Checks a layout and makes it a codec of that name.

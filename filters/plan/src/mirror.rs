@@ -45,6 +45,7 @@ fn mirror(path: &Path<'_>, raw: &raw::Mirror, route: &Route) -> Result<Mirror> {
         mirrors: Box::default(),
         request_edit: route.request_edit.clone(),
         response_edit: route.response_edit.clone(),
+        keeps_requests: false,
         names_operation: false,
     };
     Ok(Mirror { share: share(path, raw.percent)?, route: Rc::new(route) })

@@ -317,6 +317,12 @@ pub struct Attachments {
     /// The attachments to set, by name: an existing value is replaced, a new one added.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub set: Table<String>,
+    /// The attachments to add, by name, where a message has none of that name.
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub add_if_absent: Table<String>,
+    /// What to append to attachments, by name: an existing value is followed by a comma and this, a new one added.
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub append: Table<String>,
     /// The names of the attachments to remove.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub remove: Vec<String>,
@@ -324,7 +330,7 @@ pub struct Attachments {
 
 object! {
     Attachments from Self::default();
-    optional set, remove;
+    optional set, add_if_absent as "addIfAbsent", append, remove;
 }
 
 /// How many calls may be on a retry at a time: as many as the greater of the two allows.

@@ -1,7 +1,9 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use super::{fault::Fault, mirror::Mirror};
+use meltemi_codecs::{Change, Depth};
+
+use super::{fault::Fault, mirror::Mirror, values::Value};
 
 /// What happens to the calls that a route takes.
 #[derive(Debug)]
@@ -24,18 +26,23 @@ pub struct Route {
     pub request_edit: AttachmentEdit,
     /// Changes to the attachments of responses.
     pub response_edit: AttachmentEdit,
+    /// Whether requests are kept until they are answered: for another try, or for what of them goes into the answer.
+    pub keeps_requests: bool,
     /// Whether all its calls are of operations that the plan names, service and method.
     pub names_operation: bool,
 }
 
 impl Route {
-    /// Whether a request can be passed on while it comes: it is not changed, copied, nor sent again once it was.
+    /// Whether a request can be passed on while it comes: it is not changed, copied, nor sent again once it was,
+    /// and nothing of it goes into its answer.
     pub fn passes_requests_through(&self) -> bool {
         let is_sent_once = self.retry.as_ref().is_none_or(|retry| {
             let on = &retry.on;
             !(on.reset || on.per_try_timeout || on.status)
         });
-        is_sent_once && self.request_edit.is_empty() && self.mirrors.is_empty() && !self.propagates_deadline
+        let is_unchanged = self.request_edit.is_empty() && !self.propagates_deadline;
+        let is_used_later = !self.mirrors.is_empty() || self.response_edit.depth.is_some();
+        is_sent_once && is_unchanged && !is_used_later
     }
 }
 
@@ -103,20 +110,22 @@ impl Weighted {
     }
 }
 
-/// Changes to the attachments of a message, in the form that [`meltemi_codecs::Edit`] borrows.
+/// Changes to the attachments of a message.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct AttachmentEdit {
-    /// The attachments to set, by name.
-    pub set: Vec<(String, String)>,
-    /// The names of the attachments to remove.
-    pub remove: Vec<String>,
+    /// Those that are alike for all calls, in the form that [`meltemi_codecs::Edit`] borrows.
+    pub changes: Vec<Change>,
+    /// Those whose values are made for each call, which they have not yet.
+    pub values: Vec<(Change, Value)>,
+    /// How far a request must be read to make those values; `None` where nothing of it is asked for.
+    pub depth: Option<Depth>,
 }
 
 impl AttachmentEdit {
     /// Whether nothing changes.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.remove.is_empty()
+        self.changes.is_empty() && self.values.is_empty()
     }
 }
 

@@ -34,7 +34,7 @@ struct Case {
     service: fn() -> Value,
 }
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 14] = [
     Case {
         name: "1 client, 1 in flight",
         clients: 1,
@@ -89,6 +89,24 @@ const CASES: [Case; 12] = [
         body: 200,
         has_identities: false,
         service: attachments,
+    },
+    Case {
+        name: "1 client, 32 in flight, 2 set",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: set,
+    },
+    Case {
+        name: "1 client, 32 in flight, 2 values",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: values,
     },
     Case {
         name: "1 client, 32 in flight, deadlines read",
@@ -167,6 +185,18 @@ fn deadlines() -> Value {
 
 fn shorter_deadlines() -> Value {
     json!({"protocol": "dubbo", "defaultRoute": {"propagateDeadline": true, "timeout": "2s"}})
+}
+
+/// Every request gets two attachments, which are alike.
+fn set() -> Value {
+    let set = json!({"what": "sayHello", "where": "10.0.0.1:20880"});
+    json!({"protocol": "dubbo", "defaultRoute": {"requestAttachments": {"set": set}}})
+}
+
+/// The same by values that are made for each call.
+fn values() -> Value {
+    let set = json!({"what": "%REQ(method)%", "where": "%UPSTREAM_HOST%"});
+    json!({"protocol": "dubbo", "defaultRoute": {"requestAttachments": {"set": set}}})
 }
 
 /// Calls are denied but for those of one client to one method.

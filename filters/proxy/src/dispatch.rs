@@ -8,7 +8,7 @@ use crate::deadlines::Timed;
 use crate::endpoints::EndpointId;
 use crate::matching::Matching;
 use crate::net::HIGH_WATERMARK;
-use crate::plan::AttachmentEdit;
+use crate::policy::Sent;
 use crate::pool::{Pool, PoolId};
 use crate::telemetry::Metric;
 use crate::upstream::{Connection, ConnectionId};
@@ -88,8 +88,14 @@ impl Worker {
         let request = fresh.unwrap_or(call.frame());
         let service = &call.record().service;
         let most = service.limits.max_request_bytes;
-        let AttachmentEdit { set, remove } = &call.route().request_edit;
-        let edit = Edit { id: Some(request_id), set, remove, time: call.time_left(self.now) };
+        let edit = &call.route().request_edit;
+        let changes = if edit.values.is_empty() {
+            &*edit.changes
+        } else {
+            let sent = Sent { call, fresh, endpoint };
+            self.policies.values.make(edit, &sent, &self.pools, &mut self.head)
+        };
+        let edit = Edit { id: Some(request_id), changes, time: call.time_left(self.now) };
         match rewrite(&*service.codec, request, &edit, most, out) {
             Ok(true) => {}
             Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
@@ -196,15 +202,22 @@ impl Worker {
             return;
         }
         let origin = call.origin();
-        let (route, record) = call.route_and_record();
+        let record = call.record_mut();
         record.destination = destination;
         record.response_bytes = bytes.len();
         if let Origin::Client { id: client_key, .. } = origin {
             let Some(client) = self.clients.get_mut(client_key) else { return };
             if let Some(out) = client.write(&mut self.net) {
+                let (record, edit) = (call.record(), &call.route().response_edit);
                 let (before, most) = (out.len(), record.service.limits.max_frame_bytes);
-                let AttachmentEdit { set, remove } = &route.response_edit;
-                let edit = Edit { id: Some(record.request_id), set, remove, time: None };
+                let changes = if edit.values.is_empty() {
+                    &*edit.changes
+                } else {
+                    let endpoint = self.connections.get(connection).and_then(Connection::endpoint);
+                    let sent = Sent { call, fresh: None, endpoint };
+                    self.policies.values.make(edit, &sent, &self.pools, &mut self.head)
+                };
+                let edit = Edit { id: Some(record.request_id), changes, time: None };
                 match rewrite(&*record.service.codec, bytes, &edit, most, out) {
                     Ok(true) => {}
                     Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
@@ -213,7 +226,7 @@ impl Worker {
                         return;
                     }
                 }
-                record.response_bytes = out.len().saturating_sub(before);
+                call.record_mut().response_bytes = out.len().saturating_sub(before);
             }
             let queued = client.unsent(&self.net);
             self.watch_answers(client_key, queued);

@@ -48,8 +48,8 @@ const PLANS: [&str; 2] = [
             {"name": "split", "match": [{"attributes": {"method": {"exact": "b"}}}],
              "weightedClusters": [{"cluster": "v1", "weight": 1}, {"cluster": "v2", "weight": 1}]},
             {"name": "edit", "match": [{"attributes": {"tag": {"present": true}}}],
-             "requestAttachments": {"set": {"k": "v"}, "remove": ["tag"]},
-             "responseAttachments": {"set": {"k": "v"}},
+             "requestAttachments": {"set": {"k": "v", "w": "%REQ(tag?k):9% %UPSTREAM_HOST%"}, "remove": ["tag"]},
+             "responseAttachments": {"addIfAbsent": {"k": "%REQ(k)%"}, "append": {"m": "%REQ(method)%"}},
              "mirrors": [{"cluster": "v2", "timeout": "300ms"}, {"cluster": "demo", "percent": 50}]}
         ],
         "defaultRoute": {"timeout": "1s", "retry": {

@@ -41,6 +41,16 @@ impl Source {
         }
     }
 
+    /// The address that it calls from.
+    pub(crate) fn ip(&self) -> Option<&str> {
+        self.ip.as_deref()
+    }
+
+    /// The namespace of its identity.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
     /// Puts the connection's attributes in the place of whatever a call says under their names.
     pub(crate) fn tell(&self, head: &mut Head) {
         head.replace(IP, self.ip.as_deref());

@@ -93,7 +93,7 @@ impl Worker {
         let source = Some(client.source().clone());
         let operation = self.operation_of(likely, &service, &route);
         if !route.mirrors.is_empty() && held.is_none() {
-            self.mirror(&service, &route, operation, bytes, frame);
+            self.mirror(&service, &route, source.as_ref(), operation, bytes, frame);
         }
         let record = Record::new(service, source, operation, frame, self.now);
         self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
@@ -146,7 +146,7 @@ impl Worker {
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         let operation = record.operation;
         let left = record.request_bytes.saturating_sub(bytes.len());
-        let is_whole = (left == 0 && route.retry.is_some()) || chosen.is_none();
+        let is_whole = (left == 0 && route.keeps_requests) || chosen.is_none();
         let kept = self.calls.copy(if is_whole { bytes } else { bytes.get(..head).unwrap_or(bytes) });
         let deadline = route.timeout.map(|timeout| held.unwrap_or(self.now).after(timeout));
         let time = if route.propagates_deadline { record.service.codec.time(bytes) } else { None };

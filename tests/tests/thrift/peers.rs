@@ -9,12 +9,17 @@ fn value(text: &str) -> Value {
 /// The header that Kitex makes of a value that is for all services on the way.
 const KITEX_LANE: &str = "RPC_PERSIST_x-lane";
 
+const WAY: &str = "%REQ(method)%, %REQ(x-lane?RPC_PERSIST_x-lane)%, %UPSTREAM_CLUSTER%";
+
 fn service() -> Value {
     let matching = |method: &str| json!([{"attributes": {"method": {"exact": method}}}]);
     json!({"protocol": "thrift", "defaultRoute": {"cluster": "v1"}, "routes": [
         {"name": "other", "match": [{"attributes": {"service": {"exact": "Other"}}}], "cluster": "v2"},
         {"name": "lane", "match": [{"attributes": {"x-lane": {"exact": "gray"}}}, {"attributes": {KITEX_LANE: {"exact": "gray"}}}],
-            "cluster": "v2", "requestAttachments": {"set": {"x-told": "yes", "RPC_PERSIST_x-told": "yes"}}},
+            "cluster": "v2", "requestAttachments": {
+                "set": {"x-told": "yes", "RPC_PERSIST_x-told": "yes", "x-way": WAY, "RPC_PERSIST_x-way": WAY},
+                "append": {"x-lane": "%ROUTE_NAME%", "RPC_PERSIST_x-lane": "%ROUTE_NAME%"},
+            }},
         {"name": "sleep", "match": matching("sleep"), "cluster": "v1", "timeout": "300ms"},
         {"name": "dead", "match": matching("dead"), "cluster": "dead"},
         {"name": "closed", "match": matching("closed"), "reject": {"message": "not for you"}},
@@ -79,8 +84,10 @@ fn is_understood(library: Library) {
         }
         assert_eq!(answers[10], value("v1: \u{4f60}\u{1f600}"), "{form:?}");
         if form.0.contains("header") {
-            let answers = call(&["x-lane=gray"], &["sayHello=you", "header=x-told", "header=x-lane"]);
-            assert_eq!(answers, [value("v2: you"), value("yes"), value("gray")], "{form:?}");
+            let answers =
+                call(&["x-lane=gray"], &["sayHello=you", "header=x-told", "header=x-lane", "header=x-way"]);
+            let way = value("header, gray, v2");
+            assert_eq!(answers, [value("v2: you"), value("yes"), value("gray,lane"), way], "{form:?}");
         }
     });
 }

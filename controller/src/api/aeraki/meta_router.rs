@@ -154,8 +154,8 @@ pub struct Mutation {
     /// The name of the attachment.
     #[schemars(transform = schema::text)]
     pub key: String,
-    /// Its value.
-    #[schemars(transform = schema::text)]
+    /// Its value: text with command operators of Envoy, such as `%REQ(method)%`; a percent sign is `%%`.
+    #[schemars(transform = schema::edit_value)]
     pub value: String,
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use meltemi_proxy::plan::Span;
 use meltemi_proxy::plan::raw::{self, MOST_ATTEMPTS};
+use meltemi_proxy::plan::{Span, check_value};
 
 use super::duration::duration;
 use super::faults;
@@ -12,6 +12,7 @@ use crate::generate::draft::Places;
 use crate::generate::protocol::Protocol;
 use crate::generate::report::Remarks;
 use crate::istio::{HeaderOperations, HttpRetry, HttpRoute};
+use crate::place::push_key;
 
 /// The name of the route `at` in its VirtualService.
 pub(super) fn name(route: &HttpRoute, at: usize, say: &mut Remarks<'_>) -> String {
@@ -140,15 +141,45 @@ fn status(protocol: &Protocol, text: &str) -> Option<raw::Status> {
     }
 }
 
-/// Changes to attachments. As in Envoy, what is removed is removed before anything is set.
+/// Changes to attachments. As in Envoy, what is removed is removed before anything is set, and what is added comes after
+/// that.
 fn edit(operations: &HeaderOperations, field: &str, say: &mut Remarks<'_>) -> raw::Attachments {
     let HeaderOperations { set, add, remove } = operations;
-    let mut all: BTreeMap<&String, &String> = add.iter().collect();
-    all.extend(set);
-    if all.remove(&String::new()).is_some() || remove.iter().any(String::is_empty) {
+    let is_unnamed = |name: &str| name.is_empty();
+    if [set, add].iter().any(|all| all.contains_key("")) || remove.iter().any(|name| is_unnamed(name)) {
         say.not_honoured(field, "an attachment without a name can be neither set nor removed");
     }
-    let remove = remove.iter().filter(|name| !name.is_empty() && !all.contains_key(name)).cloned().collect();
-    let set = all.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    raw::Attachments { set, remove }
+    let mut known = |part: &str, all: &BTreeMap<String, String>| -> BTreeMap<String, String> {
+        let named = all.iter().filter(|(name, _)| !is_unnamed(name));
+        let known = named.filter(|(name, value)| match check_value(value) {
+            Ok(()) => true,
+            Err(why) => {
+                let mut place = format!("{field}.{part}");
+                push_key(&mut place, name);
+                say.not_honoured(&place, why);
+                false
+            }
+        });
+        known.map(|(name, value)| (name.clone(), value.clone())).collect()
+    };
+    let (mut set, mut append) = (known("set", set), known("add", add));
+    append.retain(|name, value| match set.get_mut(name) {
+        Some(before) => {
+            *before = format!("{before},{value}");
+            false
+        }
+        None if remove.contains(name) => {
+            set.insert(name.clone(), value.clone());
+            false
+        }
+        None => true,
+    });
+    let is_left = |name: &&String| !is_unnamed(name) && !set.contains_key(*name);
+    let remove = remove.iter().filter(is_left).cloned().collect();
+    raw::Attachments {
+        remove,
+        set: set.into_iter().collect(),
+        append: append.into_iter().collect(),
+        ..raw::Attachments::default()
+    }
 }

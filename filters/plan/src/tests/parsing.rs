@@ -1,5 +1,6 @@
 use core::time::Duration;
 
+use meltemi_codecs::{Action, Change, Depth};
 use serde_json::json;
 
 use super::*;
@@ -139,9 +140,11 @@ fn what_is_written_is_kept() {
             backoff: Backoff { base: Duration::from_millis(10), max: Duration::from_secs(1) },
         })
     );
-    assert_eq!(route.request_edit.remove, ["x"]);
-    assert!(route.request_edit.set.contains(&("a".to_owned(), "2".to_owned())));
-    assert_eq!(route.response_edit, AttachmentEdit { set: vec![], remove: vec!["y".to_owned()] });
+    let removed = route.request_edit.changes.iter().filter(|change| change.action == Action::Remove);
+    assert_eq!(removed.collect::<Vec<_>>(), [&Change::remove("x")]);
+    assert!(route.request_edit.changes.contains(&Change::set("a", "2")));
+    let removed = vec![Change::remove("y")];
+    assert_eq!(route.response_edit, AttachmentEdit { changes: removed, ..AttachmentEdit::default() });
 }
 
 /// As Envoy may write the numbers of its configuration, and leave out what is null.
@@ -273,4 +276,39 @@ fn what_is_hardly_meant_is_warned_of() {
             "services[\"demo\"].defaultRoute: gets no call: \"onNoMatch\" rejects those that no route matches",
         ]
     );
+}
+
+#[test]
+fn values_are_made_for_each_call_where_an_operator_asks_for_it() {
+    let edits = json!({
+        "set": {"route": "%ROUTE_NAME%", "caller": "%REQ(source.principal)%", "what": "%REQ(method)%"},
+        "addIfAbsent": {"by": "meltemi"},
+        "append": {"lane": "%REQ(lane?tag):16%"},
+        "remove": ["debug", "debug"]
+    });
+    let route = json!({"timeout": "1s", "responseAttachments": edits});
+    let plan = json!({"services": {"demo": {"protocol": "toy", "defaultRoute": route}}});
+    let plan = Plan::parse(plan.to_string().as_bytes(), &codecs()).unwrap();
+    let route = plan.service("demo").unwrap().default_route.clone();
+    let add = Change { action: Action::AddIfAbsent, ..Change::set("by", "meltemi") };
+    let edit = &route.response_edit;
+    assert_eq!(edit.changes, [Change::set("route", "default"), add, Change::remove("debug")]);
+    let values: Vec<_> = edit.values.iter().map(|(change, _)| (&*change.name, change.action)).collect();
+    assert_eq!(values, [("caller", Action::Set), ("what", Action::Set), ("lane", Action::Append)]);
+    // The request must be there when it is answered, and be read to its end then.
+    assert_eq!((edit.depth, route.keeps_requests), (Some(Depth::Attachments), true));
+    assert_eq!((route.request_edit.is_empty(), route.request_edit.depth), (true, None));
+}
+
+#[test]
+fn no_more_changes_than_can_be_told_apart() {
+    let values: serde_json::Map<_, _> = (0..65).map(|number| (number.to_string(), json!("v"))).collect();
+    let refused = |edits| {
+        let route = json!({"requestAttachments": edits});
+        let plan = json!({"services": {"demo": {"protocol": "toy", "defaultRoute": route}}});
+        Plan::parse(plan.to_string().as_bytes(), &codecs()).err().map(|error| error.message)
+    };
+    assert_eq!(refused(json!({"set": values})), None);
+    let message = "has 65 changes; at most 64 are allowed";
+    assert_eq!(refused(json!({"append": values})).as_deref(), Some(message));
 }

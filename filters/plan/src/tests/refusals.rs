@@ -351,6 +351,22 @@ fn routes_that_cannot_work_are_refused() {
             ".requestAttachments.remove[1]: \"x\" is set too; keep one of the two",
         ),
         (
+            json!({"responseAttachments": {"set": {"x": "v"}, "append": {"x": "w"}}}),
+            ".responseAttachments.append.x: \"x\" is set too; keep one of the two",
+        ),
+        (
+            json!({"requestAttachments": {"addIfAbsent": {"x": "v"}, "append": {"x": "w"}}}),
+            ".requestAttachments.append.x: \"x\" is added too; keep one of the two",
+        ),
+        (
+            json!({"requestAttachments": {"append": {"x": "%REQ(y)%"}, "remove": ["x"]}}),
+            ".requestAttachments.remove[0]: \"x\" is appended to too; keep one of the two",
+        ),
+        (
+            json!({"requestAttachments": {"set": {"x": "100%"}}}),
+            ".requestAttachments.set.x: \"%\" opens an operator that does not end; a percent sign is written %%",
+        ),
+        (
             json!({"match": []}),
             ".match: an empty list matches no call; leave \"match\" out to match every call",
         ),

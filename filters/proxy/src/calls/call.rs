@@ -189,12 +189,6 @@ impl Call {
         &mut self.record
     }
 
-    /// What its route wants of an answer, and where to note it.
-    #[inline]
-    pub(crate) fn route_and_record(&mut self) -> (&Route, &mut Record) {
-        (&self.route, &mut self.record)
-    }
-
     /// It waits for a connection, in that place of its pool's queue.
     pub(crate) fn wait(&mut self, place: Place) {
         self.stage = Stage::Waiting(place);

@@ -16,7 +16,7 @@ use crate::telemetry::OperationId;
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) service: Rc<Service>,
-    /// The client; `None` where the call is the proxy's own.
+    /// The client whose request it is, or is a copy of; `None` in tests.
     pub(crate) source: Option<Rc<Source>>,
     pub(crate) operation: OperationId,
     /// The request id that the client chose.

@@ -10,6 +10,7 @@ use meltemi_codecs::{Frame, Kind};
 use crate::budget::CALL;
 use crate::calls::{CallId, Origin, Record};
 use crate::plan::{Destination, Mirror, Route, Service};
+use crate::source::Source;
 use crate::start::Routed;
 use crate::telemetry::OperationId;
 use crate::upstream::ConnectionId;
@@ -33,12 +34,14 @@ impl Mirrors {
 }
 
 impl Worker {
-    /// Sends copies of a request that no policy answers to the mirrors of its route. Streams are not copied.
+    /// Sends copies of the request that was read last, and that no policy answers, to the mirrors of its route. Streams are
+    /// not copied.
     #[inline(never)]
     pub(crate) fn mirror(
         &mut self,
         service: &Rc<Service>,
         route: &Route,
+        source: Option<&Rc<Source>>,
         operation: OperationId,
         bytes: &[u8],
         frame: Frame,
@@ -57,7 +60,7 @@ impl Worker {
             }
             self.telemetry.begin_copy(operation);
             let pool = self.pools.find_mirror(service, cluster, self.now);
-            let record = Record::new(service.clone(), None, operation, frame, self.now);
+            let record = Record::new(service.clone(), source.cloned(), operation, frame, self.now);
             self.begin(Origin::Proxy, record, Routed { route: route.clone(), pool, bytes, head: 0 }, None);
         }
     }
@@ -69,8 +72,10 @@ impl Worker {
         let (route, bytes, record) = (call.route().clone(), call.frame().clone(), call.record());
         let kind = if record.is_one_way { Kind::OneWay } else { Kind::Request };
         let frame = Frame { len: record.request_bytes, head: 0, kind, id: record.request_id };
-        let (service, operation) = (record.service.clone(), record.operation);
-        self.mirror(&service, &route, operation, &bytes, frame);
+        let (service, source, operation) = (record.service.clone(), record.source.clone(), record.operation);
+        // Other requests have been read since.
+        let _ = service.codec.head(&bytes, service.depth, &mut self.head);
+        self.mirror(&service, &route, source.as_ref(), operation, &bytes, frame);
     }
 
     /// Whether a copy of so many bytes may be made: not while calls are short of memory, nor when time cannot end it.

@@ -18,6 +18,7 @@
 mod bucket;
 mod mirror;
 mod rate_limit;
+mod values;
 
 use core::time::Duration;
 use std::rc::Rc;
@@ -27,6 +28,7 @@ use meltemi_codecs::{Failure, Head};
 pub use self::bucket::{Grant, Ledger, Level, OwnLedger};
 use self::mirror::Mirrors;
 use self::rate_limit::Leases;
+pub(crate) use self::values::{Sent, Values};
 use crate::clock::Instant;
 use crate::plan::{Plan, Route, Service};
 
@@ -35,6 +37,7 @@ pub(crate) struct States {
     pub(crate) ledger: Rc<dyn Ledger>,
     leases: Leases,
     pub(crate) mirrors: Mirrors,
+    pub(crate) values: Values,
 }
 
 /// What becomes of a call before it goes anywhere.
@@ -50,7 +53,12 @@ pub(crate) enum Verdict {
 
 impl Default for States {
     fn default() -> Self {
-        Self { ledger: Rc::new(OwnLedger::default()), leases: Leases::default(), mirrors: Mirrors::default() }
+        Self {
+            ledger: Rc::new(OwnLedger::default()),
+            leases: Leases::default(),
+            mirrors: Mirrors::default(),
+            values: Values::default(),
+        }
     }
 }
 

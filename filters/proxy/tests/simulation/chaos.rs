@@ -300,6 +300,9 @@ fn check_calls(world: &World, scene: &Scene) {
                 // A response without attachments gets none: not every client could read it.
                 Ok(_) if scene.sets_attachments && !answer.attachments.is_empty() => {
                     assert!(answer.attachments.contains(&("by".to_owned(), "meltemi".to_owned())));
+                    assert!(
+                        answer.attachments.contains(&("load".to_owned(), format!("7,{}", call.ask.method)))
+                    );
                 }
                 Ok(_) => {}
                 Err((SERVER_TIMEOUT, _)) => assert!(scene.timeout.is_some() || scene.per_try.is_some()),
@@ -312,6 +315,10 @@ fn check_calls(world: &World, scene: &Scene) {
             if scene.sets_attachments {
                 assert!(delivery.attachments.contains(&("via".to_owned(), "meltemi".to_owned())));
                 assert!(delivery.attachments.iter().all(|(name, _)| name != "secret"));
+                let tag = call.ask.attachments.iter().find(|(name, _)| name == "tag");
+                let what = format!("{} {}", call.ask.method, tag.map_or("", |(_, tag)| tag));
+                assert!(delivery.attachments.contains(&("what".to_owned(), what)));
+                assert!(delivery.attachments.contains(&("to".to_owned(), delivery.endpoint.clone())));
             }
         }
     }

@@ -35,3 +35,4 @@ mod retries;
 mod routing;
 mod streams;
 mod timeouts;
+mod values;

@@ -147,8 +147,11 @@ impl Scene {
             }
         }
         if self.sets_attachments {
-            route["requestAttachments"] = json!({"set": {"via": "meltemi"}, "remove": ["secret"]});
-            route["responseAttachments"] = json!({"set": {"by": "meltemi"}});
+            let values =
+                json!({"via": "meltemi", "what": "%REQ(method)% %REQ(tag)%", "to": "%UPSTREAM_HOST%"});
+            route["requestAttachments"] = json!({"set": values, "remove": ["secret"]});
+            route["responseAttachments"] =
+                json!({"set": {"by": "meltemi"}, "append": {"load": "%REQ(method)%"}});
         }
         let bucket = |most| json!({"maxTokens": most, "tokensPerFill": most, "fillInterval": "100ms"});
         let limit = self.limit.filter(|_| has_policies).map(|most| json!({"tokenBucket": bucket(most)}));
