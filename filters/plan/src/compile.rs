@@ -26,6 +26,9 @@ use super::{
 /// The name of the route of the calls that no route matches.
 pub(super) const DEFAULT: &str = "default";
 
+/// The protocol that the first bytes of a connection tell.
+const AUTO: &str = "auto";
+
 /// Names become HTTP headers and metrics; no sensible one is longer.
 const MAX_NAME: usize = 1024;
 
@@ -64,6 +67,9 @@ fn protocols(path: &Path<'_>, raw: &Table<raw::Layout>, codecs: &Codecs) -> Resu
         if codecs.get(name).is_some() {
             return fail(&path, "the module has a codec of that name; choose another");
         }
+        if name == AUTO {
+            return fail(&path, "stands for any protocol; choose another name");
+        }
         all.declare(layout(&path, name, raw)?);
     }
     Ok(all)
@@ -71,7 +77,38 @@ fn protocols(path: &Path<'_>, raw: &Table<raw::Layout>, codecs: &Codecs) -> Resu
 
 fn service(path: &Path<'_>, authority: &str, raw: &raw::Service, codecs: &Codecs) -> Result<Service> {
     name(path, "the authority of a service", authority)?;
-    let codec = codec(&path.key("protocol"), &raw.protocol, codecs)?;
+    let protocols = path.key("protocols");
+    if raw.protocol != AUTO {
+        return match raw.protocols.is_empty() {
+            true => of_codec(path, authority, raw, codec(&path.key("protocol"), &raw.protocol, codecs)?),
+            false => fail(&protocols, "is what \"auto\" may be; write that as \"protocol\", or remove this"),
+        };
+    }
+    let mut services: Vec<Rc<Service>> = Vec::new();
+    let mut add = |path: &Path<'_>, at: &Path<'_>, protocol: &str| {
+        let codec = codec(at, protocol, codecs)?;
+        if services.iter().any(|service| Rc::ptr_eq(&service.codec, &codec)) {
+            return fail(at, format!("{protocol:?} is in the list already; remove one of the two"));
+        }
+        services.push(Rc::new(of_codec(path, authority, raw, codec)?));
+        Ok(())
+    };
+    match raw.protocols.is_empty() {
+        true => codecs.names().try_for_each(|protocol| add(path, &path.key("protocol"), protocol))?,
+        false => {
+            for (number, protocol) in raw.protocols.iter().enumerate() {
+                add(path, &protocols.index(number), protocol)?;
+            }
+        }
+    }
+    let mut services = services.into_iter();
+    match services.next().and_then(Rc::into_inner) {
+        Some(first) => Ok(Service { others: Some(services.collect()), ..first }),
+        None => fail(path, "the module knows no protocol"),
+    }
+}
+
+fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn Codec>) -> Result<Service> {
     let patterns = Patterns::default();
     let (routes, rules) = routes(&path.key("routes"), &raw.routes, &*codec, &patterns)?;
     let limit = raw.local_rate_limit.as_ref();
@@ -97,6 +134,7 @@ fn service(path: &Path<'_>, authority: &str, raw: &raw::Service, codecs: &Codecs
         sharing: sharing(&path.key("upstream"), raw.upstream.sharing, &*codec)?,
         is_pinned: raw.upstream.sharing == Some(raw::UpstreamSharing::Pinned),
         codec,
+        others: None,
         depth: if must_verify { Depth::Verified } else { depth },
         asks_source,
         local_rate_limit: limit.map(Box::new),

@@ -143,6 +143,18 @@ impl Plan {
         self.services.get(authority)
     }
 
+    /// The service of the tunnels with this authority, in each protocol that its clients may speak.
+    pub fn candidates(&self, authority: &str) -> impl Iterator<Item = &Rc<Service>> {
+        self.service(authority)
+            .into_iter()
+            .flat_map(|first| [first].into_iter().chain(first.others.iter().flatten()))
+    }
+
+    /// The service of the tunnels with this authority, in the protocol of `other`.
+    pub fn service_like(&self, authority: &str, other: &Service) -> Option<&Rc<Service>> {
+        self.candidates(authority).find(|service| service.has_protocol_of(other))
+    }
+
     /// The services, in the order of the document.
     pub fn services(&self) -> impl Iterator<Item = &Rc<Service>> {
         self.services.values()

@@ -89,8 +89,11 @@ pub enum UnknownAuthority {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields))]
 pub struct Service {
-    /// The protocol that the clients of the service speak, such as `dubbo`.
+    /// The protocol that the clients of the service speak, such as `dubbo`; `auto` if the first bytes of a connection tell.
     pub protocol: String,
+    /// What `auto` may be. Default: every protocol that the module knows or the plan declares.
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub protocols: Vec<String>,
     /// The routes, of which the first that matches a call decides where it goes.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub routes: Vec<Route>,
@@ -123,7 +126,7 @@ pub struct Service {
 object! {
     Service from Self::new("");
     required protocol;
-    optional routes, on_no_match as "onNoMatch", default_route as "defaultRoute",
+    optional protocols, routes, on_no_match as "onNoMatch", default_route as "defaultRoute",
         local_rate_limit as "localRateLimit", retry_budget as "retryBudget", idle_timeout as "idleTimeout",
         frame_timeout as "frameTimeout", limits, upstream;
 }
@@ -153,6 +156,7 @@ impl Service {
     pub fn new(protocol: impl Into<String>) -> Self {
         Self {
             protocol: protocol.into(),
+            protocols: Vec::new(),
             routes: Vec::new(),
             on_no_match: OnNoMatch::default(),
             default_route: DefaultRoute::default(),
@@ -203,8 +207,7 @@ pub struct Route {
     /// How long a call may take, retries included; `0s` sets no limit.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub timeout: Span,
-    /// Whether the time that a request says its client waits bounds the call too, and servers are told what is left of it.
-    /// Default: as the protocol has it.
+    /// Whether the time that a request says its client waits bounds the call too, and servers are told what is left of it. Default: as the protocol has it.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub propagate_deadline: Option<bool>,
     /// When and how a failed call is retried. Default: never.
@@ -251,8 +254,7 @@ pub struct DefaultRoute {
     /// How long a call may take, retries included; `0s` sets no limit.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub timeout: Span,
-    /// Whether the time that a request says its client waits bounds the call too, and servers are told what is left of it.
-    /// Default: as the protocol has it.
+    /// Whether the time that a request says its client waits bounds the call too, and servers are told what is left of it. Default: as the protocol has it.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub propagate_deadline: Option<bool>,
     /// When and how a failed call is retried. Default: never.

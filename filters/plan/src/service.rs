@@ -13,6 +13,8 @@ pub struct Service {
     pub name: String,
     /// The protocol of its clients.
     pub codec: Rc<dyn Codec>,
+    /// Where the first bytes of a connection tell its protocol: the same service in every other one that it may be.
+    pub others: Option<Box<[Rc<Service>]>>,
     /// How its calls share connections.
     pub sharing: Sharing,
     /// Whether they do with those of their own client alone.

@@ -12,7 +12,7 @@ use meltemi_sockets::{Accept, SocketId};
 use crate::calls::End;
 use crate::inbox::Progress;
 use crate::net::{HIGH_WATERMARK, Owner};
-use crate::plan::UnknownAuthority;
+use crate::plan::{Service, UnknownAuthority};
 use crate::source::Source;
 use crate::telemetry::Metric;
 use crate::worker::Worker;
@@ -34,19 +34,30 @@ impl Worker {
         let destination =
             destination.map(|(_, value)| value.as_str()).filter(|value| !matches!(*value, "" | "-"));
         let destination = destination.map(Rc::from);
-        let Some(service) = self.plan.service(&accept.authority).cloned() else {
-            match self.plan.unknown_authority {
+        match self.plan.service(&accept.authority).cloned() {
+            Some(service) if service.others.is_some() => self.detect(socket, accept, destination),
+            Some(service) => _ = self.admit(socket, &accept, service, destination),
+            None => match self.plan.unknown_authority {
                 UnknownAuthority::Relay => {
                     self.relays.open(socket, &accept, destination.as_deref(), self.now, &mut self.net);
                 }
                 UnknownAuthority::Refuse => self.net.close(socket),
-            }
-            return;
-        };
-        let mut source = Source::new(&accept);
+            },
+        }
+    }
+
+    /// A client of a service whose protocol is known.
+    pub(crate) fn admit(
+        &mut self,
+        socket: SocketId,
+        accept: &Accept,
+        service: Rc<Service>,
+        destination: Option<Rc<str>>,
+    ) -> ClientId {
+        let mut source = Source::new(accept);
         let most = self.plan.max_operations;
         source.id = source.principal.as_deref().map(|principal| self.telemetry.source(principal, most));
-        let client = Client::new(socket, &accept, service, destination, source, self.now);
+        let client = Client::new(socket, accept, service, destination, source, self.now);
         let key = self.clients.insert(client);
         self.net.own(socket, Owner::Client(key));
         self.telemetry.add_global(Metric::ClientConnections, 1);
@@ -54,6 +65,7 @@ impl Worker {
         self.note_arrival();
         self.drain_in_turn(key);
         self.time_client(key);
+        key
     }
 
     pub(crate) fn client_data(&mut self, key: ClientId, bytes: &[u8]) {

@@ -19,6 +19,7 @@ mod calls;
 mod client;
 mod clock;
 mod deadlines;
+mod detection;
 mod dispatch;
 mod download;
 mod endpoints;

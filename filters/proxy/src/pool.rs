@@ -156,7 +156,7 @@ impl Pool {
 
     /// Takes limits and budget from the service of the same name in `plan`.
     pub(crate) fn follow(&mut self, plan: &Plan) {
-        if let Some(service) = plan.service(&self.service.name)
+        if let Some(service) = plan.service_like(&self.service.name, &self.service)
             && service.shares_with(&self.service)
         {
             self.service = service.clone();

@@ -9,6 +9,7 @@ use meltemi_sockets::{Accept, Side, SocketId, Target};
 use crate::arena::{Arena, Id};
 use crate::client::DESTINATION_HEADER;
 use crate::clock::{Instant, earliest};
+use crate::detection::{Undecided, Verdict};
 use crate::net::{HIGH_WATERMARK, Net, Owner};
 use crate::plan::{Plan, UnknownAuthority};
 
@@ -33,6 +34,10 @@ pub(crate) struct Relay {
     /// What the client sent before the upstream connection was open; its window is not given back until then.
     early: Vec<u8>,
     is_open: bool,
+    /// What the client may speak, as long as that is not known.
+    undecided: Option<Box<Undecided>>,
+    /// Its service may have a protocol that was not known of it.
+    is_undetected: bool,
     last_active: Instant,
     /// The plan knows the service now: closed by then, or when nothing has passed for a while.
     ends_at: Option<Instant>,
@@ -62,7 +67,7 @@ impl Relays {
         destination: Option<&str>,
         now: Instant,
         net: &mut Net,
-    ) {
+    ) -> Option<RelayId> {
         let header = destination.map(|address| [(DESTINATION_HEADER, address)]);
         let upstream = accept.cluster.as_deref().and_then(|cluster| {
             let headers = header.as_ref().map_or(&[][..], |header| header.as_slice());
@@ -70,7 +75,7 @@ impl Relays {
         });
         let Some(upstream) = upstream else {
             net.close(client);
-            return;
+            return None;
         };
         let id = self.relays.insert(Relay {
             authority: accept.authority.as_str().into(),
@@ -78,17 +83,80 @@ impl Relays {
             upstream: End::new(upstream),
             early: Vec::new(),
             is_open: false,
+            undecided: None,
+            is_undetected: false,
             last_active: now,
             ends_at: None,
         });
         net.own(client, Owner::Relay(id, Side::Downstream));
         net.own(upstream, Owner::Relay(id, Side::Upstream));
+        Some(id)
+    }
+
+    /// Keeps what the client sends until it is known what it speaks.
+    pub(crate) fn watch(&mut self, id: RelayId, undecided: Undecided) {
+        if let Some(relay) = self.relays.get_mut(id) {
+            relay.undecided = Some(Box::new(undecided));
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_undecided(&self, id: RelayId) -> bool {
+        self.relays.get(id).is_some_and(|relay| relay.undecided.is_some())
+    }
+
+    /// Looks at what an undecided client has sent, `bytes` the last.
+    pub(crate) fn look(&mut self, id: RelayId, bytes: &[u8], now: Instant) -> Verdict {
+        let Some(relay) = self.relays.get_mut(id) else { return Verdict::Open };
+        relay.last_active = now;
+        relay.keep(bytes, &mut self.unread);
+        relay.undecided.as_mut().map_or(Verdict::Open, |undecided| undecided.look(&relay.early, now))
+    }
+
+    /// By when a client is to be known.
+    pub(crate) fn undecided_due(&self, id: RelayId) -> Option<Instant> {
+        self.relays.get(id)?.undecided.as_ref()?.due()
+    }
+
+    /// The relays whose clients should be known by now.
+    pub(crate) fn overdue(&self, now: Instant) -> Vec<RelayId> {
+        let due = |relay: &Relay| relay.undecided.as_ref().and_then(|undecided| undecided.due());
+        let overdue = self.relays.iter().filter(|(_, relay)| due(relay).is_some_and(|due| due <= now));
+        overdue.map(|(id, _)| id).collect()
+    }
+
+    /// An undecided client stays a relay.
+    pub(crate) fn settle(&mut self, id: RelayId, now: Instant, net: &mut Net) {
+        let Some(relay) = self.relays.get_mut(id) else { return };
+        let is_guarded = relay.undecided.take().is_some_and(|undecided| undecided.is_guarded());
+        relay.is_undetected = true;
+        if is_guarded {
+            self.close(id, net);
+        } else if relay.is_open {
+            self.pass_early(id, now, net);
+        }
+    }
+
+    /// Ends the relay of an undecided client, which goes on: its socket, what is known of it, and what it has sent.
+    pub(crate) fn take(&mut self, id: RelayId, net: &mut Net) -> Option<(SocketId, Undecided, Vec<u8>)> {
+        let relay = self.relays.remove(id)?;
+        self.unread = self.unread.saturating_sub(relay.early.capacity());
+        net.reset(relay.upstream.socket);
+        Some((relay.client.socket, *relay.undecided?, relay.early))
     }
 
     /// The upstream connection is open.
     pub(crate) fn connected(&mut self, id: RelayId, now: Instant, net: &mut Net) {
         let Some(relay) = self.relays.get_mut(id) else { return };
         relay.is_open = true;
+        if relay.undecided.is_none() {
+            self.pass_early(id, now, net);
+        }
+    }
+
+    /// Passes on what the client sent early.
+    fn pass_early(&mut self, id: RelayId, now: Instant, net: &mut Net) {
+        let Some(relay) = self.relays.get_mut(id) else { return };
         let early = core::mem::take(&mut relay.early);
         let has_ended = relay.client.has_ended;
         self.unread = self.unread.saturating_sub(early.capacity());
@@ -106,9 +174,7 @@ impl Relays {
         let Some(relay) = self.relays.get_mut(id) else { return };
         relay.last_active = now;
         if side == Side::Downstream && !relay.is_open {
-            let before = relay.early.capacity();
-            relay.early.extend_from_slice(bytes);
-            self.unread = self.unread.saturating_sub(before).saturating_add(relay.early.capacity());
+            relay.keep(bytes, &mut self.unread);
             return;
         }
         let (from, to) = relay.from(side);
@@ -164,7 +230,11 @@ impl Relays {
         for (id, relay) in self.relays.iter_mut() {
             match plan.service(&relay.authority) {
                 _ if plan.unknown_authority == UnknownAuthority::Refuse => guarded.push(id),
+                Some(service) if service.others.is_some() && relay.undecided.is_some() => {
+                    relay.undecided.iter_mut().for_each(|undecided| undecided.follow(plan));
+                }
                 Some(service) if service.depth == Depth::Verified => guarded.push(id),
+                Some(service) if service.others.is_some() && relay.is_undetected => relay.ends_at = None,
                 Some(_) => relay.ends_at = relay.ends_at.or(Some(latest)),
                 None => relay.ends_at = None,
             }
@@ -183,6 +253,7 @@ impl Relays {
                 Some(due) if due <= now => over.push(id),
                 due => next = earliest(next, due),
             }
+            next = earliest(next, relay.undecided.as_ref().and_then(|undecided| undecided.due()));
         }
         for id in over {
             self.close(id, net);
@@ -203,6 +274,13 @@ impl Relays {
 }
 
 impl Relay {
+    /// Keeps what the client sent early.
+    fn keep(&mut self, bytes: &[u8], unread: &mut usize) {
+        let before = self.early.capacity();
+        self.early.extend_from_slice(bytes);
+        *unread = unread.saturating_sub(before).saturating_add(self.early.capacity());
+    }
+
     /// The end of a side, and the other.
     fn from(&mut self, side: Side) -> (&mut End, &mut End) {
         match side {

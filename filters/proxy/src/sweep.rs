@@ -86,6 +86,7 @@ impl Worker {
     }
 
     fn sweep(&mut self) {
+        self.end_detections();
         let next = self.relays.sweep(self.now, &mut self.net);
         self.alarms.wake_at(next);
         self.sweep_pools();

@@ -174,13 +174,13 @@ impl Worker {
             Event::Data { id, bytes } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_data(key, bytes),
                 Owner::Connection(key) => self.connection_data(key, bytes),
-                Owner::Relay(key, side) => self.relays.data(key, side, bytes, self.now, &mut self.net),
+                Owner::Relay(key, side) => self.relay_data(key, side, bytes),
                 Owner::Nobody => self.net.consumed(id, bytes.len()),
             },
             Event::Ended { id } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_ended(key),
                 Owner::Connection(key) => self.connection_lost(key, "the upstream closed the connection"),
-                Owner::Relay(key, side) => self.relays.ended(key, side, &mut self.net),
+                Owner::Relay(key, side) => self.relay_ended(key, side),
                 Owner::Nobody => self.net.close(id),
             },
             Event::Reset { id, .. } => match self.net.release(id) {

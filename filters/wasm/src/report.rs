@@ -120,9 +120,9 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
     }
     match metric {
         Metric::Responses(class) => push_label(&mut name, "class", class.name()),
-        Metric::LocalReplies(reason) | Metric::ClientConnectionsGivenUp(reason) => {
-            push_label(&mut name, "reason", reason)
-        }
+        Metric::LocalReplies(reason)
+        | Metric::ClientConnectionsGivenUp(reason)
+        | Metric::Undetected(reason) => push_label(&mut name, "reason", reason),
         Metric::Mirrored(outcome) => push_label(&mut name, "outcome", outcome),
         Metric::LatencyBucket(Some(bound)) => push_label(&mut name, "le", &bound.to_string()),
         Metric::LatencyBucket(None) => push_label(&mut name, "le", "+Inf"),
@@ -147,6 +147,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::ClientConnections => "client_connections_total",
         Metric::ClientConnectionsActive => "client_connections_active",
         Metric::ClientConnectionsGivenUp(_) => "client_connections_given_up_total",
+        Metric::Undetected(_) => "client_connections_undetected_total",
         Metric::UpstreamConnections => "upstream_connections_total",
         Metric::UpstreamConnectFailures => "upstream_connect_failures_total",
         Metric::UpstreamConnectionsActive => "upstream_connections_active",

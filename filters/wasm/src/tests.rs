@@ -315,6 +315,7 @@ fn every_metric_is_documented() {
         Metric::ClientConnections,
         Metric::ClientConnectionsActive,
         Metric::ClientConnectionsGivenUp("memory"),
+        Metric::Undetected("unknown_bytes"),
         Metric::UpstreamConnections,
         Metric::UpstreamConnectFailures,
         Metric::UpstreamConnectionsActive,

@@ -202,6 +202,18 @@ fn services_that_cannot_work_are_refused() {
             "services[\"demo\"].protocol: unknown protocol \"tow\"; this module knows \"toy\"",
         ),
         (
+            demo(json!({"protocol": "auto", "protocols": ["toy", "tow"]})),
+            "services[\"demo\"].protocols[1]: unknown protocol \"tow\"; this module knows \"toy\"",
+        ),
+        (
+            demo(json!({"protocol": "auto", "protocols": ["toy", "toy"]})),
+            "services[\"demo\"].protocols[1]: \"toy\" is in the list already; remove one of the two",
+        ),
+        (
+            demo(json!({"protocol": "toy", "protocols": ["toy"]})),
+            "services[\"demo\"].protocols: is what \"auto\" may be; write that as \"protocol\", or remove this",
+        ),
+        (
             json!({"services": {"": {"protocol": "toy"}}}),
             "services[\"\"]: the authority of a service is empty; give one",
         ),

@@ -165,11 +165,11 @@ impl Client {
 
     /// Takes the form that `plan` gives its service, as long as that has the same protocol.
     pub(crate) fn follow(&mut self, plan: &Plan) -> Change {
+        if let Some(service) = plan.service_like(&self.authority, &self.service) {
+            self.service = service.clone();
+            return Change::Form;
+        }
         match plan.service(&self.authority) {
-            Some(service) if service.has_protocol_of(&self.service) => {
-                self.service = service.clone();
-                Change::Form
-            }
             Some(service) if service.depth == Depth::Verified => Change::Barred,
             None if plan.unknown_authority == UnknownAuthority::Refuse => Change::Barred,
             _ => Change::Outdated,

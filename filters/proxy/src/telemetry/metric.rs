@@ -105,6 +105,8 @@ pub enum Metric {
     ClientConnectionsActive,
     /// Counter: client connections closed for what they took from others, by reason. No operation.
     ClientConnectionsGivenUp(&'static str),
+    /// Counter: client connections of which no protocol was known, by how that came. No operation.
+    Undetected(&'static str),
     /// Counter: upstream connections opened. No operation.
     UpstreamConnections,
     /// Counter: upstream connections that could not be opened. No operation.

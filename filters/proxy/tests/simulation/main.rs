@@ -20,6 +20,7 @@ mod chaos;
 mod closing;
 mod cut_through;
 mod deadlines;
+mod detection;
 mod fairness;
 mod hostile;
 mod mirrors;
