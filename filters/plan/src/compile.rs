@@ -1,5 +1,4 @@
 //! From the document to the plan: everything that cannot work is found here, with a word on what to write instead.
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use meltemi_codecs::{Codec, Codecs, Depth, Operation, Sharing};
@@ -156,12 +155,13 @@ fn attributes(rules: &[Rule]) -> impl Iterator<Item = &str> {
     rules.iter().flat_map(|rule| &rule.predicates).map(|predicate| &*predicate.attribute)
 }
 
-/// The attributes that some rule reads from end to end.
+/// The attributes that some rule reads from end to end, each once.
 fn to_be_read(rules: &[Rule]) -> Box<[Box<str>]> {
+    // A map as those of names are, though nothing is kept for a name: a set would be another type, and code of its own.
+    let mut seen = FxHashMap::default();
     let predicates = rules.iter().flat_map(|rule| &rule.predicates);
-    let names: BTreeSet<_> =
-        predicates.filter(|predicate| predicate.test.reads()).map(|predicate| &predicate.attribute).collect();
-    names.into_iter().cloned().collect()
+    let read = predicates.filter(|predicate| predicate.test.reads()).map(|predicate| &predicate.attribute);
+    read.filter(|name| seen.insert(&***name, 0_usize).is_none()).cloned().collect()
 }
 
 fn codec(path: &Path<'_>, protocol: &str, codecs: &Codecs) -> Result<Rc<dyn Codec>> {
