@@ -163,6 +163,54 @@ fn faults_delay_and_abort_calls() {
     });
 }
 
+#[test]
+fn an_endpoint_that_fails_gets_no_calls_for_a_time() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        v1.on("sayHello", Action::Status(THREADPOOL_EXHAUSTED, "busy".to_owned()));
+        let detection = json!({"consecutiveFailures": 3, "baseEjectionTime": "3s"});
+        let service = json!({"protocol": "dubbo", "upstream": {"outlierDetection": detection}});
+        let proxy = Setup::new().servers(v1.address(), v2.address()).service(&service).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        let mut call = |method: &str| {
+            let answer = client.call(method, "x");
+            answer.message().is_none().then(|| server_of(&answer, "x"))
+        };
+        eventually("both endpoints are known", || (call("other")? == "v1").then_some(()));
+        let failed = (0..200).filter(|_| call("sayHello").is_none()).count();
+        assert_eq!(failed, 3);
+        eventually("Envoy counts it", || {
+            (proxy.metric("meltemi_outlier_ejections_total", &[]) == 1).then_some(())
+        });
+        v1.on("sayHello", Action::Answer);
+        eventually("it takes part again", || (call("sayHello")? == "v1").then_some(()));
+    });
+}
+
+#[test]
+fn calls_over_a_circuit_breaker_are_answered_at_once() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        for backend in [&v1, &v2] {
+            backend.on("held", Action::Hold);
+        }
+        let service = json!({"protocol": "dubbo", "upstream": {"circuitBreaker": {"maxCalls": 5}}});
+        let proxy = Setup::new().servers(v1.address(), v2.address()).service(&service).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        (0..8).for_each(|id| client.send(&Frame::request(id, "held", "x")));
+        for _ in 0..3 {
+            let answer = client.receive();
+            assert_eq!(answer.status, THREADPOOL_EXHAUSTED);
+            assert!(answer.message().unwrap().contains("circuit breaker"), "{:?}", answer.message());
+        }
+        eventually("the others arrive", || (v1.received().len() + v2.received().len() == 5).then_some(()));
+        v1.release();
+        v2.release();
+        (0..5).for_each(|_| assert_eq!(client.receive().message(), None));
+        assert_eq!(client.call("sayHello", "x").message(), None);
+    });
+}
+
 /// Whatever a mirror does: answer, hang, die, lie, fail, or not be there.
 #[test]
 fn mirrors_get_copies_and_touch_no_call() {

@@ -9,6 +9,7 @@ use crate::source;
 use super::{
     Plan, PlanError,
     actions::Actions,
+    cluster::clusters,
     error::Path,
     index::Index,
     layout::layout,
@@ -46,16 +47,20 @@ pub(super) fn plan(raw: &raw::Plan, codecs: &Codecs) -> Result<Plan> {
     let root = Path::Root;
     let metrics = root.key("metrics");
     let max_operations = within(&metrics.key("maxOperations"), raw.metrics.max_operations, 0, 100_000)?;
+    let max_calls = raw.max_calls.map(|most| within(&root.key("maxCalls"), most, 1, u32::MAX)).transpose()?;
     let memory_budget = within(&root.key("memoryBudgetBytes"), raw.memory_budget_bytes, 16 << 20, 3 << 30)?;
 
     let declared = &protocols(&root.key("protocols"), &raw.protocols, codecs)?;
     let path = root.key("services");
     let mut services = Vec::new();
     for (authority, raw) in raw.services.iter() {
-        services.push((authority.into(), Rc::new(service(&path.key(authority), authority, raw, declared)?)));
+        let service = service(&path.key(authority), authority, raw, declared)?;
+        let limits_calls = service.clusters.is_some() || max_calls.is_some();
+        services.push((authority.into(), Rc::new(Service { limits_calls, ..service })));
     }
     let unknown_authority = raw.unknown_authority;
-    Ok(Plan { max_operations, memory_budget, unknown_authority, services: Map::new(services) })
+    let max_calls = max_calls.unwrap_or(usize::MAX);
+    Ok(Plan { max_operations, memory_budget, max_calls, unknown_authority, services: Map::new(services) })
 }
 
 /// The protocols that services may name: those that are declared, and the module's own.
@@ -144,6 +149,8 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
         frame_timeout: raw.frame_timeout.limit(),
         limits: limits(&path.key("limits"), &raw.limits)?,
         upstream: upstream(&path.key("upstream"), &raw.upstream)?,
+        clusters: clusters(&path.key("upstream"), &raw.upstream)?,
+        limits_calls: false,
         routes,
         to_be_read: if any_rejects { to_be_read(&rules) } else { Box::default() },
         index: Index::new(rules),

@@ -12,6 +12,7 @@
 )]
 
 mod actions;
+mod cluster;
 mod compile;
 mod error;
 mod explain;
@@ -52,6 +53,7 @@ use json::Json;
 use map::Map;
 use reader::Reader;
 
+pub use cluster::{CircuitBreaker, ClusterPolicy, Clusters, OutlierDetection};
 pub use error::{PlanError, Position};
 pub use explain::{Explanation, PassedOver};
 pub use fault::Fault;
@@ -106,6 +108,8 @@ pub struct Plan {
     pub max_operations: usize,
     /// Bytes that requests and answers on their way may take in one VM.
     pub memory_budget: usize,
+    /// Calls that one worker has in flight.
+    pub max_calls: usize,
     /// What happens to connections that no service of the plan is for.
     pub unknown_authority: UnknownAuthority,
     services: Map<Rc<Service>>,

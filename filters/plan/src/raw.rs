@@ -9,6 +9,7 @@ mod mirror;
 mod object;
 mod rate_limit;
 mod retry;
+mod upstream;
 
 use core::ops::RangeInclusive;
 
@@ -24,6 +25,7 @@ pub use self::mirror::Mirror;
 use self::object::object;
 pub use self::rate_limit::{Condition, LocalRateLimit, TokenBucket};
 pub use self::retry::{Backoff, MOST_ATTEMPTS, Retry, Status, Trigger};
+pub use self::upstream::{CircuitBreaker, Cluster, OutlierDetection, Upstream, UpstreamSharing};
 use super::{span::Span, table::Table};
 
 /// What Meltemi does with the calls of each service.
@@ -48,12 +50,16 @@ pub struct Plan {
     #[cfg_attr(feature = "schema", schemars(range(min = 16777216, max = 3221225472_u32)))]
     #[cfg_attr(feature = "schema", serde(default = "memory_budget"))]
     pub memory_budget_bytes: u32,
+    /// The calls that one worker of a proxy has in flight, over which they are answered at once. Default: any number.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub max_calls: Option<u32>,
 }
 
 object! {
     Plan from Self::default();
     optional services, protocols, unknown_authority as "unknownAuthority", metrics,
-        memory_budget_bytes as "memoryBudgetBytes";
+        memory_budget_bytes as "memoryBudgetBytes", max_calls as "maxCalls";
 }
 
 impl Default for Plan {
@@ -64,6 +70,7 @@ impl Default for Plan {
             unknown_authority: UnknownAuthority::default(),
             metrics: Metrics::default(),
             memory_budget_bytes: memory_budget(),
+            max_calls: None,
         }
     }
 }
@@ -207,7 +214,7 @@ pub struct Route {
     /// How long a call may take, retries included; `0s` sets no limit.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub timeout: Span,
-    /// Whether the time that a request says its client waits bounds the call too, and servers are told what is left of it. Default: as the protocol has it.
+    /// Whether the time that a request gives bounds the call too, and what is left is passed on. Default: the protocol's way.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub propagate_deadline: Option<bool>,
     /// When and how a failed call is retried. Default: never.
@@ -254,7 +261,7 @@ pub struct DefaultRoute {
     /// How long a call may take, retries included; `0s` sets no limit.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub timeout: Span,
-    /// Whether the time that a request says its client waits bounds the call too, and servers are told what is left of it. Default: as the protocol has it.
+    /// Whether the time that a request gives bounds the call too, and what is left is passed on. Default: the protocol's way.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub propagate_deadline: Option<bool>,
     /// When and how a failed call is retried. Default: never.
@@ -277,7 +284,8 @@ pub struct DefaultRoute {
 object! {
     DefaultRoute from Self::default();
     optional cluster, weighted_clusters as "weightedClusters", reject, timeout,
-        propagate_deadline as "propagateDeadline", retry, fault, mirrors, request_attachments as "requestAttachments", response_attachments as "responseAttachments";
+        propagate_deadline as "propagateDeadline", retry, fault, mirrors,
+        request_attachments as "requestAttachments", response_attachments as "responseAttachments";
 }
 
 /// A cluster and its share of the calls.
@@ -418,63 +426,6 @@ impl Default for Limits {
             max_request_bytes: most,
             cut_through_bytes: 32 << 10,
             max_calls_per_connection: 4096,
-        }
-    }
-}
-
-/// How connections to the endpoints are made and kept.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields, default))]
-pub struct Upstream {
-    /// A connection of this age is replaced; one without a call for ten times as long, closed. `0s` does neither.
-    pub max_connection_age: Span,
-    /// Connections that a worker keeps to one endpoint.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 64)))]
-    pub connections_per_endpoint: u32,
-    /// How long opening a connection may take; at least `1ms`.
-    pub connect_timeout: Span,
-    /// Calls in flight on one connection, for protocols that allow more than one.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000000)))]
-    pub max_calls_per_connection: u32,
-    /// How long an endpoint that refused a connection is avoided; longer each time. `0s` avoids none.
-    pub ejection_time: Span,
-    /// How calls share connections. Default: as the protocol does.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    pub sharing: Option<UpstreamSharing>,
-}
-
-object! {
-    Upstream from Self::default();
-    optional max_connection_age as "maxConnectionAge", connections_per_endpoint as "connectionsPerEndpoint",
-        connect_timeout as "connectTimeout", max_calls_per_connection as "maxCallsPerConnection",
-        ejection_time as "ejectionTime", sharing;
-}
-
-/// How calls share connections to the endpoints, from the most to the least.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "kebab-case")]
-pub enum UpstreamSharing {
-    /// Those of all clients, any number at once, answered in any order: for protocols with request ids.
-    Shared,
-    /// Those of all clients, any number at once, answered in their order.
-    InOrder,
-    /// Those of all clients, one at a time.
-    Exclusive,
-    /// Each client has one connection to a cluster, and both end together. On it, calls go as the protocol has them.
-    Pinned,
-}
-
-impl Default for Upstream {
-    fn default() -> Self {
-        Self {
-            max_connection_age: Span::from_millis(60_000),
-            connections_per_endpoint: 1,
-            connect_timeout: Span::from_millis(5_000),
-            max_calls_per_connection: 1024,
-            ejection_time: Span::from_millis(5_000),
-            sharing: None,
         }
     }
 }

@@ -4,7 +4,8 @@ use std::rc::Rc;
 use meltemi_codecs::{Codec, Depth, Head, Sharing};
 
 use super::{
-    explain::Explanation, index::Index, matcher::LONGEST_READ, rate_limit::LocalRateLimit, route::Route,
+    cluster::Clusters, explain::Explanation, index::Index, matcher::LONGEST_READ, rate_limit::LocalRateLimit,
+    route::Route,
 };
 
 /// A service: its protocol, its routes and what protects it.
@@ -39,6 +40,10 @@ pub struct Service {
     pub limits: Limits,
     /// How connections to the endpoints are made and kept.
     pub upstream: UpstreamOptions,
+    /// What protects its clusters.
+    pub clusters: Option<Box<Clusters>>,
+    /// Whether something limits how many calls it may have in flight.
+    pub limits_calls: bool,
     /// What the tables of the regular expressions in its routes take, in bytes.
     pub pattern_bytes: usize,
     pub(super) routes: Vec<Rc<Route>>,

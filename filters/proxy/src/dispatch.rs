@@ -261,11 +261,16 @@ impl Worker {
                 Some(timeout) => format!("no answer within {timeout:?}"),
                 None => "no answer within the time that the client gave".to_owned(),
             };
+            let open = call.open_try();
             self.answer(id, Failure::Timeout, &detail);
+            if let Some(open) = open {
+                self.judge(pool, open.endpoint, true);
+            }
             self.list_pool(pool);
         } else if let Some(expired) = call.try_timed_out(now) {
             let time = call.per_try_timeout().unwrap_or_default();
             self.abandon(expired);
+            self.judge(pool, expired.endpoint, true);
             let detail = format!("try timed out after {time:?}");
             self.try_failed(id, Cause::PerTryTimeout, Failure::Timeout, &detail);
             self.list_pool(pool);

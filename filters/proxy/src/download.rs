@@ -112,7 +112,9 @@ impl Worker {
         client.set_arrival(Some(arrival));
         waiting.answered(key, false);
         waiting.record_mut().response_bytes = len;
+        let mut judged = None;
         if let Some(connection) = self.connections.get_mut(key) {
+            judged = Some((connection.pool(), connection.endpoint()));
             waiting.record_mut().destination = connection.destination();
             connection.slots_mut().answer(id);
             connection.set_download(Some(Download { to: Some(client_key), left }));
@@ -120,6 +122,9 @@ impl Worker {
         self.time_client(client_key);
         self.watch_download(client_key, key);
         self.finish(call, End::Answered(outcome));
+        if let Some((pool, endpoint)) = judged {
+            self.judge(pool, endpoint, false);
+        }
         Progress { used: rest.len(), need: 0 }
     }
 

@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use crate::arena::{Arena, Id};
 use crate::clock::Instant;
+use crate::plan::OutlierDetection;
+use crate::policy::Health;
 
 /// Endpoints that Envoy has chosen, or that refused, at least once.
 #[derive(Debug, Default)]
@@ -23,6 +25,8 @@ pub(crate) struct Endpoint {
     ejected_until: Option<Instant>,
     /// Signs since the last connection that it takes no more of them; with any, it is not named.
     refusals: u32,
+    /// How its calls end, where that is judged.
+    health: Health,
 }
 
 /// Ejections grow with the refusals up to this many.
@@ -46,7 +50,13 @@ impl Endpoints {
             let (unused, _) = self.0.iter().find(|(_, endpoint)| endpoint.connections == 0)?;
             self.0.remove(unused);
         }
-        let endpoint = Endpoint { address: address.into(), connections: 0, ejected_until: None, refusals: 0 };
+        let endpoint = Endpoint {
+            address: address.into(),
+            connections: 0,
+            ejected_until: None,
+            refusals: 0,
+            health: Health::default(),
+        };
         Some(self.0.insert(endpoint))
     }
 
@@ -60,11 +70,13 @@ impl Endpoints {
         Some(self.0.get(id?)?.connections)
     }
 
-    /// Notes a connection: the endpoint takes calls.
+    /// Notes a connection: the endpoint takes calls, unless it is left out for how they end.
     pub(crate) fn connected(&mut self, id: Option<EndpointId>) {
         if let Some(endpoint) = self.get_mut(id) {
-            endpoint.refusals = 0;
-            endpoint.ejected_until = None;
+            if endpoint.health.ejected_until().is_none() {
+                endpoint.refusals = 0;
+                endpoint.ejected_until = None;
+            }
             endpoint.connections = endpoint.connections.saturating_add(1);
         }
     }
@@ -86,6 +98,62 @@ impl Endpoints {
         endpoint.ejected_until =
             time.map(|time| now.after(time.saturating_mul(endpoint.refusals.min(MOST_REFUSALS))));
         is_news
+    }
+
+    /// Notes how a call of an endpoint ended. Where the endpoint is to be left out for that: until when.
+    ///
+    /// So many may be at a time as the rule has it, one at least, and never the last that has connections.
+    pub(crate) fn judge(
+        &mut self,
+        id: Option<EndpointId>,
+        failed: bool,
+        rule: &OutlierDetection,
+        now: Instant,
+    ) -> Option<Instant> {
+        let endpoint = self.get_mut(id)?;
+        if !endpoint.health.note(failed, rule, now) || endpoint.health.ejected_until().is_some() {
+            return None;
+        }
+        let is_out = |endpoint: &&Endpoint| endpoint.health.ejected_until().is_some();
+        let out = self.0.iter().filter(|(_, endpoint)| is_out(endpoint)).count();
+        let most = self.0.len().saturating_mul(rule.max_ejection_percent).checked_div(100).unwrap_or(0);
+        let others = self
+            .0
+            .iter()
+            .filter(|(other, endpoint)| Some(*other) != id && endpoint.connections > 0 && !is_out(endpoint));
+        if out >= most.max(1) || others.count() == 0 {
+            return None;
+        }
+        let endpoint = self.get_mut(id)?;
+        let until = endpoint.health.eject(rule, now);
+        // Until Envoy has chosen it again, or its time is over.
+        endpoint.refusals = endpoint.refusals.saturating_add(1);
+        Some(until)
+    }
+
+    /// Whether an endpoint is left out for how its calls end.
+    pub(crate) fn is_ejected(&self, id: Option<EndpointId>) -> bool {
+        id.and_then(|id| self.0.get(id)).is_some_and(|endpoint| endpoint.health.ejected_until().is_some())
+    }
+
+    /// An endpoint that is left out takes part again.
+    pub(crate) fn readmit(&mut self, id: Option<EndpointId>) {
+        if let Some(endpoint) = self.get_mut(id) {
+            endpoint.health.readmit();
+            endpoint.refusals = 0;
+            endpoint.ejected_until = None;
+        }
+    }
+
+    /// Has those take part again whose time is over: their addresses, and when the time of the next is.
+    pub(crate) fn readmit_due(&mut self, now: Instant) -> (Vec<Rc<str>>, Option<Instant>) {
+        let out = self.0.iter().filter_map(|(id, endpoint)| Some((id, endpoint.health.ejected_until()?)));
+        let (due, later): (Vec<_>, Vec<_>) = out.partition(|(_, until)| *until <= now);
+        for (id, _) in &due {
+            self.readmit(Some(*id));
+        }
+        let due = due.into_iter().filter_map(|(id, _)| self.address(Some(id)).cloned()).collect();
+        (due, later.into_iter().map(|(_, until)| until).min())
     }
 
     /// An endpoint to name for a new connection: one that did not refuse the last time, with the fewest connections.

@@ -32,6 +32,7 @@ mod leaving;
 mod line_limit;
 mod matching;
 mod net;
+mod outliers;
 mod peers;
 mod policy;
 mod pool;

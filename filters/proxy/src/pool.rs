@@ -14,7 +14,7 @@ use crate::client::ClientId;
 use crate::clock::Instant;
 use crate::endpoints::{EndpointId, Endpoints};
 use crate::exploration::Exploration;
-use crate::plan::{Plan, Service, UpstreamOptions};
+use crate::plan::{ClusterPolicy, Plan, Service, UpstreamOptions};
 use crate::queue::Queue;
 use crate::upstream::ConnectionId;
 
@@ -34,6 +34,8 @@ pub(crate) struct Pool {
     is_mirror: bool,
     /// The service that opened the pool: it sets protocol, limits and budget.
     service: Rc<Service>,
+    /// What protects the cluster.
+    policy: Option<Rc<ClusterPolicy>>,
     /// The open connections that take calls.
     open: Vec<ConnectionId>,
     /// Connections being opened.
@@ -81,7 +83,9 @@ impl Pool {
         service: Rc<Service>,
         now: Instant,
     ) -> Self {
+        let policy = policy(&service, &cluster);
         Self {
+            policy,
             cluster,
             destination,
             owner,
@@ -160,6 +164,7 @@ impl Pool {
             && service.shares_with(&self.service)
         {
             self.service = service.clone();
+            self.policy = policy(service, &self.cluster);
         }
     }
 
@@ -216,7 +221,34 @@ impl Pool {
 
     /// Whether one more retry fits the budget.
     pub(crate) fn has_retry_budget(&self) -> bool {
-        self.calls.fits(&self.service.retry_budget)
+        let most = self.policy.as_ref().map_or(usize::MAX, |policy| policy.circuit_breaker.max_retries);
+        self.calls.retrying() < most && self.calls.fits(&self.service.retry_budget)
+    }
+
+    /// Why it takes no more calls, where it has as many as it may.
+    pub(crate) fn overflow(&self) -> Option<String> {
+        let breaker = self.policy.as_ref()?.circuit_breaker;
+        let cluster = &self.cluster;
+        let (most, what) = if self.calls.active() >= breaker.max_calls {
+            (breaker.max_calls, "calls in flight")
+        } else if self.waiting.len() >= breaker.max_waiting_calls {
+            (breaker.max_waiting_calls, "calls that wait for a connection")
+        } else {
+            return None;
+        };
+        Some(format!("the circuit breaker of cluster {cluster} is open: it has {most} {what}"))
+    }
+
+    /// Whether it matters how calls end.
+    #[inline]
+    pub(crate) fn is_judged(&self) -> bool {
+        self.policy.as_ref().is_some_and(|policy| policy.outlier_detection.is_some()) && self.owner.is_none()
+    }
+
+    /// Notes how a call of an endpoint ended. Where the endpoint is to be left out for that: until when.
+    pub(crate) fn judge(&mut self, id: Option<EndpointId>, failed: bool, now: Instant) -> Option<Instant> {
+        let rule = self.policy.as_ref()?.outlier_detection.as_ref()?;
+        self.endpoints.judge(id, failed, rule, now)
     }
 
     /// The calls that wait for a connection.
@@ -345,6 +377,10 @@ impl Pool {
         self.endpoints.connections(endpoint).is_none_or(|connections| connections > most)
     }
 
+    pub(crate) fn endpoints_mut(&mut self) -> &mut Endpoints {
+        &mut self.endpoints
+    }
+
     /// Notes that an endpoint refused a connection, or is leaving; whether that was news.
     pub(crate) fn eject(&mut self, id: Option<EndpointId>, now: Instant) -> bool {
         let time = self.options().ejection_time;
@@ -404,6 +440,11 @@ impl Pool {
             at => Err(at),
         }
     }
+}
+
+/// What protects a cluster of a service.
+fn policy(service: &Service, cluster: &str) -> Option<Rc<ClusterPolicy>> {
+    Some(service.clusters.as_ref()?.of(cluster).clone())
 }
 
 #[cfg(test)]

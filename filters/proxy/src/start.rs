@@ -89,6 +89,12 @@ impl Worker {
             service.is_pinned.then_some(client_key),
             self.now,
         );
+        if service.limits_calls
+            && let Some(why) = self.overflow(pool)
+        {
+            self.reject(client_key, bytes, frame, Some(&route), Failure::Overloaded, &why);
+            return true;
+        }
         let origin = Origin::of(client_key);
         let source = Some(client.source().clone());
         let operation = self.operation_of(likely, &service, &route);
@@ -194,6 +200,16 @@ impl Worker {
                 self.wait(id);
             }
         }
+    }
+
+    /// Why a pool takes no more calls, where something limits them.
+    #[inline(never)]
+    fn overflow(&self, pool: PoolId) -> Option<String> {
+        let most = self.plan.max_calls;
+        if self.calls.len() >= most {
+            return Some(format!("this worker has as many calls in flight as the plan allows: {most}"));
+        }
+        self.pools.get(pool)?.overflow()
     }
 
     /// Whether calls wait for a connection of that pool: none that comes later is served before them.

@@ -188,6 +188,7 @@ impl Worker {
         let next = self.pools.forget_unused(self.now);
         self.alarms.wake_at(next);
         for key in self.pools.ids() {
+            self.readmit(key);
             let Some(pool) = self.pools.get_mut(key) else { continue };
             match pool.explore_if_due(self.now) {
                 Ok(()) => self.list_pool(key),

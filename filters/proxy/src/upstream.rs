@@ -9,6 +9,7 @@ use crate::calls::Cause;
 use crate::inbox::Progress;
 use crate::matching::Matching;
 use crate::net::{HIGH_WATERMARK, Owner};
+use crate::outliers::has_failed;
 use crate::peers::PeerId;
 use crate::pool::{Pool, PoolId};
 use crate::slots::{Answered, Slots};
@@ -81,6 +82,10 @@ impl Worker {
             .map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
         let endpoint = pool.connected(key, address.unwrap_or_default());
         connection.connected(endpoint, destination, renew_at);
+        if pool.is_judged() && self.is_left_out(key, endpoint) {
+            return;
+        }
+        let Some(pool) = self.pools.get_mut(pool_key) else { return };
         let is_crowded =
             pool.is_crowded(endpoint) && Matching::new(pool.service().sharing).needs_few_connections();
         if is_crowded && pool.open().len() <= pool.uploads().saturating_add(1) {
@@ -159,13 +164,16 @@ impl Worker {
             return;
         }
         let calls = connection.slots_mut().drain();
-        let download = connection.download();
+        let (download, endpoint) = (connection.download(), connection.endpoint());
         self.net.close(connection.socket());
         let Some(pool_key) = self.drop_connection(key) else { return };
         if let Some(pool) = self.pools.get_mut(pool_key) {
             self.alarms.wake_at(Some(pool.explore_later(self.now)));
         }
         self.unpin(pool_key);
+        if !calls.is_empty() {
+            self.judge(pool_key, endpoint, true);
+        }
         for call in calls {
             if let Some(call) = self.calls.get_mut(call) {
                 call.lost(key);
@@ -234,8 +242,13 @@ impl Worker {
                 }
                 Ok(Step::Frame(frame)) => {
                     let len = frame.len.clamp(1, rest.len());
+                    let judged = if pool.is_judged() { has_failed(frame.kind) } else { None };
+                    let (pool, endpoint) = (connection.pool(), connection.endpoint());
                     self.read_upstream_frame(key, rest.get(..len).unwrap_or_default(), frame);
                     progress.used = progress.used.saturating_add(len);
+                    if let Some(failed) = judged {
+                        self.judge(pool, endpoint, failed);
+                    }
                 }
                 Err(error) => {
                     self.telemetry.add_global(Metric::DecodeErrors, 1);

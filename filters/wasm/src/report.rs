@@ -154,6 +154,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::DecodeErrors => "decode_errors_total",
         Metric::UnmatchedResponses => "unmatched_responses_total",
         Metric::EditsSkipped => "edits_skipped_total",
+        Metric::OutlierEjections => "outlier_ejections_total",
         Metric::Heartbeats => "heartbeats_total",
     });
     name

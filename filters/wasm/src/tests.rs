@@ -322,6 +322,7 @@ fn every_metric_is_documented() {
         Metric::DecodeErrors,
         Metric::UnmatchedResponses,
         Metric::EditsSkipped,
+        Metric::OutlierEjections,
         Metric::Heartbeats,
     ];
     for metric in metrics {

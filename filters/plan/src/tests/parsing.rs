@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    AttachmentEdit, Backoff, Destination, Limits, Mirror, OnNoMatch, Retry, RetryBudget, RetryOn,
-    UnknownAuthority, UpstreamOptions,
+    AttachmentEdit, Backoff, CircuitBreaker, Destination, Limits, Mirror, OnNoMatch, OutlierDetection, Retry,
+    RetryBudget, RetryOn, UnknownAuthority, UpstreamOptions,
 };
 
 #[test]
@@ -311,4 +311,33 @@ fn no_more_changes_than_can_be_told_apart() {
     assert_eq!(refused(json!({"set": values})), None);
     let message = "has 65 changes; at most 64 are allowed";
     assert_eq!(refused(json!({"append": values})).as_deref(), Some(message));
+}
+
+#[test]
+fn clusters_have_what_they_do_not_say_from_the_service() {
+    let plan = parse(&demo(json!({"upstream": {
+        "circuitBreaker": {"maxCalls": 5, "maxRetries": 0},
+        "clusters": {
+            "a": {"outlierDetection": {"failurePercent": 30, "maxEjectionTime": "1s"}},
+            "b": {"circuitBreaker": {"maxWaitingCalls": 2}},
+        },
+    }})))
+    .unwrap();
+    let service = plan.service("demo").unwrap();
+    assert!(service.limits_calls && plan.max_calls == usize::MAX);
+    let of = |cluster| &**service.clusters.as_ref().unwrap().of(cluster);
+    let breaker = CircuitBreaker { max_calls: 5, max_waiting_calls: usize::MAX, max_retries: 0 };
+    assert_eq!((of("other").circuit_breaker, of("other").outlier_detection), (breaker, None));
+    let detection = OutlierDetection {
+        consecutive_failures: Some(5),
+        failure_percent: Some(30),
+        min_calls: 50,
+        interval: Duration::from_secs(10),
+        base_ejection_time: Duration::from_secs(30),
+        max_ejection_time: Duration::from_secs(30),
+        max_ejection_percent: 10,
+    };
+    assert_eq!((of("a").circuit_breaker, of("a").outlier_detection), (breaker, Some(detection)));
+    let own = CircuitBreaker { max_calls: usize::MAX, max_waiting_calls: 2, max_retries: usize::MAX };
+    assert_eq!((of("b").circuit_breaker, of("b").outlier_detection), (own, None));
 }

@@ -55,6 +55,30 @@ fn policies_that_do_nothing_are_refused() {
             "defaultRoute.fault.abort.message: is empty; leave it out, or tell clients why",
         ),
         (
+            json!({"upstream": {"circuitBreaker": {"maxCalls": 0}}}),
+            "upstream.circuitBreaker.maxCalls: 0 is out of bounds; write 1 to 4294967295",
+        ),
+        (
+            json!({"upstream": {"clusters": {"a": {}}}}),
+            "upstream.clusters.a: says nothing; write \"circuitBreaker\" or \"outlierDetection\", or leave it out",
+        ),
+        (
+            json!({"upstream": {"clusters": {"a": {"circuitBreaker": {"maxWaitingCalls": 0}}}}}),
+            "upstream.clusters.a.circuitBreaker.maxWaitingCalls: 0 is out of bounds; write 1 to 4294967295",
+        ),
+        (
+            json!({"upstream": {"outlierDetection": {"consecutiveFailures": 0}}}),
+            "upstream.outlierDetection: leaves out no endpoint; give \"consecutiveFailures\" or \"failurePercent\" more than 0, or leave it out",
+        ),
+        (
+            json!({"upstream": {"outlierDetection": {"failurePercent": 101}}}),
+            "upstream.outlierDetection.failurePercent: 101 is out of bounds; write 0 to 100",
+        ),
+        (
+            json!({"upstream": {"outlierDetection": {"baseEjectionTime": "0s"}}}),
+            "upstream.outlierDetection.baseEjectionTime: is no time; write at least \"1ms\"",
+        ),
+        (
             json!({"defaultRoute": {"mirrors": [{"cluster": "a"}, {"cluster": ""}]}}),
             "defaultRoute.mirrors[1].cluster: the name of a cluster is empty; give one",
         ),
@@ -96,7 +120,7 @@ fn faults_of_shape_are_refused() {
         (json!([]), "expected an object, found an array"),
         (
             json!({"service": {}}),
-            "service: unknown field `service`, expected one of `services`, `protocols`, `unknownAuthority`, `metrics`, `memoryBudgetBytes`",
+            "service: unknown field `service`, expected one of `services`, `protocols`, `unknownAuthority`, `metrics`, `memoryBudgetBytes`, `maxCalls`",
         ),
         (json!({"services": []}), "services: expected an object, found an array"),
         (json!({"services": {"demo": 5}}), "services[\"demo\"]: expected an object, found 5"),

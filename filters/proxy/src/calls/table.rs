@@ -205,6 +205,11 @@ impl PoolCalls {
         self.active
     }
 
+    /// Those of them that were tried again.
+    pub(crate) fn retrying(&self) -> usize {
+        self.retrying
+    }
+
     /// Whether one more that is tried again fits the budget.
     pub(crate) fn fits(&self, budget: &RetryBudget) -> bool {
         let share = self.active.saturating_mul(budget.percent as usize).checked_div(100).unwrap_or(0);

@@ -8,15 +8,18 @@
 //! | moment | place |
 //! |---|---|
 //! | it has a route, and no cluster yet | `start_call` (`start.rs`), which asks [`States::admit`] |
+//! | its cluster is known, and may have as many as it takes | `Worker::overflow` (`start.rs`) |
 //! | an endpoint is chosen: that of a connection that is open | `Worker::choose` (`dispatch.rs`) |
 //! | or that of a new one, which may be named | `Worker::open_connection` (`upstream.rs`) |
 //! | a try is written, with the edits of the call | `Worker::send` (`dispatch.rs`) |
 //! | a try has ended, and how | `Call::end_try` (`calls/call.rs`) |
+//! | its endpoint has answered, or failed to | `Worker::judge` (`outliers.rs`) |
 //! | another try is wanted | `Worker::try_failed` (`dispatch.rs`) |
 //! | the call has ended: its record is complete | `Worker::finish` (`reply.rs`) |
 
 mod bucket;
 mod mirror;
+mod outlier;
 mod rate_limit;
 mod values;
 
@@ -27,6 +30,7 @@ use meltemi_codecs::{Failure, Head};
 
 pub use self::bucket::{Grant, Ledger, Level, OwnLedger};
 use self::mirror::Mirrors;
+pub(crate) use self::outlier::Health;
 use self::rate_limit::Leases;
 pub(crate) use self::values::{Sent, Values};
 use crate::clock::Instant;

@@ -119,6 +119,8 @@ pub enum Metric {
     UnmatchedResponses,
     /// Counter: frames passed on without the attachments that the plan would have set. No operation.
     EditsSkipped,
+    /// Counter: endpoints left out for how their calls ended. No operation.
+    OutlierEjections,
     /// Counter: heartbeats answered. No operation.
     Heartbeats,
 }

@@ -29,6 +29,7 @@ mod months;
 mod pinned;
 mod policies;
 mod pressure;
+mod protection;
 mod protocols;
 mod relays;
 mod renewal;

@@ -48,6 +48,10 @@ pub struct Scene {
     pub aborts: bool,
     /// So many calls pass at once, and as many in each tenth of a second.
     pub limit: Option<u32>,
+    /// Endpoints are left out after so many failures in a row.
+    pub detects: Option<u32>,
+    /// So many calls may be in flight.
+    pub breaker: Option<u32>,
     /// What is larger is passed on while it comes.
     pub cut_through: u64,
 }
@@ -103,6 +107,8 @@ impl Scene {
             held: (!is_calm && random.chance(0.2)).then(|| *random.pick(&[1, 20, 300])),
             aborts: !is_calm && random.chance(0.1),
             limit: (!is_calm && random.chance(0.1)).then(|| *random.pick(&[1, 20])),
+            detects: (!is_calm && random.chance(0.2)).then(|| *random.pick(&[1, 3])),
+            breaker: (!is_calm && random.chance(0.1)).then(|| *random.pick(&[1, 10])),
             cut_through: *random.pick(&[1024, 1024, 4096, 32 << 10, 256 << 20]),
         }
     }
@@ -155,6 +161,10 @@ impl Scene {
         }
         let bucket = |most| json!({"maxTokens": most, "tokensPerFill": most, "fillInterval": "100ms"});
         let limit = self.limit.filter(|_| has_policies).map(|most| json!({"tokenBucket": bucket(most)}));
+        let detection = self.detects.filter(|_| has_policies);
+        let detection =
+            detection.map(|most| json!({"consecutiveFailures": most, "baseEjectionTime": "50ms"}));
+        let breaker = self.breaker.filter(|_| has_policies).map(|most| json!({"maxCalls": most}));
         json!({"services": {"demo": {
             "protocol": self.protocol,
             "localRateLimit": limit,
@@ -170,6 +180,8 @@ impl Scene {
                 "connectionsPerEndpoint": self.per_endpoint,
                 "maxCallsPerConnection": self.most_calls,
                 "ejectionTime": "100ms",
+                "outlierDetection": detection,
+                "circuitBreaker": breaker,
             },
         }}})
     }

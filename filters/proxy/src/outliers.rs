@@ -1,0 +1,66 @@
+//! Endpoints that are left out for how their calls end, and take part again when their time is over.
+
+use meltemi_codecs::{Kind, Outcome};
+
+use crate::endpoints::EndpointId;
+use crate::pool::PoolId;
+use crate::telemetry::Metric;
+use crate::upstream::{Connection, ConnectionId};
+use crate::worker::Worker;
+
+/// Whether a frame of a server says that a call failed, if it says how one ended. A service's own exceptions are answers.
+pub(crate) fn has_failed(kind: Kind) -> Option<bool> {
+    match kind {
+        Kind::Response(outcome) | Kind::Ended(outcome) => Some(matches!(outcome, Outcome::Error(_))),
+        _ => None,
+    }
+}
+
+impl Worker {
+    /// Notes how a call of a pool's endpoint ended.
+    #[inline(never)]
+    pub(crate) fn judge(&mut self, pool_key: PoolId, endpoint: Option<EndpointId>, failed: bool) {
+        let Some(pool) = self.pools.get_mut(pool_key).filter(|pool| pool.is_judged()) else { return };
+        let Some(until) = pool.judge(endpoint, failed, self.now) else { return };
+        self.telemetry.add_global(Metric::OutlierEjections, 1);
+        self.alarms.wake_at(Some(until));
+        let is_meant = |key: &ConnectionId| {
+            self.connections.get(*key).is_some_and(|connection| connection.endpoint() == endpoint)
+        };
+        let leaving: Vec<_> = pool.open().iter().copied().filter(is_meant).collect();
+        for key in leaving {
+            self.retire(key);
+        }
+        self.list_pool(pool_key);
+    }
+
+    /// A connection has opened: retires it if its endpoint is left out. Where there is no other connection, the endpoint
+    /// takes part again: any is better than none.
+    pub(crate) fn is_left_out(&mut self, key: ConnectionId, endpoint: Option<EndpointId>) -> bool {
+        let Some(pool_key) = self.connections.get(key).map(Connection::pool) else { return false };
+        let Some(pool) = self.pools.get_mut(pool_key) else { return false };
+        if !pool.endpoints().is_ejected(endpoint) {
+            return false;
+        }
+        if pool.open().len() <= 1 {
+            pool.endpoints_mut().readmit(endpoint);
+            return false;
+        }
+        let explore_at = pool.repeated(self.now);
+        self.alarms.wake_at(explore_at);
+        self.retire(key);
+        self.list_pool(pool_key);
+        true
+    }
+
+    /// Opens a connection to each endpoint whose time is over.
+    pub(crate) fn readmit(&mut self, pool_key: PoolId) {
+        let Some(pool) = self.pools.get_mut(pool_key).filter(|pool| pool.is_judged()) else { return };
+        let (due, next) = pool.endpoints_mut().readmit_due(self.now);
+        let is_idle = pool.is_idle(self.now);
+        self.alarms.wake_at(next);
+        for address in due.into_iter().filter(|_| !is_idle) {
+            self.open_connection(pool_key, Some(&address));
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Outlier detection: whether the calls of an endpoint fail so often that it is to be left out for a time.
+
+use core::time::Duration;
+
+use crate::clock::Instant;
+use crate::plan::OutlierDetection;
+
+/// What is kept of one endpoint's calls.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// Failures since the last success.
+    in_a_row: u32,
+    /// Calls and failures of the interval that began then.
+    interval: Option<(Instant, u32, u32)>,
+    /// The last time that it was left out.
+    ejection: Option<Ejection>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ejection {
+    until: Instant,
+    /// How long it was.
+    time: Duration,
+    is_over: bool,
+}
+
+impl Health {
+    /// Notes that a call has ended, and whether it `failed`; whether the endpoint is to be left out.
+    pub(crate) fn note(&mut self, failed: bool, rule: &OutlierDetection, now: Instant) -> bool {
+        self.in_a_row = if failed { self.in_a_row.saturating_add(1) } else { 0 };
+        let is_in_a_row = rule.consecutive_failures.is_some_and(|most| self.in_a_row >= most);
+        let (began, calls, failures) = match self.interval {
+            Some(interval) if now < interval.0.after(rule.interval) => interval,
+            _ => (now, 0, 0),
+        };
+        let (calls, failures) = (calls.saturating_add(1), failures.saturating_add(u32::from(failed)));
+        self.interval = Some((began, calls, failures));
+        let share = |percent: u32| {
+            u64::from(failures).saturating_mul(100) >= u64::from(calls).saturating_mul(u64::from(percent))
+        };
+        let is_too_often = calls >= rule.min_calls && rule.failure_percent.is_some_and(share);
+        failed && (is_in_a_row || is_too_often)
+    }
+
+    /// Leaves it out for a time, longer than the last one unless that is as long ago as it took; until when.
+    pub(crate) fn eject(&mut self, rule: &OutlierDetection, now: Instant) -> Instant {
+        let again = self.ejection.filter(|last| now < last.until.after(last.time));
+        let time = again.map_or(Duration::ZERO, |last| last.time).saturating_add(rule.base_ejection_time);
+        let time = time.min(rule.max_ejection_time);
+        let until = now.after(time);
+        *self = Self { ejection: Some(Ejection { until, time, is_over: false }), ..Self::default() };
+        until
+    }
+
+    /// Until when it is left out, if it is.
+    pub(crate) fn ejected_until(&self) -> Option<Instant> {
+        self.ejection.filter(|ejection| !ejection.is_over).map(|ejection| ejection.until)
+    }
+
+    /// It takes part again.
+    pub(crate) fn readmit(&mut self) {
+        if let Some(ejection) = &mut self.ejection {
+            ejection.is_over = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: OutlierDetection = OutlierDetection {
+        consecutive_failures: Some(3),
+        failure_percent: Some(50),
+        min_calls: 10,
+        interval: Duration::from_secs(10),
+        base_ejection_time: Duration::from_secs(30),
+        max_ejection_time: Duration::from_secs(70),
+        max_ejection_percent: 10,
+    };
+
+    fn at(seconds: u64) -> Instant {
+        Instant::default().after(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn failures_in_a_row_eject_and_a_success_forgives() {
+        let mut health = Health::default();
+        let noted = [true, true, false, true, true, true].map(|failed| health.note(failed, &RULE, at(0)));
+        assert_eq!(noted, [false, false, false, false, false, true]);
+        let any = OutlierDetection { consecutive_failures: None, failure_percent: None, ..RULE };
+        assert!((0..100).all(|_| !health.note(true, &any, at(0))));
+    }
+
+    #[test]
+    fn a_share_of_the_calls_of_an_interval_ejects() {
+        let rule = OutlierDetection { consecutive_failures: None, ..RULE };
+        let mut health = Health::default();
+        let mut noted = |failed, second| health.note(failed, &rule, at(second));
+        for second in 0..9 {
+            assert!(!noted(second % 2 == 0, second));
+        }
+        assert!(noted(true, 9), "six of ten");
+        for second in 10..19 {
+            assert!(!noted(true, second), "another interval, and too few calls to tell");
+        }
+        assert!(noted(true, 19));
+        assert!((0..9).all(|_| !noted(false, 20)));
+        assert!(!noted(true, 20), "one of ten");
+    }
+
+    #[test]
+    fn ejections_grow_until_it_was_well_for_as_long() {
+        let mut health = Health::default();
+        assert_eq!(health.ejected_until(), None);
+        let mut ejected = |second| health.eject(&RULE, at(second));
+        let untils = [0, 30, 91, 162, 1000].map(&mut ejected);
+        assert_eq!(untils, [30, 90, 161, 232, 1030].map(at));
+        assert_eq!(health.ejected_until(), Some(at(1030)));
+        health.readmit();
+        assert_eq!(health.ejected_until(), None);
+    }
+}
