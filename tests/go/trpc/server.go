@@ -99,7 +99,7 @@ func serve(name, address string) (*greeter, string, error) {
 }
 
 func (g *greeter) count(method, text string) {
-	if method == "Note" {
+	if method == "Note" || method == "Broken" {
 		method += ":" + text
 	}
 	g.guard.Lock()
