@@ -11,6 +11,7 @@ use super::{
     actions::Actions,
     cluster::clusters,
     error::Path,
+    global_rate_limit::{GlobalRateLimits, global_rate_limits},
     index::Index,
     layout::layout,
     map::Map,
@@ -119,11 +120,17 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
     let limit = limit
         .map(|raw| local_rate_limit(&path.key("localRateLimit"), raw, authority, &patterns))
         .transpose()?;
-    let limited = limit.as_ref().map_or(&[][..], LocalRateLimit::rules);
+    let global = global_rate_limits(&path.key("globalRateLimits"), &raw.global_rate_limits, &patterns)?;
+    let read = || {
+        let limited = limit.as_ref().map_or(&[][..], LocalRateLimit::rules);
+        let asked = global.as_ref().map_or(&[][..], GlobalRateLimits::rules);
+        let sent = global.iter().flat_map(GlobalRateLimits::attributes);
+        [&*rules, limited, asked].into_iter().flat_map(attributes).chain(sent)
+    };
     let is_source = |attribute: &&str| attribute.starts_with(source::PREFIX);
-    let depths = [&*rules, limited].into_iter().flat_map(attributes).filter(|name| !is_source(name));
-    let depth = depths.map(|attribute| codec.depth(attribute)).max().unwrap_or(Depth::Head);
-    let asks_source = [&*rules, limited].into_iter().flat_map(attributes).any(|name| is_source(&name));
+    let depths = read().filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
+    let depth = depths.max().unwrap_or(Depth::Head);
+    let asks_source = read().any(|name| is_source(&name));
 
     let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, &*codec)?;
     let rejects = |route: &Rc<Route>| matches!(route.destination, Destination::Reject(_));
@@ -141,7 +148,9 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
         others: None,
         depth: if must_verify { Depth::Verified } else { depth },
         asks_source,
+        is_limited: limit.is_some() || global.is_some(),
         local_rate_limit: limit.map(Box::new),
+        global_rate_limits: global.map(Box::new),
         on_no_match: raw.on_no_match,
         default_route: Rc::new(default_route),
         retry_budget: retry_budget(&path.key("retryBudget"), &raw.retry_budget)?,
@@ -294,15 +303,21 @@ fn predicates(
     raw.iter().map(move |(attribute, raw)| {
         let path = &path.key(field);
         let path = &path.key(attribute);
-        if attribute.is_empty() {
-            return fail(path, "the name of an attribute is empty; name one");
-        }
-        if attribute.starts_with(source::PREFIX) && !source::ATTRIBUTES.contains(&attribute) {
-            return source::unknown(path);
-        }
+        attribute_name(path, attribute)?;
         let invert = raw.invert != unwanted;
         Ok(Predicate { attribute: attribute.into(), test: test(path, raw, patterns)?, invert })
     })
+}
+
+/// Checks the name of an attribute that calls may have.
+pub(super) fn attribute_name(path: &Path<'_>, attribute: &str) -> Result<()> {
+    if attribute.is_empty() {
+        return fail(path, "the name of an attribute is empty; name one");
+    }
+    if attribute.starts_with(source::PREFIX) && !source::ATTRIBUTES.contains(&attribute) {
+        return source::unknown(path);
+    }
+    Ok(())
 }
 
 fn test(path: &Path<'_>, raw: &raw::Matcher, patterns: &Patterns) -> Result<Test> {

@@ -19,6 +19,7 @@ mod explain;
 mod fault;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+mod global_rate_limit;
 mod index;
 mod json;
 mod layout;
@@ -59,6 +60,7 @@ pub use explain::{Explanation, PassedOver};
 pub use fault::Fault;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz_calls, fuzz_layout, fuzz_plan};
+pub use global_rate_limit::{Entry, EntryValue, GlobalRateLimit, GlobalRateLimits};
 pub use mirror::Mirror;
 pub use packed::MOST as MOST_PACKED;
 pub use pattern::MOST_TABLES;
@@ -162,6 +164,12 @@ impl Plan {
     /// The services, in the order of the document.
     pub fn services(&self) -> impl Iterator<Item = &Rc<Service>> {
         self.services.values()
+    }
+
+    /// Whether a service in that cluster is asked about calls.
+    pub fn asks(&self, cluster: &str) -> bool {
+        let mut limits = self.services().filter_map(|service| service.global_rate_limits.as_deref());
+        limits.any(|limits| limits.iter().any(|limit| *limit.cluster == *cluster))
     }
 
     /// What works but is hardly meant.

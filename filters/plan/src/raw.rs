@@ -23,7 +23,7 @@ pub use self::layout::{
 pub use self::matching::{Match, Matcher, Range};
 pub use self::mirror::Mirror;
 use self::object::object;
-pub use self::rate_limit::{Condition, LocalRateLimit, TokenBucket};
+pub use self::rate_limit::{Condition, DescriptorEntry, GlobalRateLimit, LocalRateLimit, TokenBucket};
 pub use self::retry::{Backoff, MOST_ATTEMPTS, Retry, Status, Trigger};
 pub use self::upstream::{CircuitBreaker, Cluster, OutlierDetection, Upstream, UpstreamSharing};
 use super::{span::Span, table::Table};
@@ -113,6 +113,9 @@ pub struct Service {
     /// How many calls one proxy lets pass in a time. Default: any number.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub local_rate_limit: Option<LocalRateLimit>,
+    /// Calls about which rate limit services are asked, unless `localRateLimit` refuses them: a call by the first that matches it.
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub global_rate_limits: Vec<GlobalRateLimit>,
     /// How many calls may be on a retry at a time.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub retry_budget: RetryBudget,
@@ -134,7 +137,8 @@ object! {
     Service from Self::new("");
     required protocol;
     optional protocols, routes, on_no_match as "onNoMatch", default_route as "defaultRoute",
-        local_rate_limit as "localRateLimit", retry_budget as "retryBudget", idle_timeout as "idleTimeout",
+        local_rate_limit as "localRateLimit", global_rate_limits as "globalRateLimits",
+        retry_budget as "retryBudget", idle_timeout as "idleTimeout",
         frame_timeout as "frameTimeout", limits, upstream;
 }
 
@@ -168,6 +172,7 @@ impl Service {
             on_no_match: OnNoMatch::default(),
             default_route: DefaultRoute::default(),
             local_rate_limit: None,
+            global_rate_limits: Vec::new(),
             retry_budget: RetryBudget::default(),
             idle_timeout: Span::default(),
             frame_timeout: frame_timeout(),

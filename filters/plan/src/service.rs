@@ -4,8 +4,8 @@ use std::rc::Rc;
 use meltemi_codecs::{Codec, Depth, Head, Sharing};
 
 use super::{
-    cluster::Clusters, explain::Explanation, index::Index, matcher::LONGEST_READ, rate_limit::LocalRateLimit,
-    route::Route,
+    cluster::Clusters, explain::Explanation, global_rate_limit::GlobalRateLimits, index::Index,
+    matcher::LONGEST_READ, rate_limit::LocalRateLimit, route::Route,
 };
 
 /// A service: its protocol, its routes and what protects it.
@@ -30,6 +30,10 @@ pub struct Service {
     pub default_route: Rc<Route>,
     /// How many calls this proxy lets pass.
     pub local_rate_limit: Option<Box<LocalRateLimit>>,
+    /// The calls about which rate limit services are asked.
+    pub global_rate_limits: Option<Box<GlobalRateLimits>>,
+    /// Whether there is a rate limit of either kind.
+    pub is_limited: bool,
     /// How many retries may be under way.
     pub retry_budget: RetryBudget,
     /// How long a client connection without a call in flight may stay when nothing comes or goes on it.

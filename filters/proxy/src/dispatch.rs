@@ -278,6 +278,7 @@ impl Worker {
             match call.stage() {
                 Stage::Backoff { until } if until <= now => self.try_again(id),
                 Stage::Held { until } if until <= now => self.release_call(id),
+                Stage::Asking { until, .. } if until <= now => self.answer_is_late(id),
                 _ => {}
             }
         }

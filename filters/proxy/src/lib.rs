@@ -14,6 +14,7 @@
 
 mod alarms;
 mod arena;
+mod asking;
 mod budget;
 mod calls;
 mod client;
@@ -27,6 +28,7 @@ mod exploration;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod inbox;
+mod inquiries;
 mod intake;
 mod leaving;
 mod line_limit;

@@ -5,6 +5,7 @@ use core::time::Duration;
 use meltemi_sockets::{Error, Event, Options, Side, SocketId, Sockets, Target};
 
 use crate::client::ClientId;
+use crate::inquiries::ChannelId;
 use crate::relays::RelayId;
 use crate::upstream::ConnectionId;
 
@@ -22,6 +23,8 @@ pub(crate) enum Owner {
     Nobody,
     Client(ClientId),
     Connection(ConnectionId),
+    /// A connection to a service that is asked.
+    Channel(ChannelId),
     /// A relay, for that side of it.
     Relay(RelayId, Side),
 }

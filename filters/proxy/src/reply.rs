@@ -68,6 +68,9 @@ impl Worker {
                 pool.waiting_mut().remove(client_key, place);
             }
         }
+        if let Stage::Asking { inquiry, .. } = stage {
+            self.inquiries.forget(inquiry, false, &mut self.net);
+        }
         if let (Some(client), Some(client_key)) = (client, client_key) {
             if client.end_call(self.now) {
                 self.time_client(client_key);

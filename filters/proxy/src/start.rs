@@ -22,6 +22,16 @@ pub(crate) struct Routed<'a> {
     pub(crate) head: usize,
 }
 
+/// When the first try of a call is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    Now,
+    /// A policy holds the call back until then.
+    At(Instant),
+    /// When the service lets it pass that is asked about it next.
+    Asked,
+}
+
 impl Worker {
     /// A request was read: routes it and makes the first try. Or the front of one, and its head: `false` if that cannot be
     /// passed on while the rest comes.
@@ -64,13 +74,19 @@ impl Worker {
         if !is_whole && !route.passes_requests_through() {
             return false;
         }
-        let mut held = None;
-        if service.local_rate_limit.is_some() || route.fault.is_some() {
+        let (mut start, mut question) = (Start::Now, None);
+        if service.is_limited || route.fault.is_some() {
             match self.policies.admit(&service, &route, &self.head, self.now, &mut self.random) {
                 Verdict::Go => {}
-                Verdict::Wait(delay) => held = Some(self.now.after(delay)),
+                Verdict::Wait(delay) => start = Start::At(self.now.after(delay)),
+                Verdict::Ask(asked) => (start, question) = (Start::Asked, Some(asked)),
                 Verdict::Answer(failure, text) => {
                     self.reject(client_key, bytes, frame, Some(&route), failure, &text);
+                    return true;
+                }
+                Verdict::Known(text) => {
+                    self.count_known(&service, &route);
+                    self.reject(client_key, bytes, frame, Some(&route), Failure::RateLimited, &text);
                     return true;
                 }
             }
@@ -98,12 +114,15 @@ impl Worker {
         let origin = Origin::of(client_key);
         let source = Some(client.source().clone());
         let operation = self.operation_of(likely, &service, &route);
-        if !route.mirrors.is_empty() && held.is_none() {
+        if !route.mirrors.is_empty() && start == Start::Now {
             self.mirror(&service, &route, source.as_ref(), operation, bytes, frame);
         }
         let record = Record::new(service, source, operation, frame, self.now);
         self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
-        self.begin(origin, record, Routed { route, pool, bytes, head: frame.head }, held);
+        let call = self.begin(origin, record, Routed { route, pool, bytes, head: frame.head }, start);
+        if let (Some(call), Some(question)) = (call, question) {
+            self.ask(call, question);
+        }
         true
     }
 
@@ -135,26 +154,27 @@ impl Worker {
         )
     }
 
-    /// Makes a call, and its first try unless it is `held` back until then.
+    /// Makes a call, and its first try if that is to be made now.
     #[inline]
     pub(crate) fn begin(
         &mut self,
         origin: Origin,
         record: Record,
         routed: Routed<'_>,
-        held: Option<Instant>,
-    ) {
+        start: Start,
+    ) -> Option<CallId> {
         let Routed { route, pool: pool_key, bytes, head } = routed;
-        let chosen = match held.is_some() || self.is_awaited(pool_key) {
+        let chosen = match start != Start::Now || self.is_awaited(pool_key) {
             false => self.choose(pool_key, None).connection(),
             true => None,
         };
-        let Some(pool) = self.pools.get_mut(pool_key) else { return };
+        let pool = self.pools.get_mut(pool_key)?;
         let operation = record.operation;
         let left = record.request_bytes.saturating_sub(bytes.len());
         let is_whole = (left == 0 && route.keeps_requests) || chosen.is_none();
         let kept = self.calls.copy(if is_whole { bytes } else { bytes.get(..head).unwrap_or(bytes) });
-        let deadline = route.timeout.map(|timeout| held.unwrap_or(self.now).after(timeout));
+        let from = if let Start::At(until) = start { until } else { self.now };
+        let deadline = route.timeout.map(|timeout| from.after(timeout));
         let time = if route.propagates_deadline { record.service.codec.time(bytes) } else { None };
         let deadline = earliest(deadline, time.map(|time| record.started.after(time)));
         let call = Call::new(origin, route, pool_key, record).keep(kept, is_whole, deadline).tell(time);
@@ -164,19 +184,19 @@ impl Worker {
         if left > 0 {
             self.await_upload(origin, id, left);
         }
-        match chosen {
-            Some(connection) => self.send(id, connection, Some(bytes)),
-            None => match held {
-                Some(until) => self.hold(id, until),
-                None => self.wait(id),
-            },
+        match (chosen, start) {
+            (Some(connection), _) => self.send(id, connection, Some(bytes)),
+            (None, Start::Now) => self.wait(id),
+            (None, Start::At(until)) => self.hold(id, until),
+            (None, Start::Asked) => {}
         }
         self.list_pool(pool_key);
+        Some(id)
     }
 
     /// Holds a call back.
     #[inline(never)]
-    fn hold(&mut self, id: CallId, until: Instant) {
+    pub(crate) fn hold(&mut self, id: CallId, until: Instant) {
         let Some(call) = self.calls.get_mut(id) else { return };
         call.hold(until);
         if self.net.is_open() {
@@ -191,15 +211,20 @@ impl Worker {
     #[inline(never)]
     pub(crate) fn release_call(&mut self, id: CallId) {
         let Some(call) = self.calls.get(id) else { return };
-        match admit_later(call.route(), &mut self.random) {
-            Verdict::Answer(failure, text) => self.answer(id, failure, &text),
-            Verdict::Go | Verdict::Wait(_) => {
-                if !call.route().mirrors.is_empty() {
-                    self.mirror_held(id);
-                }
-                self.wait(id);
-            }
+        let verdict = admit_later(call.route(), &mut self.random);
+        self.let_go(id, verdict);
+    }
+
+    /// Lets a call go on that was held back or asked about, unless the last word of the policies is an answer.
+    pub(crate) fn let_go(&mut self, id: CallId, verdict: Verdict) {
+        if let Verdict::Answer(failure, text) = verdict {
+            self.answer(id, failure, &text);
+            return;
         }
+        if self.calls.get(id).is_some_and(|call| !call.route().mirrors.is_empty()) {
+            self.mirror_held(id);
+        }
+        self.wait(id);
     }
 
     /// Why a pool takes no more calls, where something limits them.

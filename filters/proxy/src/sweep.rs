@@ -89,6 +89,8 @@ impl Worker {
         self.end_detections();
         let next = self.relays.sweep(self.now, &mut self.net);
         self.alarms.wake_at(next);
+        let next = self.inquiries.sweep(self.now, &mut self.net);
+        self.alarms.wake_at(next);
         self.sweep_pools();
     }
 

@@ -250,6 +250,11 @@ impl Telemetry {
         self.add(id, Metric::Mirrored("dropped"), 1);
     }
 
+    /// Counts what a rate limit service said of a call.
+    pub(crate) fn limited(&mut self, id: OperationId, answer: &'static str) {
+        self.add(id, Metric::RateLimitAnswers(answer), 1);
+    }
+
     /// Counts a call of an operation that was not known, now that it has ended.
     fn end_unknown(&mut self, id: OperationId, source: Option<PeerId>, most: usize) {
         let Some(unknown) = self.unknown(id) else { return };

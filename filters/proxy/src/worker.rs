@@ -7,6 +7,7 @@ use crate::calls::{Calls, End};
 use crate::client::Client;
 use crate::clock::Instant;
 use crate::deadlines::Deadlines;
+use crate::inquiries::Inquiries;
 use crate::leaving::Leave;
 use crate::net::{Net, Owner};
 use crate::plan::Plan;
@@ -39,6 +40,7 @@ pub struct Worker {
     pub(crate) pools: Pools,
     pub(crate) agenda: Agenda,
     pub(crate) policies: States,
+    pub(crate) inquiries: Inquiries,
     pub(crate) telemetry: Telemetry,
     pub(crate) random: fastrand::Rng,
     pub(crate) head: Head,
@@ -68,6 +70,7 @@ impl Worker {
             pools: Pools::default(),
             agenda: Agenda::default(),
             policies: States::default(),
+            inquiries: Inquiries::default(),
             telemetry: Telemetry::default(),
             random: fastrand::Rng::with_seed(seed),
             head: Head::new(),
@@ -101,6 +104,7 @@ impl Worker {
         self.follow(&plan);
         self.pools.set_plan(&plan);
         self.policies.set_plan(&plan);
+        self.inquiries.retain(|cluster| plan.asks(cluster), &mut self.net);
         self.plan = plan;
         self.alarms.wake_at(Some(self.now));
     }
@@ -164,28 +168,36 @@ impl Worker {
             Event::Connected { id, endpoint, headers } => match self.net.owner(id) {
                 Owner::Connection(key) => self.connected(key, endpoint.as_deref(), &headers),
                 Owner::Relay(key, _) => self.relays.connected(key, self.now, &mut self.net),
+                Owner::Channel(key) => self.inquiries.connected(key, &mut self.net),
                 _ => self.net.close(id),
             },
             Event::Refused { id, status, endpoint, reason } => match self.net.release(id) {
                 Owner::Connection(key) => self.refused(key, status, endpoint.as_deref(), &reason),
+                Owner::Channel(key) => self.service_refused(key),
                 Owner::Relay(key, _) => self.relays.close(key, &mut self.net),
                 _ => {}
             },
             Event::Data { id, bytes } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_data(key, bytes),
                 Owner::Connection(key) => self.connection_data(key, bytes),
+                Owner::Channel(key) => self.service_data(key, bytes),
                 Owner::Relay(key, side) => self.relay_data(key, side, bytes),
                 Owner::Nobody => self.net.consumed(id, bytes.len()),
             },
             Event::Ended { id } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_ended(key),
                 Owner::Connection(key) => self.connection_lost(key, "the upstream closed the connection"),
+                Owner::Channel(key) => {
+                    self.net.close(id);
+                    self.service_lost(key);
+                }
                 Owner::Relay(key, side) => self.relay_ended(key, side),
                 Owner::Nobody => self.net.close(id),
             },
             Event::Reset { id, .. } => match self.net.release(id) {
                 Owner::Client(key) => self.drop_client(key),
                 Owner::Connection(key) => self.connection_lost(key, "the upstream connection was reset"),
+                Owner::Channel(key) => self.service_lost(key),
                 Owner::Relay(key, _) => self.relays.close(key, &mut self.net),
                 Owner::Nobody => {}
             },
@@ -193,7 +205,7 @@ impl Worker {
                 Owner::Client(key) => self.client_writable(key),
                 Owner::Connection(key) => self.connection_writable(key),
                 Owner::Relay(key, side) => self.relays.writable(key, side, &mut self.net),
-                Owner::Nobody => {}
+                Owner::Channel(_) | Owner::Nobody => {}
             },
             Event::Alarm => self.alarms.rang(self.now),
             Event::GoingAway { side: Side::Upstream } => self.leave(),

@@ -123,7 +123,9 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::LocalReplies(reason)
         | Metric::ClientConnectionsGivenUp(reason)
         | Metric::Undetected(reason) => push_label(&mut name, "reason", reason),
-        Metric::Mirrored(outcome) => push_label(&mut name, "outcome", outcome),
+        Metric::Mirrored(outcome) | Metric::RateLimitAnswers(outcome) => {
+            push_label(&mut name, "outcome", outcome)
+        }
         Metric::LatencyBucket(Some(bound)) => push_label(&mut name, "le", &bound.to_string()),
         Metric::LatencyBucket(None) => push_label(&mut name, "le", "+Inf"),
         _ => {}
@@ -138,6 +140,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::LocalReplies(_) => "local_replies_total",
         Metric::Cancelled => "cancelled_total",
         Metric::Mirrored(_) => "mirrored_total",
+        Metric::RateLimitAnswers(_) => "rate_limit_answers_total",
         Metric::InFlight => "in_flight",
         Metric::LatencyBucket(_) => "latency_microseconds_bucket",
         Metric::LatencySum => "latency_microseconds_sum",

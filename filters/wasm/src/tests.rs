@@ -306,6 +306,7 @@ fn every_metric_is_documented() {
         Metric::LocalReplies("timeout"),
         Metric::Cancelled,
         Metric::Mirrored("dropped"),
+        Metric::RateLimitAnswers("over_limit"),
         Metric::InFlight,
         Metric::LatencyBucket(None),
         Metric::LatencySum,

@@ -17,6 +17,12 @@ fn retry(retry: Value) -> Value {
 #[test]
 fn policies_that_do_nothing_are_refused() {
     let bucket = |max: u32, fill: u32, interval: &str| json!({"localRateLimit": {"tokenBucket": {"maxTokens": max, "tokensPerFill": fill, "fillInterval": interval}}});
+    let asks = |change: Value| {
+        let descriptors = json!([[{"key": "method", "attribute": "method"}]]);
+        let mut limit = json!({"cluster": "limiter", "domain": "demo", "descriptors": descriptors});
+        limit.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        json!({"globalRateLimits": [limit]})
+    };
     for (service, message) in [
         (
             json!({"localRateLimit": {}}),
@@ -37,6 +43,44 @@ fn policies_that_do_nothing_are_refused() {
         (
             json!({"localRateLimit": {"conditions": [{"match": [], "tokenBucket": {"maxTokens": 1, "fillInterval": "1s"}}]}}),
             "localRateLimit.conditions[0].match: an empty list matches no call; leave \"match\" out to match every call",
+        ),
+        (
+            asks(json!({"cluster": ""})),
+            "globalRateLimits[0].cluster: the name of a cluster is empty; give one",
+        ),
+        (
+            asks(json!({"domain": ""})),
+            "globalRateLimits[0].domain: is empty; write the domain of the service's own configuration",
+        ),
+        (asks(json!({"descriptors": []})), "globalRateLimits[0].descriptors: 0 descriptors; write 1 to 64"),
+        (
+            asks(json!({"descriptors": [[]]})),
+            "globalRateLimits[0].descriptors[0]: has no entry; write {\"key\": ..., \"attribute\": ...}",
+        ),
+        (
+            asks(json!({"descriptors": [[{"key": "", "value": "x"}]]})),
+            "globalRateLimits[0].descriptors[0][0].key: is empty; name the key that the service's configuration has",
+        ),
+        (
+            asks(json!({"descriptors": [[{"key": "x"}]]})),
+            "globalRateLimits[0].descriptors[0][0]: write exactly one of \"attribute\" and \"value\"",
+        ),
+        (
+            asks(json!({"descriptors": [[{"key": "x", "value": "x", "attribute": "y"}]]})),
+            "globalRateLimits[0].descriptors[0][0]: write exactly one of \"attribute\" and \"value\"",
+        ),
+        (
+            asks(json!({"descriptors": [[{"key": "x", "attribute": ""}]]})),
+            "globalRateLimits[0].descriptors[0][0].attribute: the name of an attribute is empty; name one",
+        ),
+        (asks(json!({"hits": 0})), "globalRateLimits[0].hits: 0 is out of bounds; write 1 to 4294967295"),
+        (
+            asks(json!({"timeout": "0s"})),
+            "globalRateLimits[0].timeout: no answer comes in no time; write at least \"1ms\"",
+        ),
+        (
+            asks(json!({"match": []})),
+            "globalRateLimits[0].match: an empty list matches no call; leave \"match\" out to match every call",
         ),
         (
             json!({"defaultRoute": {"fault": {}}}),

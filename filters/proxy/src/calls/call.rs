@@ -10,6 +10,7 @@ use crate::arena::Id;
 use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
 use crate::endpoints::EndpointId;
+use crate::inquiries::InquiryId;
 use crate::plan::{Backoff, Retry, Route};
 use crate::pool::PoolId;
 use crate::queue::Place;
@@ -56,6 +57,8 @@ pub(crate) enum Stage {
     Settled,
     /// An upstream connection: the call is in that place of its pool's queue.
     Waiting(Place),
+    /// A service was asked about the call, and has until then to answer.
+    Asking { inquiry: InquiryId, until: Instant },
     /// A policy holds the call back until then, before its first try.
     Held { until: Instant },
     /// The pause between two tries.
@@ -194,6 +197,16 @@ impl Call {
         self.stage = Stage::Waiting(place);
     }
 
+    /// It waits for the answer of a service, until then.
+    pub(crate) fn ask(&mut self, inquiry: InquiryId, until: Instant) {
+        self.stage = Stage::Asking { inquiry, until };
+    }
+
+    /// It waits for nothing any more.
+    pub(crate) fn settle(&mut self) {
+        self.stage = Stage::Settled;
+    }
+
     /// It is held back until then, before its first try.
     pub(crate) fn hold(&mut self, until: Instant) {
         self.stage = Stage::Held { until };
@@ -300,6 +313,12 @@ impl Call {
         self.deadline.is_some_and(|deadline| deadline <= now).then_some(end)
     }
 
+    /// When its answer is due if the time-out of its route begins at `start`. The client's own time begins with the call.
+    pub(crate) fn deadline_from(&self, start: Instant) -> Option<Instant> {
+        let time = self.time.map(|time| self.record.started.after(time));
+        earliest(self.route.timeout.map(|timeout| start.after(timeout)), time)
+    }
+
     /// It is to end by then.
     pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
@@ -356,7 +375,7 @@ impl Call {
     pub(crate) fn due(&self) -> Option<Instant> {
         let tries = self.per_try_timeout().and_then(|time| self.tries.due(time));
         let stage = match self.stage {
-            Stage::Held { until } | Stage::Backoff { until } => Some(until),
+            Stage::Asking { until, .. } | Stage::Held { until } | Stage::Backoff { until } => Some(until),
             Stage::Settled | Stage::Waiting(_) => None,
         };
         earliest(earliest(tries, stage), self.deadline)

@@ -11,7 +11,7 @@ use crate::budget::CALL;
 use crate::calls::{CallId, Origin, Record};
 use crate::plan::{Destination, Mirror, Route, Service};
 use crate::source::Source;
-use crate::start::Routed;
+use crate::start::{Routed, Start};
 use crate::telemetry::OperationId;
 use crate::upstream::ConnectionId;
 use crate::worker::Worker;
@@ -61,7 +61,8 @@ impl Worker {
             self.telemetry.begin_copy(operation);
             let pool = self.pools.find_mirror(service, cluster, self.now);
             let record = Record::new(service.clone(), source.cloned(), operation, frame, self.now);
-            self.begin(Origin::Proxy, record, Routed { route: route.clone(), pool, bytes, head: 0 }, None);
+            let routed = Routed { route: route.clone(), pool, bytes, head: 0 };
+            self.begin(Origin::Proxy, record, routed, Start::Now);
         }
     }
 

@@ -8,6 +8,7 @@
 //! | moment | place |
 //! |---|---|
 //! | it has a route, and no cluster yet | `start_call` (`start.rs`), which asks [`States::admit`] |
+//! | a service has answered that was asked about it | `Worker::asked` (`asking.rs`) |
 //! | its cluster is known, and may have as many as it takes | `Worker::overflow` (`start.rs`) |
 //! | an endpoint is chosen: that of a connection that is open | `Worker::choose` (`dispatch.rs`) |
 //! | or that of a new one, which may be named | `Worker::open_connection` (`upstream.rs`) |
@@ -18,6 +19,7 @@
 //! | the call has ended: its record is complete | `Worker::finish` (`reply.rs`) |
 
 mod bucket;
+mod global_rate_limit;
 mod mirror;
 mod outlier;
 mod rate_limit;
@@ -29,6 +31,8 @@ use std::rc::Rc;
 use meltemi_codecs::{Failure, Head};
 
 pub use self::bucket::{Grant, Ledger, Level, OwnLedger};
+use self::global_rate_limit::Refusals;
+pub(crate) use self::global_rate_limit::{Answer, NoAnswer, Question};
 use self::mirror::Mirrors;
 pub(crate) use self::outlier::Health;
 use self::rate_limit::Leases;
@@ -40,6 +44,7 @@ use crate::plan::{Plan, Route, Service};
 pub(crate) struct States {
     pub(crate) ledger: Rc<dyn Ledger>,
     leases: Leases,
+    refusals: Refusals,
     pub(crate) mirrors: Mirrors,
     pub(crate) values: Values,
 }
@@ -51,6 +56,10 @@ pub(crate) enum Verdict {
     Go,
     /// It is held back for so long, and [`admit_later`] asked then.
     Wait(Duration),
+    /// A service is asked, and [`admit_asked`] when that lets it pass.
+    Ask(Question),
+    /// A service would refuse it, as it said before.
+    Known(Rc<str>),
     /// It is answered in the upstream's stead, by an error with this text.
     Answer(Failure, Rc<str>),
 }
@@ -60,6 +69,7 @@ impl Default for States {
         Self {
             ledger: Rc::new(OwnLedger::default()),
             leases: Leases::default(),
+            refusals: Refusals::default(),
             mirrors: Mirrors::default(),
             values: Values::default(),
         }
@@ -83,15 +93,34 @@ impl States {
         {
             return Verdict::Answer(Failure::RateLimited, bucket.refusal.clone());
         }
-        match route.fault.as_ref().and_then(|fault| fault.delay.as_ref()) {
-            Some((share, delay)) if share.has(random.u32(..)) => Verdict::Wait(*delay),
-            _ => admit_later(route, random),
+        if let Some(limits) = &service.global_rate_limits
+            && let Some(limit) = limits.find(head)
+            && let Some(question) = Question::new(limit, head)
+        {
+            return match self.refusals.has(&question, now) {
+                true => Verdict::Known(limit.refusal.clone()),
+                false => Verdict::Ask(question),
+            };
         }
+        admit_asked(route, random)
+    }
+
+    /// Notes that a service refuses whatever asks this, until then.
+    pub(crate) fn note_refusal(&mut self, question: Question, until: Instant, now: Instant) {
+        self.refusals.put(question, until, now);
     }
 
     /// Forgets what `plan` does not name.
     pub(crate) fn set_plan(&mut self, plan: &Plan) {
         self.leases.set_plan(plan);
+    }
+}
+
+/// Asked when a service let a call pass, or was not to be asked.
+pub(crate) fn admit_asked(route: &Route, random: &mut fastrand::Rng) -> Verdict {
+    match route.fault.as_ref().and_then(|fault| fault.delay.as_ref()) {
+        Some((share, delay)) if share.has(random.u32(..)) => Verdict::Wait(*delay),
+        _ => admit_later(route, random),
     }
 }
 

@@ -87,6 +87,8 @@ pub enum Metric {
     Cancelled,
     /// Counter: copies of calls that mirrors were to get, by what became of them.
     Mirrored(&'static str),
+    /// Counter: calls that a rate limit service was to be asked about, by what it said, or why it said nothing.
+    RateLimitAnswers(&'static str),
     /// Gauge: calls without an answer as yet.
     InFlight,
     /// Counter: answers that took at most so many microseconds, of [`LATENCY_BUCKETS`]; `None` = any time.

@@ -9,6 +9,7 @@ use meltemi_proxy::Metric;
 use serde_json::Value;
 
 use crate::dubbo::{SERVER_ERROR, SERVER_TIMEOUT, SERVICE_ERROR, THREADPOOL_EXHAUSTED};
+use crate::limiter::Say;
 use crate::random::Random;
 use crate::scene::Scene;
 use crate::servers::{Endpoint, Policy, Reply, What};
@@ -42,6 +43,9 @@ fn run(seed: u64) {
     let policies = [Policy::RoundRobin, Policy::Random, Policy::LeastRequest];
     world.cluster("demo", &endpoints, *random.pick(&policies));
     world.cluster("v2", &["10.0.1.1:20880", "10.0.1.2:20880"], *random.pick(&policies));
+    if scene.asks.is_some() {
+        judge(&mut world, &mut random);
+    }
     world.manager.connect_time = (50_000, *random.pick(&[60_000, 5_000_000, 60_000_000]));
     serve(&mut world, &scene, &mut random);
     make_calls(&mut world, &scene, &mut random);
@@ -141,6 +145,28 @@ fn serve(world: &mut World, scene: &Scene, random: &mut Random) {
             false => What::Echo(if random.chance(0.1) { random.below(more) } else { 0 }),
         };
         Reply { after, what }
+    });
+}
+
+/// A rate limit service that is late, lies and fails.
+fn judge(world: &mut World, random: &mut Random) {
+    world.limiter_cluster("limiter", &["10.0.9.1:8081", "10.0.9.2:8081"]);
+    let trouble = *random.pick(&[0.0, 0.1, 0.5]);
+    world.judge(move |_, random| {
+        let wrong = [
+            Say::Nothing,
+            Say::Over(0),
+            Say::Over(1),
+            Say::Body(vec![0, 0, 0, 0, 9, 1]),
+            Say::Status(14),
+            Say::ResetStream,
+            Say::Close(true),
+            Say::Close(false),
+            Say::GoAway,
+            Say::Garbage,
+        ];
+        let say = if random.chance(trouble) { random.pick(&wrong).clone() } else { Say::Ok };
+        (Duration::from_micros(random.between(0..25_000)), say)
     });
 }
 

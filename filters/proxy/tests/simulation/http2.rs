@@ -178,6 +178,10 @@ impl Connection {
 
     /// Answers a stream with this header list.
     pub fn head(&mut self, stream: u32, fields: &[(&str, &str)]) {
+        self.headers(stream, fields, 0);
+    }
+
+    fn headers(&mut self, stream: u32, fields: &[(&str, &str)], flags: u8) {
         let mut block = Vec::new();
         for (name, value) in fields {
             // Literals without indexing, RFC 7541 section 6.2.2, without Huffman.
@@ -185,7 +189,16 @@ impl Connection {
             put_string(&mut block, name);
             put_string(&mut block, value);
         }
-        self.frame(HEADERS, END_HEADERS, stream, &block);
+        self.frame(HEADERS, END_HEADERS | flags, stream, &block);
+    }
+
+    /// Ends a stream, whose peer has ended, with what is queued and a header list.
+    pub fn trailers(&mut self, stream: u32, fields: &[(&str, &str)]) {
+        let Some(ending) = self.streams.remove(&stream) else { return };
+        assert!(ending.has_peer_ended);
+        self.send_window -= ending.to_send.len() as i64;
+        self.frame(DATA, 0, stream, &ending.to_send);
+        self.headers(stream, fields, END_STREAM);
     }
 
     /// Whether the stream exists and may still be written to.

@@ -54,6 +54,8 @@ pub struct Scene {
     pub breaker: Option<u32>,
     /// What is larger is passed on while it comes.
     pub cut_through: u64,
+    /// A rate limit service is asked about most calls; whether they are refused when it does not answer.
+    pub asks: Option<bool>,
 }
 
 impl Scene {
@@ -110,6 +112,7 @@ impl Scene {
             detects: (!is_calm && random.chance(0.2)).then(|| *random.pick(&[1, 3])),
             breaker: (!is_calm && random.chance(0.1)).then(|| *random.pick(&[1, 10])),
             cut_through: *random.pick(&[1024, 1024, 4096, 32 << 10, 256 << 20]),
+            asks: (!is_calm && random.chance(0.2)).then(|| random.chance(0.5)),
         }
     }
 
@@ -165,9 +168,18 @@ impl Scene {
         let detection =
             detection.map(|most| json!({"consecutiveFailures": most, "baseEjectionTime": "50ms"}));
         let breaker = self.breaker.filter(|_| has_policies).map(|most| json!({"maxCalls": most}));
+        let asks = self.asks.filter(|_| has_policies);
+        let asks = asks.map(|is_strict| {
+            let names = if self.protocol == "dubbo" { ["method", "tag"] } else { ["method", "method"] };
+            json!({
+                "cluster": "limiter", "domain": "demo", "denyOnFailure": is_strict,
+                "descriptors": names.map(|name| json!([{"key": name, "attribute": name}])),
+            })
+        });
         json!({"services": {"demo": {
             "protocol": self.protocol,
             "localRateLimit": limit,
+            "globalRateLimits": asks.as_slice(),
             "defaultRoute": route,
             "idleTimeout": format!("{}ms", self.idle.unwrap_or(0)),
             "limits": {

@@ -374,6 +374,11 @@ impl World {
             raw.extend_from_slice(bytes);
             return;
         }
+        if self.limiter.endpoints.contains(&upstream.endpoint) {
+            let endpoint = upstream.endpoint.clone();
+            self.limiter_data(stream, &endpoint, bytes);
+            return;
+        }
         upstream.inbox.extend_from_slice(bytes);
         let mut inbox = std::mem::take(&mut upstream.inbox);
         let mut used = 0;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::clients::TcpProxy;
 use crate::dubbo::DubboWire;
 use crate::http2::{self, Habits};
+use crate::limiter::Limiter;
 use crate::random::Random;
 use crate::servers::ConnectionManager;
 use crate::toy::WIDE;
@@ -63,6 +64,7 @@ pub struct World {
     codecs: Codecs,
     pub proxy: TcpProxy,
     pub manager: ConnectionManager,
+    pub limiter: Limiter,
     pub calls: Vec<Call>,
     pub metrics: Metrics,
     /// The worker said that a peer broke HTTP/2.
@@ -219,6 +221,7 @@ impl World {
             random: Random::new(setup.seed),
             proxy: TcpProxy::new(setup.downstream),
             manager: ConnectionManager::new(setup.upstream),
+            limiter: Limiter::default(),
             calls: Vec::new(),
             metrics: Metrics::default(),
             failure: None,

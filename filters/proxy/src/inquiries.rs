@@ -1,0 +1,214 @@
+//! Questions to services, asked by gRPC while the calls that they are about wait.
+//!
+//! A service is asked over a connection to its cluster as servers are called, with an HTTP/2 of our own in it: so it may be in
+//! any cluster, whatever protocol Envoy takes its port for, and many questions leave in one write. There is one connection for
+//! a cluster. Envoy chooses the endpoint; another is chosen when the connection is lost or old, or when answers stay away.
+
+mod channel;
+
+use core::time::Duration;
+use std::rc::Rc;
+
+use meltemi_sockets::{SocketId, Target};
+
+use self::channel::{Channel, Happening};
+use crate::arena::{Arena, Id};
+use crate::calls::CallId;
+use crate::clock::{Instant, earliest};
+use crate::net::{Net, Owner};
+use crate::policy::{NoAnswer, Question};
+
+/// Names a connection to a service.
+pub(crate) type ChannelId = Id<Channel>;
+
+/// Names a question that was asked.
+pub(crate) type InquiryId = Id<Inquiry>;
+
+/// The questions that are asked, and the connections for them.
+#[derive(Debug, Default)]
+pub(crate) struct Inquiries {
+    channels: Arena<Channel>,
+    asked: Arena<Inquiry>,
+    /// Clusters that just refused a connection, and until when they are not asked for one.
+    refused: Vec<(Rc<str>, Instant)>,
+}
+
+/// A question that was asked.
+#[derive(Debug)]
+pub(crate) struct Inquiry {
+    call: CallId,
+    question: Question,
+    channel: ChannelId,
+    stream: SocketId,
+}
+
+/// What has become of a question: the message of the answer, or why there is none.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) call: CallId,
+    pub(crate) question: Question,
+    pub(crate) answer: Result<Vec<u8>, NoAnswer>,
+}
+
+/// A cluster that refused a connection is not asked for another so soon.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection of that age is replaced, so that all endpoints have their share, and one that was not used for so long is closed.
+pub(crate) const AGE: Duration = Duration::from_secs(60);
+
+impl Inquiries {
+    /// Asks about a call.
+    pub(crate) fn ask(
+        &mut self,
+        question: Question,
+        call: CallId,
+        now: Instant,
+        net: &mut Net,
+    ) -> Result<InquiryId, (Question, NoAnswer)> {
+        let limit = question.limit.0.clone();
+        let Some(id) = self.channel(&limit.cluster, now, net) else {
+            return Err((question, NoAnswer::NoConnection));
+        };
+        let stream = self.channels.get_mut(id).and_then(|channel| channel.request(&limit, &question.message));
+        let Some(stream) = stream else {
+            self.leave(id, net);
+            return Err((question, NoAnswer::NoConnection));
+        };
+        let inquiry = self.asked.insert(Inquiry { call, question, channel: id, stream });
+        if let Some(channel) = self.channels.get_mut(id) {
+            channel.note(stream, inquiry, now);
+            channel.flush(net);
+        }
+        Ok(inquiry)
+    }
+
+    /// The connection that takes questions to a cluster: an old one until another is open.
+    fn channel(&mut self, cluster: &Rc<str>, now: Instant, net: &mut Net) -> Option<ChannelId> {
+        let (mut open, mut opening) = (None, None);
+        for (id, channel) in self.channels.iter() {
+            if channel.cluster() == cluster && !channel.is_leaving() {
+                let found = if channel.is_open() { &mut open } else { &mut opening };
+                *found = Some((id, channel.opened_at().after(AGE) <= now));
+            }
+        }
+        let found = open.or(opening);
+        if opening.is_some() || matches!(found, Some((_, false))) {
+            return found.map(|(id, _)| id);
+        }
+        let new = self.connect(cluster, now, net);
+        found.map(|(id, _)| id).or(new)
+    }
+
+    fn connect(&mut self, cluster: &Rc<str>, now: Instant, net: &mut Net) -> Option<ChannelId> {
+        self.refused.retain(|(_, until)| *until > now);
+        if !net.is_open() || self.refused.iter().any(|(refused, _)| refused == cluster) {
+            return None;
+        }
+        let socket = net.connect(&Target { cluster, ..Target::default() })?;
+        let id = self.channels.insert(Channel::new(cluster.clone(), socket, now));
+        net.own(socket, Owner::Channel(id));
+        Some(id)
+    }
+
+    /// A connection is open: those before it take no more questions.
+    pub(crate) fn connected(&mut self, id: ChannelId, net: &mut Net) {
+        let Some(channel) = self.channels.get_mut(id) else { return };
+        channel.open();
+        let cluster = channel.cluster().clone();
+        for other in self.channels.ids() {
+            if other != id && self.channels.get(other).is_some_and(|channel| *channel.cluster() == cluster) {
+                self.leave(other, net);
+            }
+        }
+    }
+
+    /// Closes connections that were not used for long; when to look again.
+    pub(crate) fn sweep(&mut self, now: Instant, net: &mut Net) -> Option<Instant> {
+        let mut next = None;
+        for id in self.channels.ids() {
+            match self.channels.get(id).map(|channel| channel.used_at().after(AGE)) {
+                Some(due) if due <= now => self.leave(id, net),
+                due => next = earliest(next, due),
+            }
+        }
+        next
+    }
+
+    /// Nobody waits for that answer any more; `is_late` if that is since it took too long. What it was asked for.
+    pub(crate) fn forget(&mut self, id: InquiryId, is_late: bool, net: &mut Net) -> Option<Question> {
+        let Inquiry { question, channel: key, stream, .. } = self.asked.remove(id)?;
+        if let Some(channel) = self.channels.get_mut(key) {
+            channel.cancel(stream, is_late);
+            channel.flush(net);
+            self.close_if_done(key, net);
+        }
+        Some(question)
+    }
+
+    /// Bytes came on a connection: what has become of questions.
+    pub(crate) fn data(&mut self, id: ChannelId, bytes: &[u8], net: &mut Net) -> Vec<Outcome> {
+        let Some(channel) = self.channels.get_mut(id) else { return Vec::new() };
+        net.consumed(channel.socket(), bytes.len());
+        let mut outcomes = Vec::new();
+        let mut input = bytes;
+        loop {
+            match channel.receive(&mut input) {
+                Ok(Some(Happening::Answered(inquiry, answer))) => {
+                    if let Some(Inquiry { call, question, .. }) = self.asked.remove(inquiry) {
+                        outcomes.push(Outcome { call, question, answer });
+                    }
+                }
+                Ok(Some(Happening::Other)) => {}
+                Ok(None) => break,
+                Err(_) => {
+                    net.close(channel.socket());
+                    outcomes.extend(self.lost(id, NoAnswer::Reset));
+                    return outcomes;
+                }
+            }
+        }
+        channel.flush(net);
+        self.close_if_done(id, net);
+        outcomes
+    }
+
+    /// A connection that was open is gone, or one could not be opened: what becomes of its questions.
+    pub(crate) fn lost(&mut self, id: ChannelId, why: NoAnswer) -> Vec<Outcome> {
+        let Some(channel) = self.channels.remove(id) else { return Vec::new() };
+        let asked = channel.asked().filter_map(|inquiry| self.asked.remove(inquiry));
+        let outcome = |Inquiry { call, question, .. }| Outcome { call, question, answer: Err(why) };
+        asked.map(outcome).collect()
+    }
+
+    /// A connection could not be opened: what becomes of its questions.
+    pub(crate) fn refused(&mut self, id: ChannelId, now: Instant) -> Vec<Outcome> {
+        if let Some(channel) = self.channels.get(id) {
+            self.refused.push((channel.cluster().clone(), now.after(PAUSE)));
+        }
+        self.lost(id, NoAnswer::NoConnection)
+    }
+
+    /// Keeps no connections to clusters that no plan names any more, once their questions are answered.
+    pub(crate) fn retain(&mut self, is_named: impl Fn(&str) -> bool, net: &mut Net) {
+        for id in self.channels.ids() {
+            if self.channels.get(id).is_some_and(|channel| !is_named(channel.cluster())) {
+                self.leave(id, net);
+            }
+        }
+    }
+
+    /// A connection takes no more questions.
+    fn leave(&mut self, id: ChannelId, net: &mut Net) {
+        if let Some(channel) = self.channels.get_mut(id) {
+            channel.leave();
+        }
+        self.close_if_done(id, net);
+    }
+
+    fn close_if_done(&mut self, id: ChannelId, net: &mut Net) {
+        if let Some(channel) = self.channels.get(id).filter(|channel| channel.is_done()) {
+            net.close(channel.socket());
+            self.channels.remove(id);
+        }
+    }
+}
