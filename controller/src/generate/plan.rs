@@ -14,7 +14,6 @@ use super::lacking::Lacking;
 use super::mesh::Mesh;
 use super::options::ForeignRouters;
 use super::protocol::Protocol;
-use super::rate_limit;
 use super::report::Reports;
 use super::room::{self, Left, Room};
 use super::router::{Rejects, Router};
@@ -130,13 +129,14 @@ impl<'a> Planner<'a> {
                 reports.error(&router.origin, "spec.hosts[0]", message);
                 continue;
             };
-            if router.limit.is_some() && !of_host.iter().any(|service| service.namespace == router.namespace)
+            if let Some(limit) = &router.limit
+                && !of_host.iter().any(|service| service.namespace == router.namespace)
             {
                 let message = format!(
                     "not enforced: only routers of {}, whose servers would count the calls, limit them",
                     owner.namespace
                 );
-                reports.not_honoured(&router.origin, rate_limit::FIELD, message);
+                reports.not_honoured(&router.origin, limit.field(), message);
             }
             // Clients of the namespace that has a ServiceEntry mean that one.
             let is_own = |service: &&Service| {

@@ -12,32 +12,41 @@ use super::terms::{alternatives, duration};
 use super::tree::Part;
 use super::trial::{self, Refusal};
 use crate::api::LocalRateLimit;
-use crate::api::aeraki::TokenBucket;
+use crate::api::aeraki::{Descriptor, GlobalRateLimit, TokenBucket};
 use crate::check::MOST_OF_NAMESPACE;
 use crate::findings::ResourceRef;
 
-/// The field of a router that has it.
-pub(super) const FIELD: &str = "spec.localRateLimit";
+/// The fields of a router that have it.
+const FIELD: &str = "spec.localRateLimit";
+const GLOBAL: &str = "spec.globalRateLimit";
 
 /// What one router says.
 #[derive(Debug)]
 pub(super) struct Limit {
     conditions: Vec<raw::Condition>,
     bucket: Option<raw::TokenBucket>,
+    /// What a rate limit service is asked.
+    global: Option<raw::GlobalRateLimit>,
     /// What the tables of its regular expressions take, in bytes.
     tables: usize,
 }
 
 impl Limit {
-    /// What a router says that was checked.
+    /// What a router says that was checked, if it limits anything.
     ///
     /// # Errors
     ///
     /// The filter would refuse it: the field, and why.
-    pub(super) fn new(written: &LocalRateLimit) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        local: Option<&LocalRateLimit>,
+        global: Option<&GlobalRateLimit>,
+    ) -> Result<Option<Self>, Refusal> {
+        if local.is_none() && global.is_none() {
+            return Ok(None);
+        }
         let mut places = Places::new(FIELD.to_owned());
         let mut conditions = Vec::new();
-        for (at, condition) in written.conditions.iter().enumerate() {
+        for (at, condition) in local.into_iter().flat_map(|local| &local.conditions).enumerate() {
             let (Some(matches), Some(limit)) = (&condition.matches, &condition.token_bucket) else {
                 continue;
             };
@@ -49,14 +58,60 @@ impl Limit {
                 token_bucket: bucket(limit),
             });
         }
-        let mut limit = Self { conditions, bucket: written.token_bucket.as_ref().map(bucket), tables: 0 };
+        let mut of_global = Places::new(GLOBAL.to_owned());
+        let mut limit = Self {
+            conditions,
+            bucket: local.and_then(|local| local.token_bucket.as_ref()).map(bucket),
+            global: global.map(|global| asked(global, &mut of_global)),
+            tables: 0,
+        };
         let mut service = raw::Service::new(trial::stand_in());
-        service.local_rate_limit = Some(merged([&limit].into_iter()));
+        put(&mut service, [&limit].into_iter());
         limit.tables = trial::compiled(service).map_err(|error| {
-            let field = places.of(trial::below(&error, "localRateLimit").unwrap_or_default());
+            let field = match trial::below(&error, "globalRateLimits[0]") {
+                Some(below) => of_global.of(below),
+                None => places.of(trial::below(&error, "localRateLimit").unwrap_or_default()),
+            };
             Refusal { field, message: error.message }
         })?;
-        Ok(limit)
+        Ok(Some(limit))
+    }
+
+    /// The field that is to be named where none of it is in force.
+    pub(super) fn field(&self) -> &'static str {
+        let is_local = self.bucket.is_some() || !self.conditions.is_empty();
+        if is_local { FIELD } else { GLOBAL }
+    }
+}
+
+/// What is asked by a router: each descriptor of its own, as Aeraki's filter does.
+fn asked(written: &GlobalRateLimit, places: &mut Places) -> raw::GlobalRateLimit {
+    for (plan, field) in
+        [("cluster", "rateLimitService"), ("timeout", "requestTimeout"), ("denyOnFailure", "denyOnFail")]
+    {
+        places.note(plan, field);
+    }
+    places.note_alike("match[0]", "match");
+    let descriptor = |(at, descriptor): (usize, &Descriptor)| {
+        places.note(format!("descriptors[{at}][0].key"), format!("descriptors[{at}].descriptorKey"));
+        places.note(format!("descriptors[{at}][0].attribute"), format!("descriptors[{at}].property"));
+        let (key, attribute) = (descriptor.descriptor_key.clone(), Some(descriptor.property.clone()));
+        vec![raw::DescriptorEntry { key, attribute, value: None }]
+    };
+    let descriptors = written.descriptors.iter().enumerate().map(descriptor).collect();
+    let matchers = written.matches.iter().flat_map(|matches| &matches.attributes);
+    let matchers = matchers.map(|(name, matcher)| (name.clone(), matcher.clone().into())).collect();
+    let of_plan = raw::GlobalRateLimit {
+        matches: alternatives(&matchers),
+        cluster: written.rate_limit_service.clone(),
+        domain: written.domain.clone(),
+        descriptors,
+        deny_on_failure: written.deny_on_fail,
+        ..raw::GlobalRateLimit::default()
+    };
+    match written.request_timeout.as_deref().and_then(duration) {
+        Some(timeout) => raw::GlobalRateLimit { timeout, ..of_plan },
+        None => of_plan,
     }
 }
 
@@ -68,12 +123,15 @@ fn bucket(written: &TokenBucket) -> raw::TokenBucket {
     }
 }
 
-/// The plan's limit: the conditions of all in their order, and the first bucket for the calls that none of them matches.
-fn merged<'l>(limits: impl Iterator<Item = &'l Limit> + Clone) -> raw::LocalRateLimit {
-    raw::LocalRateLimit {
+/// Puts the limits of some routers into a service: the conditions of all in their order, the first bucket for the calls that
+/// none of them matches, and what each asks.
+fn put<'l>(service: &mut raw::Service, limits: impl Iterator<Item = &'l Limit> + Clone) {
+    let local = raw::LocalRateLimit {
         conditions: limits.clone().flat_map(|limit| limit.conditions.iter().cloned()).collect(),
-        token_bucket: limits.filter_map(|limit| limit.bucket.clone()).next(),
-    }
+        token_bucket: limits.clone().filter_map(|limit| limit.bucket.clone()).next(),
+    };
+    service.local_rate_limit = Some(local).filter(|local| *local != raw::LocalRateLimit::default());
+    service.global_rate_limits = limits.filter_map(|limit| limit.global.clone()).collect();
 }
 
 /// The entry of servers with the limits of some routers, in their order. What is left out is reported. What guards the
@@ -90,23 +148,23 @@ pub(super) fn limited(
         room = rest.unwrap_or(room);
         if rest.is_none() {
             let namespace = origin.namespace.as_deref().unwrap_or_default();
-            reports.not_honoured(origin, FIELD, room::full(namespace));
+            reports.not_honoured(origin, limit.field(), room::full(namespace));
         }
         rest.is_some()
     });
-    let put = |limits: &[(&ResourceRef, &Limit)]| {
+    let with = |limits: &[(&ResourceRef, &Limit)]| {
         let mut service = entry.service.clone();
-        service.local_rate_limit = Some(merged(limits.iter().map(|(_, limit)| *limit)));
+        put(&mut service, limits.iter().map(|(_, limit)| *limit));
         Made::new(service, entry.part.origins().to_vec()).part
     };
-    let mut whole = put(&limits);
+    let mut whole = with(&limits);
     if whole.weight > size::MOST {
-        let weight = |limit| (1, put(&[limit]).weight.saturating_sub(entry.part.weight));
+        let weight = |limit| (1, with(&[limit]).weight.saturating_sub(entry.part.weight));
         let mut weights = vec![(0, entry.part.weight)];
         weights.extend(limits.iter().copied().map(weight));
         let fitting = size::fitting(&weights);
         let mut weights = weights.into_iter().enumerate().skip(1);
-        limits.retain(|(origin, _)| {
+        limits.retain(|(origin, limit)| {
             let Some((at, (_, weight))) = weights.next() else { return false };
             if !fitting.contains(&at) {
                 let message = format!(
@@ -115,11 +173,11 @@ pub(super) fn limited(
                     kib(weight),
                     kib(size::MOST)
                 );
-                reports.not_honoured(origin, FIELD, message);
+                reports.not_honoured(origin, limit.field(), message);
             }
             fitting.contains(&at)
         });
-        whole = put(&limits);
+        whole = with(&limits);
     }
     let mut others = limits.iter().filter(|(_, limit)| limit.bucket.is_some());
     if let Some((first, _)) = others.next() {

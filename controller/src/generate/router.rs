@@ -9,7 +9,7 @@ use super::age::Age;
 use super::draft::{Draft, Mirror, Places, Target};
 use super::exports::{Exports, Unsaid};
 use super::host;
-use super::rate_limit::{self, Limit};
+use super::rate_limit::Limit;
 use super::report::Reports;
 use super::terms::{alternatives, duration};
 use crate::api::aeraki::{Destination, Mutation, Percent};
@@ -104,7 +104,7 @@ impl Written<'_> {
         let namespace = origin.namespace.clone().unwrap_or_default();
         let [host] = &*spec.hosts else { return None };
         let exports = Exports::new(spec.export_to.iter().map(String::as_str), &namespace, unsaid);
-        let limit = match spec.local_rate_limit.as_ref().map(Limit::new).transpose() {
+        let limit = match Limit::new(spec.local_rate_limit.as_ref(), spec.global_rate_limit.as_ref()) {
             Ok(limit) => limit,
             Err(refusal) => {
                 reports.error(&origin, refusal.field, refusal.message);
@@ -112,14 +112,11 @@ impl Written<'_> {
             }
         };
         let reaches_servers = is_for_mesh && exports.reach(&namespace);
-        if limit.is_some() && !reaches_servers {
+        if let Some(limit) = limit.as_ref().filter(|_| !reaches_servers) {
             let mend = if is_for_mesh { "name . in exportTo" } else { "name mesh in gateways" };
             let message =
                 format!("not enforced: sidecars of servers count the calls, and it is not for them: {mend}");
-            reports.not_honoured(&origin, rate_limit::FIELD, message);
-        }
-        if spec.global_rate_limit.is_some() {
-            reports.not_honoured(&origin, "spec.globalRateLimit", "rate limits are not enforced yet");
+            reports.not_honoured(&origin, limit.field(), message);
         }
         let mut routes: Vec<Draft> = Vec::new();
         for (at, route) in spec.routes.iter().enumerate() {

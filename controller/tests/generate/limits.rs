@@ -234,3 +234,58 @@ fn a_limit_that_is_too_much_is_left_out() {
         limit_of_bad.is_null() && found[0].starts_with("Error MetaRouter shop/demo: spec.routes[0].retries")
     );
 }
+
+#[test]
+fn servers_ask_the_rate_limit_service_as_aeraki_documents_it() {
+    let spec = "  globalRateLimit:
+    domain: production
+    match: {attributes: {method: {exact: sayHello}}}
+    rateLimitService: outbound|8081||rls.shop.svc.cluster.local
+    requestTimeout: 100ms
+    denyOnFail: true
+    descriptors: [{property: method, descriptorKey: m}, {property: user, descriptorKey: user}]";
+    let other = "  globalRateLimit:
+    domain: other
+    rateLimitService: rls
+    descriptors: [{property: source.namespace, descriptorKey: from}]
+  localRateLimit: {tokenBucket: {maxTokens: 1, tokensPerFill: 1, fillInterval: 1s}}";
+    let text = base() + &router("shop", "a", "demo", spec) + &router("shop", "b", "demo", other);
+    let output = made(&text);
+    assert_eq!(findings(&output), [""; 0]);
+    let wanted = json!([
+        {
+            "match": [{"attributes": {"method": {"exact": "sayHello"}}}],
+            "cluster": "outbound|8081||rls.shop.svc.cluster.local",
+            "domain": "production",
+            "descriptors": [[{"key": "m", "attribute": "method"}], [{"key": "user", "attribute": "user"}]],
+            "hits": 1,
+            "timeout": "100ms",
+            "denyOnFailure": true,
+        },
+        {
+            "cluster": "rls",
+            "domain": "other",
+            "descriptors": [[{"key": "from", "attribute": "source.namespace"}]],
+            "hits": 1,
+            "timeout": "20ms",
+            "denyOnFailure": false,
+        },
+    ]);
+    let entry = &plan(&output, "shop")["inbound.demo.shop.svc.cluster.local:20880"];
+    assert_eq!(entry["globalRateLimits"], wanted);
+    assert_eq!(entry["localRateLimit"]["tokenBucket"]["maxTokens"], 1);
+    assert_eq!(plan(&output, "shop")["demo.shop.svc.cluster.local:20880"], json!({"protocol": "dubbo"}));
+
+    let wrong =
+        spec.replace("property: user", "property: source.nobody").replace("exact: sayHello", "regex: '('");
+    let [said] = &*findings(&made(&(base() + &router("shop", "a", "demo", &wrong)))) else { panic!() };
+    assert!(said.contains("spec.globalRateLimit.match.attributes.method"), "{said}");
+    let wrong = spec.replace("property: user", "property: source.nobody");
+    let [said] = &*findings(&made(&(base() + &router("shop", "a", "demo", &wrong)))) else { panic!() };
+    assert!(
+        said.contains("spec.globalRateLimit.descriptors[1].property: no attribute of the connection"),
+        "{said}"
+    );
+    let foreign = findings(&made(&(base() + &router("web", "a", "demo.shop.svc.cluster.local", spec))));
+    assert!(foreign.iter().any(|said| said.contains("spec.globalRateLimit: not enforced")), "{foreign:?}");
+}

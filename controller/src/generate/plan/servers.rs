@@ -50,7 +50,9 @@ impl Planner<'_> {
     /// Says of each router that limits the calls to the servers of a service that nothing does.
     pub(in crate::generate) fn report_unlimited(&self, service: &Service, why: &str, reports: &mut Reports) {
         for at in self.limiting(service) {
-            reports.not_honoured(&self.routers[at].origin, rate_limit::FIELD, format!("not enforced: {why}"));
+            let router = &self.routers[at];
+            let Some(limit) = &router.limit else { continue };
+            reports.not_honoured(&router.origin, limit.field(), format!("not enforced: {why}"));
         }
     }
 }
