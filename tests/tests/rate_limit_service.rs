@@ -1,0 +1,180 @@
+//! Global rate limits by the reference server of Envoy's rate limit service, which counts in Redis.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use meltemi_tests::{Backend, Client, Setup, each_envoy, eventually, go, server_of};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const THREADPOOL_EXHAUSTED: u8 = 100;
+
+/// Calls a second.
+const RATE: u64 = 40;
+
+/// The server's own configuration: that of Aeraki's tutorial, by the day, and a rate.
+const LIMITS: &str = "
+domain: production
+descriptors:
+- {key: method, value: sayHello, rate_limit: {unit: day, requests_per_unit: 5}}
+- {key: method, value: quick, rate_limit: {unit: second, requests_per_unit: 40}}
+- key: method
+  value: pair
+  descriptors:
+  - {key: lane, value: blue, rate_limit: {unit: day, requests_per_unit: 9}}
+";
+
+/// A running server with its Redis. Both end when dropped.
+struct Limiter {
+    server: Child,
+    redis: Child,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Limiter {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("redis.sock");
+        let redis = Command::new("redis-server")
+            .args(["--port", "0", "--save", "", "--unixsocket"])
+            .arg(&socket)
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server, as Debian has it");
+        eventually("Redis listens", || socket.exists().then_some(()));
+        let limits = folder.path().join("ratelimit/config");
+        fs::create_dir_all(&limits).unwrap();
+        fs::write(limits.join("limits.yaml"), LIMITS).unwrap();
+        // Ports are only free until another takes them, and the server cannot choose its own.
+        let (server, address) = eventually("the rate limit service has ports", || {
+            let [grpc, http, debug] = [(); 3].map(|()| free_port());
+            let log = File::create(folder.path().join("ratelimit.log")).unwrap();
+            let mut server = Command::new(go::program("ratelimit"))
+                .env("RUNTIME_ROOT", folder.path())
+                .env("RUNTIME_SUBDIRECTORY", "ratelimit")
+                .env("RUNTIME_WATCH_ROOT", "false")
+                .env("REDIS_SOCKET_TYPE", "unix")
+                .env("REDIS_URL", &socket)
+                .env("USE_STATSD", "false")
+                .env("GRPC_PORT", grpc.to_string())
+                .env("PORT", http.to_string())
+                .env("DEBUG_PORT", debug.to_string())
+                .stdout(Stdio::null())
+                .stderr(log)
+                .spawn()
+                .unwrap();
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, grpc));
+            let is_up = eventually("the rate limit service listens", || match server.try_wait().unwrap() {
+                Some(_) => Some(false),
+                None => TcpStream::connect(address).is_ok().then_some(true),
+            });
+            is_up.then_some((server, address))
+        });
+        Self { server, redis, address, _folder: folder }
+    }
+
+    fn stop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.stop();
+        let _ = self.redis.kill();
+        let _ = self.redis.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn service(denies: bool) -> Value {
+    json!({
+        "protocol": "dubbo",
+        "globalRateLimits": [
+            {
+                "match": [{"attributes": {"method": {"exact": "pair"}}}],
+                "cluster": "limiter", "domain": "production", "timeout": "5s", "hits": 2, "denyOnFailure": denies,
+                "descriptors": [[{"key": "method", "attribute": "method"}, {"key": "lane", "value": "blue"}]],
+            },
+            {
+                "cluster": "limiter", "domain": "production", "timeout": "5s", "denyOnFailure": denies,
+                "descriptors": [[{"key": "method", "attribute": "method"}]],
+            },
+        ],
+    })
+}
+
+/// How many of `count` calls pass.
+fn passed(client: &mut Client, method: &str, count: usize) -> usize {
+    let passes = |answer: meltemi_tests::dubbo::Frame| answer.status != THREADPOOL_EXHAUSTED;
+    (0..count).filter(|_| passes(client.call(method, "x"))).count()
+}
+
+#[test]
+fn calls_pass_as_the_reference_server_counts_them() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let mut limiter = Limiter::start();
+        // A cluster that Envoy takes for TCP, as Istio makes it for a port called tcp-rate-limit-server.
+        let setup = Setup::new().servers(v1.address(), v2.address()).cluster("limiter", &[limiter.address]);
+        let mut proxy = setup.service(&service(true)).concurrency(2).start(envoy);
+        let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(proxy.meltemi())).collect();
+
+        let all: usize = clients.iter_mut().map(|client| passed(client, "sayHello", 5)).sum();
+        assert_eq!(all, 5, "of all workers");
+        let refused = clients[0].call("sayHello", "x");
+        assert_eq!(
+            refused.message().as_deref(),
+            Some("meltemi: over the rate limit of the domain production")
+        );
+        assert_eq!(passed(&mut clients[0], "pair", 10), 4, "nine hits, two at a time");
+        server_of(&clients[0].call("whoami", "x"), "x");
+
+        let (start, time) = (Instant::now(), Duration::from_secs(5));
+        let counts = clients.into_iter().map(|mut client| {
+            thread::spawn(move || {
+                let mut passes = 0;
+                while start.elapsed() < time {
+                    passes += passed(&mut client, "quick", 1) as u64;
+                }
+                passes
+            })
+        });
+        let counts: Vec<_> = counts.collect();
+        let passes: u64 = counts.into_iter().map(|count| count.join().unwrap()).sum();
+        let seconds = start.elapsed().as_secs();
+        // A worker that was refused asks again a second later, whose beginning the others have used up by then.
+        let range = RATE * (seconds - 2)..=RATE * (seconds + 1);
+        assert!(range.contains(&passes), "{passes} of {range:?}");
+
+        let count = |outcome: &str| {
+            proxy.metric("meltemi_rate_limit_answers_total", &[&format!("outcome=\"{outcome}\"")])
+        };
+        let let_pass = 5 + 4 + 1 + passes;
+        eventually("answers are counted", || (count("ok") == let_pass).then_some(()));
+        assert!(count("over_limit") > 0 && count("cached") > 0);
+        assert_eq!(count("no_connection") + count("reset") + count("deadline") + count("error"), 0);
+
+        limiter.stop();
+        let mut client = Client::connect(proxy.meltemi());
+        let refused = client.call("whoami", "x");
+        assert_eq!(refused.status, THREADPOOL_EXHAUSTED);
+        assert!(
+            refused.message().unwrap().contains("the rate limit service cannot be reached"),
+            "{refused:?}"
+        );
+        proxy.update_service(&service(false));
+        eventually("calls pass without the service", || {
+            (passed(&mut client, "whoami", 1) == 1).then_some(())
+        });
+    });
+}
