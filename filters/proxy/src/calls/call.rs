@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use meltemi_codecs::Outcome;
 
-use super::{Record, Stream, Tries, Try};
+use super::{Cause, Record, Stage, Stream, Tries, Try};
 use crate::arena::Id;
 use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
@@ -50,21 +50,6 @@ pub(crate) enum Origin {
     Proxy,
 }
 
-/// What the next try of a call waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// None is to come: the call has just been read, or was sent.
-    Settled,
-    /// An upstream connection: the call is in that place of its pool's queue.
-    Waiting(Place),
-    /// A service was asked about the call, and has until then to answer.
-    Asking { inquiry: InquiryId, until: Instant },
-    /// A policy holds the call back until then, before its first try.
-    Held { until: Instant },
-    /// The pause between two tries.
-    Backoff { until: Instant },
-}
-
 /// How a try ended that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TryEnd {
@@ -77,19 +62,6 @@ enum TryEnd {
     TimedOut,
     /// Nobody waits for its answer any more.
     GivenUp,
-}
-
-/// What ended a try, in the words of a route's retry policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// The request was never written: no connection could be opened.
-    ConnectFailure,
-    /// The connection was lost, or useless, before the answer.
-    Reset,
-    /// No answer within the route's time for one try.
-    PerTryTimeout,
-    /// The answer had this status.
-    Status(u32),
 }
 
 impl Origin {

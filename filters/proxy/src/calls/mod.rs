@@ -5,12 +5,14 @@
 mod buffers;
 mod call;
 mod record;
+mod stage;
 mod stream;
 mod table;
 mod tries;
 
-pub(crate) use self::call::{Call, CallId, Cause, Origin, Stage, pause};
+pub(crate) use self::call::{Call, CallId, Origin, pause};
 pub(crate) use self::record::{End, Record};
+pub(crate) use self::stage::{Cause, Stage};
 pub(crate) use self::stream::Stream;
 pub(crate) use self::table::{Calls, ClientCalls, PoolCalls};
 pub(crate) use self::tries::{Tries, Try};
