@@ -98,8 +98,8 @@ pub enum Sharing {
     /// Any number of calls at once; request ids are rewritten, and answers come in any order.
     Shared,
     /// Any number of calls at once on an upstream connection, which the server answers in their order; where the protocol
-    /// has ids, an answer with another one gives the connection up. On a client's connection, one at a time, as with
-    /// `Exclusive`.
+    /// has ids, an answer with another one gives the connection up. A client gets its answers in the order of its requests,
+    /// whichever connections they came by.
     InOrder,
     /// One call at a time, on an upstream connection and on a client's: the next request of a client is routed when the
     /// one before it is answered, so that calls run and are answered in order. For protocols without ids.

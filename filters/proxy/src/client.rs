@@ -3,13 +3,14 @@
 mod backpressure;
 mod pinned;
 mod state;
+mod turns;
 
 use std::rc::Rc;
 
 use meltemi_codecs::{Error, Failure, Frame, Kind, Peer, Step};
 use meltemi_sockets::{Accept, SocketId};
 
-use crate::calls::End;
+use crate::calls::{CallId, End};
 use crate::inbox::Progress;
 use crate::net::{HIGH_WATERMARK, Owner};
 use crate::plan::{Service, UnknownAuthority};
@@ -147,6 +148,13 @@ impl Worker {
                     self.read_frame(key, rest.get(..len).unwrap_or_default(), frame);
                     progress.used = progress.used.saturating_add(len);
                 }
+                // What was asked for before that is answered first.
+                Err(_) if self.clients.get(key).is_some_and(|client| client.turns().len() > 0) => {
+                    if let Some(client) = self.clients.get_mut(key) {
+                        client.pause(true);
+                    }
+                    break;
+                }
                 Err(error) => {
                     self.unreadable_client(key, rest, &error);
                     break;
@@ -192,7 +200,8 @@ impl Worker {
     fn must_pause(&mut self, key: ClientId) -> bool {
         let Some(client) = self.clients.get(key) else { return true };
         let queued = client.unsent(&self.net);
-        let is_paused = !client.has_room(queued) || self.has_its_part(client);
+        let is_paused =
+            !client.has_room(queued.saturating_add(client.turns().held())) || self.has_its_part(client);
         if queued >= HIGH_WATERMARK {
             self.watch_answers(key, queued);
         }
@@ -200,6 +209,23 @@ impl Worker {
             client.pause(is_paused);
         }
         is_paused
+    }
+
+    /// A call of a client has ended: the answers follow that waited for its own.
+    pub(crate) fn end_turn(&mut self, key: ClientId, call: CallId) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if !client.turns_mut().end(call) {
+            return;
+        }
+        while let Some(answer) = client.turns_mut().take() {
+            if !answer.is_empty()
+                && let Some(out) = client.write(&mut self.net)
+            {
+                out.extend_from_slice(&answer);
+            }
+        }
+        let queued = client.unsent(&self.net);
+        self.watch_answers(key, queued);
     }
 
     /// Reads on if the client was paused and need not be any more, and closes it if it is done.

@@ -207,27 +207,31 @@ impl Worker {
         record.response_bytes = bytes.len();
         if let Origin::Client { id: client_key, .. } = origin {
             let Some(client) = self.clients.get_mut(client_key) else { return };
-            if let Some(out) = client.write(&mut self.net) {
-                let (record, edit) = (call.record(), &call.route().response_edit);
-                let (before, most) = (out.len(), record.service.limits.max_frame_bytes);
-                let changes = if edit.values.is_empty() {
-                    &*edit.changes
-                } else {
-                    let endpoint = self.connections.get(connection).and_then(Connection::endpoint);
-                    let sent = Sent { call, fresh: None, endpoint };
-                    self.policies.values.make(edit, &sent, &self.pools, &mut self.head)
-                };
-                let edit = Edit { id: Some(record.request_id), changes, time: None };
-                match rewrite(&*record.service.codec, bytes, &edit, most, out) {
-                    Ok(true) => {}
-                    Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
-                    Err(_) => {
-                        self.answer(id, Failure::BadResponse, "the response cannot be rewritten");
-                        return;
-                    }
+            let (record, edit) = (call.record(), &call.route().response_edit);
+            let most = record.service.limits.max_frame_bytes;
+            let changes = if edit.values.is_empty() {
+                &*edit.changes
+            } else {
+                let endpoint = self.connections.get(connection).and_then(Connection::endpoint);
+                let sent = Sent { call, fresh: None, endpoint };
+                self.policies.values.make(edit, &sent, &self.pools, &mut self.head)
+            };
+            let edit = Edit { id: Some(record.request_id), changes, time: None };
+            let (mut done, mut written) = (Ok(true), 0);
+            client.answer(&mut self.net, Some(id), |out| {
+                let before = out.len();
+                done = rewrite(&*record.service.codec, bytes, &edit, most, out);
+                written = out.len().saturating_sub(before);
+            });
+            match done {
+                Ok(true) => {}
+                Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
+                Err(_) => {
+                    self.answer(id, Failure::BadResponse, "the response cannot be rewritten");
+                    return;
                 }
-                call.record_mut().response_bytes = out.len().saturating_sub(before);
             }
+            call.record_mut().response_bytes = written;
             let queued = client.unsent(&self.net);
             self.watch_answers(client_key, queued);
             if queued > STUCK {

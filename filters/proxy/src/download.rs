@@ -100,7 +100,10 @@ impl Worker {
         else {
             return stored;
         };
-        if client.arrival().is_some() || !waiting.route().response_edit.is_empty() {
+        if client.arrival().is_some()
+            || client.turns().must_wait(call)
+            || !waiting.route().response_edit.is_empty()
+        {
             return stored;
         }
         let edit = Edit { id: Some(waiting.record().request_id), ..Edit::default() };

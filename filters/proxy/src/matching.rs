@@ -45,9 +45,18 @@ impl Matching {
     /// How many calls one client connection may have in flight.
     pub(crate) fn client_limit(self, limits: &Limits) -> usize {
         match self.0 {
-            Sharing::Shared => limits.max_calls_per_connection,
-            // The client knows answers by their order, and those of several connections come in any.
-            Sharing::InOrder | Sharing::Exclusive => 1,
+            Sharing::Shared | Sharing::InOrder => limits.max_calls_per_connection,
+            Sharing::Exclusive => 1,
+        }
+    }
+
+    /// Whether a client gets answers in the order of its requests: it knows them by that, and those of several connections
+    /// come in any.
+    pub(crate) fn has_turns(self) -> bool {
+        match self.0 {
+            Sharing::InOrder => true,
+            // One that has one call at a time has its answers in order.
+            Sharing::Shared | Sharing::Exclusive => false,
         }
     }
 
@@ -121,7 +130,7 @@ mod tests {
                 (matching.client_limit(&service.limits), matching.connection_limit(&service.upstream));
             (matching.is_by_order(), matching.needs_ids(), limits)
         };
-        assert_eq!(ALL.map(of), [(false, true, (7, 9)), (true, true, (1, 9)), (true, false, (1, 1))]);
+        assert_eq!(ALL.map(of), [(false, true, (7, 9)), (true, true, (7, 9)), (true, false, (1, 1))]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Worker {
         let client_key = call.origin().client().filter(|_| !call.record().is_one_way);
         if let Some((client_key, client)) = client_key.and_then(|key| Some((key, self.clients.get_mut(key)?)))
         {
-            let written = write_reply(&mut self.net, client, call.frame(), failure, detail);
+            let written = write_reply(&mut self.net, client, Some(id), call.frame(), failure, detail);
             call.record_mut().response_bytes = written;
             let queued = client.unsent(&self.net);
             self.watch_answers(client_key, queued);
@@ -72,11 +72,15 @@ impl Worker {
             self.inquiries.forget(inquiry, false, &mut self.net);
         }
         if let (Some(client), Some(client_key)) = (client, client_key) {
+            let has_turns = client.turns().len() > 0;
             if client.end_call(self.now) {
                 self.time_client(client_key);
             }
             self.list_client(client_key);
             self.end_upload_of(client_key, id);
+            if has_turns {
+                self.end_turn(client_key, id);
+            }
         }
     }
 
@@ -151,7 +155,7 @@ impl Worker {
         if let Some(request) = request
             && let Some(client) = self.clients.get_mut(client_key)
         {
-            record.response_bytes = write_reply(&mut self.net, client, request, failure, detail);
+            record.response_bytes = write_reply(&mut self.net, client, None, request, failure, detail);
             let queued = client.unsent(&self.net);
             self.watch_answers(client_key, queued);
         }
@@ -184,11 +188,21 @@ impl Worker {
     }
 }
 
-/// Writes the answer to a request; its length.
-fn write_reply(net: &mut Net, client: &mut Client, request: &[u8], failure: Failure, detail: &str) -> usize {
+/// Writes the answer to a request, which has become a `call` or not; its length.
+fn write_reply(
+    net: &mut Net,
+    client: &mut Client,
+    call: Option<CallId>,
+    request: &[u8],
+    failure: Failure,
+    detail: &str,
+) -> usize {
     let codec = client.service().codec.clone();
-    let Some(out) = client.write(net) else { return 0 };
-    let before = out.len();
-    codec.error_reply(request, failure, &format!("meltemi: {detail}"), out);
-    out.len().saturating_sub(before)
+    let mut written = 0;
+    client.answer(net, call, |out| {
+        let before = out.len();
+        codec.error_reply(request, failure, &format!("meltemi: {detail}"), out);
+        written = out.len().saturating_sub(before);
+    });
+    written
 }

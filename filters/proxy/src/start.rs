@@ -7,6 +7,7 @@ use meltemi_codecs::{Depth, Failure, Frame};
 use crate::calls::{Call, CallId, Origin, Record};
 use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
+use crate::matching::Matching;
 use crate::plan::{Destination, OnNoMatch, Route, Service};
 use crate::policy::{Verdict, admit_later};
 use crate::pool::PoolId;
@@ -180,7 +181,13 @@ impl Worker {
         let call = Call::new(origin, route, pool_key, record).keep(kept, is_whole, deadline).tell(time);
         let client = origin.client().and_then(|client| self.clients.get_mut(client));
         let client = client.map(|client| client.begin_call(pool_key, operation));
+        let has_turn = !call.record().is_one_way
+            && call.stream().is_none()
+            && Matching::new(call.record().service.sharing).has_turns();
         let id = self.calls.insert(call, client, pool.begin_call(self.now));
+        if has_turn && let Some(client) = origin.client().and_then(|key| self.clients.get_mut(key)) {
+            client.turns_mut().begin(id);
+        }
         if left > 0 {
             self.await_upload(origin, id, left);
         }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use meltemi_codecs::Depth;
 use meltemi_sockets::{Accept, SocketId};
 
+use super::turns::Turns;
 use crate::arena::Id;
 use crate::calls::{CallId, ClientCalls};
 use crate::clock::{Instant, earliest};
@@ -44,6 +45,8 @@ pub(crate) struct Client {
     likely: (Option<PoolId>, Option<OperationId>),
     /// The calls without an answer.
     calls: ClientCalls,
+    /// Their order, where answers are known by that.
+    turns: Turns,
     /// Requests are not read until calls end or answers leave.
     is_paused: bool,
     /// It is to be looked at when the event is handled.
@@ -123,6 +126,7 @@ impl Client {
             arriving: None,
             likely: (None, None),
             calls: ClientCalls::default(),
+            turns: Turns::default(),
             is_paused: false,
             is_listed: false,
             has_ended: false,
@@ -258,12 +262,13 @@ impl Client {
         if let Some(arrival) = &mut self.arrival {
             arrival.count(sum);
         }
+        self.turns.count(sum);
     }
 
     /// What the sum of unread bytes has of it.
     pub(crate) fn counted(&self) -> usize {
         let behind = self.arrival.as_ref().map_or(0, |arrival| arrival.counted());
-        self.intake.counted().saturating_add(behind)
+        self.intake.counted().saturating_add(behind).saturating_add(self.turns.counted())
     }
 
     /// Where to append an answer, if anything more can be written: behind the one that is passed on while it comes.
@@ -275,7 +280,29 @@ impl Client {
         }
     }
 
-    /// Bytes of answers that have not left.
+    /// Writes the answer of a call, or of a request that became none, in its turn.
+    #[inline]
+    pub(crate) fn answer(&mut self, net: &mut Net, call: Option<CallId>, write: impl FnOnce(&mut Vec<u8>)) {
+        let must_wait = call.map_or(self.turns.len() > 0, |call| self.turns.must_wait(call));
+        if must_wait {
+            self.turns.hold(call, write);
+        } else if let Some(out) = self.write(net) {
+            write(out);
+        }
+    }
+
+    /// The order in which it gets its answers.
+    #[inline]
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    #[inline]
+    pub(crate) fn turns_mut(&mut self) -> &mut Turns {
+        &mut self.turns
+    }
+
+    /// Bytes of answers that have not left, and wait for no others.
     #[inline]
     pub(crate) fn unsent(&self, net: &Net) -> usize {
         let behind = self.arrival.as_ref().map_or(0, |arrival| arrival.behind().len());
@@ -336,7 +363,7 @@ impl Client {
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         let most = Matching::new(self.service.sharing).client_limit(&self.service.limits);
-        self.calls.len() >= most
+        self.calls.len().max(self.turns.len()) >= most
     }
 
     /// Whether requests wait until calls end or answers leave.

@@ -29,6 +29,7 @@ mod mirrors;
 mod mixups;
 mod months;
 mod pinned;
+mod pipelining;
 mod policies;
 mod pressure;
 mod protection;
