@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use meltemi_codecs::dubbo::message::{Answer, Request, Value as Returned, read_answer};
+use meltemi_codecs::{Codec, Depth, Dubbo, Head};
 use meltemi_tests::java::{self, Exception, Peer};
 use meltemi_tests::{Action, Backend, Frame, Proxy, Setup, each_envoy, eventually};
 use serde_json::{Value, json};
@@ -259,6 +260,39 @@ fn a_server_killed_under_load_costs_no_call() {
             }
             assert!(servers["v1"] > 0, "{servers:?}");
         });
+    });
+}
+
+/// Dubbo's clients say how long they wait, and with `enable-timeout-countdown` what servers count down.
+#[test]
+fn servers_are_told_what_is_left_of_a_client_s_time() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        v1.on("whoami", Action::Ignore);
+        let route =
+            json!({"cluster": "v1", "propagateDeadline": true, "fault": {"delay": {"duration": "300ms"}}});
+        let setup = Setup::new().servers(v1.address(), v2.address());
+        let proxy = setup.service(&json!({"protocol": "dubbo", "defaultRoute": route})).start(envoy);
+        each_client(
+            &proxy,
+            "sayHello.timeout=20000&whoami.timeout=1000&enable-timeout-countdown=true",
+            |client| {
+                let before = v1.received().len();
+                client.call("sayHello", json!({"text": "x"})).unwrap();
+                let received = v1.received().split_off(before);
+                let request = received.iter().find(|frame| frame.call().is_some()).unwrap();
+                let mut head = Head::new();
+                Dubbo.head(&request.bytes(), Depth::Attachments, &mut head).unwrap();
+                let left: u32 = head.get("_TO").unwrap().parse().unwrap();
+                assert!((10_000..=19_700).contains(&left), "{left}");
+                assert!(head.get("timeout").is_none_or(|time| time == left.to_string()), "{head:?}");
+                let before = proxy.metric("meltemi_timeouts_total", &[]);
+                assert_eq!(client.call("whoami", json!({})).unwrap_err().code, Some(TIMEOUT));
+                eventually("the proxy gave it up too", || {
+                    (proxy.metric("meltemi_timeouts_total", &[]) == before + 1).then_some(())
+                });
+            },
+        );
     });
 }
 

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use meltemi_codecs::protobuf::{enclose, write_bytes, write_number};
 use meltemi_codecs::{Brpc, Codec, Kind, Outcome, Peer, Step};
 use meltemi_tests::java::{free_address, refusing_address, start_brpc};
 use meltemi_tests::remote::{Exception, Pending, Remote};
@@ -193,6 +194,27 @@ fn raw(proxy: &Proxy, bytes: &[u8], count: Option<usize>) -> Vec<(Kind, u64)> {
         }
     }
     frames
+}
+
+/// As Apache brpc writes it where `baidu_std_protocol_deliver_timeout_ms` is set.
+#[test]
+fn a_client_s_own_time_bounds_its_call() {
+    each_envoy(|envoy| {
+        let service =
+            json!({"protocol": "brpc", "defaultRoute": {"propagateDeadline": true, "timeout": "60s"}});
+        let proxy = setup().service(&service).start(envoy);
+        Client::of(&proxy).call("Echo", json!({})).unwrap();
+        let mut meta = Vec::new();
+        write_bytes(1, b"meltemi.tests.Echo", &mut meta);
+        write_bytes(2, b"Never", &mut meta);
+        write_number(8, 200, &mut meta);
+        enclose(1, 0, &mut meta);
+        write_number(4, 77, &mut meta);
+        let mut frame = b"PRPC".to_vec();
+        frame.extend([u32::try_from(meta.len()).unwrap(); 2].map(u32::to_be_bytes).concat());
+        frame.extend(meta);
+        assert_eq!(raw(&proxy, &frame, Some(1)), [(Kind::Response(Outcome::Error(1008)), 77)]);
+    });
 }
 
 #[test]

@@ -218,6 +218,27 @@ fn calls_are_tried_again_elsewhere() {
 }
 
 #[test]
+fn servers_are_told_what_is_left_of_a_client_s_time() {
+    each_envoy(|envoy| {
+        let off = json!([{"attributes": {"x-lane": {"exact": "off"}}}]);
+        let late = json!({"delay": {"duration": "300ms"}});
+        let service = json!({
+            "protocol": "trpc",
+            "routes": [{"name": "off", "match": off, "propagateDeadline": false, "fault": late}],
+            "defaultRoute": {"fault": late},
+        });
+        let proxy = setup().service(&service).start(envoy);
+        let told = |lane: &str| {
+            let told = call(&proxy, "Budget", json!({"timeout": 20_000, "meta": {"x-lane": lane}})).unwrap();
+            told["text"].as_str().unwrap().strip_suffix('s').unwrap().parse::<f64>().unwrap()
+        };
+        // Its client takes off what it took itself.
+        let (off, on) = (told("off"), told("on"));
+        assert!((19.8..=20.0).contains(&off) && (10.0..=19.7).contains(&on), "{off} {on}");
+    });
+}
+
+#[test]
 fn bytes_that_are_no_trpc_end_their_own_connection_only() {
     each_envoy(|envoy| {
         let proxy = setup().service(&json!({"protocol": "trpc"})).start(envoy);
