@@ -4,7 +4,7 @@ use super::{
     split::field,
 };
 use crate::protobuf::{Fields, Value};
-use crate::{Depth, Error, Head};
+use crate::{Codec, Depth, Error, Head};
 
 impl Layout {
     /// Reads the attributes of a request into `head`.
@@ -100,17 +100,65 @@ impl Layout {
         for part in self.parts(shape, frame, base) {
             let (place, part, bytes, at) = part?;
             match &part.form {
-                Form::Protobuf { map: Some(map) } => map_entries(bytes, *map, at, verified, head)?,
+                Form::Protobuf { map: Some(map) } => self.map_entries(bytes, *map, at, verified, head)?,
                 Form::Json | Form::Pairs { .. } | Form::Map { .. } => {
                     part.entries(bytes, at, &mut |key, value, at| match key {
-                        Key::Text(key) if !self.is_declared(place, key) => {
-                            attach(key, value, at, verified, head)
+                        Key::Text(key) | Key::Literal(key) if !self.is_declared(place, key) => {
+                            self.attach_entry(key, value, at, verified, head)
                         }
                         _ => Ok(()),
                     })?;
                 }
                 Form::Bytes | Form::Text | Form::Protobuf { map: None } | Form::Tlv { .. } => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Adds the entries of a map that is a field of a message.
+    fn map_entries(
+        &self,
+        message: &[u8],
+        map: u32,
+        offset: usize,
+        verified: bool,
+        head: &mut Head,
+    ) -> Result<(), Error> {
+        for found in Fields::at(message, offset) {
+            let found = found?;
+            if found.number == map {
+                match found.entry() {
+                    Some((key, value)) => self.attach_entry(key, value, found.offset, verified, head)?,
+                    None => return Err(Error::Malformed { what: "map", offset: found.offset }),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what the caller named. What is no text is passed over, unless it must be known. What is called like an attribute
+    /// would pass for one that the frame does not have.
+    fn attach_entry(
+        &self,
+        key: &str,
+        value: &[u8],
+        at: usize,
+        verified: bool,
+        head: &mut Head,
+    ) -> Result<(), Error> {
+        if self.depth(key) == Depth::Head {
+            return Ok(());
+        }
+        if verified && head.has_attachment(key) {
+            return Err(Error::Malformed { what: "repeated key", offset: at });
+        }
+        match text(value, at) {
+            Ok(value) => head.push_attachment(key, value),
+            Err(error) if verified => return Err(error),
+            Err(_) => {}
+        }
+        if verified && !head.has_attachment(key) {
+            return Err(Error::Unsupported { what: "number of attachments", offset: at });
         }
         Ok(())
     }
@@ -134,8 +182,16 @@ impl Layout {
     ) -> Result<(), Error> {
         for attribute in &self.attributes {
             let coding = match (&attribute.source, key) {
-                (Source::Entry { part, key: wanted }, Key::Text(key)) if *part == place && key == wanted => {
-                    None
+                (Source::Entry { part, key: wanted }, Key::Text(key) | Key::Literal(key))
+                    if *part == place && looks_like(key, wanted) =>
+                {
+                    match key == wanted {
+                        true => None,
+                        false if verified => {
+                            return Err(Error::Malformed { what: "key in doubt", offset: at });
+                        }
+                        false => continue,
+                    }
                 }
                 (Source::Tagged { part, tag: wanted, number }, Key::Tag(tag))
                     if *part == place && tag == *wanted =>
@@ -146,6 +202,13 @@ impl Layout {
             };
             if verified && head.attributes().any(|(name, _)| name == attribute.name) {
                 return Err(Error::Malformed { what: "repeated key", offset: at });
+            }
+            let is_plain = match key {
+                Key::Literal(_) => is_plain_literal(value),
+                _ => coding.is_some() || !value.contains(&0),
+            };
+            if verified && !is_plain {
+                return Err(Error::Malformed { what: "value in doubt", offset: at });
             }
             match coding {
                 None => head.push(&attribute.name, text(value, at)?),
@@ -166,40 +229,24 @@ impl Source {
     }
 }
 
-/// Adds what the caller named. What is no text is passed over, unless it must be known.
-fn attach(key: &str, value: &[u8], at: usize, verified: bool, head: &mut Head) -> Result<(), Error> {
-    if verified && head.has_attachment(key) {
-        return Err(Error::Malformed { what: "repeated key", offset: at });
-    }
-    match text(value, at) {
-        Ok(value) => head.push_attachment(key, value),
-        Err(error) if verified => return Err(error),
-        Err(_) => {}
-    }
-    if verified && !head.has_attachment(key) {
-        return Err(Error::Unsupported { what: "number of attachments", offset: at });
-    }
-    Ok(())
+/// Whether some servers take one key for the other: readers of JSON that pass over case, those too that fold two letters
+/// that are not ASCII.
+fn looks_like(key: &str, wanted: &str) -> bool {
+    let fold = |letter: char| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    };
+    key == wanted || key.chars().map(fold).eq(wanted.chars().map(fold))
 }
 
-/// Adds the entries of a map that is a field of a message.
-fn map_entries(
-    message: &[u8],
-    map: u32,
-    offset: usize,
-    verified: bool,
-    head: &mut Head,
-) -> Result<(), Error> {
-    for found in Fields::at(message, offset) {
-        let found = found?;
-        if found.number == map {
-            match found.entry() {
-                Some((key, value)) => attach(key, value, found.offset, verified, head)?,
-                None => return Err(Error::Malformed { what: "map", offset: found.offset }),
-            }
-        }
+/// Whether a number of JSON, or a truth value, is written in the one way that integers are: `1.0` may be the same as `1`.
+fn is_plain_literal(value: &[u8]) -> bool {
+    match value.strip_prefix(b"-").unwrap_or(value) {
+        [b'0'] => value.len() == 1,
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => matches!(value, b"true" | b"false"),
     }
-    Ok(())
 }
 
 impl Attribute {

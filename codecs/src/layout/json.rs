@@ -119,7 +119,7 @@ impl Reader<'_, '_> {
                 match scalar {
                     b"" => self.malformed(),
                     b"null" => Ok(()),
-                    _ if told => (self.visit)(Key::Text(&self.path), scalar, at),
+                    _ if told => (self.visit)(Key::Literal(&self.path), scalar, at),
                     _ => Ok(()),
                 }
             }

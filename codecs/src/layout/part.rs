@@ -88,6 +88,8 @@ pub struct Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key<'a> {
     Text(&'a str),
+    /// The key of a number or a truth value of JSON.
+    Literal(&'a str),
     Tag(u64),
 }
 

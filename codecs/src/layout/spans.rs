@@ -150,7 +150,7 @@ fn note(attribute: &Attribute, parts: &[(&Part, &[u8], usize)], base: usize, fou
             // What cannot be read has no place.
             let _ = part.entries(bytes, *start, &mut |key, value, at| {
                 let is_it = match (&attribute.source, key) {
-                    (Source::Entry { key: wanted, .. }, Key::Text(key)) => key == wanted,
+                    (Source::Entry { key: wanted, .. }, Key::Text(key) | Key::Literal(key)) => key == wanted,
                     (Source::Tagged { tag: wanted, .. }, Key::Tag(tag)) => tag == *wanted,
                     _ => false,
                 };

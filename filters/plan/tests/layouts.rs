@@ -252,3 +252,64 @@ fn messages_of_many_fields_are_refused() {
     assert!(matches!(step(16 << 10), Ok(Step::Frame(_))));
     assert!(matches!(step((16 << 10) + 1), Err(Error::Unsupported { what: "number of fields", .. })));
 }
+
+/// A layout with a part of JSON, and after it one with a map.
+fn json_layout() -> Layout {
+    let text = r#"{
+        "length": {"at": 0, "as": "u16", "plus": 4}, "id": {"at": 2, "as": "u16"},
+        "parts": [
+            {"name": "head", "prefix": "u8", "form": "json"}, {"name": "tags", "form": "map", "size": "u8"}
+        ],
+        "attributes": {"command": {"in": "head", "path": "cmd"}, "user": {"in": "head", "path": "who.user"}},
+        "method": "command"
+    }"#;
+    meltemi_plan::layout("own", &serde_saphyr::from_str(text).unwrap()).unwrap()
+}
+
+/// What such a request is called by; `None` if it is not verified.
+fn verified(json: &str, tags: &[(&str, &str)]) -> Option<Vec<(String, String)>> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let tags: Vec<u8> = tags.iter().flat_map(|(key, value)| [text(key), text(value)].concat()).collect();
+    let parts = [text(json), tags].concat();
+    let frame = [&u16::try_from(parts.len()).unwrap().to_be_bytes()[..], &[0, 7], &parts].concat();
+    let (layout, mut head) = (json_layout(), Head::new());
+    layout.head(&frame, Depth::Attachments, &mut head).unwrap();
+    layout.head(&frame, Depth::Verified, &mut head).ok()?;
+    Some(head.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+#[test]
+fn json_that_servers_read_otherwise_is_not_verified() {
+    for (json, command) in [
+        (r#"{"cmd": "ping"}"#, "ping"),
+        (r#"{"cmd": "1.0"}"#, "1.0"),
+        (r#"{"cmd": 17, "price": 1.0, "Who": 1}"#, "17"),
+        (r#"{"cmd": -3}"#, "-3"),
+        (r#"{"cmd": true}"#, "true"),
+    ] {
+        let told = verified(json, &[]).unwrap_or_else(|| panic!("{json}"));
+        assert_eq!(told[0], ("command".to_owned(), command.to_owned()), "{json}");
+    }
+    for json in [
+        // Readers that pass over case take the last.
+        r#"{"cmd": "ping", "CMD": "stop"}"#,
+        r#"{"Cmd": "stop"}"#,
+        r#"{"who": {"u\u017fer": "root"}}"#,
+        // The same number as one that is denied.
+        r#"{"cmd": 17.0}"#,
+        r#"{"cmd": 17e0}"#,
+        r#"{"cmd": 017}"#,
+        r#"{"cmd": +17}"#,
+        r#"{"cmd": -0}"#,
+        // In C, text ends there.
+        r#"{"cmd": "stop\u0000"}"#,
+    ] {
+        assert_eq!(verified(json, &[]), None, "{json}");
+    }
+}
+
+#[test]
+fn no_entry_passes_for_an_attribute() {
+    let told = verified(r#"{"command": "ping"}"#, &[("user", "root"), ("tag", "x")]);
+    assert_eq!(told, Some(vec![("tag".to_owned(), "x".to_owned())]));
+}
