@@ -6,6 +6,7 @@ mod layouts;
 mod matching;
 mod packed;
 mod parsing;
+mod policies;
 mod refusals;
 
 use std::rc::Rc;

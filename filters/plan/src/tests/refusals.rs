@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn refuse(plan: &Value) -> String {
+pub(super) fn refuse(plan: &Value) -> String {
     parse(plan).map(drop).expect_err(&plan.to_string()).to_string()
 }
 
@@ -12,131 +12,6 @@ fn matcher(matcher: Value) -> Value {
 
 fn retry(retry: Value) -> Value {
     route(json!({"timeout": "2s", "retry": retry}))
-}
-
-#[test]
-fn policies_that_do_nothing_are_refused() {
-    let bucket = |max: u32, fill: u32, interval: &str| json!({"localRateLimit": {"tokenBucket": {"maxTokens": max, "tokensPerFill": fill, "fillInterval": interval}}});
-    let asks = |change: Value| {
-        let descriptors = json!([[{"key": "method", "attribute": "method"}]]);
-        let mut limit = json!({"cluster": "limiter", "domain": "demo", "descriptors": descriptors});
-        limit.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-        json!({"globalRateLimits": [limit]})
-    };
-    for (service, message) in [
-        (
-            json!({"localRateLimit": {}}),
-            "localRateLimit: limits nothing; write \"tokenBucket\" or \"conditions\", or leave it out",
-        ),
-        (
-            bucket(0, 1, "1s"),
-            "localRateLimit.tokenBucket.maxTokens: 0 is out of bounds; write 1 to 4294967295",
-        ),
-        (
-            bucket(1, 0, "1s"),
-            "localRateLimit.tokenBucket.tokensPerFill: 0 is out of bounds; write 1 to 4294967295",
-        ),
-        (
-            bucket(1, 1, "49ms"),
-            "localRateLimit.tokenBucket.fillInterval: 49ms is too short; write at least \"50ms\"",
-        ),
-        (
-            json!({"localRateLimit": {"conditions": [{"match": [], "tokenBucket": {"maxTokens": 1, "fillInterval": "1s"}}]}}),
-            "localRateLimit.conditions[0].match: an empty list matches no call; leave \"match\" out to match every call",
-        ),
-        (
-            asks(json!({"cluster": ""})),
-            "globalRateLimits[0].cluster: the name of a cluster is empty; give one",
-        ),
-        (
-            asks(json!({"domain": ""})),
-            "globalRateLimits[0].domain: is empty; write the domain of the service's own configuration",
-        ),
-        (asks(json!({"descriptors": []})), "globalRateLimits[0].descriptors: 0 descriptors; write 1 to 64"),
-        (
-            asks(json!({"descriptors": [[]]})),
-            "globalRateLimits[0].descriptors[0]: has no entry; write {\"key\": ..., \"attribute\": ...}",
-        ),
-        (
-            asks(json!({"descriptors": [[{"key": "", "value": "x"}]]})),
-            "globalRateLimits[0].descriptors[0][0].key: is empty; name the key that the service's configuration has",
-        ),
-        (
-            asks(json!({"descriptors": [[{"key": "x"}]]})),
-            "globalRateLimits[0].descriptors[0][0]: write exactly one of \"attribute\" and \"value\"",
-        ),
-        (
-            asks(json!({"descriptors": [[{"key": "x", "value": "x", "attribute": "y"}]]})),
-            "globalRateLimits[0].descriptors[0][0]: write exactly one of \"attribute\" and \"value\"",
-        ),
-        (
-            asks(json!({"descriptors": [[{"key": "x", "attribute": ""}]]})),
-            "globalRateLimits[0].descriptors[0][0].attribute: the name of an attribute is empty; name one",
-        ),
-        (asks(json!({"hits": 0})), "globalRateLimits[0].hits: 0 is out of bounds; write 1 to 4294967295"),
-        (
-            asks(json!({"timeout": "0s"})),
-            "globalRateLimits[0].timeout: no answer comes in no time; write at least \"1ms\"",
-        ),
-        (
-            asks(json!({"match": []})),
-            "globalRateLimits[0].match: an empty list matches no call; leave \"match\" out to match every call",
-        ),
-        (
-            json!({"defaultRoute": {"fault": {}}}),
-            "defaultRoute.fault: does nothing; write \"delay\" or \"abort\", or leave it out",
-        ),
-        (
-            json!({"defaultRoute": {"fault": {"delay": {"duration": "0s"}}}}),
-            "defaultRoute.fault.delay.duration: holds no call back; write at least \"1ms\"",
-        ),
-        (
-            json!({"defaultRoute": {"fault": {"abort": {"percent": 100.5}}}}),
-            "defaultRoute.fault.abort.percent: 100.5 is out of bounds; write 0 to 100",
-        ),
-        (
-            json!({"defaultRoute": {"fault": {"abort": {"message": ""}}}}),
-            "defaultRoute.fault.abort.message: is empty; leave it out, or tell clients why",
-        ),
-        (
-            json!({"upstream": {"circuitBreaker": {"maxCalls": 0}}}),
-            "upstream.circuitBreaker.maxCalls: 0 is out of bounds; write 1 to 4294967295",
-        ),
-        (
-            json!({"upstream": {"clusters": {"a": {}}}}),
-            "upstream.clusters.a: says nothing; write \"circuitBreaker\" or \"outlierDetection\", or leave it out",
-        ),
-        (
-            json!({"upstream": {"clusters": {"a": {"circuitBreaker": {"maxWaitingCalls": 0}}}}}),
-            "upstream.clusters.a.circuitBreaker.maxWaitingCalls: 0 is out of bounds; write 1 to 4294967295",
-        ),
-        (
-            json!({"upstream": {"outlierDetection": {"consecutiveFailures": 0}}}),
-            "upstream.outlierDetection: leaves out no endpoint; give \"consecutiveFailures\" or \"failurePercent\" more than 0, or leave it out",
-        ),
-        (
-            json!({"upstream": {"outlierDetection": {"failurePercent": 101}}}),
-            "upstream.outlierDetection.failurePercent: 101 is out of bounds; write 0 to 100",
-        ),
-        (
-            json!({"upstream": {"outlierDetection": {"baseEjectionTime": "0s"}}}),
-            "upstream.outlierDetection.baseEjectionTime: is no time; write at least \"1ms\"",
-        ),
-        (
-            json!({"defaultRoute": {"mirrors": [{"cluster": "a"}, {"cluster": ""}]}}),
-            "defaultRoute.mirrors[1].cluster: the name of a cluster is empty; give one",
-        ),
-        (
-            json!({"defaultRoute": {"mirrors": [{"cluster": "a", "percent": -1}]}}),
-            "defaultRoute.mirrors[0].percent: -1 is out of bounds; write 0 to 100",
-        ),
-        (
-            json!({"defaultRoute": {"mirrors": [{"cluster": "a", "timeout": "0s"}]}}),
-            "defaultRoute.mirrors[0].timeout: every copy ends some time; write at least \"1ms\"",
-        ),
-    ] {
-        assert_eq!(refuse(&demo(service)), format!("services[\"demo\"].{message}"));
-    }
 }
 
 #[test]

@@ -1,0 +1,193 @@
+//! The cases that are measured.
+
+use serde_json::{Value, json};
+
+/// A case: how many clients with how many calls in flight each, by how many methods in turn, the bytes of a body, and the
+/// service in the plan.
+pub struct Case {
+    pub name: &'static str,
+    pub clients: usize,
+    pub in_flight: usize,
+    pub methods: usize,
+    pub body: usize,
+    /// Client and server have identities, as in a mesh.
+    pub has_identities: bool,
+    pub service: fn() -> Value,
+}
+
+pub const CASES: [Case; 14] = [
+    Case {
+        name: "1 client, 1 in flight",
+        clients: 1,
+        in_flight: 1,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: plain,
+    },
+    Case {
+        name: "1 client, 32 in flight",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: plain,
+    },
+    // The operation is not that of the client's last call.
+    Case {
+        name: "1 client, 32 in flight, 2 methods in turn",
+        clients: 1,
+        in_flight: 32,
+        methods: 2,
+        body: 200,
+        has_identities: false,
+        service: plain,
+    },
+    Case {
+        name: "16 clients, 8 in flight",
+        clients: 16,
+        in_flight: 8,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: plain,
+    },
+    Case {
+        name: "1 client, 32 in flight, retries",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: retries,
+    },
+    Case {
+        name: "1 client, 32 in flight, attachments",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: attachments,
+    },
+    Case {
+        name: "1 client, 32 in flight, 2 set",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: set,
+    },
+    Case {
+        name: "1 client, 32 in flight, 2 values",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: values,
+    },
+    Case {
+        name: "1 client, 32 in flight, deadlines read",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: deadlines,
+    },
+    // Those of the route are shorter.
+    Case {
+        name: "1 client, 32 in flight, deadlines written",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: shorter_deadlines,
+    },
+    Case {
+        name: "1 client, 32 in flight, 16 KiB",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 16 << 10,
+        has_identities: false,
+        service: plain,
+    },
+    Case {
+        name: "1 client, 32 in flight, identities",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: true,
+        service: plain,
+    },
+    Case {
+        name: "1 client, 32 in flight, authorization",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: true,
+        service: authorization,
+    },
+    Case {
+        name: "256 clients, 1 in flight",
+        clients: 256,
+        in_flight: 1,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: plain,
+    },
+];
+
+fn plain() -> Value {
+    json!({"protocol": "dubbo"})
+}
+
+fn retries() -> Value {
+    let retry = json!({"attempts": 2, "on": ["connect-failure", "reset"]});
+    json!({"protocol": "dubbo", "defaultRoute": {"timeout": "2s", "retry": retry}})
+}
+
+fn attachments() -> Value {
+    let rules = json!([{"attributes": {"tag": {"exact": "gray"}, "method": {"exact": "sayHello"}}}]);
+    json!({"protocol": "dubbo", "routes": [{"name": "gray", "match": rules, "cluster": "demo"}]})
+}
+
+fn deadlines() -> Value {
+    json!({"protocol": "dubbo", "defaultRoute": {"propagateDeadline": true}})
+}
+
+fn shorter_deadlines() -> Value {
+    json!({"protocol": "dubbo", "defaultRoute": {"propagateDeadline": true, "timeout": "2s"}})
+}
+
+/// Every request gets two attachments, which are alike.
+fn set() -> Value {
+    let set = json!({"what": "sayHello", "where": "10.0.0.1:20880"});
+    json!({"protocol": "dubbo", "defaultRoute": {"requestAttachments": {"set": set}}})
+}
+
+/// The same by values that are made for each call.
+fn values() -> Value {
+    let set = json!({"what": "%REQ(method)%", "where": "%UPSTREAM_HOST%"});
+    json!({"protocol": "dubbo", "defaultRoute": {"requestAttachments": {"set": set}}})
+}
+
+/// Calls are denied but for those of one client to one method.
+fn authorization() -> Value {
+    let rule = json!({"source.principal": {"exact": PRINCIPAL}, "method": {"exact": "sayHello"}});
+    let routes = json!([{"name": "allowed", "match": [{"attributes": rule}]}]);
+    json!({"protocol": "dubbo", "routes": routes, "defaultRoute": {"reject": {}}})
+}
+
+pub const PRINCIPAL: &str = "cluster.local/ns/demo/sa/client";
+
+/// What is called; of one length, so that the frames are.
+pub const METHODS: [&str; 2] = ["sayHello", "sayAdieu"];
