@@ -121,8 +121,7 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::duration)]
     pub timeout: Option<String>,
-    /// Whether the time that a request says its client waits bounds the call too, and servers are told what is left of it.
-    /// Default: as the protocol has it.
+    /// Whether the time that a request gives bounds the call too, and what is left is passed on. Default: the protocol's way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propagate_deadline: Option<bool>,
     /// When and how a failed call is retried.
