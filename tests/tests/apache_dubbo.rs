@@ -268,14 +268,14 @@ fn a_server_killed_under_load_costs_no_call() {
 fn servers_are_told_what_is_left_of_a_client_s_time() {
     each_envoy(|envoy| {
         let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
-        v1.on("whoami", Action::Ignore);
+        v1.on("fail", Action::Ignore);
         let route =
             json!({"cluster": "v1", "propagateDeadline": true, "fault": {"delay": {"duration": "300ms"}}});
         let setup = Setup::new().servers(v1.address(), v2.address());
         let proxy = setup.service(&json!({"protocol": "dubbo", "defaultRoute": route})).start(envoy);
         each_client(
             &proxy,
-            "sayHello.timeout=20000&whoami.timeout=1000&enable-timeout-countdown=true",
+            "sayHello.timeout=20000&fail.timeout=1000&enable-timeout-countdown=true",
             |client| {
                 let before = v1.received().len();
                 client.call("sayHello", json!({"text": "x"})).unwrap();
@@ -287,7 +287,7 @@ fn servers_are_told_what_is_left_of_a_client_s_time() {
                 assert!((10_000..=19_700).contains(&left), "{left}");
                 assert!(head.get("timeout").is_none_or(|time| time == left.to_string()), "{head:?}");
                 let before = proxy.metric("meltemi_timeouts_total", &[]);
-                assert_eq!(client.call("whoami", json!({})).unwrap_err().code, Some(TIMEOUT));
+                assert_eq!(client.call("fail", json!({"text": "x"})).unwrap_err().code, Some(TIMEOUT));
                 eventually("the proxy gave it up too", || {
                     (proxy.metric("meltemi_timeouts_total", &[]) == before + 1).then_some(())
                 });
