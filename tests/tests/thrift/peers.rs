@@ -118,7 +118,8 @@ fn calls_of_kitex_find_their_answers() {
     each_envoy(|envoy| {
         let mux = ("mux", "binary");
         let (v1, v2) = (Library::Kitex.serve(mux, "v1"), Library::Kitex.serve(mux, "v2"));
-        let service = json!({"protocol": "thrift", "defaultRoute": {"cluster": "demo"}});
+        let service = json!({"protocol": "thrift", "defaultRoute": {"cluster": "demo"},
+            "upstream": {"sharing": "shared"}});
         let setup = Setup::thrift().servers(v1.address, v2.address).service(&service);
         let proxy = setup.start(envoy);
         let calls: Vec<_> = (0..100).map(|number| format!("echo=call {number}")).collect();
