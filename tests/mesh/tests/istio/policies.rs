@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use meltemi_tests::dubbo::INTERFACE;
+use meltemi_tests::dubbo::{Call, Frame, INTERFACE};
 use meltemi_tests::{Client, DEADLINE, eventually};
 use serde_json::{Value, json};
 
@@ -173,4 +173,54 @@ fn a_share_of_the_calls_is_mirrored_as_a_router_says() {
     let name = "^wasmcustom.meltemi.*method=.=all;.*outcome=.=success;.*mirrored_total";
     let copies = stage.pod("client").admin(|admin| admin.wait(name, DEADLINE, |count| count >= 200));
     assert_eq!(copies.unwrap(), 200);
+}
+
+#[test]
+fn attachments_say_where_calls_go_as_routers_say() {
+    let mut stage = stage::take();
+    let values = |values: &[(&str, &str)]| -> Vec<Value> {
+        values.iter().map(|(key, value)| json!({"key": key, "value": value})).collect()
+    };
+    let routes = json!([{
+        "name": "told",
+        "match": {"attributes": {"method": {"exact": "told"}}},
+        "route": [to(DEMO, "v1")],
+        "mirror": to(DEMO, "v2")["destination"],
+        "requestMutation": values(&[
+            ("way", "%REQ(method)% by %ROUTE_NAME% to %UPSTREAM_CLUSTER% at %UPSTREAM_HOST%"),
+            ("caller", "%REQ(source.principal)%"),
+        ]),
+        "requestAddIfAbsent": values(&[("lane", "gray"), ("kind", "test")]),
+        "requestAppend": values(&[("seen", "%REQ(lane?none):4%")]),
+    }, {"name": "rest", "route": [to(DEMO, "v1")]}]);
+    stage.route(DEMO, &router(DEMO, routes));
+    let mut client = stage.connect(DEMO.address);
+    let servers = ["v1", "v2"].map(|version| (version, stage.backend(version, DEMO)));
+    let forged = [("lane", "purple"), ("seen", "a"), ("caller", "cluster.local/ns/root/sa/root")];
+    // Envoy's workers learn of the plan one after the other.
+    eventually("calls are copied", || {
+        client.call_with("told", "x", &forged);
+        (servers[1].1.calls("told") > 0).then_some(())
+    });
+    for (version, server) in servers {
+        let is_told = |frame: &Frame| {
+            let has_way = |call: Call| call.attachments.iter().any(|(name, _)| name == "way");
+            frame.call().is_some_and(has_way)
+        };
+        let call = server.wait_for_frame("a call", is_told).call().unwrap();
+        let value = |name: &str| {
+            let found = call.attachments.iter().find(|(known, _)| known == name);
+            found.map(|(_, value)| value.as_str())
+        };
+        let way = value("way").unwrap();
+        let start = format!("told by shop/demo/told to outbound|20880|{version}|{} at ", DEMO.host());
+        let host =
+            way.strip_prefix(&*start).unwrap_or_else(|| panic!("{way:?} does not begin with {start:?}"));
+        assert!(host.ends_with(&format!(":{}", DEMO.target)), "{host}");
+        assert_eq!(
+            (value("lane"), value("kind"), value("seen")),
+            (Some("purple"), Some("test"), Some("a,purp"))
+        );
+        assert_eq!(value("caller"), None, "a sidecar knows no identity of its own application");
+    }
 }
