@@ -43,6 +43,11 @@ fn spread(world: &mut World, client: usize, count: usize) -> BTreeMap<String, us
     spread
 }
 
+/// From now on one endpoint does this with calls, and others answer.
+fn a_does(world: &mut World, reply: Reply) {
+    world.serve(move |arrival, _| if arrival.endpoint == A { reply.clone() } else { Reply::echo() });
+}
+
 /// The texts of the proxy's own answers.
 fn told(world: &World) -> Vec<&str> {
     world.metrics.replies.iter().map(|reply| reply.detail.as_str()).collect()
@@ -134,10 +139,7 @@ fn detecting(endpoints: &[&str]) -> World {
 fn an_endpoint_that_fails_in_a_row_is_left_out_for_a_time() {
     let mut world = detecting(&[A, B, C]);
     let client = client(&mut world);
-    world.serve(|arrival, _| match arrival.endpoint {
-        A => What::Error(SERVER_ERROR).now(),
-        _ => Reply::echo(),
-    });
+    a_does(&mut world, What::Error(SERVER_ERROR).now());
     let spread_now = spread(&mut world, client, 60);
     assert_eq!(spread_now[A], 3, "{spread_now:?}");
     assert_eq!(world.sum(Metric::OutlierEjections), 1);
@@ -153,10 +155,7 @@ fn an_endpoint_that_fails_in_a_row_is_left_out_for_a_time() {
 fn an_endpoint_that_fails_again_is_left_out_for_longer() {
     let mut world = detecting(&[A, B, C]);
     let client = client(&mut world);
-    world.serve(|arrival, _| match arrival.endpoint {
-        A => What::Error(SERVER_ERROR).now(),
-        _ => Reply::echo(),
-    });
+    a_does(&mut world, What::Error(SERVER_ERROR).now());
     // Ejected at once; back after 30 s, and ejected for 60.
     for (second, ejections) in [(0, 1), (20, 1), (35, 2), (60, 2), (85, 2), (100, 3)] {
         let now = Duration::from_nanos(world.now);
@@ -188,10 +187,7 @@ fn an_endpoint_that_hangs_is_left_out_after_a_few_calls() {
     let mut world = World::new(Setup::demo(service));
     world.cluster("demo", &[A, B, C], Policy::RoundRobin);
     let client = client(&mut world);
-    world.serve(|arrival, _| match arrival.endpoint {
-        A => What::Nothing.now(),
-        _ => Reply::echo(),
-    });
+    a_does(&mut world, What::Nothing.now());
     let spread = spread(&mut world, client, 60);
     assert_eq!(spread[A], 3, "{spread:?}");
 }
@@ -217,10 +213,7 @@ fn the_last_endpoint_is_never_left_out_and_few_are_at_a_time() {
 fn one_that_is_left_out_serves_where_no_other_can() {
     let mut world = detecting(&[A, B]);
     let client = client(&mut world);
-    world.serve(|arrival, _| match arrival.endpoint {
-        A => What::Error(SERVER_ERROR).now(),
-        _ => Reply::echo(),
-    });
+    a_does(&mut world, What::Error(SERVER_ERROR).now());
     spread(&mut world, client, 20);
     assert_eq!(world.sum(Metric::OutlierEjections), 1);
     world.serve(|_, _| Reply::echo());
@@ -235,10 +228,7 @@ fn one_that_is_left_out_serves_where_no_other_can() {
 fn connections_that_are_lost_with_calls_count_once_each() {
     let mut world = detecting(&[A, B]);
     let client = client(&mut world);
-    world.serve(|arrival, _| match arrival.endpoint {
-        A => What::Close.after(Duration::from_millis(5)),
-        _ => Reply::echo(),
-    });
+    a_does(&mut world, What::Close.after(Duration::from_millis(5)));
     let calls = world.call_all(client, (0..20).map(|_| Ask::new("echo")));
     world.await_all(&calls);
     assert_eq!(world.sum(Metric::OutlierEjections), 0, "one connection");
@@ -253,10 +243,7 @@ fn connections_that_are_lost_with_calls_count_once_each() {
 fn a_plan_that_asks_no_more_lets_all_take_part() {
     let mut world = detecting(&[A, B]);
     let client = client(&mut world);
-    world.serve(|arrival, _| match arrival.endpoint {
-        A => What::Error(SERVER_ERROR).now(),
-        _ => Reply::echo(),
-    });
+    a_does(&mut world, What::Error(SERVER_ERROR).now());
     spread(&mut world, client, 20);
     assert_eq!(spread(&mut world, client, 20).get(A), None);
     world.set_plan(&json!({"services": {"demo": {"protocol": "dubbo"}}}));
