@@ -73,7 +73,7 @@ impl Endpoints {
     /// Notes a connection: the endpoint takes calls, unless it is left out for how they end.
     pub(crate) fn connected(&mut self, id: Option<EndpointId>) {
         if let Some(endpoint) = self.get_mut(id) {
-            if endpoint.health.ejected_until().is_none() {
+            if !endpoint.health.is_ejected() {
                 endpoint.refusals = 0;
                 endpoint.ejected_until = None;
             }
@@ -111,16 +111,14 @@ impl Endpoints {
         now: Instant,
     ) -> Option<Instant> {
         let endpoint = self.get_mut(id)?;
-        if !endpoint.health.note(failed, rule, now) || endpoint.health.ejected_until().is_some() {
+        if !endpoint.health.note(failed, rule, now) || endpoint.health.is_ejected() {
             return None;
         }
-        let is_out = |endpoint: &&Endpoint| endpoint.health.ejected_until().is_some();
-        let out = self.0.iter().filter(|(_, endpoint)| is_out(endpoint)).count();
+        let out = self.0.iter().filter(|(_, endpoint)| endpoint.health.is_ejected()).count();
         let most = self.0.len().saturating_mul(rule.max_ejection_percent).checked_div(100).unwrap_or(0);
-        let others = self
-            .0
-            .iter()
-            .filter(|(other, endpoint)| Some(*other) != id && endpoint.connections > 0 && !is_out(endpoint));
+        let others = self.0.iter().filter(|(other, endpoint)| {
+            Some(*other) != id && endpoint.connections > 0 && !endpoint.health.is_ejected()
+        });
         if out >= most.max(1) || others.count() == 0 {
             return None;
         }
@@ -133,7 +131,7 @@ impl Endpoints {
 
     /// Whether an endpoint is left out for how its calls end.
     pub(crate) fn is_ejected(&self, id: Option<EndpointId>) -> bool {
-        id.and_then(|id| self.0.get(id)).is_some_and(|endpoint| endpoint.health.ejected_until().is_some())
+        id.and_then(|id| self.0.get(id)).is_some_and(|endpoint| endpoint.health.is_ejected())
     }
 
     /// An endpoint that is left out takes part again.

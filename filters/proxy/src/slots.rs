@@ -61,6 +61,12 @@ pub(crate) enum Fate {
     Unresponsive,
 }
 
+/// The place of the slot that an id names, if it names one.
+#[inline]
+fn index_of(id: u64) -> Option<usize> {
+    usize::try_from(id & ((1 << SLOT_BITS) - 1)).unwrap_or(0).checked_sub(1)
+}
+
 impl Slots {
     /// No calls yet, on a connection of a protocol with ids up to `max_id`.
     pub(crate) fn new(matching: Matching, max_id: u64) -> Self {
@@ -136,7 +142,7 @@ impl Slots {
         let by_order = self.matching.is_by_order();
         let index = match by_order {
             true => self.order.front().copied()?,
-            false => usize::try_from(id & ((1 << SLOT_BITS) - 1)).unwrap_or(0).checked_sub(1)?,
+            false => index_of(id)?,
         };
         let needs_id = !by_order || (self.mask != 0 && self.matching.needs_ids());
         match self.slots.get(index)? {
@@ -150,7 +156,7 @@ impl Slots {
         if self.matching.is_by_order() {
             return self.answer_next(id);
         }
-        let index = usize::try_from(id & ((1 << SLOT_BITS) - 1)).unwrap_or(0).checked_sub(1);
+        let index = index_of(id);
         index.and_then(|index| self.answer_in(index, id, true)).unwrap_or(Answered::Unknown)
     }
 
@@ -184,7 +190,7 @@ impl Slots {
 
     /// Whom a frame with that id is for, which is not the last one; the slot stays taken.
     pub(crate) fn find(&self, id: u64) -> Answered {
-        let index = usize::try_from(id & ((1 << SLOT_BITS) - 1)).unwrap_or(0).checked_sub(1);
+        let index = index_of(id);
         match index.and_then(|index| self.slots.get(index)) {
             Some(Slot::Busy { id: expected, call }) if *expected == id => Answered::Call(*call),
             Some(Slot::Abandoned { id: expected }) if *expected == id => Answered::Abandoned,

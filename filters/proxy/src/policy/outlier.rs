@@ -57,6 +57,11 @@ impl Health {
         self.ejection.filter(|ejection| !ejection.is_over).map(|ejection| ejection.until)
     }
 
+    /// Whether it is left out.
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.ejected_until().is_some()
+    }
+
     /// It takes part again.
     pub(crate) fn readmit(&mut self) {
         if let Some(ejection) = &mut self.ejection {
