@@ -55,7 +55,7 @@ impl Worker {
 
     /// Opens a connection to each endpoint whose time is over.
     pub(crate) fn readmit(&mut self, pool_key: PoolId) {
-        let Some(pool) = self.pools.get_mut(pool_key).filter(|pool| pool.is_judged()) else { return };
+        let Some(pool) = self.pools.get_mut(pool_key) else { return };
         let (due, next) = pool.endpoints_mut().readmit_due(self.now);
         let is_idle = pool.is_idle(self.now);
         self.alarms.wake_at(next);

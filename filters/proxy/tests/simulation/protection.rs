@@ -252,3 +252,20 @@ fn a_plan_that_asks_no_more_lets_all_take_part() {
     let spread = spread(&mut world, client, 40);
     assert!(spread[A] >= 10, "{spread:?}");
 }
+
+#[test]
+fn an_endpoint_that_was_left_out_is_named_again_though_the_plan_asks_no_more() {
+    let mut world = detecting(&[A, B]);
+    let client = client(&mut world);
+    a_does(&mut world, What::Error(SERVER_ERROR).now());
+    spread(&mut world, client, 20);
+    assert_eq!(world.sum(Metric::OutlierEjections), 1);
+    // Envoy does not choose it any more.
+    world.cluster("demo", &[B, A], Policy::First);
+    world.set_plan(&json!({"services": {"demo": {"protocol": "dubbo"}}}));
+    world.serve(|_, _| Reply::echo());
+    world.run_for(Duration::from_secs(61));
+    world.kill(B);
+    let spread = spread(&mut world, client, 20);
+    assert_eq!(spread.get(A), Some(&20), "{:?}", told(&world));
+}
