@@ -16,6 +16,7 @@ pub mod forge;
 pub mod go;
 pub mod hessian;
 pub mod java;
+pub mod limiter;
 pub mod proxy;
 pub mod remote;
 pub mod signal;

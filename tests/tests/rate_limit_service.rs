@@ -1,14 +1,12 @@
 //! Global rate limits by the reference server of Envoy's rate limit service, which counts in Redis.
 
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use meltemi_tests::{Backend, Client, Setup, each_envoy, eventually, go, server_of};
+use meltemi_tests::limiter::Limiter;
+use meltemi_tests::{Backend, Client, Setup, each_envoy, eventually, server_of};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 const THREADPOOL_EXHAUSTED: u8 = 100;
 
@@ -26,75 +24,6 @@ descriptors:
   descriptors:
   - {key: lane, value: blue, rate_limit: {unit: day, requests_per_unit: 9}}
 ";
-
-/// A running server with its Redis. Both end when dropped.
-struct Limiter {
-    server: Child,
-    redis: Child,
-    address: SocketAddr,
-    _folder: TempDir,
-}
-
-impl Limiter {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("redis.sock");
-        let redis = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--unixsocket"])
-            .arg(&socket)
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server, as Debian has it");
-        eventually("Redis listens", || socket.exists().then_some(()));
-        let limits = folder.path().join("ratelimit/config");
-        fs::create_dir_all(&limits).unwrap();
-        fs::write(limits.join("limits.yaml"), LIMITS).unwrap();
-        // Ports are only free until another takes them, and the server cannot choose its own.
-        let (server, address) = eventually("the rate limit service has ports", || {
-            let [grpc, http, debug] = [(); 3].map(|()| free_port());
-            let log = File::create(folder.path().join("ratelimit.log")).unwrap();
-            let mut server = Command::new(go::program("ratelimit"))
-                .env("RUNTIME_ROOT", folder.path())
-                .env("RUNTIME_SUBDIRECTORY", "ratelimit")
-                .env("RUNTIME_WATCH_ROOT", "false")
-                .env("REDIS_SOCKET_TYPE", "unix")
-                .env("REDIS_URL", &socket)
-                .env("USE_STATSD", "false")
-                .env("GRPC_PORT", grpc.to_string())
-                .env("PORT", http.to_string())
-                .env("DEBUG_PORT", debug.to_string())
-                .stdout(Stdio::null())
-                .stderr(log)
-                .spawn()
-                .unwrap();
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, grpc));
-            let is_up = eventually("the rate limit service listens", || match server.try_wait().unwrap() {
-                Some(_) => Some(false),
-                None => TcpStream::connect(address).is_ok().then_some(true),
-            });
-            is_up.then_some((server, address))
-        });
-        Self { server, redis, address, _folder: folder }
-    }
-
-    fn stop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-impl Drop for Limiter {
-    fn drop(&mut self) {
-        self.stop();
-        let _ = self.redis.kill();
-        let _ = self.redis.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
 
 fn service(denies: bool) -> Value {
     json!({
@@ -123,9 +52,9 @@ fn passed(client: &mut Client, method: &str, count: usize) -> usize {
 fn calls_pass_as_the_reference_server_counts_them() {
     each_envoy(|envoy| {
         let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
-        let mut limiter = Limiter::start();
+        let mut limiter = Limiter::start(LIMITS, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         // A cluster that Envoy takes for TCP, as Istio makes it for a port called tcp-rate-limit-server.
-        let setup = Setup::new().servers(v1.address(), v2.address()).cluster("limiter", &[limiter.address]);
+        let setup = Setup::new().servers(v1.address(), v2.address()).cluster("limiter", &[limiter.address()]);
         let mut proxy = setup.service(&service(true)).concurrency(2).start(envoy);
         let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(proxy.meltemi())).collect();
 

@@ -1,12 +1,15 @@
 //! Rate limits, faults and mirrors of routers.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use meltemi_mesh_tests::Workload;
 use meltemi_tests::dubbo::{Call, Frame, INTERFACE};
+use meltemi_tests::limiter::Limiter;
 use meltemi_tests::{Client, DEADLINE, eventually};
 use serde_json::{Value, json};
 
-use crate::stage::{self, DEMO, Stage, router, to};
+use crate::stage::{self, DEMO, SERVERS, SHOP, Stage, router, to};
 
 const SERVICE_ERROR: u8 = 70;
 const THREADPOOL_EXHAUSTED: u8 = 100;
@@ -97,6 +100,84 @@ fn a_server_takes_as_many_calls_as_a_router_says() {
     eventually("nothing is limited", || {
         (0..50).all(|_| client.call("limited", "x").message().is_none()).then_some(())
     });
+}
+
+/// What the rate limit service is configured with.
+const LIMITS: &str = "
+domain: shop
+descriptors:
+- {key: method, value: probe, rate_limit: {unit: day, requests_per_unit: 1}}
+- {key: method, value: limited, rate_limit: {unit: day, requests_per_unit: 5}}
+";
+
+/// A service whose port Istio takes for TCP, as that of Aeraki's tutorial.
+const LIMITER: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: limiter, namespace: shop}
+spec:
+  selector: {app: limiter}
+  ports: [{name: tcp-rate-limit, port: 8081}]
+";
+
+#[test]
+fn servers_take_as_many_calls_together_as_a_rate_limit_service_says() {
+    const NAME: &str = "limiter";
+    let mut stage = stage::take();
+    stage.mesh.start_pods([Workload::new(SHOP, NAME).label("app", NAME)]);
+    stage.apply(LIMITER);
+    let address = SocketAddr::from((stage.pod(NAME).address(), 8081));
+    let mut limiter = stage.pod(NAME).enter(|| Limiter::start(LIMITS, address));
+    let asking = |denies: bool| {
+        let both = json!({"destination": {"host": DEMO.host()}});
+        let mut router = router(DEMO, json!([{"name": "both", "route": [both]}]));
+        router["spec"]["globalRateLimit"] = json!({
+            "domain": "shop",
+            "rateLimitService": "outbound|8081||limiter.shop.svc.cluster.local",
+            "requestTimeout": "5s",
+            "denyOnFail": denies,
+            "match": {"attributes": {"method": {"regex": "probe|limited|free"}}},
+            "descriptors": [{"property": "method", "descriptorKey": "method"}],
+        });
+        router
+    };
+    stage.route(DEMO, &asking(true));
+    let mut client = stage.connect(DEMO.address);
+    let status = |client: &mut Client, method: &str| client.call(method, "x").status;
+    eventually("both servers ask", || {
+        (0..50).all(|_| status(&mut client, "probe") == THREADPOOL_EXHAUSTED).then_some(())
+    });
+    stage.balanced(DEMO.address);
+
+    let mut other = stage.connect(DEMO.address);
+    let answers: Vec<_> =
+        (0..20).flat_map(|_| [&mut client, &mut other].map(|c| c.call("limited", "x"))).collect();
+    let refused: Vec<_> = answers.iter().filter_map(|answer| answer.message()).collect();
+    assert_eq!(answers.len() - refused.len(), 5, "{refused:?}");
+    assert!(
+        refused.iter().all(|message| message == "meltemi: over the rate limit of the domain shop"),
+        "{refused:?}"
+    );
+    assert_eq!(client.ask("free", "x").len(), 2, "no limit is set for it");
+    let passed = "^wasmcustom.meltemi.*outcome=.=ok;.*rate_limit_answers_total";
+    eventually("both servers have counted what passed", || {
+        let counts = SERVERS.map(|server| stage.pod(server).admin(|admin| admin.sum(passed)).unwrap());
+        (counts.iter().sum::<u64>() == 1 + 5 + 1).then_some(())
+    });
+
+    limiter.stop();
+    eventually("calls are refused without the service", || {
+        let refused = client.call("free", "x").message()?;
+        // Its sidecar still accepts connections.
+        assert_eq!(refused, "meltemi: the connection to the rate limit service was lost");
+        Some(())
+    });
+    stage.apply(&asking(false).to_string());
+    eventually("calls pass without the service", || {
+        (0..50).all(|_| client.call("free", "x").message().is_none()).then_some(())
+    });
+    drop(limiter);
+    stage.mesh.kill_pod(SHOP, NAME);
 }
 
 #[test]
