@@ -82,7 +82,9 @@ pub enum Outcome {
 /// How far a request must be read to know an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Depth {
-    /// The cheap front part: what says which service and method is called.
+    /// What names the call: the attributes of [`Codec::operation`]. A codec may read as far as [`Depth::Head`] for it.
+    Operation,
+    /// The cheap front part, which that is in.
     #[default]
     Head,
     /// Everything, attachments included.

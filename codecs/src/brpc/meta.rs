@@ -228,7 +228,7 @@ pub(super) fn read_request(meta: Fields<'_>, depth: Depth, head: &mut Head) -> R
         let what = "request whose service or method is in doubt";
         return Err(Error::Unsupported { what, offset: Header::LEN });
     }
-    if depth == Depth::Head { Ok(()) } else { read_entries(meta, &check, head) }
+    if depth <= Depth::Head { Ok(()) } else { read_entries(meta, &check, head) }
 }
 
 /// Adds the entries of `user_fields`, and after them those of `ext_fields`.

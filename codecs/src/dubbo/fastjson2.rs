@@ -77,7 +77,7 @@ pub(super) fn read(body: &[u8], depth: Depth, head: &mut Head) -> Result<(), Unr
             _ => {}
         }
     }
-    if depth == Depth::Head {
+    if depth <= Depth::Head {
         return Ok(());
     }
     for _ in 0..front.arguments().ok_or(Unread::Value)? {

@@ -105,7 +105,11 @@ impl Codec for Dubbo {
     }
 
     fn depth(&self, name: &str) -> Depth {
-        if FRONT.contains(&name) { Depth::Head } else { Depth::Attachments }
+        match name {
+            "interface" | "method" => Depth::Operation,
+            name if FRONT.contains(&name) => Depth::Head,
+            _ => Depth::Attachments,
+        }
     }
 
     fn split(&self, from: Peer, input: &[u8], max_len: usize) -> Result<Step, Error> {

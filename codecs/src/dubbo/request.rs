@@ -3,7 +3,9 @@ use std::borrow::Cow;
 use super::header::{self, FASTJSON2, HESSIAN2, Header};
 use super::verify::{Check, is_trimmed};
 use super::{descriptor, fastjson2, fastjson2::Unread, generic, json, misread};
-use crate::hessian::{Entry, Fault, Map, Parsed, Reader, Value, check_optional_text, optional_text};
+use crate::hessian::{
+    Entry, Fault, Map, Parsed, Reader, Value, check_optional_text, optional_text, skip_optional_text,
+};
 use crate::{Depth, Error, Head};
 
 /// What the front of a body says of the rest.
@@ -61,16 +63,17 @@ pub(super) fn front<'a, E>(
 /// Reads the attributes of a request.
 pub(super) fn read(header: &Header, frame: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error> {
     let id = header.serialization();
+    let body = header.body(frame);
+    let end = Header::LEN.saturating_add(body.len());
+    if depth == Depth::Operation && id == HESSIAN2 {
+        return operation(body, head).map_err(|error| Fault::at(error, end));
+    }
     match header::serialization_name(id) {
         Some(name) => head.push("serialization", name),
         None => head.push("serialization", &id.to_string()),
     }
-    let body = header.body(frame);
     match id {
-        HESSIAN2 => {
-            let end = Header::LEN.saturating_add(body.len());
-            hessian(body, depth, head).map_err(|error| Fault::at(error, end))
-        }
+        HESSIAN2 => hessian(body, depth, head).map_err(|error| Fault::at(error, end)),
         FASTJSON2 => match fastjson2::read(body, depth, head) {
             Err(Unread::TooMany) => {
                 Err(Error::Unsupported { what: "number of attachments", offset: Header::LEN })
@@ -104,6 +107,20 @@ fn verified(depth: Depth, is_whole: bool) -> Result<(), Error> {
     }
 }
 
+/// Reads what names the call, and passes over the two versions between.
+fn operation(body: &[u8], head: &mut Head) -> Result<(), nom::Err<Fault>> {
+    let mut rest = body;
+    for name in ["interface", "method"] {
+        let (after, ()) = skip_optional_text(rest)?;
+        let (after, text) = optional_text(after)?;
+        if let Some(text) = &text {
+            head.push(name, text);
+        }
+        rest = after;
+    }
+    Ok(())
+}
+
 fn hessian(body: &[u8], depth: Depth, head: &mut Head) -> Result<(), nom::Err<Fault>> {
     let mut rest = body;
     let mut next = || {
@@ -124,7 +141,7 @@ fn hessian(body: &[u8], depth: Depth, head: &mut Head) -> Result<(), nom::Err<Fa
             _ => {}
         }
     }
-    if depth == Depth::Head {
+    if depth <= Depth::Head {
         return Ok(());
     }
     if depth == Depth::Verified {

@@ -50,6 +50,14 @@ pub(super) fn skip_text(input: &[u8]) -> Parsed<'_, ()> {
     }
 }
 
+/// Passes over a string or null.
+pub(crate) fn skip_optional_text(input: &[u8]) -> Parsed<'_, ()> {
+    match input.split_first() {
+        Some((&NULL, rest)) => Ok((rest, ())),
+        _ => skip_text(input),
+    }
+}
+
 /// Passes over a string or null as [`skip_text`] does, if every reader sees the same text in it.
 pub(crate) fn check_optional_text(input: &[u8]) -> Parsed<'_, ()> {
     match input.split_first() {

@@ -29,7 +29,7 @@ pub(super) fn read(request: &[u8], depth: Depth, head: &mut Head) -> Read<()> {
         return unsupported("colons in the name", envelope.payload);
     }
     let is_kitex = matches!(envelope.transport, Transport::TtHeader { .. });
-    if !envelope.has_headers() || (depth == Depth::Head && (!is_kitex || service.is_some())) {
+    if !envelope.has_headers() || (depth <= Depth::Head && (!is_kitex || service.is_some())) {
         return Ok(());
     }
     let (mut named, mut called, mut count) = (None, None, 0_usize);
@@ -45,7 +45,7 @@ pub(super) fn read(request: &[u8], depth: Depth, head: &mut Head) -> Read<()> {
         if info.is_lasting() {
             wrong = Some("header of a connection");
         }
-        if depth == Depth::Head {
+        if depth <= Depth::Head {
             return;
         }
         count = count.saturating_add(1);

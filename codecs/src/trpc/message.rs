@@ -190,7 +190,7 @@ pub(super) fn read_request(
         }
     }
     reader.tell(header, head)?;
-    if depth == Depth::Head { Ok(()) } else { reader.tell_entries(header, frame, head) }
+    if depth <= Depth::Head { Ok(()) } else { reader.tell_entries(header, frame, head) }
 }
 
 /// The fields of a request, and whether it matters what a server may understand in another way.

@@ -80,8 +80,27 @@ fn the_head_alone_has_no_attachments() {
     assert_eq!(head.get("method"), Some("sayHello"));
     assert_eq!(head.get("parameterTypes"), Some("Ljava/lang/String;"));
     assert_eq!(head.get("version"), Some("1.0.0"));
-    assert_eq!(Dubbo.depth("method"), Depth::Head);
+    assert_eq!(Dubbo.depth("version"), Depth::Head);
     assert_eq!(Dubbo.depth("x-lane"), Depth::Attachments);
+}
+
+#[test]
+fn what_names_a_call_is_read_by_itself() {
+    assert_eq!(["interface", "method"].map(|name| Dubbo.depth(name)), [Depth::Operation; 2]);
+    for vector in all_vectors() {
+        let kind = frame(vector.from, &vector.bytes).kind;
+        if !matches!(kind, Kind::Request | Kind::OneWay) {
+            continue;
+        }
+        let (mut named, mut known) = (Head::new(), Head::new());
+        Dubbo.head(&vector.bytes, Depth::Operation, &mut named).unwrap();
+        let _ = Dubbo.head(&vector.bytes, Depth::Attachments, &mut known);
+        for name in ["interface", "method"] {
+            assert_eq!(named.get(name), known.get(name), "{}", vector.path);
+        }
+        let is_hessian = known.get("serialization") == Some("hessian2");
+        assert!(!is_hessian || named.len() == 2, "{}", vector.path);
+    }
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
     };
     let is_source = |attribute: &&str| attribute.starts_with(source::PREFIX);
     let depths = read().filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
-    let depth = depths.max().unwrap_or(Depth::Head);
+    let depth = depths.max().unwrap_or(Depth::Operation);
     let asks_source = read().any(|name| is_source(&name));
 
     let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, &*codec)?;

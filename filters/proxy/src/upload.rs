@@ -65,7 +65,7 @@ impl Worker {
         let Some(client) = self.clients.get(key) else { return stored };
         let service = client.service().clone();
         let limits = &service.limits;
-        if at_least <= limits.cut_through_bytes || service.depth != Depth::Head || service.is_pinned {
+        if at_least <= limits.cut_through_bytes || service.depth > Depth::Head || service.is_pinned {
             return stored;
         }
         let front = service.codec.front(Peer::Client, rest, limits.max_request_bytes, &mut self.head);

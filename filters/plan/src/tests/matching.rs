@@ -112,19 +112,20 @@ fn the_protocols_attributes_win_over_the_callers() {
 
 #[test]
 fn a_request_is_read_as_far_as_the_matchers_need() {
-    for (attribute, depth) in [("method", Depth::Head), ("tag", Depth::Attachments)] {
+    let depths = [("method", Depth::Operation), ("version", Depth::Head), ("tag", Depth::Attachments)];
+    for (attribute, depth) in depths {
         let plan = parse(&route(json!({"match": [{"attributes": {attribute: {"exact": "a"}}}]}))).unwrap();
         assert_eq!(plan.service("demo").unwrap().depth, depth);
     }
     // What is only edited need not be read to choose the route.
     let plan = parse(&route(json!({"requestAttachments": {"set": {"tag": "x"}}}))).unwrap();
-    assert_eq!(plan.service("demo").unwrap().depth, Depth::Head);
+    assert_eq!(plan.service("demo").unwrap().depth, Depth::Operation);
 }
 
 #[test]
 fn attributes_of_the_connection_need_no_reading() {
     for (attributes, depth, asks_source) in [
-        (json!({"source.principal": {"exact": "a"}, "method": {"exact": "b"}}), Depth::Head, true),
+        (json!({"source.principal": {"exact": "a"}, "method": {"exact": "b"}}), Depth::Operation, true),
         (json!({"source.namespace": {"exact": "a"}, "tag": {"exact": "b"}}), Depth::Attachments, true),
         (json!({"source": {"exact": "a"}}), Depth::Attachments, false),
     ] {
@@ -151,9 +152,9 @@ fn calls_that_are_denied_by_what_they_say_are_verified() {
     for (plan, depth) in [
         (routes(method(), json!({"reject": {}})), Depth::Verified),
         (by_default, Depth::Verified),
-        (routes(method(), json!({"cluster": "v1"})), Depth::Head),
+        (routes(method(), json!({"cluster": "v1"})), Depth::Operation),
         // Who calls is not what a call says.
-        (routes(source(), json!({"reject": {}})), Depth::Head),
+        (routes(source(), json!({"reject": {}})), Depth::Operation),
     ] {
         assert_eq!(parse(&plan).unwrap().service("demo").unwrap().depth, depth, "{plan}");
     }

@@ -41,7 +41,8 @@ impl Codec for Toy {
 
     fn depth(&self, name: &str) -> Depth {
         match name {
-            "interface" | "method" | "version" => Depth::Head,
+            "interface" | "method" => Depth::Operation,
+            "version" => Depth::Head,
             _ => Depth::Attachments,
         }
     }

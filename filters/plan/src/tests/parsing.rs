@@ -25,7 +25,7 @@ fn what_is_left_out_has_its_default() {
     let service = plan.service("demo").unwrap();
     assert_eq!(service.name, "demo");
     assert_eq!(service.codec.name(), "toy");
-    assert_eq!(service.depth, Depth::Head);
+    assert_eq!(service.depth, Depth::Operation);
     assert_eq!(service.on_no_match, OnNoMatch::Default);
     assert_eq!(service.idle_timeout, None);
     assert_eq!(service.retry_budget, RetryBudget { percent: 20, min_retries: 10 });
