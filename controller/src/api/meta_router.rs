@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::aeraki::{
-    self, Destination, GlobalRateLimit, Mutation, Percent, Status, TokenBucket, WeightedDestination,
+    self, Descriptor, Destination, Mutation, Percent, Status, TokenBucket, WeightedDestination,
 };
 use super::schema;
 
@@ -294,6 +294,42 @@ pub struct RateLimitCondition {
     pub token_bucket: Option<TokenBucket>,
 }
 
+/// How many calls all servers take in a time, as a rate limit service counts them.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::global_rate_limit)]
+pub struct GlobalRateLimit {
+    /// The domain that the service is asked with.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(transform = schema::text)]
+    pub domain: String,
+    /// The calls that it is asked about. Default: all.
+    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matches: Option<Match>,
+    /// The Envoy cluster of the service, such as `outbound|8081||ratelimit.default.svc.cluster.local`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(transform = schema::text)]
+    pub rate_limit_service: String,
+    /// How long it may take to answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::positive_duration)]
+    pub request_timeout: Option<String>,
+    /// Whether calls are refused when it cannot be asked.
+    #[serde(default)]
+    pub deny_on_fail: bool,
+    /// What is sent to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::descriptors)]
+    pub descriptors: Vec<Descriptor>,
+    /// Whether that is one descriptor with so many entries, in their order, in place of so many with one.
+    #[serde(default)]
+    pub combined: bool,
+    /// What a call counts as. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::tokens)]
+    pub hits: Option<u32>,
+}
+
 impl From<aeraki::MetaRouterSpec> for MetaRouterSpec {
     /// A router of Aeraki's, which has less to say.
     fn from(spec: aeraki::MetaRouterSpec) -> Self {
@@ -304,7 +340,7 @@ impl From<aeraki::MetaRouterSpec> for MetaRouterSpec {
             routes: spec.routes.into_iter().map(Route::from).collect(),
             on_no_match: None,
             local_rate_limit: spec.local_rate_limit.map(LocalRateLimit::from),
-            global_rate_limit: spec.global_rate_limit,
+            global_rate_limit: spec.global_rate_limit.map(GlobalRateLimit::from),
         }
     }
 }
@@ -333,6 +369,20 @@ impl From<aeraki::LocalRateLimit> for LocalRateLimit {
         Self {
             token_bucket: limit.token_bucket,
             conditions: limit.conditions.into_iter().map(condition).collect(),
+        }
+    }
+}
+
+impl From<aeraki::GlobalRateLimit> for GlobalRateLimit {
+    fn from(limit: aeraki::GlobalRateLimit) -> Self {
+        Self {
+            domain: limit.domain,
+            matches: limit.matches.map(Match::from),
+            rate_limit_service: limit.rate_limit_service,
+            request_timeout: limit.request_timeout,
+            deny_on_fail: limit.deny_on_fail,
+            descriptors: limit.descriptors,
+            ..Self::default()
         }
     }
 }

@@ -1,14 +1,12 @@
 //! The rules of rate limits.
 
-use std::collections::BTreeMap;
-
 use meltemi_proxy::plan::{SHORTEST_INTERVAL, Span};
 
 use super::matchers::attributes;
 use super::notes::Notes;
 use super::text;
-use crate::api::aeraki::{GlobalRateLimit, Match as AerakiMatch, TokenBucket};
-use crate::api::{self, LocalRateLimit, StringMatch};
+use crate::api::aeraki::TokenBucket;
+use crate::api::{self, GlobalRateLimit, LocalRateLimit};
 
 /// How many calls a server takes. `is_aeraki` says whose matchers it has.
 pub(super) fn local_rate_limit(notes: &mut Notes, limit: &LocalRateLimit, is_aeraki: bool) {
@@ -75,10 +73,12 @@ fn bucket(notes: &mut Notes, bucket: &TokenBucket) {
     });
 }
 
-/// How many calls all servers take.
-pub(super) fn global_rate_limit(notes: &mut Notes, limit: &GlobalRateLimit) {
+/// How many calls all servers take. `is_aeraki` says whose matchers it has.
+pub(super) fn global_rate_limit(notes: &mut Notes, limit: &GlobalRateLimit, is_aeraki: bool) {
     text::not_empty(notes, "domain", &limit.domain, "write the domain that the service is asked with");
-    notes.some("match", limit.matches.as_ref(), aeraki_match);
+    notes.some("match", limit.matches.as_ref(), |notes, matches| {
+        attributes(notes, &matches.attributes, is_aeraki);
+    });
     let mend = "write the cluster of the service, such as outbound|8081||ratelimit.shop.svc.cluster.local";
     text::not_empty(notes, "rateLimitService", &limit.rate_limit_service, mend);
     notes.some("requestTimeout", limit.request_timeout.as_ref(), |notes, timeout| {
@@ -96,12 +96,7 @@ pub(super) fn global_rate_limit(notes: &mut Notes, limit: &GlobalRateLimit) {
             "name the key that it is sent under",
         );
     });
-}
-
-/// Aeraki's matches of what both kinds of router have.
-fn aeraki_match(notes: &mut Notes, matches: &AerakiMatch) {
-    let matchers = matches.attributes.iter();
-    let matchers: BTreeMap<String, StringMatch> =
-        matchers.map(|(name, matcher)| (name.clone(), matcher.clone().into())).collect();
-    attributes(notes, &matchers, true);
+    if limit.hits == Some(0) {
+        notes.error_at("hits", "must be at least 1");
+    }
 }

@@ -43,7 +43,9 @@ pub(super) fn router(notes: &mut Notes, spec: &MetaRouterSpec, namespace: &str, 
     notes.some("localRateLimit", spec.local_rate_limit.as_ref(), |notes, limit| {
         limits::local_rate_limit(notes, limit, is_aeraki);
     });
-    notes.some("globalRateLimit", spec.global_rate_limit.as_ref(), limits::global_rate_limit);
+    notes.some("globalRateLimit", spec.global_rate_limit.as_ref(), |notes, limit| {
+        limits::global_rate_limit(notes, limit, is_aeraki);
+    });
 }
 
 fn routes(notes: &mut Notes, routes: &[Route], is_aeraki: bool) {

@@ -11,8 +11,8 @@ use super::size::{self, kib};
 use super::terms::{alternatives, duration};
 use super::tree::Part;
 use super::trial::{self, Refusal};
-use crate::api::LocalRateLimit;
-use crate::api::aeraki::{Descriptor, GlobalRateLimit, TokenBucket};
+use crate::api::aeraki::TokenBucket;
+use crate::api::{GlobalRateLimit, LocalRateLimit};
 use crate::check::MOST_OF_NAMESPACE;
 use crate::findings::ResourceRef;
 
@@ -84,7 +84,7 @@ impl Limit {
     }
 }
 
-/// What is asked by a router: each descriptor of its own, as Aeraki's filter does.
+/// What is asked by a router: each descriptor of its own, as Aeraki's filter does, unless it says otherwise.
 fn asked(written: &GlobalRateLimit, places: &mut Places) -> raw::GlobalRateLimit {
     for (plan, field) in
         [("cluster", "rateLimitService"), ("timeout", "requestTimeout"), ("denyOnFailure", "denyOnFail")]
@@ -92,22 +92,31 @@ fn asked(written: &GlobalRateLimit, places: &mut Places) -> raw::GlobalRateLimit
         places.note(plan, field);
     }
     places.note_alike("match[0]", "match");
-    let descriptor = |(at, descriptor): (usize, &Descriptor)| {
-        places.note(format!("descriptors[{at}][0].key"), format!("descriptors[{at}].descriptorKey"));
-        places.note(format!("descriptors[{at}][0].attribute"), format!("descriptors[{at}].property"));
+    let mut descriptors: Vec<Vec<_>> = Vec::new();
+    for (at, descriptor) in written.descriptors.iter().enumerate() {
+        match descriptors.last_mut() {
+            Some(_) if written.combined => {}
+            _ => descriptors.push(Vec::new()),
+        }
+        let last = descriptors.len().saturating_sub(1);
+        let Some(entries) = descriptors.last_mut() else { continue };
+        let of_plan = format!("descriptors[{last}][{}]", entries.len());
+        places.note(format!("{of_plan}.key"), format!("descriptors[{at}].descriptorKey"));
+        places.note(format!("{of_plan}.attribute"), format!("descriptors[{at}].property"));
         let (key, attribute) = (descriptor.descriptor_key.clone(), Some(descriptor.property.clone()));
-        vec![raw::DescriptorEntry { key, attribute, value: None }]
-    };
-    let descriptors = written.descriptors.iter().enumerate().map(descriptor).collect();
-    let matchers = written.matches.iter().flat_map(|matches| &matches.attributes);
-    let matchers = matchers.map(|(name, matcher)| (name.clone(), matcher.clone().into())).collect();
+        entries.push(raw::DescriptorEntry { key, attribute, value: None });
+    }
     let of_plan = raw::GlobalRateLimit {
-        matches: alternatives(&matchers),
+        matches: written.matches.as_ref().and_then(|matches| alternatives(&matches.attributes)),
         cluster: written.rate_limit_service.clone(),
         domain: written.domain.clone(),
         descriptors,
         deny_on_failure: written.deny_on_fail,
         ..raw::GlobalRateLimit::default()
+    };
+    let of_plan = match written.hits {
+        Some(hits) => raw::GlobalRateLimit { hits, ..of_plan },
+        None => of_plan,
     };
     match written.request_timeout.as_deref().and_then(duration) {
         Some(timeout) => raw::GlobalRateLimit { timeout, ..of_plan },

@@ -289,3 +289,24 @@ fn servers_ask_the_rate_limit_service_as_aeraki_documents_it() {
     let foreign = findings(&made(&(base() + &router("web", "a", "demo.shop.svc.cluster.local", spec))));
     assert!(foreign.iter().any(|said| said.contains("spec.globalRateLimit: not enforced")), "{foreign:?}");
 }
+
+#[test]
+fn servers_ask_of_one_descriptor_with_all_entries() {
+    let spec = "  globalRateLimit:
+    domain: production
+    match: {attributes: {method: {suffix: Hello}}}
+    rateLimitService: rls
+    descriptors: [{property: method, descriptorKey: m}, {property: user, descriptorKey: user}]
+    combined: true
+    hits: 3";
+    let output = made(&(base() + &router("shop", "a", "demo", spec)));
+    assert_eq!(findings(&output), [""; 0]);
+    let asked = &plan(&output, "shop")["inbound.demo.shop.svc.cluster.local:20880"]["globalRateLimits"];
+    let entries = json!([[{"key": "m", "attribute": "method"}, {"key": "user", "attribute": "user"}]]);
+    assert_eq!((&asked[0]["descriptors"], &asked[0]["hits"]), (&entries, &json!(3)));
+    assert_eq!(asked[0]["match"], json!([{"attributes": {"method": {"suffix": "Hello"}}}]));
+
+    let wrong = spec.replace("property: user", "property: source.nobody");
+    let [said] = &*findings(&made(&(base() + &router("shop", "a", "demo", &wrong)))) else { panic!() };
+    assert!(said.contains("spec.globalRateLimit.descriptors[1].property: "), "{said}");
+}
