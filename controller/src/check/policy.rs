@@ -6,6 +6,9 @@ use crate::api;
 use crate::api::aeraki::{ApplicationProtocolSpec, AuthorizationAction, DubboAuthorizationPolicySpec};
 use meltemi_proxy::plan;
 
+/// What ports of several protocols are called, and what plans call such services.
+pub(crate) const AUTO: &str = "auto";
+
 /// What can be checked without the module: [`crate::generate`] knows its codecs.
 pub(super) fn application_protocol(notes: &mut Notes, spec: &ApplicationProtocolSpec) {
     protocol_name(notes, &spec.protocol);
@@ -26,6 +29,9 @@ pub(super) fn declared_protocol(notes: &mut Notes, spec: &api::ApplicationProtoc
 fn protocol_name(notes: &mut Notes, protocol: &str) {
     let mend = "write <protocol> of the port names tcp-metaprotocol-<protocol>";
     text::not_empty(notes, "protocol", protocol, mend);
+    if protocol.eq_ignore_ascii_case(AUTO) {
+        notes.field("protocol", |notes| notes.error("stands for several protocols: choose another name"));
+    }
     if protocol.contains('-') {
         notes.field("protocol", |notes| {
             notes.warn(

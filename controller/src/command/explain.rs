@@ -8,6 +8,7 @@ use meltemi_proxy::plan::{OnNoMatch, Plan, Span, TokenBucket};
 use serde_json::{Value, json};
 
 use super::{Format, Inputs, findings, print};
+use crate::check::AUTO;
 use crate::generate::{Entry, Origin, Scope};
 use crate::input::Resources;
 use crate::mesh::Mesh;
@@ -183,8 +184,13 @@ fn begins_with_labels(host: &str, labels: &str) -> bool {
 fn plan(entry: &Entry) -> Result<Plan, String> {
     let mut service = entry.plan.value().clone();
     let codecs = Codecs::all();
-    if service["protocol"].as_str().and_then(|name| codecs.get(name)).is_none() {
+    let is_foreign =
+        |name: &Value| name.as_str().is_none_or(|name| name != AUTO && codecs.get(name).is_none());
+    if is_foreign(&service["protocol"])
+        || service["protocols"].as_array().into_iter().flatten().any(is_foreign)
+    {
         service["protocol"] = codecs.names().next().into();
+        service["protocols"] = json!([]);
         for route in service["routes"].as_array_mut().into_iter().flatten() {
             // Statuses are called by the protocol's names.
             if let Some(retry) = route.get_mut("retry") {

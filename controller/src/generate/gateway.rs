@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kube::ResourceExt;
 use serde_json::json;
 
 use super::age::Age;
@@ -137,7 +138,7 @@ impl<'a> Gateways<'a> {
             for (at, server) in gateway.spec.servers.iter().enumerate() {
                 let path = || format!("spec.servers[{at}].port");
                 let named = (Some(&*server.port.name), None);
-                let protocol = self.protocols.of_port(named, &origin, path, reports);
+                let protocol = self.protocols.of_port(named, gateway.annotations(), &origin, path, reports);
                 let Some(protocol @ Protocol::Codec(_)) = protocol else { continue };
                 let may_be = self.may_be_managed(gateway, at, server, &origin, reports);
                 let is_known = |known: &Entrance<'_>| {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::entry::{Authority, Entry};
 use super::module::{self, Module};
 use super::object::{Object, Role};
@@ -119,7 +121,7 @@ impl<'a> Group<'a> {
             plan.insert("protocols".into(), Tree::Map(protocols));
         }
         if self.fails_closed {
-            plan.insert("unknownAuthority".into(), Tree::from(serde_json::Value::from("refuse")));
+            plan.insert("unknownAuthority".into(), Tree::from(Value::from("refuse")));
         }
         Tree::Map(plan)
     }
@@ -143,7 +145,11 @@ impl<'a> Group<'a> {
 
 /// The layouts of the protocols that entries name.
 fn protocols(entries: &[Entry], layouts: &Layouts) -> BTreeMap<Arc<str>, Tree> {
-    let named = entries.iter().filter_map(|entry| entry.plan.value()["protocol"].as_str());
+    let named = entries.iter().flat_map(|entry| {
+        let value = entry.plan.value();
+        let several = value["protocols"].as_array().into_iter().flatten();
+        several.chain([&value["protocol"]]).filter_map(Value::as_str)
+    });
     let declared = named.filter_map(|name| Some((name.into(), Tree::Part(layouts.get(name)?.clone()))));
     declared.collect()
 }

@@ -23,6 +23,7 @@ mod origin;
 mod plan;
 mod protocol;
 mod rate_limit;
+mod reader;
 mod redis;
 mod report;
 mod room;

@@ -1,26 +1,24 @@
 //! Which ports are managed, and by which codec.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::ops::Deref;
-use std::rc::Rc;
 
-use meltemi_codecs::{Codec, Codecs};
+use meltemi_codecs::Codecs;
 use meltemi_proxy::plan;
 
 use super::age::Age;
+use super::reader::Reader;
 use super::report::Reports;
 use super::tree::Part;
 use crate::api::ApplicationProtocol;
-use crate::check;
+use crate::check::{self, AUTO};
 use crate::findings::{ResourceRef, Severity};
+use crate::place::push_key;
 use crate::world::World;
 
 /// The protocol of a managed port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Protocol {
-    /// One that the module has this codec for.
+    /// One that the module has a codec for, or several.
     Codec(Reader),
     /// Redis, which Envoy itself speaks.
     Redis,
@@ -28,52 +26,12 @@ pub(super) enum Protocol {
     PerhapsRedis,
 }
 
-/// The codec of a protocol, which is its name; and the codec itself, unless this command does not have it.
-#[derive(Clone)]
-pub(super) struct Reader {
-    name: String,
-    codec: Option<Rc<dyn Codec>>,
-}
-
-impl Reader {
-    /// The codec itself.
-    pub(super) fn codec(&self) -> Option<&Rc<dyn Codec>> {
-        self.codec.as_ref()
-    }
-}
-
-impl Deref for Reader {
-    type Target = String;
-
-    fn deref(&self) -> &String {
-        &self.name
-    }
-}
-
-impl fmt::Debug for Reader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.name.fmt(f)
-    }
-}
-
-impl PartialEq for Reader {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Reader {}
-
-impl Hash for Reader {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
-
 /// The protocols by name.
 #[derive(Debug)]
 pub(super) struct Protocols {
     codecs: BTreeMap<String, String>,
+    /// The codecs of the module.
+    of_module: Vec<String>,
     /// Protocols that someone asked for and the module has no codec for.
     missing: BTreeMap<String, String>,
     /// Those that are declared by a layout, as plans write them.
@@ -85,6 +43,9 @@ pub(super) struct Protocols {
 /// Layouts by the names of their protocols.
 pub(super) type Layouts = BTreeMap<String, Part>;
 
+/// The annotation of a Service, ServiceEntry or Gateway that says which protocols its ports of several may have.
+const PROTOCOLS: &str = "meltemi.io/protocols";
+
 /// What Aeraki puts before the names of codecs.
 const AERAKI: &str = "aeraki.meta_protocol.codec.";
 
@@ -94,6 +55,7 @@ impl Protocols {
         let own = codecs.iter().map(|codec| (codec.clone(), codec.clone()));
         let mut protocols = Self {
             codecs: own.collect(),
+            of_module: codecs.to_vec(),
             missing: BTreeMap::new(),
             layouts: Layouts::new(),
             known: Codecs::all(),
@@ -183,10 +145,11 @@ impl Protocols {
 
     /// The protocol of a port with this name and `appProtocol`, if it is to be managed and can be. Names are Aeraki's:
     /// `tcp-metaprotocol-<protocol>`, `tcp-dubbo`, `tcp-thrift`, `tcp-redis`, and `tcp-brpc`, `tcp-trpc`, each perhaps with a suffix after a dash. The last
-    /// is no name of ours alone.
+    /// is no name of ours alone. `tcp-metaprotocol-auto` is a port of several protocols, which an annotation may list.
     pub(super) fn of_port(
         &self,
         (name, app_protocol): (Option<&str>, Option<&str>),
+        annotations: &BTreeMap<String, String>,
         origin: &ResourceRef,
         path: impl Fn() -> String,
         reports: &mut Reports,
@@ -197,6 +160,9 @@ impl Protocols {
         };
         if asked == "redis" {
             return Some(Protocol::Redis);
+        }
+        if asked == AUTO {
+            return self.any_of(annotations, origin, reports).map(Protocol::Codec);
         }
         let codec = self.codecs.get(&asked);
         if codec.is_none() {
@@ -209,9 +175,38 @@ impl Protocols {
             };
             reports.not_honoured(origin, path(), message);
         }
-        let name = codec?.clone();
-        let codec = self.known.get(&name).cloned();
-        Some(Protocol::Codec(Reader { name, codec }))
+        Some(Protocol::Codec(Reader::of(codec?, &self.known)))
+    }
+
+    /// What reads a port that an object says is of several protocols: those of its annotation, else all of the module.
+    fn any_of(
+        &self,
+        annotations: &BTreeMap<String, String>,
+        origin: &ResourceRef,
+        reports: &mut Reports,
+    ) -> Option<Reader> {
+        let Some(list) = annotations.get(PROTOCOLS) else {
+            return Some(Reader::any_of(self.of_module.clone(), &self.known));
+        };
+        let mut path = "metadata.annotations".to_owned();
+        push_key(&mut path, PROTOCOLS);
+        let mut codecs: Vec<String> = Vec::new();
+        for protocol in list.split(',').map(|protocol| protocol.trim().to_lowercase()) {
+            match self.codecs.get(&protocol) {
+                Some(codec) if codecs.contains(codec) => {}
+                Some(codec) => codecs.push(codec.clone()),
+                None => {
+                    let known: Vec<&str> = self.codecs.keys().map(String::as_str).collect();
+                    let message = format!(
+                        "no codec is known for the protocol {protocol:?}, whose connections pass through as plain TCP: write \
+                         some of {}, with commas between them",
+                        known.join(", ")
+                    );
+                    reports.not_honoured(origin, path.clone(), message);
+                }
+            }
+        }
+        (!codecs.is_empty()).then(|| Reader::any_of(codecs, &self.known))
     }
 
     /// What a port's name and `appProtocol` say; the latter alone, where it is there. What is declared by a layout is ours
@@ -227,7 +222,7 @@ impl Protocols {
     /// The protocol that a port asks for and the module has no codec for.
     pub(super) fn lacks(&self, (name, app_protocol): (Option<&str>, Option<&str>)) -> Option<String> {
         let Named::Ours(protocol) = self.asked(name, app_protocol)? else { return None };
-        (protocol != "redis" && !self.codecs.contains_key(&protocol)).then_some(protocol)
+        (protocol != "redis" && protocol != AUTO && !self.codecs.contains_key(&protocol)).then_some(protocol)
     }
 }
 

@@ -146,8 +146,8 @@ impl Routes {
     /// The plan's entry of the service, for calls that come by `port`, and what its routes were made of.
     fn entry(mut self, port: &ManagedPort) -> Option<(raw::Service, Vec<Origin>)> {
         self.end_namespace();
-        let Protocol::Codec(codec) = &port.protocol else { return None };
-        let mut entry = raw::Service::new(codec.as_str());
+        let Protocol::Codec(reader) = &port.protocol else { return None };
+        let mut entry = reader.entry();
         let takes_all = self.taken_by.is_some();
         let mut names = HashMap::new();
         let mut origins = Vec::new();

@@ -277,7 +277,10 @@ impl Reader<'_> {
             numbers.insert(number);
             let named = (port.name.as_deref(), port.app_protocol.as_deref());
             let path = || format!("spec.ports[{at}]");
-            let Some(protocol) = self.protocols.of_port(named, &origin, path, reports) else { continue };
+            let Some(protocol) = self.protocols.of_port(named, service.annotations(), &origin, path, reports)
+            else {
+                continue;
+            };
             let targets = match (&port.target_port, &selector) {
                 (Some(IntOrString::Int(target)), _) => u16::try_from(*target).into_iter().collect(),
                 (Some(IntOrString::String(name)), Some(selector)) => {
@@ -328,7 +331,10 @@ impl Reader<'_> {
         for (at, port) in spec.ports.iter().enumerate() {
             let path = || format!("spec.ports[{at}]");
             let named = (Some(&*port.name), None);
-            let Some(protocol) = self.protocols.of_port(named, &origin, path, reports) else { continue };
+            let Some(protocol) = self.protocols.of_port(named, entry.annotations(), &origin, path, reports)
+            else {
+                continue;
+            };
             let Port { number, target_port, .. } = *port;
             let targets = BTreeSet::from([target_port.unwrap_or(number)]);
             ports.push(ManagedPort { number, protocol, targets });

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use meltemi_proxy::plan::raw;
 use serde_json::{Value, json};
 
 use super::authorization::{self, Authorization, Policies};
@@ -15,6 +14,7 @@ use super::object::Object;
 use super::options::Options;
 use super::plan::Planner;
 use super::protocol::{Layouts, Protocol};
+use super::reader::Reader;
 use super::report::Reports;
 use super::service::{Labels, ManagedPort, Service};
 use super::sockets::Proxies;
@@ -132,13 +132,13 @@ impl<'a> Sidecars<'a> {
         let of_service = |(name, servers): (String, Vec<&Server<'a>>)| {
             let selector = servers.first().and_then(|(service, ..)| service.selector.clone());
             let mut group = Group::of_servers(namespace, &name, selector);
-            for (service, codec, target) in &servers {
+            for (service, reader, target) in &servers {
                 let mut add = |authority, entry| {
-                    group.add(authority, planner.inbound(service, *target, entry, reports));
+                    group.add(authority, planner.inbound(service, (reader, *target), entry, reports));
                 };
                 let inbound = authority(Scope::Servers, service, *target);
-                let Some(policies) = guard(codec, policies) else {
-                    add(inbound, &Made::new(raw::Service::new(*codec), Vec::new()));
+                let Some(policies) = guard(reader, policies) else {
+                    add(inbound, &Made::new(reader.entry(), Vec::new()));
                     continue;
                 };
                 add(inbound, &policies.entry);
@@ -195,7 +195,7 @@ fn has_codec(port: &ManagedPort) -> bool {
     matches!(port.protocol, Protocol::Codec(_))
 }
 
-type Server<'a> = (&'a Service, &'a str, u16);
+type Server<'a> = (&'a Service, &'a Reader, u16);
 
 /// The services whose pods are of a namespace, by the ports of the pods. Of services that share pods and port, the one
 /// with the widest selector represents all.
@@ -208,11 +208,11 @@ fn servers<'a>(namespace: &str, services: &'a [Service], visibility: &Visibility
     let mut servers: Vec<Server<'a>> = Vec::new();
     for service in own {
         for port in &service.ports {
-            let Protocol::Codec(codec) = &port.protocol else { continue };
+            let Protocol::Codec(reader) = &port.protocol else { continue };
             for &target in &port.targets {
                 let is_covered = servers.iter().any(|server| covers(server, service, target));
                 if !is_covered && !visibility.has_own_ingress(service, target) {
-                    servers.push((service, codec, target));
+                    servers.push((service, reader, target));
                 }
             }
         }
@@ -230,7 +230,7 @@ fn report_unguarded(
 ) {
     let mut any = false;
     for service in services.iter().filter(|service| service.namespace == namespace) {
-        let is_dubbo = |protocol: &Protocol| matches!(protocol, Protocol::Codec(codec) if **codec == authorization::CODEC);
+        let is_dubbo = |protocol: &Protocol| matches!(protocol, Protocol::Codec(reader) if reader.may_be(authorization::CODEC));
         for port in service.ports.iter().filter(|port| is_dubbo(&port.protocol)) {
             any = true;
             let is_guarded = |target: &u16| servers.iter().any(|server| covers(server, service, *target));
@@ -293,14 +293,14 @@ fn report_unenforced(
     }
 }
 
-/// The policies that hold for servers with a codec.
-fn guard<'p>(codec: &str, policies: Option<&'p Policies>) -> Option<&'p Policies> {
-    policies.filter(|_| codec == authorization::CODEC)
+/// The policies that hold for servers whose calls are read so.
+fn guard<'p>(reader: &Reader, policies: Option<&'p Policies>) -> Option<&'p Policies> {
+    policies.filter(|_| reader.may_be(authorization::CODEC))
 }
 
 /// The patches that lead clients of a service's pods to its sockets there.
 fn way_from(
-    (service, codec, target): &Server<'_>,
+    (service, reader, target): &Server<'_>,
     policies: Option<&Policies>,
     shards: &Shards,
     options: &Options,
@@ -321,7 +321,7 @@ fn way_from(
         patch: patch.into(),
     };
     let mut patches = vec![patch(&shard, tunnel.on_inbound(*target))];
-    if guard(codec, policies).is_some_and(|policies| policies.entry_without_identity.is_some()) {
+    if guard(reader, policies).is_some_and(|policies| policies.entry_without_identity.is_some()) {
         let unidentified = authority(Scope::ServersWithoutIdentity, service, *target).text();
         let shard = shards.of(&unidentified);
         patches.push(patch(&shard, tunnel::without_identity(*target, &unidentified, &shard)));

@@ -44,7 +44,7 @@ pub fn takeovers(world: &World, options: &Options) -> Vec<Takeover> {
                 host: service.host.clone(),
                 port: port.number,
                 protocol: match &port.protocol {
-                    Protocol::Codec(codec) => codec.to_string(),
+                    Protocol::Codec(reader) => reader.protocol().to_owned(),
                     Protocol::Redis | Protocol::PerhapsRedis => REDIS.to_owned(),
                 },
                 is_managed: true,

@@ -34,7 +34,7 @@ pub(super) fn stand_in() -> &'static str {
 /// The filter would refuse the routes: why it would refuse the first of them that it would.
 pub(super) fn tables(drafts: &[&Draft], port: &ManagedPort) -> Result<usize, Refusal> {
     let Protocol::Codec(reader) = &port.protocol else { return Ok(0) };
-    let is_known = reader.codec().is_some();
+    let is_known = reader.codecs().is_some();
     let route = |(at, draft): (usize, &&Draft)| {
         let mut route = draft.route(at.to_string(), port.number);
         if let (false, Some(retry)) = (is_known, &mut route.retry) {
@@ -44,9 +44,11 @@ pub(super) fn tables(drafts: &[&Draft], port: &ManagedPort) -> Result<usize, Ref
         }
         route
     };
-    let mut service = raw::Service::new(if is_known { reader } else { stand_in() });
+    let (mut service, codecs) = match reader.codecs() {
+        Some(codecs) => (reader.entry(), Codecs::new(codecs.iter().cloned())),
+        None => (raw::Service::new(stand_in()), Codecs::all()),
+    };
     service.routes = drafts.iter().enumerate().map(route).collect();
-    let codecs = reader.codec().map_or_else(Codecs::all, |codec| Codecs::new([codec.clone()]));
     compiled_with(&codecs, service).map_err(|error| {
         let place = drafts
             .iter()

@@ -128,7 +128,7 @@ fn sharing<T: Resource>(
         return None;
     };
     let has_ids = |port: &ManagedPort| match &port.protocol {
-        Protocol::Codec(reader) => reader.codec().is_none_or(|codec| codec.max_id() > 0),
+        Protocol::Codec(reader) => reader.codecs().into_iter().flatten().all(|codec| codec.max_id() > 0),
         _ => true,
     };
     if let Some(port) = ports.iter().find(|port| sharing == UpstreamSharing::Shared && !has_ids(port)) {

@@ -3,6 +3,7 @@
 mod aeraki;
 mod authorization;
 mod delivery;
+mod detection;
 mod gateways;
 mod layouts;
 mod limits;
@@ -28,9 +29,10 @@ use serde_json::{Map, Value, json};
 
 const MODULE: &str = "oci://registry.example.org/meltemi@sha256:6f0d0c2b0a8f4f2f9d6d3a9f0b1c2d3e4f5061728394a5b6c7d8e9f001122334";
 
-fn options(codec: &str) -> Options {
+fn options(codecs: &str) -> Options {
     let module = mesh::module(MODULE).unwrap();
-    Options { codecs: vec![codec.to_owned()], ..Options::new(IstioVersion(30), module) }
+    let codecs = codecs.split(',').map(str::to_owned).collect();
+    Options { codecs, ..Options::new(IstioVersion(30), module) }
 }
 
 fn world(yaml: &str) -> World {
@@ -143,17 +145,18 @@ fn samples_are_in_step() {
         ("dubbo", "dubbo"),
         ("private-protocol", "courier"),
         ("redis", "dubbo"),
+        ("several-protocols", "dubbo,thrift"),
         ("thrift", "thrift"),
         ("trpc", "trpc"),
     ];
-    for (sample, codec) in samples_of {
+    for (sample, codecs) in samples_of {
         let folder = samples.join(sample);
         let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.retain(|file| file.is_file());
         files.push(folder.join("generated/addresses.yaml"));
         files.sort();
         let read = |file| format!("---\n{}\n", fs::read_to_string(file).unwrap());
-        let output = generate(&world(&files.iter().map(read).collect::<String>()), &options(codec));
+        let output = generate(&world(&files.iter().map(read).collect::<String>()), &options(codecs));
         let findings = output.reports.iter().flat_map(|report| &report.findings);
         assert_eq!(findings.collect::<Vec<_>>(), Vec::<&Finding>::new(), "{sample}");
         let objects = folder.join("generated/objects.yaml");

@@ -3,18 +3,18 @@
 use super::Planner;
 use crate::generate::entry::Made;
 use crate::generate::rate_limit;
+use crate::generate::reader::Reader;
 use crate::generate::report::Reports;
 use crate::generate::router::Router;
 use crate::generate::service::Service;
 use crate::generate::tree::Part;
-use crate::generate::wishes::Wishes;
 
 impl Planner<'_> {
     /// The entry of a service's pods on a port, with the size of its messages and the rate limits of its namespace's routers.
     pub(in crate::generate) fn inbound(
         &mut self,
         service: &Service,
-        target: u16,
+        (reader, target): (&Reader, u16),
         entry: &Made,
         reports: &mut Reports,
     ) -> Part {
@@ -23,12 +23,11 @@ impl Planner<'_> {
         for port in ports {
             limiting.retain(|&at| !self.is_refused(at, port, reports));
         }
-        let sized = (service.wishes != Wishes::default()).then(|| {
-            let mut sized = entry.service.clone();
-            service.wishes.put(&mut sized);
-            Made::new(sized, entry.part.origins().to_vec())
-        });
-        let entry = sized.as_ref().unwrap_or(entry);
+        let mut own = entry.service.clone();
+        reader.put(&mut own);
+        service.wishes.put(&mut own);
+        let own = (own != entry.service).then(|| Made::new(own, entry.part.origins().to_vec()));
+        let entry = own.as_ref().unwrap_or(entry);
         if limiting.is_empty() {
             return entry.part.clone();
         }

@@ -134,11 +134,12 @@ fn per_try_timeout(retries: &HttpRetry, timeout: Span, say: &mut Remarks<'_>) ->
 /// The status of the protocol that has this number or name. Those of codecs that this command does not have are not known.
 fn status(protocol: &Protocol, text: &str) -> Option<raw::Status> {
     let Protocol::Codec(reader) = protocol else { return None };
-    let codec = reader.codec()?;
-    match text.parse() {
-        Ok(number) => codec.status_name(number).map(|_| raw::Status::Number(number)),
-        Err(_) => codec.status_code(text).map(|_| raw::Status::Name(text.to_owned())),
-    }
+    let mut codecs = reader.codecs()?.iter();
+    let (is_known, status) = match text.parse() {
+        Ok(number) => (codecs.all(|codec| codec.status_name(number).is_some()), raw::Status::Number(number)),
+        Err(_) => (codecs.all(|codec| codec.status_code(text).is_some()), raw::Status::Name(text.to_owned())),
+    };
+    is_known.then_some(status)
 }
 
 /// Changes to attachments. As in Envoy, what is removed is removed before anything is set, and what is added comes after
