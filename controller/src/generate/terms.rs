@@ -34,6 +34,7 @@ fn matcher(written: &api::StringMatch) -> raw::Matcher {
         contains: contains.clone(),
         regex: regex.clone(),
         range: range.as_ref().map(|range| raw::Range { start: range.start, end: range.end }),
+        cidr: Vec::new(),
         present: *present,
         invert,
     }

@@ -85,7 +85,7 @@ fn run(plan: u64, request: u64, rounds: u64) -> Result<(), Box<dyn Error>> {
     let mut head = Head::new();
     for _ in 0..rounds {
         let _ = Dubbo.head(black_box(&request), Depth::Attachments, &mut head);
-        black_box(service.unread(&head));
+        black_box(service.doubt(&head));
         black_box(service.route(&head));
     }
     Ok(())

@@ -9,9 +9,12 @@ use crate::source;
 use super::{
     Plan, PlanError,
     actions::Actions,
+    address::Block,
     cluster::clusters,
+    dry_run,
     error::Path,
     global_rate_limit::{GlobalRateLimits, global_rate_limits},
+    guard::{self, Guard, is_source},
     index::Index,
     layout::layout,
     map::Map,
@@ -127,17 +130,17 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
         let sent = global.iter().flat_map(GlobalRateLimits::attributes);
         [&*rules, limited, asked].into_iter().flat_map(attributes).chain(sent)
     };
-    let is_source = |attribute: &&str| attribute.starts_with(source::PREFIX);
     let depths = read().filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
     let depth = depths.max().unwrap_or(Depth::Operation);
-    let asks_source = read().any(|name| is_source(&name));
+    let asks_source = read().any(is_source);
+    let dry_run = raw.dry_run.as_ref();
+    let dry_run = dry_run.map(|raw| dry_run::dry_run(&path.key("dryRun"), raw, &patterns)).transpose()?;
 
     let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, &*codec)?;
     let rejects = |route: &Rc<Route>| matches!(route.destination, Destination::Reject(_));
-    let any_rejects =
+    let is_guarded =
         routes.iter().any(rejects) || matches!(default_route.destination, Destination::Reject(_));
-    // What a call says decides whether it is denied: it must not say two things.
-    let must_verify = any_rejects && attributes(&rules).any(|name| !is_source(&name));
+    let guarded = if is_guarded { guard::depth(&rules) } else { Depth::Operation };
 
     Ok(Service {
         name: authority.to_owned(),
@@ -146,8 +149,10 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
         is_pinned: raw.upstream.sharing == Some(raw::UpstreamSharing::Pinned),
         codec,
         others: None,
-        depth: if must_verify { Depth::Verified } else { depth },
+        depth: depth.max(guarded),
         asks_source,
+        is_guarded,
+        dry_run: dry_run.map(Box::new),
         is_limited: limit.is_some() || global.is_some(),
         local_rate_limit: limit.map(Box::new),
         global_rate_limits: global.map(Box::new),
@@ -161,23 +166,14 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
         clusters: clusters(&path.key("upstream"), &raw.upstream)?,
         limits_calls: false,
         routes,
-        to_be_read: if any_rejects { to_be_read(&rules) } else { Box::default() },
+        guard: if is_guarded { Guard::new(&rules) } else { Guard::default() },
         index: Index::new(rules),
     })
 }
 
 /// The attributes that rules test.
-fn attributes(rules: &[Rule]) -> impl Iterator<Item = &str> {
+pub(super) fn attributes(rules: &[Rule]) -> impl Iterator<Item = &str> {
     rules.iter().flat_map(|rule| &rule.predicates).map(|predicate| &*predicate.attribute)
-}
-
-/// The attributes that some rule reads from end to end, each once.
-fn to_be_read(rules: &[Rule]) -> Box<[Box<str>]> {
-    // A map as those of names are, though nothing is kept for a name: a set would be another type, and code of its own.
-    let mut seen = FxHashMap::default();
-    let predicates = rules.iter().flat_map(|rule| &rule.predicates);
-    let read = predicates.filter(|predicate| predicate.test.reads()).map(|predicate| &predicate.attribute);
-    read.filter(|name| seen.insert(&***name, 0_usize).is_none()).cloned().collect()
 }
 
 fn codec(path: &Path<'_>, protocol: &str, codecs: &Codecs) -> Result<Rc<dyn Codec>> {
@@ -305,7 +301,7 @@ fn predicates(
         let path = &path.key(attribute);
         attribute_name(path, attribute)?;
         let invert = raw.invert != unwanted;
-        Ok(Predicate { attribute: attribute.into(), test: test(path, raw, patterns)?, invert })
+        Ok(Predicate { attribute: attribute.into(), test: test(path, attribute, raw, patterns)?, invert })
     })
 }
 
@@ -320,7 +316,7 @@ pub(super) fn attribute_name(path: &Path<'_>, attribute: &str) -> Result<()> {
     Ok(())
 }
 
-fn test(path: &Path<'_>, raw: &raw::Matcher, patterns: &Patterns) -> Result<Test> {
+fn test(path: &Path<'_>, attribute: &str, raw: &raw::Matcher, patterns: &Patterns) -> Result<Test> {
     let part = |key: &str, text: &str| match text {
         "" => fail(&path.key(key), "every value has it; write \"present\": true"),
         text => Ok(Box::from(text)),
@@ -340,15 +336,30 @@ fn test(path: &Path<'_>, raw: &raw::Matcher, patterns: &Patterns) -> Result<Test
             format!("{start} to {end} is empty; \"end\" is the first integer after it"),
         ),
     });
+    let cidr = (!raw.cidr.is_empty()).then(|| addresses(&path.key("cidr"), attribute, &raw.cidr));
     let present = raw.present.map(|present| Ok(Test::Present(present)));
 
-    let mut tests = [exact, prefix, suffix, contains, regex, range, present].into_iter().flatten();
-    let kinds = "exact, prefix, suffix, contains, regex, range, present";
+    let mut tests = [exact, prefix, suffix, contains, regex, range, cidr, present].into_iter().flatten();
+    let kinds = "exact, prefix, suffix, contains, regex, range, cidr, present";
     match (tests.next(), tests.next()) {
         (Some(test), None) => test,
         (None, _) => fail(path, format!("no matcher; write one of {kinds}")),
         (Some(_), Some(_)) => fail(path, format!("more than one matcher; keep one of {kinds}")),
     }
+}
+
+fn addresses(path: &Path<'_>, attribute: &str, blocks: &[String]) -> Result<Test> {
+    if attribute != source::IP {
+        return fail(path, format!("only {} is an address; write it there", source::IP));
+    }
+    let block = |(number, text): (usize, &String)| match Block::new(text) {
+        Some(block) => Ok(block),
+        None => fail(
+            &path.index(number),
+            format!("{text:?} is no block of addresses; write one such as \"10.0.0.0/8\" or \"fd00::/8\""),
+        ),
+    };
+    Ok(Test::Address(blocks.iter().enumerate().map(block).collect::<Result<_>>()?))
 }
 
 fn retry_budget(path: &Path<'_>, raw: &raw::RetryBudget) -> Result<RetryBudget> {

@@ -63,6 +63,10 @@ fn call<'a>(rules: impl Iterator<Item = &'a Rule>) -> Head {
             Test::Contains(text) => head.push(attribute, &format!("x{text}x")),
             Test::Regex(pattern) => head.push(attribute, pattern.source()),
             Test::Range { start, .. } => head.push(attribute, &start.to_string()),
+            Test::Address(blocks) => {
+                let address = blocks.first().map(|block| block.to_string()).unwrap_or_default();
+                head.push(attribute, address.split('/').next().unwrap_or_default());
+            }
             Test::Present(true) => head.push(attribute, ""),
             Test::Present(false) => {}
         }

@@ -12,14 +12,17 @@
 )]
 
 mod actions;
+mod address;
 mod cluster;
 mod compile;
+mod dry_run;
 mod error;
 mod explain;
 mod fault;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod global_rate_limit;
+mod guard;
 mod index;
 mod json;
 mod layout;
@@ -55,6 +58,7 @@ use map::Map;
 use reader::Reader;
 
 pub use cluster::{CircuitBreaker, ClusterPolicy, Clusters, OutlierDetection};
+pub use dry_run::DryRun;
 pub use error::{PlanError, Position};
 pub use explain::{Explanation, PassedOver};
 pub use fault::Fault;

@@ -3,7 +3,7 @@ use std::rc::Rc;
 
 use meltemi_codecs::Head;
 
-use super::{pattern::Pattern, steps};
+use super::{address::Block, pattern::Pattern, steps};
 
 /// What one attribute must be.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(super) enum Test {
     Contains(Box<str>),
     Regex(Rc<Pattern>),
     Range { start: i64, end: i64 },
+    Address(Box<[Block]>),
     Present(bool),
 }
 
@@ -61,6 +62,9 @@ impl Test {
             Test::Range { start, end } => {
                 value.parse::<i64>().is_ok_and(|number| (*start..*end).contains(&number))
             }
+            Test::Address(blocks) => {
+                value.parse().is_ok_and(|address| blocks.iter().any(|block| block.has(address)))
+            }
             Test::Exact(_) | Test::Prefix(_) | Test::Present(_) => false,
         }
     }
@@ -82,6 +86,10 @@ impl fmt::Display for Predicate {
             Test::Contains(text) => write!(f, "contains {text:?}"),
             Test::Regex(pattern) => write!(f, "regex {:?}", pattern.source()),
             Test::Range { start, end } => write!(f, "range {start} to {end}"),
+            Test::Address(blocks) => {
+                f.write_str("cidr")?;
+                blocks.iter().try_for_each(|block| write!(f, " {block}"))
+            }
             Test::Present(present) => write!(f, "present {present}"),
         }
     }

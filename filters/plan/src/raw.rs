@@ -2,6 +2,7 @@
 //! the document is compiled into a [`Plan`](super::Plan).
 //!
 //! The comments of the fields are the text of the JSON Schema.
+mod dry_run;
 mod fault;
 mod layout;
 mod matching;
@@ -15,6 +16,7 @@ use core::ops::RangeInclusive;
 
 use serde::Deserialize;
 
+pub use self::dry_run::{DryRun, DryRunRule};
 pub use self::fault::{Abort, Delay, Fault};
 pub use self::layout::{
     Attribute, ErrorReply, Form, Kind, Layout, Length, Otherwise, Part, Place, Response, ResponseStatus,
@@ -110,6 +112,9 @@ pub struct Service {
     /// The route of the calls that no route of the list matches.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub default_route: DefaultRoute,
+    /// Authorization that is tried out on the calls, whatever routes say of them.
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub dry_run: Option<DryRun>,
     /// How many calls one proxy lets pass in a time. Default: any number.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub local_rate_limit: Option<LocalRateLimit>,
@@ -137,7 +142,7 @@ object! {
     Service from Self::new("");
     required protocol;
     optional protocols, routes, on_no_match as "onNoMatch", default_route as "defaultRoute",
-        local_rate_limit as "localRateLimit", global_rate_limits as "globalRateLimits",
+        dry_run as "dryRun", local_rate_limit as "localRateLimit", global_rate_limits as "globalRateLimits",
         retry_budget as "retryBudget", idle_timeout as "idleTimeout",
         frame_timeout as "frameTimeout", limits, upstream;
 }
@@ -171,6 +176,7 @@ impl Service {
             routes: Vec::new(),
             on_no_match: OnNoMatch::default(),
             default_route: DefaultRoute::default(),
+            dry_run: None,
             local_rate_limit: None,
             global_rate_limits: Vec::new(),
             retry_budget: RetryBudget::default(),

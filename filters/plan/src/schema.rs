@@ -40,7 +40,7 @@ pub(super) fn at_most_one_destination(schema: &mut Schema) {
 
 /// Says of a matcher that exactly one of its tests is in it.
 pub(super) fn exactly_one_test(schema: &mut Schema) {
-    let tests = ["exact", "prefix", "suffix", "contains", "regex", "range", "present"];
+    let tests = ["exact", "prefix", "suffix", "contains", "regex", "range", "cidr", "present"];
     let alternatives: Vec<_> = tests.into_iter().map(|test| json!({"required": [test]})).collect();
     schema.insert("oneOf".to_owned(), alternatives.into());
 }

@@ -4,8 +4,8 @@ use std::rc::Rc;
 use meltemi_codecs::{Codec, Depth, Head, Sharing};
 
 use super::{
-    cluster::Clusters, explain::Explanation, global_rate_limit::GlobalRateLimits, index::Index,
-    matcher::LONGEST_READ, rate_limit::LocalRateLimit, route::Route,
+    cluster::Clusters, dry_run::DryRun, explain::Explanation, global_rate_limit::GlobalRateLimits,
+    guard::Guard, index::Index, rate_limit::LocalRateLimit, route::Route,
 };
 
 /// A service: its protocol, its routes and what protects it.
@@ -24,6 +24,10 @@ pub struct Service {
     pub depth: Depth,
     /// Whether routes match on what the tunnel reports of a connection: the attributes that begin with `source.`.
     pub asks_source: bool,
+    /// Whether routes reject calls: none passes unread.
+    pub is_guarded: bool,
+    /// Authorization that is tried out.
+    pub dry_run: Option<Box<DryRun>>,
     /// What happens to calls that no route matches.
     pub on_no_match: OnNoMatch,
     /// The route of those calls when it is [`OnNoMatch::Default`].
@@ -52,8 +56,7 @@ pub struct Service {
     pub pattern_bytes: usize,
     pub(super) routes: Vec<Rc<Route>>,
     pub(super) index: Index,
-    /// The attributes whose values must be read, where what a route rejects must not be said in more than can be.
-    pub(super) to_be_read: Box<[Box<str>]>,
+    pub(super) guard: Guard,
 }
 
 impl Service {
@@ -76,12 +79,15 @@ impl Service {
         self.routes.get(self.index.find(head)?)
     }
 
-    /// An attribute whose value is longer than what is read of one, where that leaves in doubt whether the call is to
-    /// be rejected.
+    /// Why it is in doubt whether the call is to be rejected, if it is.
     #[inline]
-    pub fn unread(&self, head: &Head) -> Option<&str> {
-        let is_unread = |name: &str| head.get(name).is_some_and(|value| value.len() > LONGEST_READ);
-        self.to_be_read.iter().map(|name| &**name).find(|name| is_unread(name))
+    pub fn doubt(&self, head: &Head) -> Option<String> {
+        self.guard.doubt(head)
+    }
+
+    /// Whether the front of a request is all that must be read of it before it goes on.
+    pub fn is_told_by_front(&self) -> bool {
+        self.depth <= Depth::Head && !self.is_pinned && self.dry_run.is_none()
     }
 
     /// The routes, in the order in which they are tried.

@@ -7,7 +7,7 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use meltemi_codecs::{Depth, Kind, Peer, Step};
+use meltemi_codecs::{Kind, Peer, Step};
 use meltemi_sockets::{Accept, Side, SocketId};
 
 use crate::clock::Instant;
@@ -92,7 +92,7 @@ impl Undecided {
     /// Takes the protocols that `plan` has for the service.
     pub(crate) fn follow(&mut self, plan: &Plan) {
         self.candidates = plan.candidates(&self.accept.authority).cloned().collect();
-        self.is_guarded = self.candidates.iter().any(|service| service.depth == Depth::Verified);
+        self.is_guarded = self.candidates.iter().any(|service| service.is_guarded);
     }
 }
 

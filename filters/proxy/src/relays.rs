@@ -3,7 +3,6 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use meltemi_codecs::Depth;
 use meltemi_sockets::{Accept, Side, SocketId, Target};
 
 use crate::arena::{Arena, Id};
@@ -233,7 +232,7 @@ impl Relays {
                 Some(service) if service.others.is_some() && relay.undecided.is_some() => {
                     relay.undecided.iter_mut().for_each(|undecided| undecided.follow(plan));
                 }
-                Some(service) if service.depth == Depth::Verified => guarded.push(id),
+                Some(service) if service.is_guarded => guarded.push(id),
                 Some(service) if service.others.is_some() && relay.is_undetected => relay.ends_at = None,
                 Some(_) => relay.ends_at = relay.ends_at.or(Some(latest)),
                 None => relay.ends_at = None,

@@ -117,6 +117,19 @@ impl Worker {
         frame: Frame,
         route: Option<&Rc<Route>>,
     ) -> Option<Early<'a>> {
+        let (label, record) = self.noted(client_key, frame, route)?;
+        let source = record.source_id();
+        self.telemetry.request(record.operation, source, self.plan.max_operations);
+        Some(Early { request: (!record.is_one_way).then_some(bytes), label, record })
+    }
+
+    /// What is known of the request that was read last, whether it becomes a call or not.
+    pub(crate) fn noted(
+        &mut self,
+        client_key: ClientId,
+        frame: Frame,
+        route: Option<&Rc<Route>>,
+    ) -> Option<(Label, Record)> {
         let client = self.clients.get(client_key)?;
         let names = client.service().codec.operation();
         let [service, method] =
@@ -124,12 +137,11 @@ impl Worker {
         let most = self.plan.max_operations;
         let is_named = route.is_some_and(|route| route.names_operation);
         let operation = self.telemetry.operation(service, method, is_named, most);
-        self.telemetry.request(operation, client.source().id, most);
         let label = Telemetry::label_of(service, method);
         let source = Some(client.source().clone());
         let mut record = Record::new(client.service().clone(), source, operation, frame, self.now);
         record.route = route.cloned();
-        Some(Early { request: (!record.is_one_way).then_some(bytes), label, record })
+        Some((label, record))
     }
 
     /// Answers a client why a request of it is not read, where what has come of it (`request`) says which it is.
@@ -164,7 +176,13 @@ impl Worker {
     }
 
     /// The line of an answer in the upstream's stead.
-    fn local_reply(&self, record: &Record, operation: Label, failure: Failure, detail: &str) -> LocalReply {
+    pub(crate) fn local_reply(
+        &self,
+        record: &Record,
+        operation: Label,
+        failure: Failure,
+        detail: &str,
+    ) -> LocalReply {
         let pool = record.pool.and_then(|pool| self.pools.get(pool));
         let endpoint = pool.and_then(|pool| pool.endpoints().address(record.endpoint));
         let source = record.source.as_deref();

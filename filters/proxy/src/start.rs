@@ -37,8 +37,13 @@ impl Worker {
     /// A request was read: routes it and makes the first try. Or the front of one, and its head: `false` if that cannot be
     /// passed on while the rest comes.
     pub(crate) fn start_call(&mut self, client_key: ClientId, bytes: &[u8], frame: Frame) -> bool {
-        let Some(client) = self.clients.get(client_key) else { return true };
+        let Some(mut client) = self.clients.get(client_key) else { return true };
         let service = client.service().clone();
+        if service.dry_run.is_some() {
+            self.try_out(client_key, bytes, frame);
+            let Some(same) = self.clients.get(client_key) else { return true };
+            client = same;
+        }
         let is_whole = bytes.len() >= frame.len;
         // That of a part is read already.
         let read = if is_whole { service.codec.head(bytes, service.depth, &mut self.head) } else { Ok(()) };
@@ -55,8 +60,8 @@ impl Worker {
             self.reject(client_key, bytes, frame, None, Failure::Denied, &why);
             return true;
         }
-        if let Some(name) = service.unread(&self.head) {
-            let why = format!("denied: the attribute {name} is too long");
+        if let Some(doubt) = service.doubt(&self.head) {
+            let why = format!("denied: {doubt}");
             self.reject(client_key, bytes, frame, None, Failure::Denied, &why);
             return true;
         }

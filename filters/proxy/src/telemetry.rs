@@ -16,7 +16,7 @@ use core::time::Duration;
 use meltemi_codecs::Outcome;
 
 use self::changes::Changes;
-pub use self::metric::{Class, LATENCY_BUCKETS, Label, Labels, LocalReply, Metric, Sink};
+pub use self::metric::{Class, DRY_RUN_DENIED, LATENCY_BUCKETS, Label, Labels, LocalReply, Metric, Sink};
 pub(crate) use self::metric::{outcome, reason};
 pub use self::names::Names;
 pub(crate) use self::operations::OperationId;
@@ -338,6 +338,16 @@ impl Telemetry {
     /// Counts a reply of the proxy's own, and notes it, unless there were many for its reason just now.
     pub(crate) fn reply(&mut self, id: OperationId, reply: LocalReply, now: Instant) {
         self.add(id, Metric::LocalReplies(reply.reason), 1);
+        self.note(reply, now);
+    }
+
+    /// Counts a call that authorization would deny which is tried out, and notes it likewise.
+    pub(crate) fn would_deny(&mut self, id: OperationId, reply: LocalReply, now: Instant) {
+        self.add(id, Metric::DryRunDenied, 1);
+        self.note(reply, now);
+    }
+
+    fn note(&mut self, reply: LocalReply, now: Instant) {
         if let Some(suppressed) = self.line_limit.admit(reply.reason, now) {
             self.replies.push(LocalReply { suppressed, ..reply });
         }

@@ -3,7 +3,7 @@
 //! Nothing else is written to an upstream connection while a request on it is not complete. A client that stops in the
 //! middle of one costs its own call, and the connection: that takes no more calls, and ends with the last that it has.
 
-use meltemi_codecs::{Depth, Kind, Peer};
+use meltemi_codecs::{Kind, Peer};
 
 use crate::calls::{CallId, End, Origin};
 use crate::client::ClientId;
@@ -65,7 +65,7 @@ impl Worker {
         let Some(client) = self.clients.get(key) else { return stored };
         let service = client.service().clone();
         let limits = &service.limits;
-        if at_least <= limits.cut_through_bytes || service.depth > Depth::Head || service.is_pinned {
+        if at_least <= limits.cut_through_bytes || !service.is_told_by_front() {
             return stored;
         }
         let front = service.codec.front(Peer::Client, rest, limits.max_request_bytes, &mut self.head);

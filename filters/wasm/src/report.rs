@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use meltemi_proxy::{Label, Labels, LocalReply, Metric, Names, Sink};
+use meltemi_proxy::{DRY_RUN_DENIED, Label, Labels, LocalReply, Metric, Names, Sink};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
@@ -67,7 +67,7 @@ impl Sink for Report {
 
     fn log(&mut self, reply: &LocalReply) {
         let line = Line {
-            event: "local_reply",
+            event: if reply.reason == DRY_RUN_DENIED { "dry_run" } else { "local_reply" },
             reason: reply.reason,
             detail: &reply.detail,
             authority: &reply.authority,
@@ -138,6 +138,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::Timeouts => "timeouts_total",
         Metric::Resets => "resets_total",
         Metric::LocalReplies(_) => "local_replies_total",
+        Metric::DryRunDenied => "dry_run_denied_total",
         Metric::Cancelled => "cancelled_total",
         Metric::Mirrored(_) => "mirrored_total",
         Metric::RateLimitAnswers(_) => "rate_limit_answers_total",

@@ -304,6 +304,7 @@ fn every_metric_is_documented() {
         Metric::Timeouts,
         Metric::Resets,
         Metric::LocalReplies("timeout"),
+        Metric::DryRunDenied,
         Metric::Cancelled,
         Metric::Mirrored("dropped"),
         Metric::RateLimitAnswers("over_limit"),

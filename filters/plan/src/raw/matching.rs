@@ -43,6 +43,10 @@ pub struct Matcher {
     /// The whole value is a decimal integer of this range.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
     pub range: Option<Range>,
+    /// The client's address is in one of these blocks, such as `10.0.0.0/8`. Of `source.ip` alone.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
+    pub cidr: Vec<String>,
     /// Whether the call has the attribute at all, with any value.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
     pub present: Option<bool>,
@@ -53,7 +57,7 @@ pub struct Matcher {
 
 object! {
     Matcher from Self::default();
-    optional exact, prefix, suffix, contains, regex, range, present, invert;
+    optional exact, prefix, suffix, contains, regex, range, cidr, present, invert;
 }
 
 /// A range of integers.

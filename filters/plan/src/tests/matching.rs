@@ -241,15 +241,16 @@ fn long_values_are_not_read() {
             let service = plan.service("demo").unwrap();
             let call = head(&[("tag", &long)]);
             assert_eq!(service.route(&call).is_some(), is_read == invert, "{matcher}");
-            assert_eq!(service.unread(&call), None);
+            assert_eq!(service.doubt(&call), None);
             let reject = json!({"match": [{"attributes": {"tag": matcher}}], "reject": {}});
             let plan = parse(&route(reject)).unwrap();
-            assert_eq!(plan.service("demo").unwrap().unread(&call), is_read.then_some("tag"), "{matcher}");
+            let doubt = plan.service("demo").unwrap().doubt(&call);
+            assert_eq!(doubt.as_deref(), is_read.then_some("the attribute tag is too long"), "{matcher}");
         }
     }
     let suffix = route(json!({"match": [{"attributes": {"tag": {"suffix": "b"}}}], "reject": {}}));
     let plan = parse(&suffix).unwrap();
     let service = plan.service("demo").unwrap();
     let call = head(&[("tag", &long[1..])]);
-    assert!(service.route(&call).is_some() && service.unread(&call).is_none());
+    assert!(service.route(&call).is_some() && service.doubt(&call).is_none());
 }

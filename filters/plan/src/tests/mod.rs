@@ -1,6 +1,7 @@
 //! What plans are refused, and what those that are not do.
 #![allow(clippy::arithmetic_side_effects)]
 
+mod guards;
 mod index;
 mod layouts;
 mod matching;

@@ -93,7 +93,7 @@ fn faults_of_shape_are_refused() {
         (
             matcher(json!({"exactly": "a"})),
             "services[\"demo\"].routes[0].match[0].attributes.method.exactly: unknown field `exactly`, \
-             expected one of `exact`, `prefix`, `suffix`, `contains`, `regex`, `range`, `present`, `invert`",
+             expected one of `exact`, `prefix`, `suffix`, `contains`, `regex`, `range`, `cidr`, `present`, `invert`",
         ),
         (
             matcher(json!({"range": {"start": 1}})),
@@ -345,14 +345,17 @@ fn routes_that_cannot_work_are_refused() {
 #[test]
 fn matchers_that_cannot_work_are_refused() {
     for (members, message) in [
-        (json!({}), ": no matcher; write one of exact, prefix, suffix, contains, regex, range, present"),
+        (
+            json!({}),
+            ": no matcher; write one of exact, prefix, suffix, contains, regex, range, cidr, present",
+        ),
         (
             json!({"invert": true}),
-            ": no matcher; write one of exact, prefix, suffix, contains, regex, range, present",
+            ": no matcher; write one of exact, prefix, suffix, contains, regex, range, cidr, present",
         ),
         (
             json!({"exact": "a", "present": true}),
-            ": more than one matcher; keep one of exact, prefix, suffix, contains, regex, range, present",
+            ": more than one matcher; keep one of exact, prefix, suffix, contains, regex, range, cidr, present",
         ),
         (json!({"prefix": ""}), ".prefix: every value has it; write \"present\": true"),
         (json!({"suffix": ""}), ".suffix: every value has it; write \"present\": true"),

@@ -3,7 +3,6 @@ mod passing;
 use core::time::Duration;
 use std::rc::Rc;
 
-use meltemi_codecs::Depth;
 use meltemi_sockets::{Accept, SocketId};
 
 use super::turns::Turns;
@@ -176,7 +175,7 @@ impl Client {
             return Change::Form;
         }
         match plan.service(&self.authority) {
-            Some(service) if service.depth == Depth::Verified => Change::Barred,
+            Some(service) if service.is_guarded => Change::Barred,
             None if plan.unknown_authority == UnknownAuthority::Refuse => Change::Barred,
             _ => Change::Outdated,
         }

@@ -49,6 +49,9 @@ pub(crate) fn outcome(end: End) -> &'static str {
     }
 }
 
+/// Why a call is logged that authorization would deny which is tried out.
+pub const DRY_RUN_DENIED: &str = "dry_run_denied";
+
 /// The reason of a local reply, as a label.
 pub(crate) fn reason(failure: Failure) -> &'static str {
     match failure {
@@ -83,6 +86,8 @@ pub enum Metric {
     Resets,
     /// Counter: calls that the proxy answered itself, by reason.
     LocalReplies(&'static str),
+    /// Counter: calls that authorization would deny which is tried out.
+    DryRunDenied,
     /// Counter: calls whose client left before the answer.
     Cancelled,
     /// Counter: copies of calls that mirrors were to get, by what became of them.
@@ -165,7 +170,7 @@ pub enum Labels {
     },
 }
 
-/// A call that the proxy answered itself: one log line.
+/// A call that the proxy answered itself, or would have: one log line.
 #[derive(Debug, Clone)]
 pub struct LocalReply {
     /// Why, as the metric's label has it.
@@ -198,6 +203,13 @@ pub struct LocalReply {
     pub elapsed: Duration,
     /// Replies for the same reason since the last line of it, which are counted but have no line.
     pub suppressed: u64,
+}
+
+impl LocalReply {
+    /// The same for another reason.
+    pub(crate) fn because(self, reason: &'static str) -> Self {
+        Self { reason, ..self }
+    }
 }
 
 /// Where telemetry goes: Envoy's metrics and log, or a test.

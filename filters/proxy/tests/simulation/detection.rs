@@ -153,25 +153,28 @@ fn too_few_bytes_wait_a_second() {
 
 #[test]
 fn nothing_passes_unread_where_calls_are_denied() {
-    let denied = json!({"name": "no", "match": [{"attributes": {"method": {"exact": "no"}}}], "reject": {"message": "no"}});
-    let service = json!({"protocols": ["dubbo"], "routes": [denied]});
-    let (mut world, client) = raw(service.clone());
-    world.write(client, b"unknown");
-    world.run_for(Duration::from_millis(10));
-    assert!(world.proxy.clients[client].closed_at.is_some() && received(&world).is_empty());
-    // Nor where that comes to be while it is not known what a client speaks, or after it was not.
-    for bytes in [&b"\xda"[..], b"unknown"] {
-        let (mut world, client) = raw(json!({}));
-        world.write(client, bytes);
+    // By what they say, or by who makes them.
+    for by in [json!({"method": {"exact": "no"}}), json!({"source.namespace": {"exact": "no"}})] {
+        let denied = json!({"name": "no", "match": [{"attributes": by}], "reject": {"message": "no"}});
+        let service = json!({"protocols": ["dubbo"], "routes": [denied]});
+        let (mut world, client) = raw(service.clone());
+        world.write(client, b"unknown");
         world.run_for(Duration::from_millis(10));
-        let before = received(&world);
-        let mut plan = service.clone();
-        plan["protocol"] = json!("auto");
-        world.set_plan(&json!({"services": {"demo": plan}}));
-        world.write(client, b" more");
-        world.run_for(Duration::from_millis(10));
-        assert!(world.proxy.clients[client].closed_at.is_some(), "{bytes:?}");
-        assert_eq!(received(&world), before);
+        assert!(world.proxy.clients[client].closed_at.is_some() && received(&world).is_empty());
+        // Nor where that comes to be while it is not known what a client speaks, or after it was not.
+        for bytes in [&b"\xda"[..], b"unknown"] {
+            let (mut world, client) = raw(json!({}));
+            world.write(client, bytes);
+            world.run_for(Duration::from_millis(10));
+            let before = received(&world);
+            let mut plan = service.clone();
+            plan["protocol"] = json!("auto");
+            world.set_plan(&json!({"services": {"demo": plan}}));
+            world.write(client, b" more");
+            world.run_for(Duration::from_millis(10));
+            assert!(world.proxy.clients[client].closed_at.is_some(), "{bytes:?}");
+            assert_eq!(received(&world), before);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod toy;
 mod wire;
 mod world;
 
+mod authorization;
 mod balancing;
 mod budget;
 mod chaos;
