@@ -14,7 +14,8 @@ use crate::pool::{Pool, PoolId};
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     pools: Arena<Pool>,
-    by_cluster: FxHashMap<Rc<str>, OfCluster>,
+    // In boxes, as in other maps by name: all of them are the same code.
+    by_cluster: FxHashMap<Rc<str>, Box<OfCluster>>,
     /// Those that clients have for themselves.
     by_owner: FxHashMap<ClientId, Vec<PoolId>>,
 }

@@ -19,8 +19,9 @@ use crate::stream::Stream;
 struct Contexts {
     /// The protocols, which are one list for all of a VM: connections outlive the root that they came by.
     codecs: Codecs,
-    roots: FxHashMap<u32, Root>,
-    streams: FxHashMap<u32, Stream>,
+    // In boxes, so that both are the same code.
+    roots: FxHashMap<u32, Box<Root>>,
+    streams: FxHashMap<u32, Box<Stream>>,
 }
 
 thread_local! {
@@ -66,10 +67,10 @@ extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
 extern "C" fn proxy_on_context_create(id: u32, root: u32) {
     with(|contexts| match contexts.roots.get(&root) {
         Some(root) => {
-            contexts.streams.insert(id, root.stream());
+            contexts.streams.insert(id, Box::new(root.stream()));
         }
         None if root == 0 => {
-            contexts.roots.insert(id, Root::new(contexts.codecs.clone()));
+            contexts.roots.insert(id, Box::new(Root::new(contexts.codecs.clone())));
         }
         None => log::error!("meltemi: a connection of the configuration {root}, which does not exist"),
     });

@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Plan;
-use rustc_hash::FxHashMap;
 
 use crate::host;
 use crate::stream::Stream;
@@ -101,7 +100,7 @@ impl PlanCell {
 }
 
 thread_local! {
-    static PLANS: RefCell<FxHashMap<Vec<u8>, Rc<PlanCell>>> = RefCell::default();
+    static PLANS: RefCell<Vec<(Vec<u8>, Rc<PlanCell>)>> = RefCell::default();
 }
 
 /// One configuration of the plugin.
@@ -113,9 +112,15 @@ pub(crate) struct Root {
 impl Root {
     pub(crate) fn new(codecs: Codecs) -> Self {
         let name = host::property("plugin_name").unwrap_or_default();
-        let new = |name: &[u8]| Rc::new(PlanCell::new(name));
-        let plan =
-            PLANS.with_borrow_mut(|plans| plans.entry(name).or_insert_with_key(|name| new(name)).clone());
+        let plan = PLANS.with_borrow_mut(|plans| {
+            // An Envoy has a few.
+            if let Some((_, plan)) = plans.iter().find(|(known, _)| *known == name) {
+                return plan.clone();
+            }
+            let plan = Rc::new(PlanCell::new(&name));
+            plans.push((name, plan.clone()));
+            plan
+        });
         Self { codecs, plan }
     }
 

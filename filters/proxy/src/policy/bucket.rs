@@ -79,12 +79,12 @@ impl Level {
 
 /// The ledger of workers that run in one thread.
 #[derive(Debug, Default)]
-pub struct OwnLedger(RefCell<FxHashMap<Rc<str>, Level>>);
+pub struct OwnLedger(RefCell<FxHashMap<Rc<str>, Box<Level>>>);
 
 impl Ledger for OwnLedger {
     fn take(&self, bucket: &TokenBucket, wanted: u32, now: Instant) -> Grant {
         let mut levels = self.0.borrow_mut();
-        let level = levels.entry(bucket.name.clone()).or_insert_with(|| Level::full(bucket, now));
+        let level = levels.entry(bucket.name.clone()).or_insert_with(|| Box::new(Level::full(bucket, now)));
         level.take(bucket, wanted, now)
     }
 }

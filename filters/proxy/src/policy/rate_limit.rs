@@ -13,7 +13,7 @@ use crate::plan::{Plan, TokenBucket};
 
 /// What this worker has taken of each bucket.
 #[derive(Debug, Default)]
-pub(super) struct Leases(FxHashMap<Rc<str>, Lease>);
+pub(super) struct Leases(FxHashMap<Rc<str>, Box<Lease>>);
 
 /// Tokens of a bucket, until it is filled again.
 #[derive(Debug, Default)]
@@ -35,12 +35,13 @@ impl Leases {
             None => self.0.entry(bucket.name.clone()).or_default(),
         };
         if lease.until <= now {
-            *lease = Lease::default();
+            **lease = Lease::default();
         }
         if lease.tokens == 0 && !lease.is_dry {
             let wanted = lease.spent.checked_div(SHARE).unwrap_or(1).max(1);
             let grant = ledger.take(bucket, wanted, now);
-            *lease = Lease { tokens: grant.tokens, until: grant.until, is_dry: grant.tokens == 0, ..*lease };
+            **lease =
+                Lease { tokens: grant.tokens, until: grant.until, is_dry: grant.tokens == 0, ..**lease };
         }
         let has_token = lease.tokens > 0;
         lease.tokens = lease.tokens.saturating_sub(1);

@@ -21,7 +21,7 @@ const UNKNOWN: usize = 1 << 31;
 #[derive(Debug)]
 pub(super) struct Operations {
     all: Slab<Operation>,
-    by_name: FxHashMap<Rc<str>, Service>,
+    by_name: FxHashMap<Rc<str>, Box<Service>>,
     services: u64,
     unknown: usize,
 }
@@ -126,7 +126,7 @@ impl Operations {
         let services = &mut self.services;
         let service = self.by_name.entry(label.service.clone()).or_insert_with(|| {
             *services = services.saturating_add(1);
-            Service { number: *services, methods: FxHashMap::default() }
+            Box::new(Service { number: *services, methods: FxHashMap::default() })
         });
         let unknown = (!is_known).then(Box::default);
         self.unknown = self.unknown.saturating_add(usize::from(!is_known));
