@@ -113,11 +113,12 @@ impl Containers {
 
     /// Starts Debian's Prometheus with `config` as the service `prometheus`.
     pub fn start_prometheus(&mut self, config: &str, address: &str) {
-        let folder = self.folder.path();
-        let file = folder.join("prometheus.yml");
+        let file = self.path("prometheus", "/etc/prometheus/prometheus.yml");
+        fs::remove_file(&file).unwrap();
         fs::write(&file, config).unwrap();
         let mut command = Command::new("prometheus");
-        command.arg("--config.file").arg(file).arg("--storage.tsdb.path").arg(folder.join("tsdb"));
+        let data = self.folder.path().join("tsdb");
+        command.arg("--config.file").arg(file).arg("--storage.tsdb.path").arg(data);
         command.arg("--web.listen-address").arg(address);
         self.spawn("prometheus", command);
     }

@@ -119,8 +119,9 @@ fn traffic_flows_and_every_panel_has_data() {
     assert!(checked.status.success(), "{checked:?}");
     let text = fs::read_to_string(&config).unwrap();
     // Often enough for rates within the test's time.
-    let text =
-        containers.resolve("prometheus", &text).replace("scrape_interval: 5s", "scrape_interval: 500ms");
+    let text = containers
+        .resolve("prometheus", &text)
+        .replace("scrape_interval: 5s", "scrape_interval: 500ms\n  evaluation_interval: 500ms");
     let prometheus = Prometheus(format!("{}:9090", containers.address("prometheus")));
     containers.start_prometheus(&text, &prometheus.0);
     containers.start("client", meltemi);
@@ -160,6 +161,9 @@ fn traffic_flows_and_every_panel_has_data() {
     }
     eventually("both servers answer again", || both_answer(&containers));
     assert_eq!(prometheus.sum(r#"up{job="envoy"}"#), Some(1.0), "Prometheus reads Envoy's metrics");
+    eventually("calls that run out of time raise an alert", || {
+        prometheus.sum(r#"ALERTS{alertname="MeltemiCallsTimeOut"}"#)
+    });
 }
 
 #[test]
