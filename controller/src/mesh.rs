@@ -25,6 +25,10 @@ pub struct Mesh {
     /// host's Service says nothing of it.
     #[arg(long, value_enum, default_value = "own-clients")]
     pub foreign_routers: ForeignRouters,
+    /// Report calls as Istio's standard metrics, which its dashboards and Kiali read. Needs Istio 1.30; proxies before that
+    /// report nothing.
+    #[arg(long)]
+    pub istio_metrics: bool,
 }
 
 /// How the module and its plans reach the mesh.
@@ -130,6 +134,7 @@ impl Mesh {
             cluster_domain: self.cluster_domain.clone(),
             any_secret: self.any_secret,
             foreign_routers: self.foreign_routers,
+            istio_metrics: self.istio_metrics,
             ..Options::new(IstioVersion(u32::MAX), String::new())
         };
         if !self.codecs.is_empty() {

@@ -34,6 +34,7 @@ fn settings() -> Settings {
             cluster_domain: "cluster.local".to_owned(),
             any_secret: false,
             foreign_routers: ForeignRouters::OwnClients,
+            istio_metrics: false,
         },
         namespace: "meltemi-system".to_owned(),
         redis_secrets: Vec::new(),

@@ -228,6 +228,11 @@ impl Proxy {
         self.process.admin().fetch("/stats/prometheus?usedonly").unwrap()
     }
 
+    /// Where all metrics are, in Prometheus' form.
+    pub fn admin(&self) -> SocketAddr {
+        self.process.admin().address()
+    }
+
     /// What Envoy has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.process.log()).unwrap()

@@ -122,3 +122,38 @@ fn local_replies_are_logged_as_json() {
         assert!(entry["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{entry}");
     });
 }
+
+/// Istio's bootstrap looks for tags anywhere in a name: in values, too.
+#[test]
+fn names_survive_the_tags_of_istio() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let setup = Setup::new().servers(v1.address(), v2.address()).service(&json!({"protocol": "dubbo"}));
+        let proxy = setup.change(|bootstrap| {
+            let tags = bootstrap["stats_config"]["stats_tags"].as_array_mut().unwrap();
+            for (name, regex) in [
+                ("response_code", r"_rq(_(\d{3}))$"),
+                ("cache", r"(cache\.(.+?)\.)"),
+                ("component", r"(component\.(.+?)\.)"),
+                ("tag", r"(tag\.(.+?);\.)"),
+                ("wasm_filter", r"(wasm_filter\.(.+?)\.)"),
+            ] {
+                tags.push(json!({"tag_name": name, "regex": regex}));
+            }
+        });
+        let proxy = proxy.start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        let methods =
+            ["com.acme.cache.Component", "a.component.B", "a.tag.B", "tag.wasm_filter.B", "x_rq_200"];
+        for method in methods {
+            client.ask(method, "x");
+        }
+        let service = format!("service=\"{INTERFACE}\"");
+        eventually("each has its name", || {
+            let is_there = |method: &&str| {
+                proxy.metric("meltemi_requests_total", &[&service, &format!("method=\"{method}\"")]) == 1
+            };
+            methods.iter().all(is_there).then_some(())
+        });
+    });
+}

@@ -104,15 +104,16 @@ pub(super) fn objects(
                 cluster: &cluster(&entrance.plan.host, entrance.plan.port, None),
                 is_original_destination: false,
                 tells_identity: entrance.server.tls.is_some() && options.istio_version >= TELLS_IDENTITY,
+                reports: options.istio_metrics,
             };
             let listener = format!("0.0.0.0_{}", entrance.server.port.number);
             let name = format!("{}-tunnel-{}", group.base(), entrance.name.replace('/', "."));
-            let patch = tunnel.on_listener(Proxies::Gateways, &listener);
-            patches.entry((name, &entrance.gateway.spec.selector)).or_default().push(Patch {
-                about: authority,
-                shard: Some(shard),
+            let patches = patches.entry((name, &entrance.gateway.spec.selector)).or_default();
+            patches.extend(tunnel.on_listener(Proxies::Gateways, &listener).into_iter().map(|patch| Patch {
+                about: authority.clone(),
+                shard: Some(shard.clone()),
                 patch: patch.into(),
-            });
+            }));
         }
         for ((name, selector), patches) in patches {
             objects.extend(group.tunnels(&name, Some(selector), patches));

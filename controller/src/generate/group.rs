@@ -11,7 +11,7 @@ use super::object::{Object, Role};
 use super::options::Options;
 use super::protocol::Layouts;
 use super::service::Labels;
-use super::sockets::{self, Proxies, envoy_filter};
+use super::sockets::{Proxies, Sockets, envoy_filter};
 use super::tree::{Part, Tree};
 
 /// The proxies of a namespace that get the same objects, with all that they manage.
@@ -102,10 +102,16 @@ impl<'a> Group<'a> {
                 proxies: self.proxies,
                 selector: self.selector.as_ref(),
                 fails_closed: self.fails_closed,
-                plan: self.plan(services, protocols),
+                plan: self.plan(services, protocols, options),
             };
             let selector = self.selector.as_ref();
-            let sockets = sockets::patches(self.proxies, &shard, module.discovery_name, self.fails_closed);
+            let sockets = Sockets {
+                shard: &shard,
+                module: module.discovery_name,
+                fails_closed: self.fails_closed,
+                reports: options.istio_metrics,
+            };
+            let sockets = sockets.patches(self.proxies);
             let spec = envoy_filter(selector, sockets);
             let name = shard.replacen(NAME, SOCKETS, 1);
             let sockets = Object::envoy_filter(Role::Sockets, self.namespace, name, spec);
@@ -115,10 +121,18 @@ impl<'a> Group<'a> {
         objects
     }
 
-    fn plan(&self, services: BTreeMap<Arc<str>, Tree>, protocols: BTreeMap<Arc<str>, Tree>) -> Tree {
+    fn plan(
+        &self,
+        services: BTreeMap<Arc<str>, Tree>,
+        protocols: BTreeMap<Arc<str>, Tree>,
+        options: &Options,
+    ) -> Tree {
         let mut plan = BTreeMap::from([("services".into(), Tree::Map(services))]);
         if !protocols.is_empty() {
             plan.insert("protocols".into(), Tree::Map(protocols));
+        }
+        if options.istio_metrics {
+            plan.insert("metrics".into(), Tree::from(serde_json::json!({"istio": {}})));
         }
         if self.fails_closed {
             plan.insert("unknownAuthority".into(), Tree::from(Value::from("refuse")));

@@ -36,6 +36,7 @@ mod size;
 mod sockets;
 mod subsets;
 mod takeover;
+mod telemetry;
 mod terms;
 mod tier;
 mod tree;

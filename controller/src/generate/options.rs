@@ -29,6 +29,8 @@ pub struct Options {
     pub instance: String,
     /// For whom routers of other namespaces than their host's hold.
     pub foreign_routers: ForeignRouters,
+    /// Calls are reported as Istio's standard metrics.
+    pub istio_metrics: bool,
 }
 
 impl Options {
@@ -46,6 +48,7 @@ impl Options {
             any_secret: false,
             instance: BY_HAND.to_owned(),
             foreign_routers: ForeignRouters::OwnClients,
+            istio_metrics: false,
         }
     }
 }

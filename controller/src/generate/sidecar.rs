@@ -105,7 +105,7 @@ impl<'a> Sidecars<'a> {
             let authority = authority(Scope::Clients, service, port.number).text();
             let shard = shards.of(&authority);
             let way = self.ways.entry((service.id, port.number, listeners.clone(), shard.clone()));
-            let way = way.or_insert_with(|| way_to(seen, &authority, &shard));
+            let way = way.or_insert_with(|| way_to(seen, &authority, &shard, self.options));
             patches.entry(&service.namespace).or_default().extend(way.iter().cloned());
         }
         let object = |(namespace, patches)| {
@@ -163,7 +163,7 @@ impl<'a> Sidecars<'a> {
 }
 
 /// The patches that lead clients to a port of a service.
-fn way_to(seen: &Seen<'_>, authority: &Arc<str>, shard: &Arc<str>) -> Patches {
+fn way_to(seen: &Seen<'_>, authority: &Arc<str>, shard: &Arc<str>, options: &Options) -> Patches {
     let (service, port) = (seen.service, seen.port.number);
     let tunnel = Tunnel {
         authority,
@@ -171,14 +171,15 @@ fn way_to(seen: &Seen<'_>, authority: &Arc<str>, shard: &Arc<str>) -> Patches {
         cluster: &service.cluster(port, None),
         is_original_destination: service.is_original_destination,
         tells_identity: false,
+        reports: options.istio_metrics,
     };
     let of_shard =
         |about: Arc<str>, patch: Value| Patch { about, shard: Some(shard.clone()), patch: patch.into() };
     let on_listener = |listener: &String| {
-        let patch = tunnel.on_listener(Proxies::Sidecars, listener);
-        of_shard(listener.as_str().into(), patch)
+        let patches = tunnel.on_listener(Proxies::Sidecars, listener).into_iter();
+        patches.map(|patch| of_shard(listener.as_str().into(), patch)).collect::<Patches>()
     };
-    let mut patches: Patches = seen.listeners.iter().map(on_listener).collect();
+    let mut patches: Patches = seen.listeners.iter().flat_map(on_listener).collect();
     if service.is_original_destination {
         let clusters = json!({"service": service.host, "portNumber": port});
         patches.push(of_shard(authority.clone(), original_destination("SIDECAR_OUTBOUND", clusters)));
@@ -314,13 +315,15 @@ fn way_from(
         cluster: &cluster,
         is_original_destination: true,
         tells_identity: options.istio_version >= TELLS_IDENTITY,
+        reports: options.istio_metrics,
     };
     let patch = |shard: &Arc<str>, patch: Value| Patch {
         about: inbound.clone(),
         shard: Some(shard.clone()),
         patch: patch.into(),
     };
-    let mut patches = vec![patch(&shard, tunnel.on_inbound(*target))];
+    let tunnels = tunnel.on_inbound(*target).into_iter();
+    let mut patches: Patches = tunnels.map(|tunnel| patch(&shard, tunnel)).collect();
     if guard(reader, policies).is_some_and(|policies| policies.entry_without_identity.is_some()) {
         let unidentified = authority(Scope::ServersWithoutIdentity, service, *target).text();
         let shard = shards.of(&unidentified);

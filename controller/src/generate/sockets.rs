@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::service::Labels;
+use super::telemetry;
 use super::tree::{Part, Tree};
 
 /// Which proxies get a set of objects.
@@ -24,18 +25,48 @@ impl Proxies {
     }
 }
 
-/// The patches that add the sockets of a shard: its cluster, and its listener with the ECDS name of the module and plan in
-/// it. Where the module never comes, connections pass as plain TCP, or do not if `fails_closed`.
-pub(super) fn patches(proxies: Proxies, shard: &str, module: &str, fails_closed: bool) -> [Part; 2] {
-    let add = |apply_to: &str, value: Value| {
-        json!({
-            "applyTo": apply_to,
-            "match": {"context": proxies.context()},
-            "patch": {"operation": "ADD", "value": value},
-        })
-    };
-    let patches = [add("CLUSTER", cluster(shard)), add("LISTENER", listener(shard, module, fails_closed))];
-    patches.map(Part::from)
+/// The sockets of a shard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sockets<'a> {
+    /// The name of the cluster and of the listener.
+    pub(super) shard: &'a str,
+    /// The ECDS name of module and plan.
+    pub(super) module: &'a str,
+    /// Where the module never comes, connections do not pass as plain TCP.
+    pub(super) fails_closed: bool,
+    /// Calls are reported as Istio's standard metrics.
+    pub(super) reports: bool,
+}
+
+/// The first version whose Envoy has loggers that make metrics of reports.
+const HAS_LOGGERS: &str = r"^(1\.([3-9][0-9]|[0-9]{3})|[02-9]|1[0-9]|[^0-9])";
+
+/// The versions of proxies before that: they may lag behind istiod's.
+const WITHOUT_LOGGERS: &str = r"^1\.[12]?[0-9]([^0-9]|$)";
+
+impl Sockets<'_> {
+    /// The patches that add them: the cluster, and the listener with the module in it.
+    pub(super) fn patches(self, proxies: Proxies) -> Vec<Part> {
+        let add = |apply_to: &str, versions: Option<&str>, value: Value| {
+            let mut matches = json!({"context": proxies.context()});
+            if let Some(versions) = versions {
+                matches["proxy"] = json!({"proxyVersion": versions});
+            }
+            json!({"applyTo": apply_to, "match": matches, "patch": {"operation": "ADD", "value": value}})
+        };
+        let Self { shard, module, fails_closed, reports } = self;
+        let plain = connection_manager(shard, reports);
+        let listener = |manager| listener(shard, module, fails_closed, manager);
+        let mut patches = vec![add("CLUSTER", None, cluster(shard))];
+        if reports {
+            let logging = telemetry::logging(plain.clone());
+            patches.push(add("LISTENER", Some(HAS_LOGGERS), listener(logging)));
+            patches.push(add("LISTENER", Some(WITHOUT_LOGGERS), listener(plain)));
+        } else {
+            patches.push(add("LISTENER", None, listener(plain)));
+        }
+        patches.into_iter().map(Part::from).collect()
+    }
 }
 
 /// The spec of an EnvoyFilter.
@@ -86,7 +117,7 @@ fn http2(stream_window: u32) -> Value {
     })
 }
 
-fn listener(shard: &str, module: &str, fails_closed: bool) -> Value {
+fn listener(shard: &str, module: &str, fails_closed: bool, manager: Value) -> Value {
     let mut wasm = json!({
         "name": module,
         "config_discovery": {
@@ -109,12 +140,20 @@ fn listener(shard: &str, module: &str, fails_closed: bool) -> Value {
     json!({
         "name": shard,
         "internal_listener": {},
-        "filter_chains": [{"filters": [wasm, connection_manager(shard)]}],
+        "filter_chains": [{"filters": [wasm, manager]}],
     })
 }
 
-fn connection_manager(shard: &str) -> Value {
+fn connection_manager(shard: &str, reports: bool) -> Value {
     let header = |name: &str, value: &str| json!({"header": {"key": name, "value": value}});
+    let mut answer = vec![
+        header("x-meltemi-host", "%UPSTREAM_REMOTE_ADDRESS%"),
+        header("x-meltemi-workload", "%UPSTREAM_METADATA(istio:workload)%"),
+        header("x-meltemi-identity", "%UPSTREAM_PEER_URI_SAN%"),
+    ];
+    if reports {
+        answer.extend(telemetry::OF_SERVER.map(|(name, value)| header(name, value)));
+    }
     json!({
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
@@ -143,11 +182,7 @@ fn connection_manager(shard: &str) -> Value {
                                 "idle_timeout": "0s",
                                 "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
                             },
-                            "response_headers_to_add": [
-                                header("x-meltemi-host", "%UPSTREAM_REMOTE_ADDRESS%"),
-                                header("x-meltemi-workload", "%UPSTREAM_METADATA(istio:workload)%"),
-                                header("x-meltemi-identity", "%UPSTREAM_PEER_URI_SAN%"),
-                            ],
+                            "response_headers_to_add": answer,
                         },
                         {
                             "match": {"prefix": "/"},

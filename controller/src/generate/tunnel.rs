@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::options::IstioVersion;
 use super::sockets::Proxies;
+use super::telemetry;
 
 /// The first version whose Envoy can open a tunnel after the handshake, which reports who calls.
 pub(super) const TELLS_IDENTITY: IstioVersion = IstioVersion(29);
@@ -24,20 +25,36 @@ pub(super) struct Tunnel<'a> {
     pub(super) is_original_destination: bool,
     /// Whether the client's identity is known, by mTLS.
     pub(super) tells_identity: bool,
+    /// Whether calls are reported as Istio's standard metrics.
+    pub(super) reports: bool,
 }
 
 impl Tunnel<'_> {
-    /// The patch that puts the tunnel on a listener of sidecars of clients, or of gateways.
-    pub(super) fn on_listener(&self, proxies: Proxies, listener: &str) -> Value {
-        self.patch(json!({
-            "context": proxies.context(),
-            "listener": {"name": listener, "filterChain": {"filter": {"name": TCP_PROXY}}},
-        }))
+    /// The patches that put the tunnel on a listener of sidecars of clients, or of gateways.
+    pub(super) fn on_listener(&self, proxies: Proxies, listener: &str) -> Vec<Value> {
+        self.patches(&|filter| {
+            json!({
+                "context": proxies.context(),
+                "listener": {"name": listener, "filterChain": {"filter": {"name": filter}}},
+            })
+        })
     }
 
-    /// The patch that puts the tunnel on the chains of a port that servers are called by.
-    pub(super) fn on_inbound(&self, port: u16) -> Value {
-        self.patch(inbound(port))
+    /// The patches that put the tunnel on the chains of a port that servers are called by.
+    pub(super) fn on_inbound(&self, port: u16) -> Vec<Value> {
+        self.patches(&|filter| inbound(port, filter))
+    }
+
+    fn patches(&self, on_filter: &dyn Fn(&str) -> Value) -> Vec<Value> {
+        let mut patches = vec![self.patch(on_filter(TCP_PROXY))];
+        if self.reports {
+            patches.push(json!({
+                "applyTo": "NETWORK_FILTER",
+                "match": on_filter(telemetry::OF_TCP),
+                "patch": {"operation": "REMOVE"},
+            }));
+        }
+        patches
     }
 
     fn patch(&self, matches: Value) -> Value {
@@ -48,6 +65,9 @@ impl Tunnel<'_> {
         ];
         if self.tells_identity {
             headers.push(header("x-meltemi-peer-identity", "%DOWNSTREAM_PEER_URI_SAN%"));
+        }
+        if self.tells_identity && self.reports {
+            headers.extend(telemetry::OF_CLIENT.map(|(name, value)| header(name, value)));
         }
         if self.is_original_destination {
             headers.push(header("x-envoy-original-dst-host", "%DOWNSTREAM_LOCAL_ADDRESS%"));
@@ -73,12 +93,12 @@ impl Tunnel<'_> {
     }
 }
 
-fn inbound(port: u16) -> Value {
+fn inbound(port: u16, filter: &str) -> Value {
     json!({
         "context": "SIDECAR_INBOUND",
         "listener": {
             "name": "virtualInbound",
-            "filterChain": {"destinationPort": port, "filter": {"name": TCP_PROXY}},
+            "filterChain": {"destinationPort": port, "filter": {"name": filter}},
         },
     })
 }
@@ -86,7 +106,7 @@ fn inbound(port: u16) -> Value {
 /// The patch that gives the tunnel of [`Tunnel::on_inbound`] another authority where proxies are too old to report who
 /// calls.
 pub(super) fn without_identity(port: u16, authority: &str, shard: &str) -> Value {
-    let mut matches = inbound(port);
+    let mut matches = inbound(port, TCP_PROXY);
     matches["proxy"] = json!({"proxyVersion": WITHOUT_IDENTITY});
     let tcp_proxy = json!({
         "@type": TYPE,

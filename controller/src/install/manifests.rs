@@ -162,6 +162,9 @@ fn arguments(settings: &Settings) -> Vec<String> {
     if mesh.any_secret {
         arguments.push("--any-secret".to_owned());
     }
+    if mesh.istio_metrics {
+        arguments.push("--istio-metrics".to_owned());
+    }
     arguments
 }
 

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use crate::source;
 
 use super::{
-    Plan, PlanError,
+    IstioMetrics, Plan, PlanError,
     actions::Actions,
     address::Block,
     cluster::clusters,
@@ -51,6 +51,7 @@ pub(super) fn plan(raw: &raw::Plan, codecs: &Codecs) -> Result<Plan> {
     let root = Path::Root;
     let metrics = root.key("metrics");
     let max_operations = within(&metrics.key("maxOperations"), raw.metrics.max_operations, 0, 100_000)?;
+    let istio = raw.metrics.istio.as_ref().map(|raw| istio(&metrics.key("istio"), raw)).transpose()?;
     let max_calls = raw.max_calls.map(|most| within(&root.key("maxCalls"), most, 1, u32::MAX)).transpose()?;
     let memory_budget = within(&root.key("memoryBudgetBytes"), raw.memory_budget_bytes, 16 << 20, 3 << 30)?;
 
@@ -64,7 +65,14 @@ pub(super) fn plan(raw: &raw::Plan, codecs: &Codecs) -> Result<Plan> {
     }
     let unknown_authority = raw.unknown_authority;
     let max_calls = max_calls.unwrap_or(usize::MAX);
-    Ok(Plan { max_operations, memory_budget, max_calls, unknown_authority, services: Map::new(services) })
+    let services = Map::new(services);
+    Ok(Plan { max_operations, istio, memory_budget, max_calls, unknown_authority, services })
+}
+
+fn istio(path: &Path<'_>, raw: &raw::IstioMetrics) -> Result<IstioMetrics> {
+    let exception_status = within(&path.key("exceptionStatus"), raw.exception_status, 0, 16)?;
+    let max_series = within(&path.key("maxSeries"), raw.max_series, 1, 10_000)?;
+    Ok(IstioMetrics { exception_status: u32::try_from(exception_status).unwrap_or(0), max_series })
 }
 
 /// The protocols that services may name: those that are declared, and the module's own.

@@ -112,6 +112,8 @@ pub fn layout(name: &str, raw: &raw::Layout) -> Result<meltemi_codecs::Layout, P
 pub struct Plan {
     /// Pairs of service and method that have metrics of their own.
     pub max_operations: usize,
+    /// How calls are reported as Istio's standard metrics, if they are.
+    pub istio: Option<IstioMetrics>,
     /// Bytes that requests and answers on their way may take in one VM.
     pub memory_budget: usize,
     /// Calls that one worker has in flight.
@@ -119,6 +121,15 @@ pub struct Plan {
     /// What happens to connections that no service of the plan is for.
     pub unknown_authority: UnknownAuthority,
     services: Map<Rc<Service>>,
+}
+
+/// How calls are reported as Istio's standard metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IstioMetrics {
+    /// The status of gRPC that a service's own exception counts as.
+    pub exception_status: u32,
+    /// Combinations of labels that a worker reports.
+    pub max_series: usize,
 }
 
 impl Plan {

@@ -58,6 +58,7 @@ impl Worker {
         let mut source = Source::new(accept);
         let most = self.plan.max_operations;
         source.id = source.principal.as_deref().map(|principal| self.telemetry.source(principal, most));
+        source.party = self.reports.source(accept);
         let client = Client::new(socket, accept, service, destination, source, self.now);
         let key = self.clients.insert(client);
         self.net.own(socket, Owner::Client(key));

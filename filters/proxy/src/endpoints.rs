@@ -7,6 +7,7 @@ use crate::arena::{Arena, Id};
 use crate::clock::Instant;
 use crate::plan::OutlierDetection;
 use crate::policy::Health;
+use crate::reports::PartyId;
 
 /// Endpoints that Envoy has chosen, or that refused, at least once.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub(crate) struct Endpoint {
     refusals: u32,
     /// How its calls end, where that is judged.
     health: Health,
+    /// Who it is in reports.
+    party: Option<PartyId>,
 }
 
 /// Ejections grow with the refusals up to this many.
@@ -56,6 +59,7 @@ impl Endpoints {
             ejected_until: None,
             refusals: 0,
             health: Health::default(),
+            party: None,
         };
         Some(self.0.insert(endpoint))
     }
@@ -63,6 +67,19 @@ impl Endpoints {
     /// The address of an endpoint.
     pub(crate) fn address(&self, id: Option<EndpointId>) -> Option<&Rc<str>> {
         Some(&self.0.get(id?)?.address)
+    }
+
+    /// Notes who an endpoint is.
+    pub(crate) fn know(&mut self, id: Option<EndpointId>, party: PartyId) {
+        if let Some(endpoint) = self.get_mut(id) {
+            endpoint.party = Some(party);
+        }
+    }
+
+    /// Who an endpoint is, once it has been connected to.
+    #[inline]
+    pub(crate) fn party(&self, id: Option<EndpointId>) -> Option<PartyId> {
+        self.0.get(id?)?.party
     }
 
     /// Open connections to an endpoint that take calls; `None` if it is not remembered.

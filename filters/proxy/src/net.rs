@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use meltemi_sockets::{Error, Event, Options, Side, SocketId, Sockets, Target};
+use meltemi_sockets::{Error, Event, Options, Request, Side, SocketId, Sockets, Target};
 
 use crate::client::ClientId;
 use crate::inquiries::ChannelId;
@@ -79,6 +79,12 @@ impl Net {
         let is_set = self.sockets.alarm(delay);
         self.note(is_set);
         is_set
+    }
+
+    /// Sends a request to the connection manager, whose answer matters to nobody.
+    pub(crate) fn request(&mut self, request: &Request<'_>) {
+        let socket = self.sockets.request(request);
+        self.note(socket.is_some());
     }
 
     fn note(&mut self, is_open: bool) {

@@ -16,6 +16,7 @@ use crate::endpoints::{EndpointId, Endpoints};
 use crate::exploration::Exploration;
 use crate::plan::{ClusterPolicy, Plan, Service, UpstreamOptions};
 use crate::queue::Queue;
+use crate::reports::PartyId;
 use crate::upstream::ConnectionId;
 
 /// Names a pool.
@@ -320,6 +321,11 @@ impl Pool {
         self.endpoints.connected(endpoint);
         self.open.push(key);
         endpoint
+    }
+
+    /// Notes who an endpoint is.
+    pub(crate) fn know(&mut self, endpoint: Option<EndpointId>, party: PartyId) {
+        self.endpoints.know(endpoint, party);
     }
 
     /// Notes that it was given up before it was open.

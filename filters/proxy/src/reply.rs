@@ -54,6 +54,9 @@ impl Worker {
         match call.origin() {
             Origin::Client { .. } => {
                 self.telemetry.ended(call.record(), self.now, self.plan.max_operations);
+                if let Some(rules) = &self.plan.istio {
+                    self.reports.ended(call.record(), self.pools.get(call.pool()), self.now, rules);
+                }
             }
             Origin::Proxy => self.telemetry.end_copy(call.record().operation, outcome(end)),
         }
@@ -170,6 +173,9 @@ impl Worker {
             record.response_bytes = write_reply(&mut self.net, client, None, request, failure, detail);
             let queued = client.unsent(&self.net);
             self.watch_answers(client_key, queued);
+        }
+        if let Some(rules) = &self.plan.istio {
+            self.reports.ended(&record, None, self.now, rules);
         }
         let reply = self.local_reply(&record, label, failure, detail);
         self.telemetry.reply(record.operation, reply, self.now);

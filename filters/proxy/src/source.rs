@@ -10,6 +10,7 @@ use meltemi_sockets::Accept;
 
 use crate::peers::PeerId;
 use crate::plan::source::{IP, NAMESPACE, PRINCIPAL};
+use crate::reports::PartyId;
 
 /// Header of the tunnel that names the client by its certificate: the URIs among its subject alternative names.
 const IDENTITY_HEADER: &str = "x-meltemi-peer-identity";
@@ -25,6 +26,8 @@ pub(crate) struct Source {
     pub(crate) peer: Option<Rc<str>>,
     /// Number of the identity in the metrics, where there is one.
     pub(crate) id: Option<PeerId>,
+    /// Who it is in reports.
+    pub(crate) party: PartyId,
 }
 
 impl Source {
@@ -38,6 +41,7 @@ impl Source {
             namespace: principal.and_then(namespace).map(str::to_owned),
             peer: accept.peer.as_deref().map(Rc::from),
             id: None,
+            party: PartyId::default(),
         }
     }
 

@@ -59,6 +59,10 @@ impl Worker {
             self.sweep();
             self.catch_up();
         }
+        if let Some(due) = self.reports.due() {
+            self.reports.flush(&mut self.net, self.now);
+            self.alarms.wake_at(self.reports.due().or(Some(due)).filter(|due| *due > self.now));
+        }
         // What is due already is flushed right after.
         let flush = self.telemetry.due().filter(|flush| *flush > self.now);
         self.alarms.wake_at(flush);

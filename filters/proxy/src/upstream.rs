@@ -12,6 +12,7 @@ use crate::net::{HIGH_WATERMARK, Owner};
 use crate::outliers::has_failed;
 use crate::peers::PeerId;
 use crate::pool::{Pool, PoolId};
+use crate::reports::Server;
 use crate::slots::{Answered, Slots};
 use crate::source::principal;
 use crate::telemetry::Metric;
@@ -81,6 +82,9 @@ impl Worker {
             .renewal_time()
             .map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
         let endpoint = pool.connected(key, address.unwrap_or_default());
+        let server = Server { cluster: pool.cluster(), service: pool.service(), headers };
+        let party = self.reports.destination(&server);
+        pool.know(endpoint, party);
         connection.connected(endpoint, destination, renew_at);
         if pool.is_judged() && self.is_left_out(key, endpoint) {
             return;

@@ -14,6 +14,7 @@ use crate::plan::Plan;
 use crate::policy::{Ledger, States};
 use crate::pools::Pools;
 use crate::relays::Relays;
+use crate::reports::Reports;
 use crate::telemetry::{Names, Sink, Telemetry};
 use crate::upstream::Connection;
 use crate::waiting::Agenda;
@@ -42,6 +43,7 @@ pub struct Worker {
     pub(crate) policies: States,
     pub(crate) inquiries: Inquiries,
     pub(crate) telemetry: Telemetry,
+    pub(crate) reports: Reports,
     pub(crate) random: fastrand::Rng,
     pub(crate) head: Head,
     pub(crate) now: Instant,
@@ -72,6 +74,7 @@ impl Worker {
             policies: States::default(),
             inquiries: Inquiries::default(),
             telemetry: Telemetry::default(),
+            reports: Reports::default(),
             random: fastrand::Rng::with_seed(seed),
             head: Head::new(),
             now: Instant::default(),
@@ -86,6 +89,13 @@ impl Worker {
     #[must_use]
     pub fn with_names(mut self, names: &Names) -> Self {
         self.telemetry.share(names);
+        self
+    }
+
+    /// Shares what is counted for reports with other workers, before anything is counted.
+    #[must_use]
+    pub fn with_reports(mut self, reports: &Reports) -> Self {
+        self.reports = reports.clone();
         self
     }
 

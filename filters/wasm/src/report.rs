@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use meltemi_proxy::{DRY_RUN_DENIED, Label, Labels, LocalReply, Metric, Names, Sink};
+use meltemi_proxy::{DRY_RUN_DENIED, Label, Labels, LocalReply, Metric, Names, Reports, Sink, Workload};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
@@ -17,12 +17,44 @@ type MetricIds = FxHashMap<(Metric, Option<Labels>), Option<u32>>;
 thread_local! {
     static METRICS: RefCell<MetricIds> = RefCell::default();
     static NAMES: Names = Names::default();
+    static REPORTS: Reports = Reports::new(own_workload());
 }
 
 /// The names that the metrics of all workers of this VM share.
 pub(crate) fn names() -> Names {
     NAMES.with(Names::clone)
 }
+
+/// What the workers of this VM count for reports.
+pub(crate) fn reports() -> Reports {
+    REPORTS.with(Reports::clone)
+}
+
+/// The workload of this proxy, as Istio's bootstrap describes it.
+fn own_workload() -> Workload {
+    let known = OWN.map(|names| {
+        let values =
+            names.iter().filter_map(|name| host::property(&["xds\0node\0metadata\0", name].concat()));
+        values.map(|value| String::from_utf8_lossy(&value).into_owned()).find(|value| !value.is_empty())
+    });
+    Workload::parse(&known.map(Option::unwrap_or_default).join(";"))
+}
+
+/// Where each part of a workload is in the metadata of the node: the first that is there counts.
+const OWN: [&[&str]; 7] = [
+    &["WORKLOAD_NAME"],
+    &["NAMESPACE"],
+    &[
+        "LABELS\0service.istio.io/canonical-name",
+        "LABELS\0app.kubernetes.io/name",
+        "LABELS\0app",
+        "WORKLOAD_NAME",
+    ],
+    &["LABELS\0service.istio.io/canonical-revision", "LABELS\0app.kubernetes.io/version", "LABELS\0version"],
+    &["LABELS\0app"],
+    &["LABELS\0version"],
+    &["CLUSTER_ID"],
+];
 
 /// A local reply as a line of the log has it.
 #[derive(Serialize)]

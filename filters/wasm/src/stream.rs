@@ -49,7 +49,7 @@ impl Stream {
         let (worker, number) = self.worker.get_or_insert_with(|| {
             let worker = Worker::new(plan.clone(), Options::default(), host::wall_time());
             let worker = worker.with_names(&report::names()).with_budget(&BUDGET.with(Rc::clone));
-            let worker = worker.with_ledger(LEDGER.with(Rc::clone));
+            let worker = worker.with_ledger(LEDGER.with(Rc::clone)).with_reports(&report::reports());
             (worker, self.plan.next_tunnel())
         });
         worker.set_plan(plan);

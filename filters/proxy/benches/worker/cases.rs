@@ -12,10 +12,12 @@ pub struct Case {
     pub body: usize,
     /// Client and server have identities, as in a mesh.
     pub has_identities: bool,
+    /// Calls are reported as Istio's metrics.
+    pub reports: bool,
     pub service: fn() -> Value,
 }
 
-pub const CASES: [Case; 14] = [
+pub const CASES: [Case; 15] = [
     Case {
         name: "1 client, 1 in flight",
         clients: 1,
@@ -23,6 +25,7 @@ pub const CASES: [Case; 14] = [
         methods: 1,
         body: 200,
         has_identities: false,
+        reports: false,
         service: plain,
     },
     Case {
@@ -32,6 +35,7 @@ pub const CASES: [Case; 14] = [
         methods: 1,
         body: 200,
         has_identities: false,
+        reports: false,
         service: plain,
     },
     // The operation is not that of the client's last call.
@@ -42,6 +46,7 @@ pub const CASES: [Case; 14] = [
         methods: 2,
         body: 200,
         has_identities: false,
+        reports: false,
         service: plain,
     },
     Case {
@@ -51,6 +56,17 @@ pub const CASES: [Case; 14] = [
         methods: 1,
         body: 200,
         has_identities: false,
+        reports: false,
+        service: plain,
+    },
+    Case {
+        name: "1 client, 32 in flight, Istio's metrics",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        reports: true,
         service: plain,
     },
     Case {
@@ -60,6 +76,7 @@ pub const CASES: [Case; 14] = [
         methods: 1,
         body: 200,
         has_identities: false,
+        reports: false,
         service: retries,
     },
     Case {
@@ -69,6 +86,7 @@ pub const CASES: [Case; 14] = [
         methods: 1,
         body: 200,
         has_identities: false,
+        reports: false,
         service: attachments,
     },
     Case {
@@ -78,6 +96,7 @@ pub const CASES: [Case; 14] = [
         methods: 1,
         body: 200,
         has_identities: false,
+        reports: false,
         service: set,
     },
     Case {
@@ -87,6 +106,7 @@ pub const CASES: [Case; 14] = [
         methods: 1,
         body: 200,
         has_identities: false,
+        reports: false,
         service: values,
     },
     Case {
@@ -96,6 +116,7 @@ pub const CASES: [Case; 14] = [
         methods: 1,
         body: 200,
         has_identities: false,
+        reports: false,
         service: deadlines,
     },
     // Those of the route are shorter.
@@ -106,6 +127,7 @@ pub const CASES: [Case; 14] = [
         methods: 1,
         body: 200,
         has_identities: false,
+        reports: false,
         service: shorter_deadlines,
     },
     Case {
@@ -115,6 +137,7 @@ pub const CASES: [Case; 14] = [
         methods: 1,
         body: 16 << 10,
         has_identities: false,
+        reports: false,
         service: plain,
     },
     Case {
@@ -124,6 +147,7 @@ pub const CASES: [Case; 14] = [
         methods: 1,
         body: 200,
         has_identities: true,
+        reports: false,
         service: plain,
     },
     Case {
@@ -133,6 +157,7 @@ pub const CASES: [Case; 14] = [
         methods: 1,
         body: 200,
         has_identities: true,
+        reports: false,
         service: authorization,
     },
     Case {
@@ -142,6 +167,7 @@ pub const CASES: [Case; 14] = [
         methods: 1,
         body: 200,
         has_identities: false,
+        reports: false,
         service: plain,
     },
 ];

@@ -132,7 +132,8 @@ impl World {
         let service = (case.service)();
         // Clients say how long they wait where that counts.
         let has_time = service["defaultRoute"]["propagateDeadline"].is_boolean();
-        let plan = json!({"services": {"demo": service}}).to_string();
+        let metrics = if case.reports { json!({"istio": {}}) } else { json!({}) };
+        let plan = json!({"services": {"demo": service}, "metrics": metrics}).to_string();
         let plan = Rc::new(Plan::parse(plan.as_bytes(), &Codecs::all())?);
         let mut requests = Vec::new();
         for client in 0..case.clients {

@@ -37,6 +37,7 @@ mod protection;
 mod protocols;
 mod relays;
 mod renewal;
+mod reports;
 mod retries;
 mod routing;
 mod streams;

@@ -37,6 +37,8 @@ pub struct ConnectionManager {
     /// There is a route for alarms.
     pub has_alarms: bool,
     pub alarms_set: usize,
+    /// The fields of the reports that came.
+    pub reports: Vec<Vec<(String, String)>>,
     pub alarms_out: usize,
     /// Connections that were asked for, in their order: cluster, and the endpoint if it was named.
     pub asked: Vec<Asked>,
@@ -117,6 +119,7 @@ impl ConnectionManager {
             is_raw: false,
             has_alarms: true,
             alarms_set: 0,
+            reports: Vec::new(),
             alarms_out: 0,
             asked: Vec::new(),
         }
@@ -264,6 +267,11 @@ impl World {
             (Some("GET"), Some("/alarm")) => {
                 let delay = field("x-envoy-fault-delay-request").expect("a delay").parse().expect("a number");
                 self.set_alarm(stream, Duration::from_millis(delay));
+            }
+            (Some("GET"), Some("/report")) => {
+                self.manager.reports.push(fields.to_vec());
+                self.manager.http2.head(stream, &[(":status", "204")]);
+                self.manager.http2.end(stream);
             }
             (Some("CONNECT"), None) => {
                 assert_eq!(field(":authority"), Some("meltemi"));

@@ -1,0 +1,158 @@
+//! Calls counted under the labels of Istio's standard metrics.
+//!
+//! What has changed is reported by short streams to the connection manager: their fields are labels and increments, which
+//! loggers of Envoy's make counters of. Each costs a good part of what a call of HTTP does, and none of them is for one call.
+
+mod parties;
+mod series;
+mod verdict;
+
+use core::time::Duration;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use meltemi_sockets::{Accept, Request};
+
+use self::parties::Parties;
+use self::series::{Key, Series};
+use crate::calls::Record;
+use crate::clock::Instant;
+use crate::net::Net;
+use crate::plan::IstioMetrics;
+use crate::pool::Pool;
+
+pub use self::parties::Workload;
+pub(crate) use self::parties::{PartyId, Server};
+
+/// The counts of one Envoy thread. Workers that come and go share them: what one has not reported, another does.
+#[derive(Debug, Clone, Default)]
+pub struct Reports(Rc<RefCell<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    parties: Parties,
+    all: Vec<Series>,
+    /// Where each is, sorted by what it counts.
+    index: Vec<(Key, usize)>,
+    /// The one that counted last, and mostly counts next.
+    last: usize,
+    dirty: Vec<usize>,
+    due: Option<Instant>,
+}
+
+/// How long counts gather before they are reported.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// So many series are reported at once, and more after a pause: calls wait meanwhile.
+const MOST_AT_ONCE: usize = 10;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where reports go in the connection manager.
+const PATH: &str = "/report";
+
+impl Reports {
+    /// No counts yet, of a proxy of this workload.
+    pub fn new(own: Workload) -> Self {
+        let parties = Parties::new(own);
+        Self(Rc::new(RefCell::new(State { parties, ..State::default() })))
+    }
+
+    /// The client of a connection that a tunnel brings.
+    pub(crate) fn source(&self, accept: &Accept) -> PartyId {
+        self.0.borrow_mut().parties.source(accept)
+    }
+
+    /// A server that has been connected to.
+    pub(crate) fn destination(&self, server: &Server<'_>) -> PartyId {
+        self.0.borrow_mut().parties.destination(server)
+    }
+
+    /// Counts a call of a client that has ended; `pool` is that of its cluster, if one was chosen.
+    #[inline(never)]
+    pub(crate) fn ended(&self, record: &Record, pool: Option<&Pool>, now: Instant, rules: &IstioMetrics) {
+        let state = &mut *self.0.borrow_mut();
+        let source = record.source.as_ref().map(|source| source.party).unwrap_or_default();
+        let served = pool.and_then(|pool| pool.endpoints().party(record.endpoint));
+        let destination = served.unwrap_or_else(|| {
+            let cluster = pool.map_or("", |pool| pool.cluster());
+            state.parties.unserved(source, cluster, &record.service)
+        });
+        let key = Key { source, destination, verdict: verdict::of(record, rules) };
+        let at = match state.all.get(state.last) {
+            Some(last) if last.key == key => state.last,
+            _ => state.find(key, rules.max_series),
+        };
+        state.last = at;
+        let Some(series) = state.all.get_mut(at) else { return };
+        series.add(now.since(record.started), record.request_bytes, record.response_bytes);
+        if !core::mem::replace(&mut series.is_dirty, true) {
+            state.dirty.push(at);
+            state.due = state.due.or(Some(now.after(INTERVAL)));
+        }
+    }
+
+    /// When what has gathered is to be reported, if anything has.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.0.borrow().due
+    }
+
+    /// Reports what has gathered, or some of it, if that is due.
+    pub(crate) fn flush(&self, net: &mut Net, now: Instant) {
+        let state = &mut *self.0.borrow_mut();
+        if state.due.is_none_or(|due| due > now) || !net.is_open() {
+            return;
+        }
+        for _ in 0..MOST_AT_ONCE {
+            let Some(at) = state.dirty.pop() else { break };
+            let Some(series) = state.all.get_mut(at) else { continue };
+            series.is_dirty = false;
+            let Key { source, destination, verdict } = series.key;
+            let ends = [source, destination].map(|party| state.parties.fields(party));
+            let labels = verdict::fields(verdict);
+            series.report(|counts| {
+                let fields = ends.into_iter().chain([&labels[..], counts]).flatten();
+                send(net, &fields.map(|(name, value)| (*name, value.as_str())).collect::<Vec<_>>());
+            });
+        }
+        state.due = (!state.dirty.is_empty()).then(|| now.after(PAUSE));
+    }
+}
+
+fn send(net: &mut Net, fields: &[(&str, &str)]) {
+    net.request(&Request {
+        method: "GET",
+        scheme: "http",
+        authority: "meltemi",
+        path: PATH,
+        cluster: None,
+        headers: fields,
+        body: &[],
+    });
+}
+
+impl State {
+    /// Where calls like this count: by themselves, or once there are `most` of their kind, with the others.
+    fn find(&mut self, key: Key, most: usize) -> usize {
+        let found = self.index.binary_search_by(|(known, _)| known.cmp(&key));
+        match found {
+            Ok(place) => self.index.get(place).map_or(0, |(_, at)| *at),
+            Err(place) if self.all.len() < most => self.insert(place, key),
+            Err(_) => {
+                let [source, destination] =
+                    [key.source, key.destination].map(|party| self.parties.other(party));
+                let other = Key { source, destination, ..key };
+                match self.index.binary_search_by(|(known, _)| known.cmp(&other)) {
+                    Ok(place) => self.index.get(place).map_or(0, |(_, at)| *at),
+                    Err(place) => self.insert(place, other),
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, place: usize, key: Key) -> usize {
+        let at = self.all.len();
+        self.all.push(Series::new(key));
+        self.index.insert(place, (key, at));
+        at
+    }
+}
