@@ -4,22 +4,25 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::thread;
 
+use meltemi_codecs::Peer;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token as Key};
 
+use super::Protocol;
 use super::frame::{Reader, Seen, Template};
 use super::outbox::Outbox;
 
 /// Bytes per read.
 const READ: usize = 256 << 10;
 
-/// Starts servers on these addresses, in one thread that lives as long as the process. Calls carry strings of one of the `bodies`.
+/// Starts servers of a protocol on these addresses, in one thread that lives as long as the process. Calls carry strings of
+/// one of the `bodies`.
 /// Returns the addresses that were bound.
 ///
 /// # Errors
 ///
 /// When an address cannot be bound.
-pub fn start(addresses: &[SocketAddr], bodies: &[usize]) -> io::Result<Vec<SocketAddr>> {
+pub fn start(protocol: Protocol, addresses: &[SocketAddr], bodies: &[usize]) -> io::Result<Vec<SocketAddr>> {
     let poll = Poll::new()?;
     let mut listeners = Vec::new();
     for (index, &address) in addresses.iter().enumerate() {
@@ -28,10 +31,10 @@ pub fn start(addresses: &[SocketAddr], bodies: &[usize]) -> io::Result<Vec<Socke
         listeners.push(listener);
     }
     let bound = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
-    let mut servers = Servers::new(poll, listeners, bodies);
+    let mut servers = Servers::new(protocol, poll, listeners, bodies);
     thread::Builder::new().name("backend".into()).spawn(move || {
         if let Err(error) = servers.run() {
-            eprintln!("the Dubbo servers of the benchmark stopped: {error}");
+            eprintln!("the servers of the benchmark stopped: {error}");
         }
     })?;
     Ok(bound)
@@ -41,9 +44,9 @@ struct Servers {
     poll: Poll,
     listeners: Vec<TcpListener>,
     connections: Vec<Option<Connection>>,
+    protocol: Protocol,
     replies: Replies,
     buffer: Vec<u8>,
-    heads: Vec<u8>,
 }
 
 struct Connection {
@@ -52,18 +55,18 @@ struct Connection {
     outbox: Outbox,
 }
 
-/// The templates of all answers: one for each length, by rising length, then the answer to heartbeats.
+/// The templates of all answers: one for each length, by rising length, then that to heartbeats, which only Dubbo has.
 struct Replies {
     bodies: Vec<usize>,
     templates: Vec<Template>,
 }
 
 impl Replies {
-    fn new(bodies: &[usize]) -> Self {
+    fn new(protocol: Protocol, bodies: &[usize]) -> Self {
         let mut bodies = bodies.to_vec();
         bodies.sort_unstable();
         bodies.dedup();
-        let mut templates: Vec<_> = bodies.iter().map(|&body| Template::response(body)).collect();
+        let mut templates: Vec<_> = bodies.iter().map(|&body| Template::response(protocol, body)).collect();
         templates.push(Template::heartbeat_reply());
         Self { bodies, templates }
     }
@@ -79,14 +82,14 @@ impl Replies {
 }
 
 impl Servers {
-    fn new(poll: Poll, listeners: Vec<TcpListener>, bodies: &[usize]) -> Self {
+    fn new(protocol: Protocol, poll: Poll, listeners: Vec<TcpListener>, bodies: &[usize]) -> Self {
         Self {
             poll,
             listeners,
             connections: Vec::new(),
-            replies: Replies::new(bodies),
+            protocol,
+            replies: Replies::new(protocol, bodies),
             buffer: vec![0; READ],
-            heads: Vec::new(),
         }
     }
 
@@ -121,8 +124,8 @@ impl Servers {
             });
             let key = Key(self.listeners.len() + index);
             self.poll.registry().register(&mut stream, key, Interest::READABLE | Interest::WRITABLE)?;
-            self.connections[index] =
-                Some(Connection { stream, reader: Reader::default(), outbox: Outbox::default() });
+            let reader = Reader::new(self.protocol, Peer::Client);
+            self.connections[index] = Some(Connection { stream, reader, outbox: Outbox::default() });
         }
     }
 
@@ -130,7 +133,7 @@ impl Servers {
         let Some(connection) = self.connections[index].as_mut() else {
             return;
         };
-        if !connection.serve(closing, &self.replies, &mut self.buffer, &mut self.heads).unwrap_or(false) {
+        if !connection.serve(closing, &self.replies, &mut self.buffer).unwrap_or(false) {
             self.connections[index] = None;
         }
     }
@@ -138,13 +141,7 @@ impl Servers {
 
 impl Connection {
     /// Reads, answers, writes. False when the other side has closed.
-    fn serve(
-        &mut self,
-        closing: bool,
-        replies: &Replies,
-        buffer: &mut [u8],
-        heads: &mut Vec<u8>,
-    ) -> io::Result<bool> {
+    fn serve(&mut self, closing: bool, replies: &Replies, buffer: &mut [u8]) -> io::Result<bool> {
         loop {
             let n = match self.stream.read(buffer) {
                 Ok(0) => return Ok(false),
@@ -157,7 +154,7 @@ impl Connection {
             self.reader
                 .feed(&buffer[..n], |request| {
                     if let Some(template) = replies.to(&request) {
-                        outbox.push(template, request.id, request.token);
+                        outbox.push(&replies.templates, template, request.id, &request.token);
                     }
                 })
                 .map_err(io::Error::other)?;
@@ -167,7 +164,7 @@ impl Connection {
                 break;
             }
         }
-        self.outbox.flush(&replies.templates, heads, &mut self.stream)?;
+        self.outbox.flush(&replies.templates, &mut self.stream)?;
         Ok(true)
     }
 }
@@ -179,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_length_of_a_call_chooses_the_answer() {
-        let replies = Replies::new(&[1 << 20, 64, 16 << 10]);
+        let replies = Replies::new(Protocol::Dubbo, &[1 << 20, 64, 16 << 10]);
         for (index, body) in [64, 16 << 10, 1 << 20].into_iter().enumerate() {
             let request = Seen {
                 request: true,
@@ -188,7 +185,7 @@ mod tests {
                 ok: false,
                 id: 1,
                 token: token(1),
-                body_len: Template::request(body).body_len(),
+                body_len: Template::request(Protocol::Dubbo, body).body_len(),
             };
             assert_eq!(replies.to(&request), Some(index));
             assert_eq!(replies.to(&Seen { event: true, ..request }), Some(3));

@@ -5,17 +5,20 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use meltemi_codecs::Peer;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token as Key};
 
-use super::Case;
 use super::frame::{Reader, Seen, Template, token};
 use super::outbox::Outbox;
+use super::{Case, Protocol};
 
 /// Bytes per read.
 const READ: usize = 256 << 10;
 /// Without a single answer for so long, what is in flight counts as lost.
 const STALL: Duration = Duration::from_secs(5);
+/// How long clients that are to be idle may take to get there.
+const LONG: Duration = Duration::from_secs(60);
 /// Connections that a proxy may close before the measurement is given up.
 const MAX_RECONNECTS: u32 = 1000;
 /// Longest latency that is distinguished, in nanoseconds.
@@ -87,7 +90,7 @@ pub fn run(
     load.until(begin + span.measured)?;
     let (elapsed, after) = (begin.elapsed(), cpu()?);
     let (requests, latencies) = (load.tally.requests, load.tally.latencies.clone());
-    load.drain()?;
+    load.drain(STALL)?;
     Ok(Measurement {
         requests,
         elapsed,
@@ -98,14 +101,36 @@ pub fn run(
     })
 }
 
+/// Opens the clients of a case and lets each make its calls once; then they are idle for as long as this is held.
+///
+/// # Errors
+///
+/// When the proxy cannot be connected to. Calls without an answer are counted.
+pub fn hold(address: SocketAddr, case: &Case) -> io::Result<Held> {
+    let mut load = Load::new(address, case)?;
+    load.drain(LONG)?;
+    Ok(Held(load))
+}
+
+/// Idle clients.
+pub struct Held(Load);
+
+impl Held {
+    /// How many calls were not answered.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.0.tally.errors
+    }
+}
+
 struct Load {
     poll: Poll,
     events: Events,
     clients: Vec<Client>,
     address: SocketAddr,
+    protocol: Protocol,
     requests: [Template; 1],
     buffer: Vec<u8>,
-    heads: Vec<u8>,
     tally: Tally,
     last_answer: Instant,
     reconnects: u32,
@@ -121,14 +146,14 @@ struct Client {
 impl Load {
     fn new(address: SocketAddr, case: &Case) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let body_len = Template::response(case.body).body_len();
+        let answer = Template::response(case.protocol, case.body);
         let clients = (0..case.clients)
             .map(|index| {
                 Ok(Client {
                     stream: connect(&poll, address, index)?,
-                    reader: Reader::default(),
+                    reader: Reader::new(case.protocol, Peer::Server),
                     outbox: Outbox::default(),
-                    calls: Calls::new(index, case.in_flight, body_len),
+                    calls: Calls::new(index, case, answer.body_len()),
                 })
             })
             .collect::<io::Result<_>>()?;
@@ -137,15 +162,15 @@ impl Load {
             events: Events::with_capacity(1024),
             clients,
             address,
-            requests: [Template::request(case.body)],
+            protocol: case.protocol,
+            requests: [Template::request(case.protocol, case.body)],
             buffer: vec![0; READ],
-            heads: Vec::new(),
             tally: Tally::new(),
             last_answer: Instant::now(),
             reconnects: 0,
         };
         for client in &mut load.clients {
-            client.calls.fill(&mut client.outbox);
+            client.calls.fill(&load.requests, &mut client.outbox);
         }
         Ok(load)
     }
@@ -159,8 +184,8 @@ impl Load {
     }
 
     /// Waits for what is in flight; what does not come is lost.
-    fn drain(&mut self) -> io::Result<()> {
-        let end = Instant::now() + STALL;
+    fn drain(&mut self, limit: Duration) -> io::Result<()> {
+        let end = Instant::now() + limit;
         while Instant::now() < end
             && !self.stalled()
             && self.clients.iter().any(|client| client.calls.pending > 0)
@@ -190,9 +215,9 @@ impl Load {
             let Key(index) = event.token();
             let client = &mut self.clients[index];
             let closing = event.is_read_closed();
-            let outcome = client.receive(closing, &mut self.buffer, &mut self.tally, refill);
-            let outcome = outcome
-                .and_then(|()| client.outbox.flush(&self.requests, &mut self.heads, &mut client.stream));
+            let again = refill.then_some(self.requests.as_slice());
+            let outcome = client.receive(closing, &mut self.buffer, &mut self.tally, again);
+            let outcome = outcome.and_then(|()| client.outbox.flush(&self.requests, &mut client.stream));
             let Err(error) = outcome else {
                 continue;
             };
@@ -203,10 +228,10 @@ impl Load {
                 return Err(io::Error::other(format!("the proxy keeps closing connections: {error}")));
             }
             client.stream = connect(&self.poll, self.address, index)?;
-            client.reader = Reader::default();
+            client.reader = Reader::new(self.protocol, Peer::Server);
             client.outbox.clear();
             if refill {
-                client.calls.fill(&mut client.outbox);
+                client.calls.fill(&self.requests, &mut client.outbox);
             }
         }
         if self.tally.requests + self.tally.errors > answered {
@@ -226,12 +251,13 @@ fn connect(poll: &Poll, address: SocketAddr, index: usize) -> io::Result<TcpStre
 }
 
 impl Client {
+    /// Takes the answers that have come. With the requests `again`, each makes room for a new one.
     fn receive(
         &mut self,
         closing: bool,
         buffer: &mut [u8],
         tally: &mut Tally,
-        refill: bool,
+        again: Option<&[Template]>,
     ) -> io::Result<()> {
         loop {
             let n = match self.stream.read(buffer) {
@@ -246,9 +272,9 @@ impl Client {
             self.reader
                 .feed(&buffer[..n], |frame| {
                     if let Some(slot) = calls.answered(&frame, now, tally)
-                        && refill
+                        && let Some(requests) = again
                     {
-                        calls.issue(slot, now, outbox);
+                        calls.issue(slot, now, requests, outbox);
                     }
                 })
                 .map_err(io::Error::other)?;
@@ -265,6 +291,8 @@ impl Client {
 struct Calls {
     /// The client's own part of its ids, so that no two clients ever use the same.
     base: u64,
+    /// The bits of an id that the protocol has room for.
+    mask: u64,
     /// Calls issued so far.
     issued: u64,
     /// Id and start of the call in each slot; none when it is idle.
@@ -275,27 +303,29 @@ struct Calls {
 }
 
 impl Calls {
-    fn new(client: usize, in_flight: usize, body_len: usize) -> Self {
-        Self { base: (client as u64) << 48, issued: 0, slots: vec![None; in_flight], pending: 0, body_len }
+    fn new(client: usize, case: &Case, body_len: usize) -> Self {
+        let slots = vec![None; case.in_flight];
+        let mask = case.protocol.codec().max_id();
+        Self { base: (client as u64) << 48, mask, issued: 0, slots, pending: 0, body_len }
     }
 
     /// Puts a call in every idle slot.
-    fn fill(&mut self, outbox: &mut Outbox) {
+    fn fill(&mut self, requests: &[Template], outbox: &mut Outbox) {
         let now = Instant::now();
         for slot in 0..self.slots.len() {
             if self.slots[slot].is_none() {
-                self.issue(slot, now, outbox);
+                self.issue(slot, now, requests, outbox);
             }
         }
     }
 
     /// Starts a call in an idle slot. Ids hold client, number and slot.
-    fn issue(&mut self, slot: usize, now: Instant, outbox: &mut Outbox) {
+    fn issue(&mut self, slot: usize, now: Instant, requests: &[Template], outbox: &mut Outbox) {
         let id = self.base | (self.issued & 0xffff_ffff) << 16 | slot as u64;
         self.issued += 1;
         self.slots[slot] = Some((id, now));
         self.pending += 1;
-        outbox.push(0, id, token(id));
+        outbox.push(requests, 0, id & self.mask, &token(id));
     }
 
     /// Takes a frame from the server, and returns which slot it frees.
@@ -304,14 +334,14 @@ impl Calls {
             return None;
         }
         let slot = (frame.id & 0xffff) as usize;
-        let Some((_, start)) = self.slots.get(slot).copied().flatten().filter(|&(id, _)| id == frame.id)
-        else {
+        let waiting = self.slots.get(slot).copied().flatten();
+        let Some((id, start)) = waiting.filter(|(id, _)| id & self.mask == frame.id) else {
             tally.failed(1, || format!("an answer that nobody waits for: {frame:?}"));
             return None;
         };
         self.slots[slot] = None;
         self.pending -= 1;
-        if frame.ok && frame.token == token(frame.id) && frame.body_len == self.body_len {
+        if frame.ok && frame.token == token(id) && frame.body_len == self.body_len {
             tally.succeeded(now - start);
         } else {
             tally.failed(1, || format!("not the answer to its request: {frame:?}"));
@@ -358,7 +388,9 @@ mod tests {
     const BRIEF: Span = Span { warm_up: Duration::from_millis(20), measured: Duration::from_millis(200) };
 
     fn measure(case: &Case) -> Measurement {
-        let servers = backend::start(&["127.0.0.1:0".parse().unwrap()], &[64, 16 << 10, 1 << 20]).unwrap();
+        let servers =
+            backend::start(case.protocol, &["127.0.0.1:0".parse().unwrap()], &[64, 16 << 10, 1 << 20])
+                .unwrap();
         let mut cpu = Duration::ZERO;
         run(servers[0], case, BRIEF, || {
             cpu += Duration::from_millis(3);
@@ -370,19 +402,26 @@ mod tests {
     #[test]
     fn every_answer_of_the_servers_is_right() {
         for body in [64, 16 << 10, 1 << 20] {
-            let measurement = measure(&Case { clients: 3, in_flight: 4, body });
+            let measurement = measure(&Case { protocol: Protocol::Dubbo, clients: 3, in_flight: 4, body });
             assert!(measurement.requests > 0);
             assert_eq!((measurement.errors, measurement.first_error), (0, None));
             assert_eq!(measurement.cpu, Duration::from_millis(3));
             assert_eq!(measurement.latencies.len(), measurement.requests);
         }
+        for protocol in Protocol::ALL {
+            let measurement = measure(&Case { protocol, clients: 3, in_flight: 4, body: 64 });
+            assert!(measurement.requests > 0);
+            assert_eq!((measurement.errors, measurement.first_error), (0, None), "{protocol:?}");
+        }
     }
 
     #[test]
     fn wrong_answers_are_counted() {
-        let mut calls = Calls::new(2, 2, 100);
+        let case = Case { protocol: Protocol::Dubbo, clients: 3, in_flight: 2, body: 64 };
+        let requests = [Template::request(case.protocol, case.body)];
+        let mut calls = Calls::new(2, &case, 100);
         let mut tally = Tally::new();
-        calls.fill(&mut Outbox::default());
+        calls.fill(&requests, &mut Outbox::default());
         let now = Instant::now();
         let right = |id| Seen {
             request: false,

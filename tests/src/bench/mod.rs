@@ -1,27 +1,99 @@
-//! The benchmark of Dubbo proxying: Meltemi beside Envoy's own `dubbo_proxy` and its plain `tcp_proxy`, in one Envoy process.
+//! The benchmark: Meltemi beside Envoy's own proxies of the same protocols and its plain `tcp_proxy`.
 //!
 //! What is compared is the CPU time that the Envoy process spends on a request, as the kernel counts it; throughput and
-//! latency come along. The load generator ([`load`]) and the servers ([`backend`]) speak pre-encoded Dubbo frames
+//! latency come along. The load generator ([`load`]) and the servers ([`backend`]) speak frames that are made once
 //! ([`frame`]), so that they cost little next to what they measure, and check that every answer is the one to its own request.
-//! The proxies take turns, round after round, and the medians over the rounds are reported: what else the machine does
-//! in the meantime then meets all of them alike.
+//! What is compared takes turns, round after round, and the medians over the rounds are reported: what else the machine does
+//! in the meantime then meets all of it alike.
 
 use std::fmt;
 
+use meltemi_codecs::{Brpc, Codec, Dubbo, Thrift, Trpc};
+
 pub mod backend;
 pub mod frame;
+pub mod idle;
 pub mod load;
+pub mod markdown;
 pub mod outbox;
 pub mod plot;
 pub mod proc;
 pub mod report;
 pub mod subject;
+pub mod updates;
+pub mod wide;
+
+/// A protocol that is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Dubbo 2, with bodies of all sizes.
+    Dubbo,
+    /// Thrift, framed and binary.
+    Thrift,
+    /// brpc's `baidu_std`.
+    Brpc,
+    /// tRPC.
+    Trpc,
+}
+
+impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Dubbo, Self::Thrift, Self::Brpc, Self::Trpc];
+
+    /// The name on the command line, in the report and in plans.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dubbo => "dubbo",
+            Self::Thrift => "thrift",
+            Self::Brpc => "brpc",
+            Self::Trpc => "trpc",
+        }
+    }
+
+    /// Its codec.
+    #[must_use]
+    pub fn codec(self) -> &'static dyn Codec {
+        match self {
+            Self::Dubbo => &Dubbo,
+            Self::Thrift => &Thrift,
+            Self::Brpc => &Brpc,
+            Self::Trpc => &Trpc,
+        }
+    }
+
+    /// The proxies that can carry it, the one that others are compared with first: Envoy's own of this protocol if it has
+    /// one, else plain TCP.
+    #[must_use]
+    pub fn proxies(self) -> &'static [Proxy] {
+        match self {
+            Self::Dubbo | Self::Thrift => &[Proxy::Native, Proxy::Tcp, Proxy::Meltemi],
+            Self::Brpc | Self::Trpc => &[Proxy::Tcp, Proxy::Meltemi],
+        }
+    }
+
+    /// The cases of the report. Those of 1 MiB keep at most 8 MiB in flight: what they measure is the cost of a byte, which
+    /// depends on no protocol.
+    #[must_use]
+    pub fn cases(self) -> Vec<Case> {
+        let of = |body, shapes: &[(usize, usize)]| {
+            let case = |&(clients, in_flight)| Case { protocol: self, clients, in_flight, body };
+            shapes.iter().map(case).collect::<Vec<_>>()
+        };
+        let many = [(1, 1), (1, 32), (16, 8), (256, 1)];
+        let few = [(1, 1), (1, 8), (8, 1)];
+        match self {
+            Self::Dubbo => [of(64, &many), of(16 << 10, &many), of(1 << 20, &few)].concat(),
+            Self::Thrift | Self::Brpc | Self::Trpc => of(64, &[(1, 32), (64, 1)]),
+        }
+    }
+}
 
 /// One of the proxies compared, each a listener of the same Envoy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Proxy {
-    /// Envoy's native `envoy.filters.network.dubbo_proxy`.
-    Dubbo,
+    /// Envoy's native proxy of the protocol, such as `envoy.filters.network.dubbo_proxy`.
+    Native,
     /// Envoy's native `envoy.filters.network.tcp_proxy`: no protocol, one upstream connection per client connection.
     Tcp,
     /// Meltemi.
@@ -29,26 +101,26 @@ pub enum Proxy {
 }
 
 impl Proxy {
-    /// All of them, the reference first.
-    pub const ALL: [Self; 3] = [Self::Dubbo, Self::Tcp, Self::Meltemi];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Native, Self::Tcp, Self::Meltemi];
 
-    /// The name on the command line and in the report.
+    /// The name in the report.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Dubbo => "dubbo_proxy",
-            Self::Tcp => "tcp_proxy",
-            Self::Meltemi => "meltemi",
+    pub fn name(self, protocol: Protocol) -> &'static str {
+        match (self, protocol) {
+            (Self::Native, Protocol::Thrift) => "thrift_proxy",
+            (Self::Native, _) => "dubbo_proxy",
+            (Self::Tcp, _) => "tcp_proxy",
+            (Self::Meltemi, _) => "meltemi",
         }
     }
 
-    /// The name of its listener in `envoy-configs/dubbo.yaml`.
+    /// The name of its listener in the shipped configurations.
     #[must_use]
-    pub fn listener(self) -> &'static str {
+    pub fn listener(self, protocol: Protocol) -> String {
         match self {
-            Self::Dubbo => "demo_dubbo_proxy",
-            Self::Tcp => "demo_tcp_proxy",
-            Self::Meltemi => "demo",
+            Self::Meltemi => "demo".to_owned(),
+            _ => format!("demo_{}", self.name(protocol)),
         }
     }
 }
@@ -56,6 +128,8 @@ impl Proxy {
 /// What is asked of a proxy at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Case {
+    /// What the calls are written in.
+    pub protocol: Protocol,
     /// Client connections.
     pub clients: usize,
     /// Requests in flight on each of them, at every moment.
@@ -65,17 +139,6 @@ pub struct Case {
 }
 
 impl Case {
-    /// The cases of the report. Those of 1 MiB keep at most 8 MiB in flight: what they measure is the cost of a byte.
-    #[must_use]
-    pub fn all() -> Vec<Self> {
-        let many = [(1, 1), (1, 32), (16, 8), (256, 1)];
-        let few = [(1, 1), (1, 8), (8, 1)];
-        let of = |body, shapes: &[(usize, usize)]| {
-            shapes.iter().map(|&(clients, in_flight)| Self { clients, in_flight, body }).collect::<Vec<_>>()
-        };
-        [of(64, &many), of(16 << 10, &many), of(1 << 20, &few)].concat()
-    }
-
     /// Clients by requests in flight: `16x8`.
     #[must_use]
     pub fn shape(&self) -> String {
@@ -95,6 +158,6 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.shape(), self.size())
+        write!(f, "{} {} {}", self.protocol.name(), self.shape(), self.size())
     }
 }

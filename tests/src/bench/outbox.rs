@@ -8,10 +8,12 @@ use super::frame::{Template, Token};
 /// Frames per write: with a head and a tail each, well under the kernel's limit of 1024 slices.
 const BATCH: usize = 128;
 
-/// Frames waiting to be written. A queued frame takes a few bytes whatever its length: it is put together as it is written.
+/// Frames waiting to be written. Of a long one only its front is kept: it is put together as it is written.
 #[derive(Debug, Default)]
 pub struct Outbox {
     queue: VecDeque<Queued>,
+    /// The fronts of the frames, one behind the other.
+    heads: Vec<u8>,
     /// Bytes of the first frame that are written already.
     written: usize,
 }
@@ -19,43 +21,36 @@ pub struct Outbox {
 #[derive(Debug, Clone, Copy)]
 struct Queued {
     template: usize,
-    id: u64,
-    token: Token,
+    head_len: usize,
 }
 
 impl Outbox {
-    /// Queues the frame of that index in the templates given to [`Outbox::flush`].
-    pub fn push(&mut self, template: usize, id: u64, token: Token) {
-        self.queue.push_back(Queued { template, id, token });
+    /// Queues the frame of that index in the templates, which are those that [`Outbox::flush`] is given.
+    pub fn push(&mut self, templates: &[Template], template: usize, id: u64, token: &Token) {
+        let before = self.heads.len();
+        templates[template].write_head(id, token, &mut self.heads);
+        self.queue.push_back(Queued { template, head_len: self.heads.len() - before });
     }
 
     /// Forgets what is queued.
     pub fn clear(&mut self) {
         self.queue.clear();
+        self.heads.clear();
         self.written = 0;
     }
 
-    /// Writes as much as `to` takes, many frames at a time. `heads` is scratch space.
+    /// Writes as much as `to` takes, many frames at a time.
     ///
     /// # Errors
     ///
     /// Those of `to`, but for "would block", which ends the writing for now.
-    pub fn flush(
-        &mut self,
-        templates: &[Template],
-        heads: &mut Vec<u8>,
-        to: &mut impl Write,
-    ) -> io::Result<()> {
+    pub fn flush(&mut self, templates: &[Template], to: &mut impl Write) -> io::Result<()> {
         while !self.queue.is_empty() {
-            heads.clear();
-            for frame in self.queue.iter().take(BATCH) {
-                templates[frame.template].write_head(frame.id, &frame.token, heads);
-            }
             let mut slices = Vec::with_capacity(2 * BATCH);
-            let (mut rest, mut skip) = (heads.as_slice(), self.written);
+            let (mut rest, mut skip) = (self.heads.as_slice(), self.written);
             for frame in self.queue.iter().take(BATCH) {
                 let template = &templates[frame.template];
-                let (head, more) = rest.split_at(template.head_len());
+                let (head, more) = rest.split_at(frame.head_len);
                 rest = more;
                 for part in [head, template.tail()] {
                     let skipped = skip.min(part.len());
@@ -78,19 +73,23 @@ impl Outbox {
 
     fn advance(&mut self, n: usize, templates: &[Template]) {
         self.written += n;
+        let mut done = 0;
         while let Some(frame) = self.queue.front() {
-            let len = templates[frame.template].len();
+            let len = frame.head_len + templates[frame.template].tail().len();
             if self.written < len {
-                return;
+                break;
             }
             self.written -= len;
+            done += frame.head_len;
             self.queue.pop_front();
         }
+        self.heads.drain(..done);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Protocol;
     use super::super::frame::token;
     use super::*;
 
@@ -119,18 +118,18 @@ mod tests {
 
     #[test]
     fn partial_writes_go_on_where_they_stopped() {
-        let templates = [Template::request(64), Template::request(2000)];
+        let templates = [64, 2000].map(|body| Template::request(Protocol::Dubbo, body));
         let mut whole = Vec::new();
         let mut outbox = Outbox::default();
         for id in 0..300 {
             let template = id as usize % 2;
-            outbox.push(template, id, token(id));
+            outbox.push(&templates, template, id, &token(id));
             templates[template].write_head(id, &token(id), &mut whole);
             whole.extend_from_slice(templates[template].tail());
         }
         let mut narrow = Narrow { taken: Vec::new(), width: 97, open: false };
         while !outbox.queue.is_empty() {
-            outbox.flush(&templates, &mut Vec::new(), &mut narrow).unwrap();
+            outbox.flush(&templates, &mut narrow).unwrap();
         }
         assert!(narrow.taken == whole);
     }

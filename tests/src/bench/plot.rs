@@ -1,4 +1,4 @@
-//! The plot beside the JSON: CPU time per request, one panel per body length, bars by case and proxy.
+//! The plot beside the JSON: CPU time per Dubbo request, one panel per body length, bars by case and proxy.
 
 use std::error::Error;
 use std::path::Path;
@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::report::{Row, Sample, find};
-use super::{Case, Proxy};
+use super::{Case, Protocol, Proxy};
 
 const WIDTH: u32 = 1320;
 const HEIGHT: u32 = 480;
@@ -20,7 +20,7 @@ const BAR: f64 = 0.27;
 
 fn colour(proxy: Proxy) -> RGBColor {
     match proxy {
-        Proxy::Dubbo => RGBColor(0xe0, 0x7b, 0x39),
+        Proxy::Native => RGBColor(0xe0, 0x7b, 0x39),
         Proxy::Tcp => RGBColor(0x9a, 0xa5, 0xb1),
         Proxy::Meltemi => RGBColor(0x1f, 0x77, 0xb4),
     }
@@ -41,7 +41,8 @@ pub fn draw(path: &Path, rows: &[Row], caption: &str) -> Result<(), Box<dyn Erro
     legend(&top)?;
     foot.draw_text(caption, &(FONT, 14).into_font().color(&INK), (16, 6))?;
 
-    let mut bodies: Vec<_> = rows.iter().map(|row| row.median.case.body).collect();
+    let of_dubbo = rows.iter().filter(|row| row.median.case.protocol == Protocol::Dubbo);
+    let mut bodies: Vec<_> = of_dubbo.map(|row| row.median.case.body).collect();
     bodies.dedup();
     for (&body, panel) in bodies.iter().zip(middle.split_evenly((1, bodies.len().max(1)))) {
         draw_panel(&panel, body, rows)?;
@@ -58,18 +59,20 @@ fn legend<'a>(area: &Area<'a>) -> Outcome<'a> {
     for (index, proxy) in Proxy::ALL.into_iter().enumerate() {
         let x = (WIDTH - 400) as i32 + 130 * index as i32;
         area.draw(&Rectangle::new([(x, 16), (x + 14, 30)], colour(proxy).filled()))?;
-        area.draw_text(proxy.name(), &style, (x + 20, 16))?;
+        area.draw_text(proxy.name(Protocol::Dubbo), &style, (x + 20, 16))?;
     }
     Ok(())
 }
 
 fn draw_panel<'a>(area: &Area<'a>, body: usize, rows: &[Row]) -> Outcome<'a> {
-    let cases: Vec<_> = Case::all()
+    let cases: Vec<_> = Protocol::Dubbo
+        .cases()
         .into_iter()
         .filter(|case| case.body == body && rows.iter().any(|row| row.median.case == *case))
         .collect();
     let size = cases.first().map(Case::size).unwrap_or_default();
-    let highest = rows.iter().filter(|row| row.median.case.body == body).map(|row| row.median.cpu);
+    let highest = cases.iter().flat_map(|case| rows.iter().filter(move |row| row.median.case == *case));
+    let highest = highest.map(|row| row.median.cpu);
     let highest = highest.filter(|cpu| cpu.is_finite()).fold(1.0, f64::max);
     let mut chart = ChartBuilder::on(area)
         .caption(format!("bodies of {size}"), (FONT, 18).into_font().color(&INK))
@@ -96,7 +99,8 @@ fn draw_panel<'a>(area: &Area<'a>, body: usize, rows: &[Row]) -> Outcome<'a> {
     let value_style = (FONT, 13).into_font().color(&INK).pos(Pos::new(HPos::Center, VPos::Bottom));
     for (index, case) in cases.iter().enumerate() {
         for (place, proxy) in Proxy::ALL.into_iter().enumerate() {
-            let Some(Row { median: Sample { cpu, .. }, .. }) = find(rows, proxy, case) else {
+            let Some(Row { median: Sample { cpu, .. }, .. }) = find(rows, proxy.name(Protocol::Dubbo), case)
+            else {
                 continue;
             };
             if !cpu.is_finite() {
@@ -119,11 +123,12 @@ mod tests {
 
     #[test]
     fn the_plot_names_what_it_shows() {
-        let samples: Vec<_> = Case::all()
+        let samples: Vec<_> = Protocol::Dubbo
+            .cases()
             .into_iter()
             .flat_map(|case| {
                 Proxy::ALL.map(|proxy| Sample {
-                    proxy,
+                    what: proxy.name(Protocol::Dubbo),
                     case,
                     cpu: if case.in_flight == 32 { f64::INFINITY } else { 12.34 },
                     per_second: 1.0,

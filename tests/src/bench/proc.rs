@@ -11,13 +11,20 @@ const TICK: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone)]
 pub struct CpuClock {
     folder: PathBuf,
+    threads: &'static str,
 }
 
 impl CpuClock {
     /// The clock of the process `pid`.
     #[must_use]
     pub fn new(pid: u32) -> Self {
-        Self { folder: PathBuf::from(format!("/proc/{pid}")) }
+        Self::of_threads(pid, "")
+    }
+
+    /// The clock of its threads whose names begin so.
+    #[must_use]
+    pub fn of_threads(pid: u32, threads: &'static str) -> Self {
+        Self { folder: PathBuf::from(format!("/proc/{pid}")), threads }
     }
 
     /// The CPU time used so far: to the nanosecond from `schedstat` of each thread, or in ticks of 10 ms from `stat` where
@@ -28,7 +35,7 @@ impl CpuClock {
     /// When the process is gone.
     pub fn now(&self) -> io::Result<Duration> {
         match self.by_thread() {
-            Ok(time) if !time.is_zero() => Ok(time),
+            Ok(time) if !time.is_zero() || !self.threads.is_empty() => Ok(time),
             _ => {
                 let stat = fs::read_to_string(self.folder.join("stat"))?;
                 parse_stat(&stat).ok_or_else(|| io::Error::other("/proc/<pid>/stat is not as expected"))
@@ -39,7 +46,12 @@ impl CpuClock {
     fn by_thread(&self) -> io::Result<Duration> {
         let mut sum = Duration::ZERO;
         for thread in fs::read_dir(self.folder.join("task"))? {
-            let text = match fs::read_to_string(thread?.path().join("schedstat")) {
+            let thread = thread?.path();
+            let named = || fs::read_to_string(thread.join("comm")).unwrap_or_default();
+            if !self.threads.is_empty() && !named().starts_with(self.threads) {
+                continue;
+            }
+            let text = match fs::read_to_string(thread.join("schedstat")) {
                 // The thread ended since the folder was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
@@ -66,6 +78,59 @@ pub fn parse_stat(text: &str) -> Option<Duration> {
     let user: u32 = fields.next()?.parse().ok()?;
     let system: u32 = fields.next()?.parse().ok()?;
     Some(TICK * user + TICK * system)
+}
+
+/// The memory of an Envoy, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// What is resident of all of it.
+    pub resident: u64,
+    /// What is resident of the memories of its Wasm VMs.
+    pub vm: u64,
+}
+
+impl Memory {
+    /// That of the process `pid`.
+    ///
+    /// # Errors
+    ///
+    /// When the process is gone.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        Ok(parse_smaps(&fs::read_to_string(format!("/proc/{pid}/smaps"))?))
+    }
+}
+
+/// V8 reserves at least so much behind a memory, so that no access needs a check.
+const GUARD: u64 = 1 << 30;
+
+/// Sums up `/proc/<pid>/smaps`. The memory of a VM is what can be written right before a guard.
+#[must_use]
+pub fn parse_smaps(text: &str) -> Memory {
+    let mut memory = Memory { resident: 0, vm: 0 };
+    // Where a mapping that can be written ends, and what is resident of it.
+    let mut current: Option<(u64, u64)> = None;
+    for line in text.lines() {
+        if let Some((start, end, rights)) = parse_mapping(line) {
+            let before = current.filter(|&(until, _)| until == start);
+            if rights.starts_with("---") && end.saturating_sub(start) >= GUARD {
+                memory.vm += before.map_or(0, |(_, resident)| resident);
+            }
+            current = rights.starts_with("rw").then_some((end, 0));
+        } else if let Some(size) = line.strip_prefix("Rss:") {
+            let size = size.trim().trim_end_matches(" kB").parse().unwrap_or(0u64) << 10;
+            memory.resident += size;
+            current = current.map(|(end, _)| (end, size));
+        }
+    }
+    memory
+}
+
+/// Start, end and rights of a mapping: `7f0000-7f1000 rw-p 00000000 00:00 0`.
+fn parse_mapping(line: &str) -> Option<(u64, u64, &str)> {
+    let (range, rest) = line.split_once(' ')?;
+    let (start, end) = range.split_once('-')?;
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    Some((number(start)?, number(end)?, rest))
 }
 
 /// The machine that a report was made on.
@@ -137,6 +202,21 @@ mod tests {
     #[test]
     fn a_process_that_is_gone_is_an_error() {
         assert!(CpuClock::new(u32::MAX).now().is_err());
+    }
+
+    #[test]
+    fn the_memory_of_a_vm_lies_before_a_guard() {
+        let smaps = "\
+7f0000000000-7f0000100000 rw-p 00000000 00:00 0
+Rss:                 100 kB
+7f0000200000-7f0000300000 rw-p 00000000 00:00 0
+Rss:                  64 kB
+7f0000300000-7f0240000000 ---p 00000000 00:00 0
+Rss:                   0 kB
+7f0240000000-7f0240001000 r--p 00000000 00:00 0 [vvar]
+Rss:                   4 kB
+";
+        assert_eq!(parse_smaps(smaps), Memory { resident: 168 << 10, vm: 64 << 10 });
     }
 
     #[test]

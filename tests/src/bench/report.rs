@@ -1,17 +1,15 @@
 //! From samples to what people and programs read: medians over the rounds, the table, the targets, the JSON.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 
 use super::load::Measurement;
-use super::{Case, Proxy};
+use super::{Case, Protocol, markdown};
 
-/// One measurement of one proxy under one case, of which every round makes one.
+/// One measurement under one case, of which every round makes one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
-    /// The proxy.
-    pub proxy: Proxy,
+    /// What is measured: a proxy, or a way to run it.
+    pub what: &'static str,
     /// The case.
     pub case: Case,
     /// CPU time of the proxy per request, in microseconds.
@@ -29,9 +27,9 @@ pub struct Sample {
 impl Sample {
     /// The sample that a measurement gives.
     #[must_use]
-    pub fn new(proxy: Proxy, case: Case, measurement: &Measurement) -> Self {
+    pub fn new(what: &'static str, case: Case, measurement: &Measurement) -> Self {
         Self {
-            proxy,
+            what,
             case,
             cpu: measurement.cpu_micros(),
             per_second: measurement.per_second(),
@@ -42,7 +40,7 @@ impl Sample {
     }
 }
 
-/// The samples of one proxy under one case, put together: medians, and the sum of the errors.
+/// The samples of one thing under one case, put together: medians, and the sum of the errors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// The medians.
@@ -55,7 +53,8 @@ pub struct Row {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
-    proxy: &'static str,
+    protocol: &'static str,
+    what: &'static str,
     clients: usize,
     in_flight: usize,
     body_bytes: usize,
@@ -66,23 +65,26 @@ struct Entry {
     errors: u64,
 }
 
-/// Puts the samples together: a row for each proxy under each case, in the order of [`Case::all`].
+/// Puts the samples together: a row for each thing under each case, cases and things in the order in which they first appear.
 #[must_use]
 pub fn rows(samples: &[Sample]) -> Vec<Row> {
-    let mut keys: Vec<(Case, Proxy)> = Vec::new();
-    for case in Case::all() {
-        for proxy in Proxy::ALL {
-            keys.push((case, proxy));
+    let (mut cases, mut things) = (Vec::new(), Vec::new());
+    for sample in samples {
+        if !cases.contains(&sample.case) {
+            cases.push(sample.case);
+        }
+        if !things.contains(&sample.what) {
+            things.push(sample.what);
         }
     }
-    let row = |(case, proxy)| {
+    let row = |case: Case, what: &'static str| {
         let own: Vec<_> =
-            samples.iter().filter(|sample| (sample.case, sample.proxy) == (case, proxy)).copied().collect();
+            samples.iter().filter(|sample| (sample.case, sample.what) == (case, what)).copied().collect();
         let of = |value: fn(&Sample) -> f64| median(own.iter().map(value).collect());
         let cpu = |sample: &Sample| sample.cpu;
         Some(Row {
             median: Sample {
-                proxy,
+                what,
                 case,
                 cpu: of(cpu)?,
                 per_second: of(|sample| sample.per_second)?,
@@ -96,7 +98,7 @@ pub fn rows(samples: &[Sample]) -> Vec<Row> {
             ),
         })
     };
-    keys.into_iter().filter_map(row).collect()
+    cases.iter().flat_map(|&case| things.iter().filter_map(move |&what| row(case, what))).collect()
 }
 
 /// The middle value; of an even number, the mean of the two in the middle. None of none.
@@ -114,7 +116,8 @@ pub fn json(rows: &[Row]) -> String {
     let entries: Vec<_> = rows
         .iter()
         .map(|Row { median, .. }| Entry {
-            proxy: median.proxy.name(),
+            protocol: median.case.protocol.name(),
+            what: median.what,
             clients: median.case.clients,
             in_flight: median.case.in_flight,
             body_bytes: median.case.body,
@@ -135,19 +138,39 @@ fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-/// The row of a proxy under a case.
+/// The row of a thing under a case.
 #[must_use]
-pub fn find<'a>(rows: &'a [Row], proxy: Proxy, case: &Case) -> Option<&'a Row> {
-    rows.iter().find(|row| row.median.proxy == proxy && row.median.case == *case)
+pub fn find<'a>(rows: &'a [Row], what: &str, case: &Case) -> Option<&'a Row> {
+    rows.iter().find(|row| row.median.what == what && row.median.case == *case)
 }
 
-/// The table, its columns aligned. Ratios are to `dubbo_proxy` under the same case.
+/// The table, in Markdown. Ratios are to the first row under the same case.
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
-    let mut out = String::new();
-    let _ = writeln!(
-        out,
-        "{:<8} {:<7} {:<12} {:>10} {:>7} {:>7} {:>8} {:>9} {:>6} {:>7} {:>9} {:>9} {:>6}",
+    let line = |row: &Row| {
+        let Sample { what, case, cpu, per_second, p50, p99, errors } = row.median;
+        let first = &rows.iter().find(|other| other.median.case == case).unwrap_or(row).median;
+        let target = cpu_target(&case).filter(|_| what == "meltemi" && first.what != what);
+        let (low, high) = row.cpu_range;
+        vec![
+            case.protocol.name().to_owned(),
+            case.shape(),
+            case.size(),
+            what.to_owned(),
+            format!("{cpu:.2}"),
+            format!("{:.0}%", (high - low) / cpu * 100.0),
+            format!("{:.2}", cpu / first.cpu),
+            target.map_or(String::new(), |limit| format!("≤ {limit:.2}")),
+            format!("{per_second:.0}"),
+            format!("{:.2}", per_second / first.per_second),
+            format!("{:.1}", per_second * case.body as f64 / 1e6),
+            format!("{p50:.0}"),
+            format!("{p99:.0}"),
+            errors.to_string(),
+        ]
+    };
+    let columns = [
+        "protocol",
         "clients",
         "body",
         "proxy",
@@ -160,59 +183,47 @@ pub fn table(rows: &[Row]) -> String {
         "MB/s",
         "p50 µs",
         "p99 µs",
-        "errors"
-    );
-    let mut last = None;
-    for row in rows {
-        let Sample { proxy, case, cpu, per_second, p50, p99, errors } = row.median;
-        if last.is_some_and(|last| last != case) {
-            out.push('\n');
-        }
-        last = Some(case);
-        let reference = find(rows, Proxy::Dubbo, &case).map(|row| &row.median);
-        let ratio = |of: fn(&Sample) -> f64| match reference {
-            Some(reference) => format!("{:.2}", of(&row.median) / of(reference)),
-            None => "-".to_owned(),
-        };
-        let target = match cpu_target(&case) {
-            Some(limit) if proxy == Proxy::Meltemi => format!("≤ {limit:.2}"),
-            _ => String::new(),
-        };
-        let (low, high) = row.cpu_range;
-        let _ = writeln!(
-            out,
-            "{:<8} {:<7} {:<12} {:>10.2} {:>6.0}% {:>7} {:>8} {:>9.0} {:>6} {:>7.1} {:>9.0} {:>9.0} {:>6}",
-            case.shape(),
-            case.size(),
-            proxy.name(),
-            cpu,
-            (high - low) / cpu * 100.0,
-            ratio(|sample| sample.cpu),
-            target,
-            per_second,
-            ratio(|sample| sample.per_second),
-            per_second * case.body as f64 / 1e6,
-            p50,
-            p99,
-            errors
-        );
-    }
-    out
+        "errors",
+    ];
+    markdown::table(4, &columns, &rows.iter().map(line).collect::<Vec<_>>())
 }
 
-/// At most how much of the CPU time of `dubbo_proxy` Meltemi is to take per request.
+/// At most how much of the CPU time of Envoy's own proxy of the protocol Meltemi is to take per request.
 fn cpu_target(case: &Case) -> Option<f64> {
-    match (case.clients, case.in_flight, case.body) {
-        (_, _, 1_048_576) => Some(1.0 / THROUGHPUT_TARGET),
-        (1, 1, 64) => Some(1.3),
-        (1, 32, 64) | (16, 8, 64) => Some(0.25),
-        (256, 1, 64) => Some(0.6),
+    let targets: &[(usize, usize, usize, f64)] = match case.protocol {
+        Protocol::Dubbo => &[
+            (1, 1, 64, 1.2),
+            (1, 32, 64, 0.2),
+            (16, 8, 64, 0.22),
+            (256, 1, 64, 0.45),
+            (1, 1, 16 << 10, 1.25),
+            (1, 32, 16 << 10, 0.8),
+            (16, 8, 16 << 10, 0.95),
+            (256, 1, 16 << 10, 1.1),
+            (1, 1, 1 << 20, 1.0 / LARGE_THROUGHPUT),
+            (1, 8, 1 << 20, 1.0 / LARGE_THROUGHPUT),
+            (8, 1, 1 << 20, 1.0 / LARGE_THROUGHPUT),
+        ],
+        Protocol::Thrift => &[(1, 32, 64, 0.4), (64, 1, 64, 0.8)],
+        Protocol::Brpc | Protocol::Trpc => &[],
+    };
+    let is_of = |target: &&(usize, usize, usize, f64)| {
+        (target.0, target.1, target.2) == (case.clients, case.in_flight, case.body)
+    };
+    targets.iter().find(is_of).map(|target| target.3)
+}
+
+/// At least how much of the throughput of `dubbo_proxy` Meltemi is to reach.
+fn throughput_target(case: &Case) -> Option<f64> {
+    match (case.protocol, case.clients, case.in_flight, case.body) {
+        (Protocol::Dubbo, _, _, 1_048_576) => Some(LARGE_THROUGHPUT),
+        (Protocol::Dubbo, 16, 8, 16_384) | (Protocol::Dubbo, 1, 32, 16_384) => Some(1.0),
         _ => None,
     }
 }
 
-/// At least how much of the throughput of `dubbo_proxy` Meltemi is to reach with bodies of 1 MiB.
-const THROUGHPUT_TARGET: f64 = 0.9;
+/// That with bodies of 1 MiB.
+const LARGE_THROUGHPUT: f64 = 0.9;
 
 /// A target, and what was measured.
 #[derive(Debug, Clone, PartialEq)]
@@ -244,7 +255,7 @@ impl Verdict {
         }
     }
 
-    /// One line: `PASS  1x32 64 B: CPU per request of dubbo_proxy's: 0.21 (at most 0.25)`.
+    /// One line of a list: `- PASS dubbo 1x32 64 B: CPU per request of dubbo_proxy's: 0.18 (at most 0.20)`.
     #[must_use]
     pub fn line(&self) -> String {
         let word = if self.met() { "PASS" } else { "FAIL" };
@@ -252,7 +263,7 @@ impl Verdict {
             Limit::AtMost(limit) => ("at most", limit),
             Limit::AtLeast(limit) => ("at least", limit),
         };
-        format!("{word}  {}: {:.2} ({side} {limit:.2})", self.what, self.value)
+        format!("- {word} {}: {:.2} ({side} {limit:.2})", self.what, self.value)
     }
 }
 
@@ -260,53 +271,52 @@ impl Verdict {
 #[must_use]
 pub fn verdicts(rows: &[Row]) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
-    for case in Case::all() {
-        let Some(limit) = cpu_target(&case) else {
-            continue;
-        };
-        let of = |proxy| find(rows, proxy, &case).map(|row| row.median);
-        let Some(meltemi) = of(Proxy::Meltemi) else {
-            continue;
-        };
-        if let Some(dubbo) = of(Proxy::Dubbo) {
-            verdicts.push(Verdict {
-                what: format!("{case}: CPU per request, of dubbo_proxy's"),
-                value: meltemi.cpu / dubbo.cpu,
-                limit: Limit::AtMost(limit),
-            });
-            if case.body == 1 << 20 {
-                verdicts.push(Verdict {
-                    what: format!("{case}: throughput, of dubbo_proxy's"),
-                    value: meltemi.per_second / dubbo.per_second,
-                    limit: Limit::AtLeast(THROUGHPUT_TARGET),
-                });
+    for meltemi in rows.iter().map(|row| row.median).filter(|median| median.what == "meltemi") {
+        let case = meltemi.case;
+        let of = |what| find(rows, what, &case).map(|row| row.median);
+        if let Some(native) = of("dubbo_proxy").or_else(|| of("thrift_proxy")) {
+            if let Some(limit) = cpu_target(&case) {
+                let what = format!("{case}: CPU per request, of {}'s", native.what);
+                verdicts.push(Verdict { what, value: meltemi.cpu / native.cpu, limit: Limit::AtMost(limit) });
+            }
+            if let Some(limit) = throughput_target(&case) {
+                let what = format!("{case}: throughput, of {}'s", native.what);
+                let value = meltemi.per_second / native.per_second;
+                verdicts.push(Verdict { what, value, limit: Limit::AtLeast(limit) });
             }
         }
-        if let Some(tcp) = of(Proxy::Tcp).filter(|_| (case.clients, case.body) == (256, 64)) {
-            verdicts.push(Verdict {
-                what: format!("{case}: CPU per request, of tcp_proxy's"),
-                value: meltemi.cpu / tcp.cpu,
-                limit: Limit::AtMost(1.0),
-            });
+        if let Some(tcp) = of("tcp_proxy").filter(|_| (case.clients, case.body) == (256, 64)) {
+            let what = format!("{case}: CPU per request, of tcp_proxy's");
+            verdicts.push(Verdict { what, value: meltemi.cpu / tcp.cpu, limit: Limit::AtMost(1.0) });
         }
     }
     verdicts
+}
+
+/// The page with the report between its marks; none if it has no marks.
+#[must_use]
+pub fn insert(page: &str, report: &str) -> Option<String> {
+    const MARKS: [&str; 2] = ["<!-- report -->\n", "<!-- end of report -->\n"];
+    let (before, rest) = page.split_once(MARKS[0])?;
+    let (_, after) = rest.split_once(MARKS[1])?;
+    Some([before, MARKS[0], "\n", report, "\n", MARKS[1], after].concat())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const BUSY: Case = Case { clients: 1, in_flight: 32, body: 64 };
-    const MANY: Case = Case { clients: 256, in_flight: 1, body: 64 };
-    const LARGE: Case = Case { clients: 1, in_flight: 1, body: 1 << 20 };
+    const DUBBO: Protocol = Protocol::Dubbo;
+    const BUSY: Case = Case { protocol: DUBBO, clients: 1, in_flight: 32, body: 64 };
+    const MANY: Case = Case { protocol: DUBBO, clients: 256, in_flight: 1, body: 64 };
+    const LARGE: Case = Case { protocol: DUBBO, clients: 1, in_flight: 1, body: 1 << 20 };
 
-    fn sample(proxy: Proxy, case: Case, cpu: f64) -> Sample {
-        Sample { proxy, case, cpu, per_second: 1e6 / cpu, p50: 10.0 * cpu, p99: 20.0 * cpu, errors: 1 }
+    fn sample(what: &'static str, case: Case, cpu: f64) -> Sample {
+        Sample { what, case, cpu, per_second: 1e6 / cpu, p50: 10.0 * cpu, p99: 20.0 * cpu, errors: 1 }
     }
 
-    fn three_rounds(proxy: Proxy, case: Case, cpu: f64) -> [Sample; 3] {
-        [1.1, 0.5, 1.0].map(|noise| sample(proxy, case, cpu * noise))
+    fn three_rounds(what: &'static str, case: Case, cpu: f64) -> [Sample; 3] {
+        [1.1, 0.5, 1.0].map(|noise| sample(what, case, cpu * noise))
     }
 
     #[test]
@@ -320,49 +330,54 @@ mod tests {
 
     #[test]
     fn rows_hold_medians_and_all_errors() {
-        let samples = three_rounds(Proxy::Tcp, BUSY, 10.0);
+        let samples = three_rounds("tcp_proxy", BUSY, 10.0);
         assert_eq!(
             rows(&samples),
-            [Row { median: Sample { errors: 3, ..sample(Proxy::Tcp, BUSY, 10.0) }, cpu_range: (5.0, 11.0) }]
+            [Row { median: Sample { errors: 3, ..sample("tcp_proxy", BUSY, 10.0) }, cpu_range: (5.0, 11.0) }]
         );
     }
 
     #[test]
     fn the_table_has_a_line_per_row_and_ratios() {
-        let mut samples = three_rounds(Proxy::Meltemi, BUSY, 5.0).to_vec();
-        samples.extend(three_rounds(Proxy::Dubbo, BUSY, 25.0));
-        samples.extend(three_rounds(Proxy::Meltemi, LARGE, 1000.0));
+        let mut samples = three_rounds("dubbo_proxy", BUSY, 25.0).to_vec();
+        samples.extend(three_rounds("meltemi", BUSY, 5.0));
+        samples.extend(three_rounds("meltemi", LARGE, 1000.0));
         let table = table(&rows(&samples));
         let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines.len(), 5, "{table}");
-        assert_eq!(lines[1].join(" "), "1x32 64 B dubbo_proxy 25.00 60% 1.00 40000 1.00 2.6 250 500 3");
-        assert_eq!(lines[2].join(" "), "1x32 64 B meltemi 5.00 60% 0.20 ≤ 0.25 200000 5.00 12.8 50 100 3");
-        assert!(lines[3].is_empty());
-        assert_eq!(lines[4].join(" "), "1x1 1 MiB meltemi 1000.00 60% - ≤ 1.11 1000 - 1048.6 10000 20000 3");
-        let widths: Vec<_> =
-            table.lines().map(|line| line.chars().count()).filter(|&width| width > 0).collect();
-        assert!(widths.iter().all(|&width| width == widths[0]), "{table}");
+        let cells: Vec<String> = lines.iter().map(|line| line.join(" ").replace("| ", "")).collect();
+        assert_eq!(cells.len(), 5, "{table}");
+        assert_eq!(cells[2], "dubbo 1x32 64 B dubbo_proxy 25.00 60% 1.00 40000 1.00 2.6 250 500 3 |");
+        assert_eq!(cells[3], "dubbo 1x32 64 B meltemi 5.00 60% 0.20 ≤ 0.20 200000 5.00 12.8 50 100 3 |");
+        assert_eq!(cells[4], "dubbo 1x1 1 MiB meltemi 1000.00 60% 1.00 1000 1.00 1048.6 10000 20000 3 |");
     }
 
     #[test]
     fn targets_are_judged_where_both_sides_were_measured() {
         let samples = [
-            sample(Proxy::Meltemi, BUSY, 5.0),
-            sample(Proxy::Dubbo, BUSY, 25.0),
-            sample(Proxy::Meltemi, MANY, 21.0),
-            sample(Proxy::Dubbo, MANY, 30.0),
-            sample(Proxy::Tcp, MANY, 20.0),
-            sample(Proxy::Meltemi, LARGE, 1000.0),
+            sample("meltemi", BUSY, 5.0),
+            sample("dubbo_proxy", BUSY, 25.0),
+            sample("meltemi", MANY, 21.0),
+            sample("dubbo_proxy", MANY, 30.0),
+            sample("tcp_proxy", MANY, 20.0),
+            sample("meltemi", LARGE, 1000.0),
         ];
         let lines: Vec<_> = verdicts(&rows(&samples)).iter().map(Verdict::line).collect();
         assert_eq!(
             lines,
             [
-                "PASS  1x32 64 B: CPU per request, of dubbo_proxy's: 0.20 (at most 0.25)",
-                "FAIL  256x1 64 B: CPU per request, of dubbo_proxy's: 0.70 (at most 0.60)",
-                "FAIL  256x1 64 B: CPU per request, of tcp_proxy's: 1.05 (at most 1.00)",
+                "- PASS dubbo 1x32 64 B: CPU per request, of dubbo_proxy's: 0.20 (at most 0.20)",
+                "- FAIL dubbo 256x1 64 B: CPU per request, of dubbo_proxy's: 0.70 (at most 0.45)",
+                "- FAIL dubbo 256x1 64 B: CPU per request, of tcp_proxy's: 1.05 (at most 1.00)",
             ]
         );
+    }
+
+    #[test]
+    fn a_report_takes_the_place_of_the_one_before() {
+        let page = "Before.\n<!-- report -->\nold\n<!-- end of report -->\nAfter.\n";
+        let new = "Before.\n<!-- report -->\n\nnew\n\n<!-- end of report -->\nAfter.\n";
+        assert_eq!(insert(page, "new\n").as_deref(), Some(new));
+        assert_eq!(insert("no marks", "new\n"), None);
     }
 
     #[test]
@@ -375,10 +390,10 @@ mod tests {
     #[test]
     fn the_json_is_a_list_of_objects() {
         let list: serde_json::Value =
-            serde_json::from_str(&json(&rows(&[sample(Proxy::Dubbo, BUSY, 25.0)]))).unwrap();
+            serde_json::from_str(&json(&rows(&[sample("dubbo_proxy", BUSY, 25.0)]))).unwrap();
         let expected = serde_json::json!([{
-            "proxy": "dubbo_proxy", "clients": 1, "inFlight": 32, "bodyBytes": 64, "cpuMicrosPerRequest": 25.0,
-            "requestsPerSecond": 40000.0, "p50Micros": 250.0, "p99Micros": 500.0, "errors": 1
+            "protocol": "dubbo", "what": "dubbo_proxy", "clients": 1, "inFlight": 32, "bodyBytes": 64,
+            "cpuMicrosPerRequest": 25.0, "requestsPerSecond": 40000.0, "p50Micros": 250.0, "p99Micros": 500.0, "errors": 1
         }]);
         assert_eq!(list, expected);
     }

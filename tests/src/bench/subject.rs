@@ -1,23 +1,20 @@
-//! The Envoy that is measured: `envoy-configs/dubbo.yaml` with one worker, moved to free ports, and the plan it runs.
+//! The Envoy that is measured: a shipped configuration, moved to free ports, and the plan it runs.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use meltemi::envoy::{Config, Envoy, Launch, PlanFile};
 use serde_json::{Value, json};
 
 use super::proc::CpuClock;
-use super::{Case, Proxy, backend, frame};
+use super::{Protocol, Proxy, backend, frame};
+use crate::files;
 
-/// The servers' ports in the shipped configuration.
-const SERVERS: [u16; 2] = [20881, 20882];
-/// The plan's file and the module, as the shipped configuration names them.
-const PLAN: &str = "envoy-configs/dubbo.plan.yaml";
+/// The module, as the shipped configurations name it.
 const MODULE: &str = "target/wasm32-wasip1/module/meltemi.wasm";
 /// How long Envoy may take to run by a changed plan.
 const CHANGE: Duration = Duration::from_secs(60);
@@ -26,7 +23,8 @@ const CHANGE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Subject {
     envoy: Envoy,
-    version: String,
+    start: Duration,
+    module: PathBuf,
     plan: PlanFile,
     running: String,
     addresses: Vec<(Proxy, SocketAddr)>,
@@ -42,8 +40,28 @@ pub struct Parts<'a> {
     pub envoy: &'a Path,
     /// Meltemi's Wasm module.
     pub module: &'a Path,
+    /// What the servers speak.
+    pub protocol: Protocol,
+    /// How many servers there are.
+    pub endpoints: usize,
+    /// How many workers Envoy has.
+    pub workers: usize,
     /// The first plan, a JSON text.
     pub plan: &'a str,
+}
+
+/// The configuration and the plan of a protocol. That of Dubbo serves protocols that have none of their own: a tunnel and
+/// plain TCP are the same for all.
+fn shipped(protocol: Protocol) -> [&'static str; 2] {
+    match protocol {
+        Protocol::Thrift => ["envoy-configs/thrift.yaml", "envoy-configs/thrift.plan.yaml"],
+        _ => ["envoy-configs/dubbo.yaml", "envoy-configs/dubbo.plan.yaml"],
+    }
+}
+
+fn endpoint(address: &SocketAddr) -> Value {
+    let address = json!({"address": address.ip().to_string(), "port_value": address.port()});
+    json!({"endpoint": {"address": {"socket_address": address}}})
 }
 
 impl Subject {
@@ -54,9 +72,9 @@ impl Subject {
     /// A port, a file, or Envoy itself.
     pub fn start(parts: &Parts) -> Result<Self> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let bodies: Vec<_> = Case::all().iter().map(|case| case.body).collect();
-        let servers =
-            backend::start(&SERVERS.map(|_| any), &bodies).context("cannot start the Dubbo servers")?;
+        let bodies: Vec<_> = parts.protocol.cases().iter().map(|case| case.body).collect();
+        let servers = backend::start(parts.protocol, &vec![any; parts.endpoints], &bodies)
+            .context("cannot start the servers")?;
 
         let folder = tempfile::tempdir()?;
         let read = |name: &str| -> Result<Config> {
@@ -64,64 +82,76 @@ impl Subject {
                 fs::read_to_string(parts.root.join(name)).with_context(|| format!("cannot read {name}"))?;
             Ok(Config::parse(name, &text)?)
         };
-        let mut document = read(PLAN)?;
-        ensure!(document.move_file(MODULE, parts.module) > 0, "{PLAN} does not name {MODULE}");
+        let [config_name, plan_name] = shipped(parts.protocol);
+        let mut document = read(plan_name)?;
+        let module = folder.path().join("meltemi.wasm");
+        fs::copy(parts.module, &module).context("cannot copy the module")?;
+        ensure!(document.move_file(MODULE, &module) > 0, "{plan_name} does not name {MODULE}");
         let mut plan = PlanFile::new(&folder.path().join("plan.yaml"), document)?;
         plan.write(parts.plan)?;
 
-        let mut config = read("envoy-configs/dubbo.yaml")?;
-        ensure!(config.move_file(PLAN, plan.path()) > 0, "dubbo.yaml does not name {PLAN}");
+        let mut config = read(config_name)?;
+        ensure!(config.move_file(plan_name, plan.path()) > 0, "{config_name} does not name {plan_name}");
         config.leave_all_ports();
-        let moves: BTreeMap<_, _> = SERVERS.into_iter().zip(servers.iter().map(SocketAddr::port)).collect();
-        config.move_ports(&moves);
+        let endpoints: Vec<_> = servers.iter().map(endpoint).collect();
+        let clusters = config.value_mut()["static_resources"]["clusters"].as_array_mut();
+        let demo = clusters.into_iter().flatten().find(|cluster| cluster["name"] == "demo");
+        let demo = demo.with_context(|| format!("{config_name} has no cluster demo"))?;
+        demo["load_assignment"]["endpoints"] = json!([{ "lb_endpoints": endpoints }]);
+        // tcp_proxy has a connection for each client, of which a cluster opens 1024 unless it is told otherwise.
+        demo["circuit_breakers"] =
+            json!({"thresholds": [{"max_connections": 10_000, "max_pending_requests": 10_000}]});
         let path = folder.path().join("envoy.yaml");
         config.write(&path)?;
 
+        let started = Instant::now();
+        let workers = parts.workers.to_string();
+        // dubbo_proxy warns of every connection that it opens.
+        let args =
+            ["--concurrency", &workers, "--log-level", "warning", "--component-log-level", "dubbo:error"];
         let envoy = Envoy::start(&Launch {
             binary: parts.envoy.to_owned(),
             config: path,
             folder: folder.path().to_owned(),
-            // dubbo_proxy warns of every connection that it opens.
-            args: ["--concurrency", "1", "--log-level", "warning", "--component-log-level", "dubbo:error"]
-                .map(Into::into)
-                .to_vec(),
+            args: args.map(Into::into).to_vec(),
         })?;
-        let mut listeners = envoy.admin().listeners()?;
-        let mut address = |proxy: Proxy| {
-            let address = listeners.remove(proxy.listener());
-            Ok((proxy, address.with_context(|| format!("Envoy has no listener {}", proxy.listener()))?))
+        let start = started.elapsed();
+        let listeners = envoy.admin().listeners()?;
+        let address = |&proxy: &Proxy| {
+            let name = proxy.listener(parts.protocol);
+            let address = listeners.get(&name).with_context(|| format!("Envoy has no listener {name}"))?;
+            Ok((proxy, *address))
         };
-        let addresses = Proxy::ALL.into_iter().map(&mut address).collect::<Result<_>>()?;
-        Ok(Self {
-            envoy,
-            version: version(parts.envoy)?,
-            plan,
-            running: parts.plan.to_owned(),
-            addresses,
-            _folder: folder,
-        })
+        let addresses = parts.protocol.proxies().iter().map(address).collect::<Result<_>>()?;
+        Ok(Self { envoy, start, module, plan, running: parts.plan.to_owned(), addresses, _folder: folder })
     }
 
     /// Where a proxy accepts connections.
     ///
     /// # Panics
     ///
-    /// Never: all of them are known from the start.
+    /// The proxy does not carry the protocol.
     #[must_use]
     pub fn address(&self, proxy: Proxy) -> SocketAddr {
         self.addresses.iter().find(|entry| entry.0 == proxy).expect("every proxy has an address").1
+    }
+
+    /// How long Envoy took until it was ready.
+    #[must_use]
+    pub fn start_time(&self) -> Duration {
+        self.start
+    }
+
+    /// The process id of Envoy.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.envoy.pid()
     }
 
     /// The CPU time of the Envoy process.
     #[must_use]
     pub fn clock(&self) -> CpuClock {
         CpuClock::new(self.envoy.pid())
-    }
-
-    /// What Envoy says its version is.
-    #[must_use]
-    pub fn version(&self) -> &str {
-        &self.version
     }
 
     /// The end of Envoy's log, for when it misbehaves.
@@ -148,10 +178,24 @@ impl Subject {
         plan.clone_into(&mut self.running);
         Ok(())
     }
+
+    /// Puts another build of the module in place of the running one: the next plan brings new VMs.
+    ///
+    /// # Errors
+    ///
+    /// The module's file cannot be written.
+    pub fn renew_module(&self) -> Result<()> {
+        let module = fs::read(&self.module)?;
+        fs::write(&self.module, files::another_build(&module)).context("cannot write the module")
+    }
 }
 
-/// The version and build of the binary: the part of its `--version` that people know.
-fn version(binary: &Path) -> Result<String> {
+/// The version of the binary: the part of its `--version` that people know.
+///
+/// # Errors
+///
+/// It does not run.
+pub fn version(binary: &Path) -> Result<String> {
     let output = Command::new(binary).arg("--version").output().context("Envoy does not run")?;
     let text = String::from_utf8_lossy(&output.stdout);
     // envoy  version: <commit>/<version>/Clean/RELEASE/BoringSSL
@@ -159,10 +203,19 @@ fn version(binary: &Path) -> Result<String> {
     Ok(long.split('/').nth(1).unwrap_or(long).to_owned())
 }
 
-/// A plan of `count` routes, each for one interface and one method, of which the last is that of the calls made here. It asks of
+/// A plan that passes calls of `protocol` on: with Dubbo, one of the routes that [`routes`] makes.
+#[must_use]
+pub fn plain(protocol: Protocol) -> String {
+    match protocol {
+        Protocol::Dubbo => routes(1),
+        _ => json!({"services": {"demo": {"protocol": protocol.name()}}}).to_string(),
+    }
+}
+
+/// A plan for Dubbo of `count` routes, each for one interface and one method, of which the last is that of the calls made here. It asks of
 /// Meltemi what the configuration asks of `dubbo_proxy`: to find the route, and no retries or time-outs.
 #[must_use]
-pub fn plan(count: usize) -> String {
+pub fn routes(count: usize) -> String {
     let route = |index: usize| -> Value {
         let (interface, method) = if index + 1 == count {
             (frame::INTERFACE.to_owned(), frame::METHOD.to_owned())
@@ -174,8 +227,8 @@ pub fn plan(count: usize) -> String {
             "match": [{"attributes": {"interface": {"exact": interface}, "method": {"exact": method}}}],
         })
     };
-    let routes: Vec<_> = (0..count).map(route).collect();
-    json!({"services": {"demo": {"protocol": "dubbo", "routes": routes, "onNoMatch": "reject"}}}).to_string()
+    let all: Vec<_> = (0..count).map(route).collect();
+    json!({"services": {"demo": {"protocol": "dubbo", "routes": all, "onNoMatch": "reject"}}}).to_string()
 }
 
 #[cfg(test)]
@@ -185,7 +238,7 @@ mod tests {
     #[test]
     fn the_last_route_is_that_of_the_calls() {
         for count in [1, 10, 10_000] {
-            let plan: Value = serde_json::from_str(&plan(count)).unwrap();
+            let plan: Value = serde_json::from_str(&routes(count)).unwrap();
             let routes = plan["services"]["demo"]["routes"].as_array().unwrap();
             assert_eq!(routes.len(), count);
             let matches = |route: &&Value| {

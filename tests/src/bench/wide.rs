@@ -1,0 +1,168 @@
+//! What is compared: proxies, and Meltemi with more workers, more endpoints and more routes.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::load::{self, Measurement, Span};
+use super::report::{Limit, Sample, Verdict, median, rows};
+use super::subject::{self, Parts, Subject};
+use super::{Case, Protocol, Proxy, markdown};
+
+/// How often, and how long, each thing is measured under each case.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// How often.
+    pub rounds: u32,
+    /// How long.
+    pub span: Span,
+}
+
+/// What one part of the benchmark found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What there is to read, in Markdown.
+    pub text: String,
+    /// The targets.
+    pub verdicts: Vec<Verdict>,
+    /// Wrong answers.
+    pub errors: u64,
+}
+
+/// One of the things that are compared with each other.
+#[derive(Debug, Clone, Copy)]
+pub struct Contender<'a> {
+    /// What it is called.
+    pub name: &'static str,
+    /// The Envoy.
+    pub subject: &'a Subject,
+    /// Which of its proxies.
+    pub proxy: Proxy,
+}
+
+const fn dubbo(clients: usize, in_flight: usize) -> Case {
+    Case { protocol: Protocol::Dubbo, clients, in_flight, body: 64 }
+}
+
+/// What routes and endpoints are compared under.
+pub const BUSY: Case = dubbo(1, 32);
+/// What workers are compared under, and proxies are warmed up with.
+pub const SPREAD: Case = dubbo(16, 8);
+
+/// Measures all of them under each case, round after round.
+///
+/// # Errors
+///
+/// A proxy that cannot be measured.
+pub fn compare(contenders: &[Contender], cases: &[Case], effort: Effort) -> Result<Vec<Sample>> {
+    let warm = Span { warm_up: Duration::from_millis(500), measured: Duration::ZERO };
+    for contender in contenders {
+        for case in cases.iter().take(1) {
+            measure(contender, &Case { body: 64, ..*case }, warm)?;
+        }
+    }
+    let mut samples = Vec::new();
+    for round in 0..effort.rounds {
+        for case in cases {
+            // Each round another one begins, lest one of them always follows the same other.
+            for turn in 0..contenders.len() {
+                let contender = &contenders[(turn + round as usize) % contenders.len()];
+                let measurement = measure(contender, case, effort.span)?;
+                samples.push(Sample::new(contender.name, *case, &measurement));
+            }
+        }
+    }
+    let place = |sample: &Sample| contenders.iter().position(|contender| contender.name == sample.what);
+    samples.sort_by_key(place);
+    Ok(samples)
+}
+
+fn measure(contender: &Contender, case: &Case, span: Span) -> Result<Measurement> {
+    let Contender { name, subject, proxy } = contender;
+    let clock = subject.clock();
+    let measurement = load::run(subject.address(*proxy), case, span, || clock.now())
+        .with_context(|| format!("{name}, {case}"))?;
+    if let Some(error) = &measurement.first_error {
+        eprintln!(
+            "{name}, {case}: {} errors; the first: {error}\nthe end of Envoy's log:\n{}",
+            measurement.errors,
+            subject.log_tail()
+        );
+    }
+    Ok(measurement)
+}
+
+/// One worker and two.
+///
+/// # Errors
+///
+/// An Envoy that does not start or cannot be measured.
+pub fn workers(parts: &Parts, effort: Effort) -> Result<Findings> {
+    let (one, two) = (Subject::start(parts)?, Subject::start(&Parts { workers: 2, ..*parts })?);
+    let contender = |name, subject| Contender { name, subject, proxy: Proxy::Meltemi };
+    let contenders = [contender("1 worker", &one), contender("2 workers", &two)];
+    brief(&compare(&contenders, &[dubbo(256, 1), SPREAD], effort)?)
+}
+
+/// Two endpoints and a thousand.
+///
+/// # Errors
+///
+/// An Envoy that does not start or cannot be measured.
+pub fn endpoints(parts: &Parts, effort: Effort) -> Result<Findings> {
+    let (few, many) = (Subject::start(parts)?, Subject::start(&Parts { endpoints: 1000, ..*parts })?);
+    let contender = |name, subject| Contender { name, subject, proxy: Proxy::Meltemi };
+    let contenders = [contender("2 endpoints", &few), contender("1000 endpoints", &many)];
+    brief(&compare(&contenders, &[BUSY, SPREAD], effort)?)
+}
+
+/// Ten routes and ten thousand.
+///
+/// # Errors
+///
+/// An Envoy that does not start or cannot be measured.
+pub fn routes(parts: &Parts, effort: Effort) -> Result<Findings> {
+    let (few, many) = (subject::routes(10), subject::routes(10_000));
+    let few = Subject::start(&Parts { plan: &few, ..*parts })?;
+    let many = Subject::start(&Parts { plan: &many, ..*parts })?;
+    let contender = |name, subject| Contender { name, subject, proxy: Proxy::Meltemi };
+    let contenders = [contender("10 routes", &few), contender("10000 routes", &many)];
+    let samples = compare(&contenders, &[BUSY], Effort { rounds: 2 * effort.rounds, ..effort })?;
+    // What disturbs one of a round mostly disturbs both.
+    let (few, many) = samples.split_at(samples.len() / 2);
+    let differences = few.iter().zip(many).map(|(few, many)| many.cpu - few.cpu).collect();
+    let mut findings = brief(&samples)?;
+    findings.verdicts.push(Verdict {
+        what: format!("{BUSY}: µs per request that 10000 routes cost more than 10"),
+        value: median(differences).unwrap_or(f64::NAN),
+        limit: Limit::AtMost(1.0),
+    });
+    Ok(findings)
+}
+
+/// The short table: a line for each row.
+fn brief(samples: &[Sample]) -> Result<Findings> {
+    let rows = rows(samples);
+    let first = |case| rows.iter().find(|row| row.median.case == case).map(|row| row.median);
+    let lines = rows.iter().map(|row| {
+        let Sample { what, case, cpu, per_second, p50, p99, errors } = row.median;
+        let first = first(case).ok_or_else(|| io::Error::other("no rows"))?;
+        Ok(vec![
+            case.shape(),
+            what.to_owned(),
+            format!("{cpu:.2}"),
+            format!("{:.0}%", (row.cpu_range.1 - row.cpu_range.0) / cpu * 100.0),
+            format!("{:.2}", cpu / first.cpu),
+            format!("{per_second:.0}"),
+            format!("{:.2}", per_second / first.per_second),
+            format!("{p50:.0}"),
+            format!("{p99:.0}"),
+            errors.to_string(),
+        ])
+    });
+    let columns =
+        ["clients", "with", "CPU µs/req", "spread", "ratio", "req/s", "ratio", "p50 µs", "p99 µs", "errors"];
+    let text = markdown::table(2, &columns, &lines.collect::<io::Result<Vec<_>>>()?);
+    Ok(Findings { text, verdicts: Vec::new(), errors: rows.iter().map(|row| row.median.errors).sum() })
+}
