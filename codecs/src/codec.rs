@@ -231,9 +231,9 @@ pub trait Codec {
 
     /// Says of the frame at the front of `input`, which is not complete, what [`split`](Codec::split) will, so that it can
     /// be passed on as it comes; of a request, the attributes of [`Depth::Head`] are in `head` (cleared first). `None`, as
-    /// provided, unless all that holds whatever follows, and [`rewrite`](Codec::rewrite) can change the id in `input` alone:
-    /// what it appends must be the front of what it would make of the whole frame, whose rest stays as it is. Protocols
-    /// with streams have none.
+    /// provided, unless all that holds whatever follows, and [`rewrite`](Codec::rewrite) can change the id in `input` alone,
+    /// and the time of a protocol with [`Deadlines::Always`]: what it appends must be the front of what it would make of the
+    /// whole frame, whose rest stays as it is. Frames of streams have none.
     fn front(&self, _from: Peer, _input: &[u8], _max_len: usize, _head: &mut Head) -> Option<Frame> {
         None
     }

@@ -1,9 +1,11 @@
 //! What every codec promises whatever the bytes, as functions for fuzz targets. They panic when a promise is broken.
 mod choices;
+mod front;
 mod java;
 mod verified;
 
 pub use choices::Choices;
+pub use front::fuzz_front;
 pub use verified::fuzz_verified;
 
 use crate::dubbo::Header;
@@ -148,6 +150,7 @@ fn check_frame(codec: &dyn Codec, from: Peer, bytes: &[u8], (kind, id): (Kind, u
     assert!(again.kind == kind || kind == Kind::Drain, "{kind:?}");
 
     check_edit(codec, from, bytes, kind);
+    fuzz_front(codec, from, bytes);
     if !answers && frame.kind == Kind::Request {
         codec.error_reply(bytes, Failure::Timeout, "", &mut Vec::new());
         return;

@@ -14,6 +14,7 @@ pub mod envoy;
 pub mod files;
 pub mod forge;
 pub mod go;
+pub mod halves;
 pub mod hessian;
 pub mod java;
 pub mod limiter;

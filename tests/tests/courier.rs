@@ -5,9 +5,9 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
-use courier::{Client, serve};
+use courier::{ANSWER, Client, Courier as Codec, serve, write, write_request};
 use meltemi::envoy::{Config, Envoy as Process, Launch, PlanFile};
-use meltemi_tests::{Envoy, each_envoy, eventually, files};
+use meltemi_tests::{Envoy, each_envoy, eventually, files, halves};
 use tempfile::TempDir;
 
 /// A depot that serves until the tests end.
@@ -90,6 +90,23 @@ fn a_private_protocol_is_routed_balanced_and_changed_live() {
             let filter = r"service=\.=harbour/3;\.;method=\.=deliver;\.;class=\.=success;\.;responses_total$";
             (courier.process.admin().sum(filter).unwrap() == 50).then_some(())
         });
+    });
+}
+
+#[test]
+fn a_large_parcel_leaves_while_it_comes() {
+    each_envoy(|envoy| {
+        let south = halves::Server::start();
+        let courier = start(envoy, depot("north").port(), south.address.port());
+        let parcel = vec![7; 4 << 20];
+        let mut request = Vec::new();
+        write_request(&mut request, 7, "harbour/3", "deliver", &parcel);
+        let answer = |id: u64| {
+            let mut answer = Vec::new();
+            write(&mut answer, ANSWER, u32::try_from(id).unwrap(), 0, 0, &parcel);
+            answer
+        };
+        south.exchange(&Codec, courier.process.listener("parcels").unwrap(), &request, answer);
     });
 }
 

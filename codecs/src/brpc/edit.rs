@@ -30,7 +30,7 @@ pub(super) fn rewrite(
     }
     let meta_len = out.len().saturating_sub(meta_start);
     out.extend_from_slice(header.payload(frame));
-    finish(start, meta_len, out)
+    finish(start, meta_len, header.payload_len(), out)
 }
 
 /// The meta of `frame` with other entries.
@@ -98,16 +98,16 @@ pub(super) fn write_error(id: u64, code: u32, text: &str, out: &mut Vec<u8>) {
     enclose(field::RESPONSE, response, out);
     write_number(field::CORRELATION_ID, id, out);
     let meta_len = out.len().saturating_sub(response);
-    if finish(start, meta_len, out).is_err() {
+    if finish(start, meta_len, 0, out).is_err() {
         out.truncate(start);
     }
 }
 
-/// Writes the lengths of the frame that starts at `start` into its header.
-fn finish(start: usize, meta_len: usize, out: &mut [u8]) -> Result<(), Error> {
+/// Writes the lengths of the frame that starts at `start` into its header. Of the payload, not all may be there.
+fn finish(start: usize, meta_len: usize, payload_len: u64, out: &mut [u8]) -> Result<(), Error> {
     let frame = out.get_mut(start..).unwrap_or_default();
-    let size = frame.len().saturating_sub(Header::LEN);
-    let too_large = || Error::TooLarge { what: "frame", size: size as u64, limit: u32::MAX as usize };
+    let size = payload_len.saturating_add(meta_len as u64);
+    let too_large = || Error::TooLarge { what: "frame", size, limit: u32::MAX as usize };
     let (body, meta) = (u32::try_from(size), u32::try_from(meta_len));
     let (Ok(body), Ok(meta), Some(room)) = (body, meta, frame.get_mut(4..Header::LEN)) else {
         return Err(too_large());

@@ -101,6 +101,11 @@ impl Header {
         frame.get(self.meta.saturating_add(Self::LEN)..).unwrap_or_default()
     }
 
+    /// The length of what follows the meta.
+    pub(super) fn payload_len(&self) -> u64 {
+        u64::from(self.body).saturating_sub(self.meta as u64)
+    }
+
     /// The correlation id in what there is of `frame`; `None` if it may be in the rest.
     pub(super) fn id(&self, frame: &[u8]) -> Option<u64> {
         let mut id = None;

@@ -79,14 +79,7 @@ impl Codec for Brpc {
         if input.len() < len {
             return Ok(Step::NeedMore { at_least: len });
         }
-        let meta = Meta::read(header.meta(input))?;
-        let kind = match (from, meta.outcome) {
-            (_, Some(outcome)) => Kind::Response(outcome),
-            (Peer::Server, None) if !meta.is_request => Kind::Response(crate::Outcome::Success),
-            _ if meta.is_stream => Kind::Refused("streaming RPC is not supported"),
-            _ => Kind::Request,
-        };
-        Ok(Step::Frame(Frame { len, head: Header::LEN.saturating_add(meta.front), kind, id: meta.id }))
+        Ok(Step::Frame(describe(&header, from, input, len)?))
     }
 
     fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error> {
@@ -100,6 +93,19 @@ impl Codec for Brpc {
 
     fn time(&self, request: &[u8]) -> Option<Duration> {
         meta::time(Header::of(request).ok()?.meta(request))
+    }
+
+    /// All that is read is in the meta.
+    fn front(&self, from: Peer, input: &[u8], max_len: usize, head: &mut Head) -> Option<Frame> {
+        let header = Header::parse(input).ok()??;
+        let len = header.checked_len(max_len).ok()?;
+        if len <= input.len() || header.meta_bytes(input).len() < header.meta {
+            return None;
+        }
+        if from == Peer::Client {
+            self.head(input, Depth::Head, head).ok()?;
+        }
+        describe(&header, from, input, len).ok()
     }
 
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -135,4 +141,16 @@ impl Codec for Brpc {
     fn inspect(&self, frame: &Frame, bytes: &[u8]) -> (crate::inspect::Reading, Option<Error>) {
         crate::inspect::with_answers(self, frame, bytes, |head| self.response_head(bytes, head))
     }
+}
+
+/// What the meta says of a frame, of which it may be all that is there.
+fn describe(header: &Header, from: Peer, input: &[u8], len: usize) -> Result<Frame, Error> {
+    let meta = Meta::read(header.meta(input))?;
+    let kind = match (from, meta.outcome) {
+        (_, Some(outcome)) => Kind::Response(outcome),
+        (Peer::Server, None) if !meta.is_request => Kind::Response(crate::Outcome::Success),
+        _ if meta.is_stream => Kind::Refused("streaming RPC is not supported"),
+        _ => Kind::Request,
+    };
+    Ok(Frame { len, head: Header::LEN.saturating_add(meta.front), kind, id: meta.id })
 }

@@ -7,9 +7,15 @@ use crate::protobuf::{Fields, Value};
 use crate::{Codec, Depth, Error, Head};
 
 impl Layout {
-    /// Reads the attributes of a request into `head`.
+    /// Reads the attributes of a request into `head`: those in the header and in the first so many parts.
     #[inline]
-    pub(super) fn read(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error> {
+    pub(super) fn read(
+        &self,
+        request: &[u8],
+        parts: usize,
+        depth: Depth,
+        head: &mut Head,
+    ) -> Result<(), Error> {
         let (frame, base) = self.header(request);
         let Some(shape) = self.shape_of(frame) else { return Ok(()) };
         let verified = depth == Depth::Verified;
@@ -28,7 +34,7 @@ impl Layout {
                 _ => {}
             }
         }
-        for part in self.parts(shape, frame, base) {
+        for part in self.parts(shape, frame, base).take(parts) {
             let (place, part, bytes, at) = part?;
             match &part.form {
                 Form::Bytes => {}

@@ -1,4 +1,4 @@
-use super::{Layout, Place, Shape, Size};
+use super::{Layout, Place, Size, split::varint_base};
 use crate::{Error, protobuf};
 
 impl Layout {
@@ -49,11 +49,12 @@ impl Layout {
             changed = Some((*part, at, old.len()));
         }
         let Some((part, at, old)) = changed else { return Ok(()) };
-        let len = header.len().saturating_sub(old).saturating_add(message.len());
+        let grown = |len: u64| len.saturating_sub(old as u64).saturating_add(message.len() as u64);
         match self.varint {
             Some((at, plus)) => {
                 out.extend_from_slice(frame.get(..at).unwrap_or_default());
-                let said = i64::try_from(len).unwrap_or(i64::MAX).saturating_sub(plus);
+                let (_, len) = varint_base(frame, at, plus)?.unwrap_or_default();
+                let said = i64::try_from(grown(len)).unwrap_or(i64::MAX).saturating_sub(plus);
                 protobuf::write_varint(said.try_into().unwrap_or(0), out);
             }
             None => out.extend_from_slice(frame.get(..base).unwrap_or_default()),
@@ -62,18 +63,16 @@ impl Layout {
         out.extend_from_slice(header.get(..at).unwrap_or_default());
         out.extend_from_slice(&message);
         out.extend_from_slice(header.get(at.saturating_add(old)..).unwrap_or_default());
-        set_lengths(shape, part, message.len(), out.get_mut(start..).unwrap_or_default());
+        // What the header says of the frame's length and that of the part. The frame may be there in part.
+        let header = out.get_mut(start..).unwrap_or_default();
+        if let Some(length) = shape.length {
+            let len = length.number.read(header).and_then(|value| length.of(value)).unwrap_or_default();
+            let len = usize::try_from(grown(len)).unwrap_or(usize::MAX);
+            length.number.write(length.number_for(len), header);
+        }
+        if let Some(Size::Header(length)) = shape.parts.get(part).map(|part| part.size) {
+            length.number.write(length.number_for(message.len()), header);
+        }
         Ok(())
-    }
-}
-
-/// Writes what the header says of the frame's length and that of a part.
-fn set_lengths(shape: &Shape, part: usize, part_len: usize, frame: &mut [u8]) {
-    let len = frame.len();
-    if let Some(length) = shape.length {
-        length.number.write(length.number_for(len), frame);
-    }
-    if let Some(Size::Header(length)) = shape.parts.get(part).map(|part| part.size) {
-        length.number.write(length.number_for(part_len), frame);
     }
 }

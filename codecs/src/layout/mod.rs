@@ -4,6 +4,7 @@
 //! that it makes itself show.
 mod check;
 mod fast;
+mod front;
 mod head;
 mod id;
 mod json;
@@ -20,7 +21,7 @@ pub use number::{Coding, Number};
 pub use part::{Form, Length, Part, Shape, Size};
 pub use template::Piece;
 
-use crate::{Codec, Depth, Edit, Error, Failure, Head, Operation, Peer, Sharing, Step};
+use crate::{Codec, Depth, Edit, Error, Failure, Frame, Head, Operation, Peer, Sharing, Step};
 use template::{Said, render};
 
 /// Where a number is.
@@ -220,7 +221,11 @@ impl Codec for Layout {
 
     fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error> {
         head.clear();
-        self.read(request, depth, head)
+        self.read(request, usize::MAX, depth, head)
+    }
+
+    fn front(&self, from: Peer, input: &[u8], max_len: usize, head: &mut Head) -> Option<Frame> {
+        self.read_front(from, input, max_len, head)
     }
 
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error> {

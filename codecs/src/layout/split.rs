@@ -11,10 +11,30 @@ const MOST_FIELDS: usize = 16 << 10;
 /// How much a frame may grow by another id that is a varint: the id, and the lengths of the messages that it is in.
 const MOST_GROWTH: u64 = 128;
 
+/// How long a frame is.
+pub(super) enum Measure<'a> {
+    /// So long, with its header at `base`.
+    Frame { base: usize, shape: &'a Shape, len: usize },
+    /// That many bytes must be there to know.
+    NeedMore { at_least: usize },
+}
+
 impl Layout {
     /// Finds the frame at the front of `input`.
     #[inline(never)]
     pub(super) fn find(&self, from: Peer, input: &[u8], max_len: usize) -> Result<Step, Error> {
+        let (base, shape, len) = match self.measure(input, max_len)? {
+            Measure::Frame { base, shape, len } => (base, shape, len),
+            Measure::NeedMore { at_least } => return Ok(Step::NeedMore { at_least }),
+        };
+        match input.get(base..len) {
+            Some(frame) => Ok(Step::Frame(self.describe(from, base, shape, len, frame)?)),
+            None => Ok(Step::NeedMore { at_least: len }),
+        }
+    }
+
+    /// Finds where the frame at the front of `input` ends, which may be there in part.
+    pub(super) fn measure(&self, input: &[u8], max_len: usize) -> Result<Measure<'_>, Error> {
         if let Some((number, magic)) = self.magic
             && number.read(input) != Some(magic)
             && !begins(number, magic, input)
@@ -28,16 +48,16 @@ impl Layout {
                 Some((base, size)) => (base, Some(size)),
                 None => {
                     let at_least = input.len().saturating_add(1).max(self.shortest());
-                    return Ok(Step::NeedMore { at_least });
+                    return Ok(Measure::NeedMore { at_least });
                 }
             },
         };
         let rest = input.get(base..).unwrap_or_default();
         let Some(shape) = self.shape_of(rest) else {
-            return Ok(Step::NeedMore { at_least: base.saturating_add(self.shortest()) });
+            return Ok(Measure::NeedMore { at_least: base.saturating_add(self.shortest()) });
         };
         if rest.len() < shape.header {
-            return Ok(Step::NeedMore { at_least: base.saturating_add(shape.header) });
+            return Ok(Measure::NeedMore { at_least: base.saturating_add(shape.header) });
         }
         let size = match (varint, shape.length) {
             (Some(size), _) => size.saturating_add(base as u64),
@@ -47,7 +67,7 @@ impl Layout {
             }
             (None, None) => match end_of_parts(shape, rest, max_len) {
                 Ok(end) => end,
-                Err(at_least) => return Ok(Step::NeedMore { at_least }),
+                Err(at_least) => return Ok(Measure::NeedMore { at_least }),
             },
         };
         if size > max_len as u64 {
@@ -57,8 +77,20 @@ impl Layout {
         if len < base.saturating_add(shape.header) || len == 0 {
             return Err(Error::Malformed { what: "length", offset: 0 });
         }
-        let Some(frame) = input.get(base..len) else { return Ok(Step::NeedMore { at_least: len }) };
+        Ok(Measure::Frame { base, shape, len })
+    }
 
+    /// What a frame of `len` bytes is. `frame` is its header, which starts at `base`, and what follows: of what is not read
+    /// here, not all may be there.
+    #[inline(always)]
+    pub(super) fn describe(
+        &self,
+        from: Peer,
+        base: usize,
+        shape: &Shape,
+        len: usize,
+        frame: &[u8],
+    ) -> Result<Frame, Error> {
         let id = match &*self.ids {
             [] => 0,
             [Place::Header(number)] => number.read(frame).unwrap_or(0),
@@ -82,7 +114,7 @@ impl Layout {
                 found.map_or(frame.len(), |(part, start)| start.saturating_add(part.len()))
             }
         };
-        Ok(Step::Frame(Frame { len, head: base.saturating_add(kept).min(len), kind, id }))
+        Ok(Frame { len, head: base.saturating_add(kept).min(len), kind, id })
     }
 
     /// The id of a frame that has it in a part, or in several places. All are rewritten later, and must be readable for that.

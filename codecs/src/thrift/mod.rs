@@ -20,6 +20,7 @@
 //! one colon, with something on both sides.
 //!
 //! In every frame the message must end where the frame does: most servers and clients take the rest for one more message.
+//! So the [front](Codec::front) of none says what it is.
 //!
 //! Headers are set and removed in THeader and TTHeader; the other transports have none, which is
 //! [`Error::Unsupported`]. A message that was compressed by zlib is inflated to be checked, and passed on as it came;

@@ -37,9 +37,10 @@ pub(super) fn rewrite(
     }
     let message_len = out.len().saturating_sub(start).saturating_sub(Header::LEN);
     out.extend_from_slice(rest);
+    let missing = header.len().saturating_sub(frame.len());
     // Frames of a stream say 0, or the length of all.
     let has_message = header.kind == Type::Unary || header.message != 0;
-    finish(start, if has_message { message_len } else { 0 }, header_id, out)
+    finish(start, if has_message { message_len } else { 0 }, missing, header_id, out)
 }
 
 /// The message of a frame with other entries; `None` where it stays as it is.
@@ -119,20 +120,21 @@ pub(super) fn write_error(header: &Header, frame: &[u8], code: u32, text: &str, 
         write_bytes(3, text.as_bytes(), out);
     }
     let message_len = out.len().saturating_sub(start).saturating_sub(Header::LEN);
-    if finish(start, message_len, header_id, out).is_err() {
+    if finish(start, message_len, 0, header_id, out).is_err() {
         out.truncate(start);
     }
 }
 
-/// Writes the lengths and the id into the header of the frame that starts at `start`.
-fn finish(start: usize, message_len: usize, id: u32, out: &mut [u8]) -> Result<(), Error> {
+/// Writes the lengths and the id into the header of the frame that starts at `start`, to which `missing` bytes are to come.
+fn finish(start: usize, message_len: usize, missing: usize, id: u32, out: &mut [u8]) -> Result<(), Error> {
     let frame = out.get_mut(start..).unwrap_or_default();
     let limit = usize::from(u16::MAX);
     let Ok(message) = u16::try_from(message_len) else {
         return Err(Error::TooLarge { what: "header", size: message_len as u64, limit });
     };
-    let Ok(len) = u32::try_from(frame.len()) else {
-        return Err(Error::TooLarge { what: "frame", size: frame.len() as u64, limit: u32::MAX as usize });
+    let size = frame.len().saturating_add(missing);
+    let Ok(len) = u32::try_from(size) else {
+        return Err(Error::TooLarge { what: "frame", size: size as u64, limit: u32::MAX as usize });
     };
     let bytes = len.to_be_bytes().into_iter().chain(message.to_be_bytes()).chain(id.to_be_bytes());
     for (place, byte) in frame.iter_mut().skip(4).zip(bytes) {

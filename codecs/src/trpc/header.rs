@@ -74,6 +74,11 @@ impl Header {
         Self::parse(frame)?.ok_or(Error::Malformed { what: "header", offset: frame.len() })
     }
 
+    /// Length of the whole frame.
+    pub(super) fn len(&self) -> usize {
+        usize::try_from(self.len).unwrap_or(usize::MAX)
+    }
+
     /// Length of the whole frame, if that and the message's are within their limits.
     pub(super) fn checked_len(&self, limit: usize) -> Result<usize, Error> {
         if self.kind == Type::Unary && self.message > u16::MAX - ID_ROOM {
@@ -89,8 +94,7 @@ impl Header {
     /// What follows the header in `frame`, whose header this is: the message, and the rest. The whole of a stream's frame
     /// is its message.
     pub(super) fn parts<'a>(&self, frame: &'a [u8]) -> (&'a [u8], &'a [u8]) {
-        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
-        let rest = frame.get(..len).unwrap_or(frame).get(Self::LEN..).unwrap_or_default();
+        let rest = frame.get(..self.len()).unwrap_or(frame).get(Self::LEN..).unwrap_or_default();
         match self.kind {
             Type::Unary => rest.split_at_checked(self.message.into()).unwrap_or((rest, &[])),
             _ => (rest, &[]),

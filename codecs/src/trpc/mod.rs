@@ -29,7 +29,7 @@ mod message;
 /// The return codes of responses.
 pub mod status;
 
-use header::Header;
+use header::{Header, Type};
 
 /// The codec of tRPC.
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,8 +77,7 @@ impl Codec for Trpc {
         if input.len() < len {
             return Ok(Step::NeedMore { at_least: len });
         }
-        let (kind, id, front) = message::kind(&header, from, input)?;
-        Ok(Step::Frame(Frame { len, head: Header::LEN.saturating_add(front), kind, id }))
+        Ok(Step::Frame(describe(&header, from, input, len)?))
     }
 
     fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error> {
@@ -92,6 +91,20 @@ impl Codec for Trpc {
 
     fn deadlines(&self) -> Deadlines {
         Deadlines::Always
+    }
+
+    /// All that is read of a unary frame is in its message.
+    fn front(&self, from: Peer, input: &[u8], max_len: usize, head: &mut Head) -> Option<Frame> {
+        let header = Header::parse(input).ok()??;
+        let len = header.checked_len(max_len).ok()?;
+        let message = usize::from(header.message);
+        if header.kind != Type::Unary || len <= input.len() || header.parts(input).0.len() < message {
+            return None;
+        }
+        if from == Peer::Client {
+            self.head(input, Depth::Head, head).ok()?;
+        }
+        describe(&header, from, input, len).ok()
     }
 
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -124,4 +137,10 @@ impl Codec for Trpc {
     fn inspect(&self, frame: &Frame, bytes: &[u8]) -> (crate::inspect::Reading, Option<Error>) {
         crate::inspect::with_answers(self, frame, bytes, |head| self.response_head(bytes, head))
     }
+}
+
+/// What a frame is, by its message: of a unary one, that may be all that is there.
+fn describe(header: &Header, from: Peer, input: &[u8], len: usize) -> Result<Frame, Error> {
+    let (kind, id, front) = message::kind(header, from, input)?;
+    Ok(Frame { len, head: Header::LEN.saturating_add(front), kind, id })
 }

@@ -1,5 +1,6 @@
 use std::fs;
 
+use meltemi_codecs::fuzz::fuzz_front;
 use meltemi_codecs::{Brpc, Codec, Depth, Failure, Frame, Head, Kind, Outcome, Peer, Step};
 
 use super::{Entry, LIMIT, Meta, echo, entries, frame, head, vectors, written};
@@ -139,4 +140,18 @@ fn a_server_that_says_nothing_of_success_succeeded() {
     let bytes = written(&Meta { correlation_id: Some(3), ..Meta::default() }, b"x");
     let expected = Frame { len: bytes.len(), head: 14, kind: Kind::Response(Outcome::Success), id: 3 };
     assert_eq!(frame(Peer::Server, &bytes), expected);
+}
+
+#[test]
+fn what_a_front_says_holds_for_the_whole() {
+    let (mut requests, mut responses) = (0, 0);
+    for vector in vectors() {
+        let fronts = fuzz_front(&Brpc, vector.from, &vector.bytes);
+        match frame(vector.from, &vector.bytes).kind {
+            Kind::Request | Kind::OneWay => requests += fronts,
+            Kind::Response(_) => responses += fronts,
+            _ => {}
+        }
+    }
+    assert!(requests > 10 && responses > 10, "{requests} and {responses} fronts");
 }

@@ -1,5 +1,6 @@
 use std::fs;
 
+use meltemi_codecs::fuzz::fuzz_front;
 use meltemi_codecs::{Codec, Depth, Failure, Head, Kind, Outcome, Peer, Step, Trpc};
 
 use super::{LIMIT, all_vectors, entries, frame, head, hello, unary, vector, vectors};
@@ -141,4 +142,18 @@ fn a_cut_frame_needs_more_and_then_is_the_same() {
         two.extend_from_slice(&vector.bytes);
         assert_eq!(frame(vector.from, &two), whole);
     }
+}
+
+#[test]
+fn what_a_front_says_holds_for_the_whole() {
+    let (mut requests, mut responses) = (0, 0);
+    for vector in all_vectors() {
+        let fronts = fuzz_front(&Trpc, vector.from, &vector.bytes);
+        match frame(vector.from, &vector.bytes).kind {
+            Kind::Request | Kind::OneWay => requests += fronts,
+            Kind::Response(_) => responses += fronts,
+            _ => assert_eq!(fronts, 0, "{}", vector.name),
+        }
+    }
+    assert!(requests > 10 && responses > 10, "{requests} and {responses} fronts");
 }

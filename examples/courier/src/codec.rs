@@ -31,20 +31,10 @@ impl Codec for Courier {
             return Ok(Step::NeedMore { at_least: HEADER });
         }
         let size = number(input, 12, 4).saturating_add(16);
-        let kind = match (number(input, 3, 1) as u8, number(input, 10, 2) as u32) {
-            (0, _) => Kind::Request,
-            (ONE_WAY, _) => Kind::OneWay,
-            (ANSWER, 0) => Kind::Response(Outcome::Success),
-            (ANSWER, 1) => Kind::Response(Outcome::Exception),
-            (ANSWER, status) => Kind::Response(Outcome::Error(status)),
-            (PING, _) => Kind::HeartbeatRequest,
-            (CLOSING, _) => Kind::Drain,
-            _ => Kind::HeartbeatResponse,
-        };
         match usize::try_from(size) {
             Ok(len) if len > max_len => Err(Error::TooLarge { what: "frame", size, limit: max_len }),
             Ok(len) if len > input.len() => Ok(Step::NeedMore { at_least: len }),
-            Ok(len) => Ok(Step::Frame(Frame { len, head: HEADER, kind, id: number(input, 4, 4) })),
+            Ok(len) => Ok(Step::Frame(describe(input, len))),
             Err(_) => Err(Error::TooLarge { what: "frame", size, limit: max_len }),
         }
     }
@@ -56,6 +46,13 @@ impl Codec for Courier {
         let depot = rest.get(..usize::from(*length)).and_then(|depot| str::from_utf8(depot).ok());
         head.push("depot", depot.ok_or(Error::Malformed { what: "depot", offset: HEADER })?);
         Ok(())
+    }
+    fn front(&self, from: Peer, input: &[u8], max_len: usize, head: &mut Head) -> Option<Frame> {
+        let Ok(Step::NeedMore { at_least: len }) = self.split(from, input, max_len) else { return None };
+        if from == Peer::Client {
+            self.head(input, Depth::Head, head).ok()?;
+        }
+        (input.len() > HEADER).then(|| describe(input, len))
     }
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         match (frame.get(..4), frame.get(8..)) {
@@ -92,4 +89,19 @@ impl Codec for Courier {
     fn status_code(&self, name: &str) -> Option<u32> {
         STATUSES.iter().position(|status| *status == name).map(|status| status as u32)
     }
+}
+
+/// What the header says of a frame of `len` bytes.
+fn describe(header: &[u8], len: usize) -> Frame {
+    let kind = match (number(header, 3, 1) as u8, number(header, 10, 2) as u32) {
+        (0, _) => Kind::Request,
+        (ONE_WAY, _) => Kind::OneWay,
+        (ANSWER, 0) => Kind::Response(Outcome::Success),
+        (ANSWER, 1) => Kind::Response(Outcome::Exception),
+        (ANSWER, status) => Kind::Response(Outcome::Error(status)),
+        (PING, _) => Kind::HeartbeatRequest,
+        (CLOSING, _) => Kind::Drain,
+        _ => Kind::HeartbeatResponse,
+    };
+    Frame { len, head: HEADER, kind, id: number(header, 4, 4) }
 }

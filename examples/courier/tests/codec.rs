@@ -1,5 +1,5 @@
 //! The courier codec on frames of all kinds.
-use courier::{ANSWER, CLOSING, Courier, MAGIC, ONE_WAY, PING, write, write_request};
+use courier::{ANSWER, CLOSING, Courier, HEADER, MAGIC, ONE_WAY, PING, write, write_request};
 use meltemi_codecs::{
     Change, Codec, Depth, Edit, Error, Failure, Frame, Head, Kind, Outcome, Peer, Sharing, Step,
 };
@@ -40,6 +40,27 @@ fn a_cut_frame_needs_more() {
         let at_least = if cut < 16 { 16 } else { bytes.len() };
         assert_eq!(Courier.split(Peer::Client, &bytes[..cut], LIMIT), Ok(Step::NeedMore { at_least }));
     }
+}
+
+#[test]
+fn the_front_of_a_request_says_what_the_whole_does_once_it_has_the_depot() {
+    let bytes = request();
+    let whole = Courier.split(Peer::Client, &bytes, LIMIT).unwrap();
+    let depot = HEADER + 1 + "north/1".len();
+    for cut in 0..bytes.len() {
+        let mut head = Head::new();
+        let front = Courier.front(Peer::Client, &bytes[..cut], LIMIT, &mut head);
+        assert_eq!(front.map(Step::Frame), (cut >= depot).then_some(whole), "{cut} bytes");
+        if front.is_some() {
+            assert_eq!((head.get("depot"), head.get("command")), (Some("north/1"), Some("deliver")));
+        }
+    }
+    let mut answer = Vec::new();
+    write(&mut answer, ANSWER, 9, 0, 4, b"no such depot");
+    let front = Courier.front(Peer::Server, &answer[..=HEADER], LIMIT, &mut Head::new()).unwrap();
+    assert_eq!((front.len, front.kind, front.id), (answer.len(), Kind::Response(Outcome::Error(4)), 9));
+    assert_eq!(Courier.front(Peer::Server, &answer[..HEADER], LIMIT, &mut Head::new()), None);
+    assert_eq!(Courier.front(Peer::Server, &answer, LIMIT, &mut Head::new()), None, "it is complete");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use meltemi_codecs::{Change, Depth};
+use meltemi_codecs::{Change, Deadlines, Depth};
 
 use super::{fault::Fault, mirror::Mirror, values::Value};
 
@@ -35,12 +35,14 @@ pub struct Route {
 impl Route {
     /// Whether a request can be passed on while it comes: it is not changed, copied, nor sent again once it was,
     /// and nothing of it goes into its answer.
-    pub fn passes_requests_through(&self) -> bool {
+    /// Time that is always told can be changed at the front of a request.
+    pub fn passes_requests_through(&self, deadlines: Deadlines) -> bool {
         let is_sent_once = self.retry.as_ref().is_none_or(|retry| {
             let on = &retry.on;
             !(on.reset || on.per_try_timeout || on.status)
         });
-        let is_unchanged = self.request_edit.is_empty() && !self.propagates_deadline;
+        let keeps_time = !self.propagates_deadline || deadlines == Deadlines::Always;
+        let is_unchanged = self.request_edit.is_empty() && keeps_time;
         let is_used_later = !self.mirrors.is_empty() || self.response_edit.depth.is_some();
         is_sent_once && is_unchanged && !is_used_later
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use meltemi_codecs::{
     Codec, Depth, Edit, Error, Failure, Frame, Head, Kind, Layout, Outcome, Peer, Sharing, Step,
-    fuzz::fuzz_codec,
+    fuzz::{fuzz_codec, fuzz_front},
 };
 
 const LIMIT: usize = 1 << 20;
@@ -219,6 +219,52 @@ fn videopacket_is_read() {
     let mut ping = frame.clone();
     ping[12] = 0x30;
     assert_eq!(told(&layout, Peer::Client, &ping), "HeartbeatRequest 7");
+}
+
+/// In how many places the frames of a folder can be cut so that the front says all.
+fn fronts(name: &str, folder: &str) -> [usize; 2] {
+    let layout = layout(name);
+    let count = |sender| {
+        let vectors = vectors(folder).into_iter().filter(|(_, from, _)| *from == sender);
+        vectors.map(|(_, from, bytes)| fuzz_front(&layout, from, &bytes)).sum()
+    };
+    [Peer::Client, Peer::Server].map(count)
+}
+
+#[test]
+fn what_a_front_says_holds_for_the_whole() {
+    for (name, folder) in [
+        ("brpc", "brpc/apache-brpc-1.17"),
+        ("trpc", "trpc/trpc-go-1.0.3"),
+        ("bolt", "bolt/sofa-bolt-node-2.0.1"),
+    ] {
+        let [requests, answers] = fronts(name, folder);
+        assert!(requests > 30 && answers > 30, "{name}: {requests} and {answers} fronts");
+    }
+    let head = [&[1, 2, 153, 0][..], &[2, 2, 1, 0], &[3, 4], b"mary"].concat();
+    let front = [b"qZA\x01", &122_u32.to_le_bytes(), &[7, 0, 0, 0, 0, 0, 14, 0][..], &head].concat();
+    let request = [&front, &[7; 100][..]].concat();
+    assert_eq!(fuzz_front(&layout("qza"), Peer::Client, &request), 100, "the head comes first");
+    let inner = [&7_u64.to_be_bytes()[..], &[0x11, 0], &[0, 16], b"cmd=play;room=12", &[9; 200]].concat();
+    let request = [&b"VP\xe4\x01"[..], &inner].concat();
+    assert_eq!(fuzz_front(&layout("videopacket"), Peer::Client, &request), 200);
+    let request = [&b"CR\x01\0\0\0\0\x07\0\0\0\0\0\0\0\x27\x06depot1"[..], &[9; 32]].concat();
+    assert_eq!(fuzz_front(&layout("courier"), Peer::Client, &request), 32);
+    let answer = [&b"CR\x01\x01\0\0\0\x07\0\0\0\0\0\0\0\x20"[..], &[9; 32]].concat();
+    assert_eq!(fuzz_front(&layout("courier"), Peer::Server, &answer), 32, "it names no depot");
+}
+
+/// What is read may be in a part that ends with the frame.
+#[test]
+fn a_head_that_comes_last_is_waited_for() {
+    let text = "magic: '7a'\nlength: {at: 1, as: u16, plus: 3}\nid: {at: 3, as: u32}\nparts:\n\
+                - {name: method, form: text}\nservice: method\nmethod: method\n";
+    let frame = [&b"\x7a\0\x0a\0\0\0\x07"[..], b"lookup"].concat();
+    let layout = of_text("late", text);
+    let whole = layout.split(Peer::Client, &frame, LIMIT);
+    assert!(matches!(whole, Ok(Step::Frame(Frame { kind: Kind::Request, id: 7, .. }))), "{whole:?}");
+    assert_eq!(fuzz_front(&layout, Peer::Client, &frame), 0);
+    assert_eq!(fuzz_front(&layout, Peer::Server, &frame), 6);
 }
 
 #[test]

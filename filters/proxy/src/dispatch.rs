@@ -35,14 +35,19 @@ impl Choice {
 
 impl Worker {
     /// The open connection that should take the next call of a pool: the least loaded, of another endpoint than
-    /// `avoid` if there is one.
-    pub(crate) fn choose(&mut self, pool_key: PoolId, avoid: Option<EndpointId>) -> Choice {
-        let Self { pools, connections, net, .. } = self;
+    /// `avoid` if there is one. If its request is there `in_part`, one without streams, which would wait for the rest.
+    pub(crate) fn choose(&mut self, pool_key: PoolId, avoid: Option<EndpointId>, in_part: bool) -> Choice {
+        let Self { pools, connections, net, calls, .. } = self;
+        let needs_quiet = in_part && calls.has_streams();
         let Some(pool) = pools.get_mut(pool_key) else { return Choice::Full };
         let most = Matching::new(pool.service().sharing).connection_limit(pool.options());
         let load = |key: ConnectionId| {
             let connection = connections.get(key)?;
-            connection.load(most).filter(|_| net.queued(connection.socket()) < HIGH_WATERMARK)
+            let is_stream = |id| calls.get(id).is_some_and(|call| call.stream().is_some());
+            connection
+                .load(most)
+                .filter(|_| net.queued(connection.socket()) < HIGH_WATERMARK)
+                .filter(|_| !needs_quiet || !connection.slots().calls().any(is_stream))
         };
         if avoid.is_some() {
             let other = pool.choose(|key| {

@@ -8,6 +8,7 @@ use crate::calls::End;
 use crate::client::{ClientId, STUCK};
 use crate::clock::Instant;
 use crate::inbox::Progress;
+use crate::upload::more_front;
 use crate::upstream::ConnectionId;
 use crate::worker::Worker;
 
@@ -88,7 +89,9 @@ impl Worker {
             return stored;
         }
         let front = codec.front(Peer::Server, rest, limits.max_frame_bytes, &mut self.head);
-        let Some(Frame { len, kind: Kind::Response(outcome), id, .. }) = front else { return stored };
+        let Some(Frame { len, kind: Kind::Response(outcome), id, .. }) = front else {
+            return more_front(rest, at_least);
+        };
         let Some(left) = len.checked_sub(rest.len()).filter(|left| *left > 0) else { return stored };
         // An error may be one to retry.
         let call = connection.slots().answered_by(id).filter(|_| !matches!(outcome, Outcome::Error(_)));

@@ -97,7 +97,7 @@ impl Matching {
             // Those that are there may all have a request that is still coming.
             true => match pool.open().len() <= pool.uploads() && pool.open().len() < MOST_EXCLUSIVE {
                 true => waiting.min(pool.uploads().clamp(1, MOST_GROWING)),
-                false => 0,
+                false => usize::from(pool.lacks_quiet() && pool.open().len() < MOST_EXCLUSIVE),
             },
             false => waiting.min(MOST_EXCLUSIVE.saturating_sub(pool.open().len())),
         }

@@ -50,6 +50,8 @@ pub(crate) struct Pool {
     waiting: Queue,
     /// Connections that take no call for now: a request is being written to them which is still coming.
     uploads: usize,
+    /// A request that is still coming waits for a connection without streams.
+    lacks_quiet: bool,
     /// It is to be looked at when the event is handled.
     is_listed: bool,
     calls: PoolCalls,
@@ -101,6 +103,7 @@ impl Pool {
             exploration: Exploration::new(now),
             waiting: Queue::default(),
             uploads: 0,
+            lacks_quiet: false,
             is_listed: false,
             calls: PoolCalls::default(),
             last_call: now,
@@ -353,6 +356,16 @@ impl Pool {
     #[inline]
     pub(crate) fn uploads(&self) -> usize {
         self.uploads
+    }
+
+    /// Notes whether a request that is still coming waits for a connection without streams.
+    pub(crate) fn lack_quiet(&mut self, lacks_quiet: bool) {
+        self.lacks_quiet = lacks_quiet;
+    }
+
+    /// Whether one does.
+    pub(crate) fn lacks_quiet(&self) -> bool {
+        self.lacks_quiet
     }
 
     /// Notes that a connection is gone, which takes no calls any more.

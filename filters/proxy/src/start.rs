@@ -77,7 +77,7 @@ impl Worker {
             self.reject(client_key, bytes, frame, Some(&route), Failure::Denied, why);
             return true;
         }
-        if !is_whole && !route.passes_requests_through() {
+        if !is_whole && !route.passes_requests_through(service.codec.deadlines()) {
             return false;
         }
         let (mut start, mut question) = (Start::Now, None);
@@ -170,13 +170,13 @@ impl Worker {
         start: Start,
     ) -> Option<CallId> {
         let Routed { route, pool: pool_key, bytes, head } = routed;
+        let left = record.request_bytes.saturating_sub(bytes.len());
         let chosen = match start != Start::Now || self.is_awaited(pool_key) {
-            false => self.choose(pool_key, None).connection(),
+            false => self.choose(pool_key, None, left > 0).connection(),
             true => None,
         };
         let pool = self.pools.get_mut(pool_key)?;
         let operation = record.operation;
-        let left = record.request_bytes.saturating_sub(bytes.len());
         let is_whole = (left == 0 && route.keeps_requests) || chosen.is_none();
         let kept = self.calls.copy(if is_whole { bytes } else { bytes.get(..head).unwrap_or(bytes) });
         let from = if let Start::At(until) = start { until } else { self.now };

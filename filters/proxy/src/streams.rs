@@ -118,15 +118,15 @@ impl Worker {
         let destination = self.connections.get(connection).and_then(|open| open.destination());
         let Some(call) = self.calls.get_mut(id) else { return };
         let Some(key) = call.origin().client() else { return };
-        let Some(client) = self.clients.get(key) else { return };
+        let Some(client) = self.clients.get_mut(key) else { return };
         let record = call.record_mut();
         record.destination = destination;
         record.response_bytes = record.response_bytes.saturating_add(bytes.len());
-        if let Some(out) = self.net.write(client.socket()) {
+        if let Some(out) = client.write(&mut self.net) {
             let edit = Edit { id: Some(record.request_id), ..Edit::default() };
             let _ = record.service.codec.rewrite(bytes, &edit, out);
         }
-        let queued = self.net.queued(client.socket());
+        let queued = client.unsent(&self.net);
         self.watch_answers(key, queued);
         if queued > STUCK {
             self.block(key, connection);

@@ -54,8 +54,14 @@ impl Upload {
     }
 }
 
-/// Bytes of a large request that may be needed to know where it goes.
+/// Bytes of a large message that may be needed to know where it goes.
 const MOST_FRONT: usize = 64 * 1024;
+
+/// When to look again at a message whose front may be longer than `rest`, and which needs `at_least` bytes to be complete.
+pub(crate) fn more_front(rest: &[u8], at_least: usize) -> Progress {
+    let again = if rest.len() < MOST_FRONT { rest.len().saturating_mul(2) } else { at_least };
+    Progress { used: 0, need: again.min(at_least) }
+}
 
 impl Worker {
     /// The frame at the front of `rest` needs at least so many bytes. Passes it on while it comes, if it is large and that
@@ -69,11 +75,7 @@ impl Worker {
             return stored;
         }
         let front = service.codec.front(Peer::Client, rest, limits.max_request_bytes, &mut self.head);
-        let Some(frame) = front else {
-            // Its front may be longer.
-            let again = if rest.len() < MOST_FRONT { rest.len().saturating_mul(2) } else { at_least };
-            return Progress { used: 0, need: again.min(at_least) };
-        };
+        let Some(frame) = front else { return more_front(rest, at_least) };
         let left = frame.len.saturating_sub(rest.len());
         let is_call = matches!(frame.kind, Kind::Request | Kind::OneWay);
         if left == 0 || !is_call || !self.start_call(key, rest, frame) {

@@ -92,8 +92,8 @@ impl Worker {
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         let is_crowded =
             pool.is_crowded(endpoint) && Matching::new(pool.service().sharing).needs_few_connections();
-        if is_crowded && pool.open().len() <= pool.uploads().saturating_add(1) {
-            // All others are being written requests that are still coming.
+        if is_crowded && (pool.open().len() <= pool.uploads().saturating_add(1) || pool.lacks_quiet()) {
+            // All others are being written requests that are still coming, or have streams.
         } else if is_crowded {
             let oldest = pool.open().iter().copied().filter(|&other| {
                 self.connections.get(other).is_some_and(|connection| connection.endpoint() == endpoint)

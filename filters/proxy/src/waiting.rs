@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use meltemi_codecs::Failure;
 
-use crate::calls::{Call, CallId, Cause};
+use crate::calls::{CallId, Cause};
 use crate::client::ClientId;
 use crate::deadlines::Timed;
 use crate::dispatch::Choice;
@@ -76,13 +76,19 @@ impl Worker {
 
     /// Gives waiting calls to connections, as far as there is room.
     fn serve_waiting(&mut self, pool_key: PoolId) {
-        let mut held = Vec::new();
+        let (mut held, mut lacks_quiet) = (Vec::new(), false);
         if let Some(pool) = self.pools.get_mut(pool_key) {
             pool.unlist();
         }
         while let Some(id) = self.pools.get(pool_key).and_then(|pool| pool.waiting().front()) {
-            let avoid = self.calls.get(id).and_then(Call::avoid);
-            let choice = self.choose(pool_key, avoid);
+            let (avoid, in_part) = self.calls.get(id).map_or((None, false), |call| {
+                (call.avoid(), call.record().request_bytes > call.frame().len())
+            });
+            let mut choice = self.choose(pool_key, avoid, in_part);
+            if choice == Choice::Full && in_part && self.choose(pool_key, avoid, false) != Choice::Full {
+                // Those that have room have streams.
+                (choice, lacks_quiet) = (Choice::Hold, true);
+            }
             if choice == Choice::Full {
                 break;
             }
@@ -95,6 +101,7 @@ impl Worker {
             }
         }
         if let Some(pool) = self.pools.get_mut(pool_key) {
+            pool.lack_quiet(lacks_quiet);
             for id in held {
                 if let Some(call) = self.calls.get_mut(id) {
                     call.wait(pool.waiting_mut().push(call.origin().client(), id));

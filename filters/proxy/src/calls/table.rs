@@ -9,6 +9,8 @@ pub(crate) struct Calls {
     calls: Arena<Call>,
     /// Bytes of the frames that they keep.
     held: usize,
+    /// How many are streams.
+    streams: usize,
     /// The proxy's own.
     own: Own,
     buffers: Buffers,
@@ -63,6 +65,7 @@ impl Calls {
             call.move_to(client.ids.len());
         }
         let stream = call.record().is_stream.then_some(call.record().request_id);
+        self.streams = self.streams.saturating_add(usize::from(stream.is_some()));
         let is_own = call.origin() == Origin::Proxy;
         let id = self.calls.insert(call);
         if let Some(client) = client {
@@ -87,8 +90,12 @@ impl Calls {
         client: Option<&mut ClientCalls>,
         pool: Option<&mut PoolCalls>,
     ) {
-        let last = |call: &mut Call| (call.origin(), call.record().retries, call.take_frame());
-        let Some((origin, retries, frame)) = self.calls.discard(id, last) else { return };
+        let last = |call: &mut Call| {
+            let record = call.record();
+            (call.origin(), record.retries, record.is_stream, call.take_frame())
+        };
+        let Some((origin, retries, is_stream, frame)) = self.calls.discard(id, last) else { return };
+        self.streams = self.streams.saturating_sub(usize::from(is_stream));
         let kept = frame.capacity();
         self.buffers.give(frame);
         self.held = self.held.saturating_sub(kept);
@@ -137,6 +144,11 @@ impl Calls {
 
     pub(crate) fn len(&self) -> usize {
         self.calls.len()
+    }
+
+    /// Whether any is a stream.
+    pub(crate) fn has_streams(&self) -> bool {
+        self.streams > 0
     }
 
     pub(crate) fn ids(&self) -> Vec<CallId> {

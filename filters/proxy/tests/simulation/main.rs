@@ -4,6 +4,7 @@
 mod clients;
 mod destinations;
 mod dubbo;
+mod heads;
 mod http2;
 mod limiter;
 mod random;
@@ -42,4 +43,5 @@ mod retries;
 mod routing;
 mod streams;
 mod timeouts;
+mod torn_frames;
 mod values;

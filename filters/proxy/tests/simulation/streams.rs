@@ -345,3 +345,65 @@ fn a_server_that_does_not_read_holds_its_streams_up() {
     assert_eq!(seen.len(), 64);
     assert!(seen.iter().all(|(_, id, bytes)| *id == own && *bytes == chunk));
 }
+
+/// A unary frame: a request, or the answer to one.
+fn unary(id: u32, message: &[u8], size: usize) -> Vec<u8> {
+    let mut head = Vec::new();
+    write_number(3, id.into(), &mut head);
+    head.extend_from_slice(message);
+    let mut bytes = vec![9, 0x30, 0, 0];
+    bytes.extend_from_slice(&u32::try_from(16 + head.len() + size).unwrap().to_be_bytes());
+    bytes.extend_from_slice(&u16::try_from(head.len()).unwrap().to_be_bytes());
+    bytes.extend_from_slice(&id.to_be_bytes());
+    bytes.extend_from_slice(&[0, 0]);
+    bytes.extend_from_slice(&head);
+    bytes.resize(bytes.len() + size, 7);
+    bytes
+}
+
+#[test]
+fn large_messages_beside_a_stream_hold_it_up_no_more_than_they_must() {
+    let mut scene = Scene::new(json!({"limits": {"cutThroughBytes": 4096}}));
+    let client = scene.connect();
+    let other = scene.connect();
+    let own = scene.open(client, 1);
+    let first = scene.upstream();
+    // A request that stops in the middle leaves by a connection without streams.
+    let mut func = Vec::new();
+    write_bytes(7, b"/demo.Service/Put", &mut func);
+    let request = unary(5, &func, 50_000);
+    let (front, rest) = request.split_at(20_000);
+    scene.write(other, front);
+    scene.run();
+    let open = scene.world.manager.connections.iter().filter(|(_, upstream)| !upstream.has_ended);
+    let [second] = open.map(|(stream, _)| *stream).filter(|stream| *stream != first).collect::<Vec<_>>()[..]
+    else {
+        panic!("one more connection was expected")
+    };
+    let received = |scene: &Scene, stream: u32| scene.world.manager.connections[&stream].raw.clone().unwrap();
+    assert!(received(&scene, second).len() > 15_000);
+    let before = received(&scene, first).len();
+    scene.write(client, &frame(DATA, 1, b"beside it"));
+    assert_eq!(frames(Peer::Client, &received(&scene, first)[before..]), [data(own, "beside it")]);
+    scene.write(other, rest);
+    let whole = received(&scene, second);
+    assert_eq!((frames(Peer::Client, &whole).len(), whole.ends_with(rest)), (1, true));
+    // The client of the stream makes such a call too. The stream's frames wait behind an answer that it has in part.
+    scene.write(client, &unary(9, &func, 50_000));
+    let whole = received(&scene, second);
+    let requests = frames(Peer::Client, &whole);
+    let (Kind::Request, id, _) = requests[1] else { panic!("{:?}", requests[1].0) };
+    let answer = unary(id, &[], 50_000);
+    let (front, rest) = answer.split_at(20_000);
+    scene.world.write_upstream(second, front);
+    scene.run();
+    scene.world.write_upstream(first, &frame(DATA, own, b"later"));
+    scene.run();
+    let came = scene.world.proxy.clients[client].raw.as_ref().unwrap().len() - scene.read[client + 1];
+    assert!((15_000..=20_000).contains(&came), "{came} bytes of the answer came");
+    scene.world.write_upstream(second, rest);
+    scene.run();
+    let seen = scene.client(client);
+    assert_eq!((seen[0].0, seen[0].1), (Kind::Response(Outcome::Success), 9));
+    assert_eq!(seen[1..], [data(1, "later")]);
+}
