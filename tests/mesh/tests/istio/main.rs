@@ -17,6 +17,7 @@ mod controller;
 mod delivery;
 mod gateway;
 mod many_routes;
+mod metrics;
 mod older_envoy;
 mod permissive;
 mod policies;

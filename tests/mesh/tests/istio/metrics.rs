@@ -1,0 +1,94 @@
+//! Istio's standard metrics, of the sidecars of both sides.
+
+use std::collections::BTreeMap;
+
+use meltemi_mesh_tests::Pod;
+use meltemi_tests::eventually;
+use nix::sys::signal::Signal;
+
+use crate::stage::{self, DEMO, SERVERS};
+
+const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
+
+/// The labels of the sidecar's requests, with how many there were.
+fn requests(pod: &Pod) -> Vec<(BTreeMap<String, String>, u64)> {
+    let text = pod.admin(|admin| admin.fetch("/stats/prometheus?usedonly")).unwrap();
+    let lines = text.lines().filter_map(|line| {
+        let (labels, count) = line.strip_prefix("istio_requests_total{")?.rsplit_once("} ")?;
+        let labels = labels.split("\",").map(|label| {
+            let (name, value) = label.split_once("=\"").unwrap();
+            (name.to_owned(), value.trim_end_matches('"').to_owned())
+        });
+        Some((labels.collect(), count.parse().unwrap()))
+    });
+    lines.collect()
+}
+
+#[test]
+fn both_sides_tell_who_calls_whom() {
+    let mut stage = stage::take();
+    let module = stage.module.clone();
+    stage.end_controller(Signal::SIGTERM);
+    stage.run_controller(&module, &["--istio-metrics"]);
+    for pod in ["client"].into_iter().chain(SERVERS) {
+        stage.pod(pod).wait_for_plan(|plan| plan["metrics"]["istio"].is_object());
+    }
+    // Tunnels from before go on in the listeners from before, until those are gone.
+    stage.wait_for_drained();
+    let mut connection = stage.connect(DEMO.address);
+    let mut call = || (0..20).for_each(|_| _ = connection.ask("sayHello", "x"));
+
+    let expected = [
+        ("reporter", "source"),
+        ("source_workload", "client"),
+        ("source_workload_namespace", "shop"),
+        ("source_principal", CLIENT),
+        ("source_cluster", "Kubernetes"),
+        ("destination_workload_namespace", "shop"),
+        ("destination_service", "demo.shop.svc.cluster.local"),
+        ("destination_service_name", "demo"),
+        ("destination_service_namespace", "shop"),
+        ("destination_cluster", "Kubernetes"),
+        ("request_protocol", "grpc"),
+        ("response_code", "200"),
+        ("grpc_response_status", "0"),
+        ("response_flags", "-"),
+        ("connection_security_policy", "unknown"),
+        ("rpc_system", "dubbo"),
+    ];
+    let is_like = |labels: &BTreeMap<String, String>, expected: &[(&str, &str)]| {
+        expected.iter().all(|(name, value)| labels.get(*name).is_some_and(|known| known == value))
+    };
+    let servers = eventually("the client's sidecar reports both servers", || {
+        call();
+        let found = requests(stage.pod("client"));
+        let found = found.into_iter().filter(|(labels, count)| is_like(labels, &expected) && *count > 0);
+        let servers: Vec<_> = found.map(|(labels, _)| labels).collect();
+        (servers.len() == SERVERS.len()).then_some(servers)
+    });
+    for labels in servers {
+        let server = labels["destination_workload"].clone();
+        assert!(SERVERS.contains(&server.as_str()), "{labels:?}");
+        let principal = format!("spiffe://cluster.local/ns/shop/sa/{server}");
+        assert_eq!(labels["destination_principal"], principal);
+        let expected = [
+            ("reporter", "destination"),
+            ("source_workload_namespace", "shop"),
+            ("source_principal", CLIENT),
+            ("destination_workload", &server),
+            ("destination_workload_namespace", "shop"),
+            ("destination_principal", &principal),
+            ("destination_service", "demo.shop.svc.cluster.local"),
+            ("destination_service_name", "demo"),
+            ("destination_service_namespace", "shop"),
+            ("connection_security_policy", "mutual_tls"),
+            ("grpc_response_status", "0"),
+        ];
+        eventually("the server's sidecar reports the client", || {
+            call();
+            let found = requests(stage.pod(&server));
+            found.iter().any(|(labels, count)| is_like(labels, &expected) && *count > 0).then_some(())
+        });
+    }
+    stage.end_controller(Signal::SIGTERM);
+}
