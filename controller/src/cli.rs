@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use meltemi_codecs::{Codec, Codecs};
 
 use crate::command::{print, written};
-use crate::{command, crds, decode, demo, install, push, run as controller, sample, screen, words};
+use crate::{command, crds, decode, demo, install, learn, push, run as controller, sample, screen, words};
 
 /// Layer-7 management of any RPC protocol on a stock Envoy.
 #[derive(Debug, Parser)]
@@ -44,6 +44,18 @@ enum Command {
         #[arg(long, value_name = "BYTES", default_value_t = decode::MAX_FRAME_BYTES)]
         max_frame_bytes: usize,
         /// A capture of tcpdump or Wireshark, or the bytes that one side sent; `-` or nothing is the standard input.
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Propose a layout for a protocol that nobody described, from a capture of both sides of its connections.
+    Learn {
+        /// The server to learn from: its port, or its address and port. Default: the one with the most bytes.
+        #[arg(long, value_name = "[ADDRESS:]PORT")]
+        server: Option<String>,
+        /// Print an ApplicationProtocol of this name, in place of the layout alone.
+        #[arg(long, value_name = "NAME")]
+        protocol: Option<String>,
+        /// A capture of tcpdump or Wireshark; `-` or nothing is the standard input.
         #[arg(default_value = "-")]
         file: PathBuf,
     },
@@ -90,6 +102,7 @@ pub fn run() -> ExitCode {
                 decode(&protocols, decode::Manner { max_frame_bytes, form, view }, &file)
             })
         }
+        Command::Learn { server, protocol, file } => learn(&learn::Wish { server, protocol }, &file),
         Command::Validate(options) => return ended(options.run()),
         Command::Generate(options) => return ended(options.run()),
         Command::Explain(options) => return ended(options.run()),
@@ -138,13 +151,7 @@ fn codecs(protocol: &str, layout: Option<&Path>) -> Result<Vec<Rc<dyn Codec>>, S
 }
 
 fn decode(protocols: &[Rc<dyn Codec>], manner: decode::Manner, file: &Path) -> Result<(), String> {
-    let (name, input): (_, Box<dyn Read>) = match standard(file) {
-        true => ("standard input".into(), Box::new(io::stdin().lock())),
-        false => (
-            file.display().to_string(),
-            Box::new(File::open(file).map_err(|error| unreadable(file, &error))?),
-        ),
-    };
+    let (name, input) = open(file)?;
     let mut output: BufWriter<Box<dyn Write>> = BufWriter::new(match manner.view {
         decode::View::Lines => Box::new(io::stdout().lock()),
         decode::View::Bytes => Box::new(anstream::stdout().lock()),
@@ -155,6 +162,25 @@ fn decode(protocols: &[Rc<dyn Codec>], manner: decode::Manner, file: &Path) -> R
         (Ok(()), Ok(())) => Ok(()),
         (Err(decode::Error::Write(error)), _) | (Ok(()), Err(error)) => written(error),
         (Err(error), _) => Err(format!("{name}: {error}")),
+    }
+}
+
+/// Prints what was learnt before it says what is wrong with the capture.
+fn learn(wish: &learn::Wish, file: &Path) -> Result<(), String> {
+    let (name, input) = open(file)?;
+    let (text, error) = learn::learn(input, wish);
+    print(text.as_deref().unwrap_or_default())?;
+    error.map_or(Ok(()), |error| Err(format!("{name}: {error}")))
+}
+
+/// An input, and what it is called.
+fn open(file: &Path) -> Result<(String, Box<dyn Read>), String> {
+    match standard(file) {
+        true => Ok(("standard input".to_owned(), Box::new(io::stdin().lock()))),
+        false => {
+            let input = File::open(file).map_err(|error| unreadable(file, &error))?;
+            Ok((file.display().to_string(), Box::new(input)))
+        }
     }
 }
 

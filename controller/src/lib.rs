@@ -19,6 +19,7 @@ pub mod input;
 pub mod install;
 pub mod istio;
 pub mod kinds;
+pub mod learn;
 pub mod mesh;
 pub mod module;
 pub mod place;

@@ -1,5 +1,8 @@
 //! `meltemi decode` on captures of packets: real ones, and what happens to packets on their way.
 
+#[path = "packets/mod.rs"]
+mod packets;
+
 use std::fs;
 use std::path::Path;
 use std::rc::Rc;
@@ -127,6 +130,37 @@ fn every_kind_of_capture_says_the_same() {
         }
         assert_eq!(whole(&packets.concat()), lines, "link {link}");
     }
+}
+
+/// By the layout of the tutorial: a call that is answered, one that is one-way, and one that is not answered.
+#[test]
+fn a_capture_is_read_by_a_layout() {
+    let courier = |kind: u8, id: u8, status: u8, rest: &[u8]| {
+        let size = u8::try_from(rest.len()).unwrap();
+        [b"CR\x01", &[kind, 0, 0, 0, id, 0, 1, 0, status, 0, 0, 0, size][..], rest].concat()
+    };
+    let mut capture = packets::Capture::new();
+    let mut connection = capture.connect(40001, 7701);
+    capture.ask(&mut connection, &courier(0, 7, 0, b"\x07north/1box"));
+    capture.wait(2400);
+    capture.answer(&mut connection, &courier(1, 7, 3, b"nobody"));
+    capture.ask(&mut connection, &courier(2, 8, 0, b"\x05southbox"));
+    capture.ask(&mut connection, &courier(0, 9, 0, b"\x05southbox"));
+    capture.close(connection);
+    let layout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/layouts/courier.yaml");
+    let mut command = assert_cmd::Command::cargo_bin("meltemi").unwrap();
+    command.arg("decode").arg("--layout").arg(layout).write_stdin(capture.bytes());
+    let output = command.assert().success().get_output().stdout.clone();
+    let lines: Vec<Value> =
+        String::from_utf8(output).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [call, one_way, open, end] = &lines[..] else { panic!("{lines:#?}") };
+    assert_eq!((&call["client"], &call["server"]), (&json!("127.0.0.1:40001"), &json!("127.0.0.1:7701")));
+    assert_eq!((&call["time"], &call["millis"]), (&json!("2023-11-14T22:13:20.000400Z"), &json!(2.5)));
+    assert_eq!(call["request"]["attributes"], json!({"command": "deliver", "depot": "north/1"}));
+    assert_eq!((&call["response"]["id"], &call["response"]["status"]), (&json!(7), &json!("NO_ROUTE")));
+    assert_eq!(one_way["request"]["kind"], "one-way");
+    assert_eq!((&open["request"]["id"], &open["response"]), (&json!(9), &Value::Null));
+    assert_eq!((&end["ended"], &end["calls"]), (&json!("closed"), &json!(2)));
 }
 
 #[test]

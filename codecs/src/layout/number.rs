@@ -13,7 +13,7 @@ pub enum Coding {
 
 impl Coding {
     /// The number at the front of `bytes`, and how many bytes it takes; `None` if it does not end there.
-    pub(super) fn read(self, bytes: &[u8]) -> Option<(u64, usize)> {
+    pub fn read(self, bytes: &[u8]) -> Option<(u64, usize)> {
         match self {
             Coding::Big(width) => {
                 let width = usize::from(width);
