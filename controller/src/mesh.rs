@@ -3,7 +3,7 @@
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
-use crate::generate::{Delivery, ForeignRouters, IstioVersion, Options};
+use crate::generate::{AccessLog, Delivery, ForeignRouters, IstioVersion, Options};
 
 /// What the mesh is, as far as names depend on it.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -29,6 +29,9 @@ pub struct Mesh {
     /// report nothing.
     #[arg(long)]
     pub istio_metrics: bool,
+    /// Which calls have lines in the log of their proxies. Default: those that proxies answer themselves.
+    #[arg(long, value_enum, value_name = "CALLS")]
+    pub access_log: Option<AccessLog>,
 }
 
 /// How the module and its plans reach the mesh.
@@ -61,6 +64,19 @@ impl ValueEnum for ForeignRouters {
             }
             Self::All => PossibleValue::new("all")
                 .help("For all clients, after the routers of the host's own namespace"),
+        })
+    }
+}
+
+impl ValueEnum for AccessLog {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::All, Self::Errors]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::All => PossibleValue::new("all").help("All calls"),
+            Self::Errors => PossibleValue::new("errors").help("Those that did not succeed"),
         })
     }
 }
@@ -135,6 +151,7 @@ impl Mesh {
             any_secret: self.any_secret,
             foreign_routers: self.foreign_routers,
             istio_metrics: self.istio_metrics,
+            access_log: self.access_log,
             ..Options::new(IstioVersion(u32::MAX), String::new())
         };
         if !self.codecs.is_empty() {

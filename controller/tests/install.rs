@@ -35,6 +35,7 @@ fn settings() -> Settings {
             any_secret: false,
             foreign_routers: ForeignRouters::OwnClients,
             istio_metrics: false,
+            access_log: None,
         },
         namespace: "meltemi-system".to_owned(),
         redis_secrets: Vec::new(),

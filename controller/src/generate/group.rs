@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::entry::{Authority, Entry};
 use super::module::{self, Module};
 use super::object::{Object, Role};
-use super::options::Options;
+use super::options::{AccessLog, Options};
 use super::protocol::Layouts;
 use super::service::Labels;
 use super::sockets::{Proxies, Sockets, envoy_filter};
@@ -133,6 +133,10 @@ impl<'a> Group<'a> {
         }
         if options.istio_metrics {
             plan.insert("metrics".into(), Tree::from(serde_json::json!({"istio": {}})));
+        }
+        if let Some(calls) = options.access_log {
+            let errors = calls == AccessLog::Errors;
+            plan.insert("accessLog".into(), Tree::from(serde_json::json!({"errors": errors})));
         }
         if self.fails_closed {
             plan.insert("unknownAuthority".into(), Tree::from(Value::from("refuse")));

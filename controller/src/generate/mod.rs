@@ -63,7 +63,7 @@ use visibility::Visibility;
 pub use entry::{Authority, Entry, Scope};
 pub use mesh::KEY as MESH_CONFIG;
 pub use object::{BY_HAND, INSTANCE, MANAGED_BY, Metadata, Object, ROLE, Role};
-pub use options::{Delivery, ForeignRouters, IstioVersion, Options};
+pub use options::{AccessLog, Delivery, ForeignRouters, IstioVersion, Options};
 pub use origin::Origin;
 pub use service::NO_ADDRESS;
 pub use size::unpack;

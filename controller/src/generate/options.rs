@@ -31,6 +31,8 @@ pub struct Options {
     pub foreign_routers: ForeignRouters,
     /// Calls are reported as Istio's standard metrics.
     pub istio_metrics: bool,
+    /// Calls have lines in Envoy's log.
+    pub access_log: Option<AccessLog>,
 }
 
 impl Options {
@@ -49,8 +51,18 @@ impl Options {
             instance: BY_HAND.to_owned(),
             foreign_routers: ForeignRouters::OwnClients,
             istio_metrics: false,
+            access_log: None,
         }
     }
+}
+
+/// Which calls have lines in Envoy's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLog {
+    /// All.
+    All,
+    /// Those that did not succeed.
+    Errors,
 }
 
 /// For whom a router holds whose host is of another namespace, where the host's owner says nothing of it.

@@ -154,6 +154,8 @@ fn arguments(settings: &Settings) -> Vec<String> {
     let foreign = Some(mesh.foreign_routers).filter(|foreign| *foreign != ForeignRouters::default());
     let foreign = foreign.and_then(|foreign| foreign.to_possible_value());
     flag("foreign-routers", foreign.as_ref().map(PossibleValue::get_name));
+    let access_log = mesh.access_log.and_then(|calls| calls.to_possible_value());
+    flag("access-log", access_log.as_ref().map(PossibleValue::get_name));
     flag("listen", Some(&format!("0.0.0.0:{PORT}")));
     flag("webhook-listen", Some(&format!("0.0.0.0:{WEBHOOK_PORT}")));
     flag("log-format", Some("json"));

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use crate::source;
 
 use super::{
-    IstioMetrics, Plan, PlanError,
+    AccessLog, IstioMetrics, Plan, PlanError,
     actions::Actions,
     address::Block,
     cluster::clusters,
@@ -24,6 +24,8 @@ use super::{
     raw,
     route::{Destination, Route},
     service::{Limits, RetryBudget, Service, UpstreamOptions},
+    share::share,
+    span::Span,
     table::Table,
 };
 
@@ -65,8 +67,15 @@ pub(super) fn plan(raw: &raw::Plan, codecs: &Codecs) -> Result<Plan> {
     }
     let unknown_authority = raw.unknown_authority;
     let max_calls = max_calls.unwrap_or(usize::MAX);
+    let access_log =
+        raw.access_log.as_ref().map(|raw| access_log(&root.key("accessLog"), raw)).transpose()?;
     let services = Map::new(services);
-    Ok(Plan { max_operations, istio, memory_budget, max_calls, unknown_authority, services })
+    Ok(Plan { max_operations, istio, access_log, memory_budget, max_calls, unknown_authority, services })
+}
+
+fn access_log(path: &Path<'_>, raw: &raw::AccessLog) -> Result<AccessLog> {
+    let share = share(path, raw.percent)?;
+    Ok(AccessLog { errors: raw.errors, slower_than: raw.slower_than.map(Span::duration), share })
 }
 
 fn istio(path: &Path<'_>, raw: &raw::IstioMetrics) -> Result<IstioMetrics> {

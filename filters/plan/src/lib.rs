@@ -47,6 +47,7 @@ mod table;
 mod values;
 mod warning;
 
+use core::time::Duration;
 use std::rc::Rc;
 
 use meltemi_codecs::Codecs;
@@ -114,6 +115,8 @@ pub struct Plan {
     pub max_operations: usize,
     /// How calls are reported as Istio's standard metrics, if they are.
     pub istio: Option<IstioMetrics>,
+    /// Which calls have a line in Envoy's log, if any have.
+    pub access_log: Option<AccessLog>,
     /// Bytes that requests and answers on their way may take in one VM.
     pub memory_budget: usize,
     /// Calls that one worker has in flight.
@@ -121,6 +124,27 @@ pub struct Plan {
     /// What happens to connections that no service of the plan is for.
     pub unknown_authority: UnknownAuthority,
     services: Map<Rc<Service>>,
+}
+
+/// Which calls have a line in Envoy's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Those that did not succeed.
+    pub errors: bool,
+    /// Those that took at least so long.
+    pub slower_than: Option<Duration>,
+    /// The share of them.
+    pub share: Share,
+}
+
+impl AccessLog {
+    /// Whether a call has a line that took so long. `random` is uniform over all its values.
+    #[inline]
+    pub fn has(&self, failed: bool, time: Duration, random: u32) -> bool {
+        let is_slow = self.slower_than.is_some_and(|least| least <= time);
+        let is_any = !self.errors && self.slower_than.is_none();
+        (is_any || is_slow || self.errors && failed) && self.share.has(random)
+    }
 }
 
 /// How calls are reported as Istio's standard metrics.

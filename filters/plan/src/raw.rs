@@ -2,6 +2,7 @@
 //! the document is compiled into a [`Plan`](super::Plan).
 //!
 //! The comments of the fields are the text of the JSON Schema.
+mod access_log;
 mod dry_run;
 mod fault;
 mod layout;
@@ -16,6 +17,7 @@ use core::ops::RangeInclusive;
 
 use serde::Deserialize;
 
+pub use self::access_log::AccessLog;
 pub use self::dry_run::{DryRun, DryRunRule};
 pub use self::fault::{Abort, Delay, Fault};
 pub use self::layout::{
@@ -56,12 +58,16 @@ pub struct Plan {
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub max_calls: Option<u32>,
+    /// Lines in Envoy's log for calls. Default: none.
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub access_log: Option<AccessLog>,
 }
 
 object! {
     Plan from Self::default();
     optional services, protocols, unknown_authority as "unknownAuthority", metrics,
-        memory_budget_bytes as "memoryBudgetBytes", max_calls as "maxCalls";
+        memory_budget_bytes as "memoryBudgetBytes", max_calls as "maxCalls",
+        access_log as "accessLog";
 }
 
 impl Default for Plan {
@@ -73,6 +79,7 @@ impl Default for Plan {
             metrics: Metrics::default(),
             memory_budget_bytes: memory_budget(),
             max_calls: None,
+            access_log: None,
         }
     }
 }

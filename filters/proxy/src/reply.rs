@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use meltemi_codecs::{Failure, Frame, Kind};
+use meltemi_codecs::{Failure, Frame, Kind, Outcome};
 
 use crate::calls::{Call, CallId, End, Origin, Record, Stage};
 use crate::client::{Client, ClientId};
@@ -38,7 +38,7 @@ impl Worker {
         let Some(call) = self.calls.get(id) else { return };
         if call.origin() != Origin::Proxy {
             let label = self.telemetry.label(call.record().operation);
-            let reply = self.local_reply(call.record(), label, failure, detail);
+            let reply = self.line("local_reply", call.record(), label, reason(failure), detail);
             self.telemetry.reply(call.record().operation, reply, self.now);
         }
         self.finish(id, End::Failed(failure));
@@ -51,6 +51,10 @@ impl Worker {
         }
         let Some(call) = self.calls.get_mut(id) else { return };
         call.record_mut().end = Some(end);
+        if self.plan.access_log.is_some() && call.origin() != Origin::Proxy {
+            self.log_call(id);
+        }
+        let Some(call) = self.calls.get_mut(id) else { return };
         match call.origin() {
             Origin::Client { .. } => {
                 self.telemetry.ended(call.record(), self.now, self.plan.max_operations);
@@ -177,23 +181,48 @@ impl Worker {
         if let Some(rules) = &self.plan.istio {
             self.reports.ended(&record, None, self.now, rules);
         }
-        let reply = self.local_reply(&record, label, failure, detail);
+        let random = self.random.u32(..);
+        if let Some(line) = self.line_of(&record, &label, random) {
+            self.telemetry.log(line);
+        }
+        let reply = self.line("local_reply", &record, label, reason(failure), detail);
         self.telemetry.reply(record.operation, reply, self.now);
     }
 
-    /// The line of an answer in the upstream's stead.
-    pub(crate) fn local_reply(
+    /// Logs a call that has ended, if that is to be.
+    #[inline(never)]
+    fn log_call(&mut self, id: CallId) {
+        let random = self.random.u32(..);
+        let Some(record) = self.calls.get(id).map(Call::record) else { return };
+        let label = self.telemetry.label(record.operation);
+        if let Some(line) = self.line_of(record, &label, random) {
+            self.telemetry.log(line);
+        }
+    }
+
+    /// The line of a request that has ended, if it has one.
+    fn line_of(&self, record: &Record, label: &Label, random: u32) -> Option<LocalReply> {
+        let (rules, end) = (self.plan.access_log.as_ref()?, record.end?);
+        let failed = !matches!(end, End::Answered(Outcome::Success) | End::Sent);
+        let has_line = rules.has(failed, self.now.since(record.started), random);
+        has_line.then(|| self.line("call", record, label.clone(), outcome(end), ""))
+    }
+
+    /// A line of the log.
+    pub(crate) fn line(
         &self,
+        event: &'static str,
         record: &Record,
         operation: Label,
-        failure: Failure,
+        reason: &'static str,
         detail: &str,
     ) -> LocalReply {
         let pool = record.pool.and_then(|pool| self.pools.get(pool));
         let endpoint = pool.and_then(|pool| pool.endpoints().address(record.endpoint));
         let source = record.source.as_deref();
         LocalReply {
-            reason: reason(failure),
+            event,
+            reason,
             detail: detail.to_owned(),
             authority: record.service.name.as_str().into(),
             operation,

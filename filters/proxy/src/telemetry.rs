@@ -353,6 +353,11 @@ impl Telemetry {
         }
     }
 
+    /// Notes the line of a call.
+    pub(crate) fn log(&mut self, line: LocalReply) {
+        self.replies.push(line);
+    }
+
     /// When what has gathered is to be flushed, if anything has.
     pub(crate) fn due(&self) -> Option<Instant> {
         let is_dirty = !self.dirty.is_empty()

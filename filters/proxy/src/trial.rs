@@ -1,6 +1,6 @@
 //! Authorization that is tried out: who it would deny is counted and logged, and nothing else comes of it.
 
-use meltemi_codecs::{Depth, Failure, Frame};
+use meltemi_codecs::{Depth, Frame};
 
 use crate::client::ClientId;
 use crate::telemetry::DRY_RUN_DENIED;
@@ -23,8 +23,8 @@ impl Worker {
         };
         let Some(why) = why else { return };
         if let Some((label, record)) = self.noted(client_key, frame, None) {
-            let reply = self.local_reply(&record, label, Failure::Denied, &why);
-            self.telemetry.would_deny(record.operation, reply.because(DRY_RUN_DENIED), self.now);
+            let line = self.line("dry_run", &record, label, DRY_RUN_DENIED, &why);
+            self.telemetry.would_deny(record.operation, line, self.now);
         }
     }
 }

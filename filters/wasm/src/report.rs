@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use meltemi_proxy::{DRY_RUN_DENIED, Label, Labels, LocalReply, Metric, Names, Reports, Sink, Workload};
+use meltemi_proxy::{Label, Labels, LocalReply, Metric, Names, Reports, Sink, Workload};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
@@ -99,7 +99,7 @@ impl Sink for Report {
 
     fn log(&mut self, reply: &LocalReply) {
         let line = Line {
-            event: if reply.reason == DRY_RUN_DENIED { "dry_run" } else { "local_reply" },
+            event: reply.event,
             reason: reply.reason,
             detail: &reply.detail,
             authority: &reply.authority,

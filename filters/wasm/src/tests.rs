@@ -257,6 +257,7 @@ fn labels_are_tags_and_the_wire_cannot_end_them() {
 fn a_local_reply_is_one_line_of_json() {
     logger::start();
     let reply = LocalReply {
+        event: "local_reply",
         reason: "timeout",
         detail: format!("{:?}", Failure::Timeout),
         authority: "demo".into(),

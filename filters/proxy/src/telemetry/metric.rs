@@ -170,10 +170,12 @@ pub enum Labels {
     },
 }
 
-/// A call that the proxy answered itself, or would have: one log line.
+/// A line of the log: of a call that the proxy answered itself, or would have, or of any that is to be logged.
 #[derive(Debug, Clone)]
 pub struct LocalReply {
-    /// Why, as the metric's label has it.
+    /// `local_reply`, `dry_run`, or `call` of any that has ended.
+    pub event: &'static str,
+    /// Why, as the metric's label has it; of a call, how it ended.
     pub reason: &'static str,
     /// Why, in words; the client got the same.
     pub detail: String,
@@ -203,13 +205,6 @@ pub struct LocalReply {
     pub elapsed: Duration,
     /// Replies for the same reason since the last line of it, which are counted but have no line.
     pub suppressed: u64,
-}
-
-impl LocalReply {
-    /// The same for another reason.
-    pub(crate) fn because(self, reason: &'static str) -> Self {
-        Self { reason, ..self }
-    }
 }
 
 /// Where telemetry goes: Envoy's metrics and log, or a test.

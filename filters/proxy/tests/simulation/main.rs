@@ -16,6 +16,7 @@ mod toy;
 mod wire;
 mod world;
 
+mod access_log;
 mod authorization;
 mod balancing;
 mod budget;

@@ -1,0 +1,74 @@
+//! A line of the log for each call, or for some.
+
+use std::time::Duration;
+
+use meltemi_proxy::LocalReply;
+use serde_json::{Value, json};
+
+use crate::servers::{Policy, Reply, What};
+use crate::world::{Ask, Setup, World};
+
+const A: &str = "10.0.0.1:20880";
+
+fn world(rules: &Value) -> World {
+    let service = json!({"protocol": "dubbo", "onNoMatch": "reject", "routes": [
+        {"name": "late", "match": [{"attributes": {"method": {"exact": "late"}}}], "timeout": "100ms"},
+        {"name": "rest", "match": [{"attributes": {"method": {"prefix": "e"}}}]},
+    ]});
+    let plan = json!({"services": {"demo": service}, "accessLog": rules});
+    let mut world = World::new(Setup { plan, ..Setup::default() });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    world.serve(|arrival, _| match arrival.method {
+        "late" => What::Nothing.now(),
+        "eventually" => What::Echo(0).after(Duration::from_millis(50)),
+        _ => Reply::echo(),
+    });
+    world
+}
+
+/// The calls that have lines, after one of each method.
+fn logged(rules: &Value) -> Vec<String> {
+    let mut world = world(rules);
+    let client = world.connect();
+    for method in ["echo", "eventually", "late", "lost"] {
+        world.call_and_wait(client, Ask::new(method));
+    }
+    let lines = world.metrics.replies.iter().filter(|line| line.event == "call");
+    lines.map(|line| format!("{} {}", line.operation.method, line.reason)).collect()
+}
+
+#[test]
+fn calls_have_lines_by_how_they_end() {
+    let all = ["echo success", "eventually success", "late timeout", "lost no_route"];
+    assert_eq!(logged(&json!({})), all);
+    assert_eq!(logged(&json!({"errors": true})), all[2..]);
+    assert_eq!(logged(&json!({"slowerThan": "20ms"})), all[1..3]);
+    assert_eq!(logged(&json!({"slowerThan": "20ms", "errors": true})), all[1..]);
+    assert_eq!(logged(&json!({"percent": 0})), [""; 0]);
+    assert_eq!(logged(&Value::Null), [""; 0]);
+}
+
+#[test]
+fn a_line_tells_where_a_call_went_and_how_long_it_took() {
+    let mut world = world(&json!({}));
+    let client = world.connect();
+    world.call_and_wait(client, Ask { size: 100, ..Ask::new("eventually") });
+    let [LocalReply { route, cluster, endpoint, tries, request_bytes, response_bytes, elapsed, .. }] =
+        &world.metrics.replies[..]
+    else {
+        panic!("{:?}", world.metrics.replies)
+    };
+    assert_eq!(route.as_deref(), Some("rest"));
+    assert_eq!((cluster.as_deref(), endpoint.as_deref(), *tries), (Some("demo"), Some(A), 1));
+    assert!(*request_bytes > 100 && *response_bytes > 100 && elapsed.as_millis() == 50, "{elapsed:?}");
+}
+
+#[test]
+fn a_share_of_the_calls_is_drawn() {
+    let mut world = world(&json!({"percent": 25}));
+    let client = world.connect();
+    let calls = world.call_all(client, (0..1000).map(|_| Ask::new("echo")));
+    world.await_all(&calls);
+    let lines = world.metrics.replies.len();
+    assert!((180..320).contains(&lines), "{lines} lines");
+}
