@@ -178,6 +178,7 @@ fn connection_manager(shard: &str, reports: bool) -> Value {
                             "match": {"connect_matcher": {}},
                             "route": {
                                 "cluster_header": "x-meltemi-cluster",
+                                "hash_policy": [{"header": {"header_name": "x-meltemi-hash"}}],
                                 "timeout": "0s",
                                 "idle_timeout": "0s",
                                 "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],

@@ -1,15 +1,16 @@
-//! What protects the clusters of a service: circuit breakers and outlier detection.
+//! What holds for the clusters of a service: circuit breakers, outlier detection and hashing.
 use core::time::Duration;
 use std::rc::Rc;
 
 use super::{
     compile::{Result, fail, within},
     error::Path,
+    hash::{HashKey, hash_key},
     map::Map,
     raw,
 };
 
-/// What protects the clusters of a service.
+/// What holds for the clusters of a service.
 #[derive(Debug)]
 pub struct Clusters {
     /// What holds for those that have nothing of their own.
@@ -17,13 +18,15 @@ pub struct Clusters {
     own: Map<Rc<ClusterPolicy>>,
 }
 
-/// What protects one cluster.
+/// What holds for one cluster.
 #[derive(Debug, Clone)]
 pub struct ClusterPolicy {
     /// How many calls it takes at a time.
     pub circuit_breaker: CircuitBreaker,
     /// When an endpoint is left out.
     pub outlier_detection: Option<OutlierDetection>,
+    /// By what calls are hashed.
+    pub hash: Option<HashKey>,
 }
 
 /// How many calls one worker makes to a cluster at a time.
@@ -57,27 +60,39 @@ pub struct OutlierDetection {
 }
 
 impl Clusters {
-    /// What protects that cluster.
+    /// What holds for that cluster.
     pub fn of(&self, cluster: &str) -> &Rc<ClusterPolicy> {
         self.own.get(cluster).unwrap_or(&self.default)
     }
+
+    /// By what the calls of any cluster are hashed.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &HashKey> {
+        self.own.values().chain([&self.default]).filter_map(|policy| policy.hash.as_ref())
+    }
 }
 
-/// `None` if nothing is protected.
+/// `None` if there is nothing.
 pub(super) fn clusters(path: &Path<'_>, raw: &raw::Upstream) -> Result<Option<Box<Clusters>>> {
-    let default = policy(path, raw.circuit_breaker.as_ref(), raw.outlier_detection.as_ref())?;
-    let has_default = raw.circuit_breaker.is_some() || raw.outlier_detection.is_some();
+    let hash = |path: &Path<'_>, names: &Option<Vec<String>>| {
+        names.as_deref().map(|names| hash_key(&path.key("hashBy"), names)).transpose()
+    };
+    let default = ClusterPolicy {
+        hash: hash(path, &raw.hash_by)?,
+        ..policy(path, raw.circuit_breaker.as_ref(), raw.outlier_detection.as_ref())?
+    };
+    let has_default =
+        raw.circuit_breaker.is_some() || raw.outlier_detection.is_some() || default.hash.is_some();
     let mut own = Vec::new();
     let all = path.key("clusters");
     for (name, raw) in raw.clusters.iter() {
         let path = &all.key(name);
-        if raw.circuit_breaker.is_none() && raw.outlier_detection.is_none() {
-            return fail(
-                path,
-                "says nothing; write \"circuitBreaker\" or \"outlierDetection\", or leave it out",
-            );
+        if raw.circuit_breaker.is_none() && raw.outlier_detection.is_none() && raw.hash_by.is_none() {
+            let message =
+                "says nothing; write \"circuitBreaker\", \"outlierDetection\" or \"hashBy\", or leave it out";
+            return fail(path, message);
         }
-        let ClusterPolicy { mut circuit_breaker, mut outlier_detection } = default;
+        let ClusterPolicy { mut circuit_breaker, mut outlier_detection, .. } = default;
+        let hash = hash(path, &raw.hash_by)?.or_else(|| default.hash.clone());
         let policy = policy(path, raw.circuit_breaker.as_ref(), raw.outlier_detection.as_ref())?;
         if raw.circuit_breaker.is_some() {
             circuit_breaker = policy.circuit_breaker;
@@ -85,7 +100,7 @@ pub(super) fn clusters(path: &Path<'_>, raw: &raw::Upstream) -> Result<Option<Bo
         if raw.outlier_detection.is_some() {
             outlier_detection = policy.outlier_detection;
         }
-        own.push((name.into(), Rc::new(ClusterPolicy { circuit_breaker, outlier_detection })));
+        own.push((name.into(), Rc::new(ClusterPolicy { circuit_breaker, outlier_detection, hash })));
     }
     let is_protected = has_default || !own.is_empty();
     Ok(is_protected.then(|| Box::new(Clusters { default: Rc::new(default), own: Map::new(own) })))
@@ -102,6 +117,7 @@ fn policy(
             Some(raw) => Some(outlier_detection(&path.key("outlierDetection"), raw)?),
             None => None,
         },
+        hash: None,
     })
 }
 

@@ -15,6 +15,7 @@ use super::{
     error::Path,
     global_rate_limit::{GlobalRateLimits, global_rate_limits},
     guard::{self, Guard, is_source},
+    hash::HashKey,
     index::Index,
     layout::layout,
     map::Map,
@@ -62,8 +63,8 @@ pub(super) fn plan(raw: &raw::Plan, codecs: &Codecs) -> Result<Plan> {
     let mut services = Vec::new();
     for (authority, raw) in raw.services.iter() {
         let service = service(&path.key(authority), authority, raw, declared)?;
-        let limits_calls = service.clusters.is_some() || max_calls.is_some();
-        services.push((authority.into(), Rc::new(Service { limits_calls, ..service })));
+        let asks_cluster = service.asks_cluster || service.clusters.is_some() || max_calls.is_some();
+        services.push((authority.into(), Rc::new(Service { asks_cluster, ..service })));
     }
     let unknown_authority = raw.unknown_authority;
     let max_calls = max_calls.unwrap_or(usize::MAX);
@@ -141,11 +142,19 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
         .map(|raw| local_rate_limit(&path.key("localRateLimit"), raw, authority, &patterns))
         .transpose()?;
     let global = global_rate_limits(&path.key("globalRateLimits"), &raw.global_rate_limits, &patterns)?;
+    let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, &*codec)?;
+    let clusters = clusters(&path.key("upstream"), &raw.upstream)?;
+    let keys = || {
+        routes.iter().map(|route| &**route).chain([&default_route]).filter_map(|route| route.hash.as_ref())
+    };
+    let hashed = keys().next().is_some();
     let read = || {
         let limited = limit.as_ref().map_or(&[][..], LocalRateLimit::rules);
         let asked = global.as_ref().map_or(&[][..], GlobalRateLimits::rules);
         let sent = global.iter().flat_map(GlobalRateLimits::attributes);
-        [&*rules, limited, asked].into_iter().flat_map(attributes).chain(sent)
+        let keys = keys().chain(clusters.iter().flat_map(|clusters| clusters.keys()));
+        let tested = [&*rules, limited, asked].into_iter().flat_map(attributes);
+        tested.chain(sent).chain(keys.flat_map(HashKey::attributes))
     };
     let depths = read().filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
     let depth = depths.max().unwrap_or(Depth::Operation);
@@ -153,7 +162,6 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
     let dry_run = raw.dry_run.as_ref();
     let dry_run = dry_run.map(|raw| dry_run::dry_run(&path.key("dryRun"), raw, &patterns)).transpose()?;
 
-    let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, &*codec)?;
     let rejects = |route: &Rc<Route>| matches!(route.destination, Destination::Reject(_));
     let is_guarded =
         routes.iter().any(rejects) || matches!(default_route.destination, Destination::Reject(_));
@@ -180,8 +188,8 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
         frame_timeout: raw.frame_timeout.limit(),
         limits: limits(&path.key("limits"), &raw.limits)?,
         upstream: upstream(&path.key("upstream"), &raw.upstream)?,
-        clusters: clusters(&path.key("upstream"), &raw.upstream)?,
-        limits_calls: false,
+        clusters,
+        asks_cluster: hashed,
         routes,
         guard: if is_guarded { Guard::new(&rules) } else { Guard::default() },
         index: Index::new(rules),
@@ -224,6 +232,7 @@ fn routes(
             propagate_deadline: raw.propagate_deadline,
             retry: raw.retry.as_ref(),
             fault: raw.fault.as_ref(),
+            hash_by: raw.hash_by.as_deref(),
             mirrors: &raw.mirrors,
             request_attachments: &raw.request_attachments,
             response_attachments: &raw.response_attachments,
@@ -269,6 +278,7 @@ fn default_route(path: &Path<'_>, raw: &raw::DefaultRoute, codec: &dyn Codec) ->
         propagate_deadline: raw.propagate_deadline,
         retry: raw.retry.as_ref(),
         fault: raw.fault.as_ref(),
+        hash_by: raw.hash_by.as_deref(),
         mirrors: &raw.mirrors,
         request_attachments: &raw.request_attachments,
         response_attachments: &raw.response_attachments,

@@ -23,6 +23,7 @@ mod fault;
 pub mod fuzz;
 mod global_rate_limit;
 mod guard;
+mod hash;
 mod index;
 mod json;
 mod layout;
@@ -66,6 +67,7 @@ pub use fault::Fault;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz_calls, fuzz_layout, fuzz_plan};
 pub use global_rate_limit::{Entry, EntryValue, GlobalRateLimit, GlobalRateLimits};
+pub use hash::HashKey;
 pub use mirror::Mirror;
 pub use packed::MOST as MOST_PACKED;
 pub use pattern::MOST_TABLES;

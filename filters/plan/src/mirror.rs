@@ -42,6 +42,7 @@ fn mirror(path: &Path<'_>, raw: &raw::Mirror, route: &Route) -> Result<Mirror> {
         propagates_deadline: route.propagates_deadline,
         retry: None,
         fault: None,
+        hash: None,
         mirrors: Box::default(),
         request_edit: route.request_edit.clone(),
         response_edit: route.response_edit.clone(),

@@ -241,6 +241,10 @@ pub struct Route {
     /// Failures that are made on purpose. Default: none.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub fault: Option<Fault>,
+    /// The attributes by which calls are hashed; none if they are not. Default: as `upstream` says of their cluster.
+    #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub hash_by: Option<Vec<String>>,
     /// Clusters that get copies of the calls.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub mirrors: Vec<Mirror>,
@@ -256,7 +260,7 @@ object! {
     Route from Self::default();
     required name;
     optional matches as "match", cluster, weighted_clusters as "weightedClusters", reject, timeout,
-        propagate_deadline as "propagateDeadline", retry, fault, mirrors,
+        propagate_deadline as "propagateDeadline", retry, fault, hash_by as "hashBy", mirrors,
         request_attachments as "requestAttachments", response_attachments as "responseAttachments";
 }
 
@@ -288,6 +292,10 @@ pub struct DefaultRoute {
     /// Failures that are made on purpose. Default: none.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub fault: Option<Fault>,
+    /// The attributes by which calls are hashed; none if they are not. Default: as `upstream` says of their cluster.
+    #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub hash_by: Option<Vec<String>>,
     /// Clusters that get copies of the calls.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub mirrors: Vec<Mirror>,
@@ -302,7 +310,7 @@ pub struct DefaultRoute {
 object! {
     DefaultRoute from Self::default();
     optional cluster, weighted_clusters as "weightedClusters", reject, timeout,
-        propagate_deadline as "propagateDeadline", retry, fault, mirrors,
+        propagate_deadline as "propagateDeadline", retry, fault, hash_by as "hashBy", mirrors,
         request_attachments as "requestAttachments", response_attachments as "responseAttachments";
 }
 

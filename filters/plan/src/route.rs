@@ -3,7 +3,7 @@ use std::rc::Rc;
 
 use meltemi_codecs::{Change, Deadlines, Depth};
 
-use super::{fault::Fault, mirror::Mirror, values::Value};
+use super::{fault::Fault, hash::HashKey, mirror::Mirror, values::Value};
 
 /// What happens to the calls that a route takes.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Route {
     pub retry: Option<Retry>,
     /// Failures that are made on purpose.
     pub fault: Option<Box<Fault>>,
+    /// By what its calls are hashed; `None` if their cluster says that.
+    pub hash: Option<HashKey>,
     /// Clusters that get copies of the calls.
     pub mirrors: Box<[Mirror]>,
     /// Changes to the attachments of requests.

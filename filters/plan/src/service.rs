@@ -50,8 +50,8 @@ pub struct Service {
     pub upstream: UpstreamOptions,
     /// What protects its clusters.
     pub clusters: Option<Box<Clusters>>,
-    /// Whether something limits how many calls it may have in flight.
-    pub limits_calls: bool,
+    /// Whether something limits how many calls it may have in flight, or has them hashed.
+    pub asks_cluster: bool,
     /// What the tables of the regular expressions in its routes take, in bytes.
     pub pattern_bytes: usize,
     pub(super) routes: Vec<Rc<Route>>,

@@ -18,7 +18,8 @@ use crate::worker::Worker;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Choice {
     Take(ConnectionId),
-    /// One that is being opened, to another endpoint than the one that just failed.
+    /// One that is being opened: to another endpoint than the one that just failed, or to that of its key. Or that of its key
+    /// has no room.
     Hold,
     /// None has room.
     Full,

@@ -151,6 +151,11 @@ impl Endpoints {
         id.and_then(|id| self.0.get(id)).is_some_and(|endpoint| endpoint.health.is_ejected())
     }
 
+    /// Whether an endpoint has refused, or is left out, and no connection to it has opened since.
+    pub(crate) fn refuses(&self, id: Option<EndpointId>) -> bool {
+        id.and_then(|id| self.0.get(id)).is_some_and(|endpoint| endpoint.refusals > 0)
+    }
+
     /// An endpoint that is left out takes part again.
     pub(crate) fn readmit(&mut self, id: Option<EndpointId>) {
         if let Some(endpoint) = self.get_mut(id) {

@@ -27,6 +27,7 @@ mod endpoints;
 mod exploration;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+mod hashing;
 mod inbox;
 mod inquiries;
 mod intake;

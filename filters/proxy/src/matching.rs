@@ -86,9 +86,10 @@ impl Matching {
         }
     }
 
-    /// How many connections a pool should be opening: for calls that wait, and to find endpoints it does not know yet.
-    pub(crate) fn connections_wanted(self, pool: &Pool) -> usize {
-        let waiting = pool.waiting().len();
+    /// How many connections a pool should be opening: for calls that wait, but for so many that are `hashed`, and to find
+    /// endpoints it does not know yet.
+    pub(crate) fn connections_wanted(self, pool: &Pool, hashed: usize) -> usize {
+        let waiting = pool.waiting().len().saturating_sub(hashed);
         if pool.owner().is_some() {
             return usize::from(pool.open().is_empty() && waiting > 0 && !pool.has_ended());
         }
@@ -144,7 +145,7 @@ mod tests {
     #[test]
     fn calls_that_wait_want_a_connection_each_only_where_none_is_shared() {
         let mut pool = pool();
-        let wanted = |pool: &Pool| ALL.map(|sharing| Matching::new(sharing).connections_wanted(pool));
+        let wanted = |pool: &Pool| ALL.map(|sharing| Matching::new(sharing).connections_wanted(pool, 0));
         assert_eq!(wanted(&pool), [0, 0, 0]);
         *pool.calls_mut() = crate::calls::PoolCalls::of(1);
         assert_eq!(wanted(&pool), [2, 2, 0], "endpoints are looked for");
@@ -153,12 +154,12 @@ mod tests {
         }
         assert_eq!(wanted(&pool), [2, 2, 5]);
         while pool.is_exploring() {
-            pool.refused(None, None, Instant::default());
+            pool.refused(None, None, None, Instant::default());
         }
         assert_eq!(wanted(&pool), [1, 1, 5]);
         for n in 0..MOST_EXCLUSIVE as u32 - 2 {
             pool.connect(None);
-            pool.connected(crate::arena::Id::new(n, 1), "");
+            pool.connected(crate::arena::Id::new(n, 1), "", Instant::default());
         }
         assert_eq!(wanted(&pool), [0, 0, 2]);
     }

@@ -4,6 +4,8 @@
 //! over the connections by least requests in flight. It opens connections until the endpoints repeat, so that one
 //! client's requests reach every endpoint, and renews them by age, so that new endpoints take part.
 
+mod hashing;
+
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -15,6 +17,7 @@ use crate::clock::Instant;
 use crate::endpoints::{EndpointId, Endpoints};
 use crate::exploration::Exploration;
 use crate::plan::{ClusterPolicy, Plan, Service, UpstreamOptions};
+use crate::policy::{Bucket, Buckets};
 use crate::queue::Queue;
 use crate::reports::PartyId;
 use crate::upstream::ConnectionId;
@@ -47,6 +50,8 @@ pub(crate) struct Pool {
     unresponsive: VecDeque<ConnectionId>,
     endpoints: Endpoints,
     exploration: Exploration,
+    /// Where calls go that are hashed.
+    buckets: Buckets,
     waiting: Queue,
     /// Connections that take no call for now: a request is being written to them which is still coming.
     uploads: usize,
@@ -101,6 +106,7 @@ impl Pool {
             unresponsive: VecDeque::new(),
             endpoints: Endpoints::default(),
             exploration: Exploration::new(now),
+            buckets: Buckets::default(),
             waiting: Queue::default(),
             uploads: 0,
             lacks_quiet: false,
@@ -318,10 +324,13 @@ impl Pool {
     }
 
     /// Notes that it is open, and to which endpoint.
-    pub(crate) fn connected(&mut self, key: ConnectionId, address: &str) -> Option<EndpointId> {
+    pub(crate) fn connected(&mut self, key: ConnectionId, address: &str, now: Instant) -> Option<EndpointId> {
         self.connecting = self.connecting.saturating_sub(1);
         let endpoint = self.endpoints.find(address);
         self.endpoints.connected(endpoint);
+        if self.endpoints.connections(endpoint) == Some(1) {
+            self.buckets.change(now);
+        }
         self.open.push(key);
         endpoint
     }
@@ -407,15 +416,19 @@ impl Pool {
     }
 
     /// Notes that an endpoint refused a connection: that of `address`, or the one that was `named`. Says which it was, and
-    /// whether that is news.
+    /// whether that is news. A `bucket` led there.
     pub(crate) fn refused(
         &mut self,
         address: Option<&str>,
         named: Option<EndpointId>,
+        bucket: Option<Bucket>,
         now: Instant,
     ) -> (Option<EndpointId>, bool) {
         let endpoint = address.and_then(|address| self.endpoints.find(address)).or(named);
-        self.exploration.missed();
+        match bucket {
+            Some(bucket) => self.lead(bucket, None, now),
+            None => self.exploration.missed(),
+        }
         (endpoint, self.eject(endpoint, now))
     }
 

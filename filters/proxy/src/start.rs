@@ -9,7 +9,7 @@ use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
 use crate::matching::Matching;
 use crate::plan::{Destination, OnNoMatch, Route, Service};
-use crate::policy::{Verdict, admit_later};
+use crate::policy::{Bucket, Verdict, admit_later};
 use crate::pool::PoolId;
 use crate::telemetry::{Metric, OperationId};
 use crate::worker::Worker;
@@ -21,6 +21,8 @@ pub(crate) struct Routed<'a> {
     pub(crate) bytes: &'a [u8],
     /// Length of its first bytes, which are kept to answer it.
     pub(crate) head: usize,
+    /// That of its key, if it is hashed.
+    pub(crate) bucket: Option<Bucket>,
 }
 
 /// When the first try of a call is made.
@@ -111,11 +113,13 @@ impl Worker {
             service.is_pinned.then_some(client_key),
             self.now,
         );
-        if service.limits_calls
-            && let Some(why) = self.overflow(pool)
-        {
-            self.reject(client_key, bytes, frame, Some(&route), Failure::Overloaded, &why);
-            return true;
+        let mut bucket = None;
+        if service.asks_cluster {
+            if let Some(why) = self.overflow(pool) {
+                self.reject(client_key, bytes, frame, Some(&route), Failure::Overloaded, &why);
+                return true;
+            }
+            bucket = self.bucket(&route, pool);
         }
         let origin = Origin::of(client_key);
         let source = Some(client.source().clone());
@@ -125,7 +129,7 @@ impl Worker {
         }
         let record = Record::new(service, source, operation, frame, self.now);
         self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
-        let call = self.begin(origin, record, Routed { route, pool, bytes, head: frame.head }, start);
+        let call = self.begin(origin, record, Routed { route, pool, bytes, head: frame.head, bucket }, start);
         if let (Some(call), Some(question)) = (call, question) {
             self.ask(call, question);
         }
@@ -169,11 +173,14 @@ impl Worker {
         routed: Routed<'_>,
         start: Start,
     ) -> Option<CallId> {
-        let Routed { route, pool: pool_key, bytes, head } = routed;
+        let Routed { route, pool: pool_key, bytes, head, bucket } = routed;
         let left = record.request_bytes.saturating_sub(bytes.len());
-        let chosen = match start != Start::Now || self.is_awaited(pool_key) {
-            false => self.choose(pool_key, None, left > 0).connection(),
-            true => None,
+        let chosen = match bucket {
+            _ if start != Start::Now => None,
+            // Of those that wait, none waits for what a known bucket leads to.
+            Some(bucket) => self.choose_hashed(pool_key, bucket, left > 0).connection(),
+            None if self.is_awaited(pool_key) => None,
+            None => self.choose(pool_key, None, left > 0).connection(),
         };
         let pool = self.pools.get_mut(pool_key)?;
         let operation = record.operation;
@@ -183,7 +190,8 @@ impl Worker {
         let deadline = route.timeout.map(|timeout| from.after(timeout));
         let time = if route.propagates_deadline { record.service.codec.time(bytes) } else { None };
         let deadline = earliest(deadline, time.map(|time| record.started.after(time)));
-        let call = Call::new(origin, route, pool_key, record).keep(kept, is_whole, deadline).tell(time);
+        let call =
+            Call::new(origin, route, pool_key, record).keep(kept, is_whole, deadline).tell(time).hash(bucket);
         let client = origin.client().and_then(|client| self.clients.get_mut(client));
         let client = client.map(|client| client.begin_call(pool_key, operation));
         let has_turn = !call.record().is_one_way

@@ -11,6 +11,7 @@ use crate::matching::Matching;
 use crate::net::{HIGH_WATERMARK, Owner};
 use crate::outliers::has_failed;
 use crate::peers::PeerId;
+use crate::policy::Bucket;
 use crate::pool::{Pool, PoolId};
 use crate::reports::Server;
 use crate::slots::{Answered, Slots};
@@ -27,25 +28,34 @@ const WORKLOAD_HEADER: &str = "x-meltemi-workload";
 /// Field of Envoy's answer that names the server by its certificate.
 const IDENTITY_HEADER: &str = "x-meltemi-identity";
 
+/// Field of a stream that the route of Envoy's connections hashes: what it says decides where a cluster with a ring leads.
+const HASH_HEADER: &str = "x-meltemi-hash";
+
 impl Worker {
     /// Opens a connection for a pool: to `endpoint`, or to one of Envoy's choice.
     pub(crate) fn open_connection(&mut self, pool_key: PoolId, endpoint: Option<&str>) {
-        let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        let destination = pool.destination().map(|address| [(crate::client::DESTINATION_HEADER, &**address)]);
-        let target = Target {
-            cluster: pool.cluster(),
-            endpoint,
-            headers: destination.as_ref().map_or(&[], |header| header.as_slice()),
-        };
-        let Some(socket) = self.net.connect(&target) else {
+        if !self.open(pool_key, endpoint, None) {
             self.waiting_failed(pool_key, "this proxy is draining");
-            return;
+        }
+    }
+
+    /// The same, or to where a `bucket` leads; whether it can be.
+    pub(crate) fn open(&mut self, pool_key: PoolId, endpoint: Option<&str>, bucket: Option<Bucket>) -> bool {
+        let Some(pool) = self.pools.get_mut(pool_key) else { return true };
+        let number = bucket.map(|bucket| bucket.number().to_string());
+        let header = match (pool.destination(), &number) {
+            (Some(address), _) => Some((crate::client::DESTINATION_HEADER, &**address)),
+            (None, Some(number)) => Some((HASH_HEADER, &**number)),
+            (None, None) => None,
         };
+        let target = Target { cluster: pool.cluster(), endpoint, headers: header.as_slice() };
+        let Some(socket) = self.net.connect(&target) else { return false };
         let endpoint = pool.connect(endpoint);
         let until = self.now.after(pool.options().connect_timeout);
         let slots = Slots::new(Matching::new(pool.service().sharing), pool.service().codec.max_id());
         let is_mirror = pool.is_mirror();
-        let connection = Connection::new(socket, pool_key, endpoint, slots, until, self.now);
+        let stage = Stage::Connecting { until, bucket };
+        let connection = Connection::new(socket, pool_key, endpoint, slots, stage, self.now);
         let key = self.connections.insert(connection);
         self.net.own(socket, Owner::Connection(key));
         if is_mirror {
@@ -53,6 +63,7 @@ impl Worker {
         }
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, 1);
         self.time_connection(key);
+        true
     }
 
     /// Envoy has connected: takes the connection into the pool, unless its endpoint has enough of them.
@@ -81,18 +92,31 @@ impl Worker {
         let renew_at = pool
             .renewal_time()
             .map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
-        let endpoint = pool.connected(key, address.unwrap_or_default());
+        let bucket = connection.bucket();
+        let endpoint = pool.connected(key, address.unwrap_or_default(), now);
         let server = Server { cluster: pool.cluster(), service: pool.service(), headers };
         let party = self.reports.destination(&server);
         pool.know(endpoint, party);
+        if let Some(bucket) = bucket {
+            pool.buckets_mut().ended(bucket);
+            pool.lead(bucket, endpoint.map(|endpoint| (endpoint, key)), now);
+        }
         connection.connected(endpoint, destination, renew_at);
         if pool.is_judged() && self.is_left_out(key, endpoint) {
+            if let Some((bucket, pool)) = bucket.zip(self.pools.get_mut(pool_key)) {
+                pool.lead(bucket, None, now);
+            }
             return;
         }
+        let Some(pool) = self.pools.get(pool_key) else { return };
+        let is_needed = match bucket {
+            Some(_) => pool.uploads() > 0 && self.writable(pool, endpoint) <= 1,
+            None => pool.open().len() <= pool.uploads().saturating_add(1),
+        };
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         let is_crowded =
             pool.is_crowded(endpoint) && Matching::new(pool.service().sharing).needs_few_connections();
-        if is_crowded && (pool.open().len() <= pool.uploads().saturating_add(1) || pool.lacks_quiet()) {
+        if is_crowded && (is_needed || pool.lacks_quiet()) {
             // All others are being written requests that are still coming, or have streams.
         } else if is_crowded {
             let oldest = pool.open().iter().copied().filter(|&other| {
@@ -107,7 +131,8 @@ impl Worker {
             match oldest.filter(is_old) {
                 Some(old) => self.retire(old),
                 None => {
-                    let explore_at = pool.repeated(now);
+                    // Where a bucket leads is no chance, and says nothing about how many endpoints there are.
+                    let explore_at = if bucket.is_none() { pool.repeated(now) } else { None };
                     self.retire(key);
                     self.alarms.wake_at(explore_at);
                 }
@@ -136,10 +161,11 @@ impl Worker {
     pub(crate) fn refused(&mut self, key: ConnectionId, status: u16, address: Option<&str>, reason: &str) {
         let now = self.now;
         let named = self.connections.get(key).and_then(Connection::endpoint);
+        let bucket = self.connections.get(key).and_then(Connection::bucket);
         let Some(pool_key) = self.drop_connection(key) else { return };
         self.telemetry.add_global(Metric::UpstreamConnectFailures, 1);
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        let (endpoint, is_news) = pool.refused(address, named, now);
+        let (endpoint, is_news) = pool.refused(address, named, bucket, now);
         self.alarms.wake_at(Some(pool.explore_later(now)));
         if !pool.open().is_empty() || pool.connecting() > 0 || pool.waiting().is_empty() {
             self.list_pool(pool_key);
@@ -394,7 +420,12 @@ impl Worker {
         self.telemetry.add_global(Metric::UpstreamConnectionsActive, -1);
         if let Some(pool) = self.pools.get_mut(connection.pool()) {
             match connection.stage() {
-                Stage::Connecting { .. } => pool.not_connected(),
+                Stage::Connecting { bucket, .. } => {
+                    pool.not_connected();
+                    if let Some(bucket) = bucket {
+                        pool.buckets_mut().ended(bucket);
+                    }
+                }
                 Stage::Open { .. } => pool.retired(key, connection.endpoint()),
                 Stage::Retiring => {}
             }

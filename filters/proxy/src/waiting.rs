@@ -77,19 +77,28 @@ impl Worker {
     /// Gives waiting calls to connections, as far as there is room.
     fn serve_waiting(&mut self, pool_key: PoolId) {
         let (mut held, mut lacks_quiet) = (Vec::new(), false);
+        // Those for which there will be a connection without more ado.
+        let mut hashed = 0_usize;
         if let Some(pool) = self.pools.get_mut(pool_key) {
             pool.unlist();
         }
         while let Some(id) = self.pools.get(pool_key).and_then(|pool| pool.waiting().front()) {
-            let (avoid, in_part) = self.calls.get(id).map_or((None, false), |call| {
-                (call.avoid(), call.record().request_bytes > call.frame().len())
+            let (avoid, in_part, bucket) = self.calls.get(id).map_or((None, false, None), |call| {
+                (call.avoid(), call.record().request_bytes > call.frame().len(), call.bucket())
             });
-            let mut choice = self.choose(pool_key, avoid, in_part);
+            let bucket = bucket.filter(|_| avoid.is_none());
+            let mut choice = match bucket {
+                Some(bucket) => self.choose_hashed(pool_key, bucket, in_part),
+                None => self.choose(pool_key, avoid, in_part),
+            };
             if choice == Choice::Full && in_part && self.choose(pool_key, avoid, false) != Choice::Full {
                 // Those that have room have streams.
                 (choice, lacks_quiet) = (Choice::Hold, true);
+            } else if choice == Choice::Hold && bucket.is_some() {
+                hashed = hashed.saturating_add(1);
             }
-            if choice == Choice::Full {
+            let is_hashing = self.pools.get(pool_key).is_some_and(|pool| pool.buckets().are_used());
+            if choice == Choice::Full && !is_hashing {
                 break;
             }
             if let Some(pool) = self.pools.get_mut(pool_key) {
@@ -108,11 +117,12 @@ impl Worker {
                 }
             }
         }
-        self.grow(pool_key);
+        self.grow(pool_key, hashed);
     }
 
-    /// Opens connections that a pool needs: for calls that wait, and to find endpoints it does not know yet.
-    fn grow(&mut self, pool_key: PoolId) {
+    /// Opens connections that a pool needs: for calls that wait, but for so many that are `hashed`, and to find endpoints it does
+    /// not know yet.
+    fn grow(&mut self, pool_key: PoolId, hashed: usize) {
         let Some(pool) = self.pools.get(pool_key) else { return };
         if !self.net.is_open() {
             // Those being opened are not waited for: no alarm can be set that would end it.
@@ -121,8 +131,13 @@ impl Worker {
             }
             return;
         }
-        for _ in pool.connecting()..Matching::new(pool.service().sharing).connections_wanted(pool) {
-            self.open_connection(pool_key, None);
+        let bucket = pool.owner().and_then(|_| self.calls.get(pool.waiting().front()?)?.bucket());
+        let connecting = pool.connecting().saturating_sub(pool.buckets().asked());
+        let wanted = Matching::new(pool.service().sharing).connections_wanted(pool, hashed);
+        for _ in connecting..wanted {
+            if !self.open(pool_key, None, bucket) {
+                self.waiting_failed(pool_key, "this proxy is draining");
+            }
         }
     }
 

@@ -31,6 +31,10 @@ pub struct Upstream {
     /// When an endpoint is left out for its failures. Default: never.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub outlier_detection: Option<OutlierDetection>,
+    /// The attributes by which calls are hashed: those with the same values go to one endpoint. Default: none, they are balanced.
+    #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub hash_by: Option<Vec<String>>,
     /// What holds for the clusters of these names instead.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub clusters: Table<Cluster>,
@@ -41,7 +45,7 @@ object! {
     optional max_connection_age as "maxConnectionAge", connections_per_endpoint as "connectionsPerEndpoint",
         connect_timeout as "connectTimeout", max_calls_per_connection as "maxCallsPerConnection",
         ejection_time as "ejectionTime", sharing, circuit_breaker as "circuitBreaker",
-        outlier_detection as "outlierDetection", clusters;
+        outlier_detection as "outlierDetection", hash_by as "hashBy", clusters;
 }
 
 /// How calls share connections to the endpoints, from the most to the least.
@@ -70,6 +74,7 @@ impl Default for Upstream {
             sharing: None,
             circuit_breaker: None,
             outlier_detection: None,
+            hash_by: None,
             clusters: Table::default(),
         }
     }
@@ -86,11 +91,15 @@ pub struct Cluster {
     /// When an endpoint is left out for its failures. Default: as all clusters of the service.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub outlier_detection: Option<OutlierDetection>,
+    /// The attributes by which calls are hashed; none if they are not. Default: as all clusters of the service.
+    #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub hash_by: Option<Vec<String>>,
 }
 
 object! {
     Cluster from Self::default();
-    optional circuit_breaker as "circuitBreaker", outlier_detection as "outlierDetection";
+    optional circuit_breaker as "circuitBreaker", outlier_detection as "outlierDetection", hash_by as "hashBy";
 }
 
 /// How many calls one worker of a proxy makes to a cluster at a time. What is over a limit is answered at once.

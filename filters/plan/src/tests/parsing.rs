@@ -324,7 +324,7 @@ fn clusters_have_what_they_do_not_say_from_the_service() {
     }})))
     .unwrap();
     let service = plan.service("demo").unwrap();
-    assert!(service.limits_calls && plan.max_calls == usize::MAX);
+    assert!(service.asks_cluster && plan.max_calls == usize::MAX);
     let of = |cluster| &**service.clusters.as_ref().unwrap().of(cluster);
     let breaker = CircuitBreaker { max_calls: 5, max_waiting_calls: usize::MAX, max_retries: 0 };
     assert_eq!((of("other").circuit_breaker, of("other").outlier_detection), (breaker, None));

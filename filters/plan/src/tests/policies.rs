@@ -93,11 +93,27 @@ fn policies_that_do_nothing_are_refused() {
         ),
         (
             json!({"upstream": {"clusters": {"a": {}}}}),
-            "upstream.clusters.a: says nothing; write \"circuitBreaker\" or \"outlierDetection\", or leave it out",
+            "upstream.clusters.a: says nothing; write \"circuitBreaker\", \"outlierDetection\" or \"hashBy\", or leave it out",
         ),
         (
             json!({"upstream": {"clusters": {"a": {"circuitBreaker": {"maxWaitingCalls": 0}}}}}),
             "upstream.clusters.a.circuitBreaker.maxWaitingCalls: 0 is out of bounds; write 1 to 4294967295",
+        ),
+        (
+            json!({"upstream": {"hashBy": ["user", ""]}}),
+            "upstream.hashBy[1]: the name of an attribute is empty; name one",
+        ),
+        (
+            json!({"upstream": {"clusters": {"a": {"hashBy": ["source.port"]}}}}),
+            "upstream.clusters.a.hashBy[0]: no attribute of the connection; write one of source.ip, source.namespace, source.principal",
+        ),
+        (
+            json!({"defaultRoute": {"hashBy": ["user", "item", "user"]}}),
+            "defaultRoute.hashBy[2]: \"user\" is in the list already; remove one of the two",
+        ),
+        (
+            json!({"routes": [{"name": "a", "hashBy": vec!["x"; 17]}]}),
+            "routes[0].hashBy: names 17 attributes; at most 16 are allowed",
         ),
         (
             json!({"upstream": {"outlierDetection": {"consecutiveFailures": 0}}}),

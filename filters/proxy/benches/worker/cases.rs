@@ -90,6 +90,15 @@ pub const CASES: [Case; 15] = [
         service: attachments,
     },
     Case {
+        name: "1 client, 32 in flight, hashed",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        service: hashed,
+    },
+    Case {
         name: "1 client, 32 in flight, 2 set",
         clients: 1,
         in_flight: 32,
@@ -184,6 +193,11 @@ fn retries() -> Value {
 fn attachments() -> Value {
     let rules = json!([{"attributes": {"tag": {"exact": "gray"}, "method": {"exact": "sayHello"}}}]);
     json!({"protocol": "dubbo", "routes": [{"name": "gray", "match": rules, "cluster": "demo"}]})
+}
+
+/// By what is read anyway.
+fn hashed() -> Value {
+    json!({"protocol": "dubbo", "upstream": {"hashBy": ["method"]}})
 }
 
 fn deadlines() -> Value {

@@ -11,7 +11,8 @@ use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
 use crate::endpoints::EndpointId;
 use crate::inquiries::InquiryId;
-use crate::plan::{Backoff, Retry, Route};
+use crate::plan::{Retry, Route};
+use crate::policy::Bucket;
 use crate::pool::PoolId;
 use crate::queue::Place;
 use crate::upstream::ConnectionId;
@@ -34,6 +35,8 @@ pub(crate) struct Call {
     time: Option<Duration>,
     /// The endpoint that failed last: the next try prefers another.
     avoid: Option<EndpointId>,
+    /// That of its key, if it is hashed.
+    bucket: Option<Bucket>,
     stage: Stage,
     tries: Tries,
     /// What has become of it if it is a stream.
@@ -100,6 +103,7 @@ impl Call {
             deadline: None,
             time: None,
             avoid: None,
+            bucket: None,
             stage: Stage::Settled,
             tries: Tries::default(),
             stream: record.is_stream.then(Stream::default),
@@ -119,6 +123,19 @@ impl Call {
     pub(crate) fn tell(mut self, time: Option<Duration>) -> Self {
         self.time = time;
         self
+    }
+
+    /// It goes where its key leads.
+    #[inline]
+    pub(crate) fn hash(mut self, bucket: Option<Bucket>) -> Self {
+        self.bucket = bucket;
+        self
+    }
+
+    /// The bucket of its key, if it is hashed.
+    #[inline]
+    pub(crate) fn bucket(&self) -> Option<Bucket> {
+        self.bucket
     }
 
     #[inline]
@@ -354,20 +371,12 @@ impl Call {
     }
 }
 
-/// How long to wait before the next try, after `retries` of them: a random share of a span that doubles each time.
-pub(crate) fn pause(backoff: &Backoff, retries: u32, random: f64) -> Duration {
-    let span = backoff.base.saturating_mul(2_u32.saturating_pow(retries)).min(backoff.max);
-    span.mul_f64(random.clamp(0.0, 1.0))
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use meltemi_codecs::{Frame, Kind};
 
     use super::*;
     use crate::calls::Try;
-
-    const MS: Duration = Duration::from_millis(1);
 
     fn at(millis: u64) -> Instant {
         Instant::default().after(Duration::from_millis(millis))
@@ -480,14 +489,5 @@ pub(super) mod tests {
         let mut late = call();
         assert!(late.timed_out(at(50)));
         assert_eq!((late.record.timeouts, late.frame().as_slice()), (1, &[1, 2][..]));
-    }
-
-    #[test]
-    fn pauses_double_up_to_the_longest() {
-        let backoff = Backoff { base: 25 * MS, max: 250 * MS };
-        let longest = [0, 1, 2, 3, 4, 10, u32::MAX].map(|retries| pause(&backoff, retries, 1.0));
-        assert_eq!(longest, [25, 50, 100, 200, 250, 250, 250].map(|n| n * MS));
-        assert_eq!(pause(&backoff, 2, 0.5), 50 * MS);
-        assert_eq!(pause(&backoff, 2, 0.0), Duration::ZERO);
     }
 }

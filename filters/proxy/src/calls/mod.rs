@@ -10,9 +10,9 @@ mod stream;
 mod table;
 mod tries;
 
-pub(crate) use self::call::{Call, CallId, Origin, pause};
+pub(crate) use self::call::{Call, CallId, Origin};
 pub(crate) use self::record::{End, Record};
 pub(crate) use self::stage::{Cause, Stage};
 pub(crate) use self::stream::Stream;
 pub(crate) use self::table::{Calls, ClientCalls, PoolCalls};
-pub(crate) use self::tries::{Tries, Try};
+pub(crate) use self::tries::{Tries, Try, pause};

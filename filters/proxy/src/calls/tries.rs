@@ -2,6 +2,7 @@ use core::time::Duration;
 
 use crate::clock::{Instant, earliest};
 use crate::endpoints::EndpointId;
+use crate::plan::Backoff;
 use crate::upstream::ConnectionId;
 
 /// A request that was written to an upstream connection and is not answered yet.
@@ -72,6 +73,12 @@ impl Tries {
     }
 }
 
+/// How long to wait before the next try, after `retries` of them: a random share of a span that doubles each time.
+pub(crate) fn pause(backoff: &Backoff, retries: u32, random: f64) -> Duration {
+    let span = backoff.base.saturating_mul(2_u32.saturating_pow(retries)).min(backoff.max);
+    span.mul_f64(random.clamp(0.0, 1.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +128,14 @@ mod tests {
         assert_eq!(tries.due(30 * MS), Some(at(50)));
         assert_eq!(tries.expire(at(50), 30 * MS), Some(sent(20)));
         assert_eq!(tries.due(30 * MS), None);
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let backoff = Backoff { base: 25 * MS, max: 250 * MS };
+        let longest = [0, 1, 2, 3, 4, 10, u32::MAX].map(|retries| pause(&backoff, retries, 1.0));
+        assert_eq!(longest, [25, 50, 100, 200, 250, 250, 250].map(|n| n * MS));
+        assert_eq!(pause(&backoff, 2, 0.5), 50 * MS);
+        assert_eq!(pause(&backoff, 2, 0.0), Duration::ZERO);
     }
 }

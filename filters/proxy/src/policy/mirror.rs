@@ -61,7 +61,7 @@ impl Worker {
             self.telemetry.begin_copy(operation);
             let pool = self.pools.find_mirror(service, cluster, self.now);
             let record = Record::new(service.clone(), source.cloned(), operation, frame, self.now);
-            let routed = Routed { route: route.clone(), pool, bytes, head: 0 };
+            let routed = Routed { route: route.clone(), pool, bytes, head: 0, bucket: None };
             self.begin(Origin::Proxy, record, routed, Start::Now);
         }
     }

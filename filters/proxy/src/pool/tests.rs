@@ -50,10 +50,10 @@ fn connections_are_counted_from_the_first_step_to_the_last() {
     let [a, b] = [10, 11].map(|n| Id::new(n, 1));
     let named = pool.connect(Some("10.0.0.1:1"));
     assert_eq!((pool.connect(None), pool.connecting(), pool.forget_at()), (None, 2, None));
-    let endpoint = pool.connected(a, "10.0.0.1:1");
+    let endpoint = pool.connected(a, "10.0.0.1:1", at(0));
     assert_eq!(endpoint, named);
     assert!(!pool.is_crowded(endpoint) && pool.is_crowded(None));
-    assert_eq!(pool.connected(b, "10.0.0.1:1"), endpoint);
+    assert_eq!(pool.connected(b, "10.0.0.1:1", at(0)), endpoint);
     assert!(pool.is_crowded(endpoint));
     assert_eq!((pool.connecting(), pool.open()), (0, &[a, b][..]));
     pool.retired(a, endpoint);
@@ -72,8 +72,8 @@ fn connections_are_counted_from_the_first_step_to_the_last() {
 fn who_refused_is_looked_for_again_once_it_may_be_back() {
     let mut pool = pool(r#""upstream": {"ejectionTime": "2s"}"#);
     let named = pool.connect(Some("10.0.0.1:1"));
-    assert_eq!(pool.refused(None, named, at(0)), (named, true));
-    assert_eq!(pool.refused(Some("10.0.0.1:1"), None, at(1)), (named, false));
+    assert_eq!(pool.refused(None, named, None, at(0)), (named, true));
+    assert_eq!(pool.refused(Some("10.0.0.1:1"), None, None, at(1)), (named, false));
     assert!(!pool.is_exploring(), "two in a row were of no use");
     assert_eq!(pool.explore_later(at(1000)), at(3000));
     assert_eq!(pool.explore_if_due(at(2999)), Err(Some(at(3000))));
@@ -88,7 +88,7 @@ fn a_pool_is_listed_once_and_only_for_something_to_do() {
     assert_eq!([pool.enlist(), pool.enlist()], [true, false], "endpoints are looked for");
     pool.unlist();
     while pool.is_exploring() {
-        pool.refused(None, None, at(0));
+        pool.refused(None, None, None, at(0));
     }
     assert!(!pool.enlist());
     pool.waiting_mut().push(None, Id::new(0, 1));

@@ -7,6 +7,7 @@ use crate::download::Download;
 use crate::endpoints::EndpointId;
 use crate::intake::Intake;
 use crate::peers::PeerId;
+use crate::policy::Bucket;
 use crate::pool::PoolId;
 use crate::slots::Slots;
 
@@ -43,8 +44,8 @@ pub(crate) struct Connection {
 /// The state of an upstream connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Envoy connects; given up at that time.
-    Connecting { until: Instant },
+    /// Envoy connects, to where a bucket leads if one is named; given up at that time.
+    Connecting { until: Instant, bucket: Option<Bucket> },
     /// Takes calls; is to be renewed at that time, if ever. Once it is overdue, a connection to its own endpoint was asked
     /// for, and has not replaced it.
     Open { renew_at: Option<Instant>, is_overdue: bool },
@@ -62,13 +63,13 @@ pub(crate) enum Farewell {
 }
 
 impl Connection {
-    /// One that Envoy is to open by then.
+    /// One that Envoy is to open, as `stage` says.
     pub(crate) fn new(
         socket: SocketId,
         pool: PoolId,
         endpoint: Option<EndpointId>,
         slots: Slots,
-        until: Instant,
+        stage: Stage,
         now: Instant,
     ) -> Self {
         Self {
@@ -76,7 +77,7 @@ impl Connection {
             pool,
             endpoint,
             destination: None,
-            stage: Stage::Connecting { until },
+            stage,
             opened: now,
             slots,
             intake: Intake::default(),
@@ -119,6 +120,14 @@ impl Connection {
         matches!(self.stage, Stage::Connecting { .. })
     }
 
+    /// The bucket that is to lead where Envoy connects it to.
+    pub(crate) fn bucket(&self) -> Option<Bucket> {
+        match self.stage {
+            Stage::Connecting { bucket, .. } => bucket,
+            Stage::Open { .. } | Stage::Retiring => None,
+        }
+    }
+
     /// Whether it takes calls.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open { .. })
@@ -127,7 +136,7 @@ impl Connection {
     /// When this connection next needs attention by time alone.
     pub(crate) fn due(&self) -> Option<Instant> {
         match self.stage {
-            Stage::Connecting { until } => Some(until),
+            Stage::Connecting { until, .. } => Some(until),
             Stage::Open { renew_at, .. } => renew_at,
             Stage::Retiring => None,
         }
@@ -298,7 +307,8 @@ mod tests {
         let mut sockets = meltemi_sockets::Sockets::new(meltemi_sockets::Options::default());
         let target = meltemi_sockets::Target { cluster: "demo", endpoint: None, headers: &[] };
         let socket = sockets.connect(&target).unwrap();
-        Connection::new(socket, Id::new(0, 1), None, slots, at(100), at(0))
+        let stage = Stage::Connecting { until: at(100), bucket: None };
+        Connection::new(socket, Id::new(0, 1), None, slots, stage, at(0))
     }
 
     #[test]

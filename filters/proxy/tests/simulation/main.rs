@@ -27,6 +27,7 @@ mod deadlines;
 mod detection;
 mod fairness;
 mod global_limits;
+mod hashing;
 mod hostile;
 mod mirrors;
 mod mixups;

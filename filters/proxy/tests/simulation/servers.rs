@@ -4,6 +4,7 @@
 mod reply;
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
 use base64::Engine;
@@ -54,6 +55,8 @@ pub struct Asked {
     pub named: Option<String>,
     /// The original destination.
     pub destination: Option<String>,
+    /// What a ring is to hash.
+    pub hash: Option<String>,
     pub chosen: Option<String>,
 }
 
@@ -68,6 +71,8 @@ pub struct Cluster {
 pub enum Policy {
     RoundRobin,
     Random,
+    /// By what is to be hashed, as by a ring; at random where nothing is.
+    Ring,
     /// Of two endpoints chosen at random the one with fewer streams.
     LeastRequest,
     /// Always the first.
@@ -142,6 +147,7 @@ impl ConnectionManager {
         cluster: &str,
         named: Option<&str>,
         destination: Option<&str>,
+        hash: Option<&str>,
         random: &mut Random,
     ) -> Option<String> {
         let load = |endpoint: &String| {
@@ -166,7 +172,14 @@ impl ConnectionManager {
                 &cluster.endpoints[cluster.next % cluster.endpoints.len()]
             }
             Policy::First | Policy::OriginalDestination => &cluster.endpoints[0],
-            Policy::Random => random.pick(&cluster.endpoints),
+            Policy::Ring if let Some(key) = hash => cluster
+                .endpoints
+                .iter()
+                .max_by_key(|endpoint| {
+                    BuildHasherDefault::<DefaultHasher>::default().hash_one((endpoint, key))
+                })
+                .expect("an endpoint"),
+            Policy::Random | Policy::Ring => random.pick(&cluster.endpoints),
             Policy::LeastRequest => {
                 let (a, b) = (random.pick(&cluster.endpoints), random.pick(&cluster.endpoints));
                 if load(b) < load(a) { b } else { a }
@@ -280,7 +293,8 @@ impl World {
                     String::from_utf8(STANDARD.decode(session).expect("base64")).expect("an endpoint")
                 });
                 let destination = field("x-envoy-original-dst-host").map(str::to_owned);
-                self.open_upstream(stream, cluster, named, destination);
+                let hash = field("x-meltemi-hash").map(str::to_owned);
+                self.open_upstream(stream, Asked { cluster, named, destination, hash, chosen: None });
             }
             _ => panic!("the connection manager has no route for {fields:?}"),
         }
@@ -303,17 +317,12 @@ impl World {
         });
     }
 
-    fn open_upstream(
-        &mut self,
-        stream: u32,
-        cluster: String,
-        named: Option<String>,
-        destination: Option<String>,
-    ) {
-        let addressed = destination.as_deref();
-        let chosen = self.manager.choose(&cluster, named.as_deref(), addressed, &mut self.random);
-        self.tell(|| format!("connection {stream} to {cluster} ({named:?}): {chosen:?}"));
-        self.manager.asked.push(Asked { cluster, named, destination, chosen: chosen.clone() });
+    fn open_upstream(&mut self, stream: u32, asked: Asked) {
+        let Asked { cluster, named, destination, hash, .. } = &asked;
+        let [named, addressed, hash] = [named, destination, hash].map(Option::as_deref);
+        let chosen = self.manager.choose(cluster, named, addressed, hash, &mut self.random);
+        self.tell(|| format!("connection {stream} to {cluster} ({named:?}, {hash:?}): {chosen:?}"));
+        self.manager.asked.push(Asked { chosen: chosen.clone(), ..asked });
         let Some(endpoint) = chosen else {
             self.refuse(stream, None, "no healthy upstream");
             return;
