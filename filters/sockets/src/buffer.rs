@@ -25,6 +25,8 @@ pub(crate) enum Account {
 #[derive(Debug, Default)]
 pub(crate) struct Spares {
     buffers: Vec<Vec<u8>>,
+    /// Their memory.
+    kept: usize,
     pub(crate) counted: usize,
     pub(crate) apart: usize,
     pub(crate) closed: usize,
@@ -42,8 +44,8 @@ impl Spares {
     }
 }
 
-/// Spare buffers that are kept, and the capacity up to which one is worth keeping.
-const MAX_SPARES: usize = 64;
+/// Memory of the spare buffers that are kept, and the capacity up to which one is worth keeping.
+const MAX_KEPT: usize = 4 << 20;
 const MAX_SPARE_CAPACITY: usize = 64 << 10;
 
 /// Sent bytes at the front of a buffer from which on they are worth moving the rest.
@@ -83,6 +85,7 @@ impl SendBuffer {
         if self.bytes.capacity() == 0
             && let Some(buffer) = spares.buffers.pop()
         {
+            spares.kept = spares.kept.saturating_sub(buffer.capacity());
             self.bytes = buffer;
         }
         if self.sent >= COMPACT_FROM && self.sent >= self.bytes.len() >> 1 {
@@ -115,8 +118,10 @@ impl SendBuffer {
         spares.change(self.account, self.counted, 0);
         self.counted = 0;
         let capacity = buffer.capacity();
-        if capacity > 0 && capacity <= MAX_SPARE_CAPACITY && spares.buffers.len() < MAX_SPARES {
+        let kept = spares.kept.saturating_add(capacity);
+        if capacity > 0 && capacity <= MAX_SPARE_CAPACITY && kept <= MAX_KEPT {
             buffer.clear();
+            spares.kept = kept;
             spares.buffers.push(buffer);
         }
     }
@@ -158,6 +163,23 @@ mod tests {
         assert_eq!(spares.buffers.len(), 0);
         buffer.advance(8 << 20, &mut spares);
         assert_eq!((buffer.bytes.capacity(), spares.buffers.len()), (0, 0));
+    }
+
+    #[test]
+    fn spares_are_as_many_as_their_memory_allows() {
+        for (size, most) in [(1 << 10, 4096), (64 << 10, 64)] {
+            let mut spares = Spares::default();
+            let mut buffers: Vec<_> = (0..5000).map(|_| SendBuffer::default()).collect();
+            for _ in 0..2 {
+                for buffer in &mut buffers {
+                    buffer.tail(&mut spares).reserve_exact(size);
+                    buffer.tail(&mut spares).resize(size, 0);
+                }
+                assert_eq!((spares.buffers.len(), spares.kept), (0, 0));
+                buffers.iter_mut().for_each(|buffer| buffer.advance(size, &mut spares));
+                assert_eq!((spares.buffers.len(), spares.kept), (most, MAX_KEPT));
+            }
+        }
     }
 
     #[test]
