@@ -17,7 +17,7 @@ pub struct Case {
     pub service: fn() -> Value,
 }
 
-pub const CASES: [Case; 15] = [
+pub const CASES: [Case; 17] = [
     Case {
         name: "1 client, 1 in flight",
         clients: 1,
@@ -148,6 +148,28 @@ pub const CASES: [Case; 15] = [
         has_identities: false,
         reports: false,
         service: plain,
+    },
+    // Passed on while it comes.
+    Case {
+        name: "1 client, 1 in flight, 1 MiB",
+        clients: 1,
+        in_flight: 1,
+        methods: 1,
+        body: 1 << 20,
+        has_identities: false,
+        reports: false,
+        service: plain,
+    },
+    // Requests are stored first.
+    Case {
+        name: "1 client, 1 in flight, 1 MiB, retries",
+        clients: 1,
+        in_flight: 1,
+        methods: 1,
+        body: 1 << 20,
+        has_identities: false,
+        reports: false,
+        service: retries,
     },
     Case {
         name: "1 client, 32 in flight, identities",
