@@ -55,6 +55,10 @@ fn columns(kind: &str) -> &'static [Column] {
         ],
         "RedisService" => &[("Hosts", ".spec.host", "The services")],
         "RedisDestination" => &[("Host", ".spec.host", "The service")],
+        "MeltemiAuthorizationPolicy" => &[
+            ("Action", ".spec.action", "What happens to the calls"),
+            ("Dry run", ".spec.dryRun", "Whether it is only tried out"),
+        ],
         "DubboAuthorizationPolicy" => &[("Action", ".spec.action", "What happens to the calls")],
         _ => &[],
     }

@@ -60,7 +60,9 @@ macro_rules! kinds {
                 redis_services: $crate::api::aeraki::RedisService, redis_service;
                 /// How Redis services are connected to.
                 redis_destinations: $crate::api::aeraki::RedisDestination, redis_destination;
-                /// Who may call what.
+                /// Who may call what, in every protocol.
+                meltemi_authorization_policies: $crate::api::MeltemiAuthorizationPolicy, meltemi_authorization_policy;
+                /// Who may call what of Dubbo's services.
                 dubbo_authorization_policies: $crate::api::aeraki::DubboAuthorizationPolicy, dubbo_authorization_policy;
             }
         }

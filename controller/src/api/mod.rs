@@ -2,11 +2,13 @@
 
 pub mod aeraki;
 mod application_protocol;
+mod authorization_policy;
 mod duration;
 mod meta_router;
 mod schema;
 
 pub use application_protocol::*;
+pub use authorization_policy::*;
 pub(crate) use duration::parse_duration;
 pub use meta_router::*;
 pub(crate) use schema::CONDITIONS;

@@ -402,6 +402,18 @@ pub(super) fn entries(schema: &mut Schema) {
     set(schema, json!({"maxItems": 128}));
 }
 
+/// Blocks of addresses.
+pub(super) fn blocks(schema: &mut Schema) {
+    set(schema, json!({"maxItems": 256}));
+    items(schema, json!({"minLength": 1, "maxLength": 64}));
+}
+
+/// Names of protocols.
+pub(super) fn protocols(schema: &mut Schema) {
+    set(schema, json!({"maxItems": 64}));
+    items(schema, json!({"minLength": 1, "maxLength": 63}));
+}
+
 /// A route of Redis commands.
 pub(super) fn redis_route(schema: &mut Schema) {
     require(schema, &["route"]);

@@ -65,6 +65,11 @@ pub fn dubbo_authorization_policy(policy: &aeraki::DubboAuthorizationPolicy) -> 
     of_spec(|notes| policy::dubbo_authorization(notes, &policy.spec))
 }
 
+/// Checks who may call what in every protocol.
+pub fn meltemi_authorization_policy(policy: &api::MeltemiAuthorizationPolicy) -> Vec<Finding> {
+    of_spec(|notes| policy::meltemi_authorization(notes, &policy.spec))
+}
+
 fn of_spec(look: impl FnOnce(&mut Notes)) -> Vec<Finding> {
     let mut notes = Notes::default();
     notes.field("spec", look);

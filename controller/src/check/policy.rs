@@ -72,6 +72,72 @@ pub(super) fn dubbo_authorization(notes: &mut Notes, spec: &DubboAuthorizationPo
     });
 }
 
+pub(super) fn meltemi_authorization(notes: &mut Notes, spec: &api::MeltemiAuthorizationPolicySpec) {
+    if spec.rules.is_empty() {
+        notes.field("rules", |notes| {
+            notes.warn(match spec.action {
+                AuthorizationAction::Allow => "no rules: nothing that the policy is for may be called",
+                AuthorizationAction::Deny => "no rules: nothing is denied",
+            });
+        });
+    }
+    notes.each("protocols", &spec.protocols, |notes, protocol| {
+        if protocol.is_empty() {
+            notes.error("is empty; write a protocol such as thrift, or leave the list out for all");
+        }
+    });
+    if spec.message.as_ref().is_some_and(|message| message.is_empty() || message.len() > 1024) {
+        notes.field("message", |notes| {
+            notes.error("is empty, or has over 1024 bytes; leave it out, or tell clients why in fewer words");
+        });
+    }
+    notes.each("rules", &spec.rules, |notes, rule| {
+        notes.each("from", &rule.from, |notes, from| {
+            let source = &from.source;
+            notes.field("source", |notes| {
+                wildcards(notes, "principals", &source.principals);
+                wildcards(notes, "notPrincipals", &source.not_principals);
+                wildcards(notes, "namespaces", &source.namespaces);
+                wildcards(notes, "notNamespaces", &source.not_namespaces);
+                blocks(notes, "ipBlocks", &source.ip_blocks);
+                blocks(notes, "notIpBlocks", &source.not_ip_blocks);
+            });
+        });
+        let keys: Vec<&str> = rule.when.iter().map(|when| &*when.key).collect();
+        notes.each("when", &rule.when, |notes, when| {
+            let mend = match &*when.key {
+                "" => Some("is empty; name an attribute of the call, such as method"),
+                "genericMethod" => Some("is part of what method means; write key: method"),
+                key if key.starts_with(plan::source::PREFIX) => {
+                    Some("is the connection's; write principals, namespaces or ipBlocks under from")
+                }
+                key if keys.iter().filter(|other| **other == key).count() > 1 => {
+                    Some("stands more than once in the rule; put its values into one entry")
+                }
+                _ => None,
+            };
+            if let Some(mend) = mend {
+                notes.field("key", |notes| notes.error(mend));
+            }
+            if when.values.is_empty() && when.not_values.is_empty() {
+                notes.error("asks for nothing; write values or notValues");
+            }
+            let check = if when.key == "interface" { interfaces } else { wildcards };
+            check(notes, "values", &when.values);
+            check(notes, "notValues", &when.not_values);
+        });
+    });
+}
+
+/// Blocks of addresses, as the filter reads them.
+fn blocks(notes: &mut Notes, field: &str, values: &[String]) {
+    notes.each(field, values, |notes, value| {
+        if let Err(error) = plan::check_block(value) {
+            notes.error(error);
+        }
+    });
+}
+
 /// Names of interfaces. Servers put groups before a slash and versions behind a colon; calls that do so themselves are denied.
 fn interfaces(notes: &mut Notes, field: &str, values: &[String]) {
     wildcards(notes, field, values);

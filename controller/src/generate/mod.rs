@@ -111,7 +111,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
         named.chain(world.sidecars.iter().filter_map(|sidecar| sidecar.metadata.namespace.as_deref()));
     let redis = Redis::new(world, options, &mesh, &services, &mut reports);
     let tells_identity = options.istio_version >= tunnel::TELLS_IDENTITY;
-    let authorization = Authorization::new(world, tells_identity, &mut reports);
+    let authorization = Authorization::new(world, &services, tells_identity, &mut reports);
     let namespaces =
         scope::with_sidecars(world, &mesh.root_namespace, named.chain(authorization.namespaces()));
     let mut sidecars =

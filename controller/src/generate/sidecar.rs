@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::authorization::{self, Authorization, Policies};
+use super::authorization::{Authorization, Namespace, Policies};
 use super::claims::Claims;
 use super::client::{Clients, Seen};
 use super::entry::{Authority, Made, Scope};
@@ -120,7 +120,7 @@ impl<'a> Sidecars<'a> {
         &self,
         namespace: &'a str,
         servers: &[Server<'a>],
-        policies: Option<&Policies>,
+        policies: Option<&Namespace>,
         planner: &mut Planner<'_>,
         reports: &mut Reports,
     ) -> Vec<Object> {
@@ -145,7 +145,7 @@ impl<'a> Sidecars<'a> {
                 if let Some(entry) = &policies.entry_without_identity {
                     add(authority(Scope::ServersWithoutIdentity, service, *target), entry);
                 }
-                group.fails_closed = true;
+                group.fails_closed |= policies.guards;
             }
             let shards = group.shards();
             let mut objects = group.objects(&shards, self.layouts, self.options);
@@ -221,20 +221,21 @@ fn servers<'a>(namespace: &str, services: &'a [Service], visibility: &Visibility
     servers
 }
 
-/// Says which Dubbo services of a namespace are called past its policies.
+/// Says which services of a namespace are called past its policies.
 fn report_unguarded(
-    policies: &Policies,
+    policies: &Namespace,
     namespace: &str,
     services: &[Service],
     servers: &[Server<'_>],
     reports: &mut Reports,
 ) {
-    let mut any = false;
     for service in services.iter().filter(|service| service.namespace == namespace) {
-        let is_dubbo = |protocol: &Protocol| matches!(protocol, Protocol::Codec(reader) if reader.may_be(authorization::CODEC));
-        for port in service.ports.iter().filter(|port| is_dubbo(&port.protocol)) {
-            any = true;
-            let is_guarded = |target: &u16| servers.iter().any(|server| covers(server, service, *target));
+        for port in &service.ports {
+            let Protocol::Codec(reader) = &port.protocol else { continue };
+            let Some(policies) = policies.of(reader) else { continue };
+            let is_guarded = |target: &u16| {
+                servers.iter().any(|server| covers(server, service, *target) && server.1 == reader)
+            };
             if port.targets.is_empty() || !port.targets.iter().all(is_guarded) {
                 let message = format!(
                     "not enforced for port {} of {}: no pods of the namespace are known to serve it, or a Sidecar says \
@@ -245,9 +246,7 @@ fn report_unguarded(
             }
         }
     }
-    if !any {
-        policies.report("the namespace has no managed Dubbo service", reports);
-    }
+    policies.report_idle(reports);
 }
 
 /// Whether the tunnel of a server is also that of another service's pods on a port.
@@ -295,14 +294,14 @@ fn report_unenforced(
 }
 
 /// The policies that hold for servers whose calls are read so.
-fn guard<'p>(reader: &Reader, policies: Option<&'p Policies>) -> Option<&'p Policies> {
-    policies.filter(|_| reader.may_be(authorization::CODEC))
+fn guard<'p>(reader: &Reader, policies: Option<&'p Namespace>) -> Option<&'p Policies> {
+    policies.and_then(|policies| policies.of(reader))
 }
 
 /// The patches that lead clients of a service's pods to its sockets there.
 fn way_from(
     (service, reader, target): &Server<'_>,
-    policies: Option<&Policies>,
+    policies: Option<&Namespace>,
     shards: &Shards,
     options: &Options,
 ) -> Patches {

@@ -275,7 +275,7 @@ impl Resources {
 
     /// The policies of authorization that could not be read. Without them a plan would allow too much.
     pub fn unread_policies(&self) -> impl Iterator<Item = &ResourceRef> {
-        self.unread.iter().filter(|resource| resource.kind == "DubboAuthorizationPolicy")
+        self.unread.iter().filter(|resource| resource.kind.ends_with("AuthorizationPolicy"))
     }
 
     /// Whether nothing was found in the files, right or wrong.

@@ -1,16 +1,19 @@
 //! Everything of the cluster that is kept, and the world that is made of it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::ObjectMeta;
 use kube::core::DynamicObject;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 
-use super::feed::{Feed, Shared};
-use super::feeds::{Feeds, Subject, owned, resource_ref};
-use crate::api::aeraki;
+use super::feed::{Feed, Kept, Shared};
+use super::feeds::{Feeds, Guarded, Subject, owned, resource_ref};
+use crate::api::{self, aeraki};
 use crate::check;
 use crate::findings::{Report, ResourceRef};
 use crate::generate::MANAGED_BY;
@@ -62,25 +65,13 @@ impl Cache {
     pub fn world(&self) -> (World, Vec<Report>) {
         let (mut world, mut reports) = self.feeds.world();
         world.config_maps = owned(&self.config_maps);
-        world.dubbo_authorization_policies.extend(self.closed(&mut reports));
+        let all = "no service of the namespace";
+        let gone = closed(&self.feeds.meltemi_authorization_policies, all, &mut reports);
+        world.meltemi_authorization_policies.extend(gone.map(api::MeltemiAuthorizationPolicy::denying_all));
+        let dubbo = "no Dubbo service of the namespace";
+        let gone = closed(&self.feeds.dubbo_authorization_policies, dubbo, &mut reports);
+        world.dubbo_authorization_policies.extend(gone.map(aeraki::DubboAuthorizationPolicy::denying_all));
         (world, reports)
-    }
-
-    /// Policies in the place of those that cannot be read. What they say is not known, so nobody may call.
-    fn closed(&self, reports: &mut [Report]) -> Vec<aeraki::DubboAuthorizationPolicy> {
-        let mut closed = Vec::new();
-        for object in self.feeds.dubbo_authorization_policies.objects() {
-            let Err(invalid) = &object.0 else { continue };
-            let resource = resource_ref(&*object);
-            let report = reports.iter_mut().find(|report| report.resource == resource);
-            for finding in report.into_iter().flat_map(|report| &mut report.findings) {
-                finding
-                    .message
-                    .push_str(": until it is mended, no Dubbo service of the namespace may be called");
-            }
-            closed.push(aeraki::DubboAuthorizationPolicy::denying_all(invalid.metadata.clone()));
-        }
-        closed
     }
 
     /// The Deployments of istiod.
@@ -116,4 +107,27 @@ impl Cache {
     pub fn subjects(&self) -> HashMap<ResourceRef, Subject> {
         self.feeds.subjects()
     }
+}
+
+/// The policies that cannot be read, by their metadata: others stand in their place. What they say is not known, so nobody
+/// may call.
+fn closed<K>(
+    feed: &Guarded<K>,
+    services: &str,
+    reports: &mut [Report],
+) -> impl Iterator<Item = ObjectMeta> + use<K>
+where
+    K: Kept + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let mut closed = Vec::new();
+    for object in feed.objects() {
+        let Err(invalid) = &object.0 else { continue };
+        let resource = resource_ref(&*object);
+        let report = reports.iter_mut().find(|report| report.resource == resource);
+        for finding in report.into_iter().flat_map(|report| &mut report.findings) {
+            finding.message.push_str(&format!(": until it is mended, {services} may be called"));
+        }
+        closed.push(invalid.metadata.clone());
+    }
+    closed.into_iter()
 }

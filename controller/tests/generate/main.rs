@@ -9,6 +9,7 @@ mod layouts;
 mod limits;
 mod message_size;
 mod order;
+mod own_authorization;
 mod plans;
 mod redis;
 mod routers;

@@ -375,16 +375,17 @@ fn test(path: &Path<'_>, attribute: &str, raw: &raw::Matcher, patterns: &Pattern
     }
 }
 
+pub(super) fn no_block(text: &str) -> String {
+    format!("{text:?} is no block of addresses; write one such as \"10.0.0.0/8\" or \"fd00::/8\"")
+}
+
 fn addresses(path: &Path<'_>, attribute: &str, blocks: &[String]) -> Result<Test> {
     if attribute != source::IP {
         return fail(path, format!("only {} is an address; write it there", source::IP));
     }
     let block = |(number, text): (usize, &String)| match Block::new(text) {
         Some(block) => Ok(block),
-        None => fail(
-            &path.index(number),
-            format!("{text:?} is no block of addresses; write one such as \"10.0.0.0/8\" or \"fd00::/8\""),
-        ),
+        None => fail(&path.index(number), no_block(text)),
     };
     Ok(Test::Address(blocks.iter().enumerate().map(block).collect::<Result<_>>()?))
 }

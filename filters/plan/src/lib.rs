@@ -92,6 +92,15 @@ pub fn check_regex(source: &str) -> Result<usize, String> {
     pattern::Pattern::new(source).map(|pattern| pattern.bytes())
 }
 
+/// Checks a block of addresses.
+///
+/// # Errors
+///
+/// It is none: what mends it.
+pub fn check_block(text: &str) -> Result<(), String> {
+    address::Block::new(text).map(|_| ()).ok_or_else(|| compile::no_block(text))
+}
+
 /// Checks a value that is made for each call.
 ///
 /// # Errors

@@ -6,21 +6,72 @@ use std::collections::BTreeMap;
 use meltemi_proxy::plan::{Table, raw};
 
 use crate::api::aeraki::{AuthorizationAction, AuthorizationRule, Operation, Source};
+use crate::api::{Rule, RuleSource, When};
 
 /// What a part of a rule asks of one attribute.
 #[derive(Debug, Clone)]
 enum Condition<'a> {
     /// It is one of the values, if there are any, and none of the unwanted ones.
-    Is { attribute: &'static str, values: Vec<&'a str>, unwanted: Vec<&'a str> },
+    Is { attribute: &'a str, values: Vec<&'a str>, unwanted: Vec<&'a str> },
+    /// The client's address is in one of the blocks, if there are any, and in none of the unwanted ones.
+    In { blocks: &'a [String], unwanted: &'a [String], denies: bool },
     /// The call does not have it.
-    Untold(&'static str),
+    Untold(&'a str),
 }
+
+/// The attribute that is the client's address.
+const IP: &str = "source.ip";
 
 /// Matchers by attribute.
 type Attributes = BTreeMap<String, raw::Matcher>;
 
 /// Conditions that must hold together.
 type Conditions<'a> = Vec<Condition<'a>>;
+
+/// What a rule asks: one of the sources and one of the operations, each with its number in the rule.
+#[derive(Debug, Default)]
+pub(super) struct Parts<'a> {
+    sources: Vec<(usize, Conditions<'a>)>,
+    operations: Vec<(usize, Conditions<'a>)>,
+}
+
+impl<'a> Parts<'a> {
+    /// Those of a rule on Dubbo's interfaces and methods.
+    pub(super) fn of_operations(rule: &'a AuthorizationRule, action: AuthorizationAction) -> Self {
+        let sources = rule.from.iter().map(|from| of_source(&from.source)).enumerate().collect();
+        let mut operations: Vec<(usize, Conditions<'_>)> = Vec::new();
+        for (at, to) in rule.to.iter().enumerate() {
+            operations.extend(of_operation(&to.operation, action).into_iter().map(|way| (at, way)));
+        }
+        Self { sources, operations }
+    }
+
+    /// Those of a rule on attributes of any protocol, or of one that may be Dubbo.
+    pub(super) fn of_attributes(rule: &'a Rule, action: AuthorizationAction, is_dubbo: bool) -> Self {
+        let denies = action == AuthorizationAction::Deny;
+        let mut sources: Vec<(usize, Conditions<'_>)> = Vec::new();
+        for (at, from) in rule.from.iter().enumerate() {
+            sources.extend(of_caller(&from.source, denies).into_iter().map(|way| (at, way)));
+        }
+        let mut operations: Vec<(usize, Conditions<'_>)> = Vec::new();
+        if !rule.when.is_empty() {
+            let mut ways: Vec<Conditions<'_>> = vec![Vec::new()];
+            for when in &rule.when {
+                let own = of_when(when, denies, is_dubbo);
+                let with = |way: &Conditions<'a>| {
+                    own.iter().map(|more| way.iter().chain(more).cloned().collect()).collect::<Vec<_>>()
+                };
+                ways = ways.iter().flat_map(with).collect();
+                if ways.len() > MOST {
+                    // Too many in any case: what is left of them is more than a namespace may have.
+                    break;
+                }
+            }
+            operations.extend(ways.into_iter().map(|way| (0, way)));
+        }
+        Self { sources, operations }
+    }
+}
 
 /// There are more alternatives than may be.
 pub(super) struct TooMany;
@@ -43,26 +94,18 @@ impl Alternatives {
 }
 
 /// The plan's alternatives of a rule, at most `most`: each source with each operation. `None` takes every call.
-pub(super) fn alternatives(
-    rule: &AuthorizationRule,
-    action: AuthorizationAction,
-    most: usize,
-) -> Result<Option<Alternatives>, TooMany> {
-    let sources: Vec<Conditions<'_>> = rule.from.iter().map(|from| of_source(&from.source)).collect();
-    let mut operations: Vec<(usize, Conditions<'_>)> = Vec::new();
-    for (at, to) in rule.to.iter().enumerate() {
-        operations.extend(of_operation(&to.operation, action).into_iter().map(|way| (at, way)));
-    }
+pub(super) fn alternatives(parts: Parts<'_>, most: usize) -> Result<Option<Alternatives>, TooMany> {
+    let Parts { sources, operations } = parts;
     // No sources or operations mean any of them, as an empty source or operation does.
-    let sources = if rule.from.is_empty() { vec![Vec::new()] } else { sources };
-    let operations = if rule.to.is_empty() { vec![(0, Vec::new())] } else { operations };
+    let sources = if sources.is_empty() { vec![(0, Vec::new())] } else { sources };
+    let operations = if operations.is_empty() { vec![(0, Vec::new())] } else { operations };
     let mut alternatives = Alternatives::default();
-    for (from, source) in sources.iter().enumerate() {
+    for (from, source) in &sources {
         for (to, operation) in &operations {
             if source.is_empty() && operation.is_empty() {
                 return Ok(None);
             }
-            alternatives.of.push((alternatives.matches.len(), from, *to));
+            alternatives.of.push((alternatives.matches.len(), *from, *to));
             of_conditions(source.iter().chain(operation), &mut alternatives.matches);
             if alternatives.matches.len() > most {
                 return Err(TooMany);
@@ -78,7 +121,44 @@ fn of_source(source: &Source) -> Conditions<'_> {
     principals.into_iter().chain(namespaces).collect()
 }
 
-fn is<'a>(attribute: &'static str, values: &'a [String], unwanted: &'a [String]) -> Option<Condition<'a>> {
+/// The ways to be a caller. One whose address is not known is none that is allowed, and any that is denied.
+fn of_caller(source: &RuleSource, denies: bool) -> Vec<Conditions<'_>> {
+    let RuleSource { principals, not_principals, namespaces, not_namespaces, ip_blocks, not_ip_blocks } =
+        source;
+    let principals = is("source.principal", principals, not_principals);
+    let names: Conditions<'_> =
+        principals.into_iter().chain(is("source.namespace", namespaces, not_namespaces)).collect();
+    if ip_blocks.is_empty() && not_ip_blocks.is_empty() {
+        return vec![names];
+    }
+    let with = |condition| names.iter().cloned().chain([condition]).collect();
+    let mut ways = vec![with(Condition::In { blocks: ip_blocks, unwanted: not_ip_blocks, denies })];
+    if denies && !ip_blocks.is_empty() {
+        ways.push(with(Condition::Untold(IP)));
+    }
+    ways
+}
+
+/// The ways to say what a rule asks for. A call that does not say its method, or what it must not say, says nothing that is
+/// allowed and anything that is denied.
+fn of_when(when: &When, denies: bool, is_dubbo: bool) -> Vec<Conditions<'_>> {
+    if is_dubbo && when.key == "method" {
+        return of_method(
+            &Vec::from_iter(when.values.iter().map(String::as_str)),
+            &Vec::from_iter(when.not_values.iter().map(String::as_str)),
+            denies,
+        );
+    }
+    let mut ways: Vec<Conditions<'_>> =
+        is(&when.key, &when.values, &when.not_values).map(|told| vec![told]).into_iter().collect();
+    let names_call = when.key == "method" || (is_dubbo && when.key == "interface");
+    if denies && (names_call || when.values.is_empty()) {
+        ways.push(vec![Condition::Untold(&when.key)]);
+    }
+    ways
+}
+
+fn is<'a>(attribute: &'a str, values: &'a [String], unwanted: &'a [String]) -> Option<Condition<'a>> {
     let texts = |list: &'a [String]| list.iter().map(String::as_str).collect();
     let asks = !values.is_empty() || !unwanted.is_empty();
     asks.then(|| Condition::Is { attribute, values: texts(values), unwanted: texts(unwanted) })
@@ -114,7 +194,7 @@ fn of_operation(operation: &Operation, action: AuthorizationAction) -> Vec<Condi
 /// The ways to be a method: by its own name, or by the one that a generic call names. Policies may also name `$invoke`.
 fn of_method<'a>(values: &[&'a str], unwanted: &[&'a str], denies: bool) -> Vec<Conditions<'a>> {
     let has = |list: &[&str], method: &str| list.iter().any(|value| Pattern::new(value).matches(method));
-    let is = |attribute: &'static str, values: &[&'a str], unwanted: &[&'a str]| Condition::Is {
+    let is = |attribute: &'a str, values: &[&'a str], unwanted: &[&'a str]| Condition::Is {
         attribute,
         values: values.to_vec(),
         unwanted: unwanted.to_vec(),
@@ -156,6 +236,24 @@ fn of_conditions<'c, 'a: 'c>(
             Condition::Untold(attribute) => {
                 let untold = raw::Matcher { present: Some(false), ..raw::Matcher::default() };
                 attributes.insert((*attribute).to_owned(), untold);
+                continue;
+            }
+            Condition::In { blocks, unwanted, denies } => {
+                let cidr = |blocks: &[String], invert| raw::Matcher {
+                    cidr: blocks.to_vec(),
+                    invert,
+                    ..raw::Matcher::default()
+                };
+                let matcher = match (blocks.is_empty(), denies) {
+                    (false, _) => cidr(blocks, false),
+                    // An address that is not known is none that is unwanted, and denied for it.
+                    (true, true) => cidr(unwanted, true),
+                    (true, false) => Pattern::Present.matcher(),
+                };
+                if !unwanted.is_empty() && (!blocks.is_empty() || !*denies) {
+                    not_attributes.insert(IP.to_owned(), cidr(unwanted, false));
+                }
+                attributes.insert(IP.to_owned(), matcher);
                 continue;
             }
         };

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use meltemi_proxy::plan::raw;
 
 use super::alternatives::{Alternatives, TooMany, alternatives};
-use crate::api::aeraki::{AuthorizationAction, AuthorizationRule, DubboAuthorizationPolicy, Source};
-use crate::check;
+use super::policy::{DUBBO, Policy};
 use crate::findings::ResourceRef;
 use crate::generate::entry::Made;
 use crate::generate::origin::Origin;
@@ -15,16 +14,13 @@ use crate::generate::size::{self, kib};
 use crate::generate::trial::{self, Refusal, below};
 use crate::place::{Step, steps};
 
-/// The codec that policies are for.
-pub(in crate::generate) const CODEC: &str = "dubbo";
-
 /// The most alternatives of the rules of a namespace. A few lines can mean millions.
 pub(super) const MOST: usize = 10_000;
 
 /// What a policy says, in routes.
 #[derive(Debug)]
 pub(super) struct Rules<'a> {
-    policy: &'a DubboAuthorizationPolicy,
+    policy: Policy<'a>,
     pub(super) origin: ResourceRef,
     pub(super) routes: Vec<RuleRoute>,
     /// Those for sidecars that do not learn who calls.
@@ -35,20 +31,21 @@ impl<'a> Rules<'a> {
     /// What `policy` says, in alternatives of which it leaves some of those that are `left`. One with an error, or that the
     /// filter would refuse, is closed.
     pub(super) fn new(
-        policy: &'a DubboAuthorizationPolicy,
+        policy: Policy<'a>,
+        is_dubbo: bool,
         tells_identity: bool,
         left: &mut usize,
         reports: &mut Reports,
     ) -> Self {
-        let origin = ResourceRef::of(policy);
-        let is_in_force = reports.accepts(&origin, check::dubbo_authorization_policy(policy));
-        if !tells_identity && policy.spec.rules.iter().any(asks_who) {
+        let origin = policy.origin();
+        let is_in_force = reports.accepts(&origin, policy.check());
+        if !tells_identity && (0..policy.count()).any(|rule| policy.asks_who(rule)) {
             let message = "servers learn who calls from Istio 1.29 on: until then rules that ask for it allow nothing, or \
                            deny everything";
             reports.error(&origin, "spec.rules", message);
         }
         let mut rules = Self { policy, origin, routes: Vec::new(), without_identity: Vec::new() };
-        match is_in_force.then(|| routes(policy, tells_identity, *left)) {
+        match is_in_force.then(|| routes(policy, is_dubbo, tells_identity, *left)) {
             None => rules.close(),
             Some(Err(why)) => rules.refuse(why, reports),
             Some(Ok((routes, without_identity))) => {
@@ -62,18 +59,15 @@ impl<'a> Rules<'a> {
 
     /// Says why the filter does not get the rules.
     fn refuse(&mut self, why: Refusal, reports: &mut Reports) {
-        let does = match self.policy.spec.action {
-            AuthorizationAction::Allow => "allows nothing",
-            AuthorizationAction::Deny => "denies everything",
-        };
+        let does = if self.policy.denies() { "denies everything" } else { "allows nothing" };
         reports.error(&self.origin, why.field, format!("{does}: {}", why.message));
         self.close();
     }
 
     /// Without its rules a policy allows nothing, or denies everything.
     fn close(&mut self) {
-        let denies = self.policy.spec.action == AuthorizationAction::Deny;
-        self.routes = denies.then(|| RuleRoute::new(self.policy, None, None)).into_iter().collect();
+        self.routes =
+            self.policy.denies().then(|| RuleRoute::new(self.policy, None, None)).into_iter().collect();
         self.without_identity.clone_from(&self.routes);
     }
 }
@@ -85,19 +79,20 @@ impl<'a> Rules<'a> {
 ///
 /// There are more, or the filter would refuse them: why.
 fn routes(
-    policy: &DubboAuthorizationPolicy,
+    policy: Policy<'_>,
+    is_dubbo: bool,
     tells_identity: bool,
     most: usize,
 ) -> Result<(Vec<RuleRoute>, Vec<RuleRoute>), Refusal> {
     let all = [tells_identity, false].map(|tells_identity| {
-        let routes = routes_of(policy, tells_identity, most).map_err(|TooMany| Refusal {
+        let routes = routes_of(policy, is_dubbo, tells_identity, most).map_err(|TooMany| Refusal {
             field: "spec.rules".to_owned(),
             message: format!(
                 "the sources and operations of a namespace's rules make more than {MOST} combinations; name fewer \
                  in one rule"
             ),
         })?;
-        let mut service = raw::Service::new(CODEC);
+        let mut service = raw::Service::new(DUBBO);
         service.routes = routes.iter().map(RuleRoute::plan).collect();
         match trial::compiled(service) {
             Ok(_) => Ok(routes),
@@ -116,17 +111,17 @@ fn routes(
 
 /// A route for each rule, but for those that allow by what servers do not learn: with at most `most` alternatives.
 fn routes_of(
-    policy: &DubboAuthorizationPolicy,
+    policy: Policy<'_>,
+    is_dubbo: bool,
     tells_identity: bool,
     most: usize,
 ) -> Result<Vec<RuleRoute>, TooMany> {
-    let action = policy.spec.action;
     let mut routes = Vec::new();
     let mut left = most;
-    for (at, rule) in policy.spec.rules.iter().enumerate() {
-        let alternatives = match tells_identity || !asks_who(rule) {
-            true => alternatives(rule, action, left)?,
-            false if action == AuthorizationAction::Deny => None,
+    for at in 0..policy.count() {
+        let alternatives = match tells_identity || !policy.asks_who(at) {
+            true => alternatives(policy.parts(at, is_dubbo), left)?,
+            false if policy.denies() => None,
             false => continue,
         };
         let route = RuleRoute::new(policy, Some(at), alternatives);
@@ -134,11 +129,6 @@ fn routes_of(
         routes.push(route);
     }
     Ok(routes)
-}
-
-/// Whether a rule depends on the identity of the client.
-fn asks_who(rule: &AuthorizationRule) -> bool {
-    rule.from.iter().any(|from| from.source != Source::default())
 }
 
 /// The route of a rule.
@@ -149,22 +139,18 @@ pub(super) struct RuleRoute {
     rule: Option<usize>,
     alternatives: Option<Alternatives>,
     denies: bool,
+    message: String,
 }
 
 impl RuleRoute {
-    fn new(
-        policy: &DubboAuthorizationPolicy,
-        rule: Option<usize>,
-        alternatives: Option<Alternatives>,
-    ) -> Self {
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let (namespace, name) = (text(&policy.metadata.namespace), text(&policy.metadata.name));
+    fn new(policy: Policy<'_>, rule: Option<usize>, alternatives: Option<Alternatives>) -> Self {
         let of_rule = rule.map_or_else(|| "rules".to_owned(), |rule| rule.to_string());
         Self {
-            name: format!("{namespace}/{name}/{of_rule}"),
+            name: format!("{}/{of_rule}", policy.title()),
             rule,
             alternatives,
-            denies: policy.spec.action == AuthorizationAction::Deny,
+            denies: policy.denies(),
+            message: policy.message().to_owned(),
         }
     }
 
@@ -173,9 +159,15 @@ impl RuleRoute {
         raw::Route {
             name: self.name.clone(),
             matches: self.alternatives.as_ref().map(|all| all.matches.clone()),
-            reject: self.denies.then(denied),
+            reject: self.denies.then(|| raw::Reject { message: Some(self.message.clone()) }),
             ..raw::Route::default()
         }
+    }
+
+    /// The plan's rule of a dry run.
+    fn trial(&self) -> raw::DryRunRule {
+        let matches = self.alternatives.as_ref().map(|all| all.matches.clone());
+        raw::DryRunRule { name: self.name.clone(), matches, deny: self.denies }
     }
 
     /// How many alternatives it has.
@@ -189,54 +181,39 @@ impl RuleRoute {
     }
 
     /// The field of the policy that a value of the plan's route was made of.
-    fn place(&self, policy: &DubboAuthorizationPolicy, plan: &str) -> String {
+    fn place(&self, policy: Policy<'_>, plan: &str) -> String {
         let mut field = self.field();
         let (Some(rule), Some(alternatives)) = (self.rule, &self.alternatives) else { return field };
-        let Some(rule) = policy.spec.rules.get(rule) else { return field };
         let steps = steps(plan);
         let [Step::Key(_), Step::Index(alternative), Step::Key(list), Step::Key(attribute), ..] = &*steps
         else {
             return field;
         };
-        let (from, to) = alternatives.parts(*alternative);
-        let (source, operation) = (rule.from.get(from), rule.to.get(to));
-        let source = source.map(|from| (&from.source.principals, &from.source.namespaces));
-        let operation = operation.map(|to| (&to.operation.interfaces, &to.operation.methods));
-        let (part, name, not, values) = match (&**attribute, source, operation) {
-            ("source.principal", Some((principals, _)), _) => {
-                (format!("from[{from}].source"), "principals", "notPrincipals", principals)
-            }
-            ("source.namespace", Some((_, namespaces)), _) => {
-                (format!("from[{from}].source"), "namespaces", "notNamespaces", namespaces)
-            }
-            ("interface", _, Some((interfaces, _))) => {
-                (format!("to[{to}].operation"), "interfaces", "notInterfaces", interfaces)
-            }
-            (_, _, Some((_, methods))) => (format!("to[{to}].operation"), "methods", "notMethods", methods),
-            _ => return field,
-        };
-        let is_unwanted = list == "notAttributes" || values.is_empty();
-        field.push_str(&format!(".{part}.{}", if is_unwanted { not } else { name }));
+        let parts = alternatives.parts(*alternative);
+        if let Some(part) = policy.field(rule, parts, attribute, list == "notAttributes") {
+            field.push('.');
+            field.push_str(&part);
+        }
         field
     }
 }
 
-/// The error message for clients, as by Istio.
-const DENIED: &str = "RBAC: access denied";
-
-fn denied() -> raw::Reject {
-    raw::Reject { message: Some(DENIED.to_owned()) }
-}
-
-/// The plan's entry with some of the routes of each policy, of which one allows, or all deny.
-pub(super) fn made<'r>(
-    all: &'r [Rules<'_>],
-    routes: impl Fn(&'r Rules<'_>) -> &'r [RuleRoute],
-    allows: bool,
-) -> Made {
+/// The plan's entry with some of the routes of each policy. Those that are tried out deny nothing.
+pub(super) fn made<'r>(all: &'r [Rules<'_>], routes: impl Fn(&'r Rules<'_>) -> &'r [RuleRoute]) -> Made {
     let mut origins = Vec::new();
-    let mut service = raw::Service::new(CODEC);
+    let mut service = raw::Service::new(DUBBO);
+    let mut trial = raw::DryRun::default();
     for rules in all {
+        let policy = rules.policy;
+        if policy.is_dry_run() {
+            trial.deny_others |= !policy.denies();
+            trial.rules.extend(routes(rules).iter().map(RuleRoute::trial));
+            continue;
+        }
+        if !policy.denies() {
+            let message = Some(policy.message().to_owned());
+            service.default_route.reject.get_or_insert(raw::Reject { message });
+        }
         let resource = Arc::new(rules.origin.clone());
         for route in routes(rules) {
             service.routes.push(route.plan());
@@ -244,15 +221,14 @@ pub(super) fn made<'r>(
             origins.push(Origin { route, resource: resource.clone(), path });
         }
     }
-    if allows {
-        service.default_route.reject = Some(denied());
-    }
+    let denies = trial.deny_others || trial.rules.iter().any(|rule| rule.deny);
+    service.dry_run = denies.then_some(trial);
     Made::new(service, origins)
 }
 
-/// The plan's entry of the policies of a namespace, of which one allows, or all deny. Those that it has no room for are closed.
-pub(super) fn entry(all: &mut [Rules<'_>], allows: bool, reports: &mut Reports) -> Made {
-    let put = |all: &[Rules<'_>]| made(all, |rules| &rules.routes, allows);
+/// The plan's entry of the policies of a namespace, of which those that it has no room for are closed.
+pub(super) fn entry(all: &mut [Rules<'_>], reports: &mut Reports) -> Made {
+    let put = |all: &[Rules<'_>]| made(all, |rules| &rules.routes);
     let most = format!("{} that a plan has for all policies of a namespace", kib(size::MOST));
     let mut entry = put(all);
     if entry.part.weight > size::MOST {

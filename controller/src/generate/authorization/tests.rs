@@ -5,9 +5,12 @@ use meltemi_codecs::Head;
 use meltemi_proxy::plan::{Destination, Plan, Service};
 use serde_json::json;
 
-use super::alternatives::{GENERIC, alternatives};
+use super::alternatives::{GENERIC, Parts, alternatives};
 use super::*;
-use crate::api::aeraki::{AuthorizationRule, DubboAuthorizationPolicySpec, From, Operation, Source, To};
+use crate::api::aeraki::{
+    AuthorizationAction, AuthorizationRule, DubboAuthorizationPolicy, DubboAuthorizationPolicySpec, From,
+    Operation, Source, To,
+};
 use crate::findings::Severity;
 
 /// A call as policies see it. The peer has no names without mutual TLS, and what is called is not always known.
@@ -168,15 +171,23 @@ fn plan_allows(service: &Service, call: &Call) -> bool {
     !matches!(route.destination, Destination::Reject(_))
 }
 
+/// The entry of the servers of Dubbo.
+fn entry(world: &World, reports: &mut Reports) -> serde_json::Value {
+    let reader = Reader::of("dubbo", &Codecs::all());
+    let dubbo = world.dubbo_authorization_policies.iter().map(Policy::Dubbo);
+    let mut all: Vec<_> = dubbo.chain(world.meltemi_authorization_policies.iter().map(Policy::Own)).collect();
+    all.sort_by_key(|policy| (!policy.denies(), policy.title()));
+    Namespace::new(&all, vec![reader.clone()], true, reports).of(&reader).unwrap().entry.part.value().clone()
+}
+
 /// What the filter makes of the policies' entry.
 fn compiled(policies: &[DubboAuthorizationPolicy]) -> Rc<Service> {
     let world = World { dubbo_authorization_policies: policies.to_vec(), ..World::default() };
     let mut reports = Reports::default();
-    let authorization = Authorization::new(&world, true, &mut reports);
+    let entry = entry(&world, &mut reports);
     // That a policy has no rules is worth a word.
     let findings = reports.into_vec().into_iter().flat_map(|report| report.findings);
     assert!(findings.into_iter().all(|finding| finding.severity == Severity::Warning));
-    let entry = authorization.of("shop").unwrap().entry.part.value();
     let plan = json!({"services": {"s": entry}}).to_string();
     Plan::parse(plan.as_bytes(), &Codecs::all()).unwrap().service("s").unwrap().clone()
 }
@@ -209,7 +220,7 @@ fn long_lists_stay_within_bounds() {
     let mut policy = DubboAuthorizationPolicy::new("long", spec);
     policy.metadata.namespace = Some("shop".to_owned());
     // By name, and by each of the ways to call generically.
-    let made = alternatives(&policy.spec.rules[0], policy.spec.action, rules::MOST);
+    let made = alternatives(Parts::of_operations(&policy.spec.rules[0], policy.spec.action), rules::MOST);
     assert_eq!(made.ok().flatten().map(|all| all.matches.len()), Some(600));
     let service = compiled(&[policy]);
     let call = |principal: &str, method: &str| Call {
@@ -234,8 +245,7 @@ fn a_policy_that_cannot_be_compiled_lets_nothing_pass() {
         policy.metadata.namespace = Some("shop".to_owned());
         let world = World { dubbo_authorization_policies: vec![policy], ..World::default() };
         let mut reports = Reports::default();
-        let authorization = Authorization::new(&world, true, &mut reports);
-        let entry = authorization.of("shop").unwrap().entry.part.value();
+        let entry = entry(&world, &mut reports);
         let entry = json!({"services": {"s": entry}}).to_string();
         let plan = Plan::parse(entry.as_bytes(), &Codecs::all()).unwrap();
         let call = Call {
