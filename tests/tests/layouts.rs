@@ -1,6 +1,9 @@
 //! Protocols that are declared by a layout alone, on the module as it is and a stock Envoy: the layouts of
 //! `examples/layouts`, with frames of real programs where there are some.
 
+#[path = "../../controller/tests/packets/mod.rs"]
+mod packets;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
@@ -12,6 +15,7 @@ use std::time::Duration;
 
 use courier::{PING, serve, write, write_request};
 use meltemi::envoy::{Config, Envoy as Process, Launch, PlanFile};
+use meltemi::learn::{self, Wish};
 use meltemi_codecs::{Codec, Depth, Edit, Frame, Head, Kind, Layout, Outcome, Peer, Step};
 use meltemi_plan::raw;
 use meltemi_tests::{Envoy, each_envoy, eventually, files};
@@ -304,6 +308,38 @@ fn calls_are_routed_by_attribute_and_split_and_every_answer_is_its_requests_own(
                 assert!(client.call(20).iter().all(|answer| *answer == expected));
                 (north.seen()[1] > 5 && south.seen()[0] > 5).then_some(())
             });
+        }
+    });
+}
+
+/// Nobody writes a line: a capture of calls becomes a layout, and the layout routes.
+#[test]
+fn protocols_that_were_learnt_from_captures_are_routed() {
+    each_envoy(|envoy| {
+        let names = ["courier", "brpc"];
+        for mut protocol in protocols().into_iter().filter(|protocol| names.contains(&protocol.name)) {
+            let mut capture = packets::Capture::new();
+            let mut connection = capture.connect(40001, 7701);
+            for id in 1..=12 {
+                capture.ask(&mut connection, &protocol.with_id(&protocol.requests[id as usize % 2], id));
+                capture.answer(&mut connection, &protocol.with_id(&protocol.answer, id));
+            }
+            capture.close(connection);
+            let (text, error) = learn::learn(capture.bytes(), &Wish::default());
+            let text = text.unwrap_or_else(|| panic!("{}: {error:?}", protocol.name));
+            protocol.text = serde_saphyr::from_str(&text).unwrap();
+            // What numbers of commands are called is in nobody's frames.
+            protocol.attribute = "method";
+            if protocol.name == "courier" {
+                protocol.values = ["0", "1"];
+            }
+            let [north, south] = [(); 2].map(|()| server(protocol.name, Ways::Answer));
+            let plan = plan(&protocol, json!({"cluster": "south"}), json!({"cluster": "north"}));
+            let proxy = start(envoy, &plan, north.address.port(), south.address.port());
+            let mut client = Client::connect(&proxy, &protocol);
+            let expected = (Kind::Response(Outcome::Success), protocol.with_id(&protocol.answer, 7));
+            assert!(client.call(40).iter().all(|answer| *answer == expected), "{}: {text}", protocol.name);
+            assert_eq!((north.seen(), south.seen()), ([20, 0], [0, 20]), "{}: {text}", protocol.name);
         }
     });
 }

@@ -240,9 +240,6 @@ pub fn find(talks: &[&Talk]) -> Option<(Framing, Framing)> {
         let first = lengths.peek().copied();
         first.is_none() || lengths.any(|length| Some(length) != first)
     });
-    if !asks_vary && !answers_vary {
-        return None;
-    }
     let both = |framing: &Framing| {
         let fits = talks
             .iter()
