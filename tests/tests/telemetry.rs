@@ -157,3 +157,41 @@ fn names_survive_the_tags_of_istio() {
         });
     });
 }
+
+#[test]
+fn calls_are_logged_where_the_plan_says_so() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let mut plan = meltemi_tests::proxy::plan_of(&json!({"protocol": "dubbo"}));
+        plan["accessLog"] = json!({"slowerThan": "100ms"});
+        let proxy = Setup::new().servers(v1.address(), v2.address()).plan(&plan).start(envoy);
+        for server in [&v1, &v2] {
+            server.on("slow", Action::Delay(std::time::Duration::from_millis(150)));
+        }
+        let mut client = Client::connect(proxy.meltemi());
+        client.ask("sayHello", "x");
+        client.ask("slow", "x");
+        let line = eventually("the line of the slow call", || {
+            let log = proxy.log();
+            let line = log.lines().find(|line| line.contains(r#""event":"call""#))?;
+            Some(line.get(line.find('{')?..)?.to_owned())
+        });
+        let mut values = serde_json::Deserializer::from_str(&line).into_iter::<Value>();
+        let entry = values.next().unwrap().unwrap();
+        for (name, value) in [
+            ("reason", json!("success")),
+            ("authority", json!("demo")),
+            ("service", json!(INTERFACE)),
+            ("method", json!("slow")),
+            ("route", json!("default")),
+            ("cluster", json!("demo")),
+            ("tries", json!(1)),
+        ] {
+            assert_eq!(entry[name], value, "{name} in {entry}");
+        }
+        let endpoints = [&v1, &v2].map(|server| json!(server.address().to_string()));
+        assert!(endpoints.contains(&entry["endpoint"]), "{entry}");
+        assert!(entry["elapsedMicros"].as_u64().is_some_and(|time| time >= 100_000), "{entry}");
+        assert!(!proxy.log().contains(r#""method":"sayHello""#), "it was quick");
+    });
+}
