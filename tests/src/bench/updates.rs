@@ -18,7 +18,7 @@ const LIGHT: Case = Case { protocol: Protocol::Dubbo, clients: 4, in_flight: 1, 
 
 /// A plan comes when the measured time begins, and has to be in force before it ends. A module is compiled first.
 fn span(event: Event) -> Span {
-    let measured = Duration::from_millis(if event.module { 4000 } else { 1500 });
+    let measured = Duration::from_millis(if event.module { 8000 } else { 1500 });
     Span { warm_up: Duration::from_millis(200), measured }
 }
 
