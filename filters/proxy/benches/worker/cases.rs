@@ -17,7 +17,7 @@ pub struct Case {
     pub service: fn() -> Value,
 }
 
-pub const CASES: [Case; 17] = [
+pub const CASES: [Case; 18] = [
     Case {
         name: "1 client, 1 in flight",
         clients: 1,
@@ -96,6 +96,7 @@ pub const CASES: [Case; 17] = [
         methods: 1,
         body: 200,
         has_identities: false,
+        reports: false,
         service: hashed,
     },
     Case {
