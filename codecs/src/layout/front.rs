@@ -16,7 +16,7 @@ impl Layout {
         let statuses = &self.statuses;
         let places = [&statuses.place, &statuses.service].into_iter().flatten().chain(&self.ids);
         let kind = self.kinds.as_ref().map(|kinds| &kinds.place);
-        if places.chain(kind).any(|place| shape.has_no_end(place)) {
+        if places.chain(kind).any(|place| shape.is_open(place, frame)) {
             return None;
         }
         let described = self.describe(from, base, shape, len, frame).ok()?;
@@ -25,7 +25,9 @@ impl Layout {
         }
         let parts = shape.whole_parts(frame, len.saturating_sub(base))?;
         let is_there = self.attributes.iter().all(|attribute| match attribute.source {
-            Source::Number(_) | Source::Text { .. } => true,
+            // Headers that are shorter than others may end before these.
+            Source::Number(number) => number.end() <= frame.len(),
+            Source::Text { at, len } => at.saturating_add(len) <= frame.len(),
             Source::Protobuf { part, .. } | Source::Entry { part, .. } | Source::Tagged { part, .. } => {
                 part < parts
             }
@@ -40,10 +42,11 @@ impl Layout {
 }
 
 impl Shape {
-    /// Whether a number is in a part that goes to the end of the frame.
-    fn has_no_end(&self, place: &Place) -> bool {
+    /// Whether what comes may say another number: in a part that goes to the end of the frame, or behind a header that is
+    /// shorter than others.
+    fn is_open(&self, place: &Place, frame: &[u8]) -> bool {
         match place {
-            Place::Header(_) => false,
+            Place::Header(number) => number.end() > frame.len(),
             Place::Protobuf { part, .. } => self.parts.get(*part).is_some_and(|part| part.size == Size::Rest),
         }
     }
