@@ -300,6 +300,7 @@ fn resource_definitions_are_printed() {
             "applicationprotocols.meltemi.io",
             "redisservices.redis.aeraki.io",
             "redisdestinations.redis.aeraki.io",
+            "meltemiauthorizationpolicies.meltemi.io",
             "dubboauthorizationpolicies.dubbo.aeraki.io",
         ]
     );

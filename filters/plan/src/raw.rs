@@ -7,6 +7,7 @@ mod dry_run;
 mod fault;
 mod layout;
 mod matching;
+mod metrics;
 mod mirror;
 mod object;
 mod rate_limit;
@@ -25,6 +26,7 @@ pub use self::layout::{
     Sharing,
 };
 pub use self::matching::{Match, Matcher, Range};
+pub use self::metrics::{IstioMetrics, Metrics};
 pub use self::mirror::Mirror;
 use self::object::object;
 pub use self::rate_limit::{Condition, DescriptorEntry, GlobalRateLimit, LocalRateLimit, TokenBucket};
@@ -453,53 +455,5 @@ impl Default for Limits {
             cut_through_bytes: 32 << 10,
             max_calls_per_connection: 4096,
         }
-    }
-}
-
-/// What is reported about the calls.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields, default))]
-pub struct Metrics {
-    /// Pairs of service and method that have metrics of their own; all others are counted as `other`.
-    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100000)))]
-    pub max_operations: u32,
-    /// Istio's standard metrics, where Envoy has loggers that make metrics of reports. Default: none.
-    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    pub istio: Option<IstioMetrics>,
-}
-
-object! {
-    Metrics from Self::default();
-    optional max_operations as "maxOperations", istio;
-}
-
-/// How calls are reported as Istio's standard metrics.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields, default))]
-pub struct IstioMetrics {
-    /// The status of gRPC that a service's own exception counts as; `0` is success.
-    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 16)))]
-    pub exception_status: u32,
-    /// Combinations of labels that a worker reports; who calls and who answers in all others is `other`.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10000)))]
-    pub max_series: u32,
-}
-
-object! {
-    IstioMetrics from Self::default();
-    optional exception_status as "exceptionStatus", max_series as "maxSeries";
-}
-
-impl Default for IstioMetrics {
-    fn default() -> Self {
-        Self { exception_status: 2, max_series: 500 }
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self { max_operations: 500, istio: None }
     }
 }

@@ -39,7 +39,7 @@ fn faults_of_shape_are_refused() {
         (json!([]), "expected an object, found an array"),
         (
             json!({"service": {}}),
-            "service: unknown field `service`, expected one of `services`, `protocols`, `unknownAuthority`, `metrics`, `memoryBudgetBytes`, `maxCalls`",
+            "service: unknown field `service`, expected one of `services`, `protocols`, `unknownAuthority`, `metrics`, `memoryBudgetBytes`, `maxCalls`, `accessLog`",
         ),
         (json!({"services": []}), "services: expected an object, found an array"),
         (json!({"services": {"demo": 5}}), "services[\"demo\"]: expected an object, found 5"),
