@@ -185,6 +185,7 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
         default_route: Rc::new(default_route),
         retry_budget: retry_budget(&path.key("retryBudget"), &raw.retry_budget)?,
         idle_timeout: raw.idle_timeout.limit(),
+        stream_idle_timeout: raw.stream_idle_timeout.limit(),
         frame_timeout: raw.frame_timeout.limit(),
         limits: limits(&path.key("limits"), &raw.limits)?,
         upstream: upstream(&path.key("upstream"), &raw.upstream)?,

@@ -136,6 +136,9 @@ pub struct Service {
     /// How long a client connection without a call in flight may be silent, heartbeats included; `0s` sets no limit.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub idle_timeout: Span,
+    /// How long an open stream may be without a frame either way, before it is reset; `0s` sets no limit.
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub stream_idle_timeout: Span,
     /// How long a request may go on arriving, or a client reading none of its answers, without progress; `0s` sets no limit.
     #[cfg_attr(feature = "schema", serde(default = "frame_timeout", skip_serializing_if = "is_frame_timeout"), schemars(!skip_serializing_if))]
     pub frame_timeout: Span,
@@ -152,7 +155,7 @@ object! {
     required protocol;
     optional protocols, routes, on_no_match as "onNoMatch", default_route as "defaultRoute",
         dry_run as "dryRun", local_rate_limit as "localRateLimit", global_rate_limits as "globalRateLimits",
-        retry_budget as "retryBudget", idle_timeout as "idleTimeout",
+        retry_budget as "retryBudget", idle_timeout as "idleTimeout", stream_idle_timeout as "streamIdleTimeout",
         frame_timeout as "frameTimeout", limits, upstream;
 }
 
@@ -190,6 +193,7 @@ impl Service {
             global_rate_limits: Vec::new(),
             retry_budget: RetryBudget::default(),
             idle_timeout: Span::default(),
+            stream_idle_timeout: Span::default(),
             frame_timeout: frame_timeout(),
             limits: Limits::default(),
             upstream: Upstream::default(),

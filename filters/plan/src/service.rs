@@ -42,6 +42,8 @@ pub struct Service {
     pub retry_budget: RetryBudget,
     /// How long a client connection without a call in flight may stay when nothing comes or goes on it.
     pub idle_timeout: Option<Duration>,
+    /// How long an open stream may be without a frame either way.
+    pub stream_idle_timeout: Option<Duration>,
     /// How long a request may go on arriving, or a client reading none of its answers, without progress.
     pub frame_timeout: Option<Duration>,
     /// What one client connection may ask for.

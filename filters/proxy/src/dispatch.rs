@@ -260,6 +260,9 @@ impl Worker {
 
     /// A call or its try has run out of time.
     pub(crate) fn expire(&mut self, id: CallId) {
+        if self.end_late_stream(id) {
+            return;
+        }
         let now = self.now;
         let Some(call) = self.calls.get_mut(id) else { return };
         let (pool, timeout) = (call.pool(), call.route().timeout);

@@ -106,6 +106,7 @@ impl Worker {
         if let Some(out) = client.write(&mut self.net) {
             codec.drain_notice(out);
         }
+        self.bound_streams(key);
         self.time_client(key);
     }
 

@@ -6,7 +6,8 @@ use core::time::Duration;
 use meltemi_codecs::{Edit, Failure, Frame, Kind, Outcome};
 
 use crate::calls::{CallId, End, Try};
-use crate::client::{ClientId, STUCK};
+use crate::client::{Client, ClientId, STUCK};
+use crate::clock::earliest;
 use crate::net::HIGH_WATERMARK;
 use crate::slots::Answered;
 use crate::upstream::ConnectionId;
@@ -14,6 +15,9 @@ use crate::worker::Worker;
 
 /// A stream whose server has ended waits so long for the client's end: not every client says that it is done.
 const LINGER: Duration = Duration::from_secs(10);
+
+/// From when a client is to leave until its streams are reset: as long as Envoy itself drains unless told otherwise.
+const MOST_DRAINING: Duration = Duration::from_secs(10 * 60);
 
 impl Worker {
     /// A client opens a stream.
@@ -60,6 +64,7 @@ impl Worker {
             let _ = record.service.codec.rewrite(bytes, &edit, out);
         }
         let Some(stream) = call.stream_mut() else { return };
+        stream.active = stream.active.map(|_| self.now);
         match frame.kind {
             Kind::Ended(_) => {
                 stream.client_has_ended = true;
@@ -103,9 +108,11 @@ impl Worker {
                 }
             }
             (_, Some(stream)) => {
-                if stream.server_end.is_none() {
-                    // It is open: the time for its answer counts no more.
+                let is_opened = stream.active.replace(self.now).is_none();
+                if is_opened && stream.server_end.is_none() {
+                    // The time for its answer counts no more.
                     call.set_deadline(None);
+                    self.bound_stream(id);
                 }
                 self.pass_back(id, key, bytes);
             }
@@ -130,6 +137,58 @@ impl Worker {
         self.watch_answers(key, queued);
         if queued > STUCK {
             self.block(key, connection);
+        }
+    }
+
+    /// Sets the time by which an open stream is looked at: when it will have been silent for too long, or its client is to have
+    /// left.
+    fn bound_stream(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        let idle = call.record().service.stream_idle_timeout;
+        let active = call.stream().and_then(|stream| stream.active);
+        let client = call.origin().client().and_then(|key| self.clients.get(key));
+        let left = client.and_then(Client::leaves_at).map(|leaves_at| leaves_at.after(MOST_DRAINING));
+        let silent = idle.and_then(|idle| Some(active?.after(idle)));
+        if let Some(due) = earliest(silent, left) {
+            call.set_deadline(Some(due));
+            self.time_call(id);
+        }
+    }
+
+    /// Ends a stream that is open for too long: silent, or with a client that is to have left. Whether there is nothing else to be
+    /// done about the call.
+    pub(crate) fn end_late_stream(&mut self, id: CallId) -> bool {
+        let now = self.now;
+        let Some(call) = self.calls.get(id) else { return false };
+        let Some(stream) = call.stream().filter(|stream| stream.server_end.is_none()) else { return false };
+        let client = call.origin().client().and_then(|key| self.clients.get(key));
+        let left = client.and_then(Client::leaves_at).map(|leaves_at| leaves_at.after(MOST_DRAINING));
+        if left.is_some_and(|left| left <= now) {
+            let why = "the stream did not end within ten minutes of its client being asked to connect again";
+            self.answer(id, Failure::ConnectionLost, why);
+            return true;
+        }
+        let Some(active) = stream.active else { return false };
+        let idle = call.record().service.stream_idle_timeout;
+        if idle.is_some_and(|idle| active.after(idle) <= now) {
+            let pool = call.pool();
+            self.answer(id, Failure::Timeout, "no frame of the stream came within streamIdleTimeout");
+            self.list_pool(pool);
+        } else {
+            self.bound_stream(id);
+        }
+        true
+    }
+
+    /// A client is to leave: its streams may hold it back for some time, but not for ever.
+    pub(crate) fn bound_streams(&mut self, key: ClientId) {
+        let Some(client) = self.clients.get(key) else { return };
+        let Some(leaves_at) = client.leaves_at() else { return };
+        for id in client.calls().ids().to_vec() {
+            if let Some(call) = self.calls.get_mut(id).filter(|call| call.stream().is_some()) {
+                call.bound(leaves_at.after(MOST_DRAINING));
+                self.time_call(id);
+            }
         }
     }
 

@@ -27,7 +27,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(service.codec.name(), "toy");
     assert_eq!(service.depth, Depth::Operation);
     assert_eq!(service.on_no_match, OnNoMatch::Default);
-    assert_eq!(service.idle_timeout, None);
+    assert_eq!((service.idle_timeout, service.stream_idle_timeout), (None, None));
     assert_eq!(service.retry_budget, RetryBudget { percent: 20, min_retries: 10 });
     assert_eq!(
         service.limits,
@@ -84,6 +84,7 @@ fn what_is_written_is_kept() {
                 "onNoMatch": "reject",
                 "retryBudget": {"percent": 5, "minRetries": 0},
                 "idleTimeout": "1m",
+                "streamIdleTimeout": "5m",
                 "limits": {"maxFrameBytes": 16, "cutThroughBytes": 1024, "maxCallsPerConnection": 1},
                 "upstream": {
                     "maxConnectionAge": "0s",
@@ -106,6 +107,7 @@ fn what_is_written_is_kept() {
     assert_eq!(service.on_no_match, OnNoMatch::Reject);
     assert_eq!(service.retry_budget, RetryBudget { percent: 5, min_retries: 0 });
     assert_eq!(service.idle_timeout, Some(Duration::from_secs(60)));
+    assert_eq!(service.stream_idle_timeout, Some(Duration::from_secs(300)));
     assert_eq!(
         service.limits,
         Limits {

@@ -308,6 +308,11 @@ impl Call {
         earliest(self.route.timeout.map(|timeout| start.after(timeout)), time)
     }
 
+    /// It is to end by then, if not before.
+    pub(crate) fn bound(&mut self, until: Instant) {
+        self.deadline = earliest(self.deadline, Some(until));
+    }
+
     /// It is to end by then.
     pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;

@@ -347,6 +347,14 @@ impl Client {
         is_news
     }
 
+    /// When it may be closed without calls, if it was asked to leave.
+    pub(crate) fn leaves_at(&self) -> Option<Instant> {
+        match self.stay {
+            Stay::Draining(leaves_at) => Some(leaves_at),
+            Stay::Welcome | Stay::Until(_) => None,
+        }
+    }
+
     /// Notes an upstream connection that is not read until this client has.
     pub(crate) fn block(&mut self, connection: ConnectionId) {
         self.blocked.push(connection);

@@ -295,6 +295,58 @@ fn time_counts_until_a_stream_is_open() {
 }
 
 #[test]
+fn a_silent_stream_is_reset_on_both_sides() {
+    let mut scene = Scene::new(json!({"streamIdleTimeout": "1s"}));
+    let client = scene.connect();
+    let own = scene.open(client, 1);
+    let other = scene.open(client, 2);
+    // Frames of either side keep it.
+    for _ in 0..3 {
+        scene.world.run_for(ms(700));
+        scene.write(client, &frame(DATA, 1, b"x"));
+        scene.world.run_for(ms(700));
+        scene.answer(&frame(FEEDBACK, own, &[8, 1]));
+    }
+    let seen = scene.client(client);
+    assert_eq!(seen.iter().filter(|(_, id, _)| *id == 1).count(), 3);
+    let resets = |read: &[Read]| {
+        let resets = read.iter().filter(|(kind, ..)| matches!(kind, Kind::Reset(_)));
+        resets.cloned().collect::<Vec<_>>()
+    };
+    let (code, id, text) = reset(&resets(&seen));
+    assert_eq!((code, id), (101, 2));
+    assert!(text.contains("streamIdleTimeout"), "{text}");
+    assert_eq!(reset(&resets(&scene.server())).1, other);
+    scene.world.run_for(ms(1100));
+    assert_eq!(reset(&scene.client(client)).1, 1);
+    assert_eq!((reset(&scene.server()).1, scene.in_flight()), (own, 0));
+    assert_eq!(scene.world.sum(Metric::LocalReplies("timeout")), 2);
+}
+
+#[test]
+fn streams_hold_a_client_that_is_to_leave_for_ten_minutes() {
+    let mut scene = Scene::new(json!({}));
+    let client = scene.connect();
+    scene.open(client, 1);
+    // One that its server never answers, and has no time-out.
+    scene.write(client, &opening(2));
+    scene.world.set_plan(&json!({"services": {}}));
+    for _ in 0..9 {
+        scene.world.run_for(Duration::from_secs(60));
+        scene.write(client, &frame(DATA, 1, b"x"));
+    }
+    assert_eq!((scene.client(client), scene.in_flight()), (vec![], 2));
+    assert!(scene.world.proxy.clients[client].closed_at.is_none());
+    scene.world.run_for(Duration::from_secs(62));
+    let seen = scene.client(client);
+    let mut ids: Vec<u32> = seen.iter().map(|read| reset(std::slice::from_ref(read)).1).collect();
+    ids.sort_unstable();
+    assert_eq!((ids, reset(&seen[..1]).0), (vec![1, 2], 141));
+    assert_eq!(scene.in_flight(), 0);
+    assert!(scene.world.proxy.clients[client].closed_at.is_some());
+}
+
+#[test]
 fn a_request_has_no_more_time_than_its_client_gives_it() {
     let mut scene = Scene::new(json!({"defaultRoute": {"timeout": "10s"}}));
     let client = scene.connect();
