@@ -13,6 +13,7 @@ use std::thread;
 use meltemi::checkout;
 use serde_json::{Value, json};
 
+use crate::signal;
 use crate::wait::DEADLINE;
 
 /// A peer. Killed when dropped.
@@ -84,6 +85,15 @@ impl Remote {
         self.waiting.lock().unwrap().insert(id, sender);
         writeln!(self.input.lock().unwrap(), "{command}").unwrap();
         Pending { what: format!("{}: {command}", self.name), answer }
+    }
+
+    /// Sends the peer's process a signal, such as `STOP`.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
     }
 }
 

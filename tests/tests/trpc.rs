@@ -308,3 +308,20 @@ fn a_lost_server_resets_its_streams() {
         assert!(error.message.contains("code:141, msg:meltemi: "), "{error:?}");
     });
 }
+
+#[test]
+fn a_stream_that_falls_silent_is_reset() {
+    each_envoy(|envoy| {
+        let server = Remote::start("trpc-go-silent", &mut Command::new(go::program("trpc")));
+        let address = server.ask(json!({"do": "serve", "name": "silent", "address": "127.0.0.1:0"}));
+        let address = address.as_str().unwrap().parse().unwrap();
+        let service = json!({"protocol": "trpc", "streamIdleTimeout": "1s"});
+        let proxy = setup().cluster("demo", &[address]).service(&service).start(envoy);
+        let endless = start_stream(&proxy, "Talk", json!({"text": "x", "number": 1_000_000_000}));
+        eventually("the stream is open", || (proxy.metric("meltemi_in_flight", &[]) == 1).then_some(()));
+        server.signal("STOP");
+        let error = endless.wait().unwrap_err();
+        assert!(error.message.contains("no frame of the stream came within streamIdleTimeout"), "{error:?}");
+        eventually("it is over", || (proxy.metric("meltemi_in_flight", &[]) == 0).then_some(()));
+    });
+}
