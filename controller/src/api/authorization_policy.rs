@@ -5,7 +5,7 @@ use kube::api::ObjectMeta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::aeraki::{AuthorizationAction, Status};
+use super::aeraki::{self, AuthorizationAction, Status};
 use super::schema;
 
 /// Who may call what on the managed services of a namespace, by what every protocol says of its calls.
@@ -105,6 +105,14 @@ pub struct RuleSource {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::blocks)]
     pub not_ip_blocks: Vec<String>,
+}
+
+impl From<&aeraki::Source> for RuleSource {
+    /// A source of Aeraki's, which has no addresses.
+    fn from(source: &aeraki::Source) -> Self {
+        let aeraki::Source { principals, not_principals, namespaces, not_namespaces } = source.clone();
+        Self { principals, not_principals, namespaces, not_namespaces, ..Self::default() }
+    }
 }
 
 /// What a call must say. Values are exact, `prefix*`, `*suffix`, or `*` for any.

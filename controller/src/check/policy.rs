@@ -52,13 +52,7 @@ pub(super) fn dubbo_authorization(notes: &mut Notes, spec: &DubboAuthorizationPo
     }
     notes.each("rules", &spec.rules, |notes, rule| {
         notes.each("from", &rule.from, |notes, from| {
-            let source = &from.source;
-            notes.field("source", |notes| {
-                wildcards(notes, "principals", &source.principals);
-                wildcards(notes, "notPrincipals", &source.not_principals);
-                wildcards(notes, "namespaces", &source.namespaces);
-                wildcards(notes, "notNamespaces", &source.not_namespaces);
-            });
+            notes.field("source", |notes| source(notes, &(&from.source).into()));
         });
         notes.each("to", &rule.to, |notes, to| {
             let operation = &to.operation;
@@ -93,15 +87,7 @@ pub(super) fn meltemi_authorization(notes: &mut Notes, spec: &api::MeltemiAuthor
     }
     notes.each("rules", &spec.rules, |notes, rule| {
         notes.each("from", &rule.from, |notes, from| {
-            let source = &from.source;
-            notes.field("source", |notes| {
-                wildcards(notes, "principals", &source.principals);
-                wildcards(notes, "notPrincipals", &source.not_principals);
-                wildcards(notes, "namespaces", &source.namespaces);
-                wildcards(notes, "notNamespaces", &source.not_namespaces);
-                blocks(notes, "ipBlocks", &source.ip_blocks);
-                blocks(notes, "notIpBlocks", &source.not_ip_blocks);
-            });
+            notes.field("source", |notes| source(notes, &from.source));
         });
         let keys: Vec<&str> = rule.when.iter().map(|when| &*when.key).collect();
         notes.each("when", &rule.when, |notes, when| {
@@ -127,6 +113,15 @@ pub(super) fn meltemi_authorization(notes: &mut Notes, spec: &api::MeltemiAuthor
             check(notes, "notValues", &when.not_values);
         });
     });
+}
+
+fn source(notes: &mut Notes, source: &api::RuleSource) {
+    wildcards(notes, "principals", &source.principals);
+    wildcards(notes, "notPrincipals", &source.not_principals);
+    wildcards(notes, "namespaces", &source.namespaces);
+    wildcards(notes, "notNamespaces", &source.not_namespaces);
+    blocks(notes, "ipBlocks", &source.ip_blocks);
+    blocks(notes, "notIpBlocks", &source.not_ip_blocks);
 }
 
 /// Blocks of addresses, as the filter reads them.

@@ -3,8 +3,8 @@
 use kube::api::ObjectMeta;
 
 use super::alternatives::Parts;
-use crate::api::MeltemiAuthorizationPolicy;
-use crate::api::aeraki::{AuthorizationAction, DubboAuthorizationPolicy, Source};
+use crate::api::aeraki::{AuthorizationAction, DubboAuthorizationPolicy};
+use crate::api::{MeltemiAuthorizationPolicy, RuleSource};
 use crate::check;
 use crate::findings::{Finding, ResourceRef};
 use crate::generate::reader::Reader;
@@ -92,27 +92,27 @@ impl<'a> Policy<'a> {
         }
     }
 
+    /// The sources of a rule.
+    fn sources(self, rule: usize) -> Vec<RuleSource> {
+        match self {
+            Self::Dubbo(policy) => {
+                let rule = policy.spec.rules.get(rule).into_iter();
+                rule.flat_map(|rule| &rule.from).map(|from| RuleSource::from(&from.source)).collect()
+            }
+            Self::Own(policy) => {
+                let rule = policy.spec.rules.get(rule).into_iter();
+                rule.flat_map(|rule| &rule.from).map(|from| from.source.clone()).collect()
+            }
+        }
+    }
+
     /// Whether a rule depends on the identity of the client.
     pub(super) fn asks_who(self, rule: usize) -> bool {
-        match self {
-            Self::Dubbo(policy) => policy
-                .spec
-                .rules
-                .get(rule)
-                .is_some_and(|rule| rule.from.iter().any(|from| from.source != Source::default())),
-            Self::Own(policy) => policy.spec.rules.get(rule).is_some_and(|rule| {
-                let asks = |source: &crate::api::RuleSource| {
-                    let lists = [
-                        &source.principals,
-                        &source.not_principals,
-                        &source.namespaces,
-                        &source.not_namespaces,
-                    ];
-                    lists.iter().any(|list| !list.is_empty())
-                };
-                rule.from.iter().any(|from| asks(&from.source))
-            }),
-        }
+        let asks = |source: &RuleSource| {
+            let RuleSource { principals, not_principals, namespaces, not_namespaces, .. } = source;
+            [principals, not_principals, namespaces, not_namespaces].iter().any(|list| !list.is_empty())
+        };
+        self.sources(rule).iter().any(asks)
     }
 
     /// What a rule asks of the calls of servers that may speak Dubbo, or do not.
@@ -147,63 +147,30 @@ impl<'a> Policy<'a> {
         let pick = |values: &[String], name: &'static str, not: &'static str| {
             if is_unwanted || values.is_empty() { not } else { name }
         };
+        let source = || self.sources(rule).into_iter().nth(from);
+        let of_source = match attribute {
+            "source.principal" => Some(pick(&source()?.principals, "principals", "notPrincipals")),
+            "source.namespace" => Some(pick(&source()?.namespaces, "namespaces", "notNamespaces")),
+            "source.ip" => Some(pick(&source()?.ip_blocks, "ipBlocks", "notIpBlocks")),
+            _ => None,
+        };
+        if let Some(field) = of_source {
+            return Some(format!("from[{from}].source.{field}"));
+        }
         match self {
             Self::Dubbo(policy) => {
-                let rule = policy.spec.rules.get(rule)?;
-                let source = || rule.from.get(from).map(|from| &from.source);
-                let operation = || rule.to.get(to).map(|to| &to.operation);
-                Some(match attribute {
-                    "source.principal" => {
-                        format!(
-                            "from[{from}].source.{}",
-                            pick(&source()?.principals, "principals", "notPrincipals")
-                        )
-                    }
-                    "source.namespace" => {
-                        format!(
-                            "from[{from}].source.{}",
-                            pick(&source()?.namespaces, "namespaces", "notNamespaces")
-                        )
-                    }
-                    "interface" => {
-                        format!(
-                            "to[{to}].operation.{}",
-                            pick(&operation()?.interfaces, "interfaces", "notInterfaces")
-                        )
-                    }
-                    _ => {
-                        format!("to[{to}].operation.{}", pick(&operation()?.methods, "methods", "notMethods"))
-                    }
-                })
+                let operation = &policy.spec.rules.get(rule)?.to.get(to)?.operation;
+                let field = match attribute {
+                    "interface" => pick(&operation.interfaces, "interfaces", "notInterfaces"),
+                    _ => pick(&operation.methods, "methods", "notMethods"),
+                };
+                Some(format!("to[{to}].operation.{field}"))
             }
             Self::Own(policy) => {
-                let rule = policy.spec.rules.get(rule)?;
-                let source = || rule.from.get(from).map(|from| &from.source);
-                Some(match attribute {
-                    "source.principal" => {
-                        format!(
-                            "from[{from}].source.{}",
-                            pick(&source()?.principals, "principals", "notPrincipals")
-                        )
-                    }
-                    "source.namespace" => {
-                        format!(
-                            "from[{from}].source.{}",
-                            pick(&source()?.namespaces, "namespaces", "notNamespaces")
-                        )
-                    }
-                    "source.ip" => {
-                        format!(
-                            "from[{from}].source.{}",
-                            pick(&source()?.ip_blocks, "ipBlocks", "notIpBlocks")
-                        )
-                    }
-                    _ => {
-                        let key = if attribute == "genericMethod" { "method" } else { attribute };
-                        let at = rule.when.iter().position(|when| when.key == key)?;
-                        format!("when[{at}].{}", pick(&rule.when.get(at)?.values, "values", "notValues"))
-                    }
-                })
+                let when = &policy.spec.rules.get(rule)?.when;
+                let key = if attribute == "genericMethod" { "method" } else { attribute };
+                let at = when.iter().position(|when| when.key == key)?;
+                Some(format!("when[{at}].{}", pick(&when.get(at)?.values, "values", "notValues")))
             }
         }
     }
