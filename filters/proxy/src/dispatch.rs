@@ -7,7 +7,6 @@ use crate::client::STUCK;
 use crate::deadlines::Timed;
 use crate::endpoints::EndpointId;
 use crate::matching::Matching;
-use crate::net::HIGH_WATERMARK;
 use crate::policy::Sent;
 use crate::pool::{Pool, PoolId};
 use crate::telemetry::Metric;
@@ -39,17 +38,10 @@ impl Worker {
     /// `avoid` if there is one. If its request is there `in_part`, one without streams, which would wait for the rest.
     pub(crate) fn choose(&mut self, pool_key: PoolId, avoid: Option<EndpointId>, in_part: bool) -> Choice {
         let Self { pools, connections, net, calls, .. } = self;
-        let needs_quiet = in_part && calls.has_streams();
+        let streams = (in_part && calls.has_streams()).then_some(&*calls);
         let Some(pool) = pools.get_mut(pool_key) else { return Choice::Full };
         let most = Matching::new(pool.service().sharing).connection_limit(pool.options());
-        let load = |key: ConnectionId| {
-            let connection = connections.get(key)?;
-            let is_stream = |id| calls.get(id).is_some_and(|call| call.stream().is_some());
-            connection
-                .load(most)
-                .filter(|_| net.queued(connection.socket()) < HIGH_WATERMARK)
-                .filter(|_| !needs_quiet || !connection.slots().calls().any(is_stream))
-        };
+        let load = |key| connections.get(key)?.room(most, net, streams);
         if avoid.is_some() {
             let other = pool.choose(|key| {
                 load(key).filter(|_| connections.get(key).is_some_and(|c| c.endpoint() != avoid))

@@ -7,7 +7,6 @@
 use crate::dispatch::Choice;
 use crate::endpoints::EndpointId;
 use crate::matching::Matching;
-use crate::net::HIGH_WATERMARK;
 use crate::plan::Route;
 use crate::policy::Bucket;
 use crate::pool::{Pool, PoolId};
@@ -102,10 +101,8 @@ impl Worker {
     /// How many calls a connection has in flight, if it takes one more.
     fn room(&self, pool: &Pool, key: ConnectionId, needs_quiet: bool) -> Option<usize> {
         let connection = self.connections.get(key).filter(|connection| connection.is_open())?;
-        let is_stream = |id| self.calls.get(id).is_some_and(|call| call.stream().is_some());
         let most = Matching::new(pool.service().sharing).connection_limit(pool.options());
-        let load = connection.load(most).filter(|_| self.net.queued(connection.socket()) < HIGH_WATERMARK);
-        load.filter(|_| !needs_quiet || !connection.slots().calls().any(is_stream))
+        connection.room(most, &self.net, needs_quiet.then_some(&self.calls))
     }
 
     fn endpoint_of(&self, key: ConnectionId) -> Option<EndpointId> {

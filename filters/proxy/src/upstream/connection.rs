@@ -1,11 +1,13 @@
 use meltemi_sockets::SocketId;
 
 use crate::arena::Id;
+use crate::calls::Calls;
 use crate::client::ClientId;
 use crate::clock::Instant;
 use crate::download::Download;
 use crate::endpoints::EndpointId;
 use crate::intake::Intake;
+use crate::net::{HIGH_WATERMARK, Net};
 use crate::peers::PeerId;
 use crate::policy::Bucket;
 use crate::pool::PoolId;
@@ -211,6 +213,17 @@ impl Connection {
         let has_part = !self.intake.inbox().is_empty() || self.download.is_some();
         let is_free = self.can_write() && in_flight < most;
         (is_free && self.slots.has_room(has_part)).then_some(in_flight)
+    }
+
+    /// The same, if what is written to it leaves; where `streams` are given, if none of them is on it.
+    #[inline]
+    pub(crate) fn room(&self, most: usize, net: &Net, streams: Option<&Calls>) -> Option<usize> {
+        let load = self.load(most).filter(|_| net.queued(self.socket) < HIGH_WATERMARK)?;
+        let is_quiet = streams.is_none_or(|calls| {
+            let is_stream = |id| calls.get(id).is_some_and(|call| call.stream().is_some());
+            !self.slots.calls().any(is_stream)
+        });
+        is_quiet.then_some(load)
     }
 
     /// Whether frames may be written to it: no other is there in part.
