@@ -49,12 +49,11 @@ impl Worker {
         if self.calls.get(id).is_some_and(Call::has_tries) {
             self.abandon_tries(id);
         }
-        let Some(call) = self.calls.get_mut(id) else { return };
-        call.record_mut().end = Some(end);
-        if self.plan.access_log.is_some() && call.origin() != Origin::Proxy {
-            self.log_call(id);
+        if self.plan.access_log.is_some() {
+            self.log_call(id, end);
         }
         let Some(call) = self.calls.get_mut(id) else { return };
+        call.record_mut().end = Some(end);
         match call.origin() {
             Origin::Client { .. } => {
                 self.telemetry.ended(call.record(), self.now, self.plan.max_operations);
@@ -182,27 +181,27 @@ impl Worker {
             self.reports.ended(&record, None, self.now, rules);
         }
         let random = self.random.u32(..);
-        if let Some(line) = self.line_of(&record, &label, random) {
+        if let Some(line) = self.line_of(&record, &label, End::Failed(failure), random) {
             self.telemetry.log(line);
         }
         let reply = self.line("local_reply", &record, label, reason(failure), detail);
         self.telemetry.reply(record.operation, reply, self.now);
     }
 
-    /// Logs a call that has ended, if that is to be.
+    /// Logs a call that ends so, if that is to be.
     #[inline(never)]
-    fn log_call(&mut self, id: CallId) {
-        let random = self.random.u32(..);
-        let Some(record) = self.calls.get(id).map(Call::record) else { return };
+    fn log_call(&mut self, id: CallId, end: End) {
+        let Some(call) = self.calls.get(id).filter(|call| call.origin() != Origin::Proxy) else { return };
+        let (record, random) = (call.record(), self.random.u32(..));
         let label = self.telemetry.label(record.operation);
-        if let Some(line) = self.line_of(record, &label, random) {
+        if let Some(line) = self.line_of(record, &label, end, random) {
             self.telemetry.log(line);
         }
     }
 
-    /// The line of a request that has ended, if it has one.
-    fn line_of(&self, record: &Record, label: &Label, random: u32) -> Option<LocalReply> {
-        let (rules, end) = (self.plan.access_log.as_ref()?, record.end?);
+    /// The line of a request that ends so, if it has one.
+    fn line_of(&self, record: &Record, label: &Label, end: End, random: u32) -> Option<LocalReply> {
+        let rules = self.plan.access_log.as_ref()?;
         let failed = !matches!(end, End::Answered(Outcome::Success) | End::Sent);
         let has_line = rules.has(failed, self.now.since(record.started), random);
         has_line.then(|| self.line("call", record, label.clone(), outcome(end), ""))
