@@ -1,11 +1,10 @@
 //! The part of a route that says what happens to its calls, for named routes and the default route alike.
-use std::rc::Rc;
 
 use meltemi_codecs::{Action, Change, Codec, Deadlines};
 
 use super::{
-    compile::{Result, fail, name, within},
-    error::Path,
+    check::{message, name, within},
+    error::{Path, Result, fail},
     fault::fault,
     hash::hash_key,
     mirror::mirrors,
@@ -82,25 +81,6 @@ fn reject(path: &Path<'_>, raw: &raw::Reject, route: &str) -> Result<Destination
     let message = message(&path.key("message"), raw.message.as_deref(), default);
     Ok(Destination::Reject(message?))
 }
-
-/// What clients are told in place of an answer: what the plan says, or `default`.
-pub(super) fn message(
-    path: &Path<'_>,
-    raw: Option<&str>,
-    default: impl FnOnce() -> String,
-) -> Result<Rc<str>> {
-    match raw {
-        None => Ok(default().into()),
-        Some("") => fail(path, "is empty; leave it out, or tell clients why"),
-        Some(message) if message.len() > MAX_MESSAGE => {
-            fail(path, format!("has {} bytes; at most {MAX_MESSAGE} are allowed", message.len()))
-        }
-        Some(message) => Ok(message.into()),
-    }
-}
-
-/// Clients log the message with every call.
-const MAX_MESSAGE: usize = 1024;
 
 fn weighted(path: &Path<'_>, raw: &[raw::WeightedCluster]) -> Result<Destination> {
     for (number, raw) in raw.iter().enumerate() {

@@ -3,8 +3,8 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use super::{
-    compile::{Result, fail, within},
-    error::Path,
+    check::within,
+    error::{Path, Result, fail},
     hash::{HashKey, hash_key},
     map::Map,
     raw,

@@ -1,25 +1,24 @@
 //! From the document to the plan: everything that cannot work is found here, with a word on what to write instead.
 use std::rc::Rc;
 
-use meltemi_codecs::{Codec, Codecs, Depth, Operation, Sharing};
+use meltemi_codecs::{Codec, Codecs, Depth, Sharing};
 use rustc_hash::FxHashMap;
 
-use crate::source;
-
 use super::{
-    AccessLog, IstioMetrics, Plan, PlanError,
+    AccessLog, IstioMetrics, Plan,
     actions::Actions,
-    address::Block,
+    check::{name, within},
     cluster::clusters,
     dry_run,
-    error::Path,
+    error::{Path, Result, error, fail},
     global_rate_limit::{GlobalRateLimits, global_rate_limits},
     guard::{self, Guard, is_source},
     hash::HashKey,
     index::Index,
     layout::layout,
     map::Map,
-    matcher::{Predicate, Rule, Test},
+    matcher::Rule,
+    matches::{attributes, matches, names_operation},
     pattern::Patterns,
     rate_limit::{LocalRateLimit, local_rate_limit},
     raw,
@@ -35,20 +34,6 @@ pub(super) const DEFAULT: &str = "default";
 
 /// The protocol that the first bytes of a connection tell.
 const AUTO: &str = "auto";
-
-/// Names become HTTP headers and metrics; no sensible one is longer.
-const MAX_NAME: usize = 1024;
-
-/// In a box, since whatever compiles a value hands an error on.
-pub(super) type Result<T> = core::result::Result<T, Box<PlanError>>;
-
-pub(super) fn fail<T>(path: &Path<'_>, message: impl Into<String>) -> Result<T> {
-    Err(error(path, message))
-}
-
-fn error(path: &Path<'_>, message: impl Into<String>) -> Box<PlanError> {
-    Box::new(PlanError::at(path, message))
-}
 
 pub(super) fn plan(raw: &raw::Plan, codecs: &Codecs) -> Result<Plan> {
     let root = Path::Root;
@@ -197,11 +182,6 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
     })
 }
 
-/// The attributes that rules test.
-pub(super) fn attributes(rules: &[Rule]) -> impl Iterator<Item = &str> {
-    rules.iter().flat_map(|rule| &rule.predicates).map(|predicate| &*predicate.attribute)
-}
-
 fn codec(path: &Path<'_>, protocol: &str, codecs: &Codecs) -> Result<Rc<dyn Codec>> {
     if let Some(codec) = codecs.get(protocol) {
         return Ok(codec.clone());
@@ -244,16 +224,6 @@ fn routes(
     Ok((routes, rules))
 }
 
-/// Whether only one operation meets a rule.
-fn names_operation(rule: &Rule, codec: &dyn Codec) -> bool {
-    let Operation { service, method } = codec.operation();
-    [service, method].iter().all(|name| {
-        rule.predicates.iter().any(|predicate| {
-            *predicate.attribute == **name && !predicate.invert && matches!(predicate.test, Test::Exact(_))
-        })
-    })
-}
-
 fn route_name<'a>(
     path: &Path<'_>,
     text: &'a str,
@@ -285,110 +255,6 @@ fn default_route(path: &Path<'_>, raw: &raw::DefaultRoute, codec: &dyn Codec) ->
         response_attachments: &raw.response_attachments,
     };
     actions.route(path, DEFAULT, codec)
-}
-
-/// Appends the rules of a route, one for each alternative.
-pub(super) fn matches(
-    path: &Path<'_>,
-    raw: Option<&[raw::Match]>,
-    route: usize,
-    patterns: &Patterns,
-    rules: &mut Vec<Rule>,
-) -> Result<()> {
-    let Some(raw) = raw else {
-        rules.push(Rule { route, predicates: Box::default() });
-        return Ok(());
-    };
-    if raw.is_empty() {
-        return fail(path, "an empty list matches no call; leave \"match\" out to match every call");
-    }
-    for (number, raw) in raw.iter().enumerate() {
-        let path = &path.index(number);
-        if raw.attributes.is_empty() {
-            let message = "names no attribute; leave \"match\" out to match every call";
-            return fail(&path.key("attributes"), message);
-        }
-        let wanted = predicates(path, "attributes", &raw.attributes, false, patterns);
-        let unwanted = predicates(path, "notAttributes", &raw.not_attributes, true, patterns);
-        let predicates = wanted.chain(unwanted);
-        rules.push(Rule { route, predicates: predicates.collect::<Result<_>>()? });
-    }
-    Ok(())
-}
-
-/// What `raw`, the field of a match, says of attributes: that they match, or that they do not.
-fn predicates(
-    path: &Path<'_>,
-    field: &str,
-    raw: &Table<raw::Matcher>,
-    unwanted: bool,
-    patterns: &Patterns,
-) -> impl Iterator<Item = Result<Predicate>> {
-    raw.iter().map(move |(attribute, raw)| {
-        let path = &path.key(field);
-        let path = &path.key(attribute);
-        attribute_name(path, attribute)?;
-        let invert = raw.invert != unwanted;
-        Ok(Predicate { attribute: attribute.into(), test: test(path, attribute, raw, patterns)?, invert })
-    })
-}
-
-/// Checks the name of an attribute that calls may have.
-pub(super) fn attribute_name(path: &Path<'_>, attribute: &str) -> Result<()> {
-    if attribute.is_empty() {
-        return fail(path, "the name of an attribute is empty; name one");
-    }
-    if attribute.starts_with(source::PREFIX) && !source::ATTRIBUTES.contains(&attribute) {
-        return source::unknown(path);
-    }
-    Ok(())
-}
-
-fn test(path: &Path<'_>, attribute: &str, raw: &raw::Matcher, patterns: &Patterns) -> Result<Test> {
-    let part = |key: &str, text: &str| match text {
-        "" => fail(&path.key(key), "every value has it; write \"present\": true"),
-        text => Ok(Box::from(text)),
-    };
-    let exact = raw.exact.as_deref().map(|text| Ok(Test::Exact(text.into())));
-    let prefix = raw.prefix.as_deref().map(|text| part("prefix", text).map(Test::Prefix));
-    let suffix = raw.suffix.as_deref().map(|text| part("suffix", text).map(Test::Suffix));
-    let contains = raw.contains.as_deref().map(|text| part("contains", text).map(Test::Contains));
-    let regex = raw.regex.as_deref().map(|source| match patterns.get(source) {
-        Ok(pattern) => Ok(Test::Regex(pattern)),
-        Err(error) => fail(&path.key("regex"), error),
-    });
-    let range = raw.range.as_ref().map(|&raw::Range { start, end }| match start < end {
-        true => Ok(Test::Range { start, end }),
-        false => fail(
-            &path.key("range"),
-            format!("{start} to {end} is empty; \"end\" is the first integer after it"),
-        ),
-    });
-    let cidr = (!raw.cidr.is_empty()).then(|| addresses(&path.key("cidr"), attribute, &raw.cidr));
-    let present = raw.present.map(|present| Ok(Test::Present(present)));
-
-    let mut tests = [exact, prefix, suffix, contains, regex, range, cidr, present].into_iter().flatten();
-    let kinds = "exact, prefix, suffix, contains, regex, range, cidr, present";
-    match (tests.next(), tests.next()) {
-        (Some(test), None) => test,
-        (None, _) => fail(path, format!("no matcher; write one of {kinds}")),
-        (Some(_), Some(_)) => fail(path, format!("more than one matcher; keep one of {kinds}")),
-    }
-}
-
-pub(super) fn no_block(text: &str) -> String {
-    format!("{text:?} is no block of addresses; write one such as \"10.0.0.0/8\" or \"fd00::/8\"")
-}
-
-fn addresses(path: &Path<'_>, attribute: &str, blocks: &[String]) -> Result<Test> {
-    if attribute != source::IP {
-        return fail(path, format!("only {} is an address; write it there", source::IP));
-    }
-    let block = |(number, text): (usize, &String)| match Block::new(text) {
-        Some(block) => Ok(block),
-        None => fail(&path.index(number), no_block(text)),
-    };
-    Ok(Test::Address(blocks.iter().enumerate().map(block).collect::<Result<_>>()?))
 }
 
 fn retry_budget(path: &Path<'_>, raw: &raw::RetryBudget) -> Result<RetryBudget> {
@@ -446,35 +312,4 @@ fn upstream(path: &Path<'_>, raw: &raw::Upstream) -> Result<UpstreamOptions> {
 
 fn calls(path: &Path<'_>, value: u32) -> Result<usize> {
     within(&path.key("maxCallsPerConnection"), value, 1, 1_000_000)
-}
-
-/// Checks a number against its bounds, both included.
-pub(super) fn within(path: &Path<'_>, value: u32, low: u32, high: u32) -> Result<usize> {
-    match usize::try_from(value) {
-        Ok(size) if (low..=high).contains(&value) => Ok(size),
-        _ => fail(path, format!("{value} is out of bounds; write {low} to {high}")),
-    }
-}
-
-/// Checks a name that becomes part of HTTP headers and metrics.
-pub(super) fn name(path: &Path<'_>, what: &str, text: &str) -> Result<()> {
-    if text.is_empty() {
-        return fail(path, format!("{what} is empty; give one"));
-    }
-    if text.len() > MAX_NAME {
-        return fail(path, format!("{what} has {} bytes; at most {MAX_NAME} are allowed", text.len()));
-    }
-    if text.chars().any(char::is_control) {
-        return fail(
-            path,
-            format!("{what} has control characters, which HTTP headers cannot carry; remove them"),
-        );
-    }
-    if text.trim() != text {
-        return fail(
-            path,
-            format!("{what} starts or ends with a space, which HTTP headers cannot carry; remove it"),
-        );
-    }
-    Ok(())
 }

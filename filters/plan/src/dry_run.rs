@@ -4,10 +4,11 @@ use std::rc::Rc;
 use meltemi_codecs::{Depth, Head};
 
 use super::{
-    compile::{Result, attributes, fail, matches, name},
-    error::Path,
+    check::name,
+    error::{Path, Result, fail},
     guard::{self, Guard},
     index::Index,
+    matches::{attributes, matches},
     pattern::Patterns,
     raw,
 };

@@ -27,6 +27,17 @@ impl PlanError {
     }
 }
 
+/// In a box, since whatever compiles a value hands an error on.
+pub(super) type Result<T> = core::result::Result<T, Box<PlanError>>;
+
+pub(super) fn fail<T>(path: &Path<'_>, message: impl Into<String>) -> Result<T> {
+    Err(error(path, message))
+}
+
+pub(super) fn error(path: &Path<'_>, message: impl Into<String>) -> Box<PlanError> {
+    Box::new(PlanError::at(path, message))
+}
+
 impl From<serde_json::Error> for PlanError {
     fn from(error: serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());

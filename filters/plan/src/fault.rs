@@ -3,9 +3,8 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use super::{
-    actions::message,
-    compile::{Result, fail},
-    error::Path,
+    check::message,
+    error::{Path, Result, fail},
     raw,
     share::{Share, share},
 };

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use meltemi_codecs::Head;
 
 use super::{
-    compile::{Result, attribute_name, fail, matches, name, within},
-    error::Path,
+    check::{name, within},
+    error::{Path, Result, fail},
     index::Index,
     matcher::Rule,
+    matches::{attribute_name, matches},
     pattern::Patterns,
     raw,
 };

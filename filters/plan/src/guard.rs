@@ -3,8 +3,8 @@ use meltemi_codecs::{Depth, Head};
 use rustc_hash::FxHashMap;
 
 use super::{
-    compile::attributes,
     matcher::{LONGEST_READ, Rule},
+    matches::attributes,
     source,
 };
 

@@ -4,8 +4,8 @@ use std::rc::Rc;
 use meltemi_codecs::Head;
 
 use super::{
-    compile::{Result, attribute_name, fail},
-    error::Path,
+    error::{Path, Result, fail},
+    matches::attribute_name,
 };
 
 /// The attributes of calls that are hashed. Without any, calls are not.

@@ -13,6 +13,7 @@
 
 mod actions;
 mod address;
+mod check;
 mod cluster;
 mod compile;
 mod dry_run;
@@ -29,6 +30,7 @@ mod json;
 mod layout;
 mod map;
 mod matcher;
+mod matches;
 mod mirror;
 mod packed;
 mod pattern;
@@ -98,7 +100,7 @@ pub fn check_regex(source: &str) -> Result<usize, String> {
 ///
 /// It is none: what mends it.
 pub fn check_block(text: &str) -> Result<(), String> {
-    address::Block::new(text).map(|_| ()).ok_or_else(|| compile::no_block(text))
+    address::Block::new(text).map(|_| ()).ok_or_else(|| matches::no_block(text))
 }
 
 /// Checks a value that is made for each call.

@@ -3,8 +3,8 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use super::{
-    compile::{Result, fail, name},
-    error::Path,
+    check::name,
+    error::{Path, Result, fail},
     raw,
     route::{Destination, Route},
     share::{Share, share},

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use meltemi_codecs::Head;
 
 use super::{
-    compile::{Result, fail, matches, within},
-    error::Path,
+    check::within,
+    error::{Path, Result, fail},
     index::Index,
     matcher::Rule,
+    matches::matches,
     pattern::Patterns,
     raw,
 };

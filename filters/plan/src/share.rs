@@ -1,8 +1,5 @@
 //! Shares of calls, by chance.
-use super::{
-    compile::{Result, fail},
-    error::Path,
-};
+use super::error::{Path, Result, fail};
 
 /// A share of all calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

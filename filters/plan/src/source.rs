@@ -1,8 +1,7 @@
 //! The attributes of the connection that a call comes by: none of a call's own has these names, as far as a plan is
 //! concerned.
 
-use super::compile::{Result, fail};
-use super::error::Path;
+use super::error::{Path, Result, fail};
 
 /// What their names begin with.
 pub const PREFIX: &str = "source.";

@@ -3,8 +3,7 @@
 use meltemi_codecs::{Codec, Depth};
 
 use super::{
-    compile::{Result, fail},
-    error::Path,
+    error::{Path, Result, fail},
     source,
 };
 

@@ -2,8 +2,7 @@ use meltemi_codecs::layout::{Attribute, Form, Part, Source};
 
 use super::names;
 use super::numbers::{coding, field_path, fixed, header_number, offset, part_named};
-use crate::compile::{Result, fail};
-use crate::error::Path;
+use crate::error::{Path, Result, fail};
 use crate::{Table, raw, source};
 
 /// The most attributes of a layout.

@@ -1,7 +1,6 @@
 use meltemi_codecs::layout::Place;
 
-use crate::compile::{Result, fail};
-use crate::error::Path;
+use crate::error::{Path, Result, fail};
 
 /// The bytes of a header that fields take, and how far they reach.
 #[derive(Clone, Default)]

@@ -11,8 +11,8 @@ use meltemi_codecs::layout::{
 };
 use meltemi_codecs::{Failure, Sharing};
 
-use crate::compile::{Result, fail, name};
-use crate::error::Path;
+use crate::check::name;
+use crate::error::{Path, Result, fail};
 use crate::{Table, raw};
 use fields::Fields;
 use numbers::{hex, place};

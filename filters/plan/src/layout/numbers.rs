@@ -1,8 +1,7 @@
 //! Numbers: how they are written and where they are.
 use meltemi_codecs::layout::{Coding, Form, Number, Part, Place};
 
-use crate::compile::{Result, fail};
-use crate::error::Path;
+use crate::error::{Path, Result, fail};
 use crate::raw;
 
 /// The largest header.
@@ -13,7 +12,7 @@ const DEEPEST: usize = 8;
 
 /// An offset or a length in the header.
 pub(super) fn offset(path: &Path<'_>, given: u32) -> Result<usize> {
-    crate::compile::within(path, given, 0, LONGEST_HEADER)
+    crate::check::within(path, given, 0, LONGEST_HEADER)
 }
 
 /// A number in the header.

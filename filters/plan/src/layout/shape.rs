@@ -3,8 +3,8 @@ use meltemi_codecs::layout::{Coding, Form, Length, Part, Place, Shape, Size};
 
 use super::fields::Fields;
 use super::numbers::{coding, fixed, header_number, offset};
-use crate::compile::{Result, fail, name};
-use crate::error::Path;
+use crate::check::name;
+use crate::error::{Path, Result, fail};
 use crate::raw;
 
 /// The most parts of a frame.

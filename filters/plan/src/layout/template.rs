@@ -2,8 +2,7 @@
 use meltemi_codecs::layout::{Coding, Piece};
 
 use super::numbers::{coding, hex};
-use crate::compile::{Result, fail};
-use crate::error::Path;
+use crate::error::{Path, Result, fail};
 
 /// The longest one, as it is written.
 const LONGEST: usize = 4096;

@@ -1,0 +1,57 @@
+//! Bounds of the numbers, names and messages of a plan.
+use std::rc::Rc;
+
+use super::error::{Path, Result, fail};
+
+/// Names become HTTP headers and metrics; no sensible one is longer.
+const MAX_NAME: usize = 1024;
+
+/// Clients log the message with every call.
+const MAX_MESSAGE: usize = 1024;
+
+/// Checks a number against its bounds, both included.
+pub(super) fn within(path: &Path<'_>, value: u32, low: u32, high: u32) -> Result<usize> {
+    match usize::try_from(value) {
+        Ok(size) if (low..=high).contains(&value) => Ok(size),
+        _ => fail(path, format!("{value} is out of bounds; write {low} to {high}")),
+    }
+}
+
+/// Checks a name that becomes part of HTTP headers and metrics.
+pub(super) fn name(path: &Path<'_>, what: &str, text: &str) -> Result<()> {
+    if text.is_empty() {
+        return fail(path, format!("{what} is empty; give one"));
+    }
+    if text.len() > MAX_NAME {
+        return fail(path, format!("{what} has {} bytes; at most {MAX_NAME} are allowed", text.len()));
+    }
+    if text.chars().any(char::is_control) {
+        return fail(
+            path,
+            format!("{what} has control characters, which HTTP headers cannot carry; remove them"),
+        );
+    }
+    if text.trim() != text {
+        return fail(
+            path,
+            format!("{what} starts or ends with a space, which HTTP headers cannot carry; remove it"),
+        );
+    }
+    Ok(())
+}
+
+/// What clients are told in place of an answer: what the plan says, or `default`.
+pub(super) fn message(
+    path: &Path<'_>,
+    raw: Option<&str>,
+    default: impl FnOnce() -> String,
+) -> Result<Rc<str>> {
+    match raw {
+        None => Ok(default().into()),
+        Some("") => fail(path, "is empty; leave it out, or tell clients why"),
+        Some(message) if message.len() > MAX_MESSAGE => {
+            fail(path, format!("has {} bytes; at most {MAX_MESSAGE} are allowed", message.len()))
+        }
+        Some(message) => Ok(message.into()),
+    }
+}
