@@ -3,7 +3,7 @@
 //! what cannot be read is left out.
 use std::borrow::Cow;
 
-use super::request;
+use super::front::front;
 use super::verify::{Check, is_trimmed};
 use crate::{Depth, Head};
 
@@ -66,7 +66,7 @@ pub(super) enum Unread {
 /// Reads the attributes of a request, as far as they can be read.
 pub(super) fn read(body: &[u8], depth: Depth, head: &mut Head) -> Result<(), Unread> {
     let mut fields = Fields::new(body);
-    let front = request::front(|| fields.nullable(), head)?;
+    let front = front(|| fields.nullable(), head)?;
     let mut arguments = Fields { rest: fields.rest };
     if front.is_generic() {
         match arguments.text() {

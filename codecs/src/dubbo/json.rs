@@ -1,7 +1,7 @@
 //! Bodies in the serializations that write one JSON text a line. Only the strings at the front are read.
 use std::borrow::Cow;
 
-use super::request;
+use super::front::front;
 use crate::Head;
 
 /// Whether bodies in the serialization `id` are lines of JSON: fastjson, gson, protobuf-json.
@@ -46,7 +46,7 @@ struct Unread;
 /// Reads the attributes at the front of a request, as far as they can be read.
 pub(super) fn read(body: &[u8], head: &mut Head) {
     let mut lines = Lines::new(body);
-    if let Ok(front) = request::front(|| lines.nullable(), head)
+    if let Ok(front) = front(|| lines.nullable(), head)
         && front.is_generic()
         && let Some(method) = lines.text()
     {

@@ -4,17 +4,9 @@
 //! attachments from where that left it. So it may read them from any place behind the opening of the first argument that
 //! can fail: inside a string, from a map that is an argument, from an object whose fields then are the attachments.
 use super::descriptor;
-use super::request::Front;
-use super::verify::service_version;
+use super::front::Front;
+use super::verify::{Service, service_version};
 use crate::hessian::{END, Lenient, NULL, Reader, Stop, is_text};
-
-/// What a server finds a service by.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Service<'a> {
-    pub(super) path: &'a str,
-    pub(super) version: &'a str,
-    pub(super) group: &'a str,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {

@@ -38,6 +38,7 @@ mod descriptor;
 mod edit;
 mod event;
 mod fastjson2;
+mod front;
 mod generic;
 /// The fixed part at the front of every frame.
 pub mod header;

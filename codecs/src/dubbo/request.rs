@@ -1,64 +1,14 @@
-use std::borrow::Cow;
-
+use super::front::{Front, front};
 use super::header::{self, FASTJSON2, HESSIAN2, Header};
 use super::verify::{Check, is_trimmed};
-use super::{descriptor, fastjson2, fastjson2::Unread, generic, json, misread};
+use super::{fastjson2, fastjson2::Unread, generic, json, misread};
 use crate::hessian::{
     Entry, Fault, Map, Parsed, Reader, Value, check_optional_text, optional_text, skip_optional_text,
 };
 use crate::{Depth, Error, Head};
 
-/// What the front of a body says of the rest.
-#[derive(Default)]
-pub(super) struct Front<'a> {
-    pub(super) path: Option<Cow<'a, str>>,
-    pub(super) version: Option<Cow<'a, str>>,
-    pub(super) method: Option<Cow<'a, str>>,
-    types: Option<Cow<'a, str>>,
-}
-
-impl Front<'_> {
-    /// Whether the first argument names the method.
-    pub(super) fn is_generic(&self) -> bool {
-        matches!(self.method.as_deref(), Some("$invoke" | "$invokeAsync"))
-    }
-
-    /// The descriptors of the parameters.
-    pub(super) fn types(&self) -> Option<&str> {
-        self.types.as_deref()
-    }
-
-    /// The number of arguments.
-    pub(super) fn arguments(&self) -> Option<usize> {
-        descriptor::count(self.types()?)
-    }
-}
-
 /// Strings at the front of a body.
 const FRONT: usize = 5;
-
-/// Takes the five strings at the front of a body, one call of `next` each, and adds them to `head`. `None` as soon as
-/// one cannot be read.
-pub(super) fn front<'a, E>(
-    mut next: impl FnMut() -> Result<Option<Cow<'a, str>>, E>,
-    head: &mut Head,
-) -> Result<Front<'a>, E> {
-    let mut push = |names: &[&str]| {
-        let text = next()?;
-        if let Some(text) = &text {
-            for name in names {
-                head.push(name, text);
-            }
-        }
-        Ok(text)
-    };
-    push(&["dubboVersion"])?;
-    let path = push(&["interface", "path"])?;
-    let version = push(&["version"])?;
-    let method = push(&["method"])?;
-    let types = push(&["parameterTypes"])?;
-    Ok(Front { path, version, method, types })
-}
 
 /// Reads the attributes of a request.
 pub(super) fn read(header: &Header, frame: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error> {
@@ -242,7 +192,7 @@ pub(super) fn attachments<'a>(reader: &mut Reader, body: &'a [u8]) -> Parsed<'a,
     for _ in 0..5 {
         (rest, types) = optional_text(rest)?;
     }
-    skip_arguments(&Front { types, ..Front::default() }, reader, rest)
+    skip_arguments(&Front::of_types(types), reader, rest)
 }
 
 fn skip_arguments<'a>(front: &Front<'_>, reader: &mut Reader, input: &'a [u8]) -> Parsed<'a, ()> {

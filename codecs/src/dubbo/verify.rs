@@ -3,10 +3,17 @@
 //! The front of a request names service and method, but Dubbo's servers use the attachments `path` and `version` where
 //! those say something else, and of an attachment that occurs twice by the last. They find a service by one string,
 //! `group/path:version:port`, which several groups, paths and versions may make.
-use super::misread::Service;
-use super::request::Front;
+use super::front::Front;
 use super::{FRONT, descriptor, generic};
 use crate::Head;
+
+/// What a server finds a service by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Service<'a> {
+    pub(super) path: &'a str,
+    pub(super) version: &'a str,
+    pub(super) group: &'a str,
+}
 
 /// Listens to the attachments of a request.
 pub(super) struct Check<'a> {

@@ -1,8 +1,4 @@
-use super::{
-    Attribute, Form, Layout, Part, Shape, Source,
-    part::{Key, text},
-    split::field,
-};
+use super::{Attribute, Form, Layout, Part, Shape, Source, entry::Key, part::text, split::field};
 use crate::protobuf::{Fields, Value};
 use crate::{Codec, Depth, Error, Head};
 

@@ -1,5 +1,5 @@
 //! JSON objects as far as routing needs them: their scalars, by path.
-use super::part::{Key, Visit};
+use super::entry::{Key, Visit};
 use crate::Error;
 
 /// How deep objects and arrays may lie in one another.

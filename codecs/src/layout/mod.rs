@@ -3,6 +3,7 @@
 //! Any table is safe: what contradicts itself makes frames that are refused. [`Layout::check`] finds what of it the frames
 //! that it makes itself show.
 mod check;
+mod entry;
 mod fast;
 mod front;
 mod head;

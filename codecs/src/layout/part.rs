@@ -1,5 +1,6 @@
 use core::ops::Range;
 
+use super::entry::{Key, Visit};
 use super::{Coding, Number, json};
 use crate::Error;
 
@@ -83,18 +84,6 @@ pub struct Part {
     /// What it holds.
     pub form: Form,
 }
-
-/// A key of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Key<'a> {
-    Text(&'a str),
-    /// The key of a number or a truth value of JSON.
-    Literal(&'a str),
-    Tag(u64),
-}
-
-/// What is done with an entry: its key, its value and where that is.
-pub(super) type Visit<'v> = dyn FnMut(Key<'_>, &[u8], usize) -> Result<(), Error> + 'v;
 
 impl Part {
     /// Where the part is that starts at `start`, without its prefix; `None` if `frame` ends before it is known. It may

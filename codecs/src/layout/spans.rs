@@ -1,6 +1,6 @@
 use core::ops::Range;
 
-use super::part::Key;
+use super::entry::Key;
 use super::split::varint_base;
 use super::{Attribute, Form, FrameKind, Layout, Number, Part, Place, Shape, Size, Source};
 use crate::inspect::Span;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::claims::Claims;
-use super::service::{Labels, ManagedPort, Service};
+use super::protocol::ManagedPort;
+use super::service::{Labels, Service};
 use super::visibility::{View, Visibility};
 
 /// What the sidecars of a namespace see.

@@ -1,6 +1,6 @@
 //! Which ports are managed, and by which codec.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meltemi_codecs::Codecs;
 use meltemi_proxy::plan;
@@ -24,6 +24,15 @@ pub(super) enum Protocol {
     Redis,
     /// Redis if a resource of the host asks for it; else plain TCP.
     PerhapsRedis,
+}
+
+/// A port that Meltemi manages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ManagedPort {
+    pub(super) number: u16,
+    pub(super) protocol: Protocol,
+    /// The ports of the pods.
+    pub(super) targets: BTreeSet<u16>,
 }
 
 /// The protocols by name.

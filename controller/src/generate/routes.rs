@@ -8,10 +8,9 @@ use serde_json::Value;
 
 use super::draft::{Draft, Target};
 use super::origin::Origin;
-use super::protocol::Protocol;
+use super::protocol::{ManagedPort, Protocol};
 use super::report::Reports;
 use super::router::{Rejects, Router};
-use super::service::ManagedPort;
 use super::size::{self, kib};
 use super::tree::Part;
 use super::wishes::Wishes;

@@ -12,7 +12,7 @@ use super::asked::Asked;
 use super::exports::{Exports, Unsaid};
 use super::host;
 use super::mesh::Mesh;
-use super::protocol::{Protocol, Protocols};
+use super::protocol::{ManagedPort, Protocol, Protocols};
 use super::report::Reports;
 use super::wishes::Wishes;
 use crate::findings::ResourceRef;
@@ -86,15 +86,6 @@ pub(super) const ANY: &str = "0.0.0.0";
 
 /// The annotation of a Service or ServiceEntry that names the namespaces, or `*`, whose routers hold for all clients.
 const ROUTERS_FROM: &str = "meltemi.io/routers-from";
-
-/// A port that Meltemi manages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ManagedPort {
-    pub(super) number: u16,
-    pub(super) protocol: Protocol,
-    /// The ports of the pods.
-    pub(super) targets: BTreeSet<u16>,
-}
 
 impl Service {
     /// Decides on the ports that are perhaps Redis.

@@ -7,8 +7,7 @@ use meltemi_codecs::{Codec, Codecs, Dubbo};
 use meltemi_proxy::plan::{Plan, PlanError, raw};
 
 use super::draft::Draft;
-use super::protocol::Protocol;
-use super::service::ManagedPort;
+use super::protocol::{ManagedPort, Protocol};
 
 /// Why the filter would refuse a route.
 #[derive(Debug)]

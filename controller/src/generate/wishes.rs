@@ -4,9 +4,8 @@ use kube::{Resource, ResourceExt};
 use meltemi_proxy::plan::raw::{self, Limits, UpstreamSharing};
 use serde_json::Value;
 
-use super::protocol::Protocol;
+use super::protocol::{ManagedPort, Protocol};
 use super::report::Reports;
-use super::service::ManagedPort;
 use crate::findings::ResourceRef;
 use crate::place::push_key;
 
