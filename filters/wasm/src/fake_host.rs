@@ -2,15 +2,17 @@
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::host::Buffer;
+use crate::host::{Buffer, MetricKind};
 
 /// What the fake host holds.
 #[derive(Default)]
 pub(crate) struct Host {
     pub(crate) buffers: BTreeMap<u32, Vec<u8>>,
     pub(crate) metrics: Vec<(String, i64)>,
+    /// Which of the metrics are gauges.
+    pub(crate) gauges: BTreeSet<u32>,
     pub(crate) log: Vec<(u32, String)>,
     pub(crate) closed: bool,
     pub(crate) shared: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
@@ -118,11 +120,15 @@ unsafe extern "C" fn clock_time_get(clock: u32, _: u64, time: *mut u64) -> u32 {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_define_metric(_: u32, name: *const u8, length: usize, id: *mut u32) -> u32 {
+unsafe extern "C" fn proxy_define_metric(kind: u32, name: *const u8, length: usize, id: *mut u32) -> u32 {
     let name = unsafe { text(name, length) };
     with(|host| {
-        unsafe { *id = host.metrics.len() as u32 };
+        let number = host.metrics.len() as u32;
+        unsafe { *id = number };
         host.metrics.push((name, 0));
+        if kind == MetricKind::Gauge as u32 {
+            host.gauges.insert(number);
+        }
     });
     0
 }
@@ -138,6 +144,10 @@ extern "C" fn proxy_increment_metric(id: u32, offset: i64) -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_record_metric(id: u32, value: u64) -> u32 {
+    if with(|host| host.gauges.contains(&id)) {
+        with(|host| host.metrics[id as usize].1 = value.cast_signed());
+        return 0;
+    }
     proxy_increment_metric(id, value.cast_signed())
 }
 

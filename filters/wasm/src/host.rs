@@ -135,6 +135,12 @@ pub(crate) fn increment_metric(id: u32, offset: i64) {
     unsafe { proxy_increment_metric(id, offset) };
 }
 
+/// Sets a gauge.
+pub(crate) fn set_gauge(id: u32, value: u64) {
+    // SAFETY: plain values; an unknown id is refused by the host.
+    unsafe { proxy_record_metric(id, value) };
+}
+
 /// Adds 0 to a counter, which an increment cannot. Envoy leaves out of some reports what was never counted.
 pub(crate) fn count_nothing(id: u32) {
     // SAFETY: plain values; an unknown id is refused by the host.

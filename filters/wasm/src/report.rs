@@ -122,6 +122,52 @@ impl Sink for Report {
     }
 }
 
+/// What shows which plan of a plugin is in force, by gauges that every VM sets.
+#[derive(Debug)]
+pub(crate) struct PlanGauges {
+    digest: Option<u32>,
+    refused: Option<u32>,
+}
+
+impl PlanGauges {
+    pub(crate) fn of(plugin: &[u8]) -> Self {
+        let mut name = String::from("meltemi.");
+        push_label(&mut name, "plugin", str::from_utf8(plugin).unwrap_or_default());
+        push_label(&mut name, "build", env!("CARGO_PKG_VERSION"));
+        let labels = name.len();
+        let mut define = |what: &str| {
+            name.truncate(labels);
+            name.push_str(what);
+            host::define_metric(MetricKind::Gauge, &name)
+        };
+        Self { digest: define("plan_digest"), refused: define("plan_refused_digest") }
+    }
+
+    /// The plan of this text is in force from now on.
+    pub(crate) fn take(&self, text: &[u8]) {
+        set(self.digest, digest(text));
+        set(self.refused, 0);
+    }
+
+    /// The plan of this text is refused: the one before stays in force.
+    pub(crate) fn refuse(&self, text: &[u8]) {
+        set(self.refused, digest(text));
+    }
+}
+
+fn set(gauge: Option<u32>, value: u64) {
+    if let Some(id) = gauge {
+        host::set_gauge(id, value);
+    }
+}
+
+/// FNV-1a of 32 bits. Whoever has the text can tell whether it is the one.
+#[inline(never)]
+fn digest(text: &[u8]) -> u64 {
+    let step = |digest: u32, &byte: &u8| (digest ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    text.iter().fold(0x811c_9dc5, step).into()
+}
+
 /// The host's number of a metric, defined when it is first needed.
 fn metric_id(metric: Metric, labels: Option<&Labels>, kind: MetricKind) -> Option<u32> {
     METRICS.with_borrow_mut(|metrics| {
@@ -197,6 +243,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
 }
 
 /// Adds a label. Its value may come from the wire: what could end it early, or is no part of a name, becomes `_`.
+#[inline(never)]
 fn push_label(name: &mut String, label: &str, value: &str) {
     name.push_str(label);
     name.push_str("=.=");

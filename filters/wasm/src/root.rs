@@ -6,6 +6,7 @@ use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Plan;
 
 use crate::host;
+use crate::report::PlanGauges;
 use crate::stream::Stream;
 
 /// The plan of one plugin, as all its contexts in this VM see it.
@@ -28,6 +29,7 @@ pub(crate) struct PlanCell {
     revision: Cell<Option<u32>>,
     /// Tunnel connections of this plugin so far.
     tunnels: Cell<u64>,
+    gauges: PlanGauges,
 }
 
 /// How often a VM looks for a plan that another one has published.
@@ -43,6 +45,7 @@ impl PlanCell {
             revision_key: [b"meltemi.revision.", plugin].concat(),
             revision: Cell::default(),
             tunnels: Cell::default(),
+            gauges: PlanGauges::of(plugin),
         }
     }
 
@@ -64,6 +67,7 @@ impl PlanCell {
 
     fn put(&self, text: Vec<u8>, plan: Plan) {
         log::info!("meltemi: plan with {} services is now active", plan.services().count());
+        self.gauges.take(&text);
         *self.plan.borrow_mut() = Some(Rc::new(plan));
         *self.text.borrow_mut() = text;
     }
@@ -147,6 +151,7 @@ impl Root {
             }
             Err(error) => {
                 log::error!("meltemi: plan refused: {error}");
+                self.plan.gauges.refuse(&json);
                 false
             }
         }
@@ -158,9 +163,12 @@ impl Root {
         match Plan::parse(&json, &self.codecs) {
             Ok(plan) => self.plan.put(json, plan),
             // Its own VM understood it.
-            Err(error) => log::warn!(
-                "meltemi: the plan of another module is refused, connections of this one keep theirs: {error}"
-            ),
+            Err(error) => {
+                log::warn!(
+                    "meltemi: the plan of another module is refused, connections of this one keep theirs: {error}"
+                );
+                self.plan.gauges.refuse(&json);
+            }
         }
     }
 }

@@ -41,6 +41,28 @@ fn a_bad_plan_is_refused_with_its_path() {
     assert!(host::with(|host| host.closed), "without any plan there is nothing to do but close");
 }
 
+#[test]
+fn gauges_show_which_plan_is_in_force_and_which_was_refused() {
+    let gauge = |what: &str| {
+        host::metric(&format!("meltemi.plugin=.=meltemi;.;build=.={};.;{what}", env!("CARGO_PKG_VERSION")))
+    };
+    let (good, bad) = (plan("a"), "{}}");
+    // FNV-1a, by another definition of it.
+    let digest = |text: &str| {
+        text.bytes().fold(0x811c_9dc5_u64, |digest, byte| (digest ^ u64::from(byte)) * 16_777_619 % (1 << 32))
+    };
+    let is = |digest: u64| i64::try_from(digest).ok();
+    configure(&good);
+    let (_, is_accepted) = configure(bad);
+    assert!(!is_accepted);
+    assert_eq!(gauge("plan_digest"), is(digest(&good)));
+    assert_eq!(gauge("plan_refused_digest"), is(digest(bad)));
+    let other = plan("b");
+    configure(&other);
+    assert_eq!(gauge("plan_digest"), is(digest(&other)));
+    assert_eq!(gauge("plan_refused_digest"), Some(0));
+}
+
 /// Does `work` in another VM, which is a thread here, and takes over what it shared.
 fn elsewhere(work: impl FnOnce() + Send + 'static) {
     let shared = host::with(|host| host.shared.clone());
@@ -333,5 +355,9 @@ fn every_metric_is_documented() {
         let name = name.rsplit([';', '.']).next().unwrap();
         assert!(documents.contains(&format!("| `meltemi_{name}` |")), "{name}");
     }
-    assert_eq!(documents.matches("| `meltemi_").count(), metrics.len());
+    let gauges = ["plan_digest", "plan_refused_digest"];
+    for name in gauges {
+        assert!(documents.contains(&format!("| `meltemi_{name}` |")), "{name}");
+    }
+    assert_eq!(documents.matches("| `meltemi_").count(), metrics.len() + gauges.len());
 }

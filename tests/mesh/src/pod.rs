@@ -34,7 +34,7 @@ const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 
 /// The labels of Meltemi's metrics, which Istio's bootstrap makes tags of only when configured to: a mesh has them in
 /// `defaultConfig`.
-const TAGS: [&str; 9] = [
+const TAGS: [&str; 11] = [
     "service",
     "method",
     "class",
@@ -44,6 +44,8 @@ const TAGS: [&str; 9] = [
     "source_principal",
     "destination_workload",
     "destination_principal",
+    "plugin",
+    "build",
 ];
 
 /// The label by which a pod is kept out of the mesh.
