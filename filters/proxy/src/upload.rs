@@ -43,6 +43,11 @@ impl Upload {
         self.call
     }
 
+    /// Whether a connection takes the rest.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.outlet, Outlet::Open(_))
+    }
+
     pub(crate) fn passed(&self) -> usize {
         self.passed
     }
@@ -71,7 +76,8 @@ impl Worker {
         let Some(client) = self.clients.get(key) else { return stored };
         let service = client.service().clone();
         let limits = &service.limits;
-        if at_least <= limits.cut_through_bytes || !service.is_told_by_front() {
+        // One that has as many calls as it may have is read for its streams alone, and refused what is whole.
+        if at_least <= limits.cut_through_bytes || !service.is_told_by_front() || client.is_full() {
             return stored;
         }
         let front = service.codec.front(Peer::Client, rest, limits.max_request_bytes, &mut self.head);

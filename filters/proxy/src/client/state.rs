@@ -327,8 +327,11 @@ impl Client {
 
     /// Whether it has ended, or is to have left by now, and all is said.
     pub(crate) fn is_done(&self, now: Instant) -> bool {
+        // What is passed on of a request that nobody answers any more goes first; of one that is cut off there is nothing left.
+        let is_sending = self.upload.is_some_and(|upload| !self.has_ended || upload.is_open());
         let has_left = matches!(self.stay, Stay::Draining(leaves_at) if leaves_at <= now);
-        (self.has_ended || has_left) && self.calls.is_empty() && self.arrival.is_none() && !self.is_paused
+        let is_silent = self.calls.is_empty() && self.arrival.is_none() && !self.is_paused && !is_sending;
+        (self.has_ended || has_left) && is_silent
     }
 
     /// Has it be drained at that time, unless that is known already.
@@ -425,7 +428,7 @@ impl Client {
         let turn = match self.stay {
             Stay::Welcome => None,
             Stay::Until(turn) => Some(turn),
-            Stay::Draining(leaves_at) => is_idle.then_some(leaves_at),
+            Stay::Draining(leaves_at) => (is_idle && self.upload.is_none()).then_some(leaves_at),
         };
         let idle = self.service.idle_timeout.filter(|_| is_idle);
         earliest(idle.map(|timeout| self.last_active.after(timeout)), turn)

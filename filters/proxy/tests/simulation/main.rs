@@ -22,6 +22,7 @@ mod balancing;
 mod budget;
 mod chaos;
 mod closing;
+mod cut_ends;
 mod cut_through;
 mod deadlines;
 mod detection;

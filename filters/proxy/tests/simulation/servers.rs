@@ -110,6 +110,13 @@ pub struct Upstream {
     answers_until: Option<u64>,
 }
 
+impl Upstream {
+    /// What has come of a request that is not complete.
+    pub fn part(&self) -> &[u8] {
+        &self.inbox
+    }
+}
+
 impl ConnectionManager {
     pub fn new(habits: Habits) -> Self {
         Self {
