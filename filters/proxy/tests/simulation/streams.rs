@@ -459,3 +459,25 @@ fn large_messages_beside_a_stream_hold_it_up_no_more_than_they_must() {
     assert_eq!((seen[0].0, seen[0].1), (Kind::Response(Outcome::Success), 9));
     assert_eq!(seen[1..], [data(1, "later")]);
 }
+
+#[test]
+fn a_client_full_of_streams_makes_no_more_calls_by_large_requests() {
+    let mut scene = Scene::new(json!({"limits": {"maxCallsPerConnection": 2, "cutThroughBytes": 4096}}));
+    let client = scene.connect();
+    let own = [scene.open(client, 1), scene.open(client, 2)];
+    let mut func = Vec::new();
+    write_bytes(7, b"/demo.Service/Put", &mut func);
+    for id in 5..8 {
+        let request = unary(id, &func, 50_000);
+        let (front, rest) = request.split_at(20_000);
+        scene.write(client, front);
+        scene.write(client, rest);
+        let seen = scene.client(client);
+        let [(Kind::Response(Outcome::Error(22)), answered, text)] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!(*answered, id);
+        assert!(String::from_utf8_lossy(text).contains("too many calls in flight"));
+    }
+    assert_eq!(scene.in_flight(), 2);
+    scene.write(client, &frame(DATA, 2, b"x"));
+    assert_eq!(scene.server(), [data(own[1], "x")]);
+}
