@@ -40,6 +40,14 @@ pub fn fuzz_front(codec: &dyn Codec, from: Peer, bytes: &[u8]) -> usize {
         if is_timed {
             assert_eq!(codec.time(front), codec.time(bytes));
         }
+        for byte in [0x00, 0x01, b'N', 0xff] {
+            let whole = [front, &vec![byte; rest.len()]].concat();
+            assert_eq!(codec.split(from, &whole, LIMIT), Ok(Step::Frame(said)), "whatever follows");
+            if from == Peer::Client && is_call(&said) {
+                assert_eq!(codec.head(&whole, Depth::Head, &mut other), Ok(()));
+                assert_eq!(head.iter().collect::<Vec<_>>(), other.iter().collect::<Vec<_>>());
+            }
+        }
     }
     fronts
 }
