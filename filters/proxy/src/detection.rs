@@ -71,6 +71,8 @@ impl Undecided {
             }
         });
         match (found, &*self.candidates) {
+            // Its server may take for calls of another what would be denied.
+            (Some(_), [_, _, ..]) if self.is_guarded => Verdict::Unknown,
             (Some(service), _) => Verdict::Calls(service),
             (None, []) => Verdict::Unknown,
             (None, [only]) if bytes.len() >= CERTAIN => Verdict::Calls(only.clone()),

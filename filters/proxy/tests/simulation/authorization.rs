@@ -1,10 +1,14 @@
 //! Who may call what: rules that are enforced, rules that are tried out, and calls that would walk past them.
 
+use std::rc::Rc;
+use std::time::Duration;
+
 use meltemi_proxy::{DRY_RUN_DENIED, Metric};
 use serde_json::{Value, json};
 
 use crate::dubbo::SERVICE_ERROR;
 use crate::servers::Policy;
+use crate::toy::WIDE;
 use crate::world::{Ask, Setup, World};
 
 const DEMO: &str = "10.0.0.1:20880";
@@ -136,5 +140,36 @@ fn callers_are_told_apart_by_address() {
         let client = world.connect();
         let forged = Ask::new("echo").with("source.ip", if is_inside { "203.0.113.1" } else { "10.0.0.1" });
         assert_eq!(passes(&mut world, client, forged), is_inside, "{list}");
+    }
+}
+
+/// A protocol with the frames of the small one, which says nothing of its calls.
+fn look_alike() -> Value {
+    json!({
+        "length": {"at": 0, "as": "u32"},
+        "id": {"at": 6, "as": "u32"},
+        "status": {"at": 5, "as": "u8"},
+        "kind": {"at": 4, "as": "u8", "request": 1, "oneWay": 2, "response": 3},
+        "errorReply": {"frame": "{frame:u32} 03 {status:u8} {id:u32} 00 {text}", "status": 9},
+    })
+}
+
+#[test]
+fn a_call_of_two_protocols_is_of_neither_where_calls_are_denied() {
+    for (rejects, passes) in [(true, false), (false, true)] {
+        let mut denied = json!({"name": "no", "match": [{"attributes": {"method": {"exact": "secret"}}}]});
+        match rejects {
+            true => denied["reject"] = json!({}),
+            false => denied["cluster"] = json!("demo"),
+        }
+        let service = json!({"protocol": "auto", "protocols": ["alike", "wide"], "routes": [denied]});
+        let plan = json!({"protocols": {"alike": look_alike()}, "services": {"demo": service}});
+        let mut world = World::new(Setup { plan, wire: Rc::new(&WIDE), ..Setup::default() });
+        world.cluster("demo", &[DEMO], Policy::RoundRobin);
+        let client = world.connect();
+        let call = world.call(client, Ask::new("secret"));
+        world.run_for(Duration::from_millis(50));
+        assert_eq!(!world.calls[call].deliveries.is_empty(), passes);
+        assert_eq!(world.proxy.clients[client].closed_at.is_none(), passes);
     }
 }
