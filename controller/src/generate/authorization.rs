@@ -152,9 +152,8 @@ impl Namespace {
 impl Policies {
     fn new(policies: &[Policy<'_>], reader: &Reader, tells_identity: bool, reports: &mut Reports) -> Self {
         let mut left = rules::MOST;
-        let is_dubbo = reader.may_be(policy::DUBBO);
         let rules =
-            policies.iter().map(|policy| Rules::new(*policy, is_dubbo, tells_identity, &mut left, reports));
+            policies.iter().map(|policy| Rules::new(*policy, reader, tells_identity, &mut left, reports));
         let mut all: Vec<Rules<'_>> = rules.collect();
         let of_all = rules::entry(&mut all, reports);
         let differs = all.iter().any(|rules| rules.routes != rules.without_identity);

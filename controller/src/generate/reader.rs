@@ -48,6 +48,12 @@ impl Reader {
         self.protocol == codec || self.protocols.iter().any(|protocol| protocol == codec)
     }
 
+    /// Whether an attribute names the service or the method of calls.
+    pub(super) fn names_calls_by(&self, attribute: &str) -> bool {
+        let mut names = self.codecs.iter().flatten().map(|codec| codec.operation());
+        attribute == "method" || names.any(|names| [names.service, names.method].contains(&attribute))
+    }
+
     /// The entry of a plan that says no more than this.
     pub(super) fn entry(&self) -> raw::Service {
         let mut entry = raw::Service::new("");

@@ -88,6 +88,20 @@ fn policies_guard_servers_of_every_protocol() {
 }
 
 #[test]
+fn a_call_that_does_not_name_its_service_is_denied_by_a_rule_on_services() {
+    let admin = json!({"action": "DENY", "rules": [{"when": [{"key": "service", "values": ["Admin"]}]}]});
+    let output = made(&format!("{}{}", services(), policy("admin", &admin)));
+    assert_eq!(findings(&output), Vec::<String>::new());
+    let plan = plan(&output, "shop");
+    let of = |service: &str| plan[service]["routes"][0]["match"].clone();
+    let named = json!({"attributes": {"service": {"exact": "Admin"}}});
+    // Kitex looks for the method in all its services.
+    assert_eq!(of(THRIFT), json!([named, {"attributes": {"service": {"present": false}}}]));
+    // In Dubbo that is but an attachment.
+    assert_eq!(of(DUBBO), json!([named]));
+}
+
+#[test]
 fn a_dry_run_denies_nothing_whatever_else_is_enforced() {
     let trial = json!({"dryRun": true, "rules": [{"when": [{"key": "method", "values": ["get"]}]}]});
     let output = made(&format!("{}{}", services(), policy("trial", &trial)));

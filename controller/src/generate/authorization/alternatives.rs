@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use meltemi_proxy::plan::{Table, raw};
 
+use super::policy::DUBBO;
 use crate::api::aeraki::{AuthorizationAction, AuthorizationRule, Operation, Source};
 use crate::api::{Rule, RuleSource, When};
+use crate::generate::reader::Reader;
 
 /// What a part of a rule asks of one attribute.
 #[derive(Debug, Clone)]
@@ -46,8 +48,8 @@ impl<'a> Parts<'a> {
         Self { sources, operations }
     }
 
-    /// Those of a rule on attributes of any protocol, or of one that may be Dubbo.
-    pub(super) fn of_attributes(rule: &'a Rule, action: AuthorizationAction, is_dubbo: bool) -> Self {
+    /// Those of a rule on attributes, of calls that are read so.
+    pub(super) fn of_attributes(rule: &'a Rule, action: AuthorizationAction, reader: &Reader) -> Self {
         let denies = action == AuthorizationAction::Deny;
         let mut sources: Vec<(usize, Conditions<'_>)> = Vec::new();
         for (at, from) in rule.from.iter().enumerate() {
@@ -57,7 +59,7 @@ impl<'a> Parts<'a> {
         if !rule.when.is_empty() {
             let mut ways: Vec<Conditions<'_>> = vec![Vec::new()];
             for when in &rule.when {
-                let own = of_when(when, denies, is_dubbo);
+                let own = of_when(when, denies, reader);
                 let with = |way: &Conditions<'a>| {
                     own.iter().map(|more| way.iter().chain(more).cloned().collect()).collect::<Vec<_>>()
                 };
@@ -139,10 +141,10 @@ fn of_caller(source: &RuleSource, denies: bool) -> Vec<Conditions<'_>> {
     ways
 }
 
-/// The ways to say what a rule asks for. A call that does not say its method, or what it must not say, says nothing that is
-/// allowed and anything that is denied.
-fn of_when(when: &When, denies: bool, is_dubbo: bool) -> Vec<Conditions<'_>> {
-    if is_dubbo && when.key == "method" {
+/// The ways to say what a rule asks for. A call that does not say its service or method, or what it must not say, says nothing
+/// that is allowed and anything that is denied.
+fn of_when<'a>(when: &'a When, denies: bool, reader: &Reader) -> Vec<Conditions<'a>> {
+    if reader.may_be(DUBBO) && when.key == "method" {
         return of_method(
             &Vec::from_iter(when.values.iter().map(String::as_str)),
             &Vec::from_iter(when.not_values.iter().map(String::as_str)),
@@ -151,8 +153,7 @@ fn of_when(when: &When, denies: bool, is_dubbo: bool) -> Vec<Conditions<'_>> {
     }
     let mut ways: Vec<Conditions<'_>> =
         is(&when.key, &when.values, &when.not_values).map(|told| vec![told]).into_iter().collect();
-    let names_call = when.key == "method" || (is_dubbo && when.key == "interface");
-    if denies && (names_call || when.values.is_empty()) {
+    if denies && (reader.names_calls_by(&when.key) || when.values.is_empty()) {
         ways.push(vec![Condition::Untold(&when.key)]);
     }
     ways

@@ -115,15 +115,15 @@ impl<'a> Policy<'a> {
         self.sources(rule).iter().any(asks)
     }
 
-    /// What a rule asks of the calls of servers that may speak Dubbo, or do not.
-    pub(super) fn parts(self, rule: usize, is_dubbo: bool) -> Parts<'a> {
+    /// What a rule asks of calls that are read so.
+    pub(super) fn parts(self, rule: usize, reader: &Reader) -> Parts<'a> {
         match self {
             Self::Dubbo(policy) => match policy.spec.rules.get(rule) {
                 Some(rule) => Parts::of_operations(rule, policy.spec.action),
                 None => Parts::default(),
             },
             Self::Own(policy) => match policy.spec.rules.get(rule) {
-                Some(rule) => Parts::of_attributes(rule, policy.spec.action, is_dubbo),
+                Some(rule) => Parts::of_attributes(rule, policy.spec.action, reader),
                 None => Parts::default(),
             },
         }

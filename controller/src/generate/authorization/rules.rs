@@ -9,6 +9,7 @@ use super::policy::{DUBBO, Policy};
 use crate::findings::ResourceRef;
 use crate::generate::entry::Made;
 use crate::generate::origin::Origin;
+use crate::generate::reader::Reader;
 use crate::generate::report::Reports;
 use crate::generate::size::{self, kib};
 use crate::generate::trial::{self, Refusal, below};
@@ -32,7 +33,7 @@ impl<'a> Rules<'a> {
     /// filter would refuse, is closed.
     pub(super) fn new(
         policy: Policy<'a>,
-        is_dubbo: bool,
+        reader: &Reader,
         tells_identity: bool,
         left: &mut usize,
         reports: &mut Reports,
@@ -45,7 +46,7 @@ impl<'a> Rules<'a> {
             reports.error(&origin, "spec.rules", message);
         }
         let mut rules = Self { policy, origin, routes: Vec::new(), without_identity: Vec::new() };
-        match is_in_force.then(|| routes(policy, is_dubbo, tells_identity, *left)) {
+        match is_in_force.then(|| routes(policy, reader, tells_identity, *left)) {
             None => rules.close(),
             Some(Err(why)) => rules.refuse(why, reports),
             Some(Ok((routes, without_identity))) => {
@@ -80,12 +81,12 @@ impl<'a> Rules<'a> {
 /// There are more, or the filter would refuse them: why.
 fn routes(
     policy: Policy<'_>,
-    is_dubbo: bool,
+    reader: &Reader,
     tells_identity: bool,
     most: usize,
 ) -> Result<(Vec<RuleRoute>, Vec<RuleRoute>), Refusal> {
     let all = [tells_identity, false].map(|tells_identity| {
-        let routes = routes_of(policy, is_dubbo, tells_identity, most).map_err(|TooMany| Refusal {
+        let routes = routes_of(policy, reader, tells_identity, most).map_err(|TooMany| Refusal {
             field: "spec.rules".to_owned(),
             message: format!(
                 "the sources and operations of a namespace's rules make more than {MOST} combinations; name fewer \
@@ -112,7 +113,7 @@ fn routes(
 /// A route for each rule, but for those that allow by what servers do not learn: with at most `most` alternatives.
 fn routes_of(
     policy: Policy<'_>,
-    is_dubbo: bool,
+    reader: &Reader,
     tells_identity: bool,
     most: usize,
 ) -> Result<Vec<RuleRoute>, TooMany> {
@@ -120,7 +121,7 @@ fn routes_of(
     let mut left = most;
     for at in 0..policy.count() {
         let alternatives = match tells_identity || !policy.asks_who(at) {
-            true => alternatives(policy.parts(at, is_dubbo), left)?,
+            true => alternatives(policy.parts(at, reader), left)?,
             false if policy.denies() => None,
             false => continue,
         };
