@@ -12,7 +12,9 @@ use clap_complete::Shell;
 use meltemi_codecs::{Codec, Codecs};
 
 use crate::command::{print, written};
-use crate::{command, crds, decode, demo, install, learn, push, run as controller, sample, screen, words};
+use crate::{
+    command, crds, decode, demo, install, learn, proxies, push, run as controller, sample, screen, top, words,
+};
 
 /// Layer-7 management of any RPC protocol on a stock Envoy.
 #[derive(Debug, Parser)]
@@ -67,6 +69,16 @@ enum Command {
     Explain(command::Explain),
     /// Compare the Istio objects of resources with those of a folder or a cluster.
     Diff(command::Diff),
+    /// Tell which plan each proxy has, whether it is the one that is wanted, and what it refuses and why.
+    ///
+    /// The exit code is 1 unless what is wanted is in force everywhere.
+    ProxyStatus(proxies::ProxyStatus),
+    /// Show the plan that a proxy has.
+    ProxyConfig(proxies::ProxyConfig),
+    /// Show what goes on in proxies: calls, success, latency, retries, by service, method, client, version and proxy.
+    ///
+    /// A call that passes two proxies is counted by both: choose the pods of clients, or those of servers.
+    Top(top::Top),
     /// Run a sample Dubbo server or client, to try a mesh with.
     Sample(sample::Options),
     /// Print the JSON Schema of plans.
@@ -107,6 +119,9 @@ pub fn run() -> ExitCode {
         Command::Generate(options) => return ended(options.run()),
         Command::Explain(options) => return ended(options.run()),
         Command::Diff(options) => return options.run(),
+        Command::ProxyStatus(options) => return ended(options.run()),
+        Command::ProxyConfig(options) => return ended(options.run()),
+        Command::Top(options) => return ended(options.run()),
         Command::Sample(options) => sample::run(&options).map_err(|error| error.to_string()),
         Command::Schema => print(&format!("{:#}\n", meltemi_proxy::plan::schema())),
         Command::Push(options) => {

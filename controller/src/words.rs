@@ -60,7 +60,7 @@ pub(crate) fn no_cluster(error: &kube::config::InferConfigError) -> String {
 }
 
 /// The first cause of an error.
-fn innermost(error: &dyn Error) -> String {
+pub(crate) fn innermost(error: &dyn Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

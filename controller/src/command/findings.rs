@@ -109,14 +109,14 @@ pub(super) fn table(found: &[Found]) -> String {
 }
 
 /// A table without lines, as `kubectl` writes them.
-pub(super) fn columns(names: &[&str]) -> Table {
+pub(crate) fn columns(names: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(names);
     table
 }
 
 /// The rows, without blanks at their ends.
-pub(super) fn rows(table: &Table) -> String {
+pub(crate) fn rows(table: &Table) -> String {
     table.lines().map(|line| format!("{}\n", line.trim())).collect()
 }
 

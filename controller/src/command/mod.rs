@@ -2,7 +2,7 @@
 
 mod diff;
 mod explain;
-mod findings;
+pub(crate) mod findings;
 mod generate;
 mod inputs;
 pub(crate) mod takeover;

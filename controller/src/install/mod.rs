@@ -15,6 +15,7 @@ use crate::generate::{IstioVersion, takeovers};
 use crate::mesh::{self, Delivered, Mesh};
 use crate::screen;
 
+pub(crate) use cluster::connect;
 pub use manifests::{File, files, kustomization};
 
 /// What is done.

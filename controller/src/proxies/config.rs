@@ -1,0 +1,105 @@
+//! `meltemi proxy-config`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::block_on;
+use super::dump;
+use super::which::{Which, ask_all};
+use crate::command::{Format, findings, print};
+use crate::generate::unpack;
+use crate::screen;
+use crate::words::Plain;
+
+/// Shows the plan that a proxy has.
+#[derive(Debug, Args)]
+pub struct ProxyConfig {
+    #[command(flatten)]
+    which: Which,
+    /// Only the entries whose names contain this: a service, or its port.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    service: String,
+    /// How it is written: a line for each service, or the plans as they are.
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Format,
+}
+
+impl ProxyConfig {
+    /// Prints it. The exit code is 1 if a proxy does not answer.
+    ///
+    /// # Errors
+    ///
+    /// There is no cluster, or no such proxy in it.
+    pub fn run(&self) -> Result<ExitCode, String> {
+        let answers = block_on(async {
+            let proxies = self.which.proxies().await?;
+            let answers = ask_all(&proxies, async |proxy| dump::ask(proxy).await);
+            Ok(proxies.iter().map(|proxy| proxy.name.clone()).zip(answers.await).collect::<Vec<_>>())
+        })?;
+        let mut plans = Vec::new();
+        let mut is_complete = true;
+        for (proxy, answer) in answers {
+            match answer {
+                Err(why) => {
+                    screen::fail(format_args!("{proxy}: {why}"));
+                    is_complete = false;
+                }
+                Ok(given) => plans.extend(given.iter().filter_map(|given| {
+                    let mut plan: Value = serde_json::from_str(&given.text).ok()?;
+                    unpack(&mut plan);
+                    if let Some(services) = plan["services"].as_object_mut() {
+                        services.retain(|name, _| name.contains(&self.service));
+                    }
+                    let name = given.object().map_or(given.plugin.as_str(), |(_, name)| name);
+                    Some(json!({"proxy": proxy, "name": name, "plan": plan}))
+                })),
+            }
+        }
+        let text = match self.output {
+            Format::Table => table(&plans),
+            Format::Json => serde_json::to_string_pretty(&plans).map_err(|error| error.to_string())? + "\n",
+            Format::Yaml => serde_saphyr::to_string(&plans).map_err(|error| error.to_string())?,
+        };
+        print(&text)?;
+        Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn table(plans: &[Value]) -> String {
+    let mut table = findings::columns(&[
+        "PROXY", "PLAN", "SERVICE", "PROTOCOL", "ROUTES", "DEFAULT", "TIMEOUT", "POLICIES",
+    ]);
+    for plan in plans {
+        let services = plan["plan"]["services"].as_object().into_iter().flatten();
+        for (service, entry) in services {
+            let of = |value: &Value| Plain(value.as_str().unwrap_or("-")).to_string();
+            let several = entry["protocols"]
+                .as_array()
+                .map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","));
+            let default = &entry["defaultRoute"];
+            // What else is said of it: how calls are limited, guarded and watched.
+            let known = ["protocol", "protocols", "routes", "defaultRoute", "onNoMatch"];
+            let fields = entry.as_object().into_iter().flat_map(serde_json::Map::keys);
+            let others: Vec<&str> = fields.map(String::as_str).filter(|name| !known.contains(name)).collect();
+            let to = match (entry["onNoMatch"].as_str(), default["cluster"].as_str()) {
+                (Some("reject"), _) => "rejected".to_owned(),
+                (_, Some(cluster)) => Plain(cluster).to_string(),
+                (_, None) if default["weightedClusters"].is_array() => "weighted".to_owned(),
+                _ => "as the connection".to_owned(),
+            };
+            table.add_row([
+                of(&plan["proxy"]),
+                of(&plan["name"]),
+                Plain(service).to_string(),
+                several.unwrap_or_else(|| of(&entry["protocol"])),
+                entry["routes"].as_array().map_or(0, Vec::len).to_string(),
+                to,
+                of(&default["timeout"]),
+                others.join(","),
+            ]);
+        }
+    }
+    findings::rows(&table)
+}

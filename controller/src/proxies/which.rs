@@ -1,0 +1,170 @@
+use std::collections::BTreeMap;
+
+use clap::Args;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+use super::reach::Reach;
+use crate::install;
+use crate::words;
+
+/// The container that has the proxy.
+const CONTAINER: &str = "istio-proxy";
+
+/// How many proxies are asked at a time.
+const PARALLEL: usize = 16;
+
+/// Which proxies are asked.
+#[derive(Debug, Args)]
+pub struct Which {
+    /// Pods of the kubeconfig's cluster, by name, or by namespace/name. Default: all with a proxy in the namespace.
+    #[arg(value_name = "PODS", conflicts_with = "admin")]
+    pods: Vec<String>,
+    /// Ask the Envoy whose admin interface is here, such as 127.0.0.1:15000, and no cluster. May be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Vec<String>,
+    /// The namespace. Default: the kubeconfig's.
+    #[arg(long, short, value_name = "NAMESPACE", conflicts_with = "admin")]
+    namespace: Option<String>,
+    /// All namespaces.
+    #[arg(long, short = 'A', conflicts_with_all = ["admin", "namespace"])]
+    all_namespaces: bool,
+    /// Only pods with these labels, as for kubectl.
+    #[arg(long, short = 'l', value_name = "LABELS", conflicts_with = "admin")]
+    selector: Option<String>,
+}
+
+/// A proxy that may be asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Proxy {
+    /// The pod, as namespace/name, or the address.
+    pub(crate) name: String,
+    /// The pod that it is in.
+    pub(super) pod: Option<Site>,
+    reach: Reach,
+}
+
+/// What of a pod decides which objects are for its proxy.
+#[derive(Debug, Clone)]
+pub(super) struct Site {
+    pub(super) namespace: String,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) is_gateway: bool,
+}
+
+impl Proxy {
+    /// The answer of its admin interface to `GET path`.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it is an error.
+    pub(crate) async fn get(&self, path: &str) -> Result<String, String> {
+        let answer = self.reach.find(path).await?;
+        answer.ok_or_else(|| format!("it has no {path}: is this an admin interface of Envoy?"))
+    }
+
+    /// The answer to `GET path`; none if it has nothing there.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it is an error.
+    pub(super) async fn find(&self, path: &str) -> Result<Option<String>, String> {
+        self.reach.find(path).await
+    }
+}
+
+impl Which {
+    /// The cluster to ask, if it is one.
+    pub(super) async fn cluster(&self) -> Result<Option<Client>, String> {
+        match self.admin.is_empty() {
+            true => match install::connect().await {
+                Ok(client) => Ok(Some(client)),
+                Err(why) => Err(format!("{why}; --admin asks an Envoy without a cluster")),
+            },
+            false => Ok(None),
+        }
+    }
+
+    /// The proxies, in the order of their names, or as they were given.
+    ///
+    /// # Errors
+    ///
+    /// There is no cluster, or no such proxy in it.
+    pub(crate) async fn proxies(&self) -> Result<Vec<Proxy>, String> {
+        match self.cluster().await? {
+            Some(client) => self.of_cluster(&client).await,
+            None => Ok(self.addresses()),
+        }
+    }
+
+    fn addresses(&self) -> Vec<Proxy> {
+        let proxy = |address: &String| {
+            let address = address.trim_start_matches("http://").trim_end_matches('/');
+            Proxy { name: address.to_owned(), pod: None, reach: Reach::Address(address.to_owned()) }
+        };
+        self.admin.iter().map(proxy).collect()
+    }
+
+    /// Those of the cluster.
+    pub(super) async fn of_cluster(&self, client: &Client) -> Result<Vec<Proxy>, String> {
+        let namespace = self.namespace.as_deref().unwrap_or_else(|| client.default_namespace());
+        let mut proxies = Vec::new();
+        for pod in &self.pods {
+            let (namespace, name) = pod.split_once('/').unwrap_or((namespace, pod));
+            let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+            let pod = pods.get(name).await;
+            let pod = pod.map_err(|error| format!("pod {namespace}/{name}: {}", words::cluster(&error)))?;
+            proxies.push(proxy(&pod, client).ok_or_else(|| {
+                format!("pod {namespace}/{name} has no running container {CONTAINER}: is it in the mesh?")
+            })?);
+        }
+        if !self.pods.is_empty() {
+            return Ok(proxies);
+        }
+        let pods: Api<Pod> = match self.all_namespaces {
+            true => Api::all(client.clone()),
+            false => Api::namespaced(client.clone(), namespace),
+        };
+        let params = ListParams { label_selector: self.selector.clone(), ..ListParams::default() };
+        let list = pods.list(&params).await;
+        let list = list.map_err(|error| format!("cannot list pods: {}", words::cluster(&error)))?;
+        proxies.extend(list.iter().filter_map(|pod| proxy(pod, client)));
+        match proxies.is_empty() {
+            true => Err(match self.all_namespaces {
+                true => "no pod that runs has a container istio-proxy".to_owned(),
+                false => format!(
+                    "no pod that runs in namespace {namespace} has a container {CONTAINER}; --all-namespaces (-A) looks everywhere, --admin asks an Envoy without a cluster"
+                ),
+            }),
+            false => Ok(proxies),
+        }
+    }
+}
+
+/// The proxy of a pod, if it has one that runs.
+fn proxy(pod: &Pod, client: &Client) -> Option<Proxy> {
+    let is_running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+    let spec = pod.spec.as_ref().filter(|_| is_running && pod.metadata.deletion_timestamp.is_none())?;
+    // A native sidecar is an init container that goes on.
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let container = containers.into_iter().find(|container: &&Container| container.name == CONTAINER)?;
+    let (namespace, name) = (pod.namespace()?, pod.name_any());
+    let site = Site {
+        namespace: namespace.clone(),
+        labels: pod.labels().clone(),
+        is_gateway: container.args.iter().flatten().any(|argument| argument == "router"),
+    };
+    let pods = Api::namespaced(client.clone(), &namespace);
+    Some(Proxy {
+        name: format!("{namespace}/{name}"),
+        pod: Some(site),
+        reach: Reach::Pod(Box::new(pods), name),
+    })
+}
+
+/// Asks many proxies at a time; the answers are in their order.
+pub(crate) async fn ask_all<T>(proxies: &[Proxy], ask: impl AsyncFn(&Proxy) -> T) -> Vec<T> {
+    futures::stream::iter(proxies).map(|proxy| ask(proxy)).buffered(PARALLEL).collect().await
+}

@@ -1,0 +1,86 @@
+//! What is known of a method's calls, or of those of many.
+
+use std::collections::BTreeMap;
+
+/// Calls of one interval, by the second.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Figures {
+    /// Requests.
+    pub(super) requests: f64,
+    /// Answers of success.
+    pub(super) successes: f64,
+    /// All answers, those of the proxy among them.
+    pub(super) answers: f64,
+    /// Retries.
+    pub(super) retries: f64,
+    /// Calls that are not answered yet, now.
+    pub(super) in_flight: u64,
+    /// Answers by the bound that they took at most, in microseconds; the last is without one.
+    buckets: BTreeMap<u64, f64>,
+}
+
+impl Figures {
+    /// So many more answers took at most `bound` microseconds (`None`: any time), by the second.
+    pub(super) fn took(&mut self, bound: Option<u64>, answers: f64) {
+        *self.buckets.entry(bound.unwrap_or(u64::MAX)).or_default() += answers;
+    }
+
+    /// Those of others too.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.successes += other.successes;
+        self.answers += other.answers;
+        self.retries += other.retries;
+        self.in_flight = self.in_flight.saturating_add(other.in_flight);
+        for (bound, answers) in &other.buckets {
+            *self.buckets.entry(*bound).or_default() += answers;
+        }
+    }
+
+    /// The share of answers that are of success, if there were any.
+    pub(super) fn success(&self) -> Option<f64> {
+        (self.answers > 0.0).then(|| (self.successes / self.answers).min(1.0))
+    }
+
+    /// The time in microseconds that this share of answers took at most, as Prometheus tells it: evenly within a bucket, and
+    /// the last bound for what is over it.
+    pub(super) fn quantile(&self, share: f64) -> Option<f64> {
+        let total = *self.buckets.get(&u64::MAX)?;
+        let wanted = total * share;
+        let (mut below, mut start) = (0.0, 0.0);
+        for (bound, answers) in self.buckets.range(..u64::MAX) {
+            let bound = *bound as f64;
+            if total > 0.0 && *answers >= wanted && *answers > below {
+                return Some(start + (bound - start) * (wanted - below) / (answers - below));
+            }
+            (below, start) = (*answers, bound);
+        }
+        (total > 0.0).then_some(start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_prometheus() {
+        let mut figures = Figures::default();
+        assert_eq!(figures.quantile(0.5), None);
+        for (bound, answers) in [(Some(100), 0.0), (Some(200), 6.0), (Some(500), 10.0), (None, 10.0)] {
+            figures.took(bound, answers);
+        }
+        assert_eq!(figures.quantile(0.3), Some(150.0));
+        assert_eq!(figures.quantile(0.8), Some(350.0));
+        figures.took(None, 90.0);
+        assert_eq!(figures.quantile(0.99), Some(500.0), "the last bound that is one");
+    }
+
+    #[test]
+    fn what_was_not_answered_is_no_success_and_no_failure() {
+        let mut figures = Figures { requests: 3.0, ..Figures::default() };
+        assert_eq!(figures.success(), None);
+        figures.add(&Figures { answers: 4.0, successes: 3.0, ..Figures::default() });
+        assert_eq!((figures.success(), figures.requests), (Some(0.75), 3.0));
+    }
+}
