@@ -50,9 +50,18 @@ impl Guard {
 
     /// The name that another differs from by case alone.
     fn like(&self, other: &str) -> Option<&str> {
-        let first = self.said.partition_point(|name| name.len() < other.len());
-        let mut alike = self.said.get(first..)?.iter().take_while(|name| name.len() == other.len());
-        alike.find(|name| name.eq_ignore_ascii_case(other) && ***name != *other).map(|name| &**name)
+        // These are letters of ASCII in another case, to whoever knows Unicode's.
+        let fold = |letter| match letter {
+            '\u{212a}' => 'k',
+            '\u{17f}' => 's',
+            '\u{130}' | '\u{131}' => 'i',
+            other => other,
+        };
+        let folded = (!other.is_ascii()).then(|| other.chars().map(fold).collect::<String>());
+        let folded = folded.as_deref().unwrap_or(other);
+        let first = self.said.partition_point(|name| name.len() < folded.len());
+        let mut alike = self.said.get(first..)?.iter().take_while(|name| name.len() == folded.len());
+        alike.find(|name| name.eq_ignore_ascii_case(folded) && ***name != *other).map(|name| &**name)
     }
 }
 

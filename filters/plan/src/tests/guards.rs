@@ -131,6 +131,17 @@ fn a_name_like_one_that_is_denied_by_leaves_a_call_in_doubt() {
     for name in ["tenant", "tenants", "tenan", "Source.ip", "lenant"] {
         assert_eq!(doubt(name), None, "{name}");
     }
+    // Java and Go know four letters that are one of ASCII's in another case.
+    let risk = json!({"match": [{"attributes": {"risk": {"exact": "a"}}}], "reject": {}});
+    let plan = parse(&route(risk)).unwrap();
+    let doubt = |name: &str| plan.service("demo").unwrap().doubt(&head(&[("method", "m"), (name, "a")]));
+    for name in ["ri\u{17f}k", "ris\u{212a}", "R\u{130}sk", "r\u{131}\u{17f}\u{212a}"] {
+        assert!(
+            doubt(name).is_some_and(|why| why.ends_with("is called like risk but for its case")),
+            "{name}"
+        );
+    }
+    assert_eq!(["risk", "ri\u{df}k", "r\u{131}sks"].map(doubt), [None, None, None]);
     // Where nothing is rejected nothing is in doubt; where only who calls counts, it is no matter what a call says.
     let matches = json!([{"attributes": {"tenant": {"exact": "a"}}}]);
     let plan = parse(&route(json!({"match": matches}))).unwrap();
