@@ -226,15 +226,17 @@ impl Parties {
 const SERVICE: [&str; 3] =
     ["x-destination-service", "x-destination-service-name", "x-destination-service-namespace"];
 
-/// Adds fields. Their values may come from afar: what is too long is cut, and what is not known is said to be so.
+/// Adds fields. Their values may come from afar: what is too long is cut, what no field may have becomes `_`, since Envoy would
+/// close its connection for it, and what is not known is said to be so.
 #[inline(never)]
 fn push(fields: &mut Fields, names: &[&'static str], values: &[&str]) {
     for (name, value) in names.iter().copied().zip(values.iter().copied()) {
-        let mut value = or(value, UNKNOWN);
+        let mut value = or(value.trim(), UNKNOWN);
         if value.len() > LONGEST {
             value = value.get(..value.floor_char_boundary(LONGEST)).unwrap_or_default();
         }
-        fields.push((name, value.to_owned()));
+        let sent = |letter: char| if letter.is_control() { '_' } else { letter };
+        fields.push((name, value.trim_end().chars().map(sent).collect()));
     }
 }
 

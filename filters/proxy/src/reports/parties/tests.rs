@@ -177,3 +177,24 @@ fn there_are_only_so_many() {
     assert!(labels(&parties, last).contains(&("source-principal", "other")));
     assert!(labels(&parties, last).contains(&("reporter", "destination")));
 }
+
+#[test]
+fn no_peer_makes_a_field_that_breaks_the_connection() {
+    let mut parties = Parties::new(own());
+    let cut = format!("{} {}", "x".repeat(LONGEST - 1), "y".repeat(100));
+    let told = format!("a\u{1}b\u{7f};\t shop\u{b};  ;\u{85}é;{cut}");
+    let accept = Accept {
+        cluster: Some("inbound|1||".to_owned()),
+        headers: headers(&[("x-meltemi-peer-workload", &told)]),
+        ..Accept::default()
+    };
+    let source = parties.source(&accept);
+    let labels = labels(&parties, source);
+    let of = |name: &str| labels.iter().find(|(known, _)| *known == name).unwrap().1;
+    assert_eq!(
+        ["source-workload", "source-workload-namespace", "source-canonical-service"].map(of),
+        ["a_b_", "shop", "unknown"]
+    );
+    assert_eq!(of("source-canonical-revision"), "é");
+    assert_eq!(of("source-app"), "x".repeat(LONGEST - 1));
+}
