@@ -101,7 +101,7 @@ impl Deadlines {
         }
         if self.first <= number {
             self.first = number.saturating_add(1);
-            self.near.sort_unstable_by_key(|(at, _)| core::cmp::Reverse(*at));
+            sort(&mut self.near);
         }
         let mut expired = Vec::new();
         while let Some((at, timed)) = self.near.pop_if(|(at, timed)| *at <= now || !is_due(*timed, *at)) {
@@ -118,7 +118,7 @@ impl Deadlines {
             let before = notes.len();
             if !*is_sorted {
                 notes.retain(|(at, timed)| is_due(*timed, *at));
-                notes.sort_unstable_by_key(|(at, _)| core::cmp::Reverse(*at));
+                sort(notes);
                 *is_sorted = true;
             }
             while notes.pop_if(|(at, timed)| !is_due(*timed, *at)).is_some() {}
@@ -133,6 +133,12 @@ impl Deadlines {
         }
         expired
     }
+}
+
+/// Puts the earliest last. Once in the module: sorting is long code.
+#[inline(never)]
+fn sort(notes: &mut [(Instant, Timed)]) {
+    notes.sort_unstable_by_key(|(at, _)| core::cmp::Reverse(*at));
 }
 
 #[cfg(test)]

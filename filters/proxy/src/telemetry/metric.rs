@@ -1,5 +1,6 @@
 //! What is counted, by which labels, and where it goes.
 
+use core::hash::{Hash, Hasher};
 use core::time::Duration;
 use std::rc::Rc;
 
@@ -139,7 +140,7 @@ pub const LATENCY_BUCKETS: [u64; 17] = [
 ];
 
 /// The service and method that a metric is about. At most the plan's `maxOperations` exist; the rest are `other`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Label {
     /// The RPC service, such as a Dubbo interface.
     pub service: Rc<str>,
@@ -148,7 +149,7 @@ pub struct Label {
 }
 
 /// What a count is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Labels {
     /// A service and a method of it.
     Operation(Label),
@@ -168,6 +169,19 @@ pub enum Labels {
         /// The server's identity, such as `cluster.local/ns/demo/sa/server`.
         principal: Rc<str>,
     },
+}
+
+impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        core::mem::discriminant(self).hash(state);
+        let values: [&str; 3] = match self {
+            Self::Operation(Label { service, method }) => [service, method, ""],
+            Self::Source { service, principal } => [service, principal, ""],
+            Self::Destination { service, workload, principal } => [service, workload, principal],
+        };
+        // A loop: hashing a text is long code, which would be there for each.
+        values.iter().for_each(|value| value.hash(state));
+    }
 }
 
 /// A line of the log: of a call that the proxy answered itself, or would have, or of any that is to be logged.
