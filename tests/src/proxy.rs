@@ -32,6 +32,7 @@ pub struct Setup {
     plan: Option<String>,
     concurrency: u32,
     module: bool,
+    plugin: Option<String>,
 }
 
 impl Default for Setup {
@@ -54,7 +55,7 @@ impl Setup {
     fn of(files: [&'static str; 2]) -> Self {
         let mut bootstrap = shipped(files[0]);
         bootstrap.leave_all_ports();
-        Self { files, bootstrap, plan: None, concurrency: 1, module: true }
+        Self { files, bootstrap, plan: None, concurrency: 1, module: true, plugin: None }
     }
 
     /// The endpoints of `cluster`, which is added when it is not there.
@@ -119,6 +120,19 @@ impl Setup {
         self
     }
 
+    /// What the filter is called, and the plan that Envoy asks for, in place of the shipped name.
+    #[must_use]
+    pub fn plugin(mut self, name: &str) -> Self {
+        for listener in self.resources("listeners") {
+            let filters = listener["filter_chains"][0]["filters"].as_array_mut();
+            for filter in filters.into_iter().flatten().filter(|filter| filter["name"] == FILTER) {
+                filter["name"] = name.into();
+            }
+        }
+        self.plugin = Some(name.to_owned());
+        self
+    }
+
     /// Starts `envoy` and waits until it serves.
     pub fn start(mut self, envoy: &Envoy) -> Proxy {
         let parent = checkout::target().join("e2e");
@@ -128,6 +142,11 @@ impl Setup {
 
         let [bootstrap, plan_file] = self.files;
         let mut discovery = shipped(plan_file);
+        if let Some(name) = self.plugin {
+            let resource = &mut discovery.value_mut()["resources"][0];
+            resource["name"] = name.as_str().into();
+            resource["typed_config"]["config"]["name"] = name.into();
+        }
         let text = self.plan.or_else(|| PlanFile::plan(&mut discovery).map(str::to_owned)).unwrap();
         if self.module {
             let module = folder.path().join(MODULE_COPY);

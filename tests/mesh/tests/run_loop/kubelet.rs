@@ -1,0 +1,107 @@
+//! What of a kubelet an API server needs to forward a port to a pod: here the port is one of this machine.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use futures::{SinkExt, StreamExt};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+
+/// The port that pods listen on, as far as anybody can tell.
+const PORT: u16 = 15000;
+
+/// A kubelet on loopback. Ends when dropped.
+pub struct Kubelet {
+    /// Where the API server finds it.
+    pub port: u16,
+    _runtime: Runtime,
+}
+
+impl Kubelet {
+    /// Starts one whose pods, by name, listen there.
+    pub fn start(pods: HashMap<String, SocketAddr>) -> Self {
+        let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(identity.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![identity.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let runtime = Runtime::new().unwrap();
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let pods = Arc::new(pods);
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, pods) = (acceptor.clone(), pods.clone());
+                tokio::spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        forward(stream, &pods).await;
+                    }
+                });
+            }
+        });
+        Self { port, _runtime: runtime }
+    }
+}
+
+/// Carries the bytes of one WebSocket to the pod that its path names: on channel 0 those of the port, on channel 1 what is
+/// wrong with it.
+async fn forward(stream: impl AsyncRead + AsyncWrite + Unpin, pods: &HashMap<String, SocketAddr>) {
+    let mut path = String::new();
+    // The type is the library's.
+    #[allow(clippy::result_large_err)]
+    let accept = |request: &Request, mut answer: Response| {
+        path = request.uri().path().to_owned();
+        answer.headers_mut().insert("sec-websocket-protocol", "v4.channel.k8s.io".parse().unwrap());
+        Ok(answer)
+    };
+    let Ok(socket) = tokio_tungstenite::accept_hdr_async(stream, accept).await else { return };
+    let (mut tell, mut told) = socket.split();
+    let [low, high] = PORT.to_le_bytes();
+    for channel in [0, 1] {
+        tell.send(Message::binary(vec![channel, low, high])).await.unwrap();
+    }
+    let pod = path.rsplit('/').next().and_then(|pod| pods.get(pod));
+    let connected = match pod {
+        Some(address) => TcpStream::connect(address).await.ok(),
+        None => None,
+    };
+    let Some(pod) = connected else {
+        let _ = tell.send(Message::binary([&[1], &b"connection refused"[..]].concat())).await;
+        let _ = tell.close().await;
+        return;
+    };
+    let (mut from_pod, mut to_pod) = pod.into_split();
+    let up = async {
+        while let Some(Ok(message)) = told.next().await {
+            let Message::Binary(bytes) = message else { continue };
+            if let Some((0, bytes)) = bytes.split_first().map(|(channel, bytes)| (*channel, bytes)) {
+                to_pod.write_all(bytes).await.unwrap();
+            }
+        }
+    };
+    let down = async {
+        let mut bytes = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = from_pod.read(&mut bytes).await {
+            let message = Message::binary([&[0], &bytes[..count]].concat());
+            if tell.send(message).await.is_err() {
+                return;
+            }
+        }
+        let _ = tell.close().await;
+    };
+    futures::future::select(Box::pin(up), Box::pin(down)).await;
+}
