@@ -197,6 +197,9 @@ const PLACE: u64 = PLACES as u64 - 1;
 /// Longer questions are asked each time.
 const LONGEST_KNOWN: usize = 2048;
 
+/// An answer is known no longer: a limit that is lifted, or a service that was wrong about the time, shuts nobody out.
+const LONGEST_TIME: Duration = Duration::from_secs(60);
+
 impl Refusals {
     /// Whether the answer is known.
     pub(super) fn has(&self, question: &Question, now: Instant) -> bool {
@@ -213,6 +216,7 @@ impl Refusals {
         if until <= now || question.message.len() > LONGEST_KNOWN {
             return;
         }
+        let until = until.min(now.after(LONGEST_TIME));
         let at = place(&question);
         self.0.resize(PLACES, None);
         if let Some(place) = self.0.get_mut(at) {

@@ -239,6 +239,25 @@ fn what_is_over_its_limit_is_known_for_as_long_as_the_service_says() {
 }
 
 #[test]
+fn no_answer_is_known_for_more_than_a_minute() {
+    for reset in [3600, u64::MAX >> 1] {
+        let mut world = world(&limit());
+        says(&mut world, Say::Over(reset));
+        let client = world.connect();
+        let mut is_refused = |world: &mut World| {
+            let call = world.call_and_wait(client, Ask::new("hot"));
+            refusal(world, call).is_some()
+        };
+        assert!(is_refused(&mut world));
+        says(&mut world, Say::Ok);
+        world.run_for(59 * SECOND);
+        assert!(is_refused(&mut world));
+        world.run_for(2 * SECOND);
+        assert!(!is_refused(&mut world));
+    }
+}
+
+#[test]
 fn what_is_known_takes_bounded_memory() {
     let mut limit = limit();
     limit["descriptors"] = json!([[{"key": "tenant", "attribute": "tenant"}]]);
