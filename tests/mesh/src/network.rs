@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::namespace::Namespace;
+use crate::tools::program;
 
 /// The folder of a running mesh, in memory, gone with it. Folders above it let user 1337 pass, which those of root's
 /// caches need not.
@@ -98,7 +99,8 @@ impl Network {
             ),
         );
         if captured {
-            pod.enter(|| feed(Command::new("iptables-restore").arg("--noflush"), RULES));
+            let restore = program("iptables-restore").expect("it was found with the other tools");
+            pod.enter(|| feed(Command::new(restore).arg("--noflush"), RULES));
         }
         pod
     }

@@ -52,8 +52,11 @@ impl Tools {
     ///
     /// When a program of Debian's is missing, with the command that installs it; when one cannot be built.
     pub fn find() -> Self {
-        let missing: Vec<_> =
-            PACKAGES.iter().filter(|(_, command)| !on_path(command)).map(|(package, _)| *package).collect();
+        let missing: Vec<_> = PACKAGES
+            .iter()
+            .filter(|(_, command)| program(command).is_none())
+            .map(|(package, _)| *package)
+            .collect();
         assert!(
             missing.is_empty(),
             "the mesh needs: apt-get install --no-install-recommends {}",
@@ -97,7 +100,9 @@ fn built(name: &str, extra: impl FnOnce(&Path, &Path)) -> PathBuf {
     })
 }
 
-fn on_path(command: &str) -> bool {
+/// Where a program is: on the `PATH`, or where Debian has those of root, which not every shell's leads to.
+pub(crate) fn program(command: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(command).is_file())
+    let folders = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(command)).find(|program| program.is_file())
 }
