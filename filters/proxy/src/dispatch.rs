@@ -43,7 +43,7 @@ impl Worker {
         let most = Matching::new(pool.service().sharing).connection_limit(pool.options());
         let load = |key| connections.get(key)?.room(most, net, streams);
         if avoid.is_some() {
-            let other = pool.choose(|key| {
+            let other = pool.choose(&|key| {
                 load(key).filter(|_| connections.get(key).is_some_and(|c| c.endpoint() != avoid))
             });
             if let Some(other) = other {
@@ -53,7 +53,7 @@ impl Worker {
                 return Choice::Hold;
             }
         }
-        pool.choose(load).map_or(Choice::Full, Choice::Take)
+        pool.choose(&load).map_or(Choice::Full, Choice::Take)
     }
 
     /// Writes a call's request to a connection: `fresh` from the client, or as the call kept it.

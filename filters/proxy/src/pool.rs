@@ -5,6 +5,7 @@
 //! client's requests reach every endpoint, and renews them by age, so that new endpoints take part.
 
 mod hashing;
+mod open;
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -21,6 +22,8 @@ use crate::policy::{Bucket, Buckets};
 use crate::queue::Queue;
 use crate::reports::PartyId;
 use crate::upstream::ConnectionId;
+
+use self::open::Open;
 
 /// Names a pool.
 pub(crate) type PoolId = Id<Pool>;
@@ -40,8 +43,7 @@ pub(crate) struct Pool {
     service: Rc<Service>,
     /// What protects the cluster.
     policy: Option<Rc<ClusterPolicy>>,
-    /// The open connections that take calls.
-    open: Vec<ConnectionId>,
+    open: Open,
     /// Connections being opened.
     connecting: usize,
     /// All connections that name this pool, those that end with their last answer included.
@@ -61,17 +63,11 @@ pub(crate) struct Pool {
     is_listed: bool,
     calls: PoolCalls,
     last_call: Instant,
-    /// Where the next search for the least loaded connection starts, so that ties rotate.
-    next: usize,
 }
 
 /// A pool is idle after so many times the age at which connections are renewed. Until then they are, so that calls that
 /// come now and then wait for none.
 const IDLE_AGES: u32 = 10;
-
-/// Over more connections than this, the least loaded of so many neighbours is taken instead of the least of all; or the
-/// first that can take a call, where those cannot.
-const MOST_COMPARED: usize = 32;
 
 /// Between the loss of an endpoint and the next search, where the plan sets no ejection time.
 const EXPLORE_PAUSE: Duration = Duration::from_secs(5);
@@ -100,7 +96,7 @@ impl Pool {
             has_ended: false,
             is_mirror: false,
             service,
-            open: Vec::new(),
+            open: Open::default(),
             connecting: 0,
             connections: 0,
             unresponsive: VecDeque::new(),
@@ -113,7 +109,6 @@ impl Pool {
             is_listed: false,
             calls: PoolCalls::default(),
             last_call: now,
-            next: 0,
         }
     }
 
@@ -285,7 +280,7 @@ impl Pool {
     /// The open connections that take calls.
     #[inline]
     pub(crate) fn open(&self) -> &[ConnectionId] {
-        &self.open
+        self.open.all()
     }
 
     /// How many connections are being opened.
@@ -294,26 +289,9 @@ impl Pool {
         self.connecting
     }
 
-    /// The connection with the least `load` (`None` = cannot take a call); the first of equals in rotation.
-    pub(crate) fn choose(&mut self, load: impl Fn(ConnectionId) -> Option<usize>) -> Option<ConnectionId> {
-        let count = self.open.len();
-        let start = self.next.checked_rem(count)?;
-        self.next = start.wrapping_add(1);
-        let (before, after) = self.open.split_at_checked(start)?;
-        let mut best: Option<(usize, ConnectionId)> = None;
-        for (compared, &connection) in after.iter().chain(before).enumerate() {
-            if compared >= MOST_COMPARED && best.is_some() {
-                break;
-            }
-            let Some(load) = load(connection) else { continue };
-            if best.is_none_or(|(least, _)| load < least) {
-                best = Some((load, connection));
-                if load == 0 {
-                    break;
-                }
-            }
-        }
-        best.map(|(_, connection)| connection)
+    /// The connection with the least `load` (`None` = cannot take a call); a spare one if no other can.
+    pub(crate) fn choose(&mut self, load: &dyn Fn(ConnectionId) -> Option<usize>) -> Option<ConnectionId> {
+        self.open.choose(load)
     }
 
     /// Notes that a connection is being opened: to the endpoint of that address, or to one of Envoy's choice.
@@ -331,8 +309,13 @@ impl Pool {
         if self.endpoints.connections(endpoint) == Some(1) {
             self.buckets.change(now);
         }
-        self.open.push(key);
+        self.open.add(key);
         endpoint
+    }
+
+    /// Notes that an open connection takes calls only when no other can.
+    pub(crate) fn set_aside(&mut self, key: ConnectionId) {
+        self.open.set_aside(key);
     }
 
     /// Notes who an endpoint is.
@@ -345,9 +328,15 @@ impl Pool {
         self.connecting = self.connecting.saturating_sub(1);
     }
 
-    /// Notes that an open connection takes no more calls.
-    pub(crate) fn retired(&mut self, key: ConnectionId, endpoint: Option<EndpointId>) {
-        self.open.retain(|&other| other != key);
+    /// Notes that an open connection takes no more calls. A spare one to the same endpoint takes its place, which
+    /// `endpoint_of` tells.
+    pub(crate) fn retired(
+        &mut self,
+        key: ConnectionId,
+        endpoint: Option<EndpointId>,
+        endpoint_of: impl Fn(ConnectionId) -> Option<EndpointId>,
+    ) {
+        self.open.remove(key, |other| endpoint_of(other) == endpoint);
         self.endpoints.left(endpoint);
     }
 

@@ -10,12 +10,12 @@ impl Worker {
     /// Takes a connection out of its pool: no new calls, and an end with the last answer.
     pub(crate) fn retire(&mut self, key: ConnectionId) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        let (pool_key, endpoint) = (connection.pool(), connection.endpoint());
         if connection.retire()
-            && let Some(pool) = self.pools.get_mut(connection.pool())
+            && let Some(pool) = self.pools.get_mut(pool_key)
         {
-            pool.retired(key, connection.endpoint());
-            let pool = connection.pool();
-            self.unpin(pool);
+            pool.retired(key, endpoint, |other| self.connections.get(other)?.endpoint());
+            self.unpin(pool_key);
         }
         self.close_if_retired(key);
     }

@@ -116,6 +116,9 @@ impl Worker {
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         let is_crowded =
             pool.is_crowded(endpoint) && Matching::new(pool.service().sharing).needs_few_connections();
+        if is_crowded {
+            pool.set_aside(key);
+        }
         if is_crowded && (is_needed || pool.lacks_quiet()) {
             // All others are being written requests that are still coming, or have streams.
         } else if is_crowded {
@@ -426,7 +429,10 @@ impl Worker {
                         pool.buckets_mut().ended(bucket);
                     }
                 }
-                Stage::Open { .. } => pool.retired(key, connection.endpoint()),
+                Stage::Open { .. } => {
+                    let endpoint_of = |other| self.connections.get(other)?.endpoint();
+                    pool.retired(key, connection.endpoint(), endpoint_of);
+                }
                 Stage::Retiring => {}
             }
             if connection.upload().is_some() {

@@ -17,34 +17,6 @@ fn pool(service: &str) -> Pool {
 }
 
 #[test]
-fn the_least_loaded_connection_is_chosen_and_equals_take_turns() {
-    let mut pool = pool(r#""routes": []"#);
-    assert_eq!(pool.choose(|_| Some(0)), None);
-    let [a, b, c] = [10, 11, 12].map(|n| Id::new(n, 1));
-    pool.open = vec![a, b, c];
-    let turns: Vec<_> = (0..6).map(|_| pool.choose(|_| Some(1)).unwrap()).collect();
-    assert_eq!(turns, [a, b, c, a, b, c]);
-    for _ in 0..3 {
-        assert_eq!(pool.choose(|id| Some(if id == b { 2 } else { 5 })), Some(b));
-        assert_eq!(pool.choose(|id| (id == c).then_some(9)), Some(c));
-        assert_eq!(pool.choose(|_| None), None);
-    }
-}
-
-#[test]
-fn of_many_connections_a_few_are_compared_and_all_come_to_their_turn() {
-    let mut pool = pool(r#""routes": []"#);
-    pool.open = (0..500).map(|n| Id::new(n, 1)).collect();
-    let mut loads = vec![0_usize; 500];
-    let place = |id| (0..500).position(|n| id == Id::new(n, 1)).unwrap();
-    for _ in 0..5000 {
-        let chosen = pool.choose(|id| loads.get(place(id)).copied()).unwrap();
-        loads[place(chosen)] += 1;
-    }
-    assert!(loads.iter().all(|&load| load == 10), "{loads:?}");
-}
-
-#[test]
 fn connections_are_counted_from_the_first_step_to_the_last() {
     let mut pool = pool(r#""upstream": {"connectionsPerEndpoint": 1, "ejectionTime": "2s"}"#);
     let [a, b] = [10, 11].map(|n| Id::new(n, 1));
@@ -56,11 +28,11 @@ fn connections_are_counted_from_the_first_step_to_the_last() {
     assert_eq!(pool.connected(b, "10.0.0.1:1", at(0)), endpoint);
     assert!(pool.is_crowded(endpoint));
     assert_eq!((pool.connecting(), pool.open()), (0, &[a, b][..]));
-    pool.retired(a, endpoint);
+    pool.retired(a, endpoint, |_| None);
     assert_eq!((pool.open(), pool.is_crowded(endpoint)), (&[b][..], false));
     pool.gone();
     assert_eq!(pool.forget_at(), None, "the other is there");
-    pool.retired(b, endpoint);
+    pool.retired(b, endpoint, |_| None);
     pool.gone();
     assert_eq!(pool.forget_at(), Some(at(60_000)));
     pool.connect(None);

@@ -97,6 +97,33 @@ fn others_go_elsewhere_while_a_request_comes_and_lose_nothing_when_it_never_ends
 }
 
 #[test]
+fn small_requests_share_one_connection_again_when_large_ones_have_come() {
+    let mut world = world(json!({"limits": limits()}));
+    let clients = [(); 4].map(|()| world.connect());
+    let halves = clients.map(|client| half(&mut world, client, MIB));
+    for (client, (call, rest)) in clients.into_iter().zip(halves) {
+        world.write(client, &rest);
+        world.await_all(&[call]);
+    }
+    assert!(world.manager.streams_to(A).len() >= 4, "each had a connection of its own");
+    let received = |world: &World| -> Vec<usize> {
+        world.manager.connections.values().map(|upstream| upstream.received).collect()
+    };
+    for _ in 0..3 {
+        let before = received(&world);
+        let calls = world.call_all(clients[0], (0..20).map(|_| Ask::new("echo")));
+        world.await_all(&calls);
+        let after = received(&world);
+        assert_eq!(before.iter().zip(&after).filter(|(before, after)| after > before).count(), 1);
+        // What took its place is used as it was.
+        let first = before.iter().zip(&after).position(|(before, after)| after > before).unwrap();
+        let streams: Vec<u32> = world.manager.connections.keys().copied().collect();
+        world.close_upstream(streams[first], true);
+        world.run_for(20 * MS);
+    }
+}
+
+#[test]
 fn a_client_that_ends_in_the_middle_of_a_request_gets_its_other_answers() {
     let mut world = world(json!({"limits": limits()}));
     let client = world.connect();
