@@ -150,7 +150,7 @@ mod tests {
         *pool.calls_mut() = crate::calls::PoolCalls::of(1);
         assert_eq!(wanted(&pool), [2, 2, 0], "endpoints are looked for");
         for n in 0..5 {
-            pool.waiting_mut().push(Some(crate::arena::Id::new(n, 1)), crate::arena::Id::new(n, 1));
+            pool.waiting_mut().push(Some(crate::arena::Id::new(n, 1)), 0, crate::arena::Id::new(n, 1));
         }
         assert_eq!(wanted(&pool), [2, 2, 5]);
         while pool.is_exploring() {

@@ -1,4 +1,7 @@
 //! The calls that wait for a connection of a pool: clients take turns, and each one's calls keep their order.
+//!
+//! Calls that wait for different endpoints are in different lanes: where one has no room, no other call of its lane is looked
+//! at, however many there are.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,13 +25,58 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 struct Line {
     turn: u64,
-    /// By the numbers of their places, which are in order.
-    calls: VecDeque<(Place, CallId)>,
+    /// By their numbers, each with its calls in the order of their places; never without any.
+    lanes: Vec<(Lane, VecDeque<(Place, CallId)>)>,
 }
+
+/// What calls wait for: an endpoint of no matter which, or what the bucket of that number leads to.
+pub(crate) type Lane = u16;
 
 /// Where a call waits in its client's line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place(u64);
+pub(crate) struct Place {
+    number: u64,
+    lane: Lane,
+}
+
+/// A call whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Next {
+    pub(crate) call: CallId,
+    client: Option<ClientId>,
+    /// Those before it have nothing that is not blocked.
+    pub(crate) turn: u64,
+    place: Place,
+}
+
+/// Some lanes.
+#[derive(Debug, Clone)]
+pub(crate) struct Lanes([u64; 33]);
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self([0; 33])
+    }
+}
+
+impl Lanes {
+    fn has(&self, lane: Lane) -> bool {
+        self.0.get(usize::from(lane / 64)).is_some_and(|bits| bits >> (lane % 64) & 1 == 1)
+    }
+
+    fn add(&mut self, lane: Lane) {
+        if let Some(bits) = self.0.get_mut(usize::from(lane / 64)) {
+            *bits |= 1 << (lane % 64);
+        }
+    }
+}
+
+impl Next {
+    /// Has its lane be one of `lanes`.
+    pub(crate) fn block(&self, lanes: &mut Lanes) {
+        lanes.add(self.place.lane);
+    }
+}
 
 impl Queue {
     pub(crate) fn len(&self) -> usize {
@@ -39,49 +87,69 @@ impl Queue {
         self.len == 0
     }
 
+    /// How many calls are in these lanes.
+    pub(crate) fn count(&self, lanes: &Lanes) -> usize {
+        let all = self.lines.values().flat_map(|line| &line.lanes);
+        all.filter(|(lane, _)| lanes.has(*lane)).map(|(_, calls)| calls.len()).sum()
+    }
+
     /// Has a call wait behind the others of its client.
-    pub(crate) fn push(&mut self, client: Option<ClientId>, call: CallId) -> Place {
-        let place = Place(self.number());
+    pub(crate) fn push(&mut self, client: Option<ClientId>, lane: Lane, call: CallId) -> Place {
+        let place = Place { number: self.number(), lane };
         let turn = self.last;
         let line = self.lines.entry(client).or_insert_with(|| {
             self.turns.insert(turn, client);
-            Line { turn, calls: VecDeque::new() }
+            Line { turn, lanes: Vec::new() }
         });
-        line.calls.push_back((place, call));
+        let at = line.find(lane).unwrap_or_else(|at| {
+            line.lanes.insert(at, (lane, VecDeque::new()));
+            at
+        });
+        if let Some((_, calls)) = line.lanes.get_mut(at) {
+            calls.push_back((place, call));
+        }
         self.len = self.len.saturating_add(1);
         place
     }
 
     /// The call whose turn it is.
     pub(crate) fn front(&self) -> Option<CallId> {
-        let (_, client) = self.turns.first_key_value()?;
-        let (_, call) = self.lines.get(client)?.calls.front()?;
-        Some(*call)
+        self.next(0, &Lanes::default()).map(|next| next.call)
     }
 
-    /// Takes out the call whose turn it is; its client's turn is the last then.
-    pub(crate) fn pop(&mut self) -> Option<CallId> {
-        let (_, client) = self.turns.pop_first()?;
+    /// The call whose turn it is from that turn on, if it is in none of the `blocked` lanes.
+    pub(crate) fn next(&self, from: u64, blocked: &Lanes) -> Option<Next> {
+        self.turns.range(from..).find_map(|(turn, client)| {
+            let lanes = self.lines.get(client)?.lanes.iter().filter(|(lane, _)| !blocked.has(*lane));
+            let (place, call) =
+                lanes.filter_map(|(_, calls)| calls.front()).min_by_key(|(place, _)| *place)?;
+            Some(Next { call: *call, client: *client, turn: *turn, place: *place })
+        })
+    }
+
+    /// Takes out a call whose turn it is; its client's turn is the last then.
+    pub(crate) fn take(&mut self, next: &Next) {
+        self.remove(next.client, next.place);
         let turn = self.number();
-        let line = self.lines.get_mut(&client)?;
-        let (_, call) = line.calls.pop_front()?;
-        self.len = self.len.saturating_sub(1);
-        if line.calls.is_empty() {
-            self.lines.remove(&client);
-        } else {
+        if let Some(line) = self.lines.get_mut(&next.client) {
+            self.turns.remove(&line.turn);
             line.turn = turn;
-            self.turns.insert(turn, client);
+            self.turns.insert(turn, next.client);
         }
-        Some(call)
     }
 
     /// Takes out a call that waits no longer.
     pub(crate) fn remove(&mut self, client: Option<ClientId>, place: Place) {
         let Some(line) = self.lines.get_mut(&client) else { return };
-        let Ok(index) = line.calls.binary_search_by_key(&place, |(place, _)| *place) else { return };
-        line.calls.remove(index);
+        let Ok(at) = line.find(place.lane) else { return };
+        let Some((_, calls)) = line.lanes.get_mut(at) else { return };
+        let Ok(index) = calls.binary_search_by_key(&place, |(place, _)| *place) else { return };
+        calls.remove(index);
         self.len = self.len.saturating_sub(1);
-        if line.calls.is_empty() {
+        if calls.is_empty() {
+            line.lanes.remove(at);
+        }
+        if line.lanes.is_empty() {
             self.turns.remove(&line.turn);
             self.lines.remove(&client);
         }
@@ -89,12 +157,23 @@ impl Queue {
 
     /// Takes everything out, in the order of the turns.
     pub(crate) fn drain(&mut self) -> Vec<CallId> {
-        core::iter::from_fn(|| self.pop()).collect()
+        let take = || {
+            let next = self.next(0, &Lanes::default())?;
+            self.take(&next);
+            Some(next.call)
+        };
+        core::iter::from_fn(take).collect()
     }
 
     fn number(&mut self) -> u64 {
         self.last = self.last.wrapping_add(1);
         self.last
+    }
+}
+
+impl Line {
+    fn find(&self, lane: Lane) -> Result<usize, usize> {
+        self.lanes.binary_search_by_key(&lane, |(lane, _)| *lane)
     }
 }
 
@@ -114,7 +193,7 @@ mod tests {
     /// A queue with calls of these clients, numbered in their order; and their places.
     fn queue(clients: &[u32]) -> (Queue, Vec<Place>) {
         let mut queue = Queue::default();
-        let places = (0..).zip(clients).map(|(n, of)| queue.push(client(*of), call(n))).collect();
+        let places = (0..).zip(clients).map(|(n, of)| queue.push(client(*of), 0, call(n))).collect();
         (queue, places)
     }
 
@@ -122,9 +201,11 @@ mod tests {
     fn clients_take_turns_and_their_calls_keep_their_order() {
         let (mut queue, _) = queue(&[7, 7, 7, 8, 9, 9]);
         assert_eq!((queue.len(), queue.front()), (6, Some(call(0))));
-        assert_eq!(queue.pop(), Some(call(0)));
+        let first = queue.next(0, &Lanes::default()).unwrap();
+        queue.take(&first);
+        assert_eq!(first.call, call(0));
         // A newcomer comes after those who wait, and one who had its turn.
-        queue.push(client(5), call(6));
+        queue.push(client(5), 0, call(6));
         assert_eq!(queue.drain(), [3, 4, 1, 6, 5, 2].map(call));
         assert!(queue.is_empty() && queue.front().is_none());
         assert!(queue.turns.is_empty() && queue.lines.is_empty());
@@ -148,7 +229,29 @@ mod tests {
     fn who_comes_back_has_no_turn_before_others() {
         let (mut queue, places) = queue(&[7, 8]);
         queue.remove(client(7), places[0]);
-        queue.push(client(7), call(2));
+        queue.push(client(7), 0, call(2));
         assert_eq!(queue.drain(), [1, 2].map(call));
+    }
+
+    #[test]
+    fn lanes_that_are_blocked_are_passed_over_and_the_others_keep_the_order() {
+        let mut queue = Queue::default();
+        for (n, (of, lane)) in
+            [(7, 5), (7, 9), (7, 5), (8, 5), (8, 2048), (7, 9), (8, 0)].into_iter().enumerate()
+        {
+            queue.push(client(of), lane, call(n as u32));
+        }
+        let mut blocked = Lanes::default();
+        queue.next(0, &blocked).unwrap().block(&mut blocked);
+        assert_eq!((queue.count(&blocked), queue.len()), (3, 7));
+        let mut from = 0;
+        let mut taken = Vec::new();
+        while let Some(next) = queue.next(from, &blocked) {
+            queue.take(&next);
+            (from, taken) = (next.turn, [taken, vec![next.call]].concat());
+        }
+        assert_eq!(taken, [1, 4, 5, 6].map(call));
+        assert_eq!(queue.drain(), [0, 3, 2].map(call));
+        assert!(queue.is_empty() && queue.turns.is_empty() && queue.lines.is_empty());
     }
 }

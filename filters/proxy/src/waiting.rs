@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 
 use meltemi_codecs::Failure;
 
-use crate::calls::{CallId, Cause};
+use crate::calls::{Call, CallId, Cause};
 use crate::client::ClientId;
 use crate::deadlines::Timed;
 use crate::dispatch::Choice;
 use crate::matching::Matching;
+use crate::policy::Bucket;
 use crate::pool::PoolId;
+use crate::queue::{Lane, Lanes};
 use crate::worker::Worker;
 
 /// What is to be looked at when the event is handled; each is listed once.
@@ -20,6 +22,11 @@ pub(crate) struct Agenda {
     pools: VecDeque<PoolId>,
     /// Clients of which another request may be read, or that may be done.
     clients: VecDeque<ClientId>,
+}
+
+/// Where a call waits: that of its bucket, unless it is to go elsewhere than that leads.
+fn lane(call: &Call) -> Lane {
+    call.bucket().filter(|_| call.avoid().is_none()).map_or(0, Bucket::number)
 }
 
 impl Worker {
@@ -67,7 +74,7 @@ impl Worker {
         let Some(call) = self.calls.get_mut(id) else { return };
         let pool_key = call.pool();
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        call.wait(pool.waiting_mut().push(call.origin().client(), id));
+        call.wait(pool.waiting_mut().push(call.origin().client(), lane(call), id));
         if let Some(due) = call.due() {
             self.deadlines.push(due, Timed::Call(id));
         }
@@ -77,13 +84,16 @@ impl Worker {
     /// Gives waiting calls to connections, as far as there is room.
     fn serve_waiting(&mut self, pool_key: PoolId) {
         let (mut held, mut lacks_quiet) = (Vec::new(), false);
-        // Those for which there will be a connection without more ado.
-        let mut hashed = 0_usize;
+        // Lanes without room, and those for which there will be a connection without more ado.
+        let (mut blocked, mut hashed) = (Lanes::default(), Lanes::default());
+        let mut alone = 0_usize;
+        let mut from = 0;
         if let Some(pool) = self.pools.get_mut(pool_key) {
             pool.unlist();
         }
-        while let Some(id) = self.pools.get(pool_key).and_then(|pool| pool.waiting().front()) {
-            let (avoid, in_part, bucket) = self.calls.get(id).map_or((None, false, None), |call| {
+        while let Some(next) = self.pools.get(pool_key).and_then(|pool| pool.waiting().next(from, &blocked)) {
+            from = next.turn;
+            let (avoid, in_part, bucket) = self.calls.get(next.call).map_or((None, false, None), |call| {
                 (call.avoid(), call.record().request_bytes > call.frame().len(), call.bucket())
             });
             let bucket = bucket.filter(|_| avoid.is_none());
@@ -94,30 +104,40 @@ impl Worker {
             if choice == Choice::Full && in_part && self.choose(pool_key, avoid, false) != Choice::Full {
                 // Those that have room have streams.
                 (choice, lacks_quiet) = (Choice::Hold, true);
-            } else if choice == Choice::Hold && bucket.is_some() {
-                hashed = hashed.saturating_add(1);
             }
             let is_hashing = self.pools.get(pool_key).is_some_and(|pool| pool.buckets().are_used());
             if choice == Choice::Full && !is_hashing {
                 break;
             }
+            let is_like_others = avoid.is_none() && !in_part;
+            if let (Choice::Hold | Choice::Full, true) = (choice, is_like_others) {
+                next.block(&mut blocked);
+                if choice == Choice::Hold {
+                    next.block(&mut hashed);
+                }
+                continue;
+            }
             if let Some(pool) = self.pools.get_mut(pool_key) {
-                pool.waiting_mut().pop();
+                pool.waiting_mut().take(&next);
             }
             match choice {
-                Choice::Take(connection) => self.send(id, connection, None),
-                Choice::Hold | Choice::Full => held.push(id),
+                Choice::Take(connection) => self.send(next.call, connection, None),
+                Choice::Hold | Choice::Full => {
+                    alone = alone.saturating_add(usize::from(choice == Choice::Hold && bucket.is_some()));
+                    held.push(next.call);
+                }
             }
         }
         if let Some(pool) = self.pools.get_mut(pool_key) {
             pool.lack_quiet(lacks_quiet);
+            alone = alone.saturating_add(pool.waiting().count(&hashed));
             for id in held {
                 if let Some(call) = self.calls.get_mut(id) {
-                    call.wait(pool.waiting_mut().push(call.origin().client(), id));
+                    call.wait(pool.waiting_mut().push(call.origin().client(), lane(call), id));
                 }
             }
         }
-        self.grow(pool_key, hashed);
+        self.grow(pool_key, alone);
     }
 
     /// Opens connections that a pool needs: for calls that wait, but for so many that are `hashed`, and to find endpoints it does

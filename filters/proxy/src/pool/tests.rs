@@ -63,7 +63,7 @@ fn a_pool_is_listed_once_and_only_for_something_to_do() {
         pool.refused(None, None, None, at(0));
     }
     assert!(!pool.enlist());
-    pool.waiting_mut().push(None, Id::new(0, 1));
+    pool.waiting_mut().push(None, 0, Id::new(0, 1));
     assert_eq!([pool.enlist(), pool.enlist()], [true, false]);
 }
 

@@ -325,3 +325,22 @@ fn nothing_is_asked_once_streams_are_refused() {
     let answered = calls.iter().filter(|call| world.calls[**call].endpoint().is_some()).count();
     assert_eq!(answered, 100, "on what is open");
 }
+
+#[test]
+fn calls_that_wait_for_a_busy_endpoint_are_not_looked_at_one_by_one() {
+    let mut service = service();
+    service["upstream"]["maxCallsPerConnection"] = json!(1);
+    service["upstream"]["connectionsPerEndpoint"] = json!(1);
+    // In a debug build, a look at each waiting call for each answer takes half a minute.
+    let mut world = world_of(service, &[A, B], 1);
+    let clients: Vec<_> = (0..4).map(|_| world.connect()).collect();
+    let ask = |n: usize| of_user(n % 100);
+    let calls: Vec<_> =
+        clients.iter().flat_map(|&client| world.call_all(client, (0..4000).map(ask))).collect();
+    world.await_all(&calls);
+    let mut places: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();
+    for (n, call) in calls.iter().enumerate() {
+        places.entry(n % 100).or_default().insert(world.calls[*call].endpoint().unwrap());
+    }
+    assert!(places.values().all(|places| places.len() == 1));
+}
