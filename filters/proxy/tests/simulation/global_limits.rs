@@ -244,7 +244,7 @@ fn no_answer_is_known_for_more_than_a_minute() {
         let mut world = world(&limit());
         says(&mut world, Say::Over(reset));
         let client = world.connect();
-        let mut is_refused = |world: &mut World| {
+        let is_refused = |world: &mut World| {
             let call = world.call_and_wait(client, Ask::new("hot"));
             refusal(world, call).is_some()
         };
