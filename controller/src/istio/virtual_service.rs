@@ -140,6 +140,9 @@ pub struct StringMatch {
     pub prefix: Option<String>,
     /// All of it matches this.
     pub regex: Option<String>,
+    /// What is no field of it, in a file that no API server has seen.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, Value>,
 }
 
 /// A destination and its share.

@@ -154,6 +154,12 @@ fn matches_that_the_filter_does_not_know_take_none() {
             "{headers: {source.color: {exact: red}}}",
             "match[0].headers[\"source.color\"]: no attribute of the connection",
         ),
+        // What no API server has seen.
+        (
+            "{headers: {tag: {exactt: gray}}}",
+            "match[0].headers.tag.exactt: unknown; write exact, prefix or regex",
+        ),
+        ("{method: {exact: a, prefix: b}}", "match[0].method: says more than one thing"),
     ] {
         let output = made(&(service("shop", "demo", "10.0.0.1") + &virtual_service(&routes(matches))));
         assert_taken(&output, &matches);

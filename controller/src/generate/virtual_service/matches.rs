@@ -28,24 +28,34 @@ pub(super) fn matchers(
         refuse(&format!(".{field}"), "not supported for RPC calls");
     }
     let mut attributes = BTreeMap::new();
-    let mut add = |field: String, attribute: &str, matcher: raw::Matcher| {
+    let mut add = |field: String, attribute: &str, told: &StringMatch, inverted: bool| {
+        let matcher = matcher(told, inverted);
         match tried.refusal(attribute, &matcher) {
+            _ if told.others.len() + said(told).count() > 1 => refuse(&field, "says more than one thing"),
+            _ if let Some(unknown) = told.others.keys().next() => {
+                refuse(&format!("{field}.{unknown}"), "unknown; write exact, prefix or regex");
+            }
             Some(why) => refuse(&field, &why),
             None => _ = attributes.insert(attribute.to_owned(), matcher),
-        };
+        }
     };
     let all = [("withoutHeaders", &matches.without_headers, true), ("headers", &matches.headers, false)];
     for (field, headers, inverted) in all {
         for (name, header) in headers as &BTreeMap<String, StringMatch> {
             let mut path = format!(".{field}");
             push_key(&mut path, name);
-            add(path, name, matcher(header, inverted));
+            add(path, name, header, inverted);
         }
     }
     if let Some(method) = &matches.method {
-        add(".method".to_owned(), "method", matcher(method, false));
+        add(".method".to_owned(), "method", method, false);
     }
     (!takes_none).then_some(attributes)
+}
+
+/// What a match says.
+fn said(told: &StringMatch) -> impl Iterator<Item = &String> {
+    [&told.exact, &told.prefix, &told.regex].into_iter().flatten()
 }
 
 /// An empty text to match means that the header is there, as Istio has it.
