@@ -247,9 +247,15 @@ pub trait Codec {
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error>;
 
     /// Appends an answer to `request` that the protocol's own client turns into its own exception. `request` is the
-    /// frame's first [`Frame::head`] bytes, or more. To one that opens a stream it is a [reset](Kind::Reset), at any time,
-    /// which ends the stream at a server too.
+    /// frame's first [`Frame::head`] bytes, or more. To one that opens a stream it is a [reset](Kind::Reset) in the place of
+    /// the server's first answer.
     fn error_reply(&self, request: &[u8], failure: Failure, text: &str, out: &mut Vec<u8>);
+
+    /// Appends the [reset](Kind::Reset) of the stream that `request` has opened, for its server, or for a client that has had
+    /// an answer of it.
+    fn reset(&self, request: &[u8], failure: Failure, text: &str, out: &mut Vec<u8>) {
+        self.error_reply(request, failure, text, out);
+    }
 
     /// Appends the answer to `heartbeat`, a complete frame of kind `HeartbeatRequest`.
     fn heartbeat_reply(&self, heartbeat: &[u8], out: &mut Vec<u8>);

@@ -129,6 +129,12 @@ pub fn start_brpc(name: &str) -> Remote {
     Remote::start(&format!("brpc-java-{name}"), &mut command(&jars, "org.meltemi.brpc.Peer"))
 }
 
+/// Starts trpc-java.
+pub fn start_trpc(name: &str) -> Remote {
+    let jars = built("trpc-java", "1.1.0", &[]);
+    Remote::start(&format!("trpc-java-{name}"), &mut command(&jars, "org.meltemi.trpc.Peer"))
+}
+
 /// Runs a class of a peer's jars, in a JVM that starts soon.
 fn command(jars: &Path, class: &str) -> Command {
     let mut java = Command::new("java");

@@ -100,24 +100,39 @@ fn write_entries(
     Ok(())
 }
 
-/// Appends the answer to the request `frame` that says an error: to one that opens a stream, that it is reset.
-pub(super) fn write_error(header: &Header, frame: &[u8], code: u32, text: &str, out: &mut Vec<u8>) {
+/// Appends a frame of this kind that says an error, to the request `frame`: a response, the answer to one that opens a
+/// stream, or what resets a stream.
+pub(super) fn write_error(
+    header: &Header,
+    kind: Type,
+    frame: &[u8],
+    code: u32,
+    text: &str,
+    out: &mut Vec<u8>,
+) {
     let start = out.len();
-    let is_unary = header.kind == Type::Unary;
+    let is_unary = kind == Type::Unary;
     let Some(id) = (if is_unary { message::id(header, frame) } else { Some(header.id.into()) }) else {
         return;
     };
     let (header_id, id) = message::ids(id);
-    out.extend_from_slice(&[0x09, 0x30, u8::from(!is_unary), if is_unary { 0 } else { 4 }]);
+    let (byte, ret, error) = match kind {
+        Type::Unary => (0, 4, 6),
+        Type::Init => (1, 1, 2),
+        _ => (4, 2, 3),
+    };
+    out.extend_from_slice(&[0x09, 0x30, u8::from(!is_unary), byte]);
     out.extend_from_slice(&[0; 12]);
-    if is_unary {
-        write_number(field::REQUEST_ID, id.into(), out);
-        write_number(4, code.into(), out);
-        write_bytes(6, text.as_bytes(), out);
-    } else {
-        write_number(1, 1, out);
-        write_number(2, code.into(), out);
-        write_bytes(3, text.as_bytes(), out);
+    let content = out.len();
+    match kind {
+        Type::Unary => write_number(field::REQUEST_ID, id.into(), out),
+        Type::Init => {}
+        _ => write_number(1, field::RESET.into(), out),
+    }
+    write_number(ret, code.into(), out);
+    write_bytes(error, text.as_bytes(), out);
+    if kind == Type::Init {
+        enclose(field::RESPONSE_META, content, out);
     }
     let message_len = out.len().saturating_sub(start).saturating_sub(Header::LEN);
     if finish(start, message_len, 0, header_id, out).is_err() {

@@ -18,6 +18,10 @@ pub(super) mod field {
     pub(crate) const RESPONSE_TRANS_INFO: u32 = 8;
     /// The message of a request in `TrpcStreamInitMeta`.
     pub(crate) const REQUEST_META: u32 = 1;
+    /// What its server answers.
+    pub(crate) const RESPONSE_META: u32 = 2;
+    /// The way of closing that ends both sides.
+    pub(crate) const RESET: u32 = 1;
 }
 
 /// The attributes that [`Depth::Head`] reports.
@@ -26,9 +30,6 @@ pub(super) const FRONT: [&str; 9] =
 
 /// The call type of a request that is not answered.
 const ONE_WAY: u32 = 1;
-
-/// The way of closing that ends both sides.
-const RESET: u32 = 1;
 
 /// Why a request is not carried.
 const NO_FUNC: &str = "the request names no func";
@@ -84,14 +85,14 @@ fn stream_kind(header: &Header, from: Peer, frame: &[u8]) -> Result<Kind, Error>
         let field = field?;
         match (header.kind, field.number, field.value) {
             (Type::Init, field::REQUEST_META, Value::Bytes(_)) => has_request = true,
-            (Type::Init, 2, _) => {
+            (Type::Init, field::RESPONSE_META, _) => {
                 for field in field.fields().into_iter().flatten() {
                     if let Field { number: 1, value: Value::Varint(value), .. } = field? {
                         ended.ret = value as u32;
                     }
                 }
             }
-            (Type::Close, 1, Value::Varint(value)) => is_reset = value as u32 == RESET,
+            (Type::Close, 1, Value::Varint(value)) => is_reset = value as u32 == field::RESET,
             (Type::Close, 2, Value::Varint(value)) => ended.ret = value as u32,
             (Type::Close, 6, Value::Varint(value)) => ended.func_ret = value as u32,
             _ => {}

@@ -118,7 +118,14 @@ impl Codec for Trpc {
 
     fn error_reply(&self, request: &[u8], failure: Failure, text: &str, out: &mut Vec<u8>) {
         if let Ok(header) = Header::of(request) {
-            edit::write_error(&header, request, status::of(failure), text, out);
+            let kind = if header.kind == Type::Unary { Type::Unary } else { Type::Init };
+            edit::write_error(&header, kind, request, status::of(failure), text, out);
+        }
+    }
+
+    fn reset(&self, request: &[u8], failure: Failure, text: &str, out: &mut Vec<u8>) {
+        if let Ok(header) = Header::of(request) {
+            edit::write_error(&header, Type::Close, request, status::of(failure), text, out);
         }
     }
 

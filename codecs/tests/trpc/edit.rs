@@ -4,8 +4,8 @@ use meltemi_codecs::{Action, Change, Codec, Edit, Error, Failure, Kind, Outcome,
 use prost::Message;
 
 use super::{
-    Close, Init, InitRequest, Request, Response, all_vectors, changes, frame, hello, read, unary, vector,
-    written,
+    Close, Init, InitRequest, InitResponse, Request, Response, all_vectors, changes, frame, hello, read,
+    unary, vector, written,
 };
 
 fn rewritten(bytes: &[u8], edit: &Edit<'_>) -> Vec<u8> {
@@ -136,6 +136,14 @@ fn a_failure_is_a_code_and_a_text() {
 
         out.clear();
         Trpc.error_reply(&vector("stream-init.req").bytes, failure, "no route: é😀", &mut out);
+        let reply = frame(Peer::Server, &out);
+        assert_eq!((reply.id, reply.kind), (100, Kind::Reset(Outcome::Error(code))));
+        let response = Some(InitResponse { ret, error_msg: "no route: é😀".into() });
+        let expected = Init { response, ..Init::default() };
+        assert_eq!(Init::decode(&out[16..]), Ok(expected));
+
+        out.clear();
+        Trpc.reset(&vector("stream-init.req").bytes, failure, "no route: é😀", &mut out);
         let reply = frame(Peer::Server, &out);
         assert_eq!((reply.id, reply.kind), (100, Kind::Reset(Outcome::Error(code))));
         let expected = Close { close_type: 1, ret, msg: "no route: é😀".into(), func_ret: 0 };

@@ -55,8 +55,13 @@ fn streams_end_as_they_say() {
     assert_eq!(close(0, 9, 0), Kind::Reset(Outcome::Error(9)));
     assert_eq!(close(1, 9, 5), Kind::Reset(Outcome::Error(9)));
     assert_eq!(close(1, 0, 0), Kind::Reset(Outcome::Exception), "trpc-go's, for what a service returns");
-    let opened =
-        |ret| kind(&Init { response: Some(InitResponse { ret }), ..Init::default() }.encode_to_vec(), 1);
+    let opened = |ret| {
+        kind(
+            &Init { response: Some(InitResponse { ret, ..InitResponse::default() }), ..Init::default() }
+                .encode_to_vec(),
+            1,
+        )
+    };
     assert_eq!(opened(0), Kind::Continued);
     assert_eq!(opened(12), Kind::Reset(Outcome::Error(12)));
 }

@@ -88,6 +88,8 @@ struct InitRequest {
 struct InitResponse {
     #[prost(int32, tag = "1")]
     ret: i32,
+    #[prost(bytes = "vec", tag = "2")]
+    error_msg: Vec<u8>,
 }
 
 /// `TrpcStreamCloseMeta`.

@@ -30,7 +30,7 @@ impl Worker {
         let client_key = call.origin().client().filter(|_| !call.record().is_one_way);
         if let Some((client_key, client)) = client_key.and_then(|key| Some((key, self.clients.get_mut(key)?)))
         {
-            let written = write_reply(&mut self.net, client, Some(id), call.frame(), failure, detail);
+            let written = write_reply(&mut self.net, client, Some((id, call)), call.frame(), failure, detail);
             call.record_mut().response_bytes = written;
             let queued = client.unsent(&self.net);
             self.watch_answers(client_key, queued);
@@ -240,20 +240,27 @@ impl Worker {
     }
 }
 
-/// Writes the answer to a request, which has become a `call` or not; its length.
+/// Writes the answer to a request, which has become a `call` or not; its length. A stream whose server has answered is reset.
 fn write_reply(
     net: &mut Net,
     client: &mut Client,
-    call: Option<CallId>,
+    call: Option<(CallId, &Call)>,
     request: &[u8],
     failure: Failure,
     detail: &str,
 ) -> usize {
     let codec = client.service().codec.clone();
+    let stream = call.and_then(|(_, call)| call.stream());
+    let is_open = stream.is_some_and(|stream| stream.active.is_some());
     let mut written = 0;
-    client.answer(net, call, |out| {
+    client.answer(net, call.map(|(id, _)| id), |out| {
         let before = out.len();
-        codec.error_reply(request, failure, &format!("meltemi: {detail}"), out);
+        let text = format!("meltemi: {detail}");
+        if is_open {
+            codec.reset(request, failure, &text, out);
+        } else {
+            codec.error_reply(request, failure, &text, out);
+        }
         written = out.len().saturating_sub(before);
     });
     written

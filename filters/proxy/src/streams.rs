@@ -213,12 +213,7 @@ impl Worker {
         let Some(out) = self.net.write(connection.socket()) else { return };
         let codec = &call.record().service.codec;
         let mut reset = Vec::new();
-        codec.error_reply(
-            call.frame(),
-            Failure::ConnectionLost,
-            "meltemi: the stream was given up",
-            &mut reset,
-        );
+        codec.reset(call.frame(), Failure::ConnectionLost, "meltemi: the stream was given up", &mut reset);
         let edit = Edit { id: connection.slots().id(open.slot), ..Edit::default() };
         let _ = codec.rewrite(&reset, &edit, out);
     }

@@ -1,0 +1,4 @@
+//! tRPC of trpc-go and of trpc-java.
+
+mod go;
+mod java;
