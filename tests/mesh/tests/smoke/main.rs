@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use meltemi_mesh_tests::{Mesh, Workload};
+use meltemi_mesh_tests::{Mesh, Pod, Workload};
 use meltemi_tests::{Backend, Client, Frame, eventually, files};
 use serde_json::{Value, json};
 
@@ -56,6 +57,31 @@ fn calls_on_one_connection_go_to_both_versions_and_by_each_new_plan() {
     });
     assert_eq!(count(&mut connection, "sayHello").len(), 2);
 
+    // What the sidecar tells of itself is understood.
+    let wanted = tempfile::NamedTempFile::with_suffix(".json").unwrap();
+    std::fs::write(wanted.path(), plan(&to_v2).to_string()).unwrap();
+    let row = eventually("what is wanted is in force", || {
+        let rows = ask(client, "proxy-status", &["--wanted", wanted.path().to_str().unwrap()]);
+        (rows[0]["state"] == "inForce").then(|| rows[0].clone())
+    });
+    assert_eq!((&row["plugin"], &row["services"]), (&json!("meltemi"), &json!(1)), "{row}");
+    assert!(row["module"]["code"].as_str().is_some_and(|digest| digest.len() == 64), "{row}");
+    std::fs::write(wanted.path(), plan(&json!([])).to_string()).unwrap();
+    let rows = ask(client, "proxy-status", &["--wanted", wanted.path().to_str().unwrap()]);
+    assert_eq!(rows[0]["state"], "stale", "{rows}");
+    assert_eq!(ask(client, "proxy-config", &[])[0]["plan"], plan(&to_v2));
+    let counted = eventually("a call is within the interval", || {
+        let mut top = meltemi("top", &["--once", "--interval", "2", "--by", "methods"]);
+        let top = client.enter(|| top.stdout(Stdio::piped()).spawn().unwrap());
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(2) {
+            connection.ask("sayHello", "counted");
+        }
+        let told: Value = serde_json::from_slice(&top.wait_with_output().unwrap().stdout).unwrap();
+        (told["rows"][0]["requestsPerSecond"].as_f64()? > 0.0).then(|| told["rows"][0].clone())
+    });
+    assert_eq!((&counted["method"], &counted["success"]), (&json!("sayHello"), &json!(1.0)), "{counted}");
+
     // Mutual TLS is not only possible: plain text is refused.
     let server = SocketAddr::from((mesh.pod(NAMESPACE, "v1").address(), PORT));
     mesh.network().control().enter(|| {
@@ -64,6 +90,23 @@ fn calls_on_one_connection_go_to_both_versions_and_by_each_new_plan() {
         outsider.receive_end();
     });
     drop(backends);
+}
+
+/// The command `meltemi` about the sidecar of a pod, to be run there.
+fn meltemi(command: &str, arguments: &[&str]) -> Command {
+    let mut meltemi = Command::new(env!("CARGO_BIN_EXE_mesh-meltemi"));
+    meltemi.args([command, "--admin", "127.0.0.1:15000", "--output", "json"]).args(arguments);
+    meltemi
+}
+
+/// What it prints.
+fn ask(pod: &Pod, command: &str, arguments: &[&str]) -> Value {
+    let output = pod.enter(|| meltemi(command, arguments).output().unwrap());
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+fn plan(routes: &Value) -> Value {
+    json!({"services": {format!("{HOST}:20880"): {"protocol": "dubbo", "routes": routes}}})
 }
 
 /// Applies the module and a plan with `routes`.
@@ -80,9 +123,7 @@ fn apply_plan(mesh: &Mesh, routes: &Value) {
             "failStrategy": "FAIL_OPEN",
             // Inserted nowhere by Istio: the internal listener asks for it by name.
             "match": [{"mode": "CLIENT", "ports": [{"number": 1}]}],
-            "pluginConfig": {
-                "services": {format!("{HOST}:20880"): {"protocol": "dubbo", "routes": routes}},
-            },
+            "pluginConfig": plan(routes),
         },
     });
     mesh.apply(&plugin.to_string());
