@@ -5,14 +5,17 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::api::aeraki::Status;
 use crate::findings::{Finding, Severity};
+use crate::generate::Places;
 use crate::words::shortened;
 
 /// How long the message of a condition may be, by the schema of conditions.
 const MAX_MESSAGE_LEN: usize = 32768;
 
-/// The status that findings make, given the status before: a condition that stays keeps the time of its last change.
+/// The status that findings make, and where the resource is in force, given the status before: a condition that stays
+/// keeps the time of its last change.
 pub fn status(
     findings: &[Finding],
+    places: Option<&Places>,
     generation: Option<i64>,
     before: Option<&Status>,
     now: Timestamp,
@@ -20,10 +23,11 @@ pub fn status(
     let errors = all_said(findings, Severity::Error);
     let neglected = all_said(findings, Severity::NotHonoured);
     let warnings = all_said(findings, Severity::Warning);
+    let in_force = places.map_or("in force".to_owned(), |places| format!("in force {places}"));
     let accepted = match (errors.is_empty(), warnings.is_empty()) {
         (false, _) => ("False", "Invalid", errors.clone()),
-        (true, false) => ("True", "AcceptedWithWarnings", warnings),
-        (true, true) => ("True", "Accepted", "in force".to_owned()),
+        (true, false) => ("True", "AcceptedWithWarnings", format!("{in_force}; {warnings}")),
+        (true, true) => ("True", "Accepted", in_force),
     };
     let honoured = match (errors.is_empty(), neglected.is_empty()) {
         (false, _) => ("False", "Invalid", "rejected".to_owned()),
@@ -108,34 +112,34 @@ mod tests {
         let error = finding(Severity::Error, "spec.hosts", "is empty");
         let neglect = finding(Severity::NotHonoured, "spec.routes[0].mirror", "is not honoured yet");
         let warning = finding(Severity::Warning, "", "two routers");
-        let fine = status(&[], Some(1), None, at(1));
+        let fine = status(&[], None, Some(1), None, at(1));
         assert_eq!(
             told(&fine),
             ["Accepted=True Accepted: in force", "Honoured=True Honoured: every field is honoured"]
         );
         assert_eq!(
-            told(&status(&[neglect.clone(), warning.clone()], Some(1), None, at(1))),
+            told(&status(&[neglect.clone(), warning.clone()], None, Some(1), None, at(1))),
             [
-                "Accepted=True AcceptedWithWarnings: two routers",
+                "Accepted=True AcceptedWithWarnings: in force; two routers",
                 "Honoured=False NotHonoured: spec.routes[0].mirror: is not honoured yet"
             ]
         );
         assert_eq!(
-            told(&status(&[error, neglect], Some(1), None, at(1))),
+            told(&status(&[error, neglect], None, Some(1), None, at(1))),
             ["Accepted=False Invalid: spec.hosts: is empty", "Honoured=False Invalid: rejected"]
         );
     }
 
     #[test]
     fn a_condition_that_stays_keeps_its_time() {
-        let before = status(&[], Some(1), None, at(1));
-        assert_eq!(status(&[], Some(1), Some(&before), at(9)), before);
+        let before = status(&[], None, Some(1), None, at(1));
+        assert_eq!(status(&[], None, Some(1), Some(&before), at(9)), before);
         let neglect = [finding(Severity::NotHonoured, "spec", "x")];
-        let after = status(&neglect, Some(2), Some(&before), at(9));
+        let after = status(&neglect, None, Some(2), Some(&before), at(9));
         assert_eq!(after.conditions[0].last_transition_time, Time(at(1)));
         assert_eq!(after.conditions[1].last_transition_time, Time(at(9)));
         assert_eq!(after.conditions[0].observed_generation, Some(2));
         assert!(!is_same_news(Some(&before), &after));
-        assert!(is_same_news(Some(&before), &status(&[], Some(2), Some(&before), at(9))));
+        assert!(is_same_news(Some(&before), &status(&[], None, Some(2), Some(&before), at(9))));
     }
 }

@@ -1,5 +1,6 @@
 //! The loop: whenever something changed, it makes the objects anew, and makes the cluster have them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use super::pulse::{Change, Pulse};
 use super::secrets::Secrets;
 use super::status::Teller;
 use super::turned_on;
-use crate::findings::Report;
-use crate::generate::{self, Delivery, IstioVersion, Output, generate};
+use crate::findings::{Report, ResourceRef};
+use crate::generate::{self, Delivery, IstioVersion, Output, Places, generate};
 
 /// How often Secrets are read again, and all is compared though nothing seems to have changed.
 const ROUND: Duration = Duration::from_secs(60);
@@ -62,7 +63,13 @@ pub struct Made {
     inputs: u64,
     version: IstioVersion,
     objects: Arc<[Wanted]>,
-    reports: Arc<[Report]>,
+    reports: Arc<Reports>,
+}
+
+/// What was found in resources, and where they are in force.
+struct Reports {
+    reports: Vec<Report>,
+    places: HashMap<ResourceRef, Places>,
 }
 
 /// How a pass ended.
@@ -130,7 +137,7 @@ impl Reconciler {
         let start = Instant::now();
         let own = self.installation.own(&objects, self.cache.written());
         let written = self.applier.write(&own.wanted, own.live).await;
-        let untold = self.teller.tell(&reports, &self.cache.subjects()).await;
+        let untold = self.teller.tell(&reports.reports, &reports.places, &self.cache.subjects()).await;
         self.metrics.took("write", start.elapsed());
         let Written { applied, deleted, failed, waiting, next } = written;
         if applied + deleted + failed + untold > 0 {
@@ -145,7 +152,7 @@ impl Reconciler {
     }
 
     /// What is wanted, and what was found: made anew if an input changed since they were made.
-    async fn wanted(&mut self, version: IstioVersion) -> Option<(Arc<[Wanted]>, Arc<[Report]>)> {
+    async fn wanted(&mut self, version: IstioVersion) -> Option<(Arc<[Wanted]>, Arc<Reports>)> {
         let inputs = self.pulse.inputs();
         if let Some(made) = &self.made
             && made.inputs == inputs
@@ -164,9 +171,13 @@ impl Reconciler {
             let mut output = generate(&world, &options);
             add_reports(&mut output.reports, malformed);
             metrics.generated(&output);
+            let places = output.places();
             let Output { objects, reports } = output;
             let objects = objects.into_iter().map(|object| Wanted::new(&object)).collect::<Result<_, _>>()?;
-            Ok::<(Arc<[Wanted]>, Arc<[Report]>), serde_json::Error>((objects, reports.into()))
+            Ok::<(Arc<[Wanted]>, Arc<Reports>), serde_json::Error>((
+                objects,
+                Reports { reports, places }.into(),
+            ))
         });
         match making
             .await

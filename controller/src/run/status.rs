@@ -18,6 +18,7 @@ use super::feeds::Subject;
 use super::metrics::{Metrics, Operation};
 use crate::api::aeraki::Status;
 use crate::findings::{Finding, Report, ResourceRef, Severity};
+use crate::generate::Places;
 use crate::words::shortened;
 
 /// How many writes are under way at a time.
@@ -38,6 +39,7 @@ pub struct Teller {
 /// it.
 struct Told {
     findings: Vec<Finding>,
+    places: Option<Places>,
     generation: Option<i64>,
 }
 
@@ -49,13 +51,21 @@ impl Teller {
         Self { client, recorder, metrics, told: HashMap::new() }
     }
 
-    /// Tells of `reports`, as far as they are news. `subjects` is what the cluster has. Returns how many writes failed.
-    pub async fn tell(&mut self, reports: &[Report], subjects: &HashMap<ResourceRef, Subject>) -> usize {
+    /// Tells of `reports`, and of where resources are in force, as far as that is news. `subjects` is what the cluster has.
+    /// Returns how many writes failed.
+    pub async fn tell(
+        &mut self,
+        reports: &[Report],
+        places: &HashMap<ResourceRef, Places>,
+        subjects: &HashMap<ResourceRef, Subject>,
+    ) -> usize {
         let now = Timestamp::now();
         self.told.retain(|resource, _| subjects.contains_key(resource));
         let this = &*self;
-        let news =
-            reports.iter().filter_map(|report| this.news(report, subjects.get(&report.resource)?, now));
+        let news = reports.iter().filter_map(|report| {
+            let places = places.get(&report.resource);
+            this.news(report, places, subjects.get(&report.resource)?, now)
+        });
         let outcomes: Vec<(&Report, &Subject, bool)> = futures::stream::iter(news)
             .map(|news| async move { (news.report, news.subject, this.publish(&news).await) })
             .buffer_unordered(PARALLEL)
@@ -65,7 +75,11 @@ impl Teller {
         for (report, subject, is_told) in outcomes {
             match is_told {
                 true => {
-                    let told = Told { findings: report.findings.clone(), generation: subject.generation };
+                    let told = Told {
+                        findings: report.findings.clone(),
+                        places: places.get(&report.resource).cloned(),
+                        generation: subject.generation,
+                    };
                     self.told.insert(report.resource.clone(), told);
                 }
                 false => failed += 1,
@@ -74,16 +88,24 @@ impl Teller {
         failed
     }
 
-    fn news<'a>(&self, report: &'a Report, subject: &'a Subject, now: Timestamp) -> Option<News<'a>> {
+    fn news<'a>(
+        &self,
+        report: &'a Report,
+        places: Option<&Places>,
+        subject: &'a Subject,
+        now: Timestamp,
+    ) -> Option<News<'a>> {
         let told = self.told.get(&report.resource);
         let is_known = told.is_some_and(|told| told.findings == report.findings);
         match &subject.status {
             Some(before) => {
-                let status = status(&report.findings, subject.generation, before.as_ref(), now);
+                let status = status(&report.findings, places, subject.generation, before.as_ref(), now);
                 if before.as_ref() == Some(&status) {
                     return None;
                 }
-                if is_known && told.is_some_and(|told| told.generation == subject.generation) {
+                let is_told =
+                    |told: &Told| told.generation == subject.generation && told.places.as_ref() == places;
+                if is_known && told.is_some_and(is_told) {
                     // The server keeps another status than was written, as where its schema has none.
                     return None;
                 }

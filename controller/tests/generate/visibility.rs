@@ -1,3 +1,5 @@
+use meltemi::findings::ResourceRef;
+
 use crate::{made, names, namespace, plan, service, spec, tunnels};
 
 #[test]
@@ -122,4 +124,36 @@ spec:
 ";
     let output = made(&(namespace("shop") + sidecar + &service("shop", "demo", "10.0.0.1")));
     assert_eq!(tunnels(&output, "shop"), ["10.0.0.1_20880"]);
+}
+
+#[test]
+fn it_is_told_where_resources_are_in_force() {
+    let resources = "---
+apiVersion: meltemi.io/v1alpha1
+kind: MetaRouter
+metadata: {name: demo, namespace: shop}
+spec:
+  hosts: [demo]
+  routes: [{name: one, match: {attributes: {a: {exact: x}}}, route: [{destination: {host: demo}}]}]
+---
+apiVersion: meltemi.io/v1alpha1
+kind: MetaRouter
+metadata: {name: nobody, namespace: shop}
+spec: {hosts: [nobody], routes: [{name: all, route: [{destination: {host: demo}}]}]}
+---
+apiVersion: meltemi.io/v1alpha1
+kind: MeltemiAuthorizationPolicy
+metadata: {name: guard, namespace: shop}
+spec: {action: DENY, rules: [{when: [{key: method, values: [drop]}]}]}
+";
+    let output =
+        made(&(namespace("shop") + &namespace("web") + &service("shop", "demo", "10.0.0.1") + resources));
+    let places = output.places();
+    let place = |kind: &str, name: &str| {
+        let resource = ResourceRef::new(kind, "meltemi.io", Some("shop"), name);
+        places.get(&resource).map(ToString::to_string)
+    };
+    assert_eq!(place("MetaRouter", "demo").as_deref(), Some("for clients in shop, web"));
+    assert_eq!(place("MetaRouter", "nobody"), None);
+    assert_eq!(place("MeltemiAuthorizationPolicy", "guard").as_deref(), Some("for servers in shop"));
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::api::{Api, shared};
 use crate::controller::Controller;
 use crate::kubelet::Kubelet;
-use crate::{make_router, make_service, plugin_path, wait_for_objects};
+use crate::{make_router, make_service, plugin_path, router_path, wait_for_condition, wait_for_objects};
 
 const NAMESPACE: &str = "proxies";
 
@@ -67,6 +67,8 @@ fn sidecars_are_asked_through_the_api_server() {
     make_router(&api, NAMESPACE, 5);
     let controller = Controller::start(&api, NAMESPACE);
     wait_for_objects(&api, NAMESPACE);
+    let told = wait_for_condition(&api, &router_path(NAMESPACE), "Accepted", "True");
+    assert_eq!(told, "in force for clients in proxies");
     let plan = api.find(&plugin_path(NAMESPACE)).unwrap()["spec"]["pluginConfig"].take();
     let envoy = Setup::new().plan(&plan).plugin(PLUGIN).start(Envoy::all().last().unwrap());
     let pods = ["client", "greeter"].map(|pod| (pod.to_owned(), envoy.admin()));
