@@ -58,9 +58,11 @@ const PLANS: [&str; 2] = [
         "idleTimeout": "2s",
         "limits": {"maxFrameBytes": 4096, "maxCallsPerConnection": 4},
         "upstream": {"maxConnectionAge": "500ms", "connectTimeout": "100ms", "maxCallsPerConnection": 2}
-    }}}"#,
+    }, "auto": {"protocol": "auto", "limits": {"maxFrameBytes": 4096}}}}"#,
     r#"{"services": {"demo": {"protocol": "dubbo", "onNoMatch": "reject", "routes": [
         {"name": "hello", "match": [{"attributes": {"method": {"prefix": "a"}}}]}
+    ]}, "auto": {"protocol": "auto", "protocols": ["dubbo", "thrift"], "routes": [
+        {"name": "no", "match": [{"attributes": {"method": {"exact": "c"}}}], "reject": {"message": "no"}}
     ]}}}"#,
 ];
 
@@ -112,7 +114,10 @@ impl<'a> Play<'a> {
             0 | 1 => self.open_tunnel(),
             2..=4 => {
                 let tunnel = self.tunnel();
-                let request = self.request();
+                let request = match self.choices.below(8) {
+                    0 => self.start(),
+                    _ => self.request(),
+                };
                 self.frame(Side::Downstream, 0, 0, tunnel, &request);
             }
             5 | 6 => {
@@ -176,11 +181,26 @@ impl<'a> Play<'a> {
     }
 
     fn open_tunnel(&mut self) {
-        let authority = ["demo", "demo", "demo", "other"][self.choices.below(4)];
+        let authority = ["demo", "demo", "auto", "other"][self.choices.below(4)];
         let fields = [(":method", "CONNECT"), (":authority", authority), ("x-meltemi-cluster", "demo")];
         let stream = 1 + 2 * self.tunnels;
         self.tunnels += 1;
         self.frame(Side::Downstream, 1, 4, stream, &block(&fields));
+    }
+
+    /// What begins as some protocol does, or as none.
+    fn start(&mut self) -> Vec<u8> {
+        let starts: [&[u8]; 6] = [
+            b"\xda",
+            b"\xda\xbb\xc2\x00",
+            b"\x00\x00\x00\x11\x80\x01\x00\x01\x00\x00\x00\x01a\x00\x00\x00\x01\x00",
+            b"PRPC\x00\x00\x00\x40",
+            b"\x09\x30\x00\x00\x00\x00\x00\x40\x00\x20",
+            b"GET / HTTP/1.1\r\n\r\n",
+        ];
+        let start = starts[self.choices.below(starts.len())];
+        let cut = self.choices.below(start.len());
+        if self.choices.below(2) == 0 { start.to_vec() } else { start[..cut].to_vec() }
     }
 
     /// A Dubbo request, whole or wrong.
@@ -329,6 +349,10 @@ mod tests {
         }
         // It came to all that.
         let names = [
+            "Undetected(\"unknown_bytes\")",
+            "Undetected(\"server_first\")",
+            "Undetected(\"ended\")",
+            "Undetected(\"timeout\")",
             "Responses(Success)",
             "Retries",
             "Timeouts",
@@ -337,6 +361,6 @@ mod tests {
             "DecodeErrors",
             "Heartbeats",
         ];
-        assert_eq!(names.map(|name| counters.contains_key(name)), [true; 7], "{counters:?}");
+        assert_eq!(names.map(|name| counters.contains_key(name)), [true; 11], "{counters:?}");
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use meltemi_proxy::Metric;
 use serde_json::{Value, json};
 
-use crate::servers::Policy;
+use crate::random::Random;
+use crate::servers::{Endpoint, Policy};
 use crate::toy::WIDE;
 use crate::wire::{Message, Request, Wire};
 use crate::world::{Ask, Setup, World};
@@ -205,4 +206,151 @@ fn bytes_that_tell_nothing_are_limited() {
     world.write(client, &[0; 20]);
     world.run_for(Duration::from_millis(10));
     assert_eq!(world.proxy.clients[client].closed_at, None);
+}
+
+/// Nothing of it is a call, but for its first bytes.
+#[test]
+fn what_begins_as_a_protocol_and_goes_on_otherwise_is_no_call() {
+    let frame = toy("method-of-toy");
+    for cut in 1..frame.len() {
+        let (mut world, client) = raw(json!({}));
+        let mut bytes = frame[..cut].to_vec();
+        bytes.extend(b"\xff\xff\xff\xff\xff\xff\xff\xff");
+        world.write(client, &bytes[..cut]);
+        world.run_for(Duration::from_millis(10));
+        world.write(client, &bytes[cut..]);
+        world.half_close(client);
+        world.run_for(Duration::from_secs(3));
+        // It passes as it is, or its client is told that its call is broken.
+        let passes = received(&world) == bytes;
+        let is_a_call = world.sum(Metric::ClientConnections) == 1;
+        assert!(passes != is_a_call, "cut at {cut}: {:?}", received(&world));
+        world.leave(client);
+        world.run_for(Duration::from_secs(1));
+        assert_eq!((world.kept(), world.sum(Metric::InFlight)), (0, 0), "cut at {cut}");
+    }
+}
+
+/// What a client speaks is unknown while its server comes and goes.
+#[test]
+fn a_server_that_goes_meanwhile_takes_no_call_with_it() {
+    for state in [Endpoint::Refusing, Endpoint::Silent] {
+        let mut world = world(json!({}));
+        world.set_endpoint(A, state);
+        let client = world.connect();
+        let (call, bytes) = world.prepare(client, Ask::new("echo"));
+        world.write(client, &bytes[..3]);
+        world.run_for(Duration::from_millis(100));
+        world.set_endpoint(A, Endpoint::Up);
+        // As plain TCP would: the client is closed, or goes on.
+        if world.proxy.clients[client].closed_at.is_none() {
+            world.write(client, &bytes[3..]);
+            world.await_all(&[call]);
+            assert_eq!(world.calls[call].error(), None, "{state:?}");
+        }
+        assert_eq!(world.sum(Metric::InFlight), 0);
+        world.half_close(client);
+        world.run_out();
+        assert_eq!((world.manager.open(), world.kept()), (0, 0), "{state:?}");
+    }
+}
+
+/// Thousands of clients that say too little, or nothing.
+#[test]
+fn many_clients_of_which_nothing_is_known_take_little_and_leave_nothing() {
+    let mut world = world(json!({}));
+    world.manager.is_raw = true;
+    let clients: Vec<usize> = (0..3000).map(|_| world.connect()).collect();
+    for client in &clients {
+        world.proxy.clients[*client].raw = Some(Vec::new());
+        world.write(*client, b"\xda\xbb");
+    }
+    world.run_for(Duration::from_millis(500));
+    let kept = world.kept();
+    assert!(kept > 0 && kept < 64 * clients.len(), "{kept} bytes");
+    assert_eq!(received(&world), b"");
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.kept(), 0);
+    assert_eq!(received(&world).len(), 2 * clients.len());
+    assert_eq!(world.sum(Metric::Undetected("timeout")), 3000);
+    clients.iter().for_each(|client| world.half_close(*client));
+    world.run_for(Duration::from_secs(3));
+    let streams: Vec<u32> = world.manager.connections.keys().copied().collect();
+    streams.iter().for_each(|stream| world.close_upstream(*stream, true));
+    world.run_out();
+    assert_eq!(world.manager.open(), 0);
+}
+
+/// Whatever either side says, ends and breaks before and after it is known what a client speaks: bytes pass as they are and in
+/// order, or are calls, and nothing is left.
+#[test]
+fn whatever_peers_do_nothing_is_lost_or_left() {
+    let (mut calls, mut relays) = (0, 0);
+    for seed in 0..2000 {
+        let mut random = Random::new(seed);
+        let plans = [json!({}), json!({"protocols": ["dubbo"]})];
+        let (mut world, client) = raw(random.pick(&plans).clone());
+        world.manager.connect_time = (50_000, *random.pick(&[60_000, 5_000_000]));
+        let starts = [
+            toy("one"),
+            toy("two")[..4].to_vec(),
+            toy("three")[..14].to_vec(),
+            b"\xda\xbb".to_vec(),
+            b"\xda\xbb\xc2\0\0\0\0\0\0\0\0\x01\0\0\0\x09".to_vec(),
+            b"GET / HTTP/1.1\r\n".to_vec(),
+            b"\0".to_vec(),
+        ];
+        let (mut sent, mut is_whole) = (Vec::new(), true);
+        for _ in 0..2 + random.below(8) {
+            let streams: Vec<u32> = world.manager.streams_to(A);
+            let is_open = world.can_call(client);
+            match random.below(12) {
+                0..=5 if is_open => {
+                    let bytes = random.pick(&starts).clone();
+                    let cut = random.below(bytes.len() + 1);
+                    world.write(client, &bytes[..cut]);
+                    sent.extend_from_slice(&bytes[..cut]);
+                }
+                6 if is_open => {
+                    world.half_close(client);
+                    is_whole = false;
+                }
+                7 if is_open && random.chance(0.3) => {
+                    world.leave(client);
+                    is_whole = false;
+                }
+                8 if !streams.is_empty() => world.write_upstream(streams[0], b"220 ready\r\n"),
+                9 if !streams.is_empty() && random.chance(0.3) => {
+                    world.close_upstream(streams[0], random.chance(0.5));
+                    is_whole = false;
+                }
+                10 if random.chance(0.3) => {
+                    world.set_endpoint(A, *random.pick(&[Endpoint::Refusing, Endpoint::Up]));
+                    is_whole = false;
+                }
+                _ => world.run_for(Duration::from_millis(random.between(1..1500))),
+            }
+            if !is_whole && !world.can_call(client) {
+                break;
+            }
+        }
+        world.run_for(Duration::from_secs(3));
+        let found = world.sum(Metric::ClientConnections) == 1;
+        calls += usize::from(found);
+        if !found {
+            relays += 1;
+            let received = received(&world);
+            assert!(sent.starts_with(&received), "seed {seed}: {sent:?} as {received:?}");
+            assert!(!is_whole || received == sent, "seed {seed}: {sent:?} as {received:?}");
+        }
+        world.leave(client);
+        world.run_for(Duration::from_secs(3));
+        assert_eq!(world.failure, None, "seed {seed}");
+        assert_eq!(world.kept(), 0, "seed {seed}");
+        world.shut_down();
+        for gauge in [Metric::InFlight, Metric::ClientConnectionsActive, Metric::UpstreamConnectionsActive] {
+            assert_eq!(world.sum(gauge), 0, "seed {seed}: {gauge:?}");
+        }
+    }
+    assert!(calls > 50 && relays > 500, "{calls} calls and {relays} relays");
 }
