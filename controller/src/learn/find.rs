@@ -85,7 +85,7 @@ impl Found {
         frames.of(Peer::Client).filter(is_call).collect()
     }
 
-    /// Finds what tells frames apart, in so many bytes of the header.
+    /// Finds what tells frames apart, in so many bytes of the header. What says how long a part is does not.
     fn tell(
         &mut self,
         frames: &Frames<'_>,
@@ -96,6 +96,7 @@ impl Found {
     ) {
         let Some(pairing) = pairing else { return };
         self.classes = Classes::new(frames, pairing, ids);
+        let taken = &[taken, &lengths_of_parts(frames, &self.classes, taken)].concat();
         self.kind = Kind::in_header(frames, &self.classes, header, taken);
         if self.kind.as_ref().is_none_or(|kind| kind.heartbeat.is_none()) {
             self.classes = core::mem::take(&mut self.classes).without_heartbeats();
@@ -182,6 +183,18 @@ impl Found {
 /// Where the last of some fields ends.
 pub fn end(taken: &[Range<usize>]) -> usize {
     taken.iter().map(|bytes| bytes.end).max().unwrap_or(0)
+}
+
+/// What says in the header how long parts are, whether or not some requests are signs of life.
+fn lengths_of_parts(frames: &Frames<'_>, classes: &Classes, taken: &[Range<usize>]) -> Vec<Range<usize>> {
+    let known = end(taken);
+    let all: Vec<&Frame<'_>> = frames.of(Peer::Client).collect();
+    let calls = classes.calls().filter_map(|at| frames.all.get(at)).collect();
+    let found = [all, calls].into_iter().filter_map(|requests| {
+        let parts = Parts::find(&requests, known..=frames.shortest(), taken)?;
+        Some(parts.all.into_iter().filter_map(|part| part.size.taken()))
+    });
+    found.flatten().collect()
 }
 
 /// The parts whose lengths add up to that of the frame.

@@ -1,4 +1,5 @@
 use core::ops::Range;
+use std::collections::BTreeSet;
 
 use meltemi_codecs::Peer;
 
@@ -62,6 +63,11 @@ impl<'a> Frames<'a> {
     /// What one side sent.
     pub fn of(&self, from: Peer) -> impl Iterator<Item = &Frame<'a>> {
         self.all.iter().filter(move |frame| frame.from == from)
+    }
+
+    /// How many different lengths the frames of one side have.
+    pub fn lengths(&self, from: Peer) -> usize {
+        self.of(from).map(|frame| frame.whole.len()).collect::<BTreeSet<_>>().len()
     }
 
     /// The bytes that every frame has.

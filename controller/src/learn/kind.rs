@@ -102,6 +102,17 @@ impl Classes {
         self
     }
 
+    /// Requests that are no signs of life.
+    pub fn calls(&self) -> impl Iterator<Item = usize> {
+        self.requests.iter().chain(&self.unanswered).copied()
+    }
+
+    /// How many different lengths requests without an answer have.
+    pub fn unanswered_lengths(&self, frames: &Frames<'_>) -> usize {
+        let found = self.unanswered.iter().filter_map(|at| frames.all.get(*at));
+        found.map(|frame| frame.whole.len()).collect::<BTreeSet<_>>().len()
+    }
+
     /// Signs of life as they were seen first, and their answers.
     pub fn heartbeat(&self) -> Option<(usize, usize)> {
         Some((*self.heartbeats.first()?, *self.heartbeat_replies.first()?))

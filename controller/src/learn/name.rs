@@ -44,7 +44,7 @@ pub struct Names {
 }
 
 /// How many requests are looked at.
-const MOST_FRAMES: usize = 2000;
+pub const MOST_FRAMES: usize = 2000;
 /// How many different values are kept of a candidate.
 const MOST_VALUES: usize = 64;
 /// The largest number that may be a command.

@@ -144,24 +144,33 @@ impl Draft<'_, '_> {
         self.reasons.push((field, reason));
     }
 
+    /// How sure one can be of what so many of all frames show.
+    fn sure(&self, count: usize, all: usize) -> &'static str {
+        sure(count, all, self.frames.lengths(Peer::Client))
+    }
+
     fn write(&mut self, client: &Framing, server: &Framing, level: Level) -> Result<(), String> {
         let all = self.frames.all.len();
         if let Some((at, bytes)) = &self.found.magic {
             self.layout.magic = Some(hex(bytes));
             self.layout.magic_at = number(*at);
-            self.because("magic", format!("{all} of {all} frames have it: {}", sure(all, all)));
+            self.because("magic", format!("{all} of {all} frames have it: {}", self.sure(all, all)));
         }
         self.layout.length = length(client);
         match client {
             Framing::Parts(..) => {
                 self.because(
                     "header",
-                    format!("{all} of {all} frames are as long as it and their parts: {}", sure(all, all)),
+                    format!(
+                        "{all} of {all} frames are as long as it and their parts: {}",
+                        self.sure(all, all)
+                    ),
                 );
             }
-            _ => {
-                self.because("length", format!("{all} of {all} frames end where it says: {}", sure(all, all)))
-            }
+            _ => self.because(
+                "length",
+                format!("{all} of {all} frames end where it says: {}", self.sure(all, all)),
+            ),
         }
         self.write_id(level);
         self.write_kind(level);
@@ -192,7 +201,10 @@ impl Draft<'_, '_> {
         };
         self.because(
             "id",
-            format!("{answers} of {servers} answers repeat that of a request: {}", sure(answers, servers)),
+            format!(
+                "{answers} of {servers} answers repeat that of a request: {}",
+                self.sure(answers, servers)
+            ),
         );
         if !self.layout.id_copies.is_empty() {
             self.because("idCopies", "every frame says the id here too".to_owned());
@@ -232,7 +244,13 @@ impl Draft<'_, '_> {
             })
             .collect();
         let least = counts.iter().filter_map(|(found, _)| found.map(|(_, count)| count)).min().unwrap_or(0);
-        self.because("kind", format!("{}: {}", told.join(", "), sure(least, least)));
+        let lengths = self.frames.lengths(Peer::Client);
+        // Calls that are never answered may be of one kind that is always lost.
+        let lengths = match kind.one_way {
+            Some(_) => lengths.min(self.found.classes.unanswered_lengths(self.frames)),
+            None => lengths,
+        };
+        self.because("kind", format!("{}: {}", told.join(", "), sure(least, least, lengths)));
         if let Some(reply) = self.heartbeat_reply() {
             self.layout.heartbeat_reply = Some(reply);
             self.because("heartbeatReply", "what the server answered, with the id in its place".to_owned());
@@ -268,7 +286,7 @@ impl Draft<'_, '_> {
         let calls = self.found.requests(self.frames).len();
         let read = self.found.requests(self.frames);
         let read = read.iter().filter(|frame| parts.split(frame.bytes).is_some()).count();
-        self.because("parts", format!("{read} of {calls} requests have them: {}", sure(read, calls)));
+        self.because("parts", format!("{read} of {calls} requests have them: {}", self.sure(read, calls)));
     }
 
     /// How many parts have something that is named.
@@ -354,14 +372,17 @@ impl Draft<'_, '_> {
         let count = self.frames.of(Peer::Server).count();
         self.because(
             "response",
-            format!("{count} of {count} answers end where this says: {}", sure(count, count)),
+            format!(
+                "{count} of {count} answers end where this says: {}",
+                sure(count, count, self.frames.lengths(Peer::Server))
+            ),
         );
         Ok(())
     }
 
     fn write_names(&mut self) {
         let names = &self.found.names;
-        let calls = self.found.requests(self.frames).len();
+        let calls = self.found.requests(self.frames).len().min(name::MOST_FRAMES);
         let mut attributes = BTreeMap::new();
         for (field, candidate) in [("service", &names.service), ("method", &names.method)] {
             let Some(candidate) = candidate else { continue };

@@ -46,13 +46,18 @@ pub fn coding(coding: Coding) -> String {
     }
 }
 
-/// How sure one can be of what so many of all frames show.
-pub fn sure(count: usize, all: usize) -> &'static str {
+/// The fewest frames, and the fewest lengths of them, that make one sure.
+const ENOUGH: usize = 8;
+
+/// How sure one can be of what so many of all frames show, which have so many different lengths: what frames of one kind have
+/// in common may be chance, however many of them there are.
+pub fn sure(count: usize, all: usize, lengths: usize) -> &'static str {
     match count {
         0 => "not seen",
-        count if count == all && count >= 8 => "sure",
-        count if count == all => "likely, few frames",
-        _ => "likely",
+        count if count < all => "likely",
+        count if count < ENOUGH => "likely, few frames",
+        _ if lengths < ENOUGH => "likely, frames of few lengths",
+        _ => "sure",
     }
 }
 

@@ -1,7 +1,9 @@
 //! `meltemi learn` on captures of every protocol here, as if nobody had described it.
 
+mod hostile;
 #[path = "../packets/mod.rs"]
 mod packets;
+mod sure;
 mod talks;
 
 use std::collections::BTreeMap;
