@@ -130,6 +130,10 @@ pub struct Route {
     /// Failures that are made on purpose, to see what callers make of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
+    /// The attributes by which calls are hashed: equal ones go to one endpoint. Default: as DestinationRules say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::hash_key)]
+    pub hash_by: Vec<String>,
 }
 
 /// What the attributes of a call must be. Each of them must match.

@@ -245,6 +245,14 @@ pub(super) fn names(schema: &mut Schema) {
     items(schema, json!({"minLength": 1, "maxLength": 1024}));
 }
 
+/// Names of attributes by which calls are hashed.
+pub(super) fn hash_key(schema: &mut Schema) {
+    set(schema, json!({"maxItems": 16}));
+    items(schema, json!({"minLength": 1, "maxLength": 256}));
+    let rule = "self.all(name, self.exists_one(other, other == name))";
+    rules(schema, &[(rule, "an attribute is in the list twice")]);
+}
+
 /// When a call is tried again.
 pub(super) fn retries(schema: &mut Schema) {
     let on =

@@ -27,7 +27,7 @@ use notes::Notes;
 pub use kinds::stranger;
 pub use names::{is_label, is_subdomain, names};
 pub(crate) use policy::AUTO;
-pub(crate) use text::{MOST_OF_NAMESPACE, is_no_route_name};
+pub(crate) use text::{KEY_BYTES, MOST_OF_NAMESPACE, is_no_route_name};
 
 /// Checks a router.
 pub fn meta_router(router: &api::MetaRouter) -> Vec<Finding> {

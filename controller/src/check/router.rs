@@ -119,6 +119,7 @@ fn route(notes: &mut Notes, route: &Route, is_aeraki: bool) {
         ("responseRemove", &route.response_remove),
     );
     notes.some("fault", route.fault.as_ref(), fault);
+    notes.field("hashBy", |notes| text::hash_key(notes, &route.hash_by));
     let mut timeout = None;
     notes.some("timeout", route.timeout.as_ref(), |notes, text| timeout = text::duration(notes, text));
     notes.some("retries", route.retries.as_ref(), |notes, all| {

@@ -94,6 +94,27 @@ pub(super) fn not_empty(notes: &mut Notes, field: &str, text: &str, mend: &str) 
     }
 }
 
+/// How many attributes make a key, and how long the name of one may be.
+const KEY_ATTRIBUTES: usize = 16;
+pub(crate) const KEY_BYTES: usize = 256;
+
+/// The attributes by which calls are hashed.
+pub(super) fn hash_key(notes: &mut Notes, names: &[String]) {
+    if names.len() > KEY_ATTRIBUTES {
+        notes.error(format_args!("{} attributes, of which {KEY_ATTRIBUTES} are allowed", names.len()));
+    }
+    for (index, name) in names.iter().enumerate() {
+        notes.item(index, |notes| match name.len() {
+            0 => notes.error("is empty; name an attribute of the calls"),
+            1..=KEY_BYTES if names.iter().take(index).any(|other| other == name) => {
+                notes.error(format_args!("{name:?} is in the list already; remove one of the two"));
+            }
+            1..=KEY_BYTES => {}
+            length => notes.error(format_args!("has {length} bytes, of which {KEY_BYTES} are allowed")),
+        });
+    }
+}
+
 /// The namespaces that something is exported to.
 pub(super) fn exports(notes: &mut Notes, exports: &[String], own: &str) {
     let mut seen = BTreeSet::new();

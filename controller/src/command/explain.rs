@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Format, Inputs, findings, print};
 use crate::check::AUTO;
-use crate::generate::{Entry, Origin, Scope};
+use crate::generate::{Authority, Entry, Origin, Scope};
 use crate::input::Resources;
 use crate::mesh::Mesh;
 use crate::screen;
@@ -168,6 +168,7 @@ impl Explain {
             "match": route.and_then(|route| route.get("match")),
             "limit": bucket.map(limit),
             "does": (outcome != "rejected").then(|| does(route)),
+            "clusters": clusters(written, route, authority_cluster(&entry.authority)),
             "passedOver": passed_over,
             "attributesNotGiven": asked,
         }))
@@ -233,6 +234,24 @@ fn does(route: Option<&Value>) -> Value {
     does
 }
 
+/// The cluster that Istio has for a port.
+fn authority_cluster(authority: &Authority) -> String {
+    format!("outbound|{}||{}", authority.port, authority.of)
+}
+
+/// What holds for the clusters that a route's calls may go to, by their names.
+fn clusters(written: &Value, route: Option<&Value>, default: String) -> Value {
+    let route = route.unwrap_or(&Value::Null);
+    let weighted = route["weightedClusters"].as_array().into_iter().flatten().map(|one| &one["cluster"]);
+    let named = weighted.chain([&route["cluster"]]).filter_map(Value::as_str);
+    let mut named: Vec<&str> = named.collect();
+    if named.is_empty() {
+        named.push(&default);
+    }
+    let of_cluster = |name: &str| Some((name.to_owned(), written["upstream"]["clusters"].get(name)?.clone()));
+    named.into_iter().filter_map(of_cluster).collect::<serde_json::Map<_, _>>().into()
+}
+
 /// The resource that a route is of.
 fn origin(name: &str, entry: &Entry, resources: &Resources) -> Value {
     let found = entry.plan.origins().iter().find(|origin| origin.route == name);
@@ -279,6 +298,11 @@ fn tell(explained: &Value) {
     for line in lines(&explained["does"]) {
         screen::say(format_args!("  {line}"));
     }
+    for (name, policy) in explained["clusters"].as_object().into_iter().flatten() {
+        for line in of_cluster(policy) {
+            screen::say(format_args!("  {line}, to {}", Plain(name)));
+        }
+    }
     let asked: Vec<String> =
         explained["attributesNotGiven"].as_array().into_iter().flatten().map(text).collect();
     if !asked.is_empty() {
@@ -288,6 +312,36 @@ fn tell(explained: &Value) {
             asked.join(", ")
         ));
     }
+}
+
+/// What holds for the calls to a cluster, a line for each policy.
+fn of_cluster(policy: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(names) = policy["hashBy"].as_array() {
+        let names: Vec<String> =
+            names.iter().filter_map(Value::as_str).map(|name| Plain(name).to_string()).collect();
+        lines.push(format!("hashed    by {}", names.join(", ")));
+    }
+    let of_breaker =
+        [("maxCalls", "calls at once"), ("maxWaitingCalls", "that wait"), ("maxRetries", "on a retry")];
+    let limits: Vec<String> = of_breaker
+        .iter()
+        .filter_map(|(field, what)| Some(format!("{} {what}", policy["circuitBreaker"].get(field)?)))
+        .collect();
+    if !limits.is_empty() {
+        lines.push(format!("at most   {}", limits.join(", ")));
+    }
+    if let Some(rule) = policy["outlierDetection"].as_object() {
+        let text = |field: &str| rule.get(field).cloned().unwrap_or_default();
+        let time = text("baseEjectionTime");
+        let time = time.as_str().unwrap_or_default();
+        lines.push(format!(
+            "outliers  left out after {} failures in a row, for {}",
+            text("consecutiveFailures"),
+            Plain(time)
+        ));
+    }
+    lines
 }
 
 /// What happens to a call, a line for each policy.

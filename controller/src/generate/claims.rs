@@ -74,6 +74,12 @@ impl Claims {
         first.and_then(|&id| services.get(id)).unwrap_or(service)
     }
 
+    /// The namespaces of the owners of all hosts.
+    pub(super) fn owners(&self, services: &[Service]) -> HashMap<String, String> {
+        let owner = |service: &Service| self.owner(services, service).namespace.clone();
+        services.iter().map(|service| (service.host.clone(), owner(service))).collect()
+    }
+
     /// Whether a service has its host, for a client with these views.
     pub(super) fn has_host(
         &self,

@@ -6,9 +6,11 @@
 mod age;
 mod asked;
 mod authorization;
+mod call_policy;
 mod claims;
 mod client;
 mod draft;
+mod duration;
 mod entry;
 mod exports;
 mod gateway;
@@ -103,7 +105,14 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let routers = router::meta_routers(world, domain, mesh.routes, &mut reports);
     let routings = virtual_service::routings(world, domain, mesh.routes);
     let visibility = Visibility::new(world, &mesh.root_namespace);
-    let mut planner = Planner::new(world, domain, &mesh, routers, &routings, options.foreign_routers);
+    let mut planner = Planner::new(
+        world,
+        domain,
+        &mesh,
+        (routers, &routings),
+        claims.owners(&services),
+        options.foreign_routers,
+    );
     let lacking = Lacking::new(world, domain, &protocols);
     planner.report_strangers(&services, &claims, &lacking, &mut reports);
 

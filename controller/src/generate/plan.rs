@@ -5,6 +5,8 @@ mod servers;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
+use meltemi_proxy::plan::raw;
+
 use super::age::Age;
 use super::claims::Claims;
 use super::client::Clients;
@@ -39,6 +41,10 @@ pub(super) struct Planner<'a> {
     subsets: Subsets<'a>,
     entries: HashMap<Key, Part>,
     routings_of: ByHost<usize>,
+    /// The hosts that each router leads to.
+    hosts_of_routers: Vec<BTreeSet<String>>,
+    /// Those of each VirtualService.
+    hosts_of_routings: Vec<BTreeSet<String>>,
     checked: BTreeSet<(ResourceRef, u16)>,
     refused: BTreeSet<ResourceRef>,
     /// What the expressions of each router take, for each port that it was tried for.
@@ -61,6 +67,8 @@ struct Key {
     routings: Vec<usize>,
     /// The namespace of the client, where a VirtualService may ask for it.
     client: Option<String>,
+    /// The DestinationRules that it follows for the calls.
+    rules: Vec<usize>,
 }
 
 impl<'a> Planner<'a> {
@@ -68,8 +76,8 @@ impl<'a> Planner<'a> {
         world: &'a World,
         domain: &str,
         mesh: &Mesh,
-        routers: Vec<Router>,
-        routings: &'a [Routing<'a>],
+        (routers, routings): (Vec<Router>, &'a [Routing<'a>]),
+        owners: HashMap<String, String>,
         foreign_routers: ForeignRouters,
     ) -> Self {
         let mut by_host: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -80,12 +88,15 @@ impl<'a> Planner<'a> {
             .iter()
             .enumerate()
             .map(|(at, routing)| routing.hosts().map(move |host| (host.clone(), at)));
+        let of_routings = routings.iter().map(|routing| routing.destinations());
         Self {
+            hosts_of_routers: routers.iter().map(|router| router.targets().cloned().collect()).collect(),
+            hosts_of_routings: of_routings.map(|all| all.map(|(_, target)| target.host).collect()).collect(),
             routers,
             by_host,
             routings,
             foreign_routers,
-            subsets: Subsets::new(world, domain, mesh),
+            subsets: Subsets::new(world, domain, mesh, owners),
             entries: HashMap::new(),
             routings_of: ByHost::new(of_host.flatten()),
             checked: BTreeSet::new(),
@@ -109,7 +120,7 @@ impl<'a> Planner<'a> {
         for service in services.iter().filter(|service| !service.ports.is_empty()) {
             by_host.entry(&service.host).or_default().push(service);
         }
-        by_host.keys().for_each(|host| self.subsets.report(host, reports));
+        by_host.values().flatten().for_each(|service| self.subsets.report(service, reports));
         for router in &self.routers {
             let of_host = by_host.get(&*router.host).map_or(&[][..], Vec::as_slice);
             let Some(owner) = of_host.first().map(|service| claims.owner(services, service)) else {
@@ -192,12 +203,15 @@ impl<'a> Planner<'a> {
         routers.retain(|&at| self.admits(at, port, client, &mut left, reports));
         let routings = self.routings_to(clients, service);
         let of_client = (!routings.is_empty()).then(|| client.to_owned());
+        let of_routers = routers.iter().filter_map(|&at| self.hosts_of_routers.get(at));
+        let of_routings = routings.iter().filter_map(|&at| self.hosts_of_routings.get(at));
         let key = Key {
             service: service.id,
             port: port.number,
             routers: routers.clone(),
             routings: routings.clone(),
             client: of_client,
+            rules: self.subsets.of_calls(client, service, of_routers.chain(of_routings).flatten()),
         };
         if let Some(entry) = self.entries.get(&key) {
             return entry.clone();
@@ -239,8 +253,11 @@ impl<'a> Planner<'a> {
         let mut connections = routings.iter().map(|routing| routing.connections(client, port, reports));
         let connections = connections.find(|targets| !targets.is_empty()).unwrap_or_default();
         let about = format!("{}:{}", service.host, port.number);
-        let of_calls = (port, service.wishes);
-        let entry = routes::entry(&mut shares, &connections, &about, of_calls, reports);
+        let finish = |entry: &mut raw::Service| {
+            service.wishes.put(entry);
+            self.subsets.put(client, (service, port.number), entry);
+        };
+        let entry = routes::entry(&mut shares, &connections, &about, (port, &finish), reports);
         self.entries.insert(key, entry.clone());
         entry
     }
@@ -294,7 +311,7 @@ impl<'a> Planner<'a> {
         bound.retain(|&(at, _, port)| self.admits(at, port, GATEWAYS, &mut left, reports));
         let &(first, service, port) = bound.first()?;
         let sizes = bound.iter().map(|(_, service, _)| service.wishes);
-        let of_calls = (port, Wishes::least(sizes));
+        let wishes = Wishes::least(sizes);
         let mut namespaces: Vec<&str> = Vec::new();
         let share = |(at, ..): (usize, &Service, &ManagedPort)| {
             let router = &self.routers[at];
@@ -305,7 +322,11 @@ impl<'a> Planner<'a> {
         };
         let mut shares: Vec<Share<'_>> = bound.into_iter().map(share).collect();
         let about = format!("port {} of the Gateway {}", entrance.server.port.number, entrance.name);
-        let entry = routes::entry(&mut shares, &[], &about, of_calls, reports);
+        let finish = |entry: &mut raw::Service| {
+            wishes.put(entry);
+            self.subsets.put(entrance.namespace, (service, port.number), entry);
+        };
+        let entry = routes::entry(&mut shares, &[], &about, (port, &finish), reports);
         let namespace = self.routers[first].namespace.clone();
         let plan = GatewayPlan { entry, namespace, host: service.host.clone(), port: port.number };
         (!shares.is_empty()).then_some(plan)

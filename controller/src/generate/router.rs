@@ -38,6 +38,16 @@ pub(super) struct Router {
     pub(super) limit: Option<Limit>,
 }
 
+impl Router {
+    /// The hosts that its routes lead to, and those that get copies.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &String> {
+        self.routes.iter().flat_map(|draft| {
+            let copies = draft.mirrors.iter().map(|mirror| &mirror.target);
+            draft.destinations.iter().chain(copies).map(|target| &target.host)
+        })
+    }
+}
+
 /// Whether calls that no route matches are answered with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rejects {
@@ -155,6 +165,7 @@ fn draft(at: usize, route: &api::Route, namespace: &str, domain: &str) -> Draft 
         propagate_deadline: route.propagate_deadline,
         retry: route.retries.as_ref().map(|retries| retry(retries, &mut places)),
         fault: route.fault.as_ref().and_then(|written| fault(written, &mut places)),
+        hash_by: (!route.hash_by.is_empty()).then(|| route.hash_by.clone()),
         request_attachments: raw::Attachments {
             set: values(&route.request_mutation),
             add_if_absent: values(&route.request_add_if_absent),

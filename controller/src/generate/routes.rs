@@ -13,7 +13,6 @@ use super::report::Reports;
 use super::router::{Rejects, Router};
 use super::size::{self, kib};
 use super::tree::Part;
-use super::wishes::Wishes;
 use crate::findings::ResourceRef;
 
 /// What one resource has for the calls to a service.
@@ -42,13 +41,13 @@ impl<'a> Share<'a> {
     }
 }
 
-/// The plan's entry for calls that come by `port`, as its owner wishes, of shares in the order of their routes; those of a namespace follow each
-/// other. What it has no room for is taken out of them and reported.
+/// The plan's entry for calls that come by `port`, of shares in the order of their routes; those of a namespace follow each other. What it
+/// has no room for is taken out of them and reported. `finish` adds what does not depend on routes alone.
 pub(super) fn entry(
     shares: &mut Vec<Share<'_>>,
     connections: &[Target],
     about: &str,
-    (port, wishes): (&ManagedPort, Wishes),
+    (port, finish): (&ManagedPort, &dyn Fn(&mut raw::Service)),
     reports: &mut Reports,
 ) -> Part {
     let put = |shares: &[Share<'_>], reports: &mut Reports| {
@@ -64,7 +63,7 @@ pub(super) fn entry(
         }
         match routes.entry(port) {
             Some((mut entry, origins)) => {
-                wishes.put(&mut entry);
+                finish(&mut entry);
                 size::entry(&entry).of_origins(origins)
             }
             None => Part::from(Value::Null),

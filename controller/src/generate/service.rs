@@ -135,6 +135,13 @@ pub(super) fn cluster(host: &str, port: u16, subset: Option<&str>) -> String {
     format!("outbound|{port}|{}|{host}", subset.unwrap_or_default())
 }
 
+/// The host, port and subset in the name of one of Istio's clusters.
+pub(super) fn parts(cluster: &str) -> Option<(&str, u16, Option<&str>)> {
+    let mut parts = cluster.strip_prefix("outbound|")?.splitn(3, '|');
+    let (port, subset, host) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((host, port.parse().ok()?, Some(subset).filter(|subset| !subset.is_empty())))
+}
+
 /// What is said of a service that has no address yet, as those in files have not.
 pub const NO_ADDRESS: &str = "the service has no address yet: its clients are not managed";
 

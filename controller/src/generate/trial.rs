@@ -87,6 +87,13 @@ impl Matchers {
     }
 }
 
+/// Why the filter would refuse to hash calls by an attribute.
+pub(super) fn refused_key(attribute: &str) -> Option<String> {
+    let mut service = raw::Service::new(stand_in());
+    service.upstream.hash_by = Some(vec![attribute.to_owned()]);
+    compiled(service).err().map(|error| error.message)
+}
+
 /// Where an error is, below a field of the service that was tried.
 pub(super) fn below<'e>(error: &'e PlanError, field: &str) -> Option<&'e str> {
     let below = error.path.strip_prefix(&*format!("services[{SERVICE:?}].{field}"))?;

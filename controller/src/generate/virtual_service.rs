@@ -1,6 +1,5 @@
 //! What Istio's VirtualServices say of the routes to managed hosts.
 
-mod duration;
 mod faults;
 mod matches;
 mod mirrors;

@@ -58,26 +58,105 @@ pub struct Subset {
     pub traffic_policy: Option<TrafficPolicy>,
 }
 
-/// What holds for connections.
+/// What holds for connections and calls.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TrafficPolicy {
-    /// How endpoints are chosen.
-    pub load_balancer: Option<LoadBalancer>,
-    /// The sizes of pools.
-    pub connection_pool: Option<Value>,
-    /// When an endpoint is left out.
-    pub outlier_detection: Option<Value>,
+    /// What holds for all ports.
+    #[serde(flatten)]
+    pub all: Settings,
     /// What holds for connections to one port.
     pub port_level_settings: Vec<PortSettings>,
+    /// How many calls may be on a retry.
+    pub retry_budget: Option<Value>,
 }
 
-/// What holds for connections to one port.
+/// What holds for connections to one port, in place of what holds for all.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PortSettings {
+    /// The port.
+    pub port: PortNumber,
+    /// What holds for it.
+    #[serde(flatten)]
+    pub settings: Settings,
+}
+
+/// A port of the service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct PortNumber {
+    /// Its number.
+    pub number: i64,
+}
+
+/// What holds for connections and the calls on them.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Settings {
     /// How endpoints are chosen.
     pub load_balancer: Option<LoadBalancer>,
+    /// The sizes of pools.
+    pub connection_pool: Option<ConnectionPool>,
+    /// When an endpoint is left out.
+    pub outlier_detection: Option<OutlierDetection>,
+}
+
+/// The sizes of pools.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConnectionPool {
+    /// What holds for connections.
+    pub tcp: Option<Value>,
+    /// What holds for requests, which are calls.
+    pub http: Option<HttpPool>,
+}
+
+/// How many requests there may be; 0 and less is Envoy's default.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpPool {
+    /// Requests that wait.
+    #[serde(rename = "http1MaxPendingRequests")]
+    pub max_pending_requests: i64,
+    /// Requests in flight.
+    #[serde(rename = "http2MaxRequests")]
+    pub max_requests: i64,
+    /// Requests that are on a retry.
+    pub max_retries: i64,
+    /// Requests of one connection.
+    pub max_requests_per_connection: Option<Value>,
+    /// Streams at a time on one connection.
+    pub max_concurrent_streams: Option<Value>,
+    /// How long a connection may be without a request.
+    pub idle_timeout: Option<Value>,
+    /// Whether HTTP/1.1 becomes HTTP/2.
+    pub h2_upgrade_policy: Option<Value>,
+    /// Whether the client's version of HTTP is kept.
+    pub use_client_protocol: Option<Value>,
+}
+
+/// When an endpoint is left out.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OutlierDetection {
+    /// Errors in a row; 0 for any number.
+    #[serde(rename = "consecutive5xxErrors")]
+    pub consecutive_errors: Option<i64>,
+    /// Errors in a row by which a server was not reached; 0 for any number.
+    pub consecutive_gateway_errors: Option<i64>,
+    /// Failures in a row of which the server knows nothing; 0 for any number.
+    pub consecutive_local_origin_failures: Option<i64>,
+    /// Whether the last are counted apart.
+    pub split_external_local_origin_errors: bool,
+    /// The time between looks.
+    pub interval: Option<String>,
+    /// For how long, for the first time.
+    pub base_ejection_time: Option<String>,
+    /// The endpoints that may be left out at a time.
+    pub max_ejection_percent: Option<i64>,
+    /// The endpoints without which none is left out.
+    pub min_health_percent: Option<i64>,
 }
 
 /// How endpoints are chosen.

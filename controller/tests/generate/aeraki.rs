@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{findings, made, plan, service};
 
@@ -65,22 +65,24 @@ fn a_router_of_aeraki_is_honoured_as_it_is() {
             "responseAttachments": {"set": {"foo": "baz"}},
         }],
     });
-    assert_eq!(plan(&output, "shop")["org.acme.greeter:20880"], wanted);
-    let wanted = [
-        "NotHonoured DestinationRule shop/greeter: spec.trafficPolicy.loadBalancer.consistentHash: calls are not hashed yet: \
-         they go to any endpoint",
-    ];
-    assert_eq!(findings(&output), wanted);
+    let mut entry = plan(&output, "shop")["org.acme.greeter:20880"].clone();
+    let upstream = entry.as_object_mut().unwrap().remove("upstream").unwrap();
+    assert_eq!(entry, wanted);
+    let hashed = ["", "v1", "v2"]
+        .map(|subset| (format!("outbound|20880|{subset}|org.acme.greeter"), json!({"hashBy": ["method"]})));
+    assert_eq!(upstream["clusters"], Value::Object(hashed.into_iter().collect()));
+    assert_eq!(findings(&output), [""; 0]);
 }
 
 #[test]
 fn a_service_without_a_router_goes_where_istio_says() {
     let output = made(SERVICE);
-    assert_eq!(plan(&output, "shop")["org.acme.greeter:20880"], json!({"protocol": "dubbo"}));
-    // What a rule asks for is told of with or without routes.
-    let start = "NotHonoured DestinationRule shop/greeter: spec.trafficPolicy.loadBalancer.consistentHash: ";
-    let found = findings(&output);
-    assert!(found.len() == 1 && found[0].starts_with(start), "{found:?}");
+    let entry = &plan(&output, "shop")["org.acme.greeter:20880"];
+    assert_eq!(entry.get("routes"), None);
+    // What a rule asks for holds with or without routes.
+    let hashed = json!({"outbound|20880||org.acme.greeter": {"hashBy": ["method"]}});
+    assert_eq!(entry["upstream"]["clusters"], hashed);
+    assert_eq!(findings(&output), [""; 0]);
 }
 
 /// Not the router is wrong: the module is another than the one that Aeraki's demonstrations ask for.
@@ -113,10 +115,10 @@ spec:
 ";
     let hashed = SERVICE
         .replace("{loadBalancer: {consistentHash: {httpHeaderName: method}}}", "{}")
-        .replace("{version: v2}", "{version: v2}, trafficPolicy: {portLevelSettings: [{port: {number: 20880}, loadBalancer: {consistentHash: {useSourceIp: true}}}]}");
+        .replace("{version: v2}", "{version: v2}, trafficPolicy: {portLevelSettings: [{port: {number: 20880}, loadBalancer: {consistentHash: {httpQueryParameterName: a}}}]}");
     let found = findings(&made(&format!("{hashed}{routing}")));
     let wanted = [
-        "NotHonoured DestinationRule shop/greeter: spec.subsets[1].trafficPolicy.portLevelSettings[0].loadBalancer.consistentHash: ",
+        "NotHonoured DestinationRule shop/greeter: spec.subsets[1].trafficPolicy.portLevelSettings[0].loadBalancer.consistentHash.httpQueryParameterName: ",
         "Warning VirtualService shop/greeter: spec.http[1].route[0].destination.subset: no DestinationRule defines the subset \"v9\"",
     ];
     assert_eq!(found.len(), wanted.len(), "{found:#?}");

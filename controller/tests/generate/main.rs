@@ -2,6 +2,7 @@
 
 mod aeraki;
 mod authorization;
+mod call_policies;
 mod delivery;
 mod detection;
 mod gateways;

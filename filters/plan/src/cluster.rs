@@ -57,6 +57,8 @@ pub struct OutlierDetection {
     pub max_ejection_time: Duration,
     /// Percent of the endpoints that may be left out at a time.
     pub max_ejection_percent: usize,
+    /// Percent of the endpoints that are left in at least.
+    pub min_health_percent: usize,
 }
 
 impl Clusters {
@@ -158,5 +160,6 @@ fn outlier_detection(path: &Path<'_>, raw: &raw::OutlierDetection) -> Result<Out
         base_ejection_time,
         max_ejection_time: longest.max(base_ejection_time),
         max_ejection_percent: within(&path.key("maxEjectionPercent"), raw.max_ejection_percent, 0, 100)?,
+        min_health_percent: within(&path.key("minHealthPercent"), raw.min_health_percent, 0, 100)?,
     })
 }

@@ -119,7 +119,8 @@ impl Endpoints {
 
     /// Notes how a call of an endpoint ended. Where the endpoint is to be left out for that: until when.
     ///
-    /// So many may be at a time as the rule has it, one at least, and never the last that has connections.
+    /// So many may be at a time as the rule has it, one at least, never more than leave as many in as the rule asks, and never
+    /// the last that has connections.
     pub(crate) fn judge(
         &mut self,
         id: Option<EndpointId>,
@@ -136,7 +137,9 @@ impl Endpoints {
         let others = self.0.iter().filter(|(other, endpoint)| {
             Some(*other) != id && endpoint.connections > 0 && !endpoint.health.is_ejected()
         });
-        if out >= most.max(1) || others.count() == 0 {
+        let left = self.0.len().saturating_sub(out).saturating_sub(1);
+        let is_enough = left.saturating_mul(100) >= self.0.len().saturating_mul(rule.min_health_percent);
+        if out >= most.max(1) || !is_enough || others.count() == 0 {
             return None;
         }
         let endpoint = self.get_mut(id)?;

@@ -2,7 +2,7 @@
 
 use meltemi_proxy::plan::raw;
 
-use super::duration::duration;
+use crate::generate::duration::duration;
 use crate::generate::report::Remarks;
 use crate::istio::{Fault, HttpFault};
 

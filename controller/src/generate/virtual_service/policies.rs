@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use meltemi_proxy::plan::raw::{self, MOST_ATTEMPTS};
 use meltemi_proxy::plan::{Span, check_value};
 
-use super::duration::duration;
 use super::faults;
 use crate::check;
 use crate::generate::draft::Places;
+use crate::generate::duration::duration;
 use crate::generate::protocol::Protocol;
 use crate::generate::report::Remarks;
 use crate::istio::{HeaderOperations, HttpRetry, HttpRoute};

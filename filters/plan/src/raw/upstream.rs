@@ -148,13 +148,17 @@ pub struct OutlierDetection {
     /// The endpoints of a cluster that may be left out at a time, in percent, and one at least.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100)))]
     pub max_ejection_percent: u32,
+    /// The endpoints of a cluster that are left in at least, in percent.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100)))]
+    pub min_health_percent: u32,
 }
 
 object! {
     OutlierDetection from Self::default();
     optional consecutive_failures as "consecutiveFailures", failure_percent as "failurePercent",
         min_calls as "minCalls", interval, base_ejection_time as "baseEjectionTime",
-        max_ejection_time as "maxEjectionTime", max_ejection_percent as "maxEjectionPercent";
+        max_ejection_time as "maxEjectionTime", max_ejection_percent as "maxEjectionPercent",
+        min_health_percent as "minHealthPercent";
 }
 
 impl Default for OutlierDetection {
@@ -167,6 +171,7 @@ impl Default for OutlierDetection {
             base_ejection_time: Span::from_millis(30_000),
             max_ejection_time: Span::from_millis(300_000),
             max_ejection_percent: 10,
+            min_health_percent: 0,
         }
     }
 }

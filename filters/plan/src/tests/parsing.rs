@@ -338,6 +338,7 @@ fn clusters_have_what_they_do_not_say_from_the_service() {
         base_ejection_time: Duration::from_secs(30),
         max_ejection_time: Duration::from_secs(30),
         max_ejection_percent: 10,
+        min_health_percent: 0,
     };
     assert_eq!((of("a").circuit_breaker, of("a").outlier_detection), (breaker, Some(detection)));
     let own = CircuitBreaker { max_calls: usize::MAX, max_waiting_calls: 2, max_retries: usize::MAX };

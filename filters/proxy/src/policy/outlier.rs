@@ -82,6 +82,7 @@ mod tests {
         base_ejection_time: Duration::from_secs(30),
         max_ejection_time: Duration::from_secs(70),
         max_ejection_percent: 10,
+        min_health_percent: 0,
     };
 
     fn at(seconds: u64) -> Instant {

@@ -201,12 +201,16 @@ fn the_last_endpoint_is_never_left_out_and_few_are_at_a_time() {
         spread(&mut world, client, 60);
         assert_eq!(world.sum(Metric::OutlierEjections), most, "of {endpoints:?}");
     }
-    let half = r#"{"outlierDetection": {"consecutiveFailures": 3, "maxEjectionPercent": 67}}"#;
-    let mut world = world(serde_json::from_str(half).unwrap(), &[A, B, C]);
-    let client = client(&mut world);
-    world.serve(|_, _| What::Error(SERVER_ERROR).now());
-    spread(&mut world, client, 60);
-    assert_eq!(world.sum(Metric::OutlierEjections), 2);
+    for (least, most) in [(0, 2), (33, 2), (34, 1), (67, 0)] {
+        let share = json!({"outlierDetection": {
+            "consecutiveFailures": 3, "maxEjectionPercent": 67, "minHealthPercent": least,
+        }});
+        let mut world = world(share, &[A, B, C]);
+        let client = client(&mut world);
+        world.serve(|_, _| What::Error(SERVER_ERROR).now());
+        spread(&mut world, client, 60);
+        assert_eq!(world.sum(Metric::OutlierEjections), most, "{least} % are left in");
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
+//! Durations as Istio's objects write them.
+
 use meltemi_proxy::plan::Span;
 
+use super::report::Remarks;
 use crate::api::parse_duration;
-use crate::generate::report::Remarks;
 
 /// A duration as far as plans have it.
 pub(super) fn duration(text: &str, field: &str, say: &mut Remarks<'_>) -> Option<Span> {
