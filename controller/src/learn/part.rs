@@ -91,9 +91,13 @@ impl Parts {
                 if bytes.end <= header && !taken.iter().any(|other| meets(other, &bytes)) {
                     let parts = Self { header, all: Vec::new() };
                     let found = parts.with(Size::Header(at, coding), &frames);
-                    // A number just before the part is its own, unless an id in it must be able to change it.
+                    // A number just before the part is its own, unless an id in it must be able to change it: so is one after
+                    // which the part could start as well.
                     let is_own = |parts: &Self| {
-                        bytes.end == header && parts.all.iter().all(|part| part.shape.form != Form::Protobuf)
+                        let before = Self { header: at, all: Vec::new() };
+                        let is_before =
+                            || bytes.end == header || before.with(Size::Prefix(coding), &frames).is_some();
+                        parts.all.iter().all(|part| part.shape.form != Form::Protobuf) && is_before()
                     };
                     if let Some(parts) = found.filter(|parts| !is_own(parts)) {
                         offer(parts);

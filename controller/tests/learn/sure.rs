@@ -132,7 +132,9 @@ fn wrong(field: &str, raw: &raw::Layout, all: &[Frame]) -> Option<String> {
                 raw.length.is_none() || raw.kind.as_ref().is_some_and(|kind| kind.part.is_some());
             let parts = if needs_parts { raw.parts.clone() } else { Vec::new() };
             let (kind, response) = (raw.kind.clone(), raw.response.clone());
-            let whole = layout(&raw::Layout { parts, kind, response, ..framing() });
+            let heartbeat_reply = raw.heartbeat_reply.clone();
+            let id = raw.id.clone().filter(|_| heartbeat_reply.is_some());
+            let whole = layout(&raw::Layout { id, parts, kind, response, heartbeat_reply, ..framing() });
             let broken = all.iter().find_map(|frame| {
                 let found = match split(&whole, frame) {
                     Ok(Step::Frame(found)) => found.kind,
