@@ -6,12 +6,17 @@ use meltemi_tests::thrift::{Action, Client, FORMS, Server, answer, call, has_hea
 use meltemi_tests::{Proxy, Setup, each_envoy, eventually, java};
 use serde_json::{Value, json};
 
+/// The name of Kitex's access token, which TTHeader has in a block of its own.
+const GDPR_TOKEN: &str = "RPC_TRANSIT_gdpr-token";
+
 /// Two servers, and an Envoy before them.
 fn each_stage(service: &Value, test: impl Fn(&Proxy, &Server, &Server)) {
     each_envoy(|envoy| {
         let (v1, v2) = (Server::start("v1"), Server::start("v2"));
-        let setup =
-            Setup::thrift().servers(v1.address(), v2.address()).cluster("dead", &[java::refusing_address()]);
+        let setup = Setup::thrift()
+            .servers(v1.address(), v2.address())
+            .cluster("dead", &[java::refusing_address()])
+            .cluster("empty", &[]);
         let proxy = setup.service(service).start(envoy);
         test(&proxy, &v1, &v2);
     });
@@ -31,8 +36,9 @@ fn calls_of_every_form_are_routed_by_method_service_and_header() {
         {"name": "service", "match": [{"attributes": {"service": {"exact": "Other"}}}], "cluster": "v2"},
         {"name": "lane", "match": [{"attributes": {"x-lane": {"exact": "gray"}}}], "cluster": "v2"},
         {"name": "kitex", "match": [{"attributes": {"toCluster": {"exact": "blue"}}}], "cluster": "v2"},
+        {"name": "token", "match": [{"attributes": {GDPR_TOKEN: {"exact": "secret"}}}], "cluster": "v2"},
     ]});
-    each_stage(&service, |proxy, _, _| {
+    each_stage(&service, |proxy, _, v2| {
         for (number, form) in FORMS.into_iter().enumerate() {
             let mut client = Client::connect(proxy.meltemi());
             let id = 70_000 * number as u32;
@@ -54,6 +60,9 @@ fn calls_of_every_form_are_routed_by_method_service_and_header() {
             if matches!(form.0, Transport::TtHeader { .. }) {
                 assert_eq!(ask("first", &[("toCluster", "blue")], false), answer("v2", "x"), "{form:?}");
                 assert_eq!(ask("first", &[("isn", "Other")], false), answer("v2", "x"), "{form:?}");
+                assert_eq!(ask("first", &[(GDPR_TOKEN, "secret")], false), answer("v2", "x"), "{form:?}");
+                let seen = v2.received("first").pop().unwrap().headers;
+                assert!(seen.contains(&(GDPR_TOKEN.to_owned(), "secret".to_owned())), "{form:?}: {seen:?}");
             }
         }
     });

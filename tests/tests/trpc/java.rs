@@ -71,7 +71,8 @@ fn calls_are_routed_and_changed_and_pass_whole() {
             to("lane", "x-lane", "gray", "v2"),
             changed,
             to("func", "func", "/trpc.meltemi.tests.JavaGreeter/Slow", "v2"),
-        ], "defaultRoute": {"cluster": "v1"}});
+            to("caller", "caller", "trpc.meltemi.tests.javaClient", "v1"),
+        ]});
         let proxy = setup().service(&service).start(envoy);
         let text = |method: &str, more: Value| call(&proxy, method, more).unwrap()["text"].clone();
         assert_eq!(text("Hello", json!({"text": "\u{4f60}"})), json!("v1: \u{4f60}"));
