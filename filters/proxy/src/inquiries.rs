@@ -15,7 +15,7 @@ use self::channel::{Channel, Happening};
 use crate::arena::{Arena, Id};
 use crate::calls::CallId;
 use crate::clock::{Instant, earliest};
-use crate::net::{Net, Owner};
+use crate::net::{HIGH_WATERMARK, Net, Owner};
 use crate::policy::{NoAnswer, Question};
 
 /// Names a connection to a service.
@@ -151,7 +151,7 @@ impl Inquiries {
         net.consumed(channel.socket(), bytes.len());
         let mut outcomes = Vec::new();
         let mut input = bytes;
-        loop {
+        let is_sound = loop {
             match channel.receive(&mut input) {
                 Ok(Some(Happening::Answered(inquiry, answer))) => {
                     if let Some(Inquiry { call, question, .. }) = self.asked.remove(inquiry) {
@@ -159,15 +159,17 @@ impl Inquiries {
                     }
                 }
                 Ok(Some(Happening::Other)) => {}
-                Ok(None) => break,
-                Err(_) => {
-                    net.close(channel.socket());
-                    outcomes.extend(self.lost(id, NoAnswer::Reset));
-                    return outcomes;
-                }
+                Ok(None) => break true,
+                Err(_) => break false,
             }
-        }
+        };
         channel.flush(net);
+        // A service may want answers to its own frames, and not read them.
+        if !is_sound || net.queued(channel.socket()) >= HIGH_WATERMARK {
+            net.reset(channel.socket());
+            outcomes.extend(self.lost(id, NoAnswer::Reset));
+            return outcomes;
+        }
         self.close_if_done(id, net);
         outcomes
     }

@@ -352,6 +352,24 @@ fn an_endpoint_that_hangs_is_left() {
 }
 
 #[test]
+fn a_service_that_pings_and_reads_nothing_is_left() {
+    let mut world = world(&limit());
+    says(&mut world, Say::Ok);
+    let client = world.connect();
+    world.call_and_wait(client, Ask::new("echo"));
+    let [stream] = world.manager.streams_to(LIMITER)[..] else { panic!("one connection") };
+    world.set_server_reading(stream, false);
+    for _ in 0..200 {
+        world.limiter_pings(stream, 1000);
+        world.run_for(MS);
+    }
+    assert!(!world.manager.streams_to(LIMITER).contains(&stream));
+    let call = world.call_and_wait(client, Ask::new("echo"));
+    assert_eq!(refusal(&world, call), None);
+    assert_eq!(answers(&mut world, "ok"), 2);
+}
+
+#[test]
 fn one_way_calls_are_asked_about_and_copies_and_retries_are_not() {
     let route = json!({
         "mirrors": [{"cluster": "shadow"}],

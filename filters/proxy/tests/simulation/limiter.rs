@@ -20,6 +20,9 @@ pub struct Limiter {
     connections: BTreeMap<u32, Service>,
 }
 
+/// A PING frame of HTTP/2.
+const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+
 type Judge = dyn FnMut(&Question, &mut Random) -> (Duration, Say);
 
 struct Service {
@@ -202,6 +205,11 @@ impl World {
             Say::Close(is_clean) => return self.close_upstream(stream, is_clean),
         }
         self.limiter_flush(stream);
+    }
+
+    /// The rate limit service sends pings on a connection.
+    pub fn limiter_pings(&mut self, stream: u32, count: usize) {
+        self.write_upstream(stream, &PING.repeat(count));
     }
 
     fn limiter_flush(&mut self, stream: u32) {
