@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt;
 use serde_json::json;
 
+use super::access_log::AccessLogs;
 use super::age::Age;
 use super::claims::Claims;
 use super::entry::{Authority, Scope};
@@ -49,6 +50,7 @@ impl Entrance<'_> {
 pub(super) struct Gateways<'a> {
     pub(super) world: &'a World,
     pub(super) mesh: &'a Mesh,
+    pub(super) logs: &'a AccessLogs<'a>,
     pub(super) services: &'a [Service],
     pub(super) claims: &'a Claims,
     pub(super) protocols: &'a Protocols,
@@ -88,6 +90,7 @@ pub(super) fn objects(
             _ => None,
         };
         let mut group = Group::new(namespace, Proxies::Gateways, selector);
+        group.access_log = gateways.logs.of_clients(namespace, group.selector.as_ref(), reports);
         for entrance in &entrances {
             group.add(entrance.authority(), entrance.plan.entry.clone());
         }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::access_log::Lines;
 use super::entry::{Authority, Entry};
 use super::module::{self, Module};
 use super::object::{Object, Role};
-use super::options::{AccessLog, Options};
+use super::options::Options;
 use super::protocol::Layouts;
 use super::service::Labels;
 use super::sockets::{Proxies, Sockets, envoy_filter};
@@ -23,6 +24,8 @@ pub(super) struct Group<'a> {
     pub(super) selector: Option<Labels>,
     /// Policies guard it: where there is no module, no connection passes, nor one that the plan does not know.
     pub(super) fails_closed: bool,
+    /// The calls that have lines in their logs. Default: none.
+    pub(super) access_log: Option<Lines>,
     /// The name of the first shard.
     base: String,
     entries: BTreeMap<Arc<str>, Entry>,
@@ -51,7 +54,15 @@ impl<'a> Group<'a> {
             Proxies::Sidecars => NAME.to_owned(),
             Proxies::Gateways => format!("{NAME}-gateway"),
         };
-        Self { namespace, proxies, selector, fails_closed: false, base, entries: BTreeMap::new() }
+        Self {
+            namespace,
+            proxies,
+            selector,
+            fails_closed: false,
+            access_log: None,
+            base,
+            entries: BTreeMap::new(),
+        }
     }
 
     /// The sidecars of a service's pods, as those of servers. Nothing that others write is in the same objects.
@@ -134,9 +145,8 @@ impl<'a> Group<'a> {
         if options.istio_metrics {
             plan.insert("metrics".into(), Tree::from(serde_json::json!({"istio": {}})));
         }
-        if let Some(calls) = options.access_log {
-            let errors = calls == AccessLog::Errors;
-            plan.insert("accessLog".into(), Tree::from(serde_json::json!({"errors": errors})));
+        if let Some(lines) = &self.access_log {
+            plan.insert("accessLog".into(), Tree::from(lines.plan()));
         }
         if self.fails_closed {
             plan.insert("unknownAuthority".into(), Tree::from(Value::from("refuse")));

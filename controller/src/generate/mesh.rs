@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
+use super::access_log::Configured;
 use super::exports::Unsaid;
 use super::report::Reports;
 use crate::findings::ResourceRef;
@@ -20,6 +21,8 @@ pub(super) struct Mesh {
     pub(super) routes: Unsaid,
     /// Who follows DestinationRules that do not say it.
     pub(super) destination_rules: Unsaid,
+    /// The logs that lines for calls may go to.
+    pub(super) logs: Configured,
 }
 
 impl Mesh {
@@ -30,6 +33,7 @@ impl Mesh {
             services: Unsaid::All,
             routes: Unsaid::All,
             destination_rules: Unsaid::All,
+            logs: Configured::default(),
         };
         let mut maps: Vec<&ConfigMap> =
             world.config_maps.iter().filter(|map| is_of_mesh(map, istio_namespace)).collect();
@@ -50,6 +54,7 @@ impl Mesh {
     }
 
     fn add(&mut self, config: MeshConfig) {
+        self.logs.add(&config);
         if let Some(root) = config.root_namespace.filter(|root| !root.is_empty()) {
             self.root_namespace = root;
         }

@@ -3,6 +3,7 @@
 //! Each namespace whose sidecars see a managed service gets the module with a plan of just those services, the sockets, and
 //! the tunnels. No object reaches proxies that the module does not reach.
 
+mod access_log;
 mod age;
 mod asked;
 mod authorization;
@@ -51,6 +52,7 @@ mod wishes;
 
 use crate::findings::Report;
 use crate::world::World;
+use access_log::AccessLogs;
 use authorization::Authorization;
 use claims::Claims;
 use gateway::Gateways;
@@ -125,8 +127,9 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let authorization = Authorization::new(world, &services, tells_identity, &mut reports);
     let namespaces =
         scope::with_sidecars(world, &mesh.root_namespace, named.chain(authorization.namespaces()));
+    let logs = AccessLogs::new(world, &mesh, options.access_log);
     let mut sidecars =
-        Sidecars::new(&services, &claims, &visibility, &authorization, protocols.layouts(), options);
+        Sidecars::new(&services, &claims, &visibility, &authorization, &logs, protocols.layouts(), options);
     let mut objects = Vec::new();
     for &namespace in &namespaces {
         objects.extend(sidecars.objects(namespace, &mut planner, &mut reports));
@@ -138,6 +141,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let gateways = Gateways {
         world,
         mesh: &mesh,
+        logs: &logs,
         services: &services,
         claims: &claims,
         protocols: &protocols,

@@ -31,7 +31,7 @@ pub struct Options {
     pub foreign_routers: ForeignRouters,
     /// Calls are reported as Istio's standard metrics.
     pub istio_metrics: bool,
-    /// Calls have lines in Envoy's log.
+    /// Calls have lines in Envoy's log, where no Telemetry says which.
     pub access_log: Option<AccessLog>,
 }
 

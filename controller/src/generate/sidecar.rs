@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::access_log::AccessLogs;
 use super::authorization::{Authorization, Namespace, Policies};
 use super::claims::Claims;
 use super::client::{Clients, Seen};
@@ -28,6 +29,7 @@ pub(super) struct Sidecars<'a> {
     claims: &'a Claims,
     visibility: &'a Visibility<'a>,
     authorization: &'a Authorization<'a>,
+    logs: &'a AccessLogs<'a>,
     layouts: &'a Layouts,
     options: &'a Options,
     /// What leads clients to a port of a service: most namespaces have the same.
@@ -43,10 +45,11 @@ impl<'a> Sidecars<'a> {
         claims: &'a Claims,
         visibility: &'a Visibility<'a>,
         authorization: &'a Authorization<'a>,
+        logs: &'a AccessLogs<'a>,
         layouts: &'a Layouts,
         options: &'a Options,
     ) -> Self {
-        Self { services, claims, visibility, authorization, layouts, options, ways: HashMap::new() }
+        Self { services, claims, visibility, authorization, logs, layouts, options, ways: HashMap::new() }
     }
 
     /// The objects for the sidecars of a namespace: none if they see no managed service and serve none. What they have as
@@ -75,6 +78,7 @@ impl<'a> Sidecars<'a> {
             );
         }
         if !group.is_empty() {
+            group.access_log = self.logs.of_clients(namespace, group.selector.as_ref(), reports);
             let shards = group.shards();
             objects.extend(group.objects(&shards, self.layouts, self.options));
             objects.extend(self.outbound(&group, &shards, &clients));
@@ -132,6 +136,7 @@ impl<'a> Sidecars<'a> {
         let of_service = |(name, servers): (String, Vec<&Server<'a>>)| {
             let selector = servers.first().and_then(|(service, ..)| service.selector.clone());
             let mut group = Group::of_servers(namespace, &name, selector);
+            group.access_log = self.logs.of_servers(namespace, group.selector.as_ref(), reports);
             for (service, reader, target) in &servers {
                 let mut add = |authority, entry| {
                     group.add(authority, planner.inbound(service, (reader, *target), entry, reports));

@@ -5,6 +5,7 @@ mod gateway;
 mod mesh_config;
 mod service_entry;
 mod sidecar;
+mod telemetry;
 mod virtual_service;
 
 pub use destination_rule::*;
@@ -12,6 +13,7 @@ pub use gateway::*;
 pub use mesh_config::*;
 pub use service_entry::*;
 pub use sidecar::*;
+pub use telemetry::*;
 pub use virtual_service::*;
 
 use serde::{Deserialize, Serialize};
