@@ -163,14 +163,22 @@ impl Inquiries {
                 Err(_) => break false,
             }
         };
-        channel.flush(net);
-        // A service may want answers to its own frames, and not read them.
-        if !is_sound || net.queued(channel.socket()) >= HIGH_WATERMARK {
-            net.reset(channel.socket());
-            outcomes.extend(self.lost(id, NoAnswer::Reset));
+        let socket = channel.socket();
+        if is_sound {
+            channel.flush(net);
+        }
+        let is_stuck = net.queued(socket) >= HIGH_WATERMARK;
+        if is_sound && !is_stuck {
+            self.close_if_done(id, net);
             return outcomes;
         }
-        self.close_if_done(id, net);
+        // A service may want answers to its own frames, and not read them.
+        if is_stuck {
+            net.reset(socket)
+        } else {
+            net.close(socket)
+        }
+        outcomes.extend(self.lost(id, NoAnswer::Reset));
         outcomes
     }
 
