@@ -1,11 +1,13 @@
 //! Apache Dubbo in a Java process under remote control (`tests/java`).
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -120,6 +122,22 @@ pub fn refusing_address() -> SocketAddr {
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     mem::forget(socket);
+    address
+}
+
+/// An address whose server closes each connection once something has come, without a word.
+///
+/// # Panics
+///
+/// When the kernel gives out no port.
+pub fn closing_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.read(&mut [0; 4096]);
+        }
+    });
     address
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use meltemi_codecs::protobuf::{enclose, write_bytes, write_number};
 use meltemi_codecs::{Brpc, Codec, Kind, Outcome, Peer, Step};
-use meltemi_tests::java::{free_address, refusing_address, start_brpc};
+use meltemi_tests::java::{closing_address, free_address, refusing_address, start_brpc};
 use meltemi_tests::remote::{Exception, Pending, Remote};
 use meltemi_tests::{DEADLINE, Proxy, Setup, each_envoy, eventually, files};
 use serde_json::{Value, json};
@@ -131,28 +131,53 @@ fn calls_of_one_connection_reach_both_servers_and_their_own_callers() {
 fn local_replies_become_exceptions_of_brpc() {
     each_envoy(|envoy| {
         let of = |method: &str| json!([{"attributes": {"method": {"exact": method}}}]);
+        let to = |lane: &str| json!([{"attributes": {"x-lane": {"exact": lane}}}]);
+        let one = json!({"maxTokens": 1, "tokensPerFill": 1, "fillInterval": "3600s"});
+        let abort = json!({"abort": {"percent": 100.0, "message": "on purpose"}});
         let service = json!({
             "protocol": "brpc",
             "routes": [
+                {"name": "empty", "match": to("empty"), "cluster": "empty"},
+                {"name": "lost", "match": to("lost"), "cluster": "lost"},
+                {"name": "full", "match": to("full"), "cluster": "v2"},
+                {"name": "fault", "match": to("fault"), "fault": abort},
+                {"name": "limited", "match": to("limited"), "cluster": "v1"},
                 {"name": "slow", "match": of("Never"), "timeout": "300ms"},
                 {"name": "dead", "match": of("Echo"), "cluster": "dead"},
                 {"name": "closed", "match": of("Fail"), "reject": {"message": "not for you"}},
             ],
+            "localRateLimit": {"conditions": [{"match": to("limited"), "tokenBucket": one}]},
+            "upstream": {"clusters": {"v2": {"circuitBreaker": {"maxCalls": 1}}}},
             "onNoMatch": "reject",
         });
-        let proxy = setup().cluster("dead", &[refusing_address()]).service(&service).start(envoy);
+        let proxy = setup()
+            .cluster("dead", &[refusing_address()])
+            .cluster("empty", &[])
+            .cluster("lost", &[closing_address()])
+            .service(&service)
+            .start(envoy);
         let client = Client::of(&proxy);
-        for (method, text) in [
-            ("Slow", "no route matches"),
-            ("Never", "no answer within 300ms"),
-            ("Echo", "cannot connect"),
-            ("Fail", "not for you"),
+        client.call("Echo", json!({"fields": {"x-lane": "limited"}})).unwrap();
+        for (method, lane, text) in [
+            ("Slow", "", "no route matches"),
+            ("Never", "", "no answer within 300ms"),
+            ("Echo", "", "cannot connect"),
+            ("Fail", "", "not for you"),
+            ("Echo", "empty", ""),
+            ("Echo", "lost", "the upstream closed the connection"),
+            ("Echo", "fault", "on purpose"),
+            ("Echo", "limited", ""),
         ] {
-            let error = client.call(method, json!({})).unwrap_err();
+            let error = client.call(method, json!({"fields": {"x-lane": lane}})).unwrap_err();
             assert!(error.class == "com.baidu.brpc.exceptions.RpcException", "{error:?}");
             let cause = error.cause.unwrap();
             assert!(cause.message.starts_with("meltemi: ") && cause.message.contains(text), "{cause:?}");
         }
+        // The server takes its time for one of them.
+        let slow = [(); 2].map(|()| client.start("Slow", json!({"fields": {"x-lane": "full"}})));
+        let refused: Vec<_> = slow.into_iter().filter_map(|call| call.wait().err()).collect();
+        let [Exception { cause: Some(cause), .. }] = &refused[..] else { panic!("{refused:?}") };
+        assert!(cause.message.starts_with("meltemi: "), "{cause:?}");
     });
 }
 

@@ -125,6 +125,7 @@ fn failures_are_tried_again_elsewhere() {
 #[test]
 fn local_replies_are_in_the_words_of_the_caller() {
     let matching = |method: &str| json!([{"attributes": {"method": {"exact": method}}}]);
+    let one = json!({"maxTokens": 1, "tokensPerFill": 1, "fillInterval": "3600s"});
     let service = json!({"protocol": "thrift", "onNoMatch": "reject", "routes": [
         {"name": "hold", "match": matching("hold"), "cluster": "v1", "timeout": "100ms"},
         {"name": "dead", "match": matching("dead"), "cluster": "dead"},
@@ -133,11 +134,25 @@ fn local_replies_are_in_the_words_of_the_caller() {
         {"name": "broken", "match": matching("broken"), "cluster": "v1"},
         {"name": "lost", "match": matching("lost"), "cluster": "v1"},
         {"name": "fine", "match": matching("fine"), "cluster": "v1"},
-    ], "limits": {"maxRequestBytes": 100_000}});
-    each_stage(&service, |proxy, v1, _| {
+        {"name": "empty", "match": matching("empty"), "cluster": "empty"},
+        {"name": "full", "match": matching("full"), "cluster": "v2"},
+        {"name": "limited", "match": matching("limited"), "cluster": "v1"},
+    ],
+    "localRateLimit": {"conditions": [{"match": matching("limited"), "tokenBucket": one}]},
+    "upstream": {"clusters": {"v2": {"circuitBreaker": {"maxCalls": 1}}}},
+    "limits": {"maxRequestBytes": 100_000}});
+    each_stage(&service, |proxy, v1, v2| {
         v1.on("hold", Action::Hold);
         v1.on("lost", Action::Close);
         v1.on("broken", Action::Raw(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()));
+        // All that the server takes.
+        v2.on("full", Action::Hold);
+        let mut held = Client::connect(proxy.meltemi());
+        held.send(&call(FORMS[0], 9, "full", "x"));
+        v2.wait_for("full", 1);
+        // The only token.
+        let last = call(FORMS[0], 9, "limited", "x");
+        assert_eq!(Client::connect(proxy.meltemi()).ask(&last), answer("v1", "x"));
         for form in FORMS {
             let mut client = Client::connect(proxy.meltemi());
             for (method, status, text) in [
@@ -148,6 +163,9 @@ fn local_replies_are_in_the_words_of_the_caller() {
                 ("aborted", 6, "meltemi: on purpose"),
                 ("broken", 7, "meltemi: bad response"),
                 ("lost", 6, "meltemi: "),
+                ("empty", 6, "meltemi: "),
+                ("full", 6, "meltemi: "),
+                ("limited", 6, "meltemi: "),
             ] {
                 let (found, told) = error_of(client.ask(&call(form, 9, method, "x")));
                 assert!(found == status && told.starts_with(text), "{form:?} {method}: {found} {told}");

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use meltemi_tests::java::refusing_address;
+use meltemi_tests::java::{closing_address, refusing_address};
 use meltemi_tests::remote::{Exception, Pending, Remote};
 use meltemi_tests::{DEADLINE, Proxy, Setup, each_envoy, eventually, go};
 use serde_json::{Value, json};
@@ -175,11 +175,20 @@ fn local_replies_become_errors_of_trpc() {
                 {"name": "closed", "match": of("Echo"), "reject": {"message": "not for you"}},
                 {"name": "fault", "match": of("Fail"), "fault": {"abort": {"percent": 100.0, "message": "on purpose"}}},
                 {"name": "budget", "match": of("Budget")},
+                {"name": "empty", "match": of("Broken"), "cluster": "empty"},
+                {"name": "lost", "match": of("Meta"), "cluster": "lost"},
+                {"name": "full", "match": [{"attributes": {"x-lane": {"exact": "full"}}}], "cluster": "v2"},
             ],
+            "upstream": {"clusters": {"v2": {"circuitBreaker": {"maxCalls": 1}}}},
             "localRateLimit": {"conditions": [{"match": of("Budget"), "tokenBucket": one}]},
             "onNoMatch": "reject",
         });
-        let proxy = setup().cluster("dead", &[refusing_address()]).service(&service).start(envoy);
+        let proxy = setup()
+            .cluster("dead", &[refusing_address()])
+            .cluster("empty", &[])
+            .cluster("lost", &[closing_address()])
+            .service(&service)
+            .start(envoy);
         let failed = |method: &str, class: &str, code: i64, text: &str| {
             let found = failure(&proxy, method, json!({}));
             assert_eq!((&*found.0, found.1), (class, code), "{found:?}");
@@ -188,10 +197,17 @@ fn local_replies_become_errors_of_trpc() {
         failed("Slow", "callee framework", 11, "no route matches");
         failed("Never", "callee framework", 101, "no answer within 300ms");
         failed("Hello", "callee framework", 111, "cannot connect");
+        failed("Broken", "callee framework", 111, "");
+        failed("Meta", "callee framework", 141, "the upstream closed the connection");
         failed("Echo", "callee framework", 41, "not for you");
         failed("Fail", "callee framework", 31, "on purpose");
         call(&proxy, "Budget", json!({})).unwrap();
         failed("Budget", "callee framework", 23, "");
+        // The server takes its time for one of them.
+        let slow = [(); 2].map(|()| start_call(&proxy, "Slow", json!({"meta": {"x-lane": "full"}})));
+        let refused: Vec<_> = slow.into_iter().filter_map(|call| call.wait().err()).collect();
+        let [Exception { class, code: Some(22), message, .. }] = &refused[..] else { panic!("{refused:?}") };
+        assert!(class == "callee framework" && message.starts_with("meltemi: "), "{message}");
         assert_eq!(proxy.accepted(), 1, "no failure took the connection away");
     });
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process;
 use std::sync::LazyLock;
 
-use meltemi_tests::java::{free_address, refusing_address, start_trpc};
+use meltemi_tests::java::{closing_address, free_address, refusing_address, start_trpc};
 use meltemi_tests::remote::{Exception, Pending, Remote};
 use meltemi_tests::{Proxy, Setup, each_envoy, eventually};
 use serde_json::{Value, json};
@@ -150,13 +150,17 @@ fn local_replies_become_exceptions_of_trpc_java() {
                 {"name": "closed", "match": of("Echo"), "reject": {"message": "not for you"}},
                 {"name": "fault", "match": of("Fail"), "fault": {"abort": {"percent": 100.0, "message": "on purpose"}}},
                 {"name": "budget", "match": of("Meta")},
+                {"name": "lost", "match": of("Note"), "cluster": "lost"},
+                {"name": "full", "match": json!([{"attributes": {"x-lane": {"exact": "full"}}}]), "cluster": "v2"},
             ],
+            "upstream": {"clusters": {"v2": {"circuitBreaker": {"maxCalls": 1}}}},
             "localRateLimit": {"conditions": [{"match": of("Meta"), "tokenBucket": one}]},
             "onNoMatch": "reject",
         });
         let proxy = setup()
             .cluster("dead", &[refusing_address()])
             .cluster("empty", &[])
+            .cluster("lost", &[closing_address()])
             .service(&service)
             .start(envoy);
         let failed = |method: &str, code: i64, text: &str| {
@@ -168,11 +172,17 @@ fn local_replies_become_exceptions_of_trpc_java() {
         failed("Never", 101, "no answer within 300ms");
         failed("Hello", 111, "cannot connect");
         failed("Broken", 111, "");
+        failed("Note", 141, "the upstream closed the connection");
         failed("Echo", 41, "not for you");
         failed("Fail", 31, "on purpose");
         let meta = json!({"text": "x", "meta": {"x": "y"}});
         call(&proxy, "Meta", meta).unwrap();
         failed("Meta", 23, "");
+        // The server takes its time for one of them.
+        let slow = [(); 2].map(|()| send(&proxy, "call", "Slow", json!({"meta": {"x-lane": "full"}})));
+        let refused: Vec<_> = slow.into_iter().filter_map(|call| call.wait().err()).collect();
+        let [Exception { code: Some(22), message, .. }] = &refused[..] else { panic!("{refused:?}") };
+        assert!(message.starts_with("meltemi: "), "{message}");
         assert_eq!(proxy.accepted(), 1, "no failure took the connection away");
     });
 }
