@@ -73,6 +73,10 @@ func (p *peer) stream(command command) (any, error) {
 	for i := 0; i < command.Number; i++ {
 		text := fmt.Sprintf("%s %d", command.Text, i)
 		if err := s.SendMsg(&codec.Body{Data: []byte(text)}); err != nil {
+			// The stream has ended meanwhile, and why is still to be read.
+			if _, why := receive(s); why != nil && why != io.EOF {
+				err = why
+			}
 			return nil, err
 		}
 		answer, err := receive(s)

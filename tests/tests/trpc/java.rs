@@ -213,11 +213,12 @@ fn calls_are_tried_again_elsewhere() {
 fn streams_are_routed_and_carried_both_ways() {
     each_envoy(|envoy| {
         let of = |attribute: &str, value: &str| json!([{"attributes": {attribute: {"exact": value}}}]);
+        // A server of trpc-java loses streams that begin at a time on one connection: its clients have one for each.
         let service = json!({"protocol": "trpc", "routes": [
             {"name": "dead", "match": of("x-lane", "dead"), "cluster": "dead"},
             {"name": "closed", "match": of("x-lane", "closed"), "reject": {"message": "no"}},
             {"name": "stream", "match": of("callType", "stream"), "cluster": "streams"},
-        ]});
+        ], "upstream": {"sharing": "exclusive"}});
         let proxy = setup().cluster("dead", &[refusing_address()]).service(&service).start(envoy);
         let talks: Vec<_> = (0..20)
             .map(|n| send(&proxy, "stream", "Talk", json!({"text": format!("talk {n}"), "number": 25})))
