@@ -85,6 +85,16 @@ pub fn module() -> &'static Path {
     })
 }
 
+/// The module with no codecs but these, built if it is not up to date. It is never where the other is.
+pub fn module_with(codecs: &str) -> PathBuf {
+    let target = checkout::target().join("chosen");
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.current_dir(root()).env("CARGO_TARGET_DIR", &target).args(["wasm", "--quiet", "--locked"]);
+    run(build.args(["--no-default-features", "--features", codecs]));
+    target.join("wasm32-wasip1/module/meltemi.wasm")
+}
+
 /// A module that differs from `module` in its digest, and in nothing else.
 pub fn another_build(module: &[u8]) -> Vec<u8> {
     const NAMELESS_CUSTOM_SECTION: &[u8] = b"\0\x01\0";

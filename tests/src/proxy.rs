@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use meltemi::checkout;
@@ -33,6 +33,7 @@ pub struct Setup {
     concurrency: u32,
     module: bool,
     plugin: Option<String>,
+    build: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -55,7 +56,7 @@ impl Setup {
     fn of(files: [&'static str; 2]) -> Self {
         let mut bootstrap = shipped(files[0]);
         bootstrap.leave_all_ports();
-        Self { files, bootstrap, plan: None, concurrency: 1, module: true, plugin: None }
+        Self { files, bootstrap, plan: None, concurrency: 1, module: true, plugin: None, build: None }
     }
 
     /// The endpoints of `cluster`, which is added when it is not there.
@@ -108,6 +109,12 @@ impl Setup {
         self
     }
 
+    /// Another build of the module.
+    #[must_use]
+    pub fn build(self, module: PathBuf) -> Self {
+        Self { build: Some(module), ..self }
+    }
+
     /// Takes the module out, as a mesh does when it cannot be fetched.
     #[must_use]
     pub fn without_module(mut self) -> Self {
@@ -150,7 +157,7 @@ impl Setup {
         let text = self.plan.or_else(|| PlanFile::plan(&mut discovery).map(str::to_owned)).unwrap();
         if self.module {
             let module = folder.path().join(MODULE_COPY);
-            fs::copy(files::module(), &module).unwrap();
+            fs::copy(self.build.as_deref().unwrap_or_else(|| files::module()), &module).unwrap();
             assert_eq!(discovery.move_file(MODULE, &module), 1, "{MODULE} in {plan_file}");
         }
         let mut plan = PlanFile::new(&folder.path().join("plan.yaml"), discovery).unwrap();

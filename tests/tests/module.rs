@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use meltemi_tests::{Backend, Client, Setup, each_envoy, files};
+use meltemi_codecs::thrift::{Protocol, Transport};
+use meltemi_tests::{Backend, Client, Setup, each_envoy, eventually, files, thrift};
+use serde_json::json;
 use wasmparser::{Import, Parser, Payload};
 
 /// In bytes. Envoy's agents fetch the module for every pod.
@@ -55,5 +57,27 @@ fn every_envoy_has_a_time_that_nobody_sets() {
         Client::connect(proxy.meltemi()).ask("sayHello", "x");
         let log = proxy.log();
         assert!(log.contains("is now active") && !log.contains("monotonic"), "{log}");
+    });
+}
+
+#[test]
+fn a_build_with_a_chosen_codec_is_smaller_and_refuses_plans_for_others() {
+    let module = files::module_with("thrift");
+    let [all, chosen] = [files::module(), &*module].map(|module| fs::metadata(module).unwrap().len());
+    println!("{chosen} bytes with Thrift alone, {all} with all codecs");
+    assert!(chosen + 50_000 < all, "{chosen} bytes of {all}");
+    each_envoy(|envoy| {
+        let server = thrift::Server::start("greeter");
+        let service = json!({"protocol": "thrift", "defaultRoute": {"cluster": "greeters"}});
+        let setup = Setup::new().cluster("greeters", &[server.address()]).service(&service);
+        let mut proxy = setup.build(module.clone()).start(envoy);
+        let mut client = thrift::Client::connect(proxy.meltemi());
+        let mut greet =
+            |id| client.ask(&thrift::call((Transport::Framed, Protocol::Binary), id, "greet", "x"));
+        assert_eq!(greet(1), thrift::answer("greeter", "x"));
+        proxy.update_service(&json!({"protocol": "dubbo"}));
+        let refusal = "services[\"demo\"].protocol: unknown protocol \"dubbo\"; this module knows \"thrift\"";
+        eventually("the plan is refused", || proxy.log().contains(refusal).then_some(()));
+        assert_eq!(greet(2), thrift::answer("greeter", "x"));
     });
 }
