@@ -15,6 +15,8 @@ mod calls;
 mod changes;
 mod controller;
 mod delivery;
+mod destination_rules;
+mod detection;
 mod gateway;
 mod many_routes;
 mod metrics;

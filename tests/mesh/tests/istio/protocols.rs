@@ -184,7 +184,7 @@ fn a_declared_protocol_is_routed_by_what_its_layout_reads() {
 }
 
 /// Makes a service with a port of that name, and a subset for each version.
-fn serve(stage: &mut Stage, service: Service, port: &str) {
+pub fn serve(stage: &mut Stage, service: Service, port: &str) {
     let Service { name, address, port: number, target } = service;
     let subsets = SERVERS.map(|version| json!({"name": version, "labels": {"version": version}}));
     let metadata = json!({"name": name, "namespace": SHOP});
@@ -228,10 +228,10 @@ fn virtual_service(service: Service, routes: Value) -> Value {
 /// The calls that a server's sidecar has had from the client, by mutual TLS.
 const OF_CLIENT: &str = "source_principal=.=cluster.local/ns/shop/sa/client;.;source_requests_total";
 
-fn called(stage: &Stage, server: &str) -> u64 {
+pub fn called(stage: &Stage, server: &str) -> u64 {
     stage.pod(server).admin(|admin| admin.sum(OF_CLIENT)).unwrap()
 }
 
-fn assert_called(stage: &Stage, server: &str, least: u64) {
+pub fn assert_called(stage: &Stage, server: &str, least: u64) {
     stage.pod(server).admin(|admin| admin.wait(OF_CLIENT, DEADLINE, |calls| calls >= least)).unwrap();
 }
