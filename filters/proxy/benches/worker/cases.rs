@@ -17,7 +17,7 @@ pub struct Case {
     pub service: fn() -> Value,
 }
 
-pub const CASES: [Case; 18] = [
+pub const CASES: [Case; 22] = [
     Case {
         name: "1 client, 1 in flight",
         clients: 1,
@@ -89,6 +89,10 @@ pub const CASES: [Case; 18] = [
         reports: false,
         service: attachments,
     },
+    of_policy("1 client, 32 in flight, local rate limit", limited),
+    of_policy("1 client, 32 in flight, circuit breaker", breaker),
+    of_policy("1 client, 32 in flight, outlier detection", detection),
+    of_policy("1 client, 32 in flight, faults for few", fault),
     Case {
         name: "1 client, 32 in flight, hashed",
         clients: 1,
@@ -203,6 +207,39 @@ pub const CASES: [Case; 18] = [
         service: plain,
     },
 ];
+
+/// One client with 32 calls in flight.
+const fn of_policy(name: &'static str, service: fn() -> Value) -> Case {
+    Case {
+        name,
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        reports: false,
+        service,
+    }
+}
+
+/// Which no call meets.
+fn limited() -> Value {
+    let bucket = json!({"maxTokens": u32::MAX, "tokensPerFill": u32::MAX, "fillInterval": "1s"});
+    json!({"protocol": "dubbo", "localRateLimit": {"tokenBucket": bucket}})
+}
+
+fn breaker() -> Value {
+    json!({"protocol": "dubbo", "upstream": {"circuitBreaker": {"maxCalls": 1000, "maxWaitingCalls": 1000}}})
+}
+
+fn detection() -> Value {
+    json!({"protocol": "dubbo", "upstream": {"outlierDetection": {"consecutiveFailures": 5}}})
+}
+
+/// Of a call in ten million.
+fn fault() -> Value {
+    json!({"protocol": "dubbo", "defaultRoute": {"fault": {"abort": {"percent": 0.00001}}}})
+}
 
 fn plain() -> Value {
     json!({"protocol": "dubbo"})
