@@ -316,7 +316,7 @@ fn calls_are_routed_by_attribute_and_split_and_every_answer_is_its_requests_own(
 #[test]
 fn protocols_that_were_learnt_from_captures_are_routed() {
     each_envoy(|envoy| {
-        let names = ["courier", "brpc"];
+        let names = ["courier", "brpc", "trpc"];
         for mut protocol in protocols().into_iter().filter(|protocol| names.contains(&protocol.name)) {
             let mut capture = packets::Capture::new();
             let mut connection = capture.connect(40001, 7701);
