@@ -214,10 +214,16 @@ impl Stage {
     ///
     /// When all connections lead to one server.
     pub fn balanced(&self, address: &str) -> BTreeMap<String, usize> {
+        self.connect_balanced(address).1
+    }
+
+    /// A connection whose calls both servers answer, and how many of a hundred each did: one worker of the sidecar may know
+    /// both when another does not yet.
+    pub fn connect_balanced(&self, address: &str) -> (Client, BTreeMap<String, usize>) {
         eventually(&format!("calls of {address} are balanced"), || {
             let mut connection = self.connect(address);
             let servers = count(100, || connection.ask("sayHello", "x"));
-            (servers.len() == SERVERS.len()).then_some(servers)
+            (servers.len() == SERVERS.len()).then_some((connection, servers))
         })
     }
 
