@@ -1,5 +1,7 @@
 //! The part of a route that says what happens to its calls, for named routes and the default route alike.
 
+use core::cell::Cell;
+
 use meltemi_codecs::{Action, Change, Codec, Deadlines};
 
 use super::{
@@ -47,6 +49,7 @@ impl Actions<'_> {
             response_edit: edit("responseAttachments", self.response_attachments)?,
             keeps_requests: false,
             names_operation: false,
+            taken: Cell::default(),
         };
         let keeps_requests = route.retry.is_some() || route.response_edit.depth.is_some();
         Ok(Route { keeps_requests, mirrors: mirrors(&path.key("mirrors"), self.mirrors, &route)?, ..route })

@@ -1,4 +1,5 @@
 //! Clusters that get copies of a route's calls.
+use core::cell::Cell;
 use core::time::Duration;
 use std::rc::Rc;
 
@@ -48,6 +49,7 @@ fn mirror(path: &Path<'_>, raw: &raw::Mirror, route: &Route) -> Result<Mirror> {
         response_edit: route.response_edit.clone(),
         keeps_requests: false,
         names_operation: false,
+        taken: Cell::default(),
     };
     Ok(Mirror { share: share(path, raw.percent)?, route: Rc::new(route) })
 }

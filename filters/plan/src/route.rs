@@ -1,3 +1,4 @@
+use core::cell::Cell;
 use core::time::Duration;
 use std::rc::Rc;
 
@@ -32,9 +33,24 @@ pub struct Route {
     pub keeps_requests: bool,
     /// Whether all its calls are of operations that the plan names, service and method.
     pub names_operation: bool,
+    /// How many calls it took that are not reported yet.
+    pub(super) taken: Cell<u64>,
 }
 
 impl Route {
+    /// Notes a call that it took, to be reported. Returns whether none was noted before.
+    #[inline]
+    pub fn note_call(&self) -> bool {
+        let before = self.taken.get();
+        self.taken.set(before.saturating_add(1));
+        before == 0
+    }
+
+    /// How many calls were noted since this was last asked.
+    pub fn take_calls(&self) -> u64 {
+        self.taken.take()
+    }
+
     /// Whether a request can be passed on while it comes: it is not changed, copied, nor sent again once it was,
     /// and nothing of it goes into its answer.
     /// Time that is always told can be changed at the front of a request.

@@ -124,8 +124,7 @@ impl Worker {
         route: Option<&Rc<Route>>,
     ) -> Option<Early<'a>> {
         let (label, record) = self.noted(client_key, frame, route)?;
-        let source = record.source_id();
-        self.telemetry.request(record.operation, source, self.plan.max_operations);
+        self.telemetry.request(&record, self.plan.max_operations);
         Some(Early { request: (!record.is_one_way).then_some(bytes), label, record })
     }
 

@@ -8,6 +8,7 @@ mod latencies;
 mod metric;
 mod names;
 mod operations;
+mod routes;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ pub(crate) use self::metric::{outcome, reason};
 pub use self::names::Names;
 pub(crate) use self::operations::OperationId;
 use self::operations::{Operation, Operations};
+use self::routes::Routes;
 use crate::calls::{End, Record};
 use crate::clock::Instant;
 use crate::line_limit::LineLimit;
@@ -35,6 +37,7 @@ pub(crate) struct Telemetry {
     global: Changes,
     sources: Peers,
     destinations: Peers,
+    routes: Routes,
     replies: Vec<LocalReply>,
     line_limit: LineLimit,
     flushed_at: Instant,
@@ -52,6 +55,7 @@ impl Default for Telemetry {
                 Metric::DestinationRequests,
                 Peer { workload: Some("other".into()), principal: "other".into() },
             ),
+            routes: Routes::default(),
             replies: Vec::new(),
             line_limit: LineLimit::default(),
             flushed_at: Instant::default(),
@@ -171,8 +175,13 @@ impl Telemetry {
         }
     }
 
-    /// Counts a request that becomes no call.
-    pub(crate) fn request(&mut self, id: OperationId, source: Option<PeerId>, most: usize) {
+    /// Counts a request that becomes no call, but for its end.
+    pub(crate) fn request(&mut self, record: &Record, most: usize) {
+        self.routes.add(record, (&self.names, most));
+        self.count_request(record.operation, record.source_id(), most);
+    }
+
+    fn count_request(&mut self, id: OperationId, source: Option<PeerId>, most: usize) {
         self.add(id, Metric::Requests, 1);
         if let Some(source) = source {
             self.add_source(id, source, 1, most);
@@ -206,6 +215,7 @@ impl Telemetry {
             self.make_known(id, most);
         }
         self.answered_by(id, record.destination, most);
+        self.routes.add(record, (&self.names, most));
         if let Some(operation) = self.touch(id) {
             let Operation { changes, latencies, .. } = operation;
             changes.add(Metric::InFlight, -1);
@@ -263,7 +273,7 @@ impl Telemetry {
             *n = n.saturating_sub(1);
         }
         let is_last = unknown.is_over();
-        self.request(OperationId::OTHER, source, most);
+        self.count_request(OperationId::OTHER, source, most);
         if is_last {
             self.operations.remove(id);
         }
@@ -363,7 +373,8 @@ impl Telemetry {
         let is_dirty = !self.dirty.is_empty()
             || !self.global.is_empty()
             || self.sources.is_dirty()
-            || self.destinations.is_dirty();
+            || self.destinations.is_dirty()
+            || !self.routes.is_empty();
         is_dirty.then(|| self.flushed_at.after(FLUSH_INTERVAL))
     }
 
@@ -390,6 +401,7 @@ impl Telemetry {
         }
         self.sources.flush(sink);
         self.destinations.flush(sink);
+        self.routes.flush(sink);
     }
 }
 

@@ -195,6 +195,10 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
             push_label(&mut name, "destination_workload", workload);
             push_label(&mut name, "destination_principal", principal);
         }
+        Some(Labels::Route { authority, route }) => {
+            push_label(&mut name, "authority", authority);
+            push_label(&mut name, "route", route);
+        }
     }
     match metric {
         Metric::Responses(class) => push_label(&mut name, "class", class.name()),
@@ -226,6 +230,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::LatencyCount => "latency_microseconds_count",
         Metric::SourceRequests => "source_requests_total",
         Metric::DestinationRequests => "destination_requests_total",
+        Metric::RouteRequests => "route_requests_total",
         Metric::ClientConnections => "client_connections_total",
         Metric::ClientConnectionsActive => "client_connections_active",
         Metric::ClientConnectionsGivenUp(_) => "client_connections_given_up_total",

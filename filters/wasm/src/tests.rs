@@ -273,6 +273,10 @@ fn labels_are_tags_and_the_wire_cannot_end_them() {
     let name = "meltemi.service=.=org.x.Greeter;.;destination_workload=.=v1;.;\
                 destination_principal=.=td/ns/a/sa/b;.;destination_requests_total";
     assert_eq!(host::metric(name), Some(5));
+    let labels = Labels::Route { authority: "demo:20880".into(), route: "shop/demo/v1".into() };
+    Report.count(Metric::RouteRequests, Some(&labels), 6);
+    let name = "meltemi.authority=.=demo:20880;.;route=.=shop/demo/v1;.;route_requests_total";
+    assert_eq!(host::metric(name), Some(6));
 }
 
 #[test]
@@ -337,6 +341,7 @@ fn every_metric_is_documented() {
         Metric::LatencyCount,
         Metric::SourceRequests,
         Metric::DestinationRequests,
+        Metric::RouteRequests,
         Metric::ClientConnections,
         Metric::ClientConnectionsActive,
         Metric::ClientConnectionsGivenUp("memory"),

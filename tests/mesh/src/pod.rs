@@ -34,7 +34,7 @@ const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 
 /// The labels of Meltemi's metrics, which Istio's bootstrap makes tags of only when configured to: a mesh has them in
 /// `defaultConfig`.
-const TAGS: [&str; 11] = [
+const TAGS: [&str; 13] = [
     "service",
     "method",
     "class",
@@ -44,6 +44,8 @@ const TAGS: [&str; 11] = [
     "source_principal",
     "destination_workload",
     "destination_principal",
+    "authority",
+    "route",
     "plugin",
     "build",
 ];

@@ -107,6 +107,8 @@ pub enum Metric {
     SourceRequests,
     /// Counter: responses of servers whose workload or identity is known, by those.
     DestinationRequests,
+    /// Counter: calls that a route took, by service and route.
+    RouteRequests,
     /// Counter: client connections accepted. No operation.
     ClientConnections,
     /// Gauge: client connections open. No operation.
@@ -169,6 +171,13 @@ pub enum Labels {
         /// The server's identity, such as `cluster.local/ns/demo/sa/server`.
         principal: Rc<str>,
     },
+    /// A managed service and a route of it.
+    Route {
+        /// The authority of the service's tunnels.
+        authority: Rc<str>,
+        /// The route's name.
+        route: Rc<str>,
+    },
 }
 
 impl Hash for Labels {
@@ -178,6 +187,7 @@ impl Hash for Labels {
             Self::Operation(Label { service, method }) => [service, method, ""],
             Self::Source { service, principal } => [service, principal, ""],
             Self::Destination { service, workload, principal } => [service, workload, principal],
+            Self::Route { authority, route } => [authority, route, ""],
         };
         // A loop: hashing a text is long code, which would be there for each.
         values.iter().for_each(|value| value.hash(state));

@@ -15,6 +15,7 @@ struct Known {
     operations: FxHashSet<Labels>,
     sources: FxHashSet<Labels>,
     destinations: FxHashSet<Labels>,
+    routes: FxHashSet<Labels>,
 }
 
 impl Known {
@@ -23,6 +24,7 @@ impl Known {
             Labels::Operation(_) => &mut self.operations,
             Labels::Source { .. } => &mut self.sources,
             Labels::Destination { .. } => &mut self.destinations,
+            Labels::Route { .. } => &mut self.routes,
         }
     }
 }

@@ -24,6 +24,7 @@ impl Told {
             Some(Labels::Destination { service, workload, principal }) => {
                 format!("{service} of {workload} as {principal} ")
             }
+            Some(Labels::Route { authority, route }) => format!("{authority} by {route} "),
         };
         self.0.push(format!("{name}{metric:?} {n}"));
     }
@@ -325,6 +326,37 @@ fn quantiles_are_right_from_the_first_answer_on() {
 }
 
 #[test]
+fn calls_are_counted_by_their_route() {
+    let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
+    let id = telemetry.operation("A", "a", true, 10);
+    let taken = record(id, None, End::Sent);
+    let route = |name: &str| {
+        let plan = format!(
+            r#"{{"services": {{"demo": {{"protocol": "dubbo", "routes": [
+                {{"name": "{name}", "match": [{{"attributes": {{"method": {{"exact": "a"}}}}}}], "cluster": "v1"}}]}}}}}}"#
+        );
+        let plan = crate::plan::Plan::parse(plan.as_bytes(), &Codecs::all()).unwrap();
+        plan.service("demo").unwrap().routes().next().unwrap().clone()
+    };
+    let by = |name: &str| Record { route: Some(route(name)), ..record(id, None, End::Sent) };
+    let canary = by("canary");
+    for _ in 0..3 {
+        telemetry.ended(&canary, at(0), 1);
+    }
+    telemetry.request(&canary, 1);
+    telemetry.ended(&by("second"), at(0), 1);
+    telemetry.ended(&taken, at(0), 1);
+    telemetry.flush_counts(&mut told);
+    told.0.retain(|line| line.contains("Route"));
+    assert_eq!(told.0, ["demo by canary RouteRequests 4", "other by other RouteRequests 1"]);
+    told.0.clear();
+    assert_eq!(telemetry.due(), None);
+    telemetry.ended(&canary, at(0), 1);
+    telemetry.flush_counts(&mut told);
+    assert!(told.0.contains(&"demo by canary RouteRequests 1".to_owned()), "{:?}", told.0);
+}
+
+#[test]
 fn a_bucket_counts_all_that_took_no_longer() {
     let (mut telemetry, mut told) = (Telemetry::default(), Told::default());
     let id = telemetry.operation("A", "a", true, 10);
@@ -351,7 +383,7 @@ fn names_that_nobody_answers_to_are_told_of_no_source() {
         assert_eq!(telemetry.unknown_operations(), 1);
         // A request that is denied while the call is in flight.
         let denied = telemetry.operation("Made", "up", false, 10);
-        telemetry.request(denied, Some(source), 10);
+        telemetry.request(&record(denied, Some(source), End::Failed(Failure::Denied)), 10);
         end(&mut telemetry, call, Some(source), 10);
         assert_eq!(telemetry.unknown_operations(), 0);
     }
