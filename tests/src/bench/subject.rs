@@ -101,6 +101,8 @@ impl Subject {
         // tcp_proxy has a connection for each client, of which a cluster opens 1024 unless it is told otherwise.
         demo["circuit_breakers"] =
             json!({"thresholds": [{"max_connections": 10_000, "max_pending_requests": 10_000}]});
+        // Thousands of connections at once overflow a server's queue; the kernel tries again after one second and after three.
+        demo["connect_timeout"] = "10s".into();
         let path = folder.path().join("envoy.yaml");
         config.write(&path)?;
 
