@@ -13,7 +13,8 @@ use meltemi_codecs::{Codec, Codecs};
 
 use crate::command::{print, written};
 use crate::{
-    command, crds, decode, demo, install, learn, proxies, push, run as controller, sample, screen, top, words,
+    command, crds, dashboard, decode, demo, install, learn, proxies, push, run as controller, sample, screen,
+    top, words,
 };
 
 /// Layer-7 management of any RPC protocol on a stock Envoy.
@@ -79,6 +80,8 @@ enum Command {
     ///
     /// A call that passes two proxies is counted by both: choose the pods of clients, or those of servers.
     Top(top::Top),
+    /// Serve a page that shows what goes on in proxies: calls as they move, routes, endpoints, plans and resources.
+    Dashboard(dashboard::Dashboard),
     /// Run a sample Dubbo server or client, to try a mesh with.
     Sample(sample::Options),
     /// Print the JSON Schema of plans.
@@ -122,6 +125,7 @@ pub fn run() -> ExitCode {
         Command::ProxyStatus(options) => return ended(options.run()),
         Command::ProxyConfig(options) => return ended(options.run()),
         Command::Top(options) => return ended(options.run()),
+        Command::Dashboard(options) => return ended(options.run()),
         Command::Sample(options) => sample::run(&options).map_err(|error| error.to_string()),
         Command::Schema => print(&format!("{:#}\n", meltemi_proxy::plan::schema())),
         Command::Push(options) => {

@@ -27,7 +27,7 @@ const WASM_OPT: Need = debian("binaryen", "wasm-opt");
 pub(crate) const DEMO: [Need; 3] = [WASM, WASM_OPT, Need::Pip];
 
 /// For every test.
-pub(crate) const TEST: [Need; 23] = [
+pub(crate) const TEST: [Need; 25] = [
     WASM,
     WASM_OPT,
     Need::Component("clippy"),
@@ -40,6 +40,8 @@ pub(crate) const TEST: [Need; 23] = [
     debian("maven", "mvn"),
     debian("valgrind", "valgrind"),
     debian("prometheus", "promtool"),
+    debian("chromium", "chromium"),
+    debian("chromium-driver", "chromedriver"),
     debian("redis-server", "redis-server"),
     debian("redis-tools", "redis-cli"),
     // A mesh on one machine.

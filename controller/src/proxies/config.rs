@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::block_on;
-use super::dump;
-use super::which::{Which, ask_all};
+use super::dump::{self, Given};
+use super::which::{Proxy, Which, ask_all};
 use crate::command::{Format, findings, print};
 use crate::generate::unpack;
 use crate::screen;
@@ -33,11 +33,7 @@ impl ProxyConfig {
     ///
     /// There is no cluster, or no such proxy in it.
     pub fn run(&self) -> Result<ExitCode, String> {
-        let answers = block_on(async {
-            let proxies = self.which.proxies().await?;
-            let answers = ask_all(&proxies, async |proxy| dump::ask(proxy).await);
-            Ok(proxies.iter().map(|proxy| proxy.name.clone()).zip(answers.await).collect::<Vec<_>>())
-        })?;
+        let answers = block_on(async { Ok(plans(&self.which.proxies().await?).await) })?;
         let mut plans = Vec::new();
         let mut is_complete = true;
         for (proxy, answer) in answers {
@@ -46,14 +42,11 @@ impl ProxyConfig {
                     screen::fail(format_args!("{proxy}: {why}"));
                     is_complete = false;
                 }
-                Ok(given) => plans.extend(given.iter().filter_map(|given| {
-                    let mut plan: Value = serde_json::from_str(&given.text).ok()?;
-                    unpack(&mut plan);
+                Ok(own) => plans.extend(own.into_iter().map(|(name, mut plan)| {
                     if let Some(services) = plan["services"].as_object_mut() {
                         services.retain(|name, _| name.contains(&self.service));
                     }
-                    let name = given.object().map_or(given.plugin.as_str(), |(_, name)| name);
-                    Some(json!({"proxy": proxy, "name": name, "plan": plan}))
+                    json!({"proxy": proxy, "name": name, "plan": plan})
                 })),
             }
         }
@@ -65,6 +58,23 @@ impl ProxyConfig {
         print(&text)?;
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// The plans of a proxy by their names, or why it does not tell them.
+type Plans = Result<Vec<(String, Value)>, String>;
+
+/// The plans that each proxy has, with packed services unpacked.
+pub(crate) async fn plans(proxies: &[Proxy]) -> Vec<(String, Plans)> {
+    let answers = ask_all(proxies, |proxy| async move {
+        let read = |given: Given| {
+            let mut plan: Value = serde_json::from_str(&given.text).ok()?;
+            unpack(&mut plan);
+            let name = given.object().map_or(given.plugin.as_str(), |(_, name)| name).to_owned();
+            Some((name, plan))
+        };
+        Ok(dump::ask(&proxy).await?.into_iter().filter_map(read).collect())
+    });
+    proxies.iter().map(|proxy| proxy.name.clone()).zip(answers.await).collect()
 }
 
 fn table(plans: &[Value]) -> String {

@@ -1,17 +1,23 @@
 //! Envoys that run the module, on this machine or in a cluster: which there are, and what they tell by their admin
-//! interfaces. `meltemi proxy-status`, `proxy-config` and `top` are made of it.
+//! interfaces. `meltemi proxy-status`, `proxy-config`, `top` and
+//! `dashboard` are made of it.
 
 mod config;
 mod dump;
+mod endpoints;
 mod reach;
+mod resources;
 pub(crate) mod stats;
 mod status;
 mod wanted;
 mod which;
 
 pub use config::ProxyConfig;
-pub(crate) use status::Form;
+pub(crate) use config::plans;
+pub(crate) use endpoints::{Endpoint, endpoints};
+pub(crate) use resources::{Resource, resources};
 pub use status::ProxyStatus;
+pub(crate) use status::{Form, Row as Standing, all as standings};
 pub(crate) use which::{Proxy, Which, ask_all};
 
 use std::future::Future;

@@ -47,7 +47,7 @@ pub(crate) enum Form {
 /// What a proxy has of one plan.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Row {
+pub(crate) struct Row {
     proxy: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     plugin: Option<String>,
@@ -121,17 +121,7 @@ impl ProxyStatus {
     /// The cluster, or the file with what is wanted, could not be read.
     pub fn run(&self) -> Result<ExitCode, String> {
         let file = self.wanted.as_deref().map(plan_of).transpose()?;
-        let rows = block_on(async {
-            let (proxies, wanted) = match self.which.cluster().await? {
-                Some(client) => (self.which.of_cluster(&client).await?, wanted::in_cluster(&client).await?),
-                None => (self.which.proxies().await?, file.map(Wanted::alone).into_iter().collect()),
-            };
-            let rows = ask_all(&proxies, async |proxy| match ask(proxy).await {
-                Ok(answer) => rows(proxy, &answer, &wanted),
-                Err(why) => vec![Row::of(proxy, State::Unreachable, why)],
-            });
-            Ok(rows.await.into_iter().flatten().collect::<Vec<_>>())
-        })?;
+        let rows = block_on(all(&self.which, file))?;
         match self.output {
             Form::Table => print(&table(&rows, Timestamp::now()))?,
             Form::Json => {
@@ -142,6 +132,24 @@ impl ProxyStatus {
         let is_fine = |row: &Row| matches!(row.state, State::InForce | State::Unmanaged);
         Ok(if rows.iter().all(is_fine) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// What each proxy has of each plan. `file` is the plan that the Envoys of --admin should have.
+///
+/// # Errors
+///
+/// The cluster could not be read.
+pub(crate) async fn all(which: &Which, file: Option<Value>) -> Result<Vec<Row>, String> {
+    let (proxies, wanted) = match which.cluster().await? {
+        Some(client) => (which.of_cluster(&client).await?, wanted::in_cluster(&client).await?),
+        None => (which.proxies().await?, file.map(Wanted::alone).into_iter().collect()),
+    };
+    let answers = ask_all(&proxies, |proxy| async move { ask(&proxy).await }).await;
+    let rows = proxies.iter().zip(answers).flat_map(|(proxy, answer)| match answer {
+        Ok(answer) => rows(proxy, &answer, &wanted),
+        Err(why) => vec![Row::of(proxy, State::Unreachable, why)],
+    });
+    Ok(rows.collect())
 }
 
 /// The plan in a file.

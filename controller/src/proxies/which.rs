@@ -87,6 +87,15 @@ impl Which {
         }
     }
 
+    fn namespace_or_default<'a>(&'a self, client: &'a Client) -> &'a str {
+        self.namespace.as_deref().unwrap_or_else(|| client.default_namespace())
+    }
+
+    /// The namespace to look in; `None` for all.
+    pub(super) fn namespace<'a>(&'a self, client: &'a Client) -> Option<&'a str> {
+        (!self.all_namespaces).then(|| self.namespace_or_default(client))
+    }
+
     /// The proxies, in the order of their names, or as they were given.
     ///
     /// # Errors
@@ -109,7 +118,7 @@ impl Which {
 
     /// Those of the cluster.
     pub(super) async fn of_cluster(&self, client: &Client) -> Result<Vec<Proxy>, String> {
-        let namespace = self.namespace.as_deref().unwrap_or_else(|| client.default_namespace());
+        let namespace = self.namespace_or_default(client);
         let mut proxies = Vec::new();
         for pod in &self.pods {
             let (namespace, name) = pod.split_once('/').unwrap_or((namespace, pod));
@@ -165,6 +174,6 @@ fn proxy(pod: &Pod, client: &Client) -> Option<Proxy> {
 }
 
 /// Asks many proxies at a time; the answers are in their order.
-pub(crate) async fn ask_all<T>(proxies: &[Proxy], ask: impl AsyncFn(&Proxy) -> T) -> Vec<T> {
-    futures::stream::iter(proxies).map(|proxy| ask(proxy)).buffered(PARALLEL).collect().await
+pub(crate) async fn ask_all<F: Future>(proxies: &[Proxy], ask: impl Fn(Proxy) -> F) -> Vec<F::Output> {
+    futures::stream::iter(proxies.to_vec()).map(ask).buffered(PARALLEL).collect().await
 }

@@ -6,9 +6,9 @@ use ratatui::style::{Modifier, Style, Stylize};
 use ratatui::text::Line;
 use ratatui::widgets::{Cell, Row, Table as Grid, TableState};
 
-use super::meter::Meters;
 use super::table::Table;
 use super::view::View;
+use crate::traffic::{Figures, Meters};
 use crate::words::Plain;
 
 /// What keys do.
@@ -58,7 +58,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, meters: &Meters, table: &
 
 /// What goes on in all of it.
 fn sum(meters: &Meters, view: &View) -> String {
-    let mut figures = super::figures::Figures::default();
+    let mut figures = Figures::default();
     let mut ejections = 0.0;
     for look in meters.seen().iter().filter_map(|seen| seen.look.as_ref()) {
         look.methods.values().for_each(|of_method| figures.add(of_method));

@@ -1,7 +1,7 @@
 //! The terminal while it is looked at.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
@@ -9,9 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::draw::draw;
-use super::meter::{Meter, Meters, Outcome, looked};
 use super::view::{View, Wish};
-use crate::proxies::stats;
+use crate::traffic::{Meters, watch};
 use crate::words;
 
 /// How often it is seen whether keys are still wanted.
@@ -33,11 +32,11 @@ async fn show(
     mut view: View,
     interval: Duration,
 ) -> std::io::Result<()> {
-    let mut looks = look_around(&meters, interval);
+    let mut looks = watch(meters.proxies(), interval);
     let mut events = keys();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut table = view.table(&meters);
+    let mut table = view.table(meters.seen());
     loop {
         terminal.draw(|frame| draw(frame, &view, &meters, &table))?;
         tokio::select! {
@@ -48,37 +47,18 @@ async fn show(
                     if view.press(key, &table) == Wish::Leave {
                         return Ok(());
                     }
-                    table = view.table(&meters);
+                    table = view.table(meters.seen());
                 }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error),
                 None => return Ok(()),
             },
-            Some((at, outcome)) = looks.recv(), if !view.is_paused => {
+            Some((at, outcome)) = looks.next(), if !view.is_paused => {
                 meters.saw(at, outcome);
-                table = view.table(&meters);
+                table = view.table(meters.seen());
             }
         }
     }
-}
-
-/// Looks at each proxy by itself: one that does not answer holds up no other.
-fn look_around(meters: &Meters, interval: Duration) -> mpsc::Receiver<(usize, Outcome)> {
-    let (tell, looks) = mpsc::channel(1);
-    for (at, proxy) in meters.proxies().iter().cloned().enumerate() {
-        let tell = tell.clone();
-        tokio::spawn(async move {
-            let mut meter = Meter::default();
-            loop {
-                let outcome = looked(&mut meter, proxy.get(stats::PATH).await, Instant::now());
-                if tell.send((at, outcome)).await.is_err() {
-                    return;
-                }
-                tokio::time::sleep(interval).await;
-            }
-        });
-    }
-    looks
 }
 
 /// What is typed. Reading a terminal blocks, so a thread does.

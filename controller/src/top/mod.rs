@@ -1,9 +1,7 @@
 //! `meltemi top`: what goes on in proxies, by services, methods, clients and servers, live in a terminal or once.
 
 mod draw;
-mod figures;
 mod live;
-mod meter;
 mod table;
 mod view;
 
@@ -17,9 +15,10 @@ use serde::Serialize;
 use crate::command::print;
 use crate::proxies::{Form, Which, block_on};
 use crate::screen;
-use meter::Meters;
-use table::{By, Table};
-use view::View;
+use crate::traffic::{Meters, State};
+use table::Table;
+pub(crate) use table::{By, Column, Row};
+pub(crate) use view::View;
 
 /// Shows what goes on in proxies.
 #[derive(Debug, Args)]
@@ -37,7 +36,7 @@ pub struct Top {
     by: By,
     /// The column to sort by, the largest first.
     #[arg(long, value_enum, default_value_t)]
-    sort: table::Column,
+    sort: Column,
     /// Only what has this in its names.
     #[arg(long, value_name = "TEXT", default_value = "")]
     filter: String,
@@ -46,7 +45,8 @@ pub struct Top {
     output: Form,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// An interval, as an argument.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.trim_end_matches('s').parse().ok();
     let interval = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let possible = Duration::from_millis(500)..=Duration::from_secs(3600);
@@ -57,8 +57,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[derive(Debug, Serialize)]
 struct Once<'a> {
     seconds: f64,
-    rows: &'a [table::Row],
-    proxies: Vec<meter::State>,
+    rows: &'a [Row],
+    proxies: Vec<State>,
 }
 
 impl Top {
@@ -82,7 +82,7 @@ impl Top {
     }
 
     fn tell(&self, meters: &Meters, view: &View) -> Result<ExitCode, String> {
-        let table = view.table(meters);
+        let table = view.table(meters.seen());
         let states = meters.states();
         match self.output {
             Form::Table => {

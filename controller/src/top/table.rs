@@ -5,11 +5,11 @@ use std::cmp::Ordering;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::figures::Figures;
+use crate::traffic::Figures;
 
 /// What there is a line for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum By {
+pub(crate) enum By {
     /// Each service.
     #[default]
     Services,
@@ -49,7 +49,7 @@ impl By {
 
 /// A column of numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Column {
+pub(crate) enum Column {
     /// Requests a second.
     #[default]
     Requests,
@@ -106,9 +106,9 @@ impl Column {
 /// A line: its names, and what is known of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Row {
+pub(crate) struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) service: Option<String>,
+    pub(crate) service: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) method: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,9 +202,9 @@ fn time(micros: f64) -> String {
 
 /// The lines, in their order.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Table {
+pub(crate) struct Table {
     by: By,
-    pub(super) rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
 }
 
 impl Table {

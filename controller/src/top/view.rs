@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::figures::Figures;
-use super::meter::{Meters, Seen};
 use super::table::{By, Column, Row, Table};
+use crate::traffic::{Figures, Seen};
 
 /// What is shown, and how.
 #[derive(Debug, Clone)]
-pub(super) struct View {
+pub(crate) struct View {
     by: By,
     sort: Column,
     is_ascending: bool,
@@ -52,6 +51,11 @@ impl View {
         }
     }
 
+    /// All of it, or all of one service.
+    pub(crate) fn of(by: By, sort: Column, service: Option<&str>) -> Self {
+        Self { service: service.map(str::to_owned), ..Self::new(by, sort, String::new()) }
+    }
+
     /// What it is of, in a few words.
     pub(super) fn title(&self) -> String {
         let order = if self.is_ascending { ", smallest first" } else { "" };
@@ -66,9 +70,9 @@ impl View {
     }
 
     /// The lines of what is known now.
-    pub(super) fn table(&self, meters: &Meters) -> Table {
+    pub(crate) fn table(&self, all: &[Seen]) -> Table {
         let is_wanted = |seen: &&Seen| self.proxy.as_ref().is_none_or(|proxy| seen.proxy == *proxy);
-        let seen = || meters.seen().iter().filter(is_wanted);
+        let seen = || all.iter().filter(is_wanted);
         let mut rows = match self.by {
             By::Services => self.methods(seen(), |service, _| (service.clone(), None)),
             By::Methods => self.methods(seen(), |service, method| (service.clone(), Some(method.clone()))),

@@ -1,37 +1,24 @@
 //! What a proxy has counted between two looks at it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use super::figures::Figures;
-use crate::proxies::stats::{self, Sample};
+use super::look::Look;
+use crate::proxies::stats;
 use crate::proxies::{Proxy, ask_all};
-
-/// What happened between two looks, by the second.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Look {
-    /// By service and method.
-    pub(super) methods: BTreeMap<(String, String), Figures>,
-    /// Requests by service and the client's identity.
-    pub(super) clients: BTreeMap<(String, String), f64>,
-    /// Answers by service and the server's workload, or its identity where that is not known.
-    pub(super) servers: BTreeMap<(String, String), f64>,
-    /// Endpoints left out.
-    pub(super) ejections: f64,
-}
 
 /// Reads the counters of one proxy.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     last: Option<(Instant, HashMap<Box<str>, u64>)>,
 }
 
 impl Meter {
     /// What happened since the last look, given what the proxy says now; nothing at the first.
-    pub(super) fn look(&mut self, text: &str, now: Instant) -> Option<Look> {
+    pub(crate) fn look(&mut self, text: &str, now: Instant) -> Option<Look> {
         let mut counts = HashMap::new();
         let mut look = Look::default();
         let before = self.last.take();
@@ -40,7 +27,7 @@ impl Meter {
             let then = before.as_ref().and_then(|(_, counts)| counts.get(sample.name)).copied();
             // A counter that is less than it was began anew, with its Envoy.
             let more = then.and_then(|then| sample.value.checked_sub(then)).unwrap_or(sample.value);
-            look.add(&sample, more as f64 / seconds.max(0.001));
+            look.count(&sample, more as f64 / seconds.max(0.001));
             counts.insert(sample.name.into(), sample.value);
         }
         self.last = Some((now, counts));
@@ -48,48 +35,14 @@ impl Meter {
     }
 
     /// The proxy does not answer: what it counts until it does is not of one interval.
-    pub(super) fn lost(&mut self) {
+    pub(crate) fn lost(&mut self) {
         self.last = None;
-    }
-}
-
-impl Look {
-    fn add(&mut self, sample: &Sample<'_>, rate: f64) {
-        let label = |name| sample.label(name).to_owned();
-        match sample.metric {
-            "outlier_ejections_total" => self.ejections += rate,
-            "source_requests_total" => {
-                *self.clients.entry((label("service"), label("source_principal"))).or_default() += rate;
-            }
-            "destination_requests_total" => {
-                let workload = Some(sample.label("destination_workload")).filter(|name| *name != "-");
-                let server = workload.unwrap_or_else(|| sample.label("destination_principal"));
-                *self.servers.entry((label("service"), server.to_owned())).or_default() += rate;
-            }
-            metric => {
-                let add: fn(&mut Figures, &Sample<'_>, f64) = match metric {
-                    "requests_total" => |figures, _, rate| figures.requests += rate,
-                    "responses_total" => |figures, sample, rate| {
-                        figures.answers += rate;
-                        figures.successes += if sample.label("class") == "success" { rate } else { 0.0 };
-                    },
-                    "local_replies_total" => |figures, _, rate| figures.answers += rate,
-                    "retries_total" => |figures, _, rate| figures.retries += rate,
-                    "in_flight" => |figures, sample, _| figures.in_flight += sample.value,
-                    "latency_microseconds_bucket" => |figures, sample, rate| {
-                        figures.took(sample.label("le").parse().ok(), rate);
-                    },
-                    _ => return,
-                };
-                add(self.methods.entry((label("service"), label("method"))).or_default(), sample, rate);
-            }
-        }
     }
 }
 
 /// What is known of all proxies.
 #[derive(Debug)]
-pub(super) struct Meters {
+pub(crate) struct Meters {
     proxies: Vec<Proxy>,
     meters: Vec<Meter>,
     seen: Vec<Seen>,
@@ -97,40 +50,57 @@ pub(super) struct Meters {
 
 /// What is known of one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Its name.
-    pub(super) proxy: String,
+    pub(crate) proxy: String,
     /// What it did of late.
-    pub(super) look: Option<Arc<Look>>,
+    pub(crate) look: Option<Arc<Look>>,
     /// Why it does not answer.
-    pub(super) down: Option<String>,
+    pub(crate) down: Option<String>,
 }
 
 /// Whether a proxy answers.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct State {
-    pub(super) proxy: String,
+pub(crate) struct State {
+    pub(crate) proxy: String,
     /// Why it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) down: Option<String>,
+    pub(crate) down: Option<String>,
 }
 
 /// What a look at a proxy gave.
-pub(super) type Outcome = Result<Option<Look>, String>;
+pub(crate) type Outcome = Result<Option<Look>, String>;
 
 impl Meters {
     /// Nothing is known of them yet.
-    pub(super) fn of(proxies: Vec<Proxy>) -> Self {
+    pub(crate) fn of(proxies: Vec<Proxy>) -> Self {
         let seen =
             proxies.iter().map(|proxy| Seen { proxy: proxy.name.clone(), ..Seen::default() }).collect();
         let meters = proxies.iter().map(|_| Meter::default()).collect();
         Self { proxies, meters, seen }
     }
 
+    /// Others are to be looked at from now on. Returns whether they are others; what is known of those that stay is kept.
+    pub(crate) fn change_to(&mut self, proxies: Vec<Proxy>) -> bool {
+        let names =
+            |proxies: &[Proxy]| -> Vec<String> { proxies.iter().map(|proxy| proxy.name.clone()).collect() };
+        if names(&self.proxies) == names(&proxies) {
+            return false;
+        }
+        let before = std::mem::replace(self, Self::of(proxies));
+        for seen in &mut self.seen {
+            if let Some(known) = before.seen.iter().find(|known| known.proxy == seen.proxy) {
+                *seen = known.clone();
+            }
+        }
+        true
+    }
+
     /// Looks at all of them.
-    pub(super) async fn read(&mut self) {
+    pub(crate) async fn read(&mut self) {
         let answers =
-            ask_all(&self.proxies, async |proxy| (proxy.get(stats::PATH).await, Instant::now())).await;
+            ask_all(&self.proxies, |proxy| async move { (proxy.get(stats::PATH).await, Instant::now()) })
+                .await;
         for (at, (answer, now)) in answers.into_iter().enumerate() {
             let outcome = self.meters.get_mut(at).map(|meter| looked(meter, answer, now));
             if let Some(outcome) = outcome {
@@ -140,12 +110,12 @@ impl Meters {
     }
 
     /// The proxies, for those who look at them by themselves.
-    pub(super) fn proxies(&self) -> &[Proxy] {
+    pub(crate) fn proxies(&self) -> &[Proxy] {
         &self.proxies
     }
 
     /// A look at the proxy of that number gave this.
-    pub(super) fn saw(&mut self, at: usize, outcome: Outcome) {
+    pub(crate) fn saw(&mut self, at: usize, outcome: Outcome) {
         let Some(seen) = self.seen.get_mut(at) else { return };
         match outcome {
             Ok(look) => {
@@ -160,19 +130,19 @@ impl Meters {
     }
 
     /// What is known of each.
-    pub(super) fn seen(&self) -> &[Seen] {
+    pub(crate) fn seen(&self) -> &[Seen] {
         &self.seen
     }
 
     /// Which of them answer.
-    pub(super) fn states(&self) -> Vec<State> {
+    pub(crate) fn states(&self) -> Vec<State> {
         let state = |seen: &Seen| State { proxy: seen.proxy.clone(), down: seen.down.clone() };
         self.seen.iter().map(state).collect()
     }
 }
 
 /// What an answer says, in the hands of the proxy's meter.
-pub(super) fn looked(meter: &mut Meter, answer: Result<String, String>, now: Instant) -> Outcome {
+pub(crate) fn looked(meter: &mut Meter, answer: Result<String, String>, now: Instant) -> Outcome {
     match answer {
         Ok(text) => Ok(meter.look(&text, now)),
         Err(why) => {
@@ -203,7 +173,7 @@ mod tests {
         )
     }
 
-    fn figures(look: &Look) -> &Figures {
+    fn figures(look: &Look) -> &super::super::Figures {
         &look.methods[&("Greeter".to_owned(), "say".to_owned())]
     }
 

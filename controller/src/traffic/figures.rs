@@ -4,29 +4,29 @@ use std::collections::BTreeMap;
 
 /// Calls of one interval, by the second.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Figures {
+pub(crate) struct Figures {
     /// Requests.
-    pub(super) requests: f64,
+    pub(crate) requests: f64,
     /// Answers of success.
-    pub(super) successes: f64,
+    pub(crate) successes: f64,
     /// All answers, those of the proxy among them.
-    pub(super) answers: f64,
+    pub(crate) answers: f64,
     /// Retries.
-    pub(super) retries: f64,
+    pub(crate) retries: f64,
     /// Calls that are not answered yet, now.
-    pub(super) in_flight: u64,
+    pub(crate) in_flight: u64,
     /// Answers by the bound that they took at most, in microseconds; the last is without one.
     buckets: BTreeMap<u64, f64>,
 }
 
 impl Figures {
     /// So many more answers took at most `bound` microseconds (`None`: any time), by the second.
-    pub(super) fn took(&mut self, bound: Option<u64>, answers: f64) {
+    pub(crate) fn took(&mut self, bound: Option<u64>, answers: f64) {
         *self.buckets.entry(bound.unwrap_or(u64::MAX)).or_default() += answers;
     }
 
     /// Those of others too.
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.successes += other.successes;
         self.answers += other.answers;
@@ -38,13 +38,30 @@ impl Figures {
     }
 
     /// The share of answers that are of success, if there were any.
-    pub(super) fn success(&self) -> Option<f64> {
+    pub(crate) fn success(&self) -> Option<f64> {
         (self.answers > 0.0).then(|| (self.successes / self.answers).min(1.0))
+    }
+
+    /// The bounds of answers that are known, in microseconds.
+    pub(crate) fn bounds(&self) -> Vec<u64> {
+        self.buckets.keys().copied().filter(|bound| *bound != u64::MAX).collect()
+    }
+
+    /// How many answers took at most each of these bounds, and more than the one before it; and at last how many more than
+    /// all.
+    pub(crate) fn heat(&self, bounds: &[u64]) -> Vec<f64> {
+        let mut below = 0.0;
+        let until = bounds.iter().copied().chain([u64::MAX]);
+        let mut between = |bound| {
+            let answers = self.buckets.get(&bound).copied().unwrap_or(below);
+            (answers - std::mem::replace(&mut below, answers)).max(0.0)
+        };
+        until.map(&mut between).collect()
     }
 
     /// The time in microseconds that this share of answers took at most, as Prometheus tells it: evenly within a bucket, and
     /// the last bound for what is over it.
-    pub(super) fn quantile(&self, share: f64) -> Option<f64> {
+    pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
         let total = *self.buckets.get(&u64::MAX)?;
         let wanted = total * share;
         let (mut below, mut start) = (0.0, 0.0);

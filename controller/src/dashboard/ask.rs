@@ -1,0 +1,213 @@
+//! What proxies and the cluster are asked when the page wants it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use super::history::{self, History};
+use crate::proxies::{self, Endpoint, Resource, Standing, Which};
+
+/// How old an answer may be. Many browsers cost no more than one.
+const FRESH: Duration = Duration::from_secs(4);
+
+/// An answer that is given again while it is fresh.
+#[derive(Debug)]
+pub(super) struct Kept<T>(Mutex<Option<(Instant, Arc<T>)>>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Kept<T> {
+    async fn get(&self, ask: impl AsyncFnOnce() -> Result<T, String>) -> Result<Arc<T>, String> {
+        let mut kept = self.0.lock().await;
+        if let Some((at, answer)) = &*kept
+            && at.elapsed() < FRESH
+        {
+            return Ok(answer.clone());
+        }
+        let answer = Arc::new(ask().await?);
+        *kept = Some((Instant::now(), answer.clone()));
+        Ok(answer)
+    }
+}
+
+/// Where the answers are from.
+#[derive(Debug)]
+pub(super) struct Sources {
+    which: Arc<Which>,
+    history: Arc<std::sync::Mutex<History>>,
+    standings: Kept<Vec<Standing>>,
+    plans: Kept<BTreeMap<String, Managed>>,
+    endpoints: Kept<Vec<Endpoint>>,
+    resources: Kept<Option<Vec<Resource>>>,
+}
+
+/// A service that plans manage.
+#[derive(Debug, Clone, Serialize)]
+struct Managed {
+    /// The proxies that have it in this form.
+    proxies: Vec<String>,
+    /// Its entry in the plan.
+    entry: Value,
+    /// Others have it in another form: their sidecars may be behind, or in other namespaces.
+    differs: bool,
+}
+
+/// A service that plans manage, in short.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Summary {
+    authority: String,
+    protocol: String,
+    routes: usize,
+    proxies: usize,
+    differs: bool,
+    calls_per_second: f64,
+}
+
+/// The routes of one, in their order, with what each takes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Routes {
+    authority: String,
+    managed: Managed,
+    calls_per_second: BTreeMap<String, f64>,
+}
+
+impl Sources {
+    pub(super) fn new(which: Arc<Which>, history: Arc<std::sync::Mutex<History>>) -> Self {
+        Self {
+            which,
+            history,
+            standings: Kept::default(),
+            plans: Kept::default(),
+            endpoints: Kept::default(),
+            resources: Kept::default(),
+        }
+    }
+
+    pub(super) fn history(&self) -> std::sync::MutexGuard<'_, History> {
+        history::lock(&self.history)
+    }
+
+    pub(super) async fn standings(&self) -> Result<Arc<Vec<Standing>>, String> {
+        self.standings.get(async || proxies::standings(&self.which, None).await).await
+    }
+
+    pub(super) async fn resources(&self) -> Result<Arc<Option<Vec<Resource>>>, String> {
+        self.resources.get(async || proxies::resources(&self.which).await).await
+    }
+
+    pub(super) async fn endpoints(&self) -> Result<Arc<Vec<Endpoint>>, String> {
+        let ask = async || {
+            let proxies = self.which.proxies().await?;
+            let plans = proxies::plans(&proxies).await;
+            let plans = plans.into_iter().map(|(_, plans)| plans.unwrap_or_default());
+            let plans: Vec<Vec<Value>> =
+                plans.map(|plans| plans.into_iter().map(|(_, plan)| plan).collect()).collect();
+            Ok(proxies::endpoints(&proxies, &plans).await)
+        };
+        self.endpoints.get(ask).await
+    }
+
+    async fn managed(&self) -> Result<Arc<BTreeMap<String, Managed>>, String> {
+        let ask = async || {
+            let answers = proxies::plans(&self.which.proxies().await?).await;
+            Ok(managed(answers.into_iter().filter_map(|(proxy, plans)| Some((proxy, plans.ok()?)))))
+        };
+        self.plans.get(ask).await
+    }
+
+    pub(super) async fn services(&self) -> Result<Vec<Summary>, String> {
+        let managed = self.managed().await?;
+        let history = self.history();
+        let summary = |(authority, managed): (&String, &Managed)| Summary {
+            authority: authority.clone(),
+            protocol: protocol(&managed.entry),
+            routes: managed.entry["routes"].as_array().map_or(0, Vec::len),
+            proxies: managed.proxies.len(),
+            differs: managed.differs,
+            calls_per_second: history.routes(authority).values().sum(),
+        };
+        Ok(managed.iter().map(summary).collect())
+    }
+
+    /// The routes of a managed service; `None` if no plan has it.
+    pub(super) async fn routes(&self, authority: &str) -> Result<Option<Routes>, String> {
+        let all = self.managed().await?;
+        Ok(all.get(authority).map(|managed| Routes {
+            authority: authority.to_owned(),
+            managed: managed.clone(),
+            calls_per_second: self.history().routes(authority),
+        }))
+    }
+}
+
+fn protocol(entry: &Value) -> String {
+    let several = entry["protocols"]
+        .as_array()
+        .map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "));
+    several.unwrap_or_else(|| entry["protocol"].as_str().unwrap_or("-").to_owned())
+}
+
+/// The services of the plans of proxies: each as the first proxy has it.
+fn managed(proxies: impl Iterator<Item = (String, Vec<(String, Value)>)>) -> BTreeMap<String, Managed> {
+    let mut all: BTreeMap<String, Managed> = BTreeMap::new();
+    for (proxy, plans) in proxies {
+        for (_, mut plan) in plans {
+            let services = plan["services"].as_object_mut().map(std::mem::take).unwrap_or_default();
+            for (authority, entry) in services {
+                let known = all.entry(authority).or_insert_with(|| Managed {
+                    proxies: Vec::new(),
+                    entry: entry.clone(),
+                    differs: false,
+                });
+                match known.entry == entry {
+                    true => known.proxies.push(proxy.clone()),
+                    false => known.differs = true,
+                }
+            }
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn services_are_put_together() {
+        let plan = |entry: Value| vec![("meltemi".to_owned(), json!({"services": {"demo:1": entry}}))];
+        let dubbo = json!({"protocol": "dubbo"});
+        let all = managed(
+            [
+                ("a", plan(dubbo.clone())),
+                ("b", plan(json!({"protocols": ["dubbo", "brpc"]}))),
+                ("c", plan(dubbo)),
+            ]
+            .map(|(proxy, plans)| (proxy.to_owned(), plans))
+            .into_iter(),
+        );
+        assert_eq!((all["demo:1"].proxies.join(" "), all["demo:1"].differs), ("a c".to_owned(), true));
+        assert_eq!(protocol(&all["demo:1"].entry), "dubbo");
+        assert_eq!(protocol(&json!({"protocols": ["dubbo", "brpc"]})), "dubbo, brpc");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_failed_is_asked_for_again() {
+        let kept = Kept::default();
+        assert_eq!(kept.get(async || Err("down".to_owned())).await, Err("down".to_owned()));
+        assert_eq!(kept.get(async || Ok(1)).await, Ok(1.into()));
+        assert_eq!(kept.get(async || Ok(2)).await, Ok(1.into()), "it is fresh");
+    }
+}

@@ -1,0 +1,121 @@
+// Which view is shown, and when it is drawn again.
+
+import { forget, views } from "./views.js";
+
+const main = document.getElementById("main");
+const state = document.getElementById("state");
+const pause = document.getElementById("pause");
+
+let timer = 0;
+let isPaused = false;
+/** Draws what was told last once more. */
+let redraw = () => {};
+/** Rises with each view that is chosen: an answer for an older one is not drawn. */
+let turn = 0;
+
+/** What an address of the API tells. */
+async function ask(path) {
+  const answer = await fetch(path);
+  if (!answer.ok) throw new Error((await answer.text()).trim() || `status ${answer.status}`);
+  return answer.json();
+}
+
+/** The view that the address names, and what it is of. */
+function chosen() {
+  const [name, ...rest] = decodeURI(location.hash).replace(/^#\//, "").split("/");
+  const of = rest.length ? decodeURIComponent(location.hash.replace(/^#\/[^/]*\//, "")) : null;
+  return { view: views[of == null ? name : `${name}/`] ?? views[""], of, name };
+}
+
+/** Puts what was drawn in place of what was there. What has not changed stays, and with it focus, what is typed, and the place of a reader. */
+function put(drawn) {
+  const focused = document.activeElement;
+  const scroll = scrollY;
+  const fresh = main.cloneNode(false);
+  fresh.append(...drawn);
+  morph(main, fresh);
+  if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+  scrollTo(0, scroll);
+}
+
+/** Makes a node like another of the same kind, whose children it may take. */
+function morph(node, fresh) {
+  if (node.nodeType === Node.TEXT_NODE) {
+    if (node.data !== fresh.data) node.data = fresh.data;
+    return;
+  }
+  for (const { name } of [...node.attributes]) if (!fresh.hasAttribute(name)) node.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) if (node.getAttribute(name) !== value) node.setAttribute(name, value);
+  const keyed = new Map([...node.children].filter((child) => child.dataset.key).map((child) => [child.dataset.key, child]));
+  let at = node.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    const key = child.dataset?.key;
+    const same = key ? keyed.get(key) : at;
+    keyed.delete(key);
+    if (same?.nodeName !== child.nodeName || same?.dataset?.key !== key) {
+      node.insertBefore(child, at);
+      continue;
+    }
+    if (same === at) at = at.nextSibling;
+    else node.insertBefore(same, at);
+    morph(same, child);
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+}
+
+async function draw() {
+  clearTimeout(timer);
+  const mine = turn;
+  const { view, of } = chosen();
+  try {
+    const told = await ask(view.path(of));
+    if (mine !== turn) return;
+    redraw = () => put(view.draw(told, of, () => redraw()));
+    redraw();
+    state.textContent = isPaused ? "Paused" : `${view.state?.(told) ?? ""} Seen ${new Date().toLocaleTimeString()}`.trim();
+    state.className = isPaused ? "warn" : "";
+  } catch (error) {
+    if (mine !== turn) return;
+    state.textContent = error instanceof TypeError ? "meltemi dashboard does not answer: it has ended, or the network is gone" : error.message;
+    state.className = "bad";
+  }
+  if (!isPaused) timer = setTimeout(draw, view.every);
+}
+
+function choose(isFirst) {
+  turn += 1;
+  forget();
+  const { view, of, name } = chosen();
+  document.title = `${of ?? view.title} - Meltemi`;
+  for (const link of document.querySelectorAll("nav a")) {
+    const is = link.hash === (name === "calls" || name === "routes" ? `#/${name}` : `#/${view.under ?? name}`);
+    if (is) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  main.replaceChildren();
+  // Readers of the screen go on at what is new.
+  if (!isFirst) main.focus();
+  scrollTo(0, 0);
+  draw();
+}
+
+pause.addEventListener("click", () => {
+  isPaused = !isPaused;
+  pause.setAttribute("aria-pressed", String(isPaused));
+  if (isPaused) {
+    clearTimeout(timer);
+    state.textContent = "Paused";
+    state.className = "warn";
+  } else draw();
+});
+addEventListener("hashchange", (event) => {
+  // The link that skips to the content is no view.
+  if (location.hash === "#main") { history.replaceState(null, "", event.oldURL); main.focus(); return; }
+  choose(false);
+});
+document.addEventListener("visibilitychange", () => { if (!document.hidden && !isPaused) draw(); });
+choose(true);
