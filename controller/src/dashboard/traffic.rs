@@ -8,6 +8,9 @@ use super::history::{History, Tick};
 use crate::top::{By, Column, Row, View};
 use crate::traffic::{Figures, Look, Seen, State};
 
+/// How many looks the small pictures have.
+const LATELY: usize = 100;
+
 /// The first sight: all services, and who calls whom.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -60,7 +63,7 @@ impl History {
         let mut services = Vec::new();
         for row in rows(&last, By::Services, None) {
             let name = row.service.clone().unwrap_or_default();
-            services.push(Service { requests: self.series(|look| of(look, &name).requests), row });
+            services.push(Service { requests: self.lately(&name), row });
         }
         let state = |seen: &Seen| State { proxy: seen.proxy.clone(), down: seen.down.clone() };
         Overview {
@@ -116,6 +119,12 @@ impl History {
         let routes = self.ticks.back().into_iter().flat_map(|tick| &tick.look.routes);
         let own = routes.filter(|((known, _), _)| known == authority);
         own.map(|((_, route), rate)| (route.clone(), *rate)).collect()
+    }
+
+    /// Requests a second of a service, as few digits as a small picture needs: there may be many.
+    fn lately(&self, service: &str) -> Vec<f64> {
+        let ticks = self.ticks.iter().skip(self.ticks.len().saturating_sub(LATELY));
+        ticks.map(|tick| (of(&tick.look, service).requests * 10.0).round() / 10.0).collect()
     }
 
     fn last(&self) -> Vec<Seen> {

@@ -109,6 +109,12 @@ fn calls_are_seen_as_they_go() {
         browser.prefer("light");
         assert_ne!(browser.run("return getComputedStyle(document.body).backgroundColor"), dark);
 
+        // What names no view shows the first.
+        for odd in ["%", "constructor", "service/%ff", "none/x"] {
+            browser.go(&dashboard.view(odd));
+            browser.shows(&["Calls by RPC service"]);
+        }
+
         // What is typed finds, while the page draws itself anew.
         browser.go(&dashboard.url);
         browser.shows(&[INTERFACE]);

@@ -20,11 +20,16 @@ async function ask(path) {
   return answer.json();
 }
 
-/** The view that the address names, and what it is of. */
+/** The view that the address names, and what it is of; the first one where it names none. */
 function chosen() {
-  const [name, ...rest] = decodeURI(location.hash).replace(/^#\//, "").split("/");
-  const of = rest.length ? decodeURIComponent(location.hash.replace(/^#\/[^/]*\//, "")) : null;
-  return { view: views[of == null ? name : `${name}/`] ?? views[""], of, name };
+  const [, name = "", of] = /^#\/([^/]*)(?:\/(.+))?$/.exec(location.hash) ?? [];
+  const key = of == null ? name : `${name}/`;
+  try {
+    if (Object.hasOwn(views, key)) return { view: views[key], of: of && decodeURIComponent(of), name };
+  } catch {
+    // Not an address that this page makes.
+  }
+  return { view: views[""], name: "" };
 }
 
 /** Puts what was drawn in place of what was there. What has not changed stays, and with it focus, what is typed, and the place of a reader. */
