@@ -11,6 +11,7 @@ mod id;
 mod json;
 mod number;
 mod part;
+mod places;
 #[cfg(feature = "inspect")]
 mod spans;
 mod split;

@@ -1,12 +1,10 @@
+use super::places::{MOST_FIELDS, Numbers, Says};
 use super::{FrameKind, Kinds, Layout, Number, Place, Shape, Size};
 use crate::protobuf::{self, Fields, Value};
 use crate::{Error, Frame, Kind, Outcome, Peer, Step};
 
 /// The most bytes of a varint.
 const LONGEST_VARINT: usize = 10;
-
-/// The most fields of a message: each place in it is looked for among all.
-const MOST_FIELDS: usize = 16 << 10;
 
 /// How much a frame may grow by another id that is a varint: the id, and the lengths of the messages that it is in.
 const MOST_GROWTH: u64 = 128;
@@ -91,15 +89,21 @@ impl Layout {
         len: usize,
         frame: &[u8],
     ) -> Result<Frame, Error> {
+        let mut numbers = Numbers::new(self, shape, frame);
         let id = match &*self.ids {
             [] => 0,
             [Place::Header(number)] => number.read(frame).unwrap_or(0),
-            places => self.id_of_several(places, shape, frame)?,
+            places => self.id_of_several(places, shape, frame, &mut numbers)?,
         };
-        let kind = match self.frame_kind(from, shape, frame)? {
+        let told = match &self.kinds {
+            None => None,
+            Some(kinds) => kinds.of(numbers.read(Says::Kind, &kinds.place)?.unwrap_or(0)),
+        };
+        let by_direction = if from == Peer::Client { FrameKind::Request } else { FrameKind::Response };
+        let kind = match told.unwrap_or(by_direction) {
             FrameKind::Request => Kind::Request,
             FrameKind::OneWay => Kind::OneWay,
-            FrameKind::Response => Kind::Response(self.outcome(shape, frame)?),
+            FrameKind::Response => Kind::Response(self.outcome(&mut numbers)?),
             FrameKind::Heartbeat if self.is_answered(from) => Kind::HeartbeatRequest,
             FrameKind::Heartbeat | FrameKind::HeartbeatReply => Kind::HeartbeatResponse,
             FrameKind::Drain => Kind::Drain,
@@ -119,11 +123,22 @@ impl Layout {
 
     /// The id of a frame that has it in a part, or in several places. All are rewritten later, and must be readable for that.
     #[inline(never)]
-    fn id_of_several(&self, places: &[Place], shape: &Shape, frame: &[u8]) -> Result<u64, Error> {
+    fn id_of_several(
+        &self,
+        places: &[Place],
+        shape: &Shape,
+        frame: &[u8],
+        numbers: &mut Numbers<'_>,
+    ) -> Result<u64, Error> {
         self.leave_room(shape, frame)?;
+        let first = places.iter().position(|place| matches!(place, Place::Protobuf { .. }));
         let mut id = 0;
-        for place in places.iter().rev() {
-            id = number(place, shape, frame)?.unwrap_or(0);
+        for (at, place) in places.iter().enumerate().rev() {
+            let read = match Some(at) == first {
+                true => numbers.read(Says::Id, place)?,
+                false => Numbers::alone(place, shape, frame)?,
+            };
+            id = read.unwrap_or(0);
         }
         Ok(id)
     }
@@ -166,20 +181,12 @@ impl Layout {
     }
 
     /// What a frame is, if it says so.
-    #[inline(always)]
+    #[cfg(feature = "inspect")]
     pub(super) fn kind_told(&self, shape: &Shape, frame: &[u8]) -> Result<Option<FrameKind>, Error> {
         match &self.kinds {
             None => Ok(None),
-            Some(kinds) => Ok(kinds.of(number(&kinds.place, shape, frame)?.unwrap_or(0))),
+            Some(kinds) => Ok(kinds.of(Numbers::alone(&kinds.place, shape, frame)?.unwrap_or(0))),
         }
-    }
-
-    #[inline(always)]
-    fn frame_kind(&self, from: Peer, shape: &Shape, frame: &[u8]) -> Result<FrameKind, Error> {
-        Ok(self.kind_told(shape, frame)?.unwrap_or(match from {
-            Peer::Client => FrameKind::Request,
-            Peer::Server => FrameKind::Response,
-        }))
     }
 
     /// Whether a heartbeat wants an answer.
@@ -189,9 +196,9 @@ impl Layout {
     }
 
     #[inline(always)]
-    fn outcome(&self, shape: &Shape, frame: &[u8]) -> Result<Outcome, Error> {
+    fn outcome(&self, numbers: &mut Numbers<'_>) -> Result<Outcome, Error> {
         if let Some(place) = &self.statuses.place {
-            let status = number(place, shape, frame)?.unwrap_or(0);
+            let status = numbers.read(Says::Status, place)?.unwrap_or(0);
             if !self.statuses.success.contains(&status) {
                 return Ok(match self.statuses.exceptions.contains(&status) {
                     true => Outcome::Exception,
@@ -200,7 +207,7 @@ impl Layout {
             }
         }
         if let Some(place) = &self.statuses.service
-            && number(place, shape, frame)?.unwrap_or(0) != 0
+            && numbers.read(Says::Service, place)?.unwrap_or(0) != 0
         {
             return Ok(Outcome::Exception);
         }
@@ -236,18 +243,9 @@ impl Layout {
             Some(Place::Header(number)) => number.read(frame).unwrap_or(0),
             Some(place) => {
                 let shape = self.shape_of(frame).unwrap_or(&self.shape);
-                number(place, shape, frame).ok().flatten().unwrap_or(0)
+                Numbers::alone(place, shape, frame).ok().flatten().unwrap_or(0)
             }
         }
-    }
-}
-
-/// The number at a place of a frame.
-#[inline(always)]
-fn number(place: &Place, shape: &Shape, frame: &[u8]) -> Result<Option<u64>, Error> {
-    match place {
-        Place::Header(number) => Ok(number.read(frame)),
-        Place::Protobuf { part, path } => deep_number(shape, *part, path, frame),
     }
 }
 
@@ -308,17 +306,6 @@ fn begins(number: Number, magic: u64, input: &[u8]) -> bool {
     let mut bytes = Vec::new();
     number.coding().write(magic, &mut bytes);
     input.get(number.at()..).is_none_or(|seen| seen.len() < bytes.len() && bytes.starts_with(seen))
-}
-
-/// The number at a path of a part.
-#[inline(never)]
-fn deep_number(shape: &Shape, part: usize, path: &[u32], frame: &[u8]) -> Result<Option<u64>, Error> {
-    let (message, start) = shape.part(part, frame)?;
-    Ok(field(message, path, start, false)?.and_then(|value| match value {
-        Value::Varint(value) | Value::Fixed64(value) => Some(value),
-        Value::Fixed32(value) => Some(value.into()),
-        Value::Bytes(_) => None,
-    }))
 }
 
 /// The value at a path in a message; of several, the last one. With `once`, several are an error.
