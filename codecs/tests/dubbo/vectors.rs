@@ -181,7 +181,7 @@ fn a_cut_frame_needs_more_and_then_is_the_same() {
     for vector in all_vectors() {
         let whole = frame(vector.from, &vector.bytes);
         assert_eq!(whole.len, vector.bytes.len(), "{}", vector.path);
-        for cut in cuts(vector.bytes.len()) {
+        for cut in 0..vector.bytes.len() {
             match Dubbo.split(vector.from, &vector.bytes[..cut], LIMIT).unwrap() {
                 Step::NeedMore { at_least } => {
                     assert!(cut < at_least && at_least <= whole.len, "{} at {cut}", vector.path);
