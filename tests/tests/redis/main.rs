@@ -1,5 +1,6 @@
 //! What `generate` makes of RedisServices and RedisDestinations, in a real Envoy in front of real Redis servers.
 
+mod demonstrations;
 mod server;
 mod stage;
 
