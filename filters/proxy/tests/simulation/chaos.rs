@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::dubbo::{SERVER_ERROR, SERVER_TIMEOUT, SERVICE_ERROR, THREADPOOL_EXHAUSTED};
 use crate::limiter::Say;
+use crate::mixed;
 use crate::random::Random;
 use crate::scene::Scene;
 use crate::servers::{Endpoint, Policy, Reply, What};
@@ -48,6 +49,9 @@ fn run(seed: u64) {
     }
     world.manager.connect_time = (50_000, *random.pick(&[60_000, 5_000_000, 60_000_000]));
     serve(&mut world, &scene, &mut random);
+    if scene.is_mixed {
+        mixed::come(&mut world, &scene, &mut random);
+    }
     make_calls(&mut world, &scene, &mut random);
     if !scene.is_calm {
         for _ in 0..random.below(12) {
@@ -67,6 +71,11 @@ fn run(seed: u64) {
                 Mishap::SlowServer,
                 Mishap::NewPlan,
             ]);
+            // The connection of a client of which nothing is known has no time-out but Envoy's.
+            let mishap = match mishap {
+                Mishap::Silence if scene.is_mixed => Mishap::Refuse,
+                mishap => mishap,
+            };
             let plan = scene.plan(random.chance(0.5));
             world.after(scene.in_span(&mut random), move |world| happen(world, mishap, plan));
         }
@@ -110,6 +119,7 @@ fn run(seed: u64) {
         }
     }
     check_calls(&world, &scene);
+    mixed::check(&world, &scene);
     quiet_down(&mut world, &scene);
     drop(blame);
 }
@@ -117,6 +127,14 @@ fn run(seed: u64) {
 fn is_gone(world: &World, client: usize) -> bool {
     let client = &world.proxy.clients[client];
     client.left_at.is_some() || client.broke_at.is_some()
+}
+
+/// A client that was passed through, or that its server left before anything was known of it, is closed as by that server.
+fn is_lost_unread(world: &World, scene: &Scene, key: usize) -> bool {
+    let client = &world.proxy.clients[key];
+    let mut calls = world.calls.iter().filter(|call| call.client == key);
+    let is_lost = client.closed_at.is_some() && !scene.is_calm && scene.is_mixed;
+    is_lost && (client.hears_server || calls.all(|call| call.deliveries.is_empty()))
 }
 
 /// Servers that answer late, fail, or never answer.
@@ -178,11 +196,17 @@ fn make_calls(world: &mut World, scene: &Scene, random: &mut Random) {
         let bursts: Vec<Vec<Ask>> =
             times.iter().map(|_| (0..random.size(6)).map(|_| scene.ask(random)).collect()).collect();
         let start = if random.chance(0.5) { Duration::ZERO } else { times[0] / 2 };
+        let is_mixed = scene.is_mixed;
         world.after(start, move |world| {
-            let client = world.connect();
+            let client = if is_mixed { mixed::connect(world) } else { world.connect() };
             for (time, asks) in times.into_iter().zip(bursts) {
                 world.after(time - start.min(time), move |world| {
-                    if world.can_call(client) {
+                    if !world.can_call(client) {
+                    } else if is_mixed && world.random.chance(0.3) {
+                        let calls = asks.into_iter().map(|ask| world.prepare(client, ask).1);
+                        let bytes = calls.collect::<Vec<_>>().concat();
+                        mixed::write_slowly(world, client, bytes);
+                    } else {
                         world.call_all(client, asks);
                     }
                 });
@@ -198,6 +222,7 @@ fn happen(world: &mut World, mishap: Mishap, plan: Value) {
     let stream = if streams.is_empty() { None } else { Some(*world.random.pick(&streams)) };
     let client = world.random.below(world.proxy.clients.len());
     let has_client = world.can_call(client);
+    let has_caller = has_client && world.proxy.clients[client].is_caller();
     let later = Duration::from_millis(world.random.between(1..300));
     match mishap {
         Mishap::Kill => {
@@ -216,9 +241,15 @@ fn happen(world: &mut World, mishap: Mishap, plan: Value) {
                 Mishap::ReadOnly => Message::ReadOnly,
                 _ => Message::Heartbeat { id: 5 },
             };
-            let bytes = world.wire.bytes(&message);
-            stream.into_iter().for_each(|stream| world.write_upstream(stream, &bytes));
-            if has_client {
+            let can_hear = |stream: &u32| {
+                let is_alike = world.manager.greetings.is_empty();
+                is_alike || world.manager.connections[stream].has_protocol()
+            };
+            if let Some(stream) = stream.filter(can_hear) {
+                let bytes = world.manager.connections[&stream].wire.bytes(&message);
+                world.write_upstream(stream, &bytes);
+            }
+            if has_caller {
                 world.heartbeat(client);
             }
         }
@@ -301,7 +332,7 @@ fn check_calls(world: &World, scene: &Scene) {
         let client = &world.proxy.clients[call.client];
         // A client that sends on after it was closed gets no error.
         let is_told = scene.may_close && client.reset == Some(0);
-        let is_gone = is_gone(world, call.client);
+        let is_gone = is_gone(world, call.client) || is_lost_unread(world, scene, call.client);
         let is_torn = client.reset == Some(8) && !scene.is_calm;
         let is_gone = is_gone || is_torn;
         assert!(client.reset.is_none() || is_told || is_gone, "client {} was reset", call.client);
@@ -381,6 +412,9 @@ fn quiet_down(world: &mut World, scene: &Scene) {
     assert_eq!(world.manager.alarms_out, 0);
     // A closed stream is reset only if its peer goes on sending, as large answers to calls given up are.
     let resets = world.manager.http2.guards().resets;
+    // One for each client whose protocol was found.
+    let found = if scene.is_mixed { world.proxy.clients.len() as u32 } else { 0 };
+    let resets = resets.saturating_sub(found);
     assert!(resets == 0 || !scene.is_light || scene.is_besieged, "the worker reset {resets} streams");
     let alarms = world.manager.alarms_set;
     // A few for each try and its pause, one for the age of a connection, and none for nothing.

@@ -1,11 +1,12 @@
 //! tcp_proxy: each client connection is a CONNECT stream to the worker.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use meltemi_sockets::Side;
 
 use crate::http2::{Connection, Habits, Role};
-use crate::wire::{Message, Request, Response, array};
+use crate::wire::{Message, Request, Response, Wire, array};
 use crate::world::{Answer, Ask, Call, World};
 
 /// The end of tcp_proxy with all its clients.
@@ -30,8 +31,14 @@ pub struct Client {
     pub waiting: BTreeMap<u64, VecDeque<usize>>,
     pub next_id: u64,
     inbox: Vec<u8>,
+    /// What it speaks.
+    pub wire: Rc<dyn Wire>,
+    /// Its server may want signs of life.
+    pub hears_server: bool,
     /// Bytes that came and are no frames of the protocol: the client of a relay.
     pub raw: Option<Vec<u8>>,
+    /// How much of what strangers say it has said.
+    pub said: usize,
     pub received: usize,
     pub heartbeats_answered: usize,
     pub read_only: usize,
@@ -55,6 +62,13 @@ impl TcpProxy {
             last_served: u32::MAX,
             by_stream: BTreeMap::new(),
         }
+    }
+}
+
+impl Client {
+    /// Whether it makes calls, and the proxy knows which.
+    pub fn is_caller(&self) -> bool {
+        self.raw.is_none() && !self.hears_server
     }
 }
 
@@ -113,7 +127,10 @@ impl World {
             waiting: BTreeMap::new(),
             next_id: 1 + 1000 * (key as u64 % 200),
             inbox: Vec::new(),
+            wire: self.wire.clone(),
+            hears_server: false,
             raw: None,
+            said: 0,
             received: 0,
             heartbeats_answered: 0,
             read_only: 0,
@@ -145,7 +162,7 @@ impl World {
     pub fn prepare(&mut self, client_key: usize, ask: Ask) -> (usize, Vec<u8>) {
         let call = self.calls.len();
         let client = &mut self.proxy.clients[client_key];
-        let most = self.wire.codec().max_id();
+        let most = client.wire.codec().max_id();
         let id = if most == 0 { 0 } else { client.next_id.min(most) };
         client.next_id = if client.next_id >= most { 1 } else { client.next_id + 1 };
         if !ask.is_one_way {
@@ -162,7 +179,7 @@ impl World {
         let sent_at = self.now;
         self.tell(|| format!("client {client_key} calls {call}: id {id}, {ask:?}"));
         self.calls.push(Call { client: client_key, ask, sent_at, deliveries: Vec::new(), answer: None });
-        (call, self.wire.bytes(&Message::Request(request)))
+        (call, self.proxy.clients[client_key].wire.bytes(&Message::Request(request)))
     }
 
     /// Whether a client connection is there and can be written to.
@@ -179,7 +196,7 @@ impl World {
 
     /// Sends a sign of life.
     pub fn heartbeat(&mut self, client: usize) {
-        let bytes = self.wire.bytes(&Message::Heartbeat { id: 77 });
+        let bytes = self.proxy.clients[client].wire.bytes(&Message::Heartbeat { id: 77 });
         self.write(client, &bytes);
     }
 
@@ -261,13 +278,21 @@ impl World {
             return;
         }
         client.inbox.extend_from_slice(bytes);
+        let wire = client.wire.clone();
         let mut used = 0;
-        while let Some((len, message)) = self.wire.take(&self.proxy.clients[key].inbox[used..]) {
+        while let Some((len, message)) = wire.take(&self.proxy.clients[key].inbox[used..]) {
             used += len;
             match message {
                 Message::Response(response) => self.answered(key, response),
                 Message::HeartbeatAnswer { .. } => self.proxy.clients[key].heartbeats_answered += 1,
                 Message::ReadOnly => self.proxy.clients[key].read_only += 1,
+                // Of the server that it is connected to as long as nobody knows what it speaks.
+                Message::Heartbeat { id } if self.proxy.clients[key].hears_server => {
+                    // None in the middle of a request.
+                    if self.can_call(key) {
+                        self.write(key, &wire.bytes(&Message::HeartbeatAnswer { id }));
+                    }
+                }
                 other => panic!("a client was sent {other:?}"),
             }
         }
@@ -303,7 +328,9 @@ impl World {
         let key = self.proxy.by_stream[&stream];
         self.tell(|| format!("client {key} is closed"));
         let client = &mut self.proxy.clients[key];
-        assert!(client.inbox.is_empty(), "the connection ends within a frame");
+        // What passes through ends as its server has it.
+        let is_whole = client.inbox.is_empty() || client.hears_server;
+        assert!(is_whole, "the connection ends within a frame");
         client.closed_at.get_or_insert(self.now);
         // The client closes its end in turn.
         self.proxy.http2.end_now(stream);

@@ -7,6 +7,7 @@ mod dubbo;
 mod heads;
 mod http2;
 mod limiter;
+mod mixed;
 mod random;
 mod scene;
 mod servers;

@@ -1,5 +1,6 @@
 //! What is random about a run of the chaos and does not change in it.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct Scene {
     pub cut_through: u64,
     /// A rate limit service is asked about most calls; whether they are refused when it does not answer.
     pub asks: Option<bool>,
+    /// The first bytes of clients tell their protocol.
+    pub is_mixed: bool,
 }
 
 impl Scene {
@@ -78,7 +81,7 @@ impl Scene {
         let per_try = (on.contains(&"per-try-timeout")).then(|| random.between(5..20));
         let goes_away = !is_calm && random.chance(0.07);
         let idle = (!is_calm && random.chance(0.1)).then(|| *random.pick(&[50, 500]));
-        Self {
+        let mut scene = Self {
             seed,
             protocol,
             attempts: if on.is_empty() { 0 } else { 1 + random.below(4) as u32 },
@@ -113,7 +116,14 @@ impl Scene {
             breaker: (!is_calm && random.chance(0.1)).then(|| *random.pick(&[1, 10])),
             cut_through: *random.pick(&[1024, 1024, 4096, 32 << 10, 256 << 20]),
             asks: (!is_calm && random.chance(0.2)).then(|| random.chance(0.5)),
+            is_mixed: protocol == "dubbo" && !goes_away && random.chance(0.4),
+        };
+        if scene.is_mixed {
+            // What not every protocol has.
+            scene.on.retain(|on| *on != "status");
+            scene.sets_attachments = false;
         }
+        scene
     }
 
     pub fn wire(&self) -> Rc<dyn Wire> {
@@ -176,8 +186,8 @@ impl Scene {
                 "descriptors": names.map(|name| json!([{"key": name, "attribute": name}])),
             })
         });
-        json!({"services": {"demo": {
-            "protocol": self.protocol,
+        let service = json!({
+            "protocol": if self.is_mixed { "auto" } else { self.protocol },
             "localRateLimit": limit,
             "globalRateLimits": asks.as_slice(),
             "defaultRoute": route,
@@ -195,7 +205,10 @@ impl Scene {
                 "outlierDetection": detection,
                 "circuitBreaker": breaker,
             },
-        }}})
+        });
+        let names = if self.is_mixed { &["demo", "mail", "beats"][..] } else { &["demo"] };
+        let services: BTreeMap<_, _> = names.iter().map(|name| (*name, service.clone())).collect();
+        json!({"services": services})
     }
 
     pub fn setup(&self, random: &mut Random) -> Setup {

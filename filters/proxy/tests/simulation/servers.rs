@@ -2,6 +2,7 @@
 //! alarms.
 
 mod reply;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -18,6 +19,7 @@ use crate::wire::Message;
 use crate::world::{Delivery, World};
 
 pub use reply::{Arrival, Reply, What};
+pub use upstream::{STRANGE, Upstream};
 
 /// The end of the connection manager with its clusters.
 pub struct ConnectionManager {
@@ -35,6 +37,8 @@ pub struct ConnectionManager {
     pub connect_time: (u64, u64),
     /// Servers keep what comes and answer nothing by themselves.
     pub is_raw: bool,
+    /// What endpoints say first.
+    pub greetings: BTreeMap<String, Vec<u8>>,
     /// There is a route for alarms.
     pub has_alarms: bool,
     pub alarms_set: usize,
@@ -91,32 +95,6 @@ pub enum Endpoint {
     Silent,
 }
 
-/// A connection to a server.
-pub struct Upstream {
-    pub endpoint: String,
-    pub is_open: bool,
-    inbox: Vec<u8>,
-    /// Bytes that came, where no protocol is spoken.
-    pub raw: Option<Vec<u8>>,
-    pub received: usize,
-    pub heartbeats_answered: usize,
-    /// What waits behind an answer of which a part was written.
-    halted: Option<Vec<u8>>,
-    /// The worker sends no more.
-    pub has_ended: bool,
-    /// Requests without an answer.
-    pub in_flight: usize,
-    /// When the last of their answers comes, where they come in order; `None` if one never does.
-    answers_until: Option<u64>,
-}
-
-impl Upstream {
-    /// What has come of a request that is not complete.
-    pub fn part(&self) -> &[u8] {
-        &self.inbox
-    }
-}
-
 impl ConnectionManager {
     pub fn new(habits: Habits) -> Self {
         Self {
@@ -129,6 +107,7 @@ impl ConnectionManager {
             serve: Box::new(|_, _| Reply::echo()),
             connect_time: (200_000, 200_000),
             is_raw: false,
+            greetings: BTreeMap::new(),
             has_alarms: true,
             alarms_set: 0,
             reports: Vec::new(),
@@ -334,21 +313,9 @@ impl World {
             self.refuse(stream, None, "no healthy upstream");
             return;
         };
-        self.manager.connections.insert(
-            stream,
-            Upstream {
-                endpoint,
-                is_open: false,
-                inbox: Vec::new(),
-                raw: self.manager.is_raw.then(Vec::new),
-                received: 0,
-                heartbeats_answered: 0,
-                halted: None,
-                has_ended: false,
-                in_flight: 0,
-                answers_until: Some(0),
-            },
-        );
+        self.manager
+            .connections
+            .insert(stream, Upstream::new(endpoint, self.wire.clone(), self.manager.is_raw));
         let (least, most) = self.manager.connect_time;
         let delay = Duration::from_nanos(self.random.between(least..most));
         self.after(delay, move |world| world.upstream_connected(stream));
@@ -371,6 +338,9 @@ impl World {
                     vec![(":status", "200"), ("x-meltemi-session", &session), ("x-meltemi-host", &endpoint)];
                 fields.extend(self.manager.fields.get(&endpoint).into_iter().flatten());
                 self.manager.http2.head(stream, &fields);
+                if let Some(greeting) = self.manager.greetings.get(&endpoint) {
+                    self.manager.http2.write(stream, greeting);
+                }
                 if self.manager.connections[&stream].has_ended {
                     self.manager.connections.remove(&stream);
                     self.manager.http2.end(stream);
@@ -398,15 +368,22 @@ impl World {
             raw.extend_from_slice(bytes);
             return;
         }
+        if upstream.received == bytes.len() {
+            upstream.tell_apart(bytes);
+        }
+        if upstream.is_stranger {
+            self.write_upstream(stream, bytes);
+            return;
+        }
         if self.limiter.endpoints.contains(&upstream.endpoint) {
             let endpoint = upstream.endpoint.clone();
             self.limiter_data(stream, &endpoint, bytes);
             return;
         }
         upstream.inbox.extend_from_slice(bytes);
-        let mut inbox = std::mem::take(&mut upstream.inbox);
+        let (mut inbox, wire) = (std::mem::take(&mut upstream.inbox), upstream.wire.clone());
         let mut used = 0;
-        while let Some((len, message)) = self.wire.take(&inbox[used..]) {
+        while let Some((len, message)) = wire.take(&inbox[used..]) {
             used += len;
             match message {
                 Message::Request(request) => self.arrived(stream, request),
@@ -439,7 +416,7 @@ impl World {
         }
         let arrival = Arrival { endpoint: &endpoint, method: &request.method, times };
         let Reply { mut after, what } = (self.manager.serve)(&arrival, &mut self.random);
-        if self.wire.is_in_order() && request.is_two_way {
+        if upstream.wire.is_in_order() && request.is_two_way {
             let Some(until) = upstream.answers_until else { return };
             after = after.max(Duration::from_nanos(until.saturating_sub(self.now)));
             let until = self.now + after.as_nanos() as u64;

@@ -65,7 +65,7 @@ impl World {
         if !matches!(what, What::Nothing) {
             upstream.in_flight = upstream.in_flight.saturating_sub(1);
         }
-        let endpoint = upstream.endpoint.as_bytes();
+        let (endpoint, wire) = (upstream.endpoint.as_bytes(), upstream.wire.clone());
         let echo = |more: usize| {
             let mut echo = vec![endpoint.len() as u8];
             echo.extend_from_slice(endpoint);
@@ -94,7 +94,7 @@ impl World {
             What::Reset => return self.close_upstream(stream, false),
             What::Raw(bytes) => return self.write_upstream(stream, &bytes),
         };
-        let bytes = self.wire.bytes(&Message::Response(response));
+        let bytes = wire.bytes(&Message::Response(response));
         let is_halted =
             self.manager.connections.get(&stream).is_some_and(|upstream| upstream.halted.is_some());
         if is_halted {
