@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use meltemi_codecs::thrift::{Protocol, Transport};
-use meltemi_tests::{Backend, Client, DEADLINE, Proxy, Setup, each_envoy, eventually, thrift};
+use meltemi_tests::{Backend, Client, DEADLINE, Frame, Proxy, Setup, each_envoy, eventually, thrift};
 use serde_json::json;
 
 /// A server that says `greeting` to each client, and then what the client says.
@@ -94,6 +94,26 @@ fn what_nobody_knows_passes_through() {
         client.write_all(b"\xda").unwrap();
         assert_eq!(read(&mut client, 1), b"\xda");
         undetected(&proxy, "timeout", 1);
+    });
+}
+
+#[test]
+fn calls_are_known_after_a_servers_signs_of_life() {
+    each_envoy(|envoy| {
+        let servers = ["v1", "v2"].map(Backend::start);
+        let [v1, v2] = servers.each_ref().map(Backend::address);
+        let service = json!({"protocol": "auto", "defaultRoute": {"cluster": "v2"}});
+        let proxy = Setup::new().servers(v1, v2).service(&service).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        let accepted = || servers.iter().map(Backend::accepted).sum::<u64>();
+        eventually("a server is connected to", || (accepted() == 1).then_some(()));
+        for id in [7, 8] {
+            servers.iter().for_each(|server| server.send(&Frame::heartbeat(id).bytes()));
+            assert_eq!(client.receive(), Frame::heartbeat(id));
+        }
+        client.send(&Frame::heartbeat_answer(7));
+        assert!((0..20).all(|_| client.ask("sayHello", "x") == "v2"));
+        undetected(&proxy, "server_first", 0);
     });
 }
 

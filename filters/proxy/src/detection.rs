@@ -2,7 +2,7 @@
 //!
 //! Until then the connection is a relay whose client's bytes wait. So nobody is held up who waits for the server to speak
 //! first: once the server does, as once the bytes are of no known protocol or too few of them come in time, it is a relay
-//! like any other.
+//! like any other. A server's signs of life pass, and leave it open.
 
 use core::time::Duration;
 use std::rc::Rc;
@@ -81,6 +81,21 @@ impl Undecided {
         }
     }
 
+    /// Whether its server says nothing but signs of life, in a protocol that the client then has.
+    pub(crate) fn hear(&mut self, bytes: &[u8]) -> bool {
+        self.candidates.retain(|service| {
+            let (codec, limit) = (&service.codec, service.limits.max_frame_bytes);
+            let mut rest = bytes;
+            while let Ok(Step::Frame(frame)) = codec.split(Peer::Server, rest, limit)
+                && matches!(frame.kind, Kind::HeartbeatRequest | Kind::HeartbeatResponse | Kind::Drain)
+            {
+                rest = rest.get(frame.len..).unwrap_or_default();
+            }
+            rest.is_empty()
+        });
+        !self.candidates.is_empty()
+    }
+
     /// By when it has to be known.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.since.map(|since| since.after(TIME))
@@ -134,7 +149,9 @@ impl Worker {
     #[inline(never)]
     fn undecided_data(&mut self, id: RelayId, side: Side, bytes: &[u8]) {
         if side == Side::Upstream {
-            self.give_up_detection(id, "server_first");
+            if !self.relays.hear(id, bytes) {
+                self.give_up_detection(id, "server_first");
+            }
             self.relays.data(id, side, bytes, self.now, &mut self.net);
             return;
         }

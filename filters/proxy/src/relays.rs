@@ -112,6 +112,12 @@ impl Relays {
         relay.undecided.as_mut().map_or(Verdict::Open, |undecided| undecided.look(&relay.early, now))
     }
 
+    /// Whether what an undecided client's server says leaves it open what that speaks.
+    pub(crate) fn hear(&mut self, id: RelayId, bytes: &[u8]) -> bool {
+        let undecided = self.relays.get_mut(id).and_then(|relay| relay.undecided.as_mut());
+        undecided.is_some_and(|undecided| undecided.hear(bytes))
+    }
+
     /// By when a client is to be known.
     pub(crate) fn undecided_due(&self, id: RelayId) -> Option<Instant> {
         self.relays.get(id)?.undecided.as_ref()?.due()

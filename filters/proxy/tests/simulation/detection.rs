@@ -136,6 +136,50 @@ fn a_server_that_speaks_first_is_heard_at_once() {
     assert_eq!(world.sum(Metric::Undetected("server_first")), 1);
 }
 
+/// A client that answers its server's signs of life has said what it speaks, and its calls are routed.
+#[test]
+fn a_server_that_wants_signs_of_life_is_heard_and_calls_are_known() {
+    let signs = [Message::Heartbeat { id: 5 }, Message::HeartbeatAnswer { id: 5 }, Message::ReadOnly];
+    for (sign, answers) in signs.into_iter().flat_map(|sign| [(sign.clone(), false), (sign, true)]) {
+        let mut world = world(json!({"defaultRoute": {"cluster": "other"}}));
+        let client = world.connect();
+        world.proxy.clients[client].hears_server = answers;
+        if matches!(sign, Message::Heartbeat { .. }) && !answers {
+            world.proxy.clients[client].raw = Some(Vec::new());
+        }
+        world.run_until(|world| world.manager.open() == 1);
+        let stream = *world.manager.connections.keys().next_back().unwrap();
+        let bytes = world.wire.bytes(&sign);
+        world.write_upstream(stream, &bytes.repeat(2));
+        world.run_for(Duration::from_millis(1));
+        assert_eq!(world.proxy.clients[client].received, 2 * bytes.len(), "{sign:?}");
+        world.proxy.clients[client].raw = None;
+        let call = world.call_and_wait(client, Ask::new("echo"));
+        assert_eq!(world.calls[call].endpoint(), Some(B), "{sign:?}");
+        assert_eq!(world.sum(Metric::Undetected("server_first")), 0);
+    }
+    // Of one protocol, which is then its client's.
+    let (mut world, client) = raw(json!({}));
+    world.run_until(|world| world.manager.open() == 1);
+    let stream = *world.manager.connections.keys().next_back().unwrap();
+    let sign = world.wire.bytes(&Message::Heartbeat { id: 5 });
+    world.write_upstream(stream, &sign);
+    world.run_for(Duration::from_millis(1));
+    world.write(client, &toy("of another protocol"));
+    world.run_for(Duration::from_millis(1));
+    assert_eq!((answered(&world, client), received(&world)), (&*sign, toy("of another protocol")));
+    // More than whole signs is nothing of the kind.
+    for more in [&sign[..7], b"x"] {
+        let (mut world, client) = raw(json!({}));
+        world.run_until(|world| world.manager.open() == 1);
+        let stream = *world.manager.connections.keys().next_back().unwrap();
+        world.write_upstream(stream, &[&sign, more].concat());
+        world.run_for(Duration::from_millis(1));
+        assert_eq!(answered(&world, client), [&sign, more].concat());
+        assert_eq!(world.sum(Metric::Undetected("server_first")), 1);
+    }
+}
+
 #[test]
 fn too_few_bytes_wait_a_second() {
     let (mut world, client) = raw(json!({}));
