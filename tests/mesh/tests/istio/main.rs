@@ -15,6 +15,7 @@ mod calls;
 mod changes;
 mod controller;
 mod delivery;
+mod demonstrations;
 mod destination_rules;
 mod detection;
 mod gateway;
