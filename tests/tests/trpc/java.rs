@@ -227,6 +227,11 @@ fn streams_are_routed_and_carried_both_ways() {
             let expected: Vec<_> = (0..25).map(|turn| format!("v1: talk {n} {turn}")).collect();
             assert_eq!(talk.wait(), Ok(json!(expected)));
         }
+        // More than a window of trpc-java's, which is 64 KiB, each way: its feedback passes.
+        let text = "x".repeat(30_000);
+        let expected: Vec<_> = (0..20).map(|turn| format!("v1: {text} {turn}")).collect();
+        let talk = stream(&proxy, "Talk", json!({"text": text, "number": 20}));
+        assert!(talk == Ok(json!(expected)), "{:.300}", format!("{talk:?}"));
         assert_eq!(stream(&proxy, "Collect", json!({"number": 500})), Ok(json!(["v1: 500"])));
         let count = stream(&proxy, "Count", json!({"number": 500})).unwrap();
         assert_eq!(count.as_array().unwrap().len(), 500);
