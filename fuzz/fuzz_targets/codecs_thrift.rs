@@ -1,5 +1,5 @@
 //! Any bytes as Thrift messages: `cargo +nightly fuzz run codecs_thrift fuzz/corpus/codecs_thrift
-//! codecs/vectors/thrift/python-0.25.0 codecs/vectors/thrift/old-python-0.25.0 codecs/vectors/thrift/kitex-0.15.4`.
+//! codecs/vectors/thrift/*/`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

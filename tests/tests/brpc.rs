@@ -39,10 +39,17 @@ struct Client(String);
 
 impl Client {
     fn of(proxy: &Proxy) -> Self {
+        Self::with(proxy, json!({}))
+    }
+
+    fn with(proxy: &Proxy, mut options: Value) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("client {}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let address = proxy.meltemi().to_string();
-        PEERS.client.ask(json!({"do": "connect", "client": name, "address": address}));
+        options["do"] = json!("connect");
+        options["client"] = json!(name);
+        options["address"] = json!(address);
+        PEERS.client.ask(options);
         Self(name)
     }
 
@@ -104,6 +111,22 @@ fn calls_are_routed_by_all_that_they_say_and_pass_whole() {
             let counts = [count("success"), count("error"), proxy.metric("meltemi_responses_total", &echo)];
             (counts == [8, 1, 7]).then_some(())
         });
+    });
+}
+
+#[test]
+fn attachments_and_what_is_compressed_pass_untouched() {
+    each_envoy(|envoy| {
+        let service = json!({"protocol": "brpc", "defaultRoute": {"cluster": "v1",
+            "requestAttachments": {"set": {"x-lane": "gray"}}}});
+        let proxy = setup().service(&service).start(envoy);
+        for compress in ["NONE", "GZIP", "ZLIB", "SNAPPY"] {
+            let client = Client::with(&proxy, json!({"compress": compress}));
+            assert_eq!(client.call("Echo", json!({"number": 1 << 20})), Ok(json!(true)), "{compress}");
+            let attachment = "\u{4f60}".repeat(30_000);
+            let call = json!({"number": 1000, "attachment": attachment});
+            assert_eq!(client.call("Echo", call), Ok(json!(attachment)), "{compress}");
+        }
     });
 }
 

@@ -22,7 +22,9 @@ use meltemi_tests::{Envoy, each_envoy, eventually, files};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const LIMIT: usize = 1 << 20;
+const MIB: usize = 1 << 20;
+
+const LIMIT: usize = 2 * MIB;
 
 /// A protocol, and calls in it.
 struct Protocol {
@@ -156,6 +158,8 @@ enum Ways {
     /// It closes the connection of the first request it gets, and answers all others.
     CloseOnce,
     Ignore,
+    /// It takes requests that are whole with a mebibyte more, and answers with as much more.
+    Grown,
 }
 
 /// A server that counts the requests that it gets, by the value of the attribute.
@@ -190,7 +194,12 @@ fn server(name: &str, ways: Ways) -> Server {
                         Ways::CloseOnce if is_first => return,
                         Ways::Ignore => {}
                         _ => {
-                            let answer = protocol.with_id(&protocol.answer, frame.id);
+                            let mut answer = protocol.with_id(&protocol.answer, frame.id);
+                            if ways == Ways::Grown {
+                                let request = protocol.with_id(&protocol.requests[place], frame.id);
+                                assert!(bytes == grown(&name, Peer::Client, &request), "{name}");
+                                answer = grown(&name, Peer::Server, &answer);
+                            }
                             if stream.write_all(&answer).is_err() {
                                 return;
                             }
@@ -362,6 +371,49 @@ fn failures_are_retried_and_answered_in_the_protocols_own_form() {
             let text = String::from_utf8_lossy(&answers[1].1).into_owned();
             assert!(text.contains("meltemi: "), "{}: {text}", protocol.name);
             assert_eq!(south.seen(), [0, 1]);
+        }
+    });
+}
+
+/// A frame with a mebibyte more at its end.
+fn grown(name: &str, from: Peer, frame: &[u8]) -> Vec<u8> {
+    let mut out = [frame, &vec![0x5a; MIB]].concat();
+    let at = match (name, from) {
+        ("courier", _) => 12,
+        ("bolt", Peer::Client) => 18,
+        ("bolt", Peer::Server) => 16,
+        ("videopacket", _) => {
+            // A varint, of one byte before.
+            let length = usize::from(frame[2]) + MIB;
+            let varint = [length as u8 | 0x80, (length >> 7) as u8 | 0x80, (length >> 14) as u8];
+            out.splice(2..3, varint);
+            return out;
+        }
+        _ => 4,
+    };
+    let place: &mut [u8; 4] = (&mut out[at..at + 4]).try_into().unwrap();
+    *place = match name {
+        "qza" => (u32::from_le_bytes(*place) + MIB as u32).to_le_bytes(),
+        _ => (u32::from_be_bytes(*place) + MIB as u32).to_be_bytes(),
+    };
+    out
+}
+
+#[test]
+fn bodies_of_a_mebibyte_pass_whole_both_ways() {
+    each_envoy(|envoy| {
+        for mut protocol in protocols() {
+            let north = server(protocol.name, Ways::Grown);
+            let mut text = plan(&protocol, Value::Null, json!({"cluster": "north"}));
+            text["services"]["parcels"]["limits"] = json!({"maxFrameBytes": LIMIT, "maxRequestBytes": LIMIT});
+            let proxy = start(envoy, &text, north.address.port(), north.address.port());
+            let name = protocol.name;
+            let answer = grown(name, Peer::Server, &protocol.answer);
+            protocol.requests = protocol.requests.map(|frame| grown(name, Peer::Client, &frame));
+            let expected = (Kind::Response(Outcome::Success), protocol.with_id(&answer, 7));
+            let answers = Client::connect(&proxy, &protocol).call(4);
+            assert!(answers.iter().all(|answer| *answer == expected), "{name}");
+            assert_eq!(north.seen(), [2, 2], "{name}");
         }
     });
 }

@@ -1,4 +1,4 @@
-//! The brpc codec on frames that Apache brpc wrote, and on what it makes of them, with the crate prost as another reader.
+//! The brpc codec on frames that Apache brpc and brpc-java wrote, and on what it makes of them, with the crate prost as another reader.
 mod edit;
 mod hostile;
 mod vectors;
@@ -85,9 +85,16 @@ struct Vector {
     bytes: Vec<u8>,
 }
 
-/// The frames of `vectors/brpc`, in order of name.
+const FOLDERS: [&str; 2] = ["apache-brpc-1.17", "brpc-java-3.0.5"];
+
+/// Every frame there is.
 fn vectors() -> Vec<Vector> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors/brpc/apache-brpc-1.17");
+    FOLDERS.into_iter().flat_map(vectors_of).collect()
+}
+
+/// The frames of a folder of `vectors/brpc`, in order of name.
+fn vectors_of(folder: &str) -> Vec<Vector> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors/brpc").join(folder);
     let mut files: Vec<_> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "bin"));

@@ -3,47 +3,68 @@ use std::fs;
 use meltemi_codecs::fuzz::fuzz_front;
 use meltemi_codecs::{Brpc, Codec, Depth, Failure, Frame, Head, Kind, Outcome, Peer, Step};
 
-use super::{Entry, LIMIT, Meta, echo, entries, frame, head, vectors, written};
+use super::{Entry, FOLDERS, LIMIT, Meta, echo, entries, frame, head, read, vectors, vectors_of, written};
 
 #[test]
 fn frames_are_as_their_index_says() {
-    let index = fs::read_to_string("vectors/brpc/apache-brpc-1.17/index.tsv").unwrap();
-    let vectors = vectors();
-    assert_eq!(index.lines().count(), vectors.len());
-    for line in index.lines() {
-        let mut fields = line.split('\t');
-        let file = fields.next().unwrap();
-        let vector = vectors.iter().find(|vector| format!("{}.bin", vector.name) == file).unwrap();
-        let mut number = || fields.next().unwrap().split_once('=').unwrap().1.parse::<u64>().unwrap();
-        let [len, _meta, id, _compress, _attachment] = [(); 5].map(|()| number());
-        let found = frame(vector.from, &vector.bytes);
-        assert_eq!((found.len as u64, found.id), (len, id), "{file}");
-        let said = fields.next().unwrap();
-        if vector.from == Peer::Server {
-            let (code, text) = said.strip_prefix("error_code=").unwrap().split_once(" text=").unwrap();
-            let outcome = match code {
-                "0" => Outcome::Success,
-                "2001" => Outcome::Error(2001),
-                _ => Outcome::Exception,
+    for folder in FOLDERS {
+        let index = fs::read_to_string(format!("vectors/brpc/{folder}/index.tsv")).unwrap();
+        let vectors = vectors_of(folder);
+        assert_eq!(index.lines().count(), vectors.len());
+        for line in index.lines() {
+            let file = line.split('\t').next().unwrap();
+            let field = |name: &str| {
+                let mut fields = line.split('\t');
+                fields.find_map(|field| field.strip_prefix(name)?.strip_prefix('=')).unwrap()
             };
-            assert_eq!(found.kind, Kind::Response(outcome), "{file}");
-            let mut head = Head::new();
-            Brpc.response_head(&vector.bytes, &mut head).unwrap();
-            assert_eq!(head.get("error").unwrap_or_default(), text, "{file}");
-            continue;
+            let vector = vectors.iter().find(|vector| format!("{}.bin", vector.name) == file).unwrap();
+            let found = frame(vector.from, &vector.bytes);
+            let told = (found.len.to_string(), found.id.to_string());
+            assert_eq!(told, (field("len").to_owned(), field("id").to_owned()), "{folder} {file}");
+            let (meta, body) = read(&vector.bytes);
+            assert_eq!(meta.compress_type.unwrap_or(0).to_string(), field("compress"), "{file}");
+            assert_eq!(meta.attachment_size.unwrap_or(0).to_string(), field("attachment"), "{file}");
+            assert!(body.len() >= field("attachment").parse().unwrap(), "{file}");
+            if vector.from == Peer::Server {
+                let outcome = match field("error_code") {
+                    "0" => Outcome::Success,
+                    // No number of Apache brpc's own: the service gave it.
+                    "10001" => Outcome::Exception,
+                    code => Outcome::Error(code.parse().unwrap()),
+                };
+                assert_eq!(found.kind, Kind::Response(outcome), "{folder} {file}");
+                let mut head = Head::new();
+                Brpc.response_head(&vector.bytes, &mut head).unwrap();
+                assert_eq!(head.get("error").unwrap_or_default(), field("error_text"), "{folder} {file}");
+                continue;
+            }
+            assert_eq!(found.kind, Kind::Request, "{folder} {file}");
+            let read = head(&vector.bytes, Depth::Head).unwrap();
+            let get = |name: &str| {
+                read.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value).to_owned()
+            };
+            let log_id = if get("logId").is_empty() { "0".to_owned() } else { get("logId") };
+            assert_eq!(
+                [get("service"), get("method"), log_id],
+                ["service", "method", "log_id"].map(field),
+                "{folder} {file}"
+            );
         }
-        assert_eq!(found.kind, Kind::Request, "{file}");
-        let read = head(&vector.bytes, Depth::Head).unwrap();
-        let get = |name: &str| read.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value);
-        let log_id = if get("logId").is_empty() { "0" } else { get("logId") };
-        let told = format!(
-            "{}.{} log_id={log_id} timeout_ms=- request_id={}",
-            get("service"),
-            get("method"),
-            get("requestId")
-        );
-        assert_eq!(told, said, "{file}");
     }
+}
+
+#[test]
+fn fields_that_brpc_java_wrote_are_attributes() {
+    let vectors = vectors_of("brpc-java-3.0.5");
+    let fields = |name: &str| {
+        let vector = vectors.iter().find(|vector| vector.name == name).unwrap();
+        let read = head(&vector.bytes, Depth::Attachments).unwrap();
+        let mut read: Vec<_> = read.into_iter().filter(|(name, _)| name.starts_with("x-")).collect();
+        read.sort();
+        read
+    };
+    assert_eq!(fields("02-call.req"), entries(&[("x-lane", "gray"), ("x-user", "\u{4f60}")]));
+    assert_eq!(fields("00-call.req"), []);
 }
 
 #[test]

@@ -51,7 +51,8 @@ fn files(folder: &str, are_streams: bool) -> Vec<Vector> {
     vectors
 }
 
-const FOLDERS: [&str; 3] = ["python-0.25.0", "old-python-0.25.0", "kitex-0.15.4"];
+const FOLDERS: [&str; 6] =
+    ["python-0.25.0", "old-python-0.25.0", "java-0.25.0", "go-0.25.0", "kitex-0.15.4", "kitex-peers-0.15.4"];
 
 /// Every frame there is.
 fn all_vectors() -> impl Iterator<Item = Vector> {

@@ -1,4 +1,4 @@
-//! The tRPC codec on frames that trpc-go wrote, and on what it makes of them, with the crate prost as another reader.
+//! The tRPC codec on frames that trpc-go and trpc-java wrote, and on what it makes of them, with the crate prost as another reader.
 mod edit;
 mod hostile;
 mod vectors;
@@ -127,9 +127,12 @@ fn vectors(folder: &str) -> Vec<Vector> {
     files.into_iter().map(read).collect()
 }
 
+const FOLDERS: [&str; 4] =
+    ["trpc-go-1.0.3", "trpc-go-1.0.3-streams", "trpc-java-1.1.0", "from-official-proto"];
+
 /// Every frame there is.
 fn all_vectors() -> impl Iterator<Item = Vector> {
-    ["trpc-go-1.0.3", "from-official-proto"].into_iter().flat_map(vectors)
+    FOLDERS.into_iter().flat_map(vectors)
 }
 
 fn vector(name: &str) -> Vector {

@@ -1,12 +1,14 @@
 """Writes old-python-0.25.0 and the index of every folder, with the PyPI package thrift 0.25.0: python3 vectors.py
 
-Each line of index.tsv: file, length, type of the message (1 call, 2 reply, 3 exception, 4 one-way), sequence id, name, and
-the headers, as Apache Thrift itself reads them. TTHeader, which it does not know, is taken off first.
+Each line of index.tsv: file, length, type of the message (1 call, 2 reply, 3 exception with its own type after a dot, 4
+one-way), sequence id, name, and the headers, as Apache Thrift itself reads them. TTHeader, which it does not know, is taken
+off first.
 """
 import pathlib
 import struct
 
 from thrift.protocol import TBinaryProtocol, TCompactProtocol, THeaderProtocol
+from thrift.Thrift import TApplicationException
 from thrift.transport import THeaderTransport, TTransport
 
 HERE = pathlib.Path(__file__).parent
@@ -79,6 +81,10 @@ def read(file):
         protocol = TCompactProtocol.TCompactProtocol(buffer) if is_compact else TBinaryProtocol.TBinaryProtocol(buffer)
         message = protocol.readMessageBegin()
     name, kind, sequence = message
+    if kind == 3:
+        error = TApplicationException()
+        error.read(protocol)
+        kind = f"3.{error.type}"
     fields = [file.name, len(file.read_bytes()), kind, sequence, name, *(f"{key}={value}" for key, value in headers)]
     return "\t".join(map(str, fields)) + "\n"
 

@@ -140,6 +140,9 @@ func callKitex(address, transport, _ string, headers, calls []string) {
 	switch transport {
 	case "framed":
 		options = append(options, client.WithTransportProtocol(kitex.Framed))
+	case "unframed":
+		// It frames what nobody tells it not to.
+		options = append(options, client.WithTransportProtocol(kitex.PurePayload))
 	case "ttheader":
 		options = append(options, client.WithTransportProtocol(kitex.TTHeader))
 	case "ttheader-framed":

@@ -5,7 +5,7 @@ import com.google.protobuf.DescriptorProtos.FileDescriptorProto;
 
 /**
  * A service that says who answered. What is sent is a message that protobuf brings with it: the text is its name; the
- * server adds its own as the package, and what it got in brpc-java's ext_fields as a dependency.
+ * server adds its own as the package, and what it got in brpc-java's ext_fields as a dependency. An attachment comes back.
  */
 public interface Echo {
 

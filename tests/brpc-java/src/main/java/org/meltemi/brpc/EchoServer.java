@@ -2,6 +2,7 @@ package org.meltemi.brpc;
 
 import com.baidu.brpc.RpcContext;
 import com.google.protobuf.DescriptorProtos.FileDescriptorProto;
+import io.netty.buffer.ByteBuf;
 import java.util.Map;
 import java.util.TreeMap;
 
@@ -17,6 +18,10 @@ final class EchoServer implements Echo {
     @Override
     public FileDescriptorProto echo(FileDescriptorProto request) {
         Map<String, Object> fields = RpcContext.getContext().getRequestKvAttachment();
+        ByteBuf attachment = RpcContext.getContext().getRequestBinaryAttachment();
+        if (attachment != null) {
+            RpcContext.getContext().setResponseBinaryAttachment(attachment.retain());
+        }
         String told = fields == null ? "" : new TreeMap<>(fields).toString();
         return request.toBuilder().setPackage(name).addDependency(told).build();
     }

@@ -80,7 +80,7 @@ public final class Peer {
             case "serve":
                 return serve(command.get("port").getAsInt(), command.get("name").getAsString());
             case "connect":
-                return connect(command.get("client").getAsString(), command.get("address").getAsString());
+                return connect(command);
             case "call":
                 return call(command);
             default:
@@ -98,7 +98,8 @@ public final class Peer {
         return port;
     }
 
-    private Object connect(String client, String address) {
+    private Object connect(JsonObject command) {
+        String client = command.get("client").getAsString();
         RpcClientOptions options = new RpcClientOptions();
         options.setProtocolType(Options.ProtocolType.PROTOCOL_BAIDU_STD_VALUE);
         options.setReadTimeoutMillis(30_000);
@@ -106,7 +107,11 @@ public final class Peer {
         options.setMaxTotalConnections(1);
         options.setMinIdleConnections(1);
         options.setMaxTryTimes(1);
-        clients.put(client, BrpcProxy.getProxy(new RpcClient("list://" + address, options), Echo.class));
+        if (command.has("compress")) {
+            options.setCompressType(Options.CompressType.valueOf("COMPRESS_TYPE_" + command.get("compress").getAsString()));
+        }
+        String address = "list://" + command.get("address").getAsString();
+        clients.put(client, BrpcProxy.getProxy(new RpcClient(address, options), Echo.class));
         return client;
     }
 
@@ -126,7 +131,13 @@ public final class Peer {
             command.getAsJsonObject("fields").entrySet()
                     .forEach(entry -> context.setRequestKvAttachment(entry.getKey(), entry.getValue().getAsString()));
         }
+        if (command.has("attachment")) {
+            context.setRequestBinaryAttachment(command.get("attachment").getAsString().getBytes(StandardCharsets.UTF_8));
+        }
         FileDescriptorProto answer = run(client, command.get("method").getAsString(), request);
+        if (command.has("attachment")) {
+            return RpcContext.getContext().getResponseBinaryAttachment().toString(StandardCharsets.UTF_8);
+        }
         if (command.has("number")) {
             return text.equals(answer.getName());
         }
