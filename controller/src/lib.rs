@@ -24,6 +24,7 @@ pub mod learn;
 pub mod mesh;
 pub mod module;
 pub mod place;
+mod plain;
 pub mod proxies;
 pub mod push;
 pub mod run;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::words::Plain;
+use crate::plain::Plain;
 
 const TITLE: Style = Style::new().bold();
 const DETAIL: Style = Style::new().dimmed();

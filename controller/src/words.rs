@@ -1,7 +1,6 @@
 //! What libraries say of a text that people wrote, in the words of this command.
 
 use std::error::Error;
-use std::fmt::{self, Display, Write};
 use std::io;
 
 use crate::place::Place;
@@ -147,33 +146,6 @@ pub(crate) fn shortened(text: &str, len: usize) -> String {
     format!("{}{MORE}", &text[..end])
 }
 
-/// A text on one line that cannot steer a terminal or the program that reads a log: control characters are written as
-/// escapes, and so are those that turn the direction of what follows.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Plain<T>(pub(crate) T);
-
-impl<T: Display> Display for Plain<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(Escaping(f), "{}", self.0)
-    }
-}
-
-struct Escaping<'a, 'f>(&'a mut fmt::Formatter<'f>);
-
-impl Write for Escaping<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.chars().try_for_each(|c| match steers(c) {
-            true => write!(self.0, "{}", c.escape_default()),
-            false => self.0.write_char(c),
-        })
-    }
-}
-
-fn steers(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,11 +200,5 @@ mod tests {
     fn long_texts_are_cut_between_letters() {
         assert_eq!(shortened("aéé", 5), "aéé");
         assert_eq!(shortened("ééééé", 8), "éé...");
-    }
-
-    #[test]
-    fn nothing_steers_a_terminal_or_a_log() {
-        let text = "a\u{1b}[31m\n::error::x\u{9b}\u{202e}\tä";
-        assert_eq!(Plain(text).to_string(), r"a\u{1b}[31m\n::error::x\u{9b}\u{202e}\tä");
     }
 }

@@ -4,6 +4,8 @@ use super::Counts;
 
 /// The most bytes that wait for a segment that is missing.
 const MOST_WAITING: usize = 1 << 20;
+/// The most segments that do.
+const MOST_SEGMENTS: usize = 4096;
 
 /// What one side of a connection sends: segments put in order.
 #[derive(Debug, Default)]
@@ -55,7 +57,7 @@ impl Stream {
             let place = self.waiting.partition_point(|(other, ..)| self::ahead(*other, next) <= ahead);
             self.waiting.insert(place, (number, time, payload.to_vec()));
             self.waiting_bytes += payload.len();
-            if self.waiting_bytes > MOST_WAITING {
+            if self.waiting_bytes > MOST_WAITING || self.waiting.len() > MOST_SEGMENTS {
                 self.skip(&mut take);
             }
             return;

@@ -12,8 +12,9 @@ use super::{Inputs, Objects, findings, takeover};
 use crate::generate::{INSTANCE, MANAGED_BY, Object, Takeover, takeovers, unpack};
 use crate::input::{self, Depth, Resources};
 use crate::kinds;
+use crate::plain::Plain;
 use crate::screen;
-use crate::words::{self, Plain};
+use crate::words;
 
 /// Compares generated objects with those that are there.
 #[derive(Debug, Args)]

@@ -12,8 +12,8 @@ use crate::check::AUTO;
 use crate::generate::{Authority, Entry, Origin, Scope};
 use crate::input::Resources;
 use crate::mesh::Mesh;
+use crate::plain::Plain;
 use crate::screen;
-use crate::words::Plain;
 
 /// Tells which route a call meets.
 #[derive(Debug, Args)]

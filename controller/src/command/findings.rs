@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::findings::{Finding, ResourceRef, Severity};
 use crate::input::Found;
 use crate::place::{Step, steps};
+use crate::plain::Plain;
 use crate::screen;
-use crate::words::Plain;
 
 /// How many findings that say the same of different places are shown.
 const ALIKE: usize = 10;

@@ -1,6 +1,7 @@
 //! What there is in frames whose ends are known, step by step.
 
 use core::ops::Range;
+use std::collections::BTreeSet;
 
 use meltemi_codecs::Peer;
 use meltemi_codecs::layout::Coding;
@@ -168,14 +169,12 @@ impl Found {
         let all = Pairing::in_order(frames, |_| false);
         let free = (0..self.parts.header).filter(|at| !taken.iter().any(|bytes| bytes.contains(at)));
         all.or_else(|| {
-            let values = free.flat_map(|at| (0..=u8::MAX).map(move |value| (at, value)));
-            values
-                .filter(|(at, value)| {
-                    frames.of(Peer::Client).any(|frame| frame.bytes.get(*at) == Some(value))
-                })
-                .find_map(|(at, value)| {
-                    Pairing::in_order(frames, |frame| frame.bytes.get(at) == Some(&value))
-                })
+            let values = |at: usize| -> BTreeSet<u8> {
+                frames.of(Peer::Client).filter_map(|frame| frame.bytes.get(at).copied()).collect()
+            };
+            free.flat_map(|at| values(at).into_iter().map(move |value| (at, value))).find_map(
+                |(at, value)| Pairing::in_order(frames, |frame| frame.bytes.get(at) == Some(&value)),
+            )
         })
     }
 }

@@ -201,7 +201,7 @@ fn map(part: &[u8], size: Coding) -> Option<Vec<(&str, &[u8])>> {
 
 fn tags(part: &[u8], size: Coding) -> Option<Vec<(u8, &[u8])>> {
     let (mut rest, mut entries) = (part, Vec::new());
-    while let Some((tag, after)) = rest.split_first() {
+    while let Some((tag, after)) = rest.split_first().filter(|_| entries.len() < MOST_ENTRIES) {
         let (value, after) = sized(after, size)?;
         entries.push((*tag, value));
         rest = after;

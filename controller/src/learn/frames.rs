@@ -35,7 +35,8 @@ impl<'a> Frames<'a> {
     pub fn new(talks: &[&'a Talk], (client, server): (&Framing, &Framing)) -> Self {
         let mut frames = Self::default();
         for talk in talks {
-            if frames.all.len() >= MOST {
+            let room = MOST - frames.all.len();
+            if room == 0 {
                 break;
             }
             let split = [(Peer::Client, client, &talk.client), (Peer::Server, server, &talk.server)];
@@ -54,7 +55,7 @@ impl<'a> Frames<'a> {
                 continue;
             }
             found.sort_by_key(|(turn, _)| *turn);
-            frames.all.extend(found.into_iter().map(|(_, frame)| frame));
+            frames.all.extend(found.into_iter().map(|(_, frame)| frame).take(room));
             frames.connections += 1;
         }
         frames
@@ -77,7 +78,7 @@ impl<'a> Frames<'a> {
 }
 
 /// The most frames that are looked at.
-const MOST: usize = 200_000;
+pub const MOST: usize = 50_000;
 
 /// The turn in which a frame ends.
 fn turn(side: &Side, frame: &Range<usize>) -> usize {

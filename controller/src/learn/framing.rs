@@ -28,8 +28,13 @@ const LONGEST: u64 = 16 << 20;
 const MOST_TRIED: usize = 32;
 /// How many frames of a side are split.
 const MOST_SPLIT: usize = 50_000;
-/// How many frames of a side decide.
+/// One turn in so many may begin elsewhere than a frame.
+const MISSES: usize = 5;
+
+/// How many frames decide, of both sides of all connections together: every framing there is is tried on them.
 const MOST_FRAMES: usize = 2048;
+/// And how many of each side at least.
+const FEWEST_FRAMES: usize = 32;
 /// How unlikely it must be that bytes of any kind fit as well, in bits: thousands of framings are tried.
 const ENOUGH_BITS: f64 = 24.0;
 
@@ -90,12 +95,12 @@ impl Framing {
         }
     }
 
-    /// Whether each number says something where some side starts to speak.
-    fn is_live<'s>(&self, sides: impl Iterator<Item = &'s Side> + Clone) -> bool {
+    /// Whether each number says something where some side starts to speak, in the first `most` turns of each.
+    fn is_live<'s>(&self, most: usize, sides: impl Iterator<Item = &'s Side> + Clone) -> bool {
         let Self::Parts(_, parts) = self else { return true };
         parts.iter().all(|(at, coding)| {
             sides.clone().any(|side| {
-                side.turns.iter().any(|(start, _)| {
+                side.turns.iter().take(most).any(|(start, _)| {
                     let number = coding.read(side.bytes.get(start + at..).unwrap_or_default());
                     number.is_some_and(|(value, _)| value > 0)
                 })
@@ -177,18 +182,19 @@ impl Fit {
         (bytes, self.misses, self.extra, core::cmp::Reverse(width), at, plus)
     }
 
-    /// How well a framing fits a side; `None` if it does not.
-    fn of(framing: &Framing, side: &Side) -> Option<Self> {
-        let most_misses = side.turns.len() / 5;
-        let mut turns = side.turns.iter().map(|(start, _)| *start).peekable();
+    /// How well a framing fits the first `most` frames and turns of a side; `None` if it does not.
+    fn of(framing: &Framing, side: &Side, most: usize) -> Option<Self> {
+        let all_turns = side.turns.len().min(most);
+        let mut turns = side.turns.iter().map(|(start, _)| *start).take(most).peekable();
+        let end = side.turns.get(most).map_or(side.bytes.len(), |(start, _)| *start);
         let (mut fit, mut at, mut hits) = (Self::default(), 0, 0_usize);
         fit.shortest = usize::MAX;
-        let mut is_exact = true;
-        while let Some(rest) = side.bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let mut is_exact = end == side.bytes.len();
+        while let Some(rest) = side.bytes.get(at..).filter(|_| at < end) {
             while turns.next_if(|start| *start < at).is_some() {
                 fit.misses += 1;
             }
-            if fit.misses > most_misses || fit.frames >= MOST_FRAMES {
+            if fit.misses > all_turns / MISSES || fit.frames >= most {
                 is_exact = false;
                 break;
             }
@@ -213,10 +219,14 @@ impl Fit {
                 }
             }
         }
-        if fit.frames < MOST_FRAMES {
-            fit.misses += turns.count();
-        }
-        if fit.frames == 0 || fit.misses > most_misses {
+        let left = turns.count();
+        let looked_at = if fit.frames < most {
+            fit.misses += left;
+            all_turns
+        } else {
+            all_turns - left
+        };
+        if fit.frames == 0 || fit.misses > looked_at / MISSES {
             return None;
         }
         // Any chain of such frames meets a place by chance once in an average frame.
@@ -230,6 +240,7 @@ impl Fit {
 /// What splits both sides of the most connections: one framing for both, or one for each.
 pub fn find(talks: &[&Talk]) -> Option<(Framing, Framing)> {
     let talks = talks.get(..MOST_TRIED).unwrap_or(talks);
+    let most = (MOST_FRAMES / (2 * talks.len()).max(1)).max(FEWEST_FRAMES);
     let client: fn(&Talk) -> &Side = |talk| &talk.client;
     let server: fn(&Talk) -> &Side = |talk| &talk.server;
     // Where a side always says as much, anything that is always the same could be the length.
@@ -241,9 +252,9 @@ pub fn find(talks: &[&Talk]) -> Option<(Framing, Framing)> {
         first.is_none() || lengths.any(|length| Some(length) != first)
     });
     let both = |framing: &Framing| {
-        let fits = talks
-            .iter()
-            .filter_map(|talk| Some(Fit::of(framing, &talk.client)?.and(Fit::of(framing, &talk.server)?)));
+        let fits = talks.iter().filter_map(|talk| {
+            Some(Fit::of(framing, &talk.client, most)?.and(Fit::of(framing, &talk.server, most)?))
+        });
         fits.fold(Fit::default(), Fit::and)
     };
     if let Some(framing) = best(lengths().chain(varints()), both) {
@@ -251,10 +262,10 @@ pub fn find(talks: &[&Talk]) -> Option<(Framing, Framing)> {
     }
     let of_side = |side: fn(&Talk) -> &Side, all: &mut dyn Iterator<Item = Framing>| {
         let fit = |framing: &Framing| {
-            let fits = talks.iter().filter_map(|talk| Fit::of(framing, side(talk)));
+            let fits = talks.iter().filter_map(|talk| Fit::of(framing, side(talk), most));
             fits.fold(Fit::default(), Fit::and)
         };
-        best(all.filter(|framing| framing.is_live(talks.iter().map(|talk| side(talk)))), fit)
+        best(all.filter(|framing| framing.is_live(most, talks.iter().map(|talk| side(talk)))), fit)
     };
     if !asks_vary || !answers_vary {
         return None;

@@ -7,11 +7,11 @@ use meltemi_codecs::Peer;
 use crate::capture::{Counts, End, Event, Listener, Pair};
 
 /// The most bytes that are kept of one side of a connection.
-const MOST_OF_A_SIDE: usize = 1 << 20;
+pub const MOST_OF_A_SIDE: usize = 1 << 20;
 /// The most bytes that are kept of a capture.
-const MOST_BYTES: usize = 64 << 20;
+pub const MOST_BYTES: usize = 64 << 20;
 /// The most connections that are kept.
-const MOST_CONNECTIONS: usize = 4096;
+pub const MOST_CONNECTIONS: usize = 4096;
 
 /// What one side of a connection sent.
 #[derive(Debug, Default)]
@@ -56,11 +56,22 @@ impl Talk {
     }
 }
 
+/// What connections sent, whether it is kept or not.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Said {
+    /// How many connections.
+    pub connections: usize,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
 /// The connections of a capture, by their servers.
 #[derive(Debug, Default)]
 pub struct Heard {
-    /// In the order in which they ended.
+    /// Those that are kept, in the order in which they ended.
     pub servers: BTreeMap<SocketAddr, Vec<Talk>>,
+    /// All that they sent.
+    pub said: BTreeMap<SocketAddr, Said>,
     bytes: usize,
     connections: usize,
 }
@@ -73,12 +84,13 @@ pub struct Ear<'a> {
     has_start: bool,
     speaker: Option<Peer>,
     turn: usize,
+    said: u64,
 }
 
 impl<'a> Ear<'a> {
     /// Listens to a connection, of which the start was captured or not.
     pub fn new(heard: &'a RefCell<Heard>, pair: Pair, has_start: bool) -> Self {
-        Self { heard, pair, talk: Talk::default(), has_start, speaker: None, turn: 0 }
+        Self { heard, pair, talk: Talk::default(), has_start, speaker: None, turn: 0, said: 0 }
     }
 }
 
@@ -101,6 +113,7 @@ impl Listener for Ear<'_> {
             side.is_cut = true;
             return;
         };
+        self.said += bytes.len() as u64;
         if side.is_cut {
             return;
         }
@@ -121,6 +134,11 @@ impl Listener for Ear<'_> {
             side.is_whole = end == End::Closed && !side.is_cut;
         }
         let mut heard = self.heard.borrow_mut();
+        if self.said > 0 {
+            let said = heard.said.entry(self.pair.server).or_default();
+            said.connections += 1;
+            said.bytes += self.said;
+        }
         if talk.len() > 0 && heard.connections < MOST_CONNECTIONS {
             heard.connections += 1;
             heard.servers.entry(self.pair.server).or_default().push(talk);

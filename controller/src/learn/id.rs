@@ -58,6 +58,8 @@ const LARGEST_STEP: u64 = 256;
 const MOST_COMPARED: usize = 64;
 /// How many frames are looked at.
 const MOST_FRAMES: usize = 10_000;
+/// How many numbers of a message are tried.
+const MOST_FIELDS: usize = 64;
 /// How many requests of a connection may wait for an answer.
 const MOST_OPEN: usize = 256;
 
@@ -181,7 +183,7 @@ pub fn in_message(frames: &Frames<'_>, messages: &[Option<&[u8]>]) -> Option<Id>
         .take(MOST_FRAMES)
         .flatten()
         .take(8)
-        .flat_map(|message| form::numbers(message))
+        .flat_map(|message| form::numbers(message).into_iter().take(MOST_FIELDS))
         .collect();
     let found = paths.into_iter().filter_map(|path| {
         let pairing = Pairing::by_number(frames, |at, _| form::number((*messages.get(at)?)?, &path))?;
@@ -202,7 +204,7 @@ pub fn copies(frames: &Frames<'_>, id: &Id, messages: &[Option<&[u8]>]) -> Vec<P
             id.is_some() && copy == id
         })
     };
-    form::numbers(first).into_iter().filter(says_so).map(Place::Field).collect()
+    form::numbers(first).into_iter().take(MOST_FIELDS).filter(says_so).map(Place::Field).collect()
 }
 
 impl Place {

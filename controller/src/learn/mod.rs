@@ -22,7 +22,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 
 use crate::capture::{self, Connections};
-use heard::{Ear, Heard, Talk};
+use heard::{Ear, Heard, MOST_BYTES, MOST_CONNECTIONS, MOST_OF_A_SIDE, Talk};
 
 /// What is wanted.
 #[derive(Debug, Default, Clone)]
@@ -50,7 +50,8 @@ pub enum Error {
     Unclear(String),
 }
 
-/// Proposes a layout as YAML, with the reason for each field in a comment.
+/// Proposes a layout as YAML, with the reason for each field in a comment. How much of a capture is looked at is bounded, and
+/// said if it is not all.
 ///
 /// # Errors
 ///
@@ -83,8 +84,27 @@ fn said(heard: &Heard, wish: &Wish) -> Result<String, String> {
         .filter(|(other, talks)| **other != server && talks.iter().any(Talk::is_two_way))
         .map(|(other, _)| other.to_string())
         .collect();
-    let proposal = propose::propose(&two_way).map_err(|why| format!("server {server}: {why}"))?;
-    Ok(proposal.yaml(server, talks.len(), &others, wish.protocol.as_deref()))
+    let said = heard.said.get(&server).copied().unwrap_or_default();
+    let kept: usize = talks.iter().map(Talk::len).sum();
+    let part = |looked_at: usize| {
+        format!(
+            "looked at {looked_at} of {} bytes on {} of {} connections: at most {} MiB of each side of a connection, and {} MiB, \
+             {MOST_CONNECTIONS} connections and {} frames of a capture",
+            said.bytes,
+            talks.len(),
+            said.connections,
+            MOST_OF_A_SIDE >> 20,
+            MOST_BYTES >> 20,
+            frames::MOST
+        )
+    };
+    let is_part = said.bytes > kept as u64;
+    let proposal = propose::propose(&two_way).map_err(|why| match is_part {
+        true => format!("server {server}: {why}; {}", part(kept)),
+        false => format!("server {server}: {why}"),
+    })?;
+    let part = (is_part || proposal.frames >= frames::MOST).then(|| part(kept.min(proposal.bytes)));
+    Ok(proposal.yaml(server, said.connections, part.as_deref(), &others, wish.protocol.as_deref()))
 }
 
 /// The server to learn from, and its connections.

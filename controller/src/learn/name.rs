@@ -45,6 +45,8 @@ pub struct Names {
 
 /// How many requests are looked at.
 pub const MOST_FRAMES: usize = 2000;
+/// How many places of parts are looked at.
+const MOST_CANDIDATES: usize = 128;
 /// How many different values are kept of a candidate.
 const MOST_VALUES: usize = 64;
 /// The largest number that may be a command.
@@ -166,13 +168,14 @@ fn is_name(text: &str) -> bool {
 /// The texts of requests, in the order in which they are found.
 fn texts(requests: &[&Frame<'_>], parts: &Parts, is_little: bool) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
-    let mut add =
-        |place: Place, value: &str| match found.iter_mut().find(|candidate| candidate.place == place) {
+    let mut add = |place: Place, value: &str| {
+        let is_full = found.len() >= MOST_CANDIDATES;
+        match found.iter_mut().find(|candidate| candidate.place == place) {
             Some(candidate) => candidate.add(value),
-            None => {
-                found.push(Candidate { place, values: BTreeSet::from([value.to_owned()]), count: 1 });
-            }
-        };
+            None if is_full => {}
+            None => found.push(Candidate { place, values: BTreeSet::from([value.to_owned()]), count: 1 }),
+        }
+    };
     for frame in requests {
         for (number, (part, bytes)) in
             parts.all.iter().zip(parts.split(frame.bytes).unwrap_or_default()).enumerate()

@@ -7,7 +7,7 @@ use meltemi_proxy::plan::raw;
 use serde_json::Value;
 
 use super::propose::Proposal;
-use crate::words::Plain;
+use crate::plain::Plain;
 
 /// The fields of layouts in the order in which people read them.
 const ORDER: [&str; 21] = [
@@ -67,6 +67,7 @@ impl Proposal {
         &self,
         server: SocketAddr,
         talks: usize,
+        part: Option<&str>,
         others: &[String],
         protocol: Option<&str>,
     ) -> String {
@@ -82,6 +83,9 @@ impl Proposal {
         if self.layout.id.is_some() {
             text +=
                 &format!("# {} of {} answers have their request by the id.\n", proof.paired, proof.answers);
+        }
+        if let Some(part) = part {
+            text += &format!("# Not all: {part}.\n");
         }
         if proof.unread > 0 {
             text += &format!("# {} of {} requests have other parts.\n", proof.unread, proof.calls());

@@ -10,8 +10,8 @@ use super::dump::{self, Given};
 use super::which::{Proxy, Which, ask_all};
 use crate::command::{Format, findings, print};
 use crate::generate::unpack;
+use crate::plain::Plain;
 use crate::screen;
-use crate::words::Plain;
 
 /// Shows the plan that a proxy has.
 #[derive(Debug, Args)]

@@ -18,8 +18,9 @@ use super::stats::{self, label_value};
 use super::wanted::{self, Wanted, difference, is_same};
 use super::which::{Proxy, Which, ask_all};
 use crate::command::{findings, print};
+use crate::plain::Plain;
 use crate::validate::Source;
-use crate::words::{self, Plain};
+use crate::words;
 
 /// Tells which plan each proxy has.
 #[derive(Debug, Args)]

@@ -8,8 +8,8 @@ use ratatui::widgets::{Cell, Row, Table as Grid, TableState};
 
 use super::table::Table;
 use super::view::View;
+use crate::plain::Plain;
 use crate::traffic::{Figures, Meters};
-use crate::words::Plain;
 
 /// What keys do.
 const KEYS: &str = "q quit  tab what  enter into  esc back  / filter  s sort  r reverse  p pause  arrows";

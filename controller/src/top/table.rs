@@ -249,7 +249,7 @@ impl Table {
 
     /// What is in each column of a line.
     pub(super) fn cells(&self, row: &Row) -> Vec<String> {
-        let names = row.names().map(|name| crate::words::Plain(name).to_string());
+        let names = row.names().map(|name| crate::plain::Plain(name).to_string());
         names.chain(self.columns().iter().map(|column| row.cell(*column))).collect()
     }
 }

@@ -8,6 +8,7 @@ use meltemi::decode::{self, Form, Manner, View};
 use meltemi::learn::{self, Wish};
 use meltemi_codecs::{Codec, Codecs};
 
+use crate::packets::Capture;
 use crate::talks::{capture, protocols};
 
 /// The same numbers in every run.
@@ -151,4 +152,59 @@ fn what_is_no_capture_is_refused_in_one_line() {
         assert!(text.is_none());
         assert_eq!(error.unwrap().to_string().lines().count(), 1);
     }
+}
+
+/// Captures that are large, or of many small pieces: what is looked at of them is bounded, and said.
+#[test]
+fn no_capture_takes_long() {
+    let zeros = vec![0; 1448];
+    let mut random = Random(13);
+    let noise: Vec<u8> = (0..4 << 20).map(|_| u8::try_from(random.below(256)).unwrap()).collect();
+    let frame = |id: u32, len: usize| {
+        let body = vec![0; len];
+        [&u32::try_from(len).unwrap().to_be_bytes()[..], &id.to_be_bytes(), &body].concat()
+    };
+    // Zeros on many connections, said in turns of different lengths; after that, on one connection to its server.
+    let mut of_zeros = Capture::new();
+    for number in 0..40 {
+        let mut connection = of_zeros.connect(40000 + number, 7000);
+        for turn in 0..200 {
+            of_zeros.ask(&mut connection, &zeros[turn % 7..]);
+            of_zeros.answer(&mut connection, &zeros[turn % 5..]);
+        }
+        of_zeros.close(connection);
+    }
+    let mut of_noise = Capture::new();
+    let mut connection = of_noise.connect(40000, 7000);
+    for part in noise.chunks(1400) {
+        of_noise.ask(&mut connection, part);
+        of_noise.answer(&mut connection, part);
+    }
+    // Each byte is a turn.
+    let mut of_bytes = Capture::new();
+    let mut connection = of_bytes.connect(40000, 7000);
+    for _ in 0..100_000 {
+        of_bytes.ask(&mut connection, &[0]);
+        of_bytes.answer(&mut connection, &[0]);
+    }
+    for capture in [&of_zeros, &of_noise, &of_bytes] {
+        let (text, error) = learn::learn(capture.bytes(), &Wish::default());
+        assert!(text.is_none());
+        let error = error.unwrap().to_string();
+        assert!(error.contains("nothing near the start of frames says how long they are"), "{error}");
+        assert_eq!(error.contains("; looked at "), std::ptr::eq(capture, &of_noise), "{error}");
+    }
+    // Tiny frames that are what they say; those that are looked at make a layout.
+    let mut of_frames = Capture::new();
+    let mut connection = of_frames.connect(40000, 7000);
+    for id in 0..100_000 {
+        of_frames.ask(&mut connection, &frame(id, id as usize % 3));
+        of_frames.answer(&mut connection, &frame(id, id as usize % 2));
+    }
+    let (text, error) = learn::learn(of_frames.bytes(), &Wish::default());
+    assert!(error.is_none(), "{error:?}");
+    let text = text.unwrap();
+    assert!(text.contains("# Learnt from 1 of 1 connections to 127.0.0.1:7000: 50000 frames, "), "{text}");
+    assert!(text.contains("# Not all: looked at "), "{text}");
+    assert!(text.contains("length: {at: 0, as: u32, plus: 8}\n"), "{text}");
 }
