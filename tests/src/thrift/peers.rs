@@ -66,6 +66,11 @@ impl Library {
         }
     }
 
+    /// Has the library be there: where there is no network, it cannot be fetched.
+    pub fn install(self) {
+        self.command();
+    }
+
     /// Starts a server that calls itself `name`.
     ///
     /// # Panics

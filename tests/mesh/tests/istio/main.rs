@@ -11,6 +11,7 @@
 
 mod apache_dubbo;
 mod arrival;
+mod authorization;
 mod calls;
 mod changes;
 mod controller;

@@ -8,15 +8,15 @@ use std::thread;
 
 use meltemi_tests::java::start_brpc;
 use meltemi_tests::remote::Remote;
-use meltemi_tests::thrift::peers::Library;
+use meltemi_tests::thrift::peers::{Library, Served};
 use meltemi_tests::{DEADLINE, eventually, files, go};
 use serde_json::{Value, json};
 
 use crate::stage::{self, SERVERS, SHOP, Service, Stage, router, to};
 
-const THRIFT: Service = Service { name: "thrift", address: "10.96.7.20:9090", port: 9090, target: 9091 };
+pub const THRIFT: Service = Service { name: "thrift", address: "10.96.7.20:9090", port: 9090, target: 9091 };
 const BRPC: Service = Service { name: "brpc", address: "10.96.7.21:8010", port: 8010, target: 8011 };
-const TRPC: Service = Service { name: "trpc", address: "10.96.7.22:8020", port: 8020, target: 8021 };
+pub const TRPC: Service = Service { name: "trpc", address: "10.96.7.22:8020", port: 8020, target: 8021 };
 const PARCELS: Service = Service { name: "parcels", address: "10.96.7.23:7100", port: 7100, target: 7101 };
 
 #[test]
@@ -25,10 +25,7 @@ fn thrift_is_routed_by_service_and_method() {
     serve(&mut stage, THRIFT, "tcp-thrift");
     let form = ("framed", "binary");
     let address: SocketAddr = THRIFT.address.parse().unwrap();
-    let _servers = SERVERS.map(|name| {
-        let at = SocketAddr::from((stage.pod(name).address(), THRIFT.target));
-        stage.pod(name).enter(|| Library::Python.serve_at(form, name, at))
-    });
+    let _servers = serve_thrift(&stage, form);
     let before = called(&stage, "v1");
     stage.route(
         THRIFT,
@@ -101,15 +98,7 @@ fn brpc_is_routed_by_method_and_request_field() {
 fn trpc_is_routed_by_function_and_metadata() {
     let mut stage = stage::take();
     serve(&mut stage, TRPC, "tcp-trpc");
-    let program = go::program("trpc");
-    let start = |name: &str| Remote::start(&format!("trpc-go-mesh-{name}"), &mut Command::new(&program));
-    let _servers = SERVERS.map(|name| {
-        let server = stage.pod(name).enter(|| start(name));
-        let address = SocketAddr::from((stage.pod(name).address(), TRPC.target));
-        server.ask(json!({"do": "serve", "name": name, "address": address.to_string()}));
-        server
-    });
-    let client = stage.pod("client").enter(|| start("client"));
+    let (_servers, client) = start_trpc(&stage);
     let before = called(&stage, "v2");
     let slow = "/trpc.meltemi.tests.Greeter/Slow";
     stage.route(
@@ -140,6 +129,29 @@ fn trpc_is_routed_by_function_and_metadata() {
         texts.collect::<Option<Vec<_>>>()?.iter().all(|texts| texts == &wanted).then_some(())
     });
     assert_called(&stage, "v2", before + 20);
+}
+
+/// Starts Apache Thrift for Python in the servers' pods.
+pub fn serve_thrift(stage: &Stage, form: (&str, &str)) -> [Served; 2] {
+    // Pods reach no registry.
+    Library::Python.install();
+    SERVERS.map(|name| {
+        let at = SocketAddr::from((stage.pod(name).address(), THRIFT.target));
+        stage.pod(name).enter(|| Library::Python.serve_at(form, name, at))
+    })
+}
+
+/// Starts trpc-go in the servers' pods, where it serves, and in the client's.
+pub fn start_trpc(stage: &Stage) -> ([Remote; 2], Remote) {
+    let program = go::program("trpc");
+    let start = |name: &str| Remote::start(&format!("trpc-go-mesh-{name}"), &mut Command::new(&program));
+    let servers = SERVERS.map(|name| {
+        let server = stage.pod(name).enter(|| start(name));
+        let address = SocketAddr::from((stage.pod(name).address(), TRPC.target));
+        server.ask(json!({"do": "serve", "name": name, "address": address.to_string()}));
+        server
+    });
+    (servers, stage.pod("client").enter(|| start("client")))
 }
 
 /// Courier, of which the module knows nothing but the layout.
