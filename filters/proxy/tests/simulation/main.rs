@@ -6,6 +6,7 @@ mod destinations;
 mod dubbo;
 mod heads;
 mod http2;
+mod kinds;
 mod limiter;
 mod mixed;
 mod random;

@@ -36,14 +36,15 @@ impl Wire for Bytes {
     }
 }
 
-struct Scene {
-    world: World,
+/// Ends that speak tRPC through a worker.
+pub struct Scene {
+    pub world: World,
     /// What each client and the server have read so far.
     read: Vec<usize>,
 }
 
 /// A frame as an end reads it: what it is, the stream's id, and what follows the header.
-type Read = (Kind, u32, Vec<u8>);
+pub type Read = (Kind, u32, Vec<u8>);
 
 fn frame(kind: u8, id: u32, message: &[u8]) -> Vec<u8> {
     let mut bytes = vec![9, 0x30, 1, kind];
@@ -56,7 +57,7 @@ fn frame(kind: u8, id: u32, message: &[u8]) -> Vec<u8> {
 }
 
 /// Opens a stream.
-fn opening(id: u32) -> Vec<u8> {
+pub fn opening(id: u32) -> Vec<u8> {
     let mut message = Vec::new();
     write_bytes(3, b"/demo.Streams/Echo", &mut message);
     enclose(1, 0, &mut message);
@@ -65,7 +66,7 @@ fn opening(id: u32) -> Vec<u8> {
 }
 
 /// A server's word that a stream is open.
-fn opened(id: u32) -> Vec<u8> {
+pub fn opened(id: u32) -> Vec<u8> {
     frame(INIT, id, &[0x12, 0])
 }
 
@@ -90,10 +91,8 @@ fn ms(millis: u64) -> Duration {
 }
 
 impl Scene {
-    fn new(mut service: Value) -> Self {
-        service["protocol"] = json!("trpc");
-        service["upstream"] = json!({"connectionsPerEndpoint": 1});
-        let plan = json!({"services": {"demo": service}});
+    pub fn new(service: Value) -> Self {
+        let plan = Self::plan(service);
         let mut world = World::new(Setup { wire: Rc::new(Bytes), plan, ..Setup::default() });
         world.cluster("demo", &[A], Policy::First);
         world.manager.is_raw = true;
@@ -108,7 +107,24 @@ impl Scene {
         scene
     }
 
-    fn connect(&mut self) -> usize {
+    fn plan(mut service: Value) -> Value {
+        service["protocol"] = json!("trpc");
+        service["upstream"]["connectionsPerEndpoint"] = json!(1);
+        json!({"services": {"demo": service}})
+    }
+
+    /// The plan says something else from now on.
+    pub fn set_service(&mut self, service: Value) {
+        self.world.set_plan(&Self::plan(service));
+        self.run();
+    }
+
+    /// A message on a stream.
+    pub fn data(id: u32, text: &str) -> Vec<u8> {
+        frame(DATA, id, text.as_bytes())
+    }
+
+    pub fn connect(&mut self) -> usize {
         let client = self.world.connect();
         self.world.proxy.clients[client].raw = Some(Vec::new());
         self.read.push(0);
@@ -120,7 +136,7 @@ impl Scene {
     }
 
     /// What has come to a client since the last time.
-    fn client(&mut self, client: usize) -> Vec<Read> {
+    pub fn client(&mut self, client: usize) -> Vec<Read> {
         let raw = self.world.proxy.clients[client].raw.as_ref().unwrap();
         let before = std::mem::replace(&mut self.read[client + 1], raw.len());
         frames(Peer::Server, &raw[before..])
@@ -136,25 +152,25 @@ impl Scene {
     }
 
     /// What has come to the server since the last time.
-    fn server(&mut self) -> Vec<Read> {
+    pub fn server(&mut self) -> Vec<Read> {
         let raw = self.world.manager.connections[&self.upstream()].raw.as_ref().unwrap();
         let before = std::mem::replace(&mut self.read[0], raw.len());
         frames(Peer::Client, &raw[before..])
     }
 
-    fn answer(&mut self, bytes: &[u8]) {
+    pub fn answer(&mut self, bytes: &[u8]) {
         let upstream = self.upstream();
         self.world.write_upstream(upstream, bytes);
         self.run();
     }
 
-    fn write(&mut self, client: usize, bytes: &[u8]) {
+    pub fn write(&mut self, client: usize, bytes: &[u8]) {
         self.world.write(client, bytes);
         self.run();
     }
 
     /// Opens a stream, and has the server agree: the id that the server knows it by.
-    fn open(&mut self, client: usize, id: u32) -> u32 {
+    pub fn open(&mut self, client: usize, id: u32) -> u32 {
         self.write(client, &opening(id));
         let seen = self.server();
         let [(Kind::Opened, own, _)] = seen[..] else { panic!("{seen:?}") };
@@ -228,7 +244,7 @@ fn a_server_that_ends_first_may_still_be_written_to() {
 }
 
 /// The code and the text of a reset.
-fn reset(read: &[Read]) -> (u32, u32, String) {
+pub fn reset(read: &[Read]) -> (u32, u32, String) {
     let [(Kind::Reset(Outcome::Error(code)), id, message)] = read else { panic!("{read:?}") };
     (*code, *id, String::from_utf8_lossy(message).into_owned())
 }
