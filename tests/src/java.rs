@@ -1,7 +1,7 @@
 //! Apache Dubbo in a Java process under remote control (`tests/java`).
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -135,6 +135,25 @@ pub fn closing_address() -> SocketAddr {
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.read(&mut [0; 4096]);
+        }
+    });
+    address
+}
+
+/// An address whose server answers whatever comes with bytes that are of no protocol of calls.
+///
+/// # Panics
+///
+/// When the kernel gives out no port.
+pub fn babbling_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(&[0xee; 64]);
+            // Until the other side has had enough of it.
             let _ = stream.read(&mut [0; 4096]);
         }
     });

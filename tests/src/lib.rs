@@ -18,6 +18,7 @@ pub mod halves;
 pub mod hessian;
 pub mod java;
 pub mod limiter;
+pub mod mangled;
 pub mod proxy;
 pub mod remote;
 pub mod signal;

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use meltemi_codecs::protobuf::{enclose, write_bytes, write_number};
 use meltemi_codecs::{Brpc, Codec, Kind, Outcome, Peer, Step};
-use meltemi_tests::java::{closing_address, free_address, refusing_address, start_brpc};
+use meltemi_tests::java::{babbling_address, closing_address, free_address, refusing_address, start_brpc};
+use meltemi_tests::mangled::send_mangled;
 use meltemi_tests::remote::{Exception, Pending, Remote};
 use meltemi_tests::{DEADLINE, Proxy, Setup, each_envoy, eventually, files};
 use serde_json::{Value, json};
@@ -162,6 +163,7 @@ fn local_replies_become_exceptions_of_brpc() {
             "routes": [
                 {"name": "empty", "match": to("empty"), "cluster": "empty"},
                 {"name": "lost", "match": to("lost"), "cluster": "lost"},
+                {"name": "babbling", "match": to("babbling"), "cluster": "babbling"},
                 {"name": "full", "match": to("full"), "cluster": "v2"},
                 {"name": "fault", "match": to("fault"), "fault": abort},
                 {"name": "limited", "match": to("limited"), "cluster": "v1"},
@@ -177,6 +179,7 @@ fn local_replies_become_exceptions_of_brpc() {
             .cluster("dead", &[refusing_address()])
             .cluster("empty", &[])
             .cluster("lost", &[closing_address()])
+            .cluster("babbling", &[babbling_address()])
             .service(&service)
             .start(envoy);
         let client = Client::of(&proxy);
@@ -188,6 +191,7 @@ fn local_replies_become_exceptions_of_brpc() {
             ("Fail", "", "not for you"),
             ("Echo", "empty", ""),
             ("Echo", "lost", "the upstream closed the connection"),
+            ("Echo", "babbling", "bad response"),
             ("Echo", "fault", "on purpose"),
             ("Echo", "limited", ""),
         ] {
@@ -220,6 +224,20 @@ fn calls_are_tried_again_elsewhere() {
         eventually("it was tried three times", || {
             (proxy.metric("meltemi_retries_total", &[r#"method="other""#]) == 2).then_some(())
         });
+    });
+}
+
+#[test]
+fn calls_are_split_by_weight() {
+    each_envoy(|envoy| {
+        let split = json!([{"cluster": "v1", "weight": 1}, {"cluster": "v2", "weight": 3}]);
+        let service = json!({"protocol": "brpc", "defaultRoute": {"weightedClusters": split}});
+        let proxy = setup().service(&service).start(envoy);
+        let client = Client::of(&proxy);
+        let to_first =
+            (0..120).filter(|_| client.call("Echo", json!({})).unwrap()["server"] == json!("v1")).count();
+        // By chance 30, within five deviations of 4.7.
+        assert!((7..=53).contains(&to_first), "{to_first}");
     });
 }
 
@@ -289,5 +307,20 @@ fn what_cannot_be_carried_is_refused_and_what_is_no_brpc_ends_its_own_connection
             assert_eq!(raw(&proxy, bytes, None), []);
         }
         client.call("Echo", json!({})).unwrap();
+    });
+}
+
+#[test]
+fn requests_that_break_off_end_their_own_connection_only() {
+    each_envoy(|envoy| {
+        let proxy = setup().service(&json!({"protocol": "brpc"})).start(envoy);
+        let client = Client::of(&proxy);
+        let call =
+            || assert_eq!(client.call("Echo", json!({"text": "whole"})).unwrap()["text"], json!("whole"));
+        call();
+        let before = proxy.clients();
+        let echo = files::root().join("codecs/vectors/brpc/apache-brpc-1.17/00-echo.req.bin");
+        send_mangled(proxy.meltemi(), &fs::read(echo).unwrap(), call);
+        eventually("their connections are gone", || (proxy.clients() == before).then_some(()));
     });
 }

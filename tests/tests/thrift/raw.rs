@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::thread;
 
 use meltemi_codecs::thrift::{Content, Message, Protocol, Transport};
+use meltemi_tests::mangled::send_mangled;
 use meltemi_tests::thrift::{Action, Client, FORMS, Server, answer, call, has_headers};
 use meltemi_tests::{Proxy, Setup, each_envoy, eventually, java};
 use serde_json::{Value, json};
@@ -359,6 +360,22 @@ fn what_cannot_be_read_ends_its_own_connection_alone() {
             assert_eq!(client.try_receive(), None, "{bytes:?}");
             assert_eq!(other.ask(&call(FORMS[0], 2, "m", "x")), answer("v1", "x"));
         }
+    });
+}
+
+#[test]
+fn requests_that_break_off_end_their_own_connection_only() {
+    let service = json!({"protocol": "thrift", "defaultRoute": {"cluster": "v1"}});
+    each_stage(&service, |proxy, _, _| {
+        let mut other = Client::connect(proxy.meltemi());
+        let mut whole = || assert_eq!(other.ask(&call(FORMS[0], 2, "m", "x")), answer("v1", "x"));
+        whole();
+        for form in FORMS {
+            let mut request = Vec::new();
+            call(form, 1, "method", "a text").write(&mut request).unwrap();
+            send_mangled(proxy.meltemi(), &request, &mut whole);
+        }
+        eventually("their connections are gone", || (proxy.clients() == 1).then_some(()));
     });
 }
 

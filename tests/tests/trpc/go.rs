@@ -1,14 +1,16 @@
 //! trpc-go as client and as server.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use meltemi_tests::java::{closing_address, refusing_address};
+use meltemi_tests::java::{babbling_address, closing_address, refusing_address};
+use meltemi_tests::mangled::send_mangled;
 use meltemi_tests::remote::{Exception, Pending, Remote};
-use meltemi_tests::{DEADLINE, Proxy, Setup, each_envoy, eventually, go};
+use meltemi_tests::{DEADLINE, Proxy, Setup, each_envoy, eventually, files, go};
 use serde_json::{Value, json};
 
 /// A client, and two servers. They end with this process.
@@ -170,6 +172,7 @@ fn local_replies_become_errors_of_trpc() {
         let service = json!({
             "protocol": "trpc",
             "routes": [
+                {"name": "babbling", "match": [{"attributes": {"x-lane": {"exact": "babbling"}}}], "cluster": "babbling"},
                 {"name": "slow", "match": of("Never"), "timeout": "300ms"},
                 {"name": "dead", "match": of("Hello"), "cluster": "dead"},
                 {"name": "closed", "match": of("Echo"), "reject": {"message": "not for you"}},
@@ -187,6 +190,7 @@ fn local_replies_become_errors_of_trpc() {
             .cluster("dead", &[refusing_address()])
             .cluster("empty", &[])
             .cluster("lost", &[closing_address()])
+            .cluster("babbling", &[babbling_address()])
             .service(&service)
             .start(envoy);
         let failed = |method: &str, class: &str, code: i64, text: &str| {
@@ -201,6 +205,9 @@ fn local_replies_become_errors_of_trpc() {
         failed("Meta", "callee framework", 141, "the upstream closed the connection");
         failed("Echo", "callee framework", 41, "not for you");
         failed("Fail", "callee framework", 31, "on purpose");
+        let (class, code, message) = failure(&proxy, "Slow", json!({"meta": {"x-lane": "babbling"}}));
+        assert_eq!((&*class, code), ("callee framework", 122), "{message}");
+        assert!(message.starts_with("meltemi: bad response"), "{message}");
         call(&proxy, "Budget", json!({})).unwrap();
         failed("Budget", "callee framework", 23, "");
         // The server takes its time for one of them.
@@ -230,6 +237,33 @@ fn calls_are_tried_again_elsewhere() {
         assert_eq!(failure(&proxy, "Broken", json!({"text": text})).1, 22);
         let after = count().unwrap();
         assert_eq!(after - before, 3);
+    });
+}
+
+#[test]
+fn calls_are_split_by_weight() {
+    each_envoy(|envoy| {
+        let split = json!([{"cluster": "v1", "weight": 1}, {"cluster": "v2", "weight": 3}]);
+        let service = json!({"protocol": "trpc", "defaultRoute": {"weightedClusters": split}});
+        let proxy = setup().service(&service).start(envoy);
+        let is_first = |_: &usize| call(&proxy, "Hello", json!({})).unwrap()["text"] == json!("v1: ");
+        let to_first = (0..120).filter(is_first).count();
+        // By chance 30, within five deviations of 4.7.
+        assert!((7..=53).contains(&to_first), "{to_first}");
+    });
+}
+
+#[test]
+fn requests_that_break_off_end_their_own_connection_only() {
+    each_envoy(|envoy| {
+        let proxy = setup().service(&json!({"protocol": "trpc"})).start(envoy);
+        let whole =
+            || assert_eq!(call(&proxy, "Hello", json!({})).unwrap()["text"].as_str().unwrap().len(), 4);
+        whole();
+        let before = proxy.clients();
+        let request = files::root().join("codecs/vectors/trpc/trpc-go-1.0.3/conn-id1.req.bin");
+        send_mangled(proxy.meltemi(), &fs::read(request).unwrap(), whole);
+        eventually("their connections are gone", || (proxy.clients() == before).then_some(()));
     });
 }
 

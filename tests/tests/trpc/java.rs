@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process;
 use std::sync::LazyLock;
 
-use meltemi_tests::java::{closing_address, free_address, refusing_address, start_trpc};
+use meltemi_tests::java::{babbling_address, closing_address, free_address, refusing_address, start_trpc};
 use meltemi_tests::remote::{Exception, Pending, Remote};
 use meltemi_tests::{Proxy, Setup, each_envoy, eventually};
 use serde_json::{Value, json};
@@ -144,6 +144,7 @@ fn local_replies_become_exceptions_of_trpc_java() {
         let service = json!({
             "protocol": "trpc",
             "routes": [
+                {"name": "babbling", "match": [{"attributes": {"x-lane": {"exact": "babbling"}}}], "cluster": "babbling"},
                 {"name": "never", "match": of("Never"), "timeout": "300ms"},
                 {"name": "dead", "match": of("Hello"), "cluster": "dead"},
                 {"name": "empty", "match": of("Broken"), "cluster": "empty"},
@@ -161,6 +162,7 @@ fn local_replies_become_exceptions_of_trpc_java() {
             .cluster("dead", &[refusing_address()])
             .cluster("empty", &[])
             .cluster("lost", &[closing_address()])
+            .cluster("babbling", &[babbling_address()])
             .service(&service)
             .start(envoy);
         let failed = |method: &str, code: i64, text: &str| {
@@ -175,6 +177,8 @@ fn local_replies_become_exceptions_of_trpc_java() {
         failed("Note", 141, "the upstream closed the connection");
         failed("Echo", 41, "not for you");
         failed("Fail", 31, "on purpose");
+        let (code, message) = thrown(call(&proxy, "Slow", json!({"meta": {"x-lane": "babbling"}})));
+        assert!(code == 122 && message.starts_with("meltemi: bad response"), "{code} {message}");
         let meta = json!({"text": "x", "meta": {"x": "y"}});
         call(&proxy, "Meta", meta).unwrap();
         failed("Meta", 23, "");
