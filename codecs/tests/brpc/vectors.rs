@@ -71,7 +71,7 @@ fn fields_that_brpc_java_wrote_are_attributes() {
 fn what_answers_need_ends_with_the_id() {
     for vector in vectors() {
         let found = frame(vector.from, &vector.bytes);
-        assert!(found.head <= found.len && found.head < 64 + 12, "{}: {found:?}", vector.name);
+        assert!(found.head <= found.len && found.head < 96 + 12, "{}: {found:?}", vector.name);
         if found.kind == Kind::Request {
             let (mut whole, mut front) = (Vec::new(), Vec::new());
             Brpc.error_reply(&vector.bytes, Failure::Timeout, "x", &mut whole);

