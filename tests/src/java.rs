@@ -30,6 +30,11 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Builds Apache Dubbo `version`, for those who start it where no registry is reached.
+    pub fn install(version: &str) {
+        jars(version);
+    }
+
     /// Starts Apache Dubbo `version`.
     pub fn start(version: &str) -> Self {
         let mut java = command(&jars(version), "org.meltemi.demo.Peer");

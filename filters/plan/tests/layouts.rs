@@ -366,16 +366,16 @@ fn numbers_of_one_message_are_each_the_last_of_theirs() {
     let text = "magic: '7a'\nlength: {at: 1, as: u8, plus: 3}\nheader: 3\nid: {in: meta, path: '1'}\n\
                 parts:\n- {name: meta, length: {at: 2, as: u8}, form: protobuf}\n\
                 kind: {in: meta, path: '2', request: 1, response: 2}\n\
-                status: {in: meta, path: '2.3', exception: [5], service: {in: meta, path: '4'}}\n\
-                errorReply: {frame: '7a {rest:u8-1} {rest:u8} 08 {id:varint} 10 02 12 (18 {status:varint})', status: 9}\n";
+                status: {in: meta, path: '5.3', exception: [5], service: {in: meta, path: '4'}}\n\
+                errorReply: {frame: '7a {rest:u8-1} {rest:u8} 08 {id:varint} 10 02 2a (18 {status:varint})', status: 9}\n";
     let layout = of_text("deep", text);
     let told = |meta: &[u8]| {
         let length = u8::try_from(meta.len()).unwrap();
         told(&layout, Peer::Server, &[&[b'z', length, length], meta].concat())
     };
     assert_eq!(told(&[8, 7, 16, 2]), "Response(Success) 7");
-    assert_eq!(told(&[16, 1, 18, 2, 24, 5, 8, 6, 16, 2, 8, 7]), "Response(Exception) 7");
-    assert_eq!(told(&[18, 2, 24, 5, 16, 2, 18, 2, 24, 6]), "Response(Error(6)) 0");
+    assert_eq!(told(&[16, 1, 42, 2, 24, 5, 8, 6, 16, 2, 8, 7]), "Response(Exception) 7");
+    assert_eq!(told(&[42, 2, 24, 5, 16, 2, 42, 2, 24, 6]), "Response(Error(6)) 0");
     assert_eq!(told(&[32, 1, 16, 2]), "Response(Exception) 0");
     assert_eq!(told(&[32, 1, 16, 1, 8, 3]), "Request 3");
 }

@@ -11,6 +11,8 @@ const VERSION: &str = "3.3.5";
 #[test]
 fn java_servers_are_called_by_a_java_client() {
     let mut stage = stage::take();
+    // Pods reach no registry.
+    Peer::install(VERSION);
     let peers = ["v1", "v2", "client"].map(|pod| stage.pod(pod).enter(|| Peer::start(VERSION)));
     let [v1, v2, client] = &peers;
     for (name, server) in [("v1", v1), ("v2", v2)] {

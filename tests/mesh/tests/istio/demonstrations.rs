@@ -60,15 +60,21 @@ fn apply(stage: &mut Stage, demo: &str, host: &str, wanted: impl Fn(&Value) -> b
     }
 }
 
+/// A connection to a worker of the client's sidecar that has routes: they learn of the plan one after the other.
+fn connect(stage: &Stage, address: &str) -> Option<Client> {
+    let mut client = stage.connect(address);
+    client.call("sayHello", "x").message().is_none().then_some(client)
+}
+
 #[test]
 fn a_fifth_of_the_calls_goes_to_the_first_version() {
     let Some(demo) = demo("metaprotocol-dubbo-app-level--traffic-split") else { return };
     let mut stage = stage::take();
     let _servers = serve(&mut stage);
     apply(&mut stage, &demo, APPLICATION.1, |service| service["routes"][0]["weightedClusters"].is_array());
-    // Envoy's workers learn of the plan one after the other. Five standard deviations.
+    // Five standard deviations.
     let shares = eventually("calls are split", || {
-        let mut client = stage.connect(APPLICATION.0);
+        let mut client = connect(&stage, APPLICATION.0)?;
         let servers = count(500, || client.ask("sayHello", "x"));
         servers.get("v1").is_some_and(|calls| (56..=144).contains(calls)).then_some(servers)
     });
@@ -82,7 +88,7 @@ fn all_calls_are_copied() {
     let [_v1, v2] = serve(&mut stage);
     apply(&mut stage, &demo, APPLICATION.1, |service| service["routes"][0]["mirrors"].is_array());
     let mut client = eventually("calls are copied", || {
-        let mut client = stage.connect(APPLICATION.0);
+        let mut client = connect(&stage, APPLICATION.0)?;
         let is_led = (0..50).all(|_| client.ask("sayHello", "x") == "v1");
         (is_led && v2.calls("sayHello") > 0).then_some(client)
     });
@@ -99,7 +105,7 @@ fn calls_of_a_method_go_to_one_server() {
     apply(&mut stage, &demo, INTERFACE.1, is_hashed);
     // Envoy's workers learn of the plan and of the ring one after the other.
     let by_method = eventually("two connections lead each method to one server", || {
-        let mut clients = [(); 2].map(|()| stage.connect(INTERFACE.0));
+        let mut clients = [connect(&stage, INTERFACE.0)?, connect(&stage, INTERFACE.0)?];
         let mut of_method = |number: usize| {
             let servers = count(10, || clients[number % 2].ask(&format!("method{number}"), "x"));
             let other = clients[1 - number % 2].ask(&format!("method{number}"), "x");
