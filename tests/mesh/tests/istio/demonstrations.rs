@@ -67,21 +67,6 @@ fn connect(stage: &Stage, address: &str) -> Option<Client> {
 }
 
 #[test]
-fn a_fifth_of_the_calls_goes_to_the_first_version() {
-    let Some(demo) = demo("metaprotocol-dubbo-app-level--traffic-split") else { return };
-    let mut stage = stage::take();
-    let _servers = serve(&mut stage);
-    apply(&mut stage, &demo, APPLICATION.1, |service| service["routes"][0]["weightedClusters"].is_array());
-    // Five standard deviations.
-    let shares = eventually("calls are split", || {
-        let mut client = connect(&stage, APPLICATION.0)?;
-        let servers = count(500, || client.ask("sayHello", "x"));
-        servers.get("v1").is_some_and(|calls| (56..=144).contains(calls)).then_some(servers)
-    });
-    println!("{shares:?} of 500 calls");
-}
-
-#[test]
 fn all_calls_are_copied() {
     let Some(demo) = demo("metaprotocol-dubbo-app-level--traffic-mirroring") else { return };
     let mut stage = stage::take();
