@@ -231,14 +231,12 @@ fn streams_are_routed_and_carried_both_ways() {
             let expected: Vec<_> = (0..25).map(|turn| format!("v1: talk {n} {turn}")).collect();
             assert_eq!(talk.wait(), Ok(json!(expected)));
         }
-        // More than a window of trpc-java's, which is 64 KiB, each way: its feedback passes.
-        let text = "x".repeat(30_000);
-        let expected: Vec<_> = (0..20).map(|turn| format!("v1: {text} {turn}")).collect();
-        let talk = stream(&proxy, "Talk", json!({"text": text, "number": 20}));
-        assert!(talk == Ok(json!(expected)), "{:.300}", format!("{talk:?}"));
-        assert_eq!(stream(&proxy, "Collect", json!({"number": 500})), Ok(json!(["v1: 500"])));
-        let count = stream(&proxy, "Count", json!({"number": 500})).unwrap();
-        assert_eq!(count.as_array().unwrap().len(), 500);
+        // Many windows of trpc-java's, which are 64 KiB: its feedback passes. One way at a time, since a client of
+        // trpc-java that sends feedback from one thread and messages from another fails by itself.
+        let collect = stream(&proxy, "Collect", json!({"text": "x".repeat(30_000), "number": 500}));
+        assert_eq!(collect, Ok(json!(["v1: 500"])));
+        let count = stream(&proxy, "Count", json!({"number": 50_000})).unwrap();
+        assert_eq!(count.as_array().unwrap().len(), 50_000);
         let (_, message) = thrown(stream(&proxy, "Refuse", json!({"text": "why", "number": 5})));
         assert!(message.contains("why 0"), "{message}");
         let to = |lane: &str| thrown(stream(&proxy, "Talk", json!({"number": 1, "meta": {"x-lane": lane}})));
