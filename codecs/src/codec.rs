@@ -49,6 +49,8 @@ pub enum Kind {
     Refused(&'static str),
     /// The answer to a request.
     Response(Outcome),
+    /// The answer to a request, after which the server wants no more on this connection, or is about to close it.
+    Last(Outcome),
     /// A client opens a stream: a call of many frames both ways, which follow it by its id. It is read and routed as a
     /// request is, and never retried.
     Opened,
@@ -134,7 +136,7 @@ pub struct Operation<'a> {
 pub enum Failure {
     /// The request cannot be read.
     BadRequest,
-    /// No route matches, or the cluster does not exist.
+    /// No route matches, or the default route has no cluster.
     NoRoute,
     /// No endpoint could be reached.
     NoEndpoint,

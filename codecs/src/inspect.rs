@@ -57,19 +57,21 @@ impl Reading {
     /// What is known of a frame without reading further.
     pub fn new(codec: &(impl Codec + ?Sized), frame: &Frame) -> Self {
         let (outcome, status) = match frame.kind {
-            Kind::Response(outcome) | Kind::Ended(outcome) | Kind::Reset(outcome) => match outcome {
-                Outcome::Success => (Some("success"), None),
-                Outcome::Exception => (Some("exception"), None),
-                Outcome::Error(status) => {
-                    (Some("error"), Some(Value::new(codec.status_name(status), status)))
+            Kind::Response(outcome) | Kind::Last(outcome) | Kind::Ended(outcome) | Kind::Reset(outcome) => {
+                match outcome {
+                    Outcome::Success => (Some("success"), None),
+                    Outcome::Exception => (Some("exception"), None),
+                    Outcome::Error(status) => {
+                        (Some("error"), Some(Value::new(codec.status_name(status), status)))
+                    }
                 }
-            },
+            }
             _ => (None, None),
         };
         let kind = match frame.kind {
             Kind::Request | Kind::Refused(_) => "request",
             Kind::OneWay => "one-way",
-            Kind::Response(_) => "response",
+            Kind::Response(_) | Kind::Last(_) => "response",
             Kind::Opened => "stream-open",
             Kind::Continued => "stream-frame",
             Kind::Ended(_) => "stream-end",
@@ -108,7 +110,7 @@ pub(crate) fn with_answers(
     bytes: &[u8],
     read: impl FnOnce(&mut Head) -> Result<(), Error>,
 ) -> (Reading, Option<Error>) {
-    if !matches!(frame.kind, Kind::Response(_)) {
+    if !matches!(frame.kind, Kind::Response(_) | Kind::Last(_)) {
         return plain(codec, frame, bytes);
     }
     let mut reading = Reading::new(codec, frame);

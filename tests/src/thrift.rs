@@ -53,6 +53,8 @@ pub enum Action {
     Swap,
     /// Echoes, and then says the same to the id that follows.
     Ahead,
+    /// Echoes, says as a Kitex server does that it is the last answer on the connection, and drops what comes after it.
+    Last,
 }
 
 /// A server on a loopback port that answers each connection's calls in their order.
@@ -146,7 +148,7 @@ impl Shared {
                 Action::Answer | Action::Hold => {
                     Content::Value([self.name.as_bytes(), b":", &argument].concat().into())
                 }
-                Action::Echo | Action::Twice | Action::Swap | Action::Ahead => {
+                Action::Echo | Action::Twice | Action::Swap | Action::Ahead | Action::Last => {
                     Content::Value(argument.into())
                 }
                 Action::Content(content) => content.clone(),
@@ -170,6 +172,12 @@ impl Shared {
                 Action::Swap => {
                     kept.append(&mut out);
                     continue;
+                }
+                Action::Last => {
+                    answer.headers.push(("crrst".to_owned(), "1".to_owned()));
+                    let _ = connection.stream.write_all(&written(&answer));
+                    let _ = connection.next(Peer::Client);
+                    return;
                 }
                 _ => out.append(&mut kept),
             }

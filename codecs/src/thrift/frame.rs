@@ -60,12 +60,16 @@ fn kind(from: Peer, envelope: &Envelope, message: &Begin, frame: &[u8], bytes: &
     match message.kind {
         CALL => Kind::Request,
         ONE_WAY => Kind::OneWay,
-        _ if from == Peer::Server && envelope.id == Some(0) && is_stopping(envelope, frame) => Kind::Drain,
+        _ if from == Peer::Server && is_stopping(envelope, frame) => match envelope.id {
+            Some(0) => Kind::Drain,
+            _ => Kind::Last(outcome::of(message, bytes)),
+        },
         _ => Kind::Response(outcome::of(message, bytes)),
     }
 }
 
-/// Whether this is how a Kitex server says that it is about to stop.
+/// Whether this is how a Kitex server says that it is about to close the connection, be it that it stops (in a frame of its
+/// own where it multiplexes, else in its answers), or that the request was none it could read on from.
 fn is_stopping(envelope: &Envelope, frame: &[u8]) -> bool {
     let mut is_stopping = false;
     if matches!(envelope.transport, Transport::TtHeader { .. }) {

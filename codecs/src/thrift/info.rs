@@ -25,7 +25,7 @@ pub(super) enum Key<'a> {
 /// The name of Kitex's access token, which has no key on the wire.
 pub(super) const TOKEN_NAME: &str = "RPC_TRANSIT_gdpr-token";
 
-/// The header by which a Kitex server says that it is about to stop.
+/// The header by which a Kitex server says that it is about to close the connection.
 pub(super) const STOPPING: &[u8] = b"crrst";
 
 /// The header with the checksum of a Kitex message, which holds no more when the sequence id is another.

@@ -1,4 +1,4 @@
-use meltemi_codecs::thrift::{Content, Message};
+use meltemi_codecs::thrift::{Content, Message, Protocol, Transport};
 use meltemi_codecs::{Codec, Failure, Kind, Outcome, Peer, Sharing, Thrift};
 
 use super::{all_vectors, calls, frame, written};
@@ -83,5 +83,23 @@ fn exceptions_of_any_type_are_told() {
             assert_eq!(frame(Peer::Server, &bytes).kind, Kind::Response(outcome));
             assert_eq!(Message::read(&bytes).unwrap().content, content);
         }
+    }
+}
+
+#[test]
+fn kitex_says_in_a_frame_of_its_own_or_in_an_answer_that_a_connection_ends() {
+    let transport = Transport::TtHeader { framed: false };
+    for (id, content, outcome) in [
+        (7, Content::Value(b"text".into()), Some(Outcome::Success)),
+        (7, Content::Error { status: 6, text: "no".into() }, Some(Outcome::Error(6))),
+        (0, Content::Void, None),
+    ] {
+        let answer = Message::new(transport, Protocol::Binary, id, "sayHello", content);
+        let with = |value: &str| {
+            let headers = vec![("crrst".to_owned(), value.to_owned())];
+            frame(Peer::Server, &written(&Message { headers, ..answer.clone() })).kind
+        };
+        assert_eq!(with("1"), outcome.map_or(Kind::Drain, Kind::Last));
+        assert_eq!(with(""), Kind::Response(outcome.unwrap_or(Outcome::Success)));
     }
 }

@@ -32,7 +32,11 @@ fn frames_read_as_thrift_itself_reads_them() {
             let (file, len, kind, id, name) = (field(), field(), field(), field(), field());
             assert_eq!(file, format!("{}.bin", vector.name));
             let found = frame(vector.from, &vector.bytes);
-            let expected = expected_kind(kind, name, file);
+            let expected = match expected_kind(kind, name, file) {
+                // Kitex has not found the method.
+                Kind::Response(outcome) if line.contains("crrst=1") => Kind::Last(outcome),
+                kind => kind,
+            };
             let (len, id) = (len.parse().unwrap(), id.parse().unwrap());
             assert_eq!(found, Frame { len, head: found.head, kind: expected, id }, "{file}");
             let message = Message::read(&vector.bytes).unwrap();

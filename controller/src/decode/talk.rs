@@ -229,12 +229,12 @@ impl<'a, W: Write> Talk<'a, W> {
         let by_server = (from == Peer::Server).then_some("server");
         match kind {
             Kind::Request | Kind::HeartbeatRequest => self.side(from).open.push_back(Open { start, reading }),
-            Kind::Response(_) | Kind::HeartbeatResponse => {
+            Kind::Response(_) | Kind::Last(_) | Kind::HeartbeatResponse => {
                 let other = self.side(if from == Peer::Client { Peer::Server } else { Peer::Client });
                 let is_answered =
                     |open: &Open| codec.sharing() == Sharing::Exclusive || open.reading.id == reading.id;
                 let request = other.open.iter().position(is_answered).and_then(|at| other.open.remove(at));
-                self.calls += u64::from(request.is_some() && matches!(kind, Kind::Response(_)));
+                self.calls += u64::from(request.is_some() && kind != Kind::HeartbeatResponse);
                 let line = match &request {
                     // A sign of life that wants no answer.
                     None if kind == Kind::HeartbeatResponse => {

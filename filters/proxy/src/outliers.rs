@@ -11,7 +11,9 @@ use crate::worker::Worker;
 /// Whether a frame of a server says that a call failed, if it says how one ended. A service's own exceptions are answers.
 pub(crate) fn has_failed(kind: Kind) -> Option<bool> {
     match kind {
-        Kind::Response(outcome) | Kind::Ended(outcome) => Some(matches!(outcome, Outcome::Error(_))),
+        Kind::Response(outcome) | Kind::Last(outcome) | Kind::Ended(outcome) => {
+            Some(matches!(outcome, Outcome::Error(_)))
+        }
         _ => None,
     }
 }

@@ -296,6 +296,10 @@ impl Worker {
     fn read_upstream_frame(&mut self, key: ConnectionId, bytes: &[u8], frame: Frame) {
         match frame.kind {
             Kind::Response(outcome) => self.read_response(key, bytes, frame, outcome),
+            Kind::Last(outcome) => {
+                self.retire(key);
+                self.read_response(key, bytes, frame, outcome);
+            }
             Kind::Continued | Kind::Ended(_) | Kind::Reset(_) => self.follow_server(key, bytes, frame),
             Kind::HeartbeatRequest => {
                 self.telemetry.add_global(Metric::Heartbeats, 1);

@@ -286,6 +286,23 @@ fn a_server_that_lies_about_the_order_answers_nobody_wrongly() {
     });
 }
 
+/// Kitex's servers say so where they stop, and where they cannot read on.
+#[test]
+fn nothing_follows_an_answer_that_says_it_is_the_last() {
+    let service = json!({"protocol": "thrift", "defaultRoute": {"cluster": "v1"}});
+    each_stage(&service, |proxy, v1, _| {
+        v1.on("last", Action::Last);
+        let text = Content::Value(b"text".to_vec().into());
+        for form in FORMS.into_iter().filter(|form| matches!(form.0, Transport::TtHeader { .. })) {
+            let mut client = Client::connect(proxy.meltemi());
+            for id in 1..5 {
+                assert_eq!(client.ask(&call(form, id, "last", "text")), text, "{form:?}");
+                assert_eq!(client.ask(&call(form, id, "next", "text")), answer("v1", "text"), "{form:?}");
+            }
+        }
+    });
+}
+
 #[test]
 fn large_bodies_pass_whole_both_ways_and_in_any_pieces() {
     let service = json!({"protocol": "thrift", "defaultRoute": {"cluster": "v1"}});
