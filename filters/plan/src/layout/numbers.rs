@@ -137,7 +137,9 @@ pub(super) fn place(path: &Path<'_>, given: Given<'_>, parts: &[Part]) -> Result
             if !matches!(found.form, Form::Protobuf { .. }) {
                 return fail(
                     &path.key("in"),
-                    format!("{name:?} is no protobuf; write \"form\": \"protobuf\" for it"),
+                    format!(
+                        "{name:?} is no protobuf, and other forms have attributes alone; name a place in the header or in protobuf"
+                    ),
                 );
             }
             Ok(Place::Protobuf { part, path: field_path(&path.key("path"), fields)? })

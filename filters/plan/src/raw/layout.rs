@@ -361,7 +361,7 @@ pub struct ErrorReply {
     /// The request cannot be read.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
     pub bad_request: Option<u32>,
-    /// No route matches, or the cluster does not exist.
+    /// No route matches, or the default route has no cluster.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
     pub no_route: Option<u32>,
     /// No endpoint could be reached.

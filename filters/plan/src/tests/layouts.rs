@@ -80,7 +80,7 @@ fn a_layout_that_contradicts_itself_is_refused_at_its_field() {
         (
             "/id",
             json!({"in": "tags", "path": "1"}),
-            ".id.in: \"tags\" is no protobuf; write \"form\": \"protobuf\" for it",
+            ".id.in: \"tags\" is no protobuf, and other forms have attributes alone; name a place in the header or in protobuf",
         ),
         (
             "/id",
