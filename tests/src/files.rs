@@ -15,6 +15,16 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
+/// A folder of Aeraki's YAML, such as `demos`: where a copy of that lies beside a folder above the repository, as
+/// `shared/aeraki`.
+pub fn aeraki(folder: &str) -> Option<PathBuf> {
+    let copy = root().ancestors().map(|above| above.join("shared/aeraki")).find(|copy| copy.is_dir());
+    if copy.is_none() {
+        eprintln!("nothing is tried: put Aeraki's YAML into a folder shared/aeraki beside the clone");
+    }
+    Some(copy?.join(folder))
+}
+
 /// The folder that keeps what was fetched, for all checkouts: `MELTEMI_CACHE`, else `~/.cache/meltemi`.
 pub fn cache() -> PathBuf {
     let home = || PathBuf::from(env::var_os("HOME").expect("HOME or MELTEMI_CACHE")).join(".cache/meltemi");

@@ -1,45 +1,17 @@
 //! The layouts of `examples/layouts` on frames of real programs, and on frames made by hand where nobody has any.
-use std::fs;
-use std::path::PathBuf;
+mod frames;
 
 use meltemi_codecs::{
     Codec, Depth, Edit, Error, Failure, Frame, Head, Kind, Layout, Outcome, Peer, Sharing, Step,
     fuzz::{fuzz_codec, fuzz_front},
 };
 
+use crate::frames::{of_text, text, vectors};
+
 const LIMIT: usize = 1 << 20;
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn text(name: &str) -> String {
-    fs::read_to_string(root().join(format!("examples/layouts/{name}.yaml"))).unwrap()
-}
 
 fn layout(name: &str) -> Layout {
     of_text(name, &text(name))
-}
-
-fn of_text(name: &str, text: &str) -> Layout {
-    let raw = serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
-    meltemi_plan::layout(name, &raw).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-/// The frames of a folder of `codecs/vectors`: the file's name, who sent it, and its bytes.
-fn vectors(folder: &str) -> Vec<(String, Peer, Vec<u8>)> {
-    let mut files: Vec<_> = fs::read_dir(root().join("codecs/vectors").join(folder))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "bin"))
-        .collect();
-    files.sort();
-    let read = |path: PathBuf| {
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let is_client = name.ends_with(".req") || name.contains(".c2s.");
-        (name, if is_client { Peer::Client } else { Peer::Server }, fs::read(path).unwrap())
-    };
-    files.into_iter().map(read).collect()
 }
 
 /// What a layout says of a whole frame, in one line: kind, id, and the attributes of a request.
@@ -59,7 +31,6 @@ fn told(layout: &Layout, from: Peer, bytes: &[u8]) -> String {
 /// Every vector of a folder as the layout reads it.
 fn all(layout: &Layout, folder: &str) -> Vec<String> {
     let vectors = vectors(folder);
-    assert!(!vectors.is_empty());
     let line =
         |(name, from, bytes): &(String, Peer, Vec<u8>)| format!("{name}: {}", told(layout, *from, bytes));
     vectors.iter().map(line).collect()

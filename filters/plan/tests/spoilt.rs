@@ -1,9 +1,11 @@
 //! Frames of real programs, cut and spoilt at every byte, as declared layouts and Dubbo's codec read them.
-use std::fs;
-use std::path::{Path, PathBuf};
+
+mod frames;
 
 use meltemi_codecs::fuzz::fuzz_front;
 use meltemi_codecs::{Codec, Depth, Dubbo, Edit, Error, Failure, Head, Kind, Layout, Peer, Step};
+
+use crate::frames::{of_text, text, vectors};
 
 const LIMIT: usize = 1 << 20;
 
@@ -24,17 +26,8 @@ service: service
 method: method
 "#;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
 fn layout(name: &str) -> Layout {
-    let text = match name {
-        "dubbo" => DUBBO.to_owned(),
-        _ => fs::read_to_string(root().join(format!("examples/layouts/{name}.yaml"))).unwrap(),
-    };
-    let raw = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
-    meltemi_plan::layout(name, &raw).unwrap_or_else(|error| panic!("{name}: {error}"))
+    of_text(name, &if name == "dubbo" { DUBBO.to_owned() } else { text(name) })
 }
 
 /// A frame that a program wrote, or one made by hand of a protocol that no program here speaks.
@@ -45,21 +38,7 @@ struct Vector {
 }
 
 fn written(folder: &str) -> Vec<Vector> {
-    let files = fs::read_dir(root().join("codecs/vectors").join(folder)).unwrap();
-    let mut files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "bin"));
-    files.sort();
-    assert!(!files.is_empty(), "{folder}");
-    let read = |path: PathBuf| {
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let is_answer = name.ends_with(".resp") || name.contains(".s2c.");
-        Vector {
-            name,
-            from: if is_answer { Peer::Server } else { Peer::Client },
-            bytes: fs::read(path).unwrap(),
-        }
-    };
-    files.into_iter().map(read).collect()
+    vectors(folder).into_iter().map(|(name, from, bytes)| Vector { name, from, bytes }).collect()
 }
 
 fn made(frames: &[(Peer, &[u8])]) -> Vec<Vector> {

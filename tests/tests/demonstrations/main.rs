@@ -117,12 +117,8 @@ fn effect(name: &str) -> Effect {
 
 /// The files of a folder of the copy, by their names.
 fn files(folder: &str) -> BTreeMap<String, PathBuf> {
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    let Some(copy) = above.map(|above| above.join("shared/aeraki")).find(|copy| copy.is_dir()) else {
-        eprintln!("nothing is tried: put Aeraki's YAML into a folder shared/aeraki beside the clone");
-        return BTreeMap::new();
-    };
-    let entries = fs::read_dir(copy.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let Some(folder) = meltemi_tests::files::aeraki(folder) else { return BTreeMap::new() };
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), path)).collect()
 }
 

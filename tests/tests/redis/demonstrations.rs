@@ -2,9 +2,8 @@
 //! beside a folder above this one, as `shared/aeraki`.
 
 use std::fs;
-use std::path::Path;
 
-use meltemi_tests::{Envoy, each_envoy, eventually};
+use meltemi_tests::{Envoy, each_envoy, eventually, files};
 
 use crate::server::{Reply, Server, join, text};
 use crate::stage::Stage;
@@ -17,12 +16,8 @@ const PASSWORD: &str = "testredis\n";
 
 /// Runs a test on what is in the cluster once a demonstration is applied. Secrets have the label that Meltemi asks for.
 fn show(name: &str, test: impl Fn(&Envoy, &str)) {
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    let Some(copy) = above.map(|above| above.join("shared/aeraki/demos")).find(|copy| copy.is_dir()) else {
-        eprintln!("nothing is tried: put Aeraki's YAML into a folder shared/aeraki beside the clone");
-        return;
-    };
-    let world = fs::read_to_string(copy.join(format!("{name}.yaml"))).unwrap();
+    let Some(demos) = files::aeraki("demos") else { return };
+    let world = fs::read_to_string(demos.join(format!("{name}.yaml"))).unwrap();
     let label = "  name: redis-service-secret\n  labels: {meltemi.io/redis-password: 'true'}";
     let world = world.replace("  name: redis-service-secret\n  namespace", &format!("{label}\n  namespace"));
     each_envoy(|envoy| test(envoy, &world));

@@ -3,12 +3,11 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use meltemi_mesh_tests::Workload;
 use meltemi_tests::limiter::Limiter;
-use meltemi_tests::{Backend, Client, eventually};
+use meltemi_tests::{Backend, Client, eventually, files};
 use serde_json::Value;
 
 use crate::stage::{self, SERVERS, Stage, count};
@@ -23,12 +22,8 @@ const THREADPOOL_EXHAUSTED: u8 = 100;
 
 /// What a demonstration has in the cluster; `None` where there is no copy.
 fn demo(name: &str) -> Option<String> {
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    let Some(copy) = above.map(|above| above.join("shared/aeraki/demos")).find(|copy| copy.is_dir()) else {
-        eprintln!("nothing is tried: put Aeraki's YAML into a folder shared/aeraki beside the clone");
-        return None;
-    };
-    Some(fs::read_to_string(copy.join(format!("{name}.yaml"))).unwrap())
+    let demos = files::aeraki("demos")?;
+    Some(fs::read_to_string(demos.join(format!("{name}.yaml"))).unwrap())
 }
 
 /// The servers that the demonstrations of Dubbo ask for. Their pods stay for the next of these tests.
