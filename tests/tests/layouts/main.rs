@@ -1,133 +1,30 @@
 //! Protocols that are declared by a layout alone, on the module as it is and a stock Envoy: the layouts of
 //! `examples/layouts`, with frames of real programs where there are some.
 
-#[path = "../../controller/tests/packets/mod.rs"]
+#[path = "../../../controller/tests/packets/mod.rs"]
 mod packets;
+mod protocols;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use courier::{PING, serve, write, write_request};
+use courier::serve;
 use meltemi::envoy::{Config, Envoy as Process, Launch, PlanFile};
 use meltemi::learn::{self, Wish};
-use meltemi_codecs::{Codec, Depth, Edit, Frame, Head, Kind, Layout, Outcome, Peer, Step};
-use meltemi_plan::raw;
+use meltemi_codecs::{Codec, Depth, Frame, Head, Kind, Layout, Outcome, Peer, Step};
 use meltemi_tests::{Envoy, each_envoy, eventually, files};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const MIB: usize = 1 << 20;
+use crate::protocols::{MIB, Protocol, grown, one_way, protocols};
 
 const LIMIT: usize = 2 * MIB;
-
-/// A protocol, and calls in it.
-struct Protocol {
-    name: &'static str,
-    layout: Layout,
-    text: Value,
-    /// Requests that differ in the attribute.
-    requests: [Vec<u8>; 2],
-    answer: Vec<u8>,
-    heartbeat: Option<Vec<u8>>,
-    /// The attribute, and its values in the requests.
-    attribute: &'static str,
-    values: [&'static str; 2],
-}
-
-fn vector(path: &str) -> Vec<u8> {
-    fs::read(files::root().join("codecs/vectors").join(path)).unwrap()
-}
-
-fn protocols() -> Vec<Protocol> {
-    let courier = |command| {
-        let mut frame = Vec::new();
-        write_request(&mut frame, 7, "north/1", command, b"box");
-        frame
-    };
-    let of_courier = |flags| {
-        let mut frame = Vec::new();
-        write(&mut frame, flags, 7, 0, 0, b"");
-        frame
-    };
-    let qza = |kind: u8, cmd: u8| {
-        let tags = [1, 2, cmd, 0, 2, 2, 1, 0];
-        let rest = [&[7, 0, 0, 0, 0, 0, 8, 0][..], &tags, b"body"].concat();
-        [b"qZA", &[kind][..], &u32::try_from(rest.len()).unwrap().to_le_bytes(), &rest].concat()
-    };
-    let videopacket = |kind: u8, cmd: &str| {
-        let head = format!("cmd={cmd};room=12");
-        let length = [0, u8::try_from(head.len()).unwrap()];
-        let inner = [&[0, 0, 0, 0, 0, 0, 0, 7, kind, 0][..], &length, head.as_bytes(), b"body"].concat();
-        [b"VP", &[u8::try_from(inner.len()).unwrap()][..], &inner].concat()
-    };
-    let protocol = |name, requests, answer, heartbeat, attribute, values| {
-        let text = fs::read_to_string(files::root().join(format!("examples/layouts/{name}.yaml"))).unwrap();
-        let raw: raw::Layout = serde_saphyr::from_str(&text).unwrap();
-        let layout = meltemi_plan::layout(name, &raw).unwrap();
-        let text = serde_saphyr::from_str(&text).unwrap();
-        Protocol { name, layout, text, requests, answer, heartbeat, attribute, values }
-    };
-    let brpc = |file: &str| vector(&format!("brpc/apache-brpc-1.17/{file}.bin"));
-    let trpc = |file: &str| vector(&format!("trpc/trpc-go-1.0.3/{file}.bin"));
-    let bolt = |file: &str| vector(&format!("bolt/sofa-bolt-node-2.0.1/{file}.bin"));
-    vec![
-        protocol(
-            "courier",
-            [courier("track"), courier("deliver")],
-            of_courier(courier::ANSWER),
-            Some(of_courier(PING)),
-            "command",
-            ["track", "deliver"],
-        ),
-        protocol(
-            "brpc",
-            [brpc("00-echo.req"), brpc("06-unimpl.req")],
-            brpc("00-echo.resp"),
-            None,
-            "method",
-            ["Echo", "Other"],
-        ),
-        protocol(
-            "trpc",
-            [trpc("conn-id1.req"), trpc("conn1-id10.req")],
-            trpc("conn-id1.resp"),
-            None,
-            "func",
-            ["/trpc.helloworld.Greeter/Hello", "/trpc.helloworld.Greeter/NoSuch"],
-        ),
-        protocol(
-            "bolt",
-            [bolt("hessian2.c2s.id1.request"), bolt("protobuf.c2s.id4.request")],
-            bolt("hessian2.s2c.id1.response"),
-            Some(bolt("heartbeat.c2s.id7.heartbeat-request")),
-            "service",
-            ["com.nodejs.test.TestService:1.0", "com.alipay.sofa.rpc.test.ProtoService:1.0"],
-        ),
-        protocol("qza", [qza(1, 7), qza(1, 153)], qza(2, 0), Some(qza(4, 0)), "cmd", ["7", "153"]),
-        protocol(
-            "videopacket",
-            [videopacket(0x10, "play"), videopacket(0x10, "stop")],
-            videopacket(0x20, "-"),
-            Some(videopacket(0x30, "-")),
-            "command",
-            ["play", "stop"],
-        ),
-    ]
-}
-
-impl Protocol {
-    fn with_id(&self, frame: &[u8], id: u64) -> Vec<u8> {
-        let mut out = Vec::new();
-        self.layout.rewrite(frame, &Edit { id: Some(id), ..Edit::default() }, &mut out).unwrap();
-        out
-    }
-}
 
 /// The next frame on a connection.
 fn read_frame(
@@ -184,7 +81,7 @@ fn server(name: &str, ways: Ways) -> Server {
                 while let Some((frame, bytes)) =
                     read_frame(&protocol.layout, Peer::Client, &mut stream, &mut input)
                 {
-                    assert_eq!(frame.kind, Kind::Request);
+                    assert!(matches!(frame.kind, Kind::Request | Kind::OneWay), "{frame:?}");
                     protocol.layout.head(&bytes, Depth::Head, &mut head).unwrap();
                     let value = head.get(protocol.attribute).unwrap();
                     let place = protocol.values.iter().position(|known| *known == value).unwrap();
@@ -193,6 +90,7 @@ fn server(name: &str, ways: Ways) -> Server {
                     match ways {
                         Ways::CloseOnce if is_first => return,
                         Ways::Ignore => {}
+                        _ if frame.kind == Kind::OneWay => {}
                         _ => {
                             let mut answer = protocol.with_id(&protocol.answer, frame.id);
                             if ways == Ways::Grown {
@@ -375,30 +273,6 @@ fn failures_are_retried_and_answered_in_the_protocols_own_form() {
     });
 }
 
-/// A frame with a mebibyte more at its end.
-fn grown(name: &str, from: Peer, frame: &[u8]) -> Vec<u8> {
-    let mut out = [frame, &vec![0x5a; MIB]].concat();
-    let at = match (name, from) {
-        ("courier", _) => 12,
-        ("bolt", Peer::Client) => 18,
-        ("bolt", Peer::Server) => 16,
-        ("videopacket", _) => {
-            // A varint, of one byte before.
-            let length = usize::from(frame[2]) + MIB;
-            let varint = [length as u8 | 0x80, (length >> 7) as u8 | 0x80, (length >> 14) as u8];
-            out.splice(2..3, varint);
-            return out;
-        }
-        _ => 4,
-    };
-    let place: &mut [u8; 4] = (&mut out[at..at + 4]).try_into().unwrap();
-    *place = match name {
-        "qza" => (u32::from_le_bytes(*place) + MIB as u32).to_le_bytes(),
-        _ => (u32::from_be_bytes(*place) + MIB as u32).to_be_bytes(),
-    };
-    out
-}
-
 #[test]
 fn bodies_of_a_mebibyte_pass_whole_both_ways() {
     each_envoy(|envoy| {
@@ -433,6 +307,40 @@ fn heartbeats_are_answered_by_the_proxy() {
             assert_eq!(client.call(2).len(), 2);
             assert_eq!(north.seen(), [1, 1]);
         }
+    });
+}
+
+#[test]
+fn one_way_calls_are_routed_and_not_answered() {
+    each_envoy(|envoy| {
+        let mut tried = Vec::new();
+        for protocol in protocols() {
+            let Some(frame) = one_way(&protocol) else { continue };
+            tried.push(protocol.name);
+            let [north, south] = [(); 2].map(|()| server(protocol.name, Ways::Answer));
+            let text = plan(&protocol, json!({"cluster": "south"}), json!({"cluster": "north"}));
+            let proxy = start(envoy, &text, north.address.port(), south.address.port());
+            let mut client = Client::connect(&proxy, &protocol);
+            let expected = (Kind::Response(Outcome::Success), protocol.with_id(&protocol.answer, 7));
+            for round in 0..5 {
+                client.stream.write_all(&protocol.with_id(&frame, 50 + round)).unwrap();
+                // Any answer to the one before would come first, and be of no request that is open.
+                assert!(client.call(2).iter().all(|answer| *answer == expected), "{}", protocol.name);
+            }
+            eventually("both kinds of calls arrive", || {
+                ((north.seen(), south.seen()) == ([5, 0], [0, 10])).then_some(())
+            });
+            // A client that leaves at once has them delivered all the same.
+            drop(client);
+            let mut other = TcpStream::connect(proxy.process.listener("parcels").unwrap()).unwrap();
+            other.write_all(&protocol.with_id(&frame, 9)).unwrap();
+            other.shutdown(Shutdown::Write).unwrap();
+            eventually(&format!("the last of {} arrives", protocol.name), || {
+                (south.seen() == [0, 11]).then_some(())
+            });
+            assert_eq!(other.read(&mut [0; 64]).unwrap(), 0, "{}", protocol.name);
+        }
+        assert_eq!(tried, ["courier", "trpc", "bolt", "qza"]);
     });
 }
 
