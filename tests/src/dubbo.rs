@@ -98,19 +98,30 @@ impl Frame {
         argument: impl Into<Argument>,
         attachments: &[(&str, &str)],
     ) -> Self {
+        Self::request_of(INTERFACE, id, method, argument, attachments)
+    }
+
+    /// The same of another interface.
+    pub fn request_of(
+        interface: &str,
+        id: u64,
+        method: &str,
+        argument: impl Into<Argument>,
+        attachments: &[(&str, &str)],
+    ) -> Self {
         let argument = argument.into();
         let mut body = Vec::new();
         let descriptor = match argument {
             Argument::Text(_) => "Ljava/lang/String;",
             Argument::Bytes(_) => "[B",
         };
-        for text in ["2.0.2", INTERFACE, "1.0.0", method, descriptor] {
+        for text in ["2.0.2", interface, "1.0.0", method, descriptor] {
             put_string(text, &mut body);
         }
         argument.put(&mut body);
         body.push(b'H');
         for (name, value) in
-            [("path", INTERFACE), ("interface", INTERFACE), ("version", "1.0.0")].iter().chain(attachments)
+            [("path", interface), ("interface", interface), ("version", "1.0.0")].iter().chain(attachments)
         {
             put_string(name, &mut body);
             put_string(value, &mut body);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use meltemi_mesh_tests::Workload;
 use meltemi_tests::limiter::Limiter;
-use meltemi_tests::{Backend, Client, eventually, files};
+use meltemi_tests::{Backend, Client, Frame, eventually, files, server_of};
 use serde_json::Value;
 
 use crate::stage::{self, SERVERS, Stage, count};
@@ -59,6 +59,36 @@ fn apply(stage: &mut Stage, demo: &str, host: &str, wanted: impl Fn(&Value) -> b
 fn connect(stage: &Stage, address: &str) -> Option<Client> {
     let mut client = stage.connect(address);
     client.call("sayHello", "x").message().is_none().then_some(client)
+}
+
+#[test]
+fn a_fifth_of_the_calls_goes_to_the_first_version() {
+    let Some(demo) = demo("metaprotocol-dubbo-app-level--traffic-split") else { return };
+    let mut stage = stage::take();
+    let _servers = serve(&mut stage);
+    apply(&mut stage, &demo, APPLICATION.1, |service| service["routes"][0]["weightedClusters"].is_array());
+    // Five standard deviations.
+    let shares = eventually("calls are split", || {
+        let mut client = stage.connect(APPLICATION.0);
+        // What the demonstration's route asks for; it has no other.
+        let mut ask = |id| {
+            let attachments = [("foo", "bar")];
+            client.send(&Frame::request_of(
+                "org.apache.dubbo.samples.basic.api.DemoService",
+                id,
+                "sayHello",
+                "x",
+                &attachments,
+            ));
+            client.receive()
+        };
+        if ask(1).message().is_some() {
+            return None;
+        }
+        let servers = count(500, || server_of(&ask(2), "x"));
+        servers.get("v1").is_some_and(|calls| (56..=144).contains(calls)).then_some(servers)
+    });
+    println!("{shares:?} of 500 calls");
 }
 
 #[test]
