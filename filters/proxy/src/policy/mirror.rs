@@ -69,7 +69,7 @@ impl Worker {
     /// The same for a call that was held back and goes on.
     #[inline(never)]
     pub(crate) fn mirror_held(&mut self, id: CallId) {
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id).filter(|call| !call.record().is_stream) else { return };
         let (route, bytes, record) = (call.route().clone(), call.frame().clone(), call.record());
         let kind = if record.is_one_way { Kind::OneWay } else { Kind::Request };
         let frame = Frame { len: record.request_bytes, head: 0, kind, id: record.request_id };

@@ -8,7 +8,7 @@ use meltemi_proxy::Metric;
 use serde_json::{Value, json};
 
 use crate::servers::Policy;
-use crate::streams::{Scene, opening, reset};
+use crate::streams::{Scene, opened, opening, reset};
 use crate::world::{Ask, Setup, World};
 
 const A: &str = "10.0.0.1:20880";
@@ -102,4 +102,33 @@ fn a_stream_meets_each_policy_by_its_first_frame() {
         scene.write(client, &Scene::data(1, "more"));
         assert_eq!(scene.server(), [(Kind::Continued, own, b"more".to_vec())], "{service}");
     }
+}
+
+#[test]
+fn a_stream_is_held_back_tried_out_and_neither_copied_nor_tried_again() {
+    let mut scene = Scene::new(json!({}));
+    let client = scene.connect();
+    scene.set_service(json!({
+        "dryRun": {"denyOthers": true},
+        "defaultRoute": {
+            "fault": {"delay": {"duration": "100ms"}},
+            "retry": {"on": ["reset", "per-try-timeout"], "perTryTimeout": "10ms"},
+            "mirrors": [{"cluster": "shadow"}],
+        },
+    }));
+    scene.world.cluster("shadow", &[SHADOW], Policy::First);
+    scene.write(client, &[opening(1), Scene::data(1, "early")].concat());
+    assert_eq!(scene.server(), []);
+    scene.world.run_for(Duration::from_millis(150));
+    let seen = scene.server();
+    let own = seen[0].1;
+    let kinds: Vec<_> = seen.iter().map(|(kind, id, _)| (*kind, *id)).collect();
+    assert_eq!(kinds[0], (Kind::Opened, own));
+    scene.answer(&opened(own));
+    scene.world.run_for(Duration::from_secs(1));
+    // There is still but one connection, and none to the shadow.
+    let later = scene.server();
+    assert!(seen.iter().chain(&later).any(|read| *read == (Kind::Continued, own, b"early".to_vec())));
+    let sums = [Metric::DryRunDenied, Metric::Retries, Metric::Mirrored("sent"), Metric::InFlight];
+    assert_eq!(sums.map(|metric| scene.world.sum(metric)), [1, 0, 0, 1]);
 }

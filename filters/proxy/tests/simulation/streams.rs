@@ -66,7 +66,7 @@ pub fn opening(id: u32) -> Vec<u8> {
 }
 
 /// A server's word that a stream is open.
-fn opened(id: u32) -> Vec<u8> {
+pub fn opened(id: u32) -> Vec<u8> {
     frame(INIT, id, &[0x12, 0])
 }
 
