@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -262,6 +262,103 @@ fn raw(proxy: &Proxy, bytes: &[u8], count: Option<usize>) -> Vec<(Kind, u64)> {
     frames
 }
 
+/// A request without a body. `more` are fields of its `RpcRequestMeta`.
+fn request(method: &str, id: u64, more: &[u8]) -> Vec<u8> {
+    let mut meta = Vec::new();
+    write_bytes(1, b"meltemi.tests.Echo", &mut meta);
+    write_bytes(2, method.as_bytes(), &mut meta);
+    meta.extend(more);
+    enclose(1, 0, &mut meta);
+    write_number(4, id, &mut meta);
+    let mut frame = b"PRPC".to_vec();
+    frame.extend([u32::try_from(meta.len()).unwrap(); 2].map(u32::to_be_bytes).concat());
+    frame.extend(meta);
+    frame
+}
+
+/// The code and the text of the next answer on a connection, as brpc-java's own classes read them, and its id.
+fn told(stream: &mut TcpStream) -> (u64, u64, String) {
+    let mut header = [0; 12];
+    stream.read_exact(&mut header).unwrap();
+    let [total, len] = [4, 8].map(|at| u32::from_be_bytes(header[at..at + 4].try_into().unwrap()));
+    assert!(header.starts_with(b"PRPC") && total == len, "an answer without a body: {header:?}");
+    let mut meta = vec![0; len as usize];
+    stream.read_exact(&mut meta).unwrap();
+    let signed: Vec<_> = meta.iter().map(|byte| byte.cast_signed()).collect();
+    let read = PEERS.client.ask(json!({"do": "read", "meta": signed}));
+    let number = |name: &str| read[name].as_f64().unwrap() as u64;
+    (number("id"), number("code"), read["text"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn local_replies_have_the_codes_of_brpc() {
+    each_envoy(|envoy| {
+        let of = |method: &str| json!([{"attributes": {"method": {"exact": method}}}]);
+        let to = |name: &str| json!({"name": name, "match": of(name), "cluster": name});
+        let one = json!({"maxTokens": 1, "tokensPerFill": 1, "fillInterval": "3600s"});
+        let abort = json!({"abort": {"percent": 100.0, "message": "on purpose"}});
+        let service = json!({
+            "protocol": "brpc",
+            "routes": [
+                to("dead"), to("empty"), to("lost"), to("babbling"), to("full"), to("absent"),
+                {"name": "limited", "match": of("limited"), "cluster": "dead"},
+                {"name": "late", "match": of("late"), "cluster": "silent", "timeout": "300ms"},
+                {"name": "fault", "match": of("fault"), "fault": abort},
+                {"name": "closed", "match": of("closed"), "reject": {"message": "not for you"}},
+            ],
+            "localRateLimit": {"conditions": [{"match": of("limited"), "tokenBucket": one}]},
+            "upstream": {"clusters": {"full": {"circuitBreaker": {"maxCalls": 1}}}},
+            "onNoMatch": "reject",
+            "limits": {"maxRequestBytes": 1000},
+        });
+        // It takes connections, and never says anything.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap();
+        let proxy = setup()
+            .cluster("dead", &[refusing_address()])
+            .cluster("empty", &[])
+            .cluster("lost", &[closing_address()])
+            .cluster("babbling", &[babbling_address()])
+            .cluster("silent", &[address])
+            .cluster("full", &[address])
+            .service(&service)
+            .start(envoy);
+        let mut stream = TcpStream::connect(proxy.meltemi()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        // These take the only token, and all that the cluster takes.
+        stream.write_all(&request("limited", 1, b"")).unwrap();
+        assert_eq!(told(&mut stream).1, 112);
+        stream.write_all(&request("full", 2, b"")).unwrap();
+        for (method, code, text) in [
+            ("nowhere", 1001, "no route matches"),
+            ("absent", 112, "cannot connect to cluster absent"),
+            ("dead", 112, "cannot connect"),
+            ("empty", 112, ""),
+            ("lost", 1009, "the upstream "),
+            ("babbling", 2002, "bad response"),
+            ("late", 1008, "no answer within 300ms"),
+            ("limited", 2004, ""),
+            ("full", 2004, ""),
+            ("closed", 1004, "not for you"),
+            ("fault", 2001, "on purpose"),
+        ] {
+            let id = u64::from(u32::MAX) + code;
+            stream.write_all(&request(method, id, b"")).unwrap();
+            let (answered, found, told) = told(&mut stream);
+            assert_eq!((answered, found), (id, code), "{method}: {told}");
+            assert!(told.starts_with("meltemi: ") && told.contains(text), "{method}: {told}");
+        }
+        // The last word on a connection.
+        let mut large = request("nowhere", 3, b"");
+        let total = u32::try_from(large.len() - 12 + 2000).unwrap();
+        large[4..8].copy_from_slice(&total.to_be_bytes());
+        large.extend([b'x'; 2000]);
+        stream.write_all(&large).unwrap();
+        let (answered, code, told) = told(&mut stream);
+        assert!((answered, code) == (3, 1003) && told.starts_with("meltemi: bad request"), "{code} {told}");
+    });
+}
+
 /// As Apache brpc writes it where `baidu_std_protocol_deliver_timeout_ms` is set.
 #[test]
 fn a_client_s_own_time_bounds_its_call() {
@@ -270,15 +367,9 @@ fn a_client_s_own_time_bounds_its_call() {
             json!({"protocol": "brpc", "defaultRoute": {"propagateDeadline": true, "timeout": "60s"}});
         let proxy = setup().service(&service).start(envoy);
         Client::of(&proxy).call("Echo", json!({})).unwrap();
-        let mut meta = Vec::new();
-        write_bytes(1, b"meltemi.tests.Echo", &mut meta);
-        write_bytes(2, b"Never", &mut meta);
-        write_number(8, 200, &mut meta);
-        enclose(1, 0, &mut meta);
-        write_number(4, 77, &mut meta);
-        let mut frame = b"PRPC".to_vec();
-        frame.extend([u32::try_from(meta.len()).unwrap(); 2].map(u32::to_be_bytes).concat());
-        frame.extend(meta);
+        let mut timeout = Vec::new();
+        write_number(8, 200, &mut timeout);
+        let frame = request("Never", 77, &timeout);
         assert_eq!(raw(&proxy, &frame, Some(1)), [(Kind::Response(Outcome::Error(1008)), 77)]);
     });
 }

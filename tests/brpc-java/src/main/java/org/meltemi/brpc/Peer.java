@@ -6,6 +6,7 @@ import com.baidu.brpc.client.RpcClient;
 import com.baidu.brpc.client.RpcClientOptions;
 import com.baidu.brpc.exceptions.RpcException;
 import com.baidu.brpc.protocol.Options;
+import com.baidu.brpc.protocol.standard.BaiduRpcProto;
 import com.baidu.brpc.server.RpcServer;
 import com.baidu.brpc.server.RpcServerOptions;
 import com.google.gson.Gson;
@@ -75,7 +76,7 @@ public final class Peer {
         return result;
     }
 
-    private Object run(JsonObject command) {
+    private Object run(JsonObject command) throws Exception {
         switch (command.get("do").getAsString()) {
             case "serve":
                 return serve(command.get("port").getAsInt(), command.get("name").getAsString());
@@ -83,6 +84,8 @@ public final class Peer {
                 return connect(command);
             case "call":
                 return call(command);
+            case "read":
+                return read(command);
             default:
                 throw new IllegalArgumentException("unknown command " + command);
         }
@@ -142,6 +145,13 @@ public final class Peer {
             return text.equals(answer.getName());
         }
         return Map.of("text", answer.getName(), "server", answer.getPackage(), "fields", answer.getDependency(0));
+    }
+
+    /** What the meta of an answer says, of which brpc-java's clients keep the text alone. */
+    private Object read(JsonObject command) throws Exception {
+        BaiduRpcProto.RpcMeta meta = BaiduRpcProto.RpcMeta.parseFrom(gson.fromJson(command.get("meta"), byte[].class));
+        BaiduRpcProto.RpcResponseMeta answer = meta.getResponse();
+        return Map.of("id", meta.getCorrelationId(), "code", answer.getErrorCode(), "text", answer.getErrorText());
     }
 
     private static FileDescriptorProto run(Echo client, String method, FileDescriptorProto request) {
