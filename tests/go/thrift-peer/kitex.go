@@ -75,12 +75,15 @@ func (f *fields) FastRead(in []byte) (at int, err error) {
 	}
 }
 
-var methods = []string{"sayHello", "echo", "fail", "note", "notes", "header", "sleep", "unknown", "dead", "closed"}
+var methods = []string{
+	"sayHello", "echo", "fail", "note", "notes", "header", "sleep", "unknown",
+	"dead", "closed", "nowhere", "empty", "lost", "babbling", "aborted", "limited", "full",
+}
 
 func description(serves bool, handle serviceinfo.MethodHandler) *serviceinfo.ServiceInfo {
 	known := map[string]serviceinfo.MethodInfo{}
 	for _, method := range methods {
-		if serves && (method == "unknown" || method == "dead" || method == "closed") {
+		if serves && method == "unknown" {
 			continue
 		}
 		make := func() any { return &fields{} }
