@@ -3,7 +3,7 @@
 //! Calls that wait for different endpoints are in different lanes: where one has no room, no other call of its lane is looked
 //! at, however many there are.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
@@ -14,8 +14,8 @@ use crate::client::ClientId;
 pub(crate) struct Queue {
     /// What clients have waiting, and the proxy itself; never nothing.
     lines: FxHashMap<Option<ClientId>, Line>,
-    /// Whose turn is next, by the numbers of their turns.
-    turns: BTreeMap<u64, Option<ClientId>>,
+    /// Whose turn is next, in the order of the numbers of their turns.
+    turns: VecDeque<(u64, Option<ClientId>)>,
     len: usize,
     /// The last number that was given, to a turn or a call.
     last: u64,
@@ -98,7 +98,7 @@ impl Queue {
         let place = Place { number: self.number(), lane };
         let turn = self.last;
         let line = self.lines.entry(client).or_insert_with(|| {
-            self.turns.insert(turn, client);
+            self.turns.push_back((turn, client));
             Line { turn, lanes: Vec::new() }
         });
         let at = line.find(lane).unwrap_or_else(|at| {
@@ -119,7 +119,8 @@ impl Queue {
 
     /// The call whose turn it is from that turn on, if it is in none of the `blocked` lanes.
     pub(crate) fn next(&self, from: u64, blocked: &Lanes) -> Option<Next> {
-        self.turns.range(from..).find_map(|(turn, client)| {
+        let at = self.turns.partition_point(|(turn, _)| *turn < from);
+        self.turns.range(at..).find_map(|(turn, client)| {
             let lanes = self.lines.get(client)?.lanes.iter().filter(|(lane, _)| !blocked.has(*lane));
             let (place, call) =
                 lanes.filter_map(|(_, calls)| calls.front()).min_by_key(|(place, _)| *place)?;
@@ -132,9 +133,9 @@ impl Queue {
         self.remove(next.client, next.place);
         let turn = self.number();
         if let Some(line) = self.lines.get_mut(&next.client) {
-            self.turns.remove(&line.turn);
-            line.turn = turn;
-            self.turns.insert(turn, next.client);
+            let before = core::mem::replace(&mut line.turn, turn);
+            self.end_turn(before);
+            self.turns.push_back((turn, next.client));
         }
     }
 
@@ -150,8 +151,9 @@ impl Queue {
             line.lanes.remove(at);
         }
         if line.lanes.is_empty() {
-            self.turns.remove(&line.turn);
+            let turn = line.turn;
             self.lines.remove(&client);
+            self.end_turn(turn);
         }
     }
 
@@ -163,6 +165,12 @@ impl Queue {
             Some(next.call)
         };
         core::iter::from_fn(take).collect()
+    }
+
+    fn end_turn(&mut self, turn: u64) {
+        if let Ok(at) = self.turns.binary_search_by_key(&turn, |(turn, _)| *turn) {
+            self.turns.remove(at);
+        }
     }
 
     fn number(&mut self) -> u64 {
