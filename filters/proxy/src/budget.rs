@@ -11,6 +11,7 @@ use meltemi_codecs::Failure;
 
 use crate::client::{Client, ClientId};
 use crate::clock::Instant;
+use crate::deadlines::sort_descending;
 use crate::net::HIGH_WATERMARK;
 use crate::pool::Pool;
 use crate::relays::RelayId;
@@ -53,6 +54,22 @@ enum Holder {
     Client(ClientId),
     Connection(ConnectionId),
     Relay(RelayId),
+}
+
+/// Who goes first: whoever made no progress, of either the largest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank(u64);
+
+impl Rank {
+    const STALE: u64 = 1 << 63;
+
+    fn new(is_stale: bool, kept: usize) -> Self {
+        Self(if is_stale { Self::STALE } else { 0 } | kept as u64)
+    }
+
+    fn kept(self) -> usize {
+        usize::try_from(self.0 & !Self::STALE).unwrap_or(usize::MAX)
+    }
 }
 
 impl Share {
@@ -156,13 +173,13 @@ impl Worker {
     /// Closes connections until a 64th of the budget is free: those without progress before those with some, of either
     /// the largest first.
     fn shed(&mut self, most: usize) {
-        let mut holders: Vec<(bool, usize, Holder)> = Vec::new();
+        let mut holders: Vec<(Rank, Holder)> = Vec::new();
         for (id, client) in self.clients.iter() {
             let unsent = self.net.memory(client.socket());
             let kept = client.call_memory().saturating_add(client.counted()).saturating_add(unsent);
             if kept > 0 {
                 let is_stale = self.now.since(self.progress_of(client)) >= STALE;
-                holders.push((is_stale, kept, Holder::Client(id)));
+                holders.push((Rank::new(is_stale, kept), Holder::Client(id)));
             }
         }
         for (id, connection) in self.connections.iter_mut() {
@@ -174,21 +191,22 @@ impl Worker {
             let is_stale = is_mirror || self.now.since(since) >= STALE;
             // What all clients share goes for little only if it stands still.
             if kept > if is_stale { 0 } else { USUAL } {
-                holders.push((is_stale, kept, Holder::Connection(id)));
+                holders.push((Rank::new(is_stale, kept), Holder::Connection(id)));
             }
         }
         for (id, kept, last_active) in self.relays.holders(&self.net) {
             if kept > 0 {
                 let is_stale = self.now.since(last_active) >= STALE;
-                holders.push((is_stale, kept, Holder::Relay(id)));
+                holders.push((Rank::new(is_stale, kept), Holder::Relay(id)));
             }
         }
-        holders.sort_unstable_by_key(|&(is_stale, kept, _)| core::cmp::Reverse((is_stale, kept)));
+        sort_descending(&mut holders);
         let mut excess = self.share.total().saturating_sub(most.saturating_sub(most >> 6));
-        for (_, kept, holder) in holders {
+        for (rank, holder) in holders {
             if excess == 0 {
                 break;
             }
+            let kept = rank.kept();
             excess = excess.saturating_sub(kept);
             let detail = |who| {
                 let (most, kept) = (most >> 20, kept >> 10);

@@ -101,7 +101,7 @@ impl Deadlines {
         }
         if self.first <= number {
             self.first = number.saturating_add(1);
-            sort(&mut self.near);
+            sort_descending(&mut self.near);
         }
         let mut expired = Vec::new();
         while let Some((at, timed)) = self.near.pop_if(|(at, timed)| *at <= now || !is_due(*timed, *at)) {
@@ -118,7 +118,7 @@ impl Deadlines {
             let before = notes.len();
             if !*is_sorted {
                 notes.retain(|(at, timed)| is_due(*timed, *at));
-                sort(notes);
+                sort_descending(notes);
                 *is_sorted = true;
             }
             while notes.pop_if(|(at, timed)| !is_due(*timed, *at)).is_some() {}
@@ -135,10 +135,10 @@ impl Deadlines {
     }
 }
 
-/// Puts the earliest last. Once in the module: sorting is long code.
+/// Puts the least last. All keys of one number and values of one size have one code in the module: sorting is long.
 #[inline(never)]
-fn sort(notes: &mut [(Instant, Timed)]) {
-    notes.sort_unstable_by_key(|(at, _)| core::cmp::Reverse(*at));
+pub(crate) fn sort_descending<K: Ord + Copy, V>(pairs: &mut [(K, V)]) {
+    pairs.sort_unstable_by_key(|(key, _)| core::cmp::Reverse(*key));
 }
 
 #[cfg(test)]
