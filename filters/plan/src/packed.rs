@@ -2,7 +2,7 @@
 //!
 //! What Kubernetes keeps in one object is at most a megabyte, and ten thousand routes are more.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64ct::{Base64, Encoding};
 use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit};
 
 use super::{PlanError, error::Path, json::Json};
@@ -39,7 +39,7 @@ pub(super) fn unpack(document: &mut Json) -> Result<(), PlanError> {
 
 fn inflate(text: &str, most: usize) -> Result<Vec<u8>, String> {
     let kind = "a packed service is its JSON by gzip and Base64";
-    let bytes = BASE64_STANDARD.decode(text).map_err(|_| format!("{kind}; this is no Base64"))?;
+    let bytes = Base64::decode_vec(text).map_err(|_| format!("{kind}; this is no Base64"))?;
     let deflated = bytes.strip_prefix(&HEAD).and_then(|rest| rest.get(REST_OF_HEAD..));
     let deflated =
         deflated.ok_or_else(|| format!("{kind}; this is not by gzip, or has a name or a comment"))?;

@@ -1,7 +1,6 @@
 //! From header lists to what they say, RFC 9113 section 8, and the names agreed on with the Envoy configuration.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64ct::{Base64, Encoding};
 
 use crate::Accept;
 use crate::hpack::Fields;
@@ -141,11 +140,11 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn encode_endpoint(endpoint: &str) -> String {
-    STANDARD.encode(endpoint)
+    Base64::encode_string(endpoint.as_bytes())
 }
 
 fn decode_endpoint(session: &str) -> Option<String> {
-    String::from_utf8(STANDARD.decode(session).ok()?).ok()
+    String::from_utf8(Base64::decode_vec(session).ok()?).ok()
 }
 
 /// Whether a field has another value each time, so that the compression's table is not spent on it.
