@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use crate::telemetry::{Labels, Metric, Names, Sink};
 
 /// Who is at the other end of a connection.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub(crate) struct Peer {
     /// The workload; `None` for clients, which have none here.
     pub(crate) workload: Option<Rc<str>>,
@@ -27,7 +27,7 @@ impl Peer {
 }
 
 /// Number of a peer in [`Peers`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PeerId(u32);
 
 /// Counts of one metric. As many peers and pairs of service and peer are known as the caller allows; the calls of all
@@ -36,7 +36,8 @@ pub(crate) struct PeerId(u32);
 pub(crate) struct Peers {
     metric: Metric,
     peers: Vec<Peer>,
-    by_peer: FxHashMap<Peer, PeerId>,
+    /// By workload and principal, as one text: maps by texts are the same code.
+    by_peer: FxHashMap<Rc<str>, PeerId>,
     counts: Vec<Count>,
     by_pair: FxHashMap<(u64, PeerId), usize>,
     /// The one under which the calls of all that are not known are counted.
@@ -71,13 +72,14 @@ impl Peers {
 
     /// The number of a peer, known from now on unless `most` are.
     pub(crate) fn peer(&mut self, peer: Peer, most: usize) -> PeerId {
-        if let Some(id) = self.by_peer.get(&peer) {
+        let key = [peer.workload.as_deref().unwrap_or_default(), "\0", &*peer.principal].concat();
+        if let Some(id) = self.by_peer.get(&*key) {
             return *id;
         }
         match u32::try_from(self.peers.len()) {
             Ok(number) if self.peers.len() < most => {
-                self.peers.push(peer.clone());
-                self.by_peer.insert(peer, PeerId(number));
+                self.peers.push(peer);
+                self.by_peer.insert(key.into(), PeerId(number));
                 PeerId(number)
             }
             _ => OTHER,

@@ -14,10 +14,10 @@ use crate::pool::{Pool, PoolId};
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     pools: Arena<Pool>,
-    // In boxes, as in other maps by name: all of them are the same code.
+    // In boxes, as in other maps by name or by client: those of one kind are the same code.
     by_cluster: FxHashMap<Rc<str>, Box<OfCluster>>,
     /// Those that clients have for themselves.
-    by_owner: FxHashMap<ClientId, Vec<PoolId>>,
+    by_owner: FxHashMap<Option<ClientId>, Box<Listed>>,
 }
 
 /// The pools of one cluster, one for each service: limits, budget and time-outs are those of the service.
@@ -26,10 +26,14 @@ struct OfCluster {
     /// Where Envoy chooses the endpoint.
     free: Vec<PoolId>,
     /// Where the client has, by the address.
-    by_destination: FxHashMap<Rc<str>, Vec<PoolId>>,
+    by_destination: FxHashMap<Rc<str>, Box<Listed>>,
     /// For copies of calls.
     mirrors: Vec<PoolId>,
 }
+
+/// Some pools.
+#[derive(Debug, Default)]
+struct Listed(Vec<PoolId>);
 
 impl Pools {
     /// The pool of `service` for `cluster`, made if need be. Calls with another `destination` have
@@ -55,19 +59,19 @@ impl Pools {
         if let Some(id) = likely.filter(|&id| self.pools.get(id).is_some_and(is_meant)) {
             return id;
         }
-        if let Some(owner) = owner {
-            let known = self.by_owner.get(&owner).into_iter().flatten().copied();
+        if owner.is_some() {
+            let known = self.by_owner.get(&owner).into_iter().flat_map(|own| &own.0).copied();
             let known = known.into_iter().find(|&id| self.pools.get(id).is_some_and(is_meant));
             return known.unwrap_or_else(|| {
-                let pool = Pool::new(cluster.into(), destination.cloned(), Some(owner), service.clone(), now);
+                let pool = Pool::new(cluster.into(), destination.cloned(), owner, service.clone(), now);
                 let id = self.pools.insert(pool);
-                self.by_owner.entry(owner).or_default().push(id);
+                self.by_owner.entry(owner).or_default().0.push(id);
                 id
             });
         }
         let pools = self.by_cluster.get(cluster).and_then(|pools| match destination {
             None => Some(&pools.free),
-            Some(destination) => pools.by_destination.get(destination),
+            Some(destination) => pools.by_destination.get(destination).map(|pools| &pools.0),
         });
         let known = pools.into_iter().flatten().copied().find(|&id| self.pools.get(id).is_some_and(is_own));
         if let Some(id) = known {
@@ -79,7 +83,7 @@ impl Pools {
         let pools = self.by_cluster.entry(cluster).or_default();
         match destination {
             None => pools.free.push(id),
-            Some(destination) => pools.by_destination.entry(destination.clone()).or_default().push(id),
+            Some(destination) => pools.by_destination.entry(destination.clone()).or_default().0.push(id),
         }
         id
     }
@@ -104,8 +108,8 @@ impl Pools {
         let mut next = None;
         self.pools.retain(|id, pool| match pool.forget_at() {
             Some(at) if at <= now => {
-                if let Some(owner) = pool.owner() {
-                    disown(&mut self.by_owner, owner, id);
+                if pool.owner().is_some() {
+                    disown(&mut self.by_owner, pool.owner(), id);
                 } else if let Some(pools) = self.by_cluster.get_mut(pool.cluster()) {
                     pools.remove(id, pool.destination().map(|address| &**address));
                     if pools.is_empty() {
@@ -124,16 +128,16 @@ impl Pools {
 
     /// Those that a client has for itself.
     pub(crate) fn of(&self, owner: ClientId) -> Vec<PoolId> {
-        self.by_owner.get(&owner).cloned().unwrap_or_default()
+        self.by_owner.get(&Some(owner)).map(|own| own.0.clone()).unwrap_or_default()
     }
 
     /// Forgets a pool if it was a client's own and nothing is left of it.
     pub(crate) fn forget_if_over(&mut self, id: PoolId) {
         if let Some(pool) = self.pools.get(id)
             && pool.is_over()
-            && let Some(owner) = pool.owner()
+            && pool.owner().is_some()
         {
-            disown(&mut self.by_owner, owner, id);
+            disown(&mut self.by_owner, pool.owner(), id);
             self.pools.remove(id);
         }
     }
@@ -162,10 +166,10 @@ impl Pools {
     }
 }
 
-fn disown(by_owner: &mut FxHashMap<ClientId, Vec<PoolId>>, owner: ClientId, id: PoolId) {
-    if let Some(pools) = by_owner.get_mut(&owner) {
-        pools.retain(|&other| other != id);
-        if pools.is_empty() {
+fn disown(by_owner: &mut FxHashMap<Option<ClientId>, Box<Listed>>, owner: Option<ClientId>, id: PoolId) {
+    if let Some(own) = by_owner.get_mut(&owner) {
+        own.0.retain(|&other| other != id);
+        if own.0.is_empty() {
             by_owner.remove(&owner);
         }
     }
@@ -183,8 +187,8 @@ impl OfCluster {
             return;
         };
         if let Some(pools) = self.by_destination.get_mut(destination) {
-            pools.retain(|&other| other != id);
-            if pools.is_empty() {
+            pools.0.retain(|&other| other != id);
+            if pools.0.is_empty() {
                 self.by_destination.remove(destination);
             }
         }

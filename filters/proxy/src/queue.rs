@@ -13,7 +13,8 @@ use crate::client::ClientId;
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     /// What clients have waiting, and the proxy itself; never nothing.
-    lines: FxHashMap<Option<ClientId>, Line>,
+    // In boxes, as in the other map by client.
+    lines: FxHashMap<Option<ClientId>, Box<Line>>,
     /// Whose turn is next, in the order of the numbers of their turns.
     turns: VecDeque<(u64, Option<ClientId>)>,
     len: usize,
@@ -99,7 +100,7 @@ impl Queue {
         let turn = self.last;
         let line = self.lines.entry(client).or_insert_with(|| {
             self.turns.push_back((turn, client));
-            Line { turn, lanes: Vec::new() }
+            Box::new(Line { turn, lanes: Vec::new() })
         });
         let at = line.find(lane).unwrap_or_else(|at| {
             line.lanes.insert(at, (lane, VecDeque::new()));

@@ -193,8 +193,7 @@ impl Telemetry {
         if let Some(unknown) = self.unknown(id) {
             unknown.calls = unknown.calls.saturating_add(1);
             if let Some(source) = source {
-                let n = unknown.sources.entry(source).or_default();
-                *n = n.saturating_add(1);
+                unknown.add(source);
             }
             self.add(OperationId::OTHER, Metric::InFlight, 1);
             return;
@@ -269,8 +268,8 @@ impl Telemetry {
     fn end_unknown(&mut self, id: OperationId, source: Option<PeerId>, most: usize) {
         let Some(unknown) = self.unknown(id) else { return };
         unknown.calls = unknown.calls.saturating_sub(1);
-        if let Some(n) = source.and_then(|source| unknown.sources.get_mut(&source)) {
-            *n = n.saturating_sub(1);
+        if let Some(source) = source {
+            unknown.end(source);
         }
         let is_last = unknown.is_over();
         self.count_request(OperationId::OTHER, source, most);

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::bucket::Ledger;
 use crate::clock::Instant;
@@ -55,9 +55,12 @@ impl Leases {
             return;
         }
         let limits = plan.services().filter_map(|service| service.local_rate_limit.as_deref());
-        let named: FxHashSet<_> =
-            limits.flat_map(|limit| limit.buckets()).map(|bucket| bucket.name.clone()).collect();
-        self.0.retain(|name, _| named.contains(name));
+        let mut before = core::mem::take(&mut self.0);
+        for bucket in limits.flat_map(|limit| limit.buckets()) {
+            if let Some((name, lease)) = before.remove_entry(&bucket.name) {
+                self.0.insert(name, lease);
+            }
+        }
     }
 }
 

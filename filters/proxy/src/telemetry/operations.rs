@@ -48,11 +48,34 @@ pub(super) struct Operation {
 #[derive(Debug, Default)]
 pub(super) struct Unknown {
     pub(super) calls: u64,
-    pub(super) sources: FxHashMap<PeerId, u64>,
+    /// In the order of their numbers.
+    pub(super) sources: Vec<(PeerId, u64)>,
     pub(super) copies: u64,
 }
 
 impl Unknown {
+    /// Notes a call of that source.
+    pub(super) fn add(&mut self, source: PeerId) {
+        match self.find(source) {
+            Ok(Some((_, calls))) => *calls = calls.saturating_add(1),
+            Ok(None) => {}
+            Err(at) => self.sources.insert(at, (source, 1)),
+        }
+    }
+
+    /// Notes that a call of that source has ended.
+    pub(super) fn end(&mut self, source: PeerId) {
+        if let Ok(Some((_, calls))) = self.find(source) {
+            *calls = calls.saturating_sub(1);
+        }
+    }
+
+    /// The calls of a source, or where they belong.
+    fn find(&mut self, source: PeerId) -> Result<Option<&mut (PeerId, u64)>, usize> {
+        let at = self.sources.binary_search_by_key(&source, |(known, _)| *known)?;
+        Ok(self.sources.get_mut(at))
+    }
+
     /// Whether nothing is on its way that names the operation.
     pub(super) fn is_over(&self) -> bool {
         self.calls == 0 && self.copies == 0
