@@ -11,8 +11,16 @@ use serde::Serialize;
 
 use crate::host::{self, MetricKind};
 
-/// The host's numbers of metrics; `None` where it refused one.
-type MetricIds = FxHashMap<(Metric, Option<Labels>), Option<u32>>;
+/// The host's numbers of metrics.
+#[derive(Default)]
+struct MetricIds {
+    plain: Ids,
+    /// Few metrics have the same labels: they are looked through, which takes no hash of a metric.
+    labelled: FxHashMap<Labels, Ids>,
+}
+
+/// `None` where the host refused one.
+type Ids = Vec<(Metric, Option<u32>)>;
 
 thread_local! {
     static METRICS: RefCell<MetricIds> = RefCell::default();
@@ -170,10 +178,20 @@ fn digest(text: &[u8]) -> u64 {
 
 /// The host's number of a metric, defined when it is first needed.
 fn metric_id(metric: Metric, labels: Option<&Labels>, kind: MetricKind) -> Option<u32> {
-    METRICS.with_borrow_mut(|metrics| {
-        *metrics
-            .entry((metric, labels.cloned()))
-            .or_insert_with(|| host::define_metric(kind, &metric_name(metric, labels)))
+    METRICS.with_borrow_mut(|MetricIds { plain, labelled }| {
+        let ids = match labels {
+            None => plain,
+            Some(labels) => match labelled.get_mut(labels) {
+                Some(ids) => ids,
+                None => labelled.entry(labels.clone()).or_default(),
+            },
+        };
+        if let Some((_, id)) = ids.iter().find(|(known, _)| *known == metric) {
+            return *id;
+        }
+        let id = host::define_metric(kind, &metric_name(metric, labels));
+        ids.push((metric, id));
+        id
     })
 }
 
@@ -252,8 +270,8 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
 fn push_label(name: &mut String, label: &str, value: &str) {
     name.push_str(label);
     name.push_str("=.=");
-    name.extend(
-        value.chars().map(|c| if c.is_ascii_alphanumeric() || "._-$/:+".contains(c) { c } else { '_' }),
-    );
+    let is_plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '$' | '/' | ':' | '+');
+    name.extend(value.chars().map(|c| if is_plain(c) { c } else { '_' }));
     name.push_str(";.;");
 }

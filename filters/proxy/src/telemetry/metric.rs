@@ -9,7 +9,7 @@ use meltemi_codecs::{Failure, Outcome};
 use crate::calls::End;
 
 /// How a response ended its call, as a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// The call succeeded.
     Success,
@@ -71,7 +71,7 @@ pub(crate) fn reason(failure: Failure) -> &'static str {
 }
 
 /// What is counted or measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
     /// Counter: requests read from clients, one-way calls included.
     Requests,
