@@ -8,7 +8,6 @@ use std::cell::RefCell;
 
 use meltemi_codecs::Codecs;
 use meltemi_sockets::Side;
-use rustc_hash::FxHashMap;
 
 use crate::logger;
 use crate::root::Root;
@@ -19,9 +18,42 @@ use crate::stream::Stream;
 struct Contexts {
     /// The protocols, which are one list for all of a VM: connections outlive the root that they came by.
     codecs: Codecs,
-    // In boxes, so that both are the same code.
-    roots: FxHashMap<u32, Box<Root>>,
-    streams: FxHashMap<u32, Box<Stream>>,
+    roots: ByNumber<Root>,
+    streams: ByNumber<Stream>,
+}
+
+/// Things by Envoy's numbers, which grow, in their order. There are few: all client connections of a worker are streams of
+/// one. In boxes, so that all kinds are the same code.
+struct ByNumber<T>(Vec<(u32, Box<T>)>);
+
+impl<T> Default for ByNumber<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> ByNumber<T> {
+    fn find(&self, number: u32) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&number, |(known, _)| *known)
+    }
+
+    fn get_mut(&mut self, number: u32) -> Option<&mut T> {
+        let at = self.find(number).ok()?;
+        self.0.get_mut(at).map(|(_, thing)| &mut **thing)
+    }
+
+    /// Puts it in the place of what has the number.
+    fn insert(&mut self, number: u32, thing: Box<T>) {
+        self.remove(number);
+        let at = self.0.partition_point(|(known, _)| *known < number);
+        self.0.insert(at, (number, thing));
+    }
+
+    fn remove(&mut self, number: u32) {
+        if let Ok(at) = self.find(number) {
+            self.0.remove(at);
+        }
+    }
 }
 
 thread_local! {
@@ -47,7 +79,7 @@ fn with<T: Default>(act: impl FnOnce(&mut Contexts) -> T) -> T {
 /// Has a connection handle what came from one of its sides.
 fn carry(id: u32, from: Side, size: usize) -> u32 {
     with(|contexts| {
-        if let Some(stream) = contexts.streams.get_mut(&id) {
+        if let Some(stream) = contexts.streams.get_mut(id) {
             stream.carry(from, size);
         }
     });
@@ -65,7 +97,7 @@ extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_context_create(id: u32, root: u32) {
-    with(|contexts| match contexts.roots.get(&root) {
+    with(|contexts| match contexts.roots.get_mut(root) {
         Some(root) => {
             contexts.streams.insert(id, Box::new(root.stream()));
         }
@@ -83,13 +115,13 @@ extern "C" fn proxy_on_vm_start(_: u32, _: usize) -> bool {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_configure(id: u32, size: usize) -> bool {
-    with(|contexts| contexts.roots.get_mut(&id).is_some_and(|root| root.configure(size)))
+    with(|contexts| contexts.roots.get_mut(id).is_some_and(|root| root.configure(size)))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_tick(id: u32) {
     with(|contexts| {
-        if let Some(root) = contexts.roots.get_mut(&id) {
+        if let Some(root) = contexts.roots.get_mut(id) {
             root.look();
         }
     });
@@ -108,7 +140,7 @@ extern "C" fn proxy_on_upstream_data(id: u32, size: usize, _: bool) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_downstream_connection_close(id: u32, _: u32) {
     with(|contexts| {
-        if let Some(stream) = contexts.streams.get_mut(&id) {
+        if let Some(stream) = contexts.streams.get_mut(id) {
             stream.close();
         }
     });
@@ -117,8 +149,8 @@ extern "C" fn proxy_on_downstream_connection_close(id: u32, _: u32) {
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_delete(id: u32) {
     with(|contexts| {
-        contexts.streams.remove(&id);
-        contexts.roots.remove(&id);
+        contexts.streams.remove(id);
+        contexts.roots.remove(id);
     });
 }
 
@@ -154,7 +186,7 @@ mod tests {
         proxy_on_downstream_connection_close(2, 1);
         proxy_on_delete(2);
         assert!(!host::with(|host| host.closed));
-        with(|contexts| assert_eq!((contexts.roots.len(), contexts.streams.len()), (1, 0)));
+        with(|contexts| assert_eq!((contexts.roots.0.len(), contexts.streams.0.len()), (1, 0)));
     }
 
     #[test]
