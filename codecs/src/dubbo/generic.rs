@@ -41,8 +41,12 @@ fn starts_with_type(list: &[u8]) -> bool {
 
 fn is_rooted(name: &str) -> bool {
     let is_array = name.starts_with('[');
+    let mut element = name;
+    while let Some(rest) = element.strip_suffix("[]") {
+        element = rest;
+    }
     is_array
-        || descriptor::is_primitive(name.trim_end_matches("[]"))
+        || descriptor::is_primitive(element)
         || name.split_once('.').is_some_and(|(root, _)| ROOTS.contains(&root))
 }
 

@@ -27,9 +27,12 @@ impl Guard {
         let to_be_read = read.filter(|name| seen.insert(&***name, 0_usize).is_none()).cloned().collect();
         seen.clear();
         let said = attributes(rules).filter(|name| !is_source(name) && seen.insert(name, 0).is_none());
-        let mut said: Vec<Box<str>> = said.map(Box::from).collect();
-        said.sort_by_key(|name| name.len());
-        Self { to_be_read, said: said.into() }
+        let mut sorted: Vec<Box<str>> = Vec::new();
+        for name in said {
+            let at = sorted.partition_point(|known| known.len() <= name.len());
+            sorted.insert(at, name.into());
+        }
+        Self { to_be_read, said: sorted.into() }
     }
 
     /// Why it is in doubt what the call says, if it is.

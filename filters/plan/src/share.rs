@@ -19,7 +19,8 @@ impl Share {
 pub(super) fn share(path: &Path<'_>, percent: f64) -> Result<Share> {
     if !(0.0..=100.0).contains(&percent) {
         let mut buffer = ryu::Buffer::new();
-        let percent = buffer.format(percent).trim_end_matches(".0");
+        let percent = buffer.format(percent);
+        let percent = percent.strip_suffix(".0").unwrap_or(percent);
         return fail(&path.key("percent"), format!("{percent} is out of bounds; write 0 to 100"));
     }
     // At most ALL: the cast saturates, and is exact for whole percents.

@@ -80,14 +80,21 @@ impl Span {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.0.as_millis();
-        let whole = |scale: u128| millis.checked_rem(scale) == Some(0);
-        let units: [(u128, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1000, "s")];
+        let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        let whole = |scale| millis.checked_rem(scale) == Some(0);
+        let units: [(u64, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1000, "s")];
         match units.into_iter().find(|(scale, _)| millis != 0 && whole(*scale)) {
             Some((scale, unit)) => write!(f, "{}{unit}", millis.checked_div(scale).unwrap_or_default()),
             None if millis == 0 => f.write_str("0s"),
             None => write!(f, "{millis}ms"),
         }
+    }
+}
+
+impl From<Duration> for Span {
+    /// Its whole milliseconds.
+    fn from(duration: Duration) -> Self {
+        Self::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
     }
 }
 

@@ -7,6 +7,7 @@ use crate::client::STUCK;
 use crate::deadlines::Timed;
 use crate::endpoints::EndpointId;
 use crate::matching::Matching;
+use crate::plan::Span;
 use crate::policy::Sent;
 use crate::pool::{Pool, PoolId};
 use crate::telemetry::Metric;
@@ -263,7 +264,7 @@ impl Worker {
         } else if call.timed_out(now) {
             let waited = now.since(call.record().started);
             let detail = match timeout.filter(|timeout| *timeout <= waited) {
-                Some(timeout) => format!("no answer within {timeout:?}"),
+                Some(timeout) => format!("no answer within {}", Span::from(timeout)),
                 None => "no answer within the time that the client gave".to_owned(),
             };
             let open = call.open_try();
@@ -276,7 +277,7 @@ impl Worker {
             let time = call.per_try_timeout().unwrap_or_default();
             self.abandon(expired);
             self.judge(pool, expired.endpoint, true);
-            let detail = format!("try timed out after {time:?}");
+            let detail = format!("try timed out after {}", Span::from(time));
             self.try_failed(id, Cause::PerTryTimeout, Failure::Timeout, &detail);
             self.list_pool(pool);
         } else {

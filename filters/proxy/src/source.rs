@@ -70,7 +70,8 @@ pub(crate) fn principal(uris: &str) -> Option<&str> {
 }
 
 /// The namespace in `<trust domain>/ns/<namespace>/sa/<service account>`.
-fn namespace(principal: &str) -> Option<&str> {
+#[inline(never)]
+pub(crate) fn namespace(principal: &str) -> Option<&str> {
     let (_, path) = principal.split_once("/ns/")?;
     let (namespace, _) = path.split_once('/')?;
     Some(namespace).filter(|namespace| !namespace.is_empty())

@@ -186,8 +186,9 @@ pub(super) fn can_grow(path: &Path<'_>, part: &Part) -> Result<()> {
     match part.size {
         Size::Header(_) | Size::Rest => Ok(()),
         Size::Bytes(_) | Size::Prefix(_) => {
-            let message = "another id changes the length of {:?}, which must be in the header; write \"length\" for the part";
-            fail(path, message.replace("{:?}", &format!("{:?}", part.name)))
+            let name = format!("{:?}", part.name);
+            let mend = ", which must be in the header; write \"length\" for the part";
+            fail(path, ["another id changes the length of ", &name, mend].concat())
         }
     }
 }

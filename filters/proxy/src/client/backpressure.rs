@@ -5,6 +5,7 @@ use meltemi_codecs::Failure;
 use super::{ClientId, Expiry};
 use crate::download::Arrival;
 use crate::net::HIGH_WATERMARK;
+use crate::plan::Span;
 use crate::telemetry::Metric;
 use crate::upstream::ConnectionId;
 use crate::worker::Worker;
@@ -28,7 +29,7 @@ impl Worker {
                 }
             }
             Some(Expiry::Incomplete(time)) => {
-                let detail = format!("incomplete request: no more of it arrived within {time:?}");
+                let detail = format!("incomplete request: no more of it arrived within {}", Span::from(time));
                 self.give_up(key, "incomplete_request", Failure::Timeout, &detail);
             }
             Some(Expiry::Torn) => self.answer_stands(key),

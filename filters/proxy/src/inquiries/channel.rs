@@ -110,7 +110,8 @@ impl Channel {
         body.push(0);
         body.extend_from_slice(&u32::try_from(message.len()).ok()?.to_be_bytes());
         body.extend_from_slice(message);
-        let milliseconds = limit.timeout.as_millis().clamp(1, MOST_MILLISECONDS);
+        let milliseconds = u64::try_from(limit.timeout.as_millis()).unwrap_or(u64::MAX);
+        let milliseconds = milliseconds.clamp(1, MOST_MILLISECONDS);
         let timeout = [&milliseconds.to_string(), "m"].concat();
         self.http2.request(&Request {
             method: "POST",
@@ -205,7 +206,7 @@ impl core::fmt::Debug for Channel {
 const PREFIX: usize = 5;
 
 /// A time-out has eight digits at most.
-const MOST_MILLISECONDS: u128 = 99_999_999;
+const MOST_MILLISECONDS: u64 = 99_999_999;
 
 /// The message of a unary gRPC answer.
 fn message(

@@ -3,6 +3,7 @@
 use meltemi_sockets::Accept;
 
 use crate::plan::Service;
+use crate::source;
 
 /// A workload, as far as it is known: its name, namespace, canonical service, canonical revision, labels `app` and
 /// `version`, and its cluster of Kubernetes. What is not known is empty.
@@ -96,7 +97,7 @@ impl Workload {
     fn labels<'a>(&'a self, identity: &'a str) -> [&'a str; 7] {
         let mut labels = self.0.each_ref().map(String::as_str);
         let [_, namespace, _, revision, ..] = &mut labels;
-        *namespace = or(self::namespace(identity), namespace);
+        *namespace = or(source::namespace(identity).unwrap_or_default(), namespace);
         // Where all else is unknown, Istio takes the revision for the latest.
         *revision = or(revision, "latest");
         labels
@@ -251,11 +252,6 @@ fn header<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
 /// The first of a list of URIs, which Envoy writes as a dash when there is none.
 fn identity(uris: &str) -> &str {
     uris.split(',').next().map(str::trim).filter(|uri| *uri != "-").unwrap_or_default()
-}
-
-/// The namespace in `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
-fn namespace(identity: &str) -> &str {
-    identity.split_once("/ns/").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default()
 }
 
 /// What is between semicolons, where a dash stands for what is not known.
