@@ -45,7 +45,10 @@ impl Found {
     /// Finds all there is.
     pub fn new(frames: &Frames<'_>, client: &Framing, server: &Framing) -> Self {
         let lengths = [client.taken(), server.taken()].concat();
-        let is_little = matches!(client, Framing::Length(_, Coding::Little(2..), _));
+        let is_little = match client {
+            Framing::Varint(..) | Framing::Length(_, Coding::Big(1) | Coding::Little(1), _) => None,
+            _ => Some(matches!(client, Framing::Length(_, Coding::Little(_), _))),
+        };
         let mut found = Self { magic: magic(frames, client, &lengths), ..Self::default() };
         let mut taken = lengths;
         if let (Some((at, bytes)), false) = (&found.magic, matches!(client, Framing::Varint(..))) {
@@ -72,11 +75,11 @@ impl Found {
         }
         found.look_into_messages(frames);
         if found.id.is_none() {
-            found.look_behind_parts(frames, is_little, &taken);
+            found.look_behind_parts(frames, is_little == Some(true), &taken);
         }
         taken.extend(found.kind.iter().filter_map(|kind| kind.place.taken()));
         taken.extend(found.parts.all.iter().filter_map(|part| part.size.taken()));
-        found.names = Names::find(&found.requests(frames), &found.parts, &taken, is_little);
+        found.names = Names::find(&found.requests(frames), &found.parts, &taken, is_little == Some(true));
         found
     }
 

@@ -27,6 +27,8 @@ pub struct Id {
     pub place: Place,
     /// What it tells.
     pub pairing: Pairing,
+    /// Whether nothing shows which of the zero bytes on both sides of its lowest byte are its own.
+    pub is_lowest: bool,
 }
 
 /// Where a number is.
@@ -141,10 +143,12 @@ impl Pairing {
     }
 }
 
-/// Finds the id in the header, outside of what is taken by other fields.
-pub fn in_header(frames: &Frames<'_>, taken: &[Range<usize>], prefers_little: bool) -> Option<Id> {
+/// Finds the id in the header, outside of what is taken by other fields. `is_little` is how the length is written, where that
+/// shows.
+pub fn in_header(frames: &Frames<'_>, taken: &[Range<usize>], is_little: Option<bool>) -> Option<Id> {
     let end = frames.shortest().min(LAST_PLACE);
-    let mut best = None;
+    let prefers_little = is_little.unwrap_or(false);
+    let (mut best, mut found) = (None, Vec::new());
     for (at, coding) in (0..end).flat_map(|at| CODINGS.map(|coding| (at, coding))) {
         let bytes = at..at + coding.least_width();
         if bytes.end > end
@@ -160,6 +164,7 @@ pub fn in_header(frames: &Frames<'_>, taken: &[Range<usize>], prefers_little: bo
         if !is_counter && !is_random(frames, &pairing, &bytes) {
             continue;
         }
+        found.push((pairing.answers(), at, coding));
         let rank = (
             core::cmp::Reverse(pairing.answers()),
             !is_counter,
@@ -170,10 +175,36 @@ pub fn in_header(frames: &Frames<'_>, taken: &[Range<usize>], prefers_little: bo
             at,
         );
         if best.as_ref().is_none_or(|(least, _)| rank < *least) {
-            best = Some((rank, Id { place: Place::Header(at, coding), pairing }));
+            best = Some((rank, Id { place: Place::Header(at, coding), pairing, is_lowest: false }));
         }
     }
-    best.map(|(_, id)| id)
+    let (_, mut id) = best?;
+    // Small ids in either order: what is taken for zeros of theirs may be another field, which is not to be overwritten.
+    if let (None, Place::Header(at, coding)) = (is_little, &id.place) {
+        let place = lowest(*at, *coding);
+        let is_other = |(answers, at, other): &(usize, usize, Coding)| {
+            let is_opposite = matches!(coding, Coding::Little(_)) != matches!(other, Coding::Little(_));
+            is_opposite
+                && other.least_width().min(coding.least_width()) > 1
+                && lowest(*at, *other) == place
+                && *answers == id.pairing.answers()
+        };
+        let mut rest = (*at..*at + coding.least_width()).filter(|at| *at != place);
+        let is_small = rest.all(|at| frames.all.iter().all(|frame| frame.bytes.get(at) == Some(&0)));
+        if is_small && found.iter().any(is_other) {
+            id.place = Place::Header(place, Coding::Big(1));
+            id.is_lowest = true;
+        }
+    }
+    Some(id)
+}
+
+/// Where the lowest byte of a number is.
+fn lowest(at: usize, coding: Coding) -> usize {
+    match coding {
+        Coding::Little(_) => at,
+        _ => at + coding.least_width() - 1,
+    }
 }
 
 /// Finds the id among the fields of messages, one for each frame.
@@ -187,7 +218,7 @@ pub fn in_message(frames: &Frames<'_>, messages: &[Option<&[u8]>]) -> Option<Id>
         .collect();
     let found = paths.into_iter().filter_map(|path| {
         let pairing = Pairing::by_number(frames, |at, _| form::number((*messages.get(at)?)?, &path))?;
-        Some(Id { place: Place::Field(path), pairing })
+        Some(Id { place: Place::Field(path), pairing, is_lowest: false })
     });
     // Of equals, the first that is in the fewest messages.
     found.min_by_key(|id| (core::cmp::Reverse(id.pairing.answers()), id.place.depth()))

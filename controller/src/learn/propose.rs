@@ -199,13 +199,11 @@ impl Draft<'_, '_> {
             Level::All => self.found.copies.iter().map(|copy| self.place(copy)).collect(),
             _ => Vec::new(),
         };
-        self.because(
-            "id",
-            format!(
-                "{answers} of {servers} answers repeat that of a request: {}",
-                self.sure(answers, servers)
-            ),
-        );
+        let sure = match id.is_lowest {
+            true => "likely, and more than its lowest byte, if it was never over 255",
+            false => self.sure(answers, servers),
+        };
+        self.because("id", format!("{answers} of {servers} answers repeat that of a request: {sure}"));
         if !self.layout.id_copies.is_empty() {
             self.because("idCopies", "every frame says the id here too".to_owned());
         }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use meltemi::decode::{self, Form, MAX_FRAME_BYTES, Manner, View};
 use meltemi::learn::{self, Wish};
-use meltemi_codecs::Codec;
+use meltemi_codecs::{Codec, Edit};
 use packets::Capture;
 use serde_json::{Value, json};
 use talks::{Talks, capture, courier, protocols};
@@ -302,6 +302,37 @@ fn a_connection_whose_start_was_not_captured_is_learnt_from() {
     assert!(error.is_none());
     let text = text.unwrap();
     assert!(text.contains("11 of 11 answers repeat that of a request: sure\nid: {at: 4, as: u32}"), "{text}");
+}
+
+/// A length of one byte shows no order of bytes, as a varint does not.
+#[test]
+fn no_more_of_small_ids_is_rewritten_than_is_known_to_be_theirs() {
+    let frame = |kind, id: u32, text: &str| {
+        let name = [&b"hoist"[..], b"lift", b"drop"][id as usize % 3];
+        let mut frame = vec![0, kind];
+        frame.extend([name, &vec![0; 12 - name.len()]].concat());
+        frame.extend(id.to_le_bytes());
+        frame.extend(text.repeat(1 + id as usize % 9).as_bytes());
+        frame[0] = u8::try_from(frame.len() - 1).unwrap();
+        frame
+    };
+    let learnt = |ids: core::ops::Range<u32>| {
+        let calls = ids.flat_map(|id| [(true, frame(1, id, "load ")), (false, frame(2, id, "done"))]);
+        learn::learn(capture(&[calls.collect()]).bytes(), &Wish::default()).0.unwrap()
+    };
+    let text = learnt(1..40);
+    assert!(text.contains("if it was never over 255\nid: {at: 14, as: u8}"), "{text}");
+    // What answers repeat, and servers are not to miss, stays.
+    let raw = serde_saphyr::from_str(&text).unwrap();
+    let layout = meltemi_proxy::plan::layout("learnt", &raw).unwrap();
+    let mut out = Vec::new();
+    layout.rewrite(&frame(1, 7, "load "), &Edit { id: Some(200), ..Edit::default() }, &mut out).unwrap();
+    assert_eq!(
+        out,
+        frame(1, 7, "load ").iter().map(|byte| if *byte == 7 { 200 } else { *byte }).collect::<Vec<_>>()
+    );
+    let text = learnt(1..600);
+    assert!(text.contains("a request: sure\nid: {at: 14, as: u32le}"), "{text}");
 }
 
 /// Many requests before the first answer, which come in another order, and in segments that have no regard for frames.
