@@ -9,6 +9,7 @@ use super::{
     error::{Path, Result, fail},
     fault::fault,
     hash::hash_key,
+    hedge::{Hedge, Latencies},
     mirror::mirrors,
     raw,
     route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, Weighted},
@@ -49,6 +50,7 @@ impl Actions<'_> {
             response_edit: edit("responseAttachments", self.response_attachments)?,
             keeps_requests: false,
             names_operation: false,
+            latencies: Latencies::default(),
             taken: Cell::default(),
         };
         let keeps_requests = route.retry.is_some() || route.response_edit.depth.is_some();
@@ -186,9 +188,12 @@ fn retry(path: &Path<'_>, raw: &raw::Retry, timeout: Span, codec: &dyn Codec) ->
         per_try_timeout: raw.on.contains(&raw::Trigger::PerTryTimeout),
         status: raw.on.contains(&raw::Trigger::Status),
     };
+    let hedge = raw.hedge.as_ref();
+    let bounds = [("the route's timeout", timeout), ("\"perTryTimeout\"", raw.per_try_timeout)];
     Ok(Retry {
         attempts: raw.attempts,
         on,
+        hedge: hedge.map(|raw| self::hedge(&path.key("hedge"), raw, bounds)).transpose()?,
         statuses: statuses(&path.key("statuses"), &raw.statuses, on, codec)?,
         per_try_timeout: {
             let path = &path.key("perTryTimeout");
@@ -206,6 +211,23 @@ fn retry(path: &Path<'_>, raw: &raw::Retry, timeout: Span, codec: &dyn Codec) ->
         },
         backoff: backoff(&path.key("backoff"), &raw.backoff)?,
     })
+}
+
+/// `bounds` are the times after which there is no first try any more.
+fn hedge(path: &Path<'_>, raw: &raw::Hedge, bounds: [(&str, Span); 2]) -> Result<Hedge> {
+    if raw.after.is_none() && raw.percentile.is_none() {
+        return fail(path, "says no time; write \"after\" or \"percentile\", or leave it out");
+    }
+    if let Some(after) = raw.after {
+        let over = |(_, bound): &(&str, Span)| bound.limit().is_some() && *bound <= after;
+        if let Some((what, bound)) = bounds.into_iter().find(over) {
+            let message =
+                format!("{after} is not before {bound}, when {what} ends the first try; make it shorter");
+            return fail(&path.key("after"), message);
+        }
+    }
+    let percentile = raw.percentile.map(|percent| within(&path.key("percentile"), percent, 1, 99));
+    Ok(Hedge { after: raw.after.map(Span::duration), percentile: percentile.transpose()? })
 }
 
 fn statuses(path: &Path<'_>, raw: &[raw::Status], on: RetryOn, codec: &dyn Codec) -> Result<Vec<u32>> {

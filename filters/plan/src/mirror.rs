@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::{
     check::name,
     error::{Path, Result, fail},
+    hedge::Latencies,
     raw,
     route::{Destination, Route},
     share::{Share, share},
@@ -49,6 +50,7 @@ fn mirror(path: &Path<'_>, raw: &raw::Mirror, route: &Route) -> Result<Mirror> {
         response_edit: route.response_edit.clone(),
         keeps_requests: false,
         names_operation: false,
+        latencies: Latencies::default(),
         taken: Cell::default(),
     };
     Ok(Mirror { share: share(path, raw.percent)?, route: Rc::new(route) })

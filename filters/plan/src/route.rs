@@ -4,7 +4,13 @@ use std::rc::Rc;
 
 use meltemi_codecs::{Change, Deadlines, Depth};
 
-use super::{fault::Fault, hash::HashKey, mirror::Mirror, values::Value};
+use super::{
+    fault::Fault,
+    hash::HashKey,
+    hedge::{Hedge, Latencies},
+    mirror::Mirror,
+    values::Value,
+};
 
 /// What happens to the calls that a route takes.
 #[derive(Debug)]
@@ -33,6 +39,8 @@ pub struct Route {
     pub keeps_requests: bool,
     /// Whether all its calls are of operations that the plan names, service and method.
     pub names_operation: bool,
+    /// How long its calls took, where second tries ask for that.
+    pub latencies: Latencies,
     /// How many calls it took that are not reported yet.
     pub(super) taken: Cell<u64>,
 }
@@ -162,6 +170,8 @@ pub struct Retry {
     pub per_try_timeout: Option<Duration>,
     /// How long to wait before each retry.
     pub backoff: Backoff,
+    /// When a second try is made beside the first.
+    pub hedge: Option<Hedge>,
 }
 
 /// The failures that are tried again.

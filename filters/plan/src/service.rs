@@ -97,6 +97,11 @@ impl Service {
         self.routes.iter()
     }
 
+    /// The same, and the default route after them.
+    pub(super) fn all_routes(&self) -> impl Iterator<Item = &Rc<Route>> {
+        self.routes.iter().chain([&self.default_route])
+    }
+
     /// Which route matches the call, and why those before it do not.
     pub fn explain(&self, head: &Head) -> Explanation<'_> {
         Explanation::new(self, head)

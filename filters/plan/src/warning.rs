@@ -29,9 +29,11 @@ pub(super) fn of(plan: &Plan) -> Vec<Warning> {
         for (number, route) in service.routes().enumerate() {
             let path = &routes.index(number);
             last_try(path, route, &mut warnings);
+            unused_hedge(path, service, route, &mut warnings);
             unused_policies(path, route, &mut warnings);
         }
         last_try(&path.key("defaultRoute"), &service.default_route, &mut warnings);
+        unused_hedge(&path.key("defaultRoute"), service, &service.default_route, &mut warnings);
         unused_policies(&path.key("defaultRoute"), &service.default_route, &mut warnings);
         unused_default_route(&path, service, &mut warnings);
     }
@@ -56,6 +58,15 @@ fn last_try(path: &Path<'_>, route: &Route, warnings: &mut Vec<Warning>) {
     if route.retry.as_ref().filter(ends_call).is_some() {
         let path = path.key("retry").key("perTryTimeout").to_string();
         let message = "ends the whole call: \"on\" does not list \"per-try-timeout\"".to_owned();
+        warnings.push(Warning { path, message });
+    }
+}
+
+/// Second tries of calls that have one connection.
+fn unused_hedge(path: &Path<'_>, service: &Service, route: &Route, warnings: &mut Vec<Warning>) {
+    if service.is_pinned && route.retry.as_ref().is_some_and(|retry| retry.hedge.is_some()) {
+        let path = path.key("retry").key("hedge").to_string();
+        let message = "makes no second try: a client's calls are pinned to one connection".to_owned();
         warnings.push(Warning { path, message });
     }
 }

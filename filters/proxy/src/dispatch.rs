@@ -80,7 +80,8 @@ impl Worker {
         };
         call.tried(endpoint, open);
         let Some(out) = self.net.write(connection.socket()) else {
-            self.abandon_tries(id);
+            let (pool, open) = (call.pool(), call.take_try(connection_key));
+            self.abandon_try(id, pool, open);
             self.try_failed(id, Cause::Reset, Failure::ConnectionLost, "the upstream connection is closing");
             return;
         };
@@ -107,6 +108,9 @@ impl Worker {
         if left > 0 {
             call.cut();
         }
+        if call.route().retry.as_ref().is_some_and(|retry| retry.hedge.is_some()) {
+            call.expect_second(self.now);
+        }
         let (due, origin, is_stream) = (call.due(), call.origin(), call.stream().is_some());
         if left > 0 {
             self.open_upload(origin, id, connection_key, left);
@@ -124,9 +128,14 @@ impl Worker {
         }
     }
 
-    /// A try ended without an answer to pass on: makes the next one if the route allows it, or answers the client.
+    /// A try ended without an answer to pass on: makes the next one if the route allows it, or answers the client. While
+    /// another is open, that one goes on.
     pub(crate) fn try_failed(&mut self, id: CallId, cause: Cause, failure: Failure, detail: &str) {
         let Some(call) = self.calls.get_mut(id) else { return };
+        if call.has_tries() {
+            self.time_call(id);
+            return;
+        }
         let Some(pool) = self.pools.get_mut(call.pool()) else { return };
         let is_possible = (self.net.is_open() || !pool.open().is_empty()) && !pool.has_ended();
         let Some(retry) = call.retry(cause).filter(|_| is_possible) else {
@@ -140,6 +149,9 @@ impl Worker {
             return;
         }
         let pause = pause(&backoff, retries, self.random.f64());
+        if let Stage::Sent { is_hedged: true, .. } = call.stage() {
+            pool.calls_mut().unhedged();
+        }
         call.back_off(self.now.after(pause));
         self.calls.retry(id, cause, pool.calls_mut());
         if !self.net.is_open() {
@@ -159,7 +171,7 @@ impl Worker {
     }
 
     /// Opens a connection to an endpoint other than `avoid`, if one is known and none is open or being opened.
-    fn connect_elsewhere(&mut self, pool_key: PoolId, avoid: Option<EndpointId>) {
+    pub(crate) fn connect_elsewhere(&mut self, pool_key: PoolId, avoid: Option<EndpointId>) {
         let Some(pool) = self.pools.get(pool_key) else { return };
         let is_avoided =
             |key: &ConnectionId| self.connections.get(*key).is_some_and(|open| open.endpoint() == avoid);
@@ -183,7 +195,7 @@ impl Worker {
                     call.record().retries > 0
                         || self.pools.get(call.pool()).is_some_and(Pool::has_retry_budget)
                 };
-                call.retry(Cause::Status(status)).is_some() && has_budget()
+                call.is_refused(status) || call.retry(Cause::Status(status)).is_some() && has_budget()
             }),
             _ => None,
         };
@@ -244,7 +256,13 @@ impl Worker {
     pub(crate) fn abandon_tries(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(id) else { return };
         let (pool, open) = (call.pool(), call.take_tries());
-        for open in open.into_iter().flatten() {
+        for open in open {
+            self.abandon_try(id, pool, open);
+        }
+    }
+
+    fn abandon_try(&mut self, id: CallId, pool: PoolId, open: Option<Try>) {
+        if let Some(open) = open {
             self.reset_upstream(id, open);
             self.abandon(open);
             self.list_pool(pool);
@@ -283,6 +301,7 @@ impl Worker {
         } else {
             match call.stage() {
                 Stage::Backoff { until } if until <= now => self.try_again(id),
+                Stage::Hedging { sent, until } if until <= now => self.hedge(id, sent),
                 Stage::Held { until } if until <= now => self.release_call(id),
                 Stage::Asking { until, .. } if until <= now => self.answer_is_late(id),
                 _ => {}

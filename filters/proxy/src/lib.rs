@@ -28,6 +28,7 @@ mod exploration;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod hashing;
+mod hedging;
 mod inbox;
 mod inquiries;
 mod intake;

@@ -234,7 +234,7 @@ impl Pool {
     pub(crate) fn overflow(&self) -> Option<String> {
         let breaker = self.policy.as_ref()?.circuit_breaker;
         let cluster = &self.cluster;
-        let (most, what) = if self.calls.active() >= breaker.max_calls {
+        let (most, what) = if self.calls.tries() >= breaker.max_calls {
             (breaker.max_calls, "calls in flight")
         } else if self.waiting.len() >= breaker.max_waiting_calls {
             (breaker.max_waiting_calls, "calls that wait for a connection")

@@ -46,8 +46,13 @@ impl Worker {
 
     /// Ends a call: reports it, takes it out of every table, and lets its client go on.
     pub(crate) fn finish(&mut self, id: CallId, end: End) {
-        if self.calls.get(id).is_some_and(Call::has_tries) {
+        let Some(call) = self.calls.get(id) else { return };
+        let is_settled = matches!(call.stage(), Stage::Settled);
+        if call.has_tries() {
             self.abandon_tries(id);
+        }
+        if !is_settled {
+            self.end_stage(id, end);
         }
         if self.plan.access_log.is_some() {
             self.log_call(id, end);
@@ -63,19 +68,13 @@ impl Worker {
             }
             Origin::Proxy => self.telemetry.end_copy(call.record().operation, outcome(end)),
         }
-        let (stage, client_key) = (call.stage(), call.origin().client());
+        let client_key = call.origin().client();
         let mut pool = self.pools.get_mut(call.pool());
         let mut client = client_key.and_then(|key| self.clients.get_mut(key));
         let client_calls = client.as_deref_mut().map(Client::calls_mut);
         self.calls.remove(id, client_calls, pool.as_deref_mut().map(Pool::calls_mut));
         if let Some(pool) = pool {
             self.alarms.wake_at(pool.forget_at());
-            if let Stage::Waiting(place) = stage {
-                pool.waiting_mut().remove(client_key, place);
-            }
-        }
-        if let Stage::Asking { inquiry, .. } = stage {
-            self.inquiries.forget(inquiry, false, &mut self.net);
         }
         if let (Some(client), Some(client_key)) = (client, client_key) {
             let has_turns = client.turns().len() > 0;
@@ -87,6 +86,24 @@ impl Worker {
             if has_turns {
                 self.end_turn(client_key, id);
             }
+        }
+    }
+
+    /// A call ends so, which waits for something, or was sent by a route that makes second tries.
+    #[inline(never)]
+    fn end_stage(&mut self, id: CallId, end: End) {
+        let Some(call) = self.calls.get(id) else { return };
+        let (stage, client, pool) = (call.stage(), call.origin().client(), self.pools.get_mut(call.pool()));
+        if let (Stage::Hedging { sent, .. } | Stage::Sent { sent, .. }, End::Answered(_)) = (stage, end) {
+            call.note_latency(self.now.since(sent));
+        }
+        match (stage, pool) {
+            (Stage::Waiting(place), Some(pool)) => pool.waiting_mut().remove(client, place),
+            (Stage::Sent { is_hedged: true, .. }, Some(pool)) => pool.calls_mut().unhedged(),
+            (Stage::Asking { inquiry, .. }, _) => {
+                self.inquiries.forget(inquiry, false, &mut self.net);
+            }
+            _ => {}
         }
     }
 

@@ -249,7 +249,7 @@ impl Worker {
 
     /// Why a pool takes no more calls, where something limits them.
     #[inline(never)]
-    fn overflow(&self, pool: PoolId) -> Option<String> {
+    pub(crate) fn overflow(&self, pool: PoolId) -> Option<String> {
         let most = self.plan.max_calls;
         if self.calls.len() >= most {
             return Some(format!("this worker has as many calls in flight as the plan allows: {most}"));

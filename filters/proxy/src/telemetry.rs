@@ -264,6 +264,11 @@ impl Telemetry {
         self.add(id, Metric::RateLimitAnswers(answer), 1);
     }
 
+    /// Counts a second try that was made beside one without an answer.
+    pub(crate) fn hedged(&mut self, id: OperationId) {
+        self.add(id, Metric::Hedges, 1);
+    }
+
     /// Counts a call of an operation that was not known, now that it has ended.
     fn end_unknown(&mut self, id: OperationId, source: Option<PeerId>, most: usize) {
         let Some(unknown) = self.unknown(id) else { return };

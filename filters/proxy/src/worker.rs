@@ -114,6 +114,7 @@ impl Worker {
         self.follow(&plan);
         self.pools.set_plan(&plan);
         self.policies.set_plan(&plan);
+        plan.follow_latencies(&self.plan);
         self.inquiries.retain(|cluster| plan.asks(cluster), &mut self.net);
         self.plan = plan;
         self.alarms.wake_at(Some(self.now));

@@ -234,6 +234,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::Requests => "requests_total",
         Metric::Responses(_) => "responses_total",
         Metric::Retries => "retries_total",
+        Metric::Hedges => "hedges_total",
         Metric::Delays => "delays_total",
         Metric::Timeouts => "timeouts_total",
         Metric::Resets => "resets_total",

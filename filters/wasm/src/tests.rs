@@ -327,6 +327,7 @@ fn every_metric_is_documented() {
         Metric::Requests,
         Metric::Responses(Class::Success),
         Metric::Retries,
+        Metric::Hedges,
         Metric::Delays,
         Metric::Timeouts,
         Metric::Resets,

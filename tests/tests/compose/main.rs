@@ -28,7 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Metrics that Envoy has here no reason to count: identities are known with mutual TLS only, and the plan edits nothing
 /// and has neither faults, mirrors nor global rate limits. It is enough that Prometheus understands the expressions with them.
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 8] = [
     "meltemi_source_requests_total",
     "meltemi_destination_requests_total",
     "meltemi_edits_skipped_total",
@@ -36,6 +36,7 @@ const ELSEWHERE: [&str; 7] = [
     "meltemi_mirrored_total",
     "meltemi_dry_run_denied_total",
     "meltemi_rate_limit_answers_total",
+    "meltemi_hedges_total",
 ];
 
 /// Asks `condition` again and again until it gives something.

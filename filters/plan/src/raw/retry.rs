@@ -28,11 +28,14 @@ pub struct Retry {
     /// How long to wait before each retry.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
     pub backoff: Backoff,
+    /// When a second try is made while the first has no answer yet. It is one of the `attempts`.
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub hedge: Option<Hedge>,
 }
 
 object! {
     Retry from Self::default();
-    optional attempts, on, statuses, per_try_timeout as "perTryTimeout", backoff;
+    optional attempts, on, statuses, per_try_timeout as "perTryTimeout", backoff, hedge;
 }
 
 fn one() -> u32 {
@@ -51,6 +54,7 @@ impl Default for Retry {
             statuses: Vec::new(),
             per_try_timeout: Span::default(),
             backoff: Backoff::default(),
+            hedge: None,
         }
     }
 }
@@ -132,4 +136,25 @@ impl Default for Backoff {
     fn default() -> Self {
         Self { base: base_backoff(), max: None }
     }
+}
+
+/// When a call gets a second try beside one that has no answer yet; the first answer is the call's. With both fields, after
+/// the later of the two.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields))]
+#[cfg_attr(feature = "schema", schemars(extend("minProperties" = 1)))]
+pub struct Hedge {
+    /// How long after the first try.
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub after: Option<Span>,
+    /// After the time in which so many percent of the route's calls were answered; not used before a hundred were.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 99)))]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub percentile: Option<u32>,
+}
+
+object! {
+    Hedge from Self::default();
+    optional after, percentile;
 }

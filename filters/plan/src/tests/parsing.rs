@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    AttachmentEdit, Backoff, CircuitBreaker, Destination, Limits, Mirror, OnNoMatch, OutlierDetection, Retry,
-    RetryBudget, RetryOn, UnknownAuthority, UpstreamOptions,
+    AttachmentEdit, Backoff, CircuitBreaker, Destination, Hedge, Limits, Mirror, OnNoMatch, OutlierDetection,
+    Retry, RetryBudget, RetryOn, UnknownAuthority, UpstreamOptions,
 };
 
 #[test]
@@ -76,7 +76,8 @@ fn what_is_written_is_kept() {
                         "on": ["connect-failure", "reset", "per-try-timeout", "status"],
                         "statuses": ["SERVER_THREADPOOL_EXHAUSTED_ERROR", 80, "SERVICE_ERROR"],
                         "perTryTimeout": "500ms",
-                        "backoff": {"base": "10ms", "max": "1s"}
+                        "backoff": {"base": "10ms", "max": "1s"},
+                        "hedge": {"after": "50ms", "percentile": 95}
                     },
                     "requestAttachments": {"set": {"b": "1", "a": "2"}, "remove": ["x"]},
                     "responseAttachments": {"remove": ["y"]}
@@ -140,6 +141,7 @@ fn what_is_written_is_kept() {
             statuses: vec![100, 80, 80],
             per_try_timeout: Some(Duration::from_millis(500)),
             backoff: Backoff { base: Duration::from_millis(10), max: Duration::from_secs(1) },
+            hedge: Some(Hedge { after: Some(Duration::from_millis(50)), percentile: Some(95) }),
         })
     );
     let removed = route.request_edit.changes.iter().filter(|change| change.action == Action::Remove);
@@ -181,6 +183,7 @@ fn a_retry_by_itself_is_one_after_connect_failures() {
             statuses: vec![],
             per_try_timeout: None,
             backoff: Backoff { base: Duration::from_millis(25), max: Duration::from_millis(250) },
+            hedge: None,
         }
     );
     let plan = parse(&demo(json!({"defaultRoute": {"retry": {"backoff": {"base": "1s"}}}}))).unwrap();
@@ -278,6 +281,16 @@ fn what_is_hardly_meant_is_warned_of() {
             "services[\"demo\"].defaultRoute: gets no call: \"onNoMatch\" rejects those that no route matches",
         ]
     );
+}
+
+#[test]
+fn second_tries_of_a_client_with_one_connection_are_warned_of() {
+    let hedged = json!({"retry": {"hedge": {"after": "1s"}}});
+    let plan = parse(&demo(json!({"upstream": {"sharing": "pinned"}, "defaultRoute": hedged}))).unwrap();
+    let warnings: Vec<_> = plan.warnings().iter().map(ToString::to_string).collect();
+    let path = "services[\"demo\"].defaultRoute.retry.hedge";
+    let wanted = format!("{path}: makes no second try: a client's calls are pinned to one connection");
+    assert_eq!(warnings, [wanted]);
 }
 
 #[test]

@@ -412,6 +412,17 @@ fn retries_that_cannot_work_are_refused() {
             json!({"backoff": {"base": "1s", "max": "500ms"}}),
             ".backoff.max: shorter than \"base\", 1s; make it longer",
         ),
+        (json!({"hedge": {}}), ".hedge: says no time; write \"after\" or \"percentile\", or leave it out"),
+        (
+            json!({"hedge": {"after": "2s"}}),
+            ".hedge.after: 2s is not before 2s, when the route's timeout ends the first try; make it shorter",
+        ),
+        (
+            json!({"hedge": {"after": "500ms"}, "perTryTimeout": "500ms"}),
+            ".hedge.after: 500ms is not before 500ms, when \"perTryTimeout\" ends the first try; make it shorter",
+        ),
+        (json!({"hedge": {"percentile": 100}}), ".hedge.percentile: 100 is out of bounds; write 1 to 99"),
+        (json!({"hedge": {"percentile": 0}}), ".hedge.percentile: 0 is out of bounds; write 1 to 99"),
     ] {
         let path = "services[\"demo\"].routes[0].retry";
         assert_eq!(refuse(&retry(members.clone())), format!("{path}{message}"), "{members}");

@@ -17,7 +17,7 @@ pub struct Case {
     pub service: fn() -> Value,
 }
 
-pub const CASES: [Case; 22] = [
+pub const CASES: [Case; 23] = [
     Case {
         name: "1 client, 1 in flight",
         clients: 1,
@@ -93,6 +93,7 @@ pub const CASES: [Case; 22] = [
     of_policy("1 client, 32 in flight, circuit breaker", breaker),
     of_policy("1 client, 32 in flight, outlier detection", detection),
     of_policy("1 client, 32 in flight, faults for few", fault),
+    of_policy("1 client, 32 in flight, second tries", hedge),
     Case {
         name: "1 client, 32 in flight, hashed",
         clients: 1,
@@ -234,6 +235,12 @@ fn breaker() -> Value {
 
 fn detection() -> Value {
     json!({"protocol": "dubbo", "upstream": {"outlierDetection": {"consecutiveFailures": 5}}})
+}
+
+/// After a time that no call takes.
+fn hedge() -> Value {
+    let retry = json!({"hedge": {"after": "1s", "percentile": 99}});
+    json!({"protocol": "dubbo", "defaultRoute": {"retry": retry}})
 }
 
 /// Of a call in ten million.

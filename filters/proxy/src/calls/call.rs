@@ -1,9 +1,10 @@
 //! One call: from the request that a client sent to the answer that it got.
 
+mod second;
+mod streaming;
+
 use core::time::Duration;
 use std::rc::Rc;
-
-use meltemi_codecs::Outcome;
 
 use super::{Cause, Record, Stage, Stream, Tries, Try};
 use crate::arena::Id;
@@ -226,7 +227,11 @@ impl Call {
     #[inline]
     fn end_try(&mut self, ended: Try, how: TryEnd) -> Try {
         match how {
-            TryEnd::Answered | TryEnd::GivenUp => return ended,
+            TryEnd::Answered => {
+                self.record.endpoint = ended.endpoint;
+                return ended;
+            }
+            TryEnd::GivenUp => return ended,
             TryEnd::Refused => {}
             TryEnd::Lost => self.record.resets = self.record.resets.saturating_add(1),
             TryEnd::TimedOut => self.record.timeouts = self.record.timeouts.saturating_add(1),
@@ -241,6 +246,11 @@ impl Call {
         let how = if refused { TryEnd::Refused } else { TryEnd::Answered };
         let answered = self.tries.close(connection);
         answered.map(|answered| self.end_try(answered, how)).is_some()
+    }
+
+    /// Takes out the try on that connection: it came to nothing.
+    pub(crate) fn take_try(&mut self, connection: ConnectionId) -> Option<Try> {
+        self.tries.close(connection).map(|open| self.end_try(open, TryEnd::GivenUp))
     }
 
     /// The try on that connection was lost with it.
@@ -278,28 +288,6 @@ impl Call {
     #[inline]
     pub(crate) fn open_try(&self) -> Option<Try> {
         self.tries.first()
-    }
-
-    /// What has become of it if it is a stream.
-    #[inline]
-    pub(crate) fn stream(&self) -> Option<&Stream> {
-        self.stream.as_ref()
-    }
-
-    #[inline]
-    pub(crate) fn stream_mut(&mut self) -> Option<&mut Stream> {
-        self.stream.as_mut()
-    }
-
-    /// Whether its server waits for more of a stream that is given up.
-    pub(crate) fn needs_reset(&self) -> bool {
-        self.stream.is_some_and(|stream| !stream.is_reset && stream.server_end.is_none())
-    }
-
-    /// How a stream ended whose client did not say that it has.
-    pub(crate) fn lingered(&self, now: Instant) -> Option<Outcome> {
-        let end = self.stream?.server_end?;
-        self.deadline.is_some_and(|deadline| deadline <= now).then_some(end)
     }
 
     /// When its answer is due if the time-out of its route begins at `start`. The client's own time begins with the call.
@@ -353,6 +341,7 @@ impl Call {
             Cause::Reset => retry.on.reset,
             Cause::PerTryTimeout => retry.on.per_try_timeout,
             Cause::Status(status) => retry.on.status && retry.statuses.contains(&status),
+            Cause::Slow => retry.hedge.is_some(),
         };
         // A one-way call that was written may have been carried out, and nobody would ever know. A stream that was opened
         // has begun.
@@ -369,8 +358,11 @@ impl Call {
     pub(crate) fn due(&self) -> Option<Instant> {
         let tries = self.per_try_timeout().and_then(|time| self.tries.due(time));
         let stage = match self.stage {
-            Stage::Asking { until, .. } | Stage::Held { until } | Stage::Backoff { until } => Some(until),
-            Stage::Settled | Stage::Waiting(_) => None,
+            Stage::Asking { until, .. }
+            | Stage::Held { until }
+            | Stage::Backoff { until }
+            | Stage::Hedging { until, .. } => Some(until),
+            Stage::Settled | Stage::Sent { .. } | Stage::Waiting(_) => None,
         };
         earliest(earliest(tries, stage), self.deadline)
     }

@@ -7,6 +7,11 @@ use crate::queue::Place;
 pub(crate) enum Stage {
     /// None is to come: the call has just been read, or was sent.
     Settled,
+    /// The first try, sent then, to have no answer until then.
+    Hedging { sent: Instant, until: Instant },
+    /// None is to come of a call whose route makes second tries: its first was sent then, and its second with it if it
+    /// `is_hedged`.
+    Sent { sent: Instant, is_hedged: bool },
     /// An upstream connection: the call is in that place of its pool's queue.
     Waiting(Place),
     /// A service was asked about the call, and has until then to answer.
@@ -28,4 +33,6 @@ pub(crate) enum Cause {
     PerTryTimeout,
     /// The answer had this status.
     Status(u32),
+    /// None has: it has no answer yet.
+    Slow,
 }

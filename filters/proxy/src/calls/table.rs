@@ -41,6 +41,8 @@ pub(crate) struct PoolCalls {
     active: usize,
     /// Those of them that were tried again.
     retrying: usize,
+    /// Those of them that have had two tries at a time, until they are over.
+    hedged: usize,
 }
 
 impl Calls {
@@ -210,11 +212,26 @@ impl PoolCalls {
     /// So many calls, none of which was tried again.
     #[cfg(test)]
     pub(crate) fn of(active: usize) -> Self {
-        Self { active, retrying: 0 }
+        Self { active, ..Self::default() }
     }
 
     pub(crate) fn active(&self) -> usize {
         self.active
+    }
+
+    /// The tries that they have at a time.
+    pub(crate) fn tries(&self) -> usize {
+        self.active.saturating_add(self.hedged)
+    }
+
+    /// Notes that one has two.
+    pub(crate) fn hedged(&mut self) {
+        self.hedged = self.hedged.saturating_add(1);
+    }
+
+    /// Notes that both are over.
+    pub(crate) fn unhedged(&mut self) {
+        self.hedged = self.hedged.saturating_sub(1);
     }
 
     /// Those of them that were tried again.
@@ -308,7 +325,8 @@ mod tests {
     #[test]
     fn the_budget_is_a_share_of_the_calls_and_never_less_than_the_least() {
         let budget = RetryBudget { percent: 20, min_retries: 3 };
-        let most = |active| (0..1000).find(|&retrying| !PoolCalls { active, retrying }.fits(&budget));
+        let most =
+            |active| (0..1000).find(|&retrying| !PoolCalls { active, retrying, hedged: 0 }.fits(&budget));
         assert_eq!([0, 10, 19, 20, 100].map(most), [3, 3, 3, 4, 20].map(Some));
     }
 }

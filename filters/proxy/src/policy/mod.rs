@@ -15,6 +15,7 @@
 //! | a try is written, with the edits of the call | `Worker::send` (`dispatch.rs`) |
 //! | a try has ended, and how | `Call::end_try` (`calls/call.rs`) |
 //! | its endpoint has answered, or failed to | `Worker::judge` (`outliers.rs`) |
+//! | a try has no answer for so long | `Worker::hedge` (`hedging.rs`) |
 //! | another try is wanted | `Worker::try_failed` (`dispatch.rs`) |
 //! | the call has ended: its record is complete | `Worker::finish` (`reply.rs`) |
 

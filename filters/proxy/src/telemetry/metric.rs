@@ -79,6 +79,8 @@ pub enum Metric {
     Responses(Class),
     /// Counter: retries made.
     Retries,
+    /// Counter: those of them that were made beside a try which had no answer yet.
+    Hedges,
     /// Counter: calls that a fault has held back.
     Delays,
     /// Counter: tries and calls that ran out of time.

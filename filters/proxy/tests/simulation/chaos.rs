@@ -327,7 +327,7 @@ fn check_calls(world: &World, scene: &Scene) {
     // Without alarms, what was counted last is reported late.
     let is_known = reset as i64 <= torn || scene.goes_away;
     assert!(is_known, "{reset} clients were reset for {torn} answers");
-    let can_repeat = scene.on.iter().any(|on| *on != "connect-failure");
+    let can_repeat = scene.on.iter().any(|on| *on != "connect-failure") || scene.hedge.is_some();
     for (number, call) in world.calls.iter().enumerate() {
         let client = &world.proxy.clients[call.client];
         // A client that sends on after it was closed gets no error.

@@ -31,6 +31,7 @@ mod detection;
 mod fairness;
 mod global_limits;
 mod hashing;
+mod hedging;
 mod hostile;
 mod mirrors;
 mod mixups;

@@ -23,6 +23,8 @@ pub struct Scene {
     pub on: Vec<&'static str>,
     pub timeout: Option<u64>,
     pub per_try: Option<u64>,
+    /// A second try is made after so many milliseconds, or after what so many percent of the calls take.
+    pub hedge: Option<(u64, Option<u64>)>,
     pub endpoints: Vec<String>,
     pub is_split: bool,
     /// Nothing fails.
@@ -88,6 +90,8 @@ impl Scene {
             on,
             timeout,
             per_try,
+            // Of the seed alone: all else of a run is as without.
+            hedge: (seed % 3 == 1).then(|| (1 + seed / 3 % 12, (seed % 2 == 0).then_some(90))),
             endpoints: (1..=if is_besieged { 2 + random.below(2) } else { 1 + random.below(4) })
                 .map(|n| format!("10.0.0.{n}:20880"))
                 .collect(),
@@ -118,6 +122,10 @@ impl Scene {
             asks: (!is_calm && random.chance(0.2)).then(|| random.chance(0.5)),
             is_mixed: protocol == "dubbo" && !goes_away && random.chance(0.4),
         };
+        scene.hedge = scene.hedge.filter(|(after, _)| {
+            let ends = [scene.timeout, scene.per_try];
+            !scene.on.is_empty() && ends.into_iter().flatten().all(|end| *after < end)
+        });
         if scene.is_mixed {
             // What not every protocol has.
             scene.on.retain(|on| *on != "status");
@@ -160,6 +168,9 @@ impl Scene {
             if self.on.contains(&"status") {
                 let statuses = if self.protocol == "dubbo" { json!([80, 100]) } else { json!([8]) };
                 route["retry"]["statuses"] = statuses;
+            }
+            if let Some((after, percentile)) = self.hedge {
+                route["retry"]["hedge"] = json!({"after": format!("{after}ms"), "percentile": percentile});
             }
             if let Some(per_try) = self.per_try {
                 route["retry"]["perTryTimeout"] = json!(format!("{per_try}ms"));
