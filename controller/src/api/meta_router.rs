@@ -214,6 +214,25 @@ pub struct Retries {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::positive_duration)]
     pub per_try_timeout: Option<String>,
+    /// When a second try is made beside one that has no answer yet. It is one of the attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
+}
+
+/// When a call gets a second try, to another endpoint: the first answer is the call's. With both fields, after the later of
+/// the two times.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::hedge)]
+pub struct Hedge {
+    /// How long after the first try, such as `50ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::positive_duration)]
+    pub after: Option<String>,
+    /// After the time in which so many percent of the route's calls are answered; not used before a hundred were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::percentile)]
+    pub percentile: Option<u32>,
 }
 
 /// A failure after which a call can be retried.

@@ -169,7 +169,11 @@ pub(super) fn route(schema: &mut Schema) {
     require(schema, &["route"]);
     let in_time = "!has(self.timeout) || !has(self.retries) || !has(self.retries.perTryTimeout) || \
          duration(self.timeout) == duration('0s') || duration(self.retries.perTryTimeout) <= duration(self.timeout)";
-    rules(schema, &[MIRRORED, (in_time, "perTryTimeout must not be longer than timeout")]);
+    let hedged = "!has(self.timeout) || !has(self.retries) || !has(self.retries.hedge) || \
+         !has(self.retries.hedge.after) || duration(self.timeout) == duration('0s') || \
+         duration(self.retries.hedge.after) < duration(self.timeout)";
+    let in_time = (in_time, "perTryTimeout must not be longer than timeout");
+    rules(schema, &[MIRRORED, in_time, (hedged, "hedge.after must be shorter than timeout")]);
 }
 
 /// A route of Aeraki's.
@@ -266,8 +270,23 @@ pub(super) fn retries(schema: &mut Schema) {
                 &format!("!({}) || has(self.perTryTimeout)", on("per-try-timeout")),
                 "\"per-try-timeout\" in retryOn needs perTryTimeout",
             ),
+            (
+                "!has(self.hedge) || !has(self.hedge.after) || !has(self.perTryTimeout) || \
+                 duration(self.hedge.after) < duration(self.perTryTimeout)",
+                "hedge.after must be shorter than perTryTimeout",
+            ),
         ],
     );
+}
+
+/// When a second try is made.
+pub(super) fn hedge(schema: &mut Schema) {
+    rules(schema, &[("has(self.after) || has(self.percentile)", "after or percentile is needed")]);
+}
+
+/// A percentile.
+pub(super) fn percentile(schema: &mut Schema) {
+    set(schema, json!({"minimum": 1, "maximum": 99}));
 }
 
 /// Faults of a route.

@@ -1,6 +1,7 @@
 //! The rules of routers, Meltemi's and Aeraki's.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use meltemi_proxy::plan::check_value;
 use meltemi_proxy::plan::raw::MOST_ATTEMPTS;
@@ -9,7 +10,7 @@ use super::matchers::attributes;
 use super::notes::Notes;
 use super::{limits, text};
 use crate::api::aeraki::{Destination, Mutation, Percent, WeightedDestination};
-use crate::api::{Abort, Delay, Fault, MetaRouterSpec, OnNoMatch, Retries, RetryOn, Route};
+use crate::api::{Abort, Delay, Fault, Hedge, MetaRouterSpec, OnNoMatch, Retries, RetryOn, Route};
 
 /// What a router of either kind must be. `namespace` is its own; `is_aeraki` says whose fields it has.
 pub(super) fn router(notes: &mut Notes, spec: &MetaRouterSpec, namespace: &str, is_aeraki: bool) {
@@ -133,6 +134,8 @@ fn route(notes: &mut Notes, route: &Route, is_aeraki: bool) {
                 notes.error("is longer than timeout, which covers all tries together; write a shorter one");
             }
         });
+        let ends = [("timeout", timeout), ("perTryTimeout", per_try)];
+        notes.some("hedge", all.hedge.as_ref(), |notes, all| hedge(notes, all, ends));
     });
 }
 
@@ -241,6 +244,23 @@ fn retries(notes: &mut Notes, retries: &Retries) {
             notes.error("is empty; write a status of the protocol, by name or number");
         }
     });
+}
+
+/// A second try, and what ends the first.
+fn hedge(notes: &mut Notes, hedge: &Hedge, ends: [(&str, Option<Duration>); 2]) {
+    if hedge.after.is_none() && hedge.percentile.is_none() {
+        notes.error("says no time; write after or percentile");
+    }
+    notes.some("after", hedge.after.as_ref(), |notes, text| {
+        let Some(after) = text::positive_duration(notes, text) else { return };
+        let over = |end: Duration| !end.is_zero() && end <= after;
+        if let Some((what, _)) = ends.into_iter().find(|(_, end)| end.is_some_and(over)) {
+            notes.error(format_args!("is not shorter than {what}, which ends the first try; write less"));
+        }
+    });
+    if let Some(percent) = hedge.percentile.filter(|percent| !(1..=99).contains(percent)) {
+        notes.error_at("percentile", format_args!("{percent} is out of range; write one of 1 to 99"));
+    }
 }
 
 /// Faults of a route.

@@ -384,6 +384,13 @@ fn lines(does: &Value) -> Vec<String> {
             format!("retries   {attempts}, after {on}{statuses}{each}")
         }
     });
+    if let Some(hedge) = does.get("retry").and_then(|retry| retry.get("hedge")) {
+        let percentile = |percent| format!("the {}th percentile of the route's calls", text(percent));
+        let times = [hedge.get("after").map(text), hedge.get("percentile").map(percentile)];
+        let times: Vec<_> = times.into_iter().flatten().collect();
+        let later = if times.len() > 1 { ", whichever is later" } else { "" };
+        lines.push(format!("hedge     a second try after {}{later}", times.join(" or ")));
+    }
     let fault = &does.get("fault").cloned().unwrap_or_default();
     let percent = |part: &Value| part["percent"].as_f64().unwrap_or(100.0);
     if let Some(delay) = fault.get("delay") {

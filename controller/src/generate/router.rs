@@ -228,6 +228,10 @@ fn retry(retries: &api::Retries, places: &mut Places) -> raw::Retry {
     let mut retry = raw::Retry {
         statuses: retries.statuses.iter().map(status).collect(),
         per_try_timeout: retries.per_try_timeout.as_deref().and_then(duration).unwrap_or_default(),
+        hedge: retries.hedge.as_ref().map(|hedge| raw::Hedge {
+            after: hedge.after.as_deref().and_then(duration),
+            percentile: hedge.percentile,
+        }),
         ..raw::Retry::default()
     };
     retry.attempts = retries.attempts.unwrap_or(retry.attempts);

@@ -20,6 +20,7 @@ greeter.shop.svc.cluster.local:20880 (dubbo), as the sidecars of shop have it
     goes to   outbound|20880||greeter.shop.svc.cluster.local (10 %)
     timeout   2s
     retries   2, after reset; each try 500ms
+    hedge     a second try after 50ms or the 95th percentile of the route's calls, whichever is later
     request   sets k: v
     response  removes internal
 

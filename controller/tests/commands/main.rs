@@ -51,7 +51,7 @@ spec:
     - {destination: {host: greeter, port: {number: 20881}}, weight: 90}
     - {destination: {host: greeter}, weight: 10}
     timeout: 2s
-    retries: {attempts: 2, retryOn: [reset], perTryTimeout: 500ms}
+    retries: {attempts: 2, retryOn: [reset], perTryTimeout: 500ms, hedge: {after: 50ms, percentile: 95}}
     requestMutation: [{key: k, value: v}]
     responseRemove: [internal]
   - match:

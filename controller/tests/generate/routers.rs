@@ -88,7 +88,7 @@ fn every_field_of_a_route_reaches_the_plan() {
     responseRemove: [o]
     timeout: 1m30s
     propagateDeadline: true
-    retries: {attempts: 3, retryOn: [reset, status], statuses: [SERVER_TIMEOUT, '80'], perTryTimeout: 100ms}
+    retries: {attempts: 3, retryOn: [reset, status], statuses: [SERVER_TIMEOUT, '80'], perTryTimeout: 100ms, hedge: {after: 50ms, percentile: 95}}
     fault: {delay: {percentage: {value: 12.5}, fixedDelay: 1.5s}, abort: {percentage: {value: 1}, message: try again}}
 ";
     let wanted = json!({
@@ -114,6 +114,7 @@ fn every_field_of_a_route_reaches_the_plan() {
             "propagateDeadline": true,
             "retry": {
                 "attempts": 3, "on": ["reset", "status"], "statuses": ["SERVER_TIMEOUT", 80], "perTryTimeout": "100ms",
+                "hedge": {"after": "50ms", "percentile": 95},
             },
             "fault": {
                 "delay": {"duration": "1500ms", "percent": 12.5},
