@@ -91,7 +91,7 @@ impl Scene {
             timeout,
             per_try,
             // Of the seed alone: all else of a run is as without.
-            hedge: (seed % 3 == 1).then(|| (1 + seed / 3 % 12, (seed % 2 == 0).then_some(90))),
+            hedge: (seed % 3 == 1).then(|| (1 + seed / 3 % 12, seed.is_multiple_of(2).then_some(90))),
             endpoints: (1..=if is_besieged { 2 + random.below(2) } else { 1 + random.below(4) })
                 .map(|n| format!("10.0.0.{n}:20880"))
                 .collect(),
