@@ -331,6 +331,9 @@ fn of_cluster(policy: &Value) -> Vec<String> {
     if !limits.is_empty() {
         lines.push(format!("at most   {}", limits.join(", ")));
     }
+    if policy["keepWeights"] == true {
+        lines.push("weights   kept, as often as Envoy chooses an endpoint".to_owned());
+    }
     if let Some(rule) = policy["outlierDetection"].as_object() {
         let text = |field: &str| rule.get(field).cloned().unwrap_or_default();
         let time = text("baseEjectionTime");

@@ -53,8 +53,15 @@ impl<'a> CallPolicy<'a> {
         self.load_balancer.is_some_and(|balancer| balancer.consistent_hash.is_some())
     }
 
-    /// What the plan says of the cluster, if it says something. What cannot be honoured is left out, and reported with the rule.
-    pub(super) fn cluster(self) -> Option<raw::Cluster> {
+    /// Whether endpoints have weights by where they are; `None` where that is not said.
+    fn distributes(self) -> Option<bool> {
+        let setting = self.load_balancer?.locality_lb_setting.as_ref()?;
+        Some(setting.distributes())
+    }
+
+    /// What the plan says of the cluster, if it says something. Its endpoints may have weights, or have some by where they are
+    /// if the rules do not say that. What cannot be honoured is left out, and reported with the rule.
+    pub(super) fn cluster(self, has_weights: bool, distributes: bool) -> Option<raw::Cluster> {
         let mut unheard = Reports::default();
         let origin = ResourceRef::new("", "", None, "");
         let mut say = Remarks { origin: &origin, path: String::new(), reports: &mut unheard };
@@ -63,6 +70,7 @@ impl<'a> CallPolicy<'a> {
             hash_by: hash.and_then(|hash| attribute(hash, &mut say)).map(|name| vec![name]),
             circuit_breaker: self.connection_pool.and_then(|pool| breaker(pool.http.as_ref()?)),
             outlier_detection: self.outlier_detection.and_then(|rule| detection(rule, &mut say)),
+            keep_weights: (has_weights || self.distributes().unwrap_or(distributes)).then_some(true),
         };
         (cluster != raw::Cluster::default()).then_some(cluster)
     }
@@ -74,6 +82,7 @@ pub(super) fn speaks(policy: &TrafficPolicy) -> bool {
     std::iter::once(&policy.all).chain(of_ports).any(|settings| {
         let policy = CallPolicy::of(settings);
         policy.has_ring()
+            || policy.distributes().is_some()
             || policy.connection_pool.is_some_and(|pool| pool.http.is_some())
             || policy.outlier_detection.is_some()
     })

@@ -21,6 +21,8 @@ pub(super) struct Mesh {
     pub(super) routes: Unsaid,
     /// Who follows DestinationRules that do not say it.
     pub(super) destination_rules: Unsaid,
+    /// Endpoints have weights by where they are.
+    pub(super) distributes: bool,
     /// The logs that lines for calls may go to.
     pub(super) logs: Configured,
 }
@@ -33,6 +35,7 @@ impl Mesh {
             services: Unsaid::All,
             routes: Unsaid::All,
             destination_rules: Unsaid::All,
+            distributes: false,
             logs: Configured::default(),
         };
         let mut maps: Vec<&ConfigMap> =
@@ -55,6 +58,7 @@ impl Mesh {
 
     fn add(&mut self, config: MeshConfig) {
         self.logs.add(&config);
+        self.distributes |= config.locality_lb_setting.is_some_and(|setting| setting.distributes());
         if let Some(root) = config.root_namespace.filter(|root| !root.is_empty()) {
             self.root_namespace = root;
         }

@@ -16,7 +16,7 @@ use super::router::Router;
 use super::service::{Service, parts};
 use super::virtual_service::Routing;
 use crate::findings::ResourceRef;
-use crate::istio::{DestinationRule, TrafficPolicy};
+use crate::istio::{DestinationRule, ServiceEntry, TrafficPolicy};
 use crate::world::World;
 
 /// The DestinationRules, by host.
@@ -28,6 +28,10 @@ pub(super) struct Subsets<'a> {
     root_namespace: String,
     /// Some rule says something of calls.
     speak_of_calls: bool,
+    /// Endpoints have weights by where they are, where no rule says it.
+    distributes: bool,
+    /// The hosts whose endpoints have weights of their own.
+    weighted: HashSet<&'a str>,
 }
 
 /// A DestinationRule, and the namespaces that follow it.
@@ -59,6 +63,8 @@ impl<'a> Subsets<'a> {
         let speaks = |rule| policies(rule).any(|(_, policy)| call_policy::speaks(policy));
         Self {
             speak_of_calls: world.destination_rules.iter().any(speaks),
+            distributes: mesh.distributes,
+            weighted: world.service_entries.iter().flat_map(weighted).map(String::as_str).collect(),
             rules: ByHost::new(world.destination_rules.iter().enumerate().map(in_full)),
             owners,
             root_namespace: mesh.root_namespace.clone(),
@@ -101,7 +107,7 @@ impl<'a> Subsets<'a> {
     /// Puts what holds for the calls of a namespace's clients into the plan's entry of a service, for each cluster that they may
     /// go to.
     pub(super) fn put(&self, client: &str, (service, port): (&Service, u16), entry: &mut raw::Service) {
-        if !self.speak_of_calls {
+        if !self.speak_of_calls && !self.distributes && self.weighted.is_empty() {
             return;
         }
         let mut by_host: HashMap<String, Vec<&Rule<'_>>> = HashMap::new();
@@ -112,7 +118,8 @@ impl<'a> Subsets<'a> {
             let rules = by_host
                 .entry(host.to_owned())
                 .or_insert_with(|| self.followed(client, host, owner(service, host)));
-            let cluster = policy(rules, subset, port).cluster()?;
+            let cluster =
+                policy(rules, subset, port).cluster(self.weighted.contains(host), self.distributes)?;
             Some((name, cluster))
         };
         entry.upstream.clusters = clusters.into_iter().filter_map(policy).collect();
@@ -186,6 +193,13 @@ impl<'a> Subsets<'a> {
             }
         }
     }
+}
+
+/// The hosts of an entry whose endpoints have different weights.
+fn weighted(entry: &ServiceEntry) -> &[String] {
+    let mut weights = entry.spec.endpoints.iter().map(|endpoint| endpoint.weight.max(1));
+    let first = weights.next();
+    if weights.all(|weight| Some(weight) == first) { &[] } else { &entry.spec.hosts }
 }
 
 /// The policies of a rule, each with its path.

@@ -167,6 +167,25 @@ pub struct LoadBalancer {
     pub simple: Option<String>,
     /// By a hash.
     pub consistent_hash: Option<ConsistentHash>,
+    /// By where client and endpoints are.
+    pub locality_lb_setting: Option<LocalitySetting>,
+}
+
+/// How endpoints are chosen by where client and endpoints are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LocalitySetting {
+    /// How connections are distributed over localities.
+    pub distribute: Vec<Value>,
+    /// Whether it holds; it does where this is not said.
+    pub enabled: Option<bool>,
+}
+
+impl LocalitySetting {
+    /// Whether endpoints have weights by where they are.
+    pub fn distributes(&self) -> bool {
+        self.enabled != Some(false) && !self.distribute.is_empty()
+    }
 }
 
 /// What is hashed.

@@ -1,5 +1,7 @@
 use serde::Deserialize;
 
+use super::LocalitySetting;
+
 /// What the operator of Istio says of the whole mesh, as the key `mesh` of the ConfigMap `istio` has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -12,6 +14,8 @@ pub struct MeshConfig {
     pub default_virtual_service_export_to: Option<Vec<String>>,
     /// The namespaces that follow DestinationRules which do not say it.
     pub default_destination_rule_export_to: Option<Vec<String>>,
+    /// How connections are distributed over localities, where no DestinationRule says it.
+    pub locality_lb_setting: Option<LocalitySetting>,
     /// The file that proxies write a line for each call to. Default: none.
     pub access_log_file: Option<String>,
     /// The logs, among other things that proxies tell others.

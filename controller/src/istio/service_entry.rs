@@ -66,6 +66,8 @@ pub struct WorkloadEntry {
     pub ports: BTreeMap<String, u16>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Its weight; 0 is 1.
+    pub weight: u32,
 }
 
 /// Selects workloads by their labels.

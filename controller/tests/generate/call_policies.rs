@@ -222,3 +222,60 @@ fn routers_hash_where_a_ring_leads() {
     let ring = text + &rule(("shop", "demo", "demo"), json!({"trafficPolicy": hashed("user")}));
     assert_eq!(findings(&made(&(world() + &ring))), [""; 0]);
 }
+
+#[test]
+fn weights_are_kept_where_localities_or_endpoints_have_some() {
+    let distribute = json!([{"from": "a/*", "to": {"a/*": 80, "b/*": 20}}]);
+    let policy = |setting: Value| json!({"trafficPolicy": {"loadBalancer": {"localityLbSetting": setting}}});
+    let of_rule = |setting: Value| rule(("shop", "demo", "demo"), policy(setting));
+    let kept = |text: &str| clusters(text, "web")[cluster("")]["keepWeights"].clone();
+    let mut own = policy(json!({"distribute": distribute}));
+    own["subsets"] = json!([
+        {"name": "v1", "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}},
+        {"name": "v2", "trafficPolicy": {"outlierDetection": {"consecutive5xxErrors": 0}}},
+    ]);
+    let to = |subset: &str| json!({"destination": {"host": "demo", "subset": subset}, "weight": 50});
+    let route = router(json!({"name": "both", "route": [to("v1"), to("v2")]}));
+    let found = clusters(&(rule(("shop", "demo", "demo"), own) + &route), "web");
+    assert_eq!(found, json!({cluster(""): {"keepWeights": true}, cluster("v2"): {"keepWeights": true}}));
+    for setting in
+        [json!({"distribute": distribute, "enabled": false}), json!({"failover": [{"from": "a", "to": "b"}]})]
+    {
+        assert_eq!(kept(&of_rule(setting)), Value::Null);
+    }
+
+    let mesh = format!(
+        "---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: istio, namespace: istio-system}}
+data: {{mesh: 'localityLbSetting: {{distribute: {distribute}}}'}}
+"
+    );
+    assert_eq!(kept(&mesh), true, "all of the mesh");
+    assert_eq!(kept(&(mesh + &of_rule(json!({"enabled": false})))), Value::Null, "a rule says otherwise");
+
+    let entry = |weights: [u32; 2]| {
+        let [a, b] = weights;
+        format!(
+            "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: old, namespace: shop}}
+spec:
+  hosts: [old.example]
+  addresses: [240.240.0.20]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{number: 20880, name: tcp-metaprotocol-dubbo, protocol: TCP}}]
+  endpoints: [{{address: 10.1.0.1, weight: {a}}}, {{address: 10.1.0.2, weight: {b}}}]
+"
+        )
+    };
+    let of_entry = |weights| {
+        let services = plan(&made(&(world() + &entry(weights))), "web");
+        services["old.example:20880"]["upstream"]["clusters"]["outbound|20880||old.example"].clone()
+    };
+    assert_eq!(of_entry([1, 3]), json!({"keepWeights": true}));
+    assert_eq!([[3, 3], [0, 1]].map(of_entry), [Value::Null, Value::Null], "one as much as the other");
+}

@@ -1,4 +1,4 @@
-//! What holds for the clusters of a service: circuit breakers, outlier detection and hashing.
+//! What holds for the clusters of a service: circuit breakers, outlier detection, hashing and weights.
 use core::time::Duration;
 use std::rc::Rc;
 
@@ -27,6 +27,8 @@ pub struct ClusterPolicy {
     pub outlier_detection: Option<OutlierDetection>,
     /// By what calls are hashed.
     pub hash: Option<HashKey>,
+    /// Whether endpoints get calls as often as Envoy chooses them.
+    pub keeps_weights: bool,
 }
 
 /// How many calls one worker makes to a cluster at a time.
@@ -80,17 +82,20 @@ pub(super) fn clusters(path: &Path<'_>, raw: &raw::Upstream) -> Result<Option<Bo
     };
     let default = ClusterPolicy {
         hash: hash(path, &raw.hash_by)?,
+        keeps_weights: raw.keep_weights,
         ..policy(path, raw.circuit_breaker.as_ref(), raw.outlier_detection.as_ref())?
     };
-    let has_default =
-        raw.circuit_breaker.is_some() || raw.outlier_detection.is_some() || default.hash.is_some();
+    let has_default = raw.circuit_breaker.is_some()
+        || raw.outlier_detection.is_some()
+        || default.hash.is_some()
+        || default.keeps_weights;
     let mut own = Vec::new();
     let all = path.key("clusters");
     for (name, raw) in raw.clusters.iter() {
         let path = &all.key(name);
-        if raw.circuit_breaker.is_none() && raw.outlier_detection.is_none() && raw.hash_by.is_none() {
-            let message =
-                "says nothing; write \"circuitBreaker\", \"outlierDetection\" or \"hashBy\", or leave it out";
+        let is_protected = raw.circuit_breaker.is_some() || raw.outlier_detection.is_some();
+        if !is_protected && raw.hash_by.is_none() && raw.keep_weights.is_none() {
+            let message = "says nothing; write \"circuitBreaker\", \"outlierDetection\", \"hashBy\" or \"keepWeights\", or leave it out";
             return fail(path, message);
         }
         let ClusterPolicy { mut circuit_breaker, mut outlier_detection, .. } = default;
@@ -102,7 +107,9 @@ pub(super) fn clusters(path: &Path<'_>, raw: &raw::Upstream) -> Result<Option<Bo
         if raw.outlier_detection.is_some() {
             outlier_detection = policy.outlier_detection;
         }
-        own.push((name.into(), Rc::new(ClusterPolicy { circuit_breaker, outlier_detection, hash })));
+        let keeps_weights = raw.keep_weights.unwrap_or(default.keeps_weights);
+        let policy = ClusterPolicy { circuit_breaker, outlier_detection, hash, keeps_weights };
+        own.push((name.into(), Rc::new(policy)));
     }
     let is_protected = has_default || !own.is_empty();
     Ok(is_protected.then(|| Box::new(Clusters { default: Rc::new(default), own: Map::new(own) })))
@@ -120,6 +127,7 @@ fn policy(
             None => None,
         },
         hash: None,
+        keeps_weights: false,
     })
 }
 

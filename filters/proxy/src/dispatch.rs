@@ -50,11 +50,43 @@ impl Worker {
             if let Some(other) = other {
                 return Choice::Take(other);
             }
-            if pool.connecting() > 0 && pool.endpoints().living(avoid).is_some() {
+            if pool.connecting() > 0 && pool.endpoints().living(avoid).is_some() && !pool.has_weights() {
                 return Choice::Hold;
             }
         }
-        pool.choose(&load).map_or(Choice::Full, Choice::Take)
+        match pool.choose(&load) {
+            Some(connection) => Choice::Take(connection),
+            None => self.choose_by_weight(pool_key, avoid, in_part),
+        }
+    }
+
+    /// The same by the weights of endpoints, where the plan has them kept. Now and then Envoy is asked for what it chooses.
+    #[cold]
+    #[inline(never)]
+    fn choose_by_weight(&mut self, pool_key: PoolId, avoid: Option<EndpointId>, in_part: bool) -> Choice {
+        let Self { pools, connections, net, calls, .. } = self;
+        let streams = (in_part && calls.has_streams()).then_some(&*calls);
+        let Some(pool) = pools.get_mut(pool_key).filter(|pool| pool.has_weights()) else {
+            return Choice::Full;
+        };
+        let most = Matching::new(pool.service().sharing).connection_limit(pool.options());
+        let load = |key| {
+            let connection: &Connection = connections.get(key)?;
+            Some((connection.room(most, net, streams)?, connection.endpoint()))
+        };
+        let is_other = |(_, endpoint): &(usize, Option<EndpointId>)| *endpoint != avoid;
+        let mut chosen = None;
+        if avoid.is_some() {
+            chosen = pool.choose_by_weight(&|key| load(key).filter(is_other));
+            if chosen.is_none() && pool.connecting() > 0 && pool.endpoints().living(avoid).is_some() {
+                return Choice::Hold;
+            }
+        }
+        let Some(chosen) = chosen.or_else(|| pool.choose_by_weight(&load)) else { return Choice::Full };
+        if pool.is_to_ask(self.now) && self.net.is_open() {
+            self.open(pool_key, None, None);
+        }
+        Choice::Take(chosen)
     }
 
     /// Writes a call's request to a connection: `fresh` from the client, or as the call kept it.

@@ -1,5 +1,7 @@
 //! The endpoints of a cluster, as far as Envoy has named them.
 
+mod weights;
+
 use core::time::Duration;
 use std::rc::Rc;
 
@@ -8,6 +10,9 @@ use crate::clock::Instant;
 use crate::plan::OutlierDetection;
 use crate::policy::Health;
 use crate::reports::PartyId;
+
+use self::weights::Weight;
+pub(crate) use self::weights::Weights;
 
 /// Endpoints that Envoy has chosen, or that refused, at least once.
 #[derive(Debug, Default)]
@@ -28,6 +33,8 @@ pub(crate) struct Endpoint {
     refusals: u32,
     /// How its calls end, where that is judged.
     health: Health,
+    /// How often Envoy chooses it, where that is counted.
+    weight: Weight,
     /// Who it is in reports.
     party: Option<PartyId>,
 }
@@ -59,6 +66,7 @@ impl Endpoints {
             ejected_until: None,
             refusals: 0,
             health: Health::default(),
+            weight: Weight::default(),
             party: None,
         };
         Some(self.0.insert(endpoint))

@@ -6,6 +6,7 @@
 
 mod hashing;
 mod open;
+mod weighing;
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -15,7 +16,7 @@ use crate::arena::Id;
 use crate::calls::PoolCalls;
 use crate::client::ClientId;
 use crate::clock::Instant;
-use crate::endpoints::{EndpointId, Endpoints};
+use crate::endpoints::{EndpointId, Endpoints, Weights};
 use crate::exploration::Exploration;
 use crate::plan::{ClusterPolicy, Plan, Service, UpstreamOptions};
 use crate::policy::{Bucket, Buckets};
@@ -54,6 +55,8 @@ pub(crate) struct Pool {
     exploration: Exploration,
     /// Where calls go that are hashed.
     buckets: Buckets,
+    /// How calls are spread, where Envoy's weights are kept.
+    weights: Option<Box<Weights>>,
     waiting: Queue,
     /// Connections that take no call for now: a request is being written to them which is still coming.
     uploads: usize,
@@ -88,7 +91,7 @@ impl Pool {
         now: Instant,
     ) -> Self {
         let policy = policy(&service, &cluster);
-        Self {
+        let mut pool = Self {
             policy,
             cluster,
             destination,
@@ -103,13 +106,16 @@ impl Pool {
             endpoints: Endpoints::default(),
             exploration: Exploration::new(now),
             buckets: Buckets::default(),
+            weights: None,
             waiting: Queue::default(),
             uploads: 0,
             lacks_quiet: false,
             is_listed: false,
             calls: PoolCalls::default(),
             last_call: now,
-        }
+        };
+        pool.weigh(now);
+        pool
     }
 
     #[inline]
@@ -170,6 +176,7 @@ impl Pool {
         {
             self.service = service.clone();
             self.policy = policy(service, &self.cluster);
+            self.weigh(self.last_call);
         }
     }
 
@@ -308,6 +315,9 @@ impl Pool {
         self.endpoints.connected(endpoint);
         if self.endpoints.connections(endpoint) == Some(1) {
             self.buckets.change(now);
+            if let Some(weights) = &mut self.weights {
+                self.endpoints.joined(endpoint, weights);
+            }
         }
         self.open.add(key);
         endpoint

@@ -94,6 +94,9 @@ impl Worker {
             .map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
         let bucket = connection.bucket();
         let endpoint = pool.connected(key, address.unwrap_or_default(), now);
+        if bucket.is_none() && connection.endpoint().is_none() {
+            pool.chosen(endpoint);
+        }
         let server = Server { cluster: pool.cluster(), service: pool.service(), headers };
         let party = self.reports.destination(&server);
         pool.know(endpoint, party);

@@ -35,6 +35,9 @@ pub struct Upstream {
     #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub hash_by: Option<Vec<String>>,
+    /// Whether endpoints get calls as often as Envoy chooses them, by weight and locality. Otherwise all get as many.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub keep_weights: bool,
     /// What holds for the clusters of these names instead.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub clusters: Table<Cluster>,
@@ -45,7 +48,7 @@ object! {
     optional max_connection_age as "maxConnectionAge", connections_per_endpoint as "connectionsPerEndpoint",
         connect_timeout as "connectTimeout", max_calls_per_connection as "maxCallsPerConnection",
         ejection_time as "ejectionTime", sharing, circuit_breaker as "circuitBreaker",
-        outlier_detection as "outlierDetection", hash_by as "hashBy", clusters;
+        outlier_detection as "outlierDetection", hash_by as "hashBy", keep_weights as "keepWeights", clusters;
 }
 
 /// How calls share connections to the endpoints, from the most to the least.
@@ -75,6 +78,7 @@ impl Default for Upstream {
             circuit_breaker: None,
             outlier_detection: None,
             hash_by: None,
+            keep_weights: false,
             clusters: Table::default(),
         }
     }
@@ -95,11 +99,15 @@ pub struct Cluster {
     #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub hash_by: Option<Vec<String>>,
+    /// Whether endpoints get calls as often as Envoy chooses them. Default: as all clusters of the service.
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub keep_weights: Option<bool>,
 }
 
 object! {
     Cluster from Self::default();
-    optional circuit_breaker as "circuitBreaker", outlier_detection as "outlierDetection", hash_by as "hashBy";
+    optional circuit_breaker as "circuitBreaker", outlier_detection as "outlierDetection", hash_by as "hashBy",
+        keep_weights as "keepWeights";
 }
 
 /// How many calls one worker of a proxy makes to a cluster at a time. What is over a limit is answered at once.

@@ -357,3 +357,17 @@ fn clusters_have_what_they_do_not_say_from_the_service() {
     let own = CircuitBreaker { max_calls: usize::MAX, max_waiting_calls: 2, max_retries: usize::MAX };
     assert_eq!((of("b").circuit_breaker, of("b").outlier_detection), (own, None));
 }
+
+#[test]
+fn a_cluster_keeps_weights_where_it_or_the_service_says_so() {
+    let keep = |upstream| {
+        let plan = parse(&demo(json!({"upstream": upstream}))).unwrap();
+        let clusters = plan.service("demo").unwrap().clusters.as_ref();
+        clusters.map(|clusters| ["a", "b"].map(|cluster| clusters.of(cluster).keeps_weights))
+    };
+    assert_eq!(keep(json!({"keepWeights": false})), None);
+    assert_eq!(keep(json!({"keepWeights": true})), Some([true, true]));
+    let own = json!({"keepWeights": true, "clusters": {"a": {"keepWeights": false}}});
+    assert_eq!(keep(own), Some([false, true]));
+    assert_eq!(keep(json!({"clusters": {"a": {"keepWeights": true}}})), Some([true, false]));
+}

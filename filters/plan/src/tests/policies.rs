@@ -93,7 +93,7 @@ fn policies_that_do_nothing_are_refused() {
         ),
         (
             json!({"upstream": {"clusters": {"a": {}}}}),
-            "upstream.clusters.a: says nothing; write \"circuitBreaker\", \"outlierDetection\" or \"hashBy\", or leave it out",
+            "upstream.clusters.a: says nothing; write \"circuitBreaker\", \"outlierDetection\", \"hashBy\" or \"keepWeights\", or leave it out",
         ),
         (
             json!({"upstream": {"clusters": {"a": {"circuitBreaker": {"maxWaitingCalls": 0}}}}}),

@@ -10,7 +10,7 @@
 //! | it has a route, and no cluster yet | `start_call` (`start.rs`), which asks [`States::admit`] |
 //! | a service has answered that was asked about it | `Worker::asked` (`asking.rs`) |
 //! | its cluster is known, and may have as many as it takes | `Worker::overflow` (`start.rs`) |
-//! | an endpoint is chosen: that of a connection that is open | `Worker::choose` (`dispatch.rs`), `Worker::choose_hashed` (`hashing.rs`) |
+//! | an endpoint is chosen: that of a connection that is open | `Worker::choose`, `Worker::choose_by_weight` (`dispatch.rs`), `Worker::choose_hashed` (`hashing.rs`) |
 //! | or that of a new one, which may be named | `Worker::open_connection` (`upstream.rs`) |
 //! | a try is written, with the edits of the call | `Worker::send` (`dispatch.rs`) |
 //! | a try has ended, and how | `Call::end_try` (`calls/call.rs`) |

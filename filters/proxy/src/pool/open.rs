@@ -9,6 +9,9 @@ pub(super) struct Open {
     /// Spare ones last.
     all: Vec<ConnectionId>,
     spare: usize,
+    /// How many of the first take calls by their load alone: those that are not spare, or none where they have ranks.
+    equals: usize,
+    has_ranks: bool,
     /// Where the next search for the least loaded one starts, so that ties rotate.
     next: usize,
 }
@@ -25,6 +28,7 @@ impl Open {
 
     pub(super) fn add(&mut self, key: ConnectionId) {
         self.all.insert(self.regular(), key);
+        self.count();
     }
 
     /// Makes one spare.
@@ -33,7 +37,14 @@ impl Open {
             self.all.remove(place);
             self.all.push(key);
             self.spare = self.spare.saturating_add(1);
+            self.count();
         }
+    }
+
+    /// Has calls be given by rank, or by load.
+    pub(super) fn rank(&mut self, has_ranks: bool) {
+        self.has_ranks = has_ranks;
+        self.count();
     }
 
     /// Takes one out. If it was not spare, the newest spare one that is its heir takes its place.
@@ -50,15 +61,38 @@ impl Open {
         if place >= regular || heir.is_some() {
             self.spare = self.spare.saturating_sub(1);
         }
+        self.count();
     }
 
     /// The one with the least `load` (`None` = cannot take a call), the first of equals in rotation; a spare one if no other
-    /// can.
+    /// can. None where they have ranks.
     pub(super) fn choose(&mut self, load: &dyn Fn(ConnectionId) -> Option<usize>) -> Option<ConnectionId> {
         let next = self.next;
         self.next = next.wrapping_add(1);
+        let (regular, spare) = self.all.split_at_checked(self.equals)?;
+        least(regular, next, load).or_else(|| if self.has_ranks { None } else { least(spare, next, load) })
+    }
+
+    /// The one with the least `rank`, likewise. Of many, some are compared that lie apart: each is among them often.
+    pub(super) fn choose_by_rank(
+        &mut self,
+        rank: &dyn Fn(ConnectionId) -> Option<u64>,
+    ) -> Option<ConnectionId> {
+        let next = self.next;
+        self.next = next.wrapping_add(1);
         let (regular, spare) = self.all.split_at_checked(self.regular())?;
-        least(regular, next, load).or_else(|| least(spare, next, load))
+        let step = regular.len().div_ceil(MOST_COMPARED);
+        let least = |connections: &[ConnectionId], step: usize| {
+            let (before, after) = connections.split_at_checked(next.checked_rem(connections.len())?)?;
+            let all = after.iter().chain(before).step_by(step);
+            let (_, best) = all.filter_map(|&key| Some((rank(key)?, key))).min_by_key(|(rank, _)| *rank)?;
+            Some(best)
+        };
+        least(regular, step.max(1)).or_else(|| least(regular, 1)).or_else(|| least(spare, 1))
+    }
+
+    fn count(&mut self) {
+        self.equals = if self.has_ranks { 0 } else { self.regular() };
     }
 
     /// How many are not spare.

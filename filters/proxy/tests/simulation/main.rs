@@ -51,3 +51,4 @@ mod streams;
 mod timeouts;
 mod torn_frames;
 mod values;
+mod weights;

@@ -28,6 +28,8 @@ pub struct ConnectionManager {
     pub has_begun: bool,
     pub clusters: BTreeMap<String, Cluster>,
     pub endpoints: BTreeMap<String, Endpoint>,
+    /// The weights of endpoints, 1 if there is none.
+    pub weights: BTreeMap<&'static str, u64>,
     /// Fields that Envoy adds when it has connected to an endpoint.
     pub fields: BTreeMap<String, Vec<(&'static str, &'static str)>>,
     pub connections: BTreeMap<u32, Upstream>,
@@ -69,6 +71,8 @@ pub struct Cluster {
     pub endpoints: Vec<String>,
     pub policy: Policy,
     next: usize,
+    /// What each endpoint has had for its weight.
+    had: BTreeMap<String, f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +83,10 @@ pub enum Policy {
     Ring,
     /// Of two endpoints chosen at random the one with fewer streams.
     LeastRequest,
+    /// As often as their weights say, less often the more streams they have.
+    Weighted,
+    /// As often as their weights say, by chance.
+    WeightedRandom,
     /// Always the first.
     First,
     /// The original destination, whatever the cluster's endpoints.
@@ -102,6 +110,7 @@ impl ConnectionManager {
             has_begun: false,
             clusters: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            weights: BTreeMap::new(),
             fields: BTreeMap::new(),
             connections: BTreeMap::new(),
             serve: Box::new(|_, _| Reply::echo()),
@@ -142,6 +151,7 @@ impl ConnectionManager {
                 .filter(|upstream| upstream.is_open && upstream.endpoint == *endpoint)
                 .count()
         };
+        let weight = |endpoint: &str| self.weights.get(endpoint).copied().unwrap_or(1);
         let cluster = self.clusters.get_mut(cluster)?;
         if cluster.policy == Policy::OriginalDestination {
             return destination.map(str::to_owned);
@@ -166,6 +176,27 @@ impl ConnectionManager {
                 })
                 .expect("an endpoint"),
             Policy::Random | Policy::Ring => random.pick(&cluster.endpoints),
+            Policy::Weighted => {
+                // Envoy's scheduler, where a weight is divided by the streams and one.
+                let had = |endpoint: &String| cluster.had.get(endpoint).copied().unwrap_or_default();
+                let price = |endpoint: &String| (load(endpoint) + 1) as f64 / weight(endpoint) as f64;
+                let next = |endpoint: &&String| had(endpoint) + price(endpoint);
+                let chosen = cluster.endpoints.iter().min_by(|a, b| next(a).total_cmp(&next(b)));
+                let chosen = chosen.expect("an endpoint");
+                let due = next(&chosen);
+                cluster.had.insert(chosen.clone(), due);
+                chosen
+            }
+            Policy::WeightedRandom => {
+                let all: u64 = cluster.endpoints.iter().map(|endpoint| weight(endpoint)).sum();
+                let mut left = random.between(0..all);
+                let is_meant = |endpoint: &&String| {
+                    let is_it = left < weight(endpoint);
+                    left = left.saturating_sub(weight(endpoint));
+                    is_it
+                };
+                cluster.endpoints.iter().find(is_meant).expect("an endpoint")
+            }
             Policy::LeastRequest => {
                 let (a, b) = (random.pick(&cluster.endpoints), random.pick(&cluster.endpoints));
                 if load(b) < load(a) { b } else { a }
@@ -182,7 +213,9 @@ impl World {
             self.manager.endpoints.insert((*endpoint).to_owned(), Endpoint::Up);
         }
         let endpoints = endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect();
-        self.manager.clusters.insert(name.to_owned(), Cluster { endpoints, policy, next: 0 });
+        self.manager
+            .clusters
+            .insert(name.to_owned(), Cluster { endpoints, policy, next: 0, had: BTreeMap::new() });
     }
 
     /// Says what servers do with requests.
