@@ -105,6 +105,16 @@ pub const CASES: [Case; 23] = [
         service: hashed,
     },
     Case {
+        name: "1 client, 32 in flight, weights",
+        clients: 1,
+        in_flight: 32,
+        methods: 1,
+        body: 200,
+        has_identities: false,
+        reports: false,
+        service: weights,
+    },
+    Case {
         name: "1 client, 32 in flight, 2 set",
         clients: 1,
         in_flight: 32,
@@ -260,6 +270,10 @@ fn retries() -> Value {
 fn attachments() -> Value {
     let rules = json!([{"attributes": {"tag": {"exact": "gray"}, "method": {"exact": "sayHello"}}}]);
     json!({"protocol": "dubbo", "routes": [{"name": "gray", "match": rules, "cluster": "demo"}]})
+}
+
+fn weights() -> Value {
+    json!({"protocol": "dubbo", "upstream": {"keepWeights": true}})
 }
 
 /// By what is read anyway.
