@@ -298,9 +298,11 @@ impl Worker {
 
     fn read_upstream_frame(&mut self, key: ConnectionId, bytes: &[u8], frame: Frame) {
         match frame.kind {
-            Kind::Response(outcome) => self.read_response(key, bytes, frame, outcome),
-            Kind::Last(outcome) => {
-                self.retire(key);
+            // One place for both, which the compiler puts in line.
+            Kind::Response(outcome) | Kind::Last(outcome) => {
+                if matches!(frame.kind, Kind::Last(_)) {
+                    self.retire(key);
+                }
                 self.read_response(key, bytes, frame, outcome);
             }
             Kind::Continued | Kind::Ended(_) | Kind::Reset(_) => self.follow_server(key, bytes, frame),
