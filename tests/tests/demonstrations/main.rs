@@ -61,8 +61,8 @@ enum Effect {
     To(&'static [(&'static str, usize)]),
     /// Nothing is asked for: both servers are called.
     Both,
-    /// A fifth goes to the first server.
-    Split,
+    /// So many calls out of a hundred go to the first server.
+    Split(u32),
     /// The second server gets copies of at least and at most so many calls out of a hundred.
     Mirror(usize, usize),
     /// Servers see an entry that the client did not send.
@@ -78,7 +78,7 @@ enum Effect {
 }
 
 /// The first that is in a name says what there is to see.
-const EFFECTS: [(&str, Effect); 20] = [
+const EFFECTS: [(&str, Effect); 21] = [
     ("rate-limit-server", Effect::Both),
     ("global-ratelimit", Effect::GlobalLimit),
     ("qza--metarouter-rate-limit", Effect::Limit("sayHello", 5)),
@@ -92,7 +92,8 @@ const EFFECTS: [(&str, Effect); 20] = [
     ("e2e-metaprotocol--traffic-mirroring", Effect::Mirror(20, 80)),
     ("traffic_mirroring.md.1", Effect::To(&[("sayHello", 0)])),
     ("mirroring", Effect::Mirror(100, 100)),
-    ("traffic-split", Effect::Split),
+    ("e2e-thrift--virtualservice-traffic-splitting", Effect::Split(30)),
+    ("traffic-split", Effect::Split(20)),
     ("mutation", Effect::Mutation),
     ("multi-route", Effect::To(&[("v1", 0), ("v2", 1)])),
     ("attribute-", Effect::To(&[("sayHello01", 0), ("sayHello", 1)])),
@@ -239,13 +240,13 @@ impl<'a> Show<'a> {
                 let reached = self.reached(client, "sayHello", 60);
                 assert!(reached[0] > 0 && reached[1] > 0, "{name}: {reached:?}");
             }
-            Effect::Split => {
-                let reached = self.reached(client, "sayHello", 200);
-                // Five standard deviations.
-                assert!(
-                    (12..=68).contains(&reached[0]) && reached[0] + reached[1] == 200,
-                    "{name}: {reached:?}"
-                );
+            Effect::Split(percent) => {
+                const CALLS: u32 = 200;
+                let reached = self.reached(client, "sayHello", CALLS as usize);
+                let share = f64::from(percent) / 100.0;
+                let deviation = (f64::from(CALLS) * share * (1.0 - share)).sqrt();
+                let far = (reached[0] as f64 - f64::from(CALLS) * share).abs() / deviation;
+                assert!(far < 5.0 && reached[0] + reached[1] == CALLS as usize, "{name}: {reached:?}");
             }
             Effect::Mirror(least, most) => {
                 assert_eq!(client.passed("sayHello", 100), 100, "{name}");
