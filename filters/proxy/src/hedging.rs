@@ -47,10 +47,11 @@ impl Worker {
         let pool = pools.get_mut(pool_key)?;
         let most = Matching::new(pool.service().sharing).connection_limit(pool.options());
         let has_other = pool.endpoints().living(first.endpoint).is_some();
-        pool.choose(&|key| {
+        let room = |key| {
             let connection = connections.get(key).filter(|_| key != first.connection)?;
             let is_elsewhere = connection.endpoint() != first.endpoint || !has_other;
-            connection.room(most, net, None).filter(|_| is_elsewhere)
-        })
+            Some((connection.room(most, net, None).filter(|_| is_elsewhere)?, connection.endpoint()))
+        };
+        pool.choose(&|key| room(key).map(|(load, _)| load)).or_else(|| pool.choose_by_weight(&room))
     }
 }

@@ -159,6 +159,14 @@ fn the_time_of_the_call_is_that_of_both_tries() {
 }
 
 #[test]
+fn endpoints_whose_weights_are_kept_get_second_tries_too() {
+    let service = json!({"upstream": {"keepWeights": true}});
+    let mut world = world_with(service, json!({"hedge": {"after": "20ms"}}));
+    let client = client(&mut world);
+    assert_eq!(ended(&mut world, client, &[(100, ECHO), (11, ECHO)]), (Ok(1), 2, 30));
+}
+
+#[test]
 fn a_client_that_leaves_takes_both_tries_with_it() {
     let mut world = world(json!({}));
     let client = client(&mut world);
