@@ -14,8 +14,11 @@ pub struct Limiter {
     server: Child,
     redis: Child,
     address: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
+
+/// Its log, in its folder.
+const LOG: &str = "ratelimit.log";
 
 impl Limiter {
     /// Starts one that counts by these `limits`, its own configuration in YAML, and listens on an address; on a free port if
@@ -42,7 +45,7 @@ impl Limiter {
         let (server, address) = eventually("the rate limit service has ports", || {
             let [free, http, debug] = [(); 3].map(|()| free_port(address));
             let address = if address.port() == 0 { SocketAddr::new(address.ip(), free) } else { address };
-            let log = File::create(folder.path().join("ratelimit.log")).unwrap();
+            let log = File::create(folder.path().join(LOG)).unwrap();
             let mut server = Command::new(go::program("ratelimit"))
                 .env("RUNTIME_ROOT", folder.path())
                 .env("RUNTIME_SUBDIRECTORY", "ratelimit")
@@ -50,6 +53,7 @@ impl Limiter {
                 .env("REDIS_SOCKET_TYPE", "unix")
                 .env("REDIS_URL", &socket)
                 .env("USE_STATSD", "false")
+                .env("LOG_LEVEL", "debug")
                 .env("GRPC_PORT", address.port().to_string())
                 .env("PORT", http.to_string())
                 .env("DEBUG_PORT", debug.to_string())
@@ -63,12 +67,18 @@ impl Limiter {
             });
             is_up.then_some((server, address))
         });
-        Self { server, redis, address, _folder: folder }
+        Self { server, redis, address, folder }
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The errors that the server says it answered with: its connections to Redis may fail it.
+    pub fn errors(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.folder.path().join(LOG)).unwrap();
+        log.lines().filter(|line| line.contains("caught error during call")).map(str::to_owned).collect()
     }
 
     /// Ends the server.
