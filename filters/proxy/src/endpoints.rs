@@ -157,6 +157,17 @@ impl Endpoints {
         Some(until)
     }
 
+    /// Notes that a call was given up which was sent then: whether its endpoint has had no success for `time`.
+    pub(crate) fn gave_up(
+        &mut self,
+        id: Option<EndpointId>,
+        sent: Instant,
+        time: Duration,
+        now: Instant,
+    ) -> bool {
+        self.get_mut(id).is_some_and(|endpoint| endpoint.health.gave_up(sent, time, now))
+    }
+
     /// Whether an endpoint is left out for how its calls end.
     pub(crate) fn is_ejected(&self, id: Option<EndpointId>) -> bool {
         id.and_then(|id| self.0.get(id)).is_some_and(|endpoint| endpoint.health.is_ejected())

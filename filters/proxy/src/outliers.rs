@@ -2,6 +2,7 @@
 
 use meltemi_codecs::{Kind, Outcome};
 
+use crate::calls::CallId;
 use crate::endpoints::EndpointId;
 use crate::pool::PoolId;
 use crate::telemetry::Metric;
@@ -34,6 +35,25 @@ impl Worker {
             self.retire(key);
         }
         self.list_pool(pool_key);
+    }
+
+    /// A call was answered while another try of it was open, which nobody waits for any more. The endpoint of that has failed if
+    /// it has answered nothing for as long as a call may take: what hangs would be asked first for ever, since no time-out tells.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn judge_loser(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(id) else { return };
+        let time = call.per_try_timeout().or(call.route().timeout);
+        let Some((open, time, pool_key)) =
+            call.open_try().zip(time).map(|(open, time)| (open, time, call.pool()))
+        else {
+            return;
+        };
+        if let Some(pool) = self.pools.get_mut(pool_key).filter(|pool| pool.is_judged())
+            && pool.endpoints_mut().gave_up(open.endpoint, open.sent_at, time, self.now)
+        {
+            self.judge(pool_key, open.endpoint, true);
+        }
     }
 
     /// A connection has opened: retires it if its endpoint is left out. Where there is no other connection, the endpoint

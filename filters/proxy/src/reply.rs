@@ -49,6 +49,9 @@ impl Worker {
         let Some(call) = self.calls.get(id) else { return };
         let is_settled = matches!(call.stage(), Stage::Settled);
         if call.has_tries() {
+            if matches!(end, End::Answered(_)) {
+                self.judge_loser(id);
+            }
             self.abandon_tries(id);
         }
         if !is_settled {

@@ -12,6 +12,8 @@ pub(crate) struct Health {
     in_a_row: u32,
     /// Calls and failures of the interval that began then.
     interval: Option<(Instant, u32, u32)>,
+    /// When the first call was sent that was given up, of those since the last success.
+    silent_since: Option<Instant>,
     /// The last time that it was left out.
     ejection: Option<Ejection>,
 }
@@ -28,6 +30,7 @@ impl Health {
     /// Notes that a call has ended, and whether it `failed`; whether the endpoint is to be left out.
     pub(crate) fn note(&mut self, failed: bool, rule: &OutlierDetection, now: Instant) -> bool {
         self.in_a_row = if failed { self.in_a_row.saturating_add(1) } else { 0 };
+        self.silent_since = self.silent_since.filter(|_| failed);
         let is_in_a_row = rule.consecutive_failures.is_some_and(|most| self.in_a_row >= most);
         let (began, calls, failures) = match self.interval {
             Some(interval) if now < interval.0.after(rule.interval) => interval,
@@ -40,6 +43,12 @@ impl Health {
         };
         let is_too_often = calls >= rule.min_calls && rule.failure_percent.is_some_and(share);
         failed && (is_in_a_row || is_too_often)
+    }
+
+    /// Notes that a call was given up which was sent then, as a second try of it was answered: whether there has been no success
+    /// for `time`.
+    pub(crate) fn gave_up(&mut self, sent: Instant, time: Duration, now: Instant) -> bool {
+        self.silent_since.get_or_insert(sent).after(time) <= now
     }
 
     /// Leaves it out for a time, longer than the last one unless that is as long ago as it took; until when.
@@ -96,6 +105,20 @@ mod tests {
         assert_eq!(noted, [false, false, false, false, false, true]);
         let any = OutlierDetection { consecutive_failures: None, failure_percent: None, ..RULE };
         assert!((0..100).all(|_| !health.note(true, &any, at(0))));
+    }
+
+    #[test]
+    fn calls_that_are_given_up_are_failures_once_there_was_no_success_for_long() {
+        let (mut health, long) = (Health::default(), Duration::from_secs(5));
+        let mut gave_up = |second| health.gave_up(at(second), long, at(second));
+        assert_eq!([0, 4, 5, 6].map(&mut gave_up), [false, false, true, true]);
+        health.note(true, &RULE, at(6));
+        assert!(health.gave_up(at(7), long, at(7)));
+        health.note(false, &RULE, at(7));
+        assert_eq!(
+            [8, 12, 13].map(|second| health.gave_up(at(second), long, at(second))),
+            [false, false, true]
+        );
     }
 
     #[test]

@@ -232,6 +232,29 @@ fn a_circuit_breaker_counts_both_tries() {
 }
 
 #[test]
+fn an_endpoint_that_hangs_is_left_out_though_second_tries_are_answered_and_a_slow_one_is_not() {
+    let detection = json!({"consecutiveFailures": 3});
+    let budget = json!({"percent": 100});
+    for (does, is_left_out) in [(What::Nothing.now(), true), (ECHO.after(100 * MS), false)] {
+        let service = json!({"defaultRoute": {"timeout": "500ms"}, "retryBudget": budget,
+            "upstream": {"outlierDetection": detection}});
+        let mut world = world_with(service, json!({"hedge": {"after": "20ms"}}));
+        let client = client(&mut world);
+        world.serve(move |arrival, _| if arrival.endpoint == A { does.clone() } else { Reply::echo() });
+        let mut calls = Vec::new();
+        for _ in 0..600 {
+            calls.push(world.call(client, Ask::new("echo")));
+            world.run_for(4 * MS);
+        }
+        world.await_all(&calls);
+        assert!(calls.iter().all(|call| world.calls[*call].error().is_none()));
+        let late = calls.split_off(300);
+        let is_tried = late.iter().any(|call| tries(&world, *call).iter().any(|endpoint| endpoint == A));
+        assert_eq!((is_tried, world.sum(Metric::OutlierEjections)), (!is_left_out, i64::from(is_left_out)));
+    }
+}
+
+#[test]
 fn a_second_try_is_made_where_one_more_endpoint_is_and_never_on_the_same_connection() {
     let mut world = world(json!({}));
     world.cluster("demo", &[A], Policy::RoundRobin);
