@@ -14,6 +14,8 @@ pub(super) struct Open {
     has_ranks: bool,
     /// Where the next search for the least loaded one starts, so that ties rotate.
     next: usize,
+    /// The same by rank: by itself, since of many connections each start leads to others, and each is to come to its turn.
+    next_by_rank: usize,
 }
 
 /// Over more connections than this, the least loaded of so many neighbours is taken instead of the least of all; or the
@@ -78,8 +80,8 @@ impl Open {
         &mut self,
         rank: &dyn Fn(ConnectionId) -> Option<u64>,
     ) -> Option<ConnectionId> {
-        let next = self.next;
-        self.next = next.wrapping_add(1);
+        let next = self.next_by_rank;
+        self.next_by_rank = next.wrapping_add(1);
         let (regular, spare) = self.all.split_at_checked(self.regular())?;
         let step = regular.len().div_ceil(MOST_COMPARED);
         let least = |connections: &[ConnectionId], step: usize| {
