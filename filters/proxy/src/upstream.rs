@@ -373,8 +373,12 @@ impl Worker {
     }
 
     fn read_response(&mut self, key: ConnectionId, bytes: &[u8], frame: Frame, outcome: Outcome) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        match connection.slots_mut().answer(frame.id) {
+        // It is gone where it was retired just now, and no call waited.
+        let answered = match self.connections.get_mut(key) {
+            Some(connection) => connection.slots_mut().answer(frame.id),
+            None => Answered::Unknown,
+        };
+        match answered {
             Answered::Call(call) => self.respond(call, key, bytes, outcome),
             answered => {
                 self.telemetry.add_global(Metric::UnmatchedResponses, 1);

@@ -143,11 +143,13 @@ fn serve(world: &mut World, scene: &Scene, random: &mut Random) {
     let (is_calm, error) = (scene.is_calm, if scene.protocol == "dubbo" { SERVER_ERROR } else { 8 });
     let trouble = if is_calm { 0.0 } else { *random.pick(&[0.0, 0.05, 0.3]) };
     let more = if scene.is_light { 0 } else { 50_000 };
+    let last = if scene.has_last { 0.1 } else { 0.0 };
     let attach = if scene.sets_attachments { 0.5 } else { 0.0 };
     world.serve(move |arrival, random| {
         let times = if arrival.method == LINGER { 100_000..400_000 } else { 0..slowest * 1000 };
         let after = Duration::from_micros(random.between(times));
         let what = match random.chance(trouble) {
+            true if random.chance(last) => What::Last(Some(Duration::from_micros(random.between(0..3000)))),
             true => random
                 .pick(&[
                     What::Error(error),
@@ -159,6 +161,7 @@ fn serve(world: &mut World, scene: &Scene, random: &mut Random) {
                 ])
                 .clone(),
             false if random.chance(attach) => What::Attach(vec![("load".to_owned(), "7".to_owned())]),
+            false if random.chance(last) => What::Last(None),
             false if more > 0 && random.chance(0.05) => What::Halting(random.below(10)),
             false => What::Echo(if random.chance(0.1) { random.below(more) } else { 0 }),
         };

@@ -33,6 +33,7 @@ mod global_limits;
 mod hashing;
 mod hedging;
 mod hostile;
+mod last;
 mod mirrors;
 mod mixups;
 mod months;

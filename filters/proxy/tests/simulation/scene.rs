@@ -55,6 +55,10 @@ pub struct Scene {
     pub detects: Option<u32>,
     /// So many calls may be in flight.
     pub breaker: Option<u32>,
+    /// Endpoints get calls as often as they are chosen.
+    pub keeps_weights: bool,
+    /// Answers may say that they are the last on their connection.
+    pub has_last: bool,
     /// What is larger is passed on while it comes.
     pub cut_through: u64,
     /// A rate limit service is asked about most calls; whether they are refused when it does not answer.
@@ -118,6 +122,8 @@ impl Scene {
             limit: (!is_calm && random.chance(0.1)).then(|| *random.pick(&[1, 20])),
             detects: (!is_calm && random.chance(0.2)).then(|| *random.pick(&[1, 3])),
             breaker: (!is_calm && random.chance(0.1)).then(|| *random.pick(&[1, 10])),
+            keeps_weights: random.chance(0.2),
+            has_last: random.chance(0.3),
             cut_through: *random.pick(&[1024, 1024, 4096, 32 << 10, 256 << 20]),
             asks: (!is_calm && random.chance(0.2)).then(|| random.chance(0.5)),
             is_mixed: protocol == "dubbo" && !goes_away && random.chance(0.4),
@@ -131,6 +137,7 @@ impl Scene {
             scene.on.retain(|on| *on != "status");
             scene.sets_attachments = false;
         }
+        scene.has_last &= protocol != "dubbo" && !scene.is_mixed;
         scene
     }
 
@@ -213,6 +220,7 @@ impl Scene {
                 "connectionsPerEndpoint": self.per_endpoint,
                 "maxCallsPerConnection": self.most_calls,
                 "ejectionTime": "100ms",
+                "keepWeights": self.keeps_weights,
                 "outlierDetection": detection,
                 "circuitBreaker": breaker,
             },

@@ -38,6 +38,14 @@ const RESPONSE: u8 = 3;
 const HEARTBEAT: u8 = 4;
 const HEARTBEAT_ANSWER: u8 = 5;
 const READ_ONLY: u8 = 6;
+/// An answer that says that it is the last on its connection.
+pub const LAST: u8 = 7;
+/// Where a frame has its kind.
+pub const KIND_AT: usize = 4;
+
+fn outcome(status: u8) -> Outcome {
+    if status == 0 { Outcome::Success } else { Outcome::Error(status.into()) }
+}
 
 impl Wire for &'static Toy {
     fn codec(&self) -> Rc<dyn Codec> {
@@ -85,7 +93,7 @@ impl Wire for &'static Toy {
                 let is_two_way = kind == REQUEST;
                 Message::Request(Request { id, is_two_way, method, attachments: Vec::new(), payload })
             }
-            RESPONSE => {
+            RESPONSE | LAST => {
                 let error = (status != 0).then_some(u32::from(status));
                 Message::Response(Response { id, error, attachments: Vec::new(), payload })
             }
@@ -136,8 +144,8 @@ impl Codec for Toy {
             REQUEST if method == REFUSED.as_bytes() => Kind::Refused("no such kind"),
             REQUEST => Kind::Request,
             ONE_WAY => Kind::OneWay,
-            RESPONSE if header[5] == 0 => Kind::Response(Outcome::Success),
-            RESPONSE => Kind::Response(Outcome::Error(u32::from(header[5]))),
+            RESPONSE => Kind::Response(outcome(header[5])),
+            LAST => Kind::Last(outcome(header[5])),
             HEARTBEAT => Kind::HeartbeatRequest,
             HEARTBEAT_ANSWER => Kind::HeartbeatResponse,
             READ_ONLY => Kind::Drain,
@@ -164,8 +172,8 @@ impl Codec for Toy {
         let kind = match (from, header[4], header[5]) {
             (Peer::Client, REQUEST, _) => Kind::Request,
             (Peer::Client, ONE_WAY, _) => Kind::OneWay,
-            (Peer::Server, RESPONSE, 0) => Kind::Response(Outcome::Success),
-            (Peer::Server, RESPONSE, status) => Kind::Response(Outcome::Error(u32::from(status))),
+            (Peer::Server, RESPONSE, status) => Kind::Response(outcome(status)),
+            (Peer::Server, LAST, status) => Kind::Last(outcome(status)),
             _ => return None,
         };
         let id = u64::from(u32::from_be_bytes([header[6], header[7], header[8], header[9]]));

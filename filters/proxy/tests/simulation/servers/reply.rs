@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::toy;
 use crate::wire::{Message, Response};
 use crate::world::World;
 
@@ -26,6 +27,9 @@ pub enum What {
     Echo(usize),
     /// The same with attachments.
     Attach(Vec<(String, String)>),
+    /// The payload comes back in an answer that says that it is the last on the connection, which the server closes so long
+    /// after it, if at all. Toys alone can say so.
+    Last(Option<Duration>),
     /// The framework fails with this status.
     Error(u32),
     Nothing,
@@ -80,9 +84,11 @@ impl World {
             _ => (None, 10),
         };
         let is_torn = matches!(what, What::Torn(_));
+        let last = if let What::Last(end) = what { Some(end) } else { None };
         let response = match what {
             What::Halting(_) | What::Torn(_) => Response { id, payload: echo(9000), ..Response::default() },
             What::Echo(more) => Response { id, payload: echo(more), ..Response::default() },
+            What::Last(_) => Response { id, payload: echo(0), ..Response::default() },
             What::Attach(attachments) => {
                 Response { id, payload: echo(0), attachments, ..Response::default() }
             }
@@ -94,7 +100,13 @@ impl World {
             What::Reset => return self.close_upstream(stream, false),
             What::Raw(bytes) => return self.write_upstream(stream, &bytes),
         };
-        let bytes = wire.bytes(&Message::Response(response));
+        let mut bytes = wire.bytes(&Message::Response(response));
+        if let Some(end) = last {
+            bytes[toy::KIND_AT] = toy::LAST;
+            if let Some(pause) = end {
+                self.after(pause, move |world| world.close_upstream(stream, true));
+            }
+        }
         let is_halted =
             self.manager.connections.get(&stream).is_some_and(|upstream| upstream.halted.is_some());
         if is_halted {
