@@ -315,9 +315,7 @@ impl Pool {
         self.endpoints.connected(endpoint);
         if self.endpoints.connections(endpoint) == Some(1) {
             self.buckets.change(now);
-            if let Some(weights) = &mut self.weights {
-                self.endpoints.joined(endpoint, weights);
-            }
+            self.joined(endpoint);
         }
         self.open.add(key);
         endpoint

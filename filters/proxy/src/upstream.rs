@@ -6,6 +6,7 @@ use meltemi_codecs::{Codec, Failure, Frame, Kind, Outcome, Peer, Step};
 use meltemi_sockets::{SocketId, Target};
 
 use crate::calls::Cause;
+use crate::endpoints::EndpointId;
 use crate::inbox::Progress;
 use crate::matching::Matching;
 use crate::net::{HIGH_WATERMARK, Owner};
@@ -94,9 +95,7 @@ impl Worker {
             .map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
         let bucket = connection.bucket();
         let endpoint = pool.connected(key, address.unwrap_or_default(), now);
-        if bucket.is_none() && connection.endpoint().is_none() {
-            pool.chosen(endpoint);
-        }
+        let is_spare = bucket.is_none() && connection.endpoint().is_none() && pool.chosen(endpoint);
         let server = Server { cluster: pool.cluster(), service: pool.service(), headers };
         let party = self.reports.destination(&server);
         pool.know(endpoint, party);
@@ -116,9 +115,10 @@ impl Worker {
             Some(_) => pool.uploads() > 0 && self.writable(pool, endpoint) <= 1,
             None => pool.open().len() <= pool.uploads().saturating_add(1),
         };
+        let needs_few = Matching::new(pool.service().sharing).needs_few_connections();
+        let is_useless = is_spare && !needs_few && self.has_idle(pool, endpoint, key);
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
-        let is_crowded =
-            pool.is_crowded(endpoint) && Matching::new(pool.service().sharing).needs_few_connections();
+        let is_crowded = pool.is_crowded(endpoint) && needs_few;
         if is_crowded {
             pool.set_aside(key);
         }
@@ -143,11 +143,21 @@ impl Worker {
                     self.alarms.wake_at(explore_at);
                 }
             }
+        } else if is_useless {
+            self.retire(key);
         } else {
             pool.found();
         }
         self.time_connection(key);
         self.list_pool(pool_key);
+    }
+
+    /// Whether an endpoint has a connection without calls, beside one that has just opened.
+    #[cold]
+    fn has_idle(&self, pool: &Pool, endpoint: Option<EndpointId>, new: ConnectionId) -> bool {
+        let others =
+            pool.open().iter().filter(|key| **key != new).filter_map(|key| self.connections.get(*key));
+        others.filter(|other| other.endpoint() == endpoint).any(|other| other.load(usize::MAX) == Some(0))
     }
 
     /// The server that Envoy's answer names.

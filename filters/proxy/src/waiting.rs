@@ -152,9 +152,8 @@ impl Worker {
             return;
         }
         let bucket = pool.owner().and_then(|_| self.calls.get(pool.waiting().front()?)?.bucket());
-        let connecting = pool.connecting().saturating_sub(pool.buckets().asked());
         let wanted = Matching::new(pool.service().sharing).connections_wanted(pool, hashed);
-        for _ in connecting..wanted {
+        for _ in pool.connecting_for_calls()..wanted {
             if !self.open(pool_key, None, bucket) {
                 self.waiting_failed(pool_key, "this proxy is draining");
             }

@@ -36,6 +36,8 @@ pub(crate) struct Weights {
     calls: (Instant, u32),
     /// No choice is asked for before then.
     ask_at: Instant,
+    /// Connections that are being opened for a choice alone, as far as there are so many.
+    asked: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +67,7 @@ const HIGHEST: u64 = EVEN << 12;
 const SHARP: u64 = 16;
 
 /// An endpoint that was away counts as chosen so often at most.
-const MOST_MISSED: u64 = 1 << 16;
+const MOST_MISSED: u32 = 1 << 16;
 
 /// An endpoint that could not be given calls makes up for so many.
 const PATIENCE: u64 = 4;
@@ -85,7 +87,14 @@ impl Default for Weight {
 
 impl Weights {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { time: 0, is_uneven: false, knowledge: Knowledge::Little, calls: (now, 0), ask_at: now }
+        Self {
+            time: 0,
+            is_uneven: false,
+            knowledge: Knowledge::Little,
+            calls: (now, 0),
+            ask_at: now,
+            asked: 0,
+        }
     }
 
     /// Notes a call; whether Envoy is to be asked for a choice.
@@ -99,8 +108,23 @@ impl Weights {
             return false;
         }
         (*since, *calls) = (now, 0);
+        self.asked = self.asked.saturating_add(1);
         self.ask_at = now.after(if self.knowledge == Knowledge::Enough { LONG_PAUSE } else { PAUSE });
         true
+    }
+}
+
+impl Weights {
+    /// How many of the connections that are being opened are for a choice alone.
+    pub(crate) fn asked(&self, connecting: usize) -> usize {
+        self.asked.min(connecting)
+    }
+
+    /// Notes that one has opened, and so many others are still being: whether it was for a choice alone, unless it `is_needed`.
+    pub(crate) fn was_asked(&mut self, connecting: usize, is_needed: bool) -> bool {
+        let was_asked = self.asked > 0 && !is_needed;
+        self.asked = self.asked.saturating_sub(usize::from(was_asked)).min(connecting);
+        was_asked
     }
 }
 
@@ -114,12 +138,14 @@ impl Weight {
         u64::from(self.asks).saturating_add(self.fresh.into())
     }
 
-    /// How often it would have been chosen while others were as `sums` says: for the share that it had, or the mean.
-    fn missed(&self, sums: Sums) -> u64 {
+    /// How often it would have been chosen of so many times that others were, `sums.endpoints` of them: for the share that it
+    /// had, or the mean.
+    fn missed(&self, times: u64, sums: Sums) -> u32 {
         let own = self.chosen();
-        let of_share = sums.all().saturating_mul(own).checked_div(self.of.saturating_sub(own));
-        let mean = sums.all().checked_div(sums.endpoints).unwrap_or(0);
-        of_share.filter(|_| own > 0).unwrap_or(mean).min(MOST_MISSED)
+        let of_share = times.saturating_mul(own).checked_div(self.of.saturating_sub(own));
+        let mean = times.checked_div(sums.endpoints).unwrap_or(0);
+        u32::try_from(of_share.filter(|_| own > 0).unwrap_or(mean))
+            .map_or(MOST_MISSED, |own| own.min(MOST_MISSED))
     }
 }
 
@@ -172,17 +198,16 @@ impl Endpoints {
 
     /// Notes that an endpoint which had no connections takes calls. It has the weight that it had, or one like others.
     pub(crate) fn joined(&mut self, id: Option<EndpointId>, weights: &mut Weights) {
-        let sums = self.sums(id);
-        for endpoint in self.taking(id) {
-            let weight = &mut endpoint.weight;
-            let asks = u32::try_from(weight.chosen()).unwrap_or(u32::MAX);
-            (weight.asks, weight.fresh) = (if sums.are_few() { 0 } else { asks }, 0);
+        let mut sums = self.sums(id);
+        if sums.are_few() {
+            self.taking(id).for_each(|endpoint| (endpoint.weight.asks, endpoint.weight.fresh) = (0, 0));
+            (sums.asks, sums.fresh) = (0, 0);
         }
         weights.knowledge = Knowledge::Little;
         if let Some(endpoint) = self.get_mut(id) {
             let weight = &mut endpoint.weight;
-            let asks = if sums.are_few() { 0 } else { weight.missed(sums) };
-            (weight.asks, weight.fresh) = (u32::try_from(asks).unwrap_or(u32::MAX), 0);
+            // Likewise of those before the last comparison and since, so that it makes no difference to the next.
+            (weight.asks, weight.fresh) = (weight.missed(sums.asks, sums), weight.missed(sums.fresh, sums));
         }
     }
 

@@ -41,10 +41,30 @@ impl Pool {
         self.weights.as_mut().is_some_and(|weights| weights.called(now))
     }
 
-    /// Notes that Envoy has chosen an endpoint, and nobody named it.
-    pub(crate) fn chosen(&mut self, endpoint: Option<EndpointId>) {
-        if let Some(weights) = &mut self.weights {
+    /// Notes that an endpoint which had no connections has one.
+    pub(super) fn joined(&mut self, endpoint: Option<EndpointId>) {
+        // One that is left out takes no calls.
+        if let Some(weights) = &mut self.weights
+            && !self.endpoints.is_ejected(endpoint)
+        {
+            self.endpoints.joined(endpoint, weights);
+        }
+    }
+
+    /// Notes that Envoy has chosen an endpoint, and nobody named it. Whether the connection was opened for nothing else, as far
+    /// as is known.
+    pub(crate) fn chosen(&mut self, endpoint: Option<EndpointId>) -> bool {
+        let Some(weights) = &mut self.weights else { return false };
+        if !self.endpoints.is_ejected(endpoint) {
             self.endpoints.chosen(endpoint, weights);
         }
+        // Whichever was opened for a call that waits, that gets the first.
+        weights.was_asked(self.connecting, !self.waiting.is_empty())
+    }
+
+    /// How many of the connections that are being opened are for calls, or to find endpoints.
+    pub(crate) fn connecting_for_calls(&self) -> usize {
+        let asked = self.weights.as_ref().map_or(0, |weights| weights.asked(self.connecting));
+        self.connecting.saturating_sub(asked).saturating_sub(self.buckets.asked())
     }
 }

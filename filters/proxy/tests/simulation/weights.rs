@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::servers::{Endpoint, Policy, What};
+use crate::dubbo::SERVER_ERROR;
+use crate::servers::{Endpoint, Policy, Reply, What};
 use crate::toy;
 use crate::world::{Ask, Setup, World};
 
@@ -174,6 +175,53 @@ fn where_connections_have_one_call_each_endpoints_get_calls_by_weight() {
     }
     let after = world.served();
     assert_near(ALL.map(|endpoint| after[endpoint] - before[endpoint]), [1000, 2000, 7000], 1500);
+}
+
+#[test]
+fn choices_that_are_asked_for_leave_few_connections_where_each_has_one_call() {
+    let plan = json!({"services": {"demo": {"protocol": "ordered", "upstream": {"keepWeights": true}}}});
+    let wire = std::rc::Rc::new(&toy::ORDERED);
+    let mut world = World::new(Setup { plan, wire, ..Setup::default() });
+    world.cluster("demo", &ALL, Policy::WeightedRandom);
+    let client = world.connect();
+    for _ in 0..10 {
+        call_for(&mut world, client, LEARN / 10, OFTEN);
+        // With those that are being replaced.
+        assert!(world.manager.open() <= 12, "{} connections for one call at a time", world.manager.open());
+    }
+}
+
+#[test]
+fn weights_that_change_are_followed_while_an_endpoint_fails() {
+    let detection = json!({"consecutiveFailures": 3, "baseEjectionTime": "1h", "maxEjectionTime": "1h"});
+    for upstream in [json!({}), json!({"outlierDetection": detection})] {
+        let is_left_out = !upstream["outlierDetection"].is_null();
+        let mut upstream = upstream;
+        upstream["keepWeights"] = json!(true);
+        let service = json!({"upstream": upstream});
+        let mut world = world_of(service, Policy::WeightedRandom, [1, 4, 5], 1);
+        let client = world.connect();
+        call_for(&mut world, client, 2 * LEARN, OFTEN);
+        if is_left_out {
+            world.serve(|arrival, _| match arrival.endpoint {
+                C => What::Error(SERVER_ERROR).now(),
+                _ => Reply::echo(),
+            });
+        }
+        weigh(&mut world, [4, 1, 5]);
+        for _ in 0..40 {
+            if !is_left_out {
+                world.kill(C);
+                world.after(Duration::from_secs(2), |world| world.set_endpoint(C, Endpoint::Up));
+            }
+            call_for(&mut world, client, Duration::from_secs(8), OFTEN);
+        }
+        let before = world.served();
+        call_for(&mut world, client, Duration::from_secs(30), OFTEN);
+        let after = world.served();
+        let [a, b] = [A, B].map(|endpoint| after[endpoint] - before[endpoint]);
+        assert!(a > 2 * b, "{a} and {b}, left out: {is_left_out}");
+    }
 }
 
 #[test]
