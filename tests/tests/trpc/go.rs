@@ -271,7 +271,7 @@ fn requests_that_break_off_end_their_own_connection_only() {
 fn servers_are_told_what_is_left_of_a_client_s_time() {
     each_envoy(|envoy| {
         let off = json!([{"attributes": {"x-lane": {"exact": "off"}}}]);
-        let late = json!({"delay": {"duration": "300ms"}});
+        let late = json!({"delay": {"duration": "2s"}});
         let service = json!({
             "protocol": "trpc",
             "routes": [{"name": "off", "match": off, "propagateDeadline": false, "fault": late}],
@@ -284,7 +284,7 @@ fn servers_are_told_what_is_left_of_a_client_s_time() {
         };
         // Its client takes off what it took itself.
         let (off, on) = (told("off"), told("on"));
-        assert!((19.8..=20.0).contains(&off) && (10.0..=19.7).contains(&on), "{off} {on}");
+        assert!((18.1..=20.0).contains(&off) && (10.0..=18.0).contains(&on), "{off} {on}");
     });
 }
 
