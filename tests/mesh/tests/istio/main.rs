@@ -34,6 +34,8 @@ mod shapes;
 mod shell;
 mod stage;
 mod tenants;
+mod tries;
 mod upgrade;
 mod walk_through;
+mod weights;
 mod without_module;
