@@ -70,6 +70,8 @@ impl<'a> CallPolicy<'a> {
             hash_by: hash.and_then(|hash| attribute(hash, &mut say)).map(|name| vec![name]),
             circuit_breaker: self.connection_pool.and_then(|pool| breaker(pool.http.as_ref()?)),
             outlier_detection: self.outlier_detection.and_then(|rule| detection(rule, &mut say)),
+            // No DestinationRule says it.
+            adaptive_concurrency: None,
             keep_weights: (has_weights || self.distributes().unwrap_or(distributes)).then_some(true),
         };
         (cluster != raw::Cluster::default()).then_some(cluster)

@@ -1,7 +1,9 @@
 //! Bounds of the numbers, names and messages of a plan.
+use core::time::Duration;
 use std::rc::Rc;
 
 use super::error::{Path, Result, fail};
+use super::span::Span;
 
 /// Names become HTTP headers and metrics; no sensible one is longer.
 const MAX_NAME: usize = 1024;
@@ -14,6 +16,14 @@ pub(super) fn within(path: &Path<'_>, value: u32, low: u32, high: u32) -> Result
     match usize::try_from(value) {
         Ok(size) if (low..=high).contains(&value) => Ok(size),
         _ => fail(path, format!("{value} is out of bounds; write {low} to {high}")),
+    }
+}
+
+/// Checks a time that is not none.
+pub(super) fn time(path: &Path<'_>, span: Span) -> Result<Duration> {
+    match span.limit() {
+        Some(time) => Ok(time),
+        None => fail(path, "is no time; write at least \"1ms\""),
     }
 }
 

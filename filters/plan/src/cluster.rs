@@ -1,9 +1,10 @@
-//! What holds for the clusters of a service: circuit breakers, outlier detection, hashing and weights.
+//! What holds for the clusters of a service: circuit breakers, outlier detection, concurrency, hashing and weights.
 use core::time::Duration;
 use std::rc::Rc;
 
 use super::{
-    check::within,
+    check::{time, within},
+    concurrency::{AdaptiveConcurrency, adaptive_concurrency},
     error::{Path, Result, fail},
     hash::{HashKey, hash_key},
     map::Map,
@@ -25,6 +26,10 @@ pub struct ClusterPolicy {
     pub circuit_breaker: CircuitBreaker,
     /// When an endpoint is left out.
     pub outlier_detection: Option<OutlierDetection>,
+    /// How many calls it takes at a time by how long its answers take.
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
+    /// Whether it matters how its calls end, or when: for either of these two.
+    pub is_watched: bool,
     /// By what calls are hashed.
     pub hash: Option<HashKey>,
     /// Whether endpoints get calls as often as Envoy chooses them.
@@ -80,52 +85,80 @@ pub(super) fn clusters(path: &Path<'_>, raw: &raw::Upstream) -> Result<Option<Bo
     let hash = |path: &Path<'_>, names: &Option<Vec<String>>| {
         names.as_deref().map(|names| hash_key(&path.key("hashBy"), names)).transpose()
     };
+    let says = Says::of_service(raw);
     let default = ClusterPolicy {
         hash: hash(path, &raw.hash_by)?,
         keeps_weights: raw.keep_weights,
-        ..policy(path, raw.circuit_breaker.as_ref(), raw.outlier_detection.as_ref())?
+        ..policy(path, &says)?
     };
-    let has_default = raw.circuit_breaker.is_some()
-        || raw.outlier_detection.is_some()
-        || default.hash.is_some()
-        || default.keeps_weights;
+    let has_default = says.anything() || default.hash.is_some() || default.keeps_weights;
     let mut own = Vec::new();
     let all = path.key("clusters");
     for (name, raw) in raw.clusters.iter() {
         let path = &all.key(name);
-        let is_protected = raw.circuit_breaker.is_some() || raw.outlier_detection.is_some();
-        if !is_protected && raw.hash_by.is_none() && raw.keep_weights.is_none() {
-            let message = "says nothing; write \"circuitBreaker\", \"outlierDetection\", \"hashBy\" or \"keepWeights\", or leave it out";
+        let says = Says::of_cluster(raw);
+        if !says.anything() && raw.hash_by.is_none() && raw.keep_weights.is_none() {
+            let message = "says nothing; write \"circuitBreaker\", \"outlierDetection\", \"adaptiveConcurrency\", \"hashBy\" or \"keepWeights\", or leave it out";
             return fail(path, message);
         }
-        let ClusterPolicy { mut circuit_breaker, mut outlier_detection, .. } = default;
-        let hash = hash(path, &raw.hash_by)?.or_else(|| default.hash.clone());
-        let policy = policy(path, raw.circuit_breaker.as_ref(), raw.outlier_detection.as_ref())?;
-        if raw.circuit_breaker.is_some() {
-            circuit_breaker = policy.circuit_breaker;
+        let mut policy = policy(path, &says)?;
+        policy.hash = hash(path, &raw.hash_by)?.or_else(|| default.hash.clone());
+        policy.keeps_weights = raw.keep_weights.unwrap_or(default.keeps_weights);
+        if says.circuit_breaker.is_none() {
+            policy.circuit_breaker = default.circuit_breaker;
         }
-        if raw.outlier_detection.is_some() {
-            outlier_detection = policy.outlier_detection;
-        }
-        let keeps_weights = raw.keep_weights.unwrap_or(default.keeps_weights);
-        let policy = ClusterPolicy { circuit_breaker, outlier_detection, hash, keeps_weights };
+        policy.outlier_detection = policy.outlier_detection.or(default.outlier_detection);
+        policy.adaptive_concurrency = policy.adaptive_concurrency.or(default.adaptive_concurrency);
+        policy.is_watched |= default.is_watched;
         own.push((name.into(), Rc::new(policy)));
     }
     let is_protected = has_default || !own.is_empty();
     Ok(is_protected.then(|| Box::new(Clusters { default: Rc::new(default), own: Map::new(own) })))
 }
 
-fn policy(
-    path: &Path<'_>,
-    breaker: Option<&raw::CircuitBreaker>,
-    outlier: Option<&raw::OutlierDetection>,
-) -> Result<ClusterPolicy> {
+/// What a service, or one cluster of it, says of protection.
+struct Says<'a> {
+    circuit_breaker: Option<&'a raw::CircuitBreaker>,
+    outlier_detection: Option<&'a raw::OutlierDetection>,
+    adaptive_concurrency: Option<&'a raw::AdaptiveConcurrency>,
+}
+
+impl<'a> Says<'a> {
+    fn of_service(raw: &'a raw::Upstream) -> Self {
+        Self {
+            circuit_breaker: raw.circuit_breaker.as_ref(),
+            outlier_detection: raw.outlier_detection.as_ref(),
+            adaptive_concurrency: raw.adaptive_concurrency.as_ref(),
+        }
+    }
+
+    fn of_cluster(raw: &'a raw::Cluster) -> Self {
+        Self {
+            circuit_breaker: raw.circuit_breaker.as_ref(),
+            outlier_detection: raw.outlier_detection.as_ref(),
+            adaptive_concurrency: raw.adaptive_concurrency.as_ref(),
+        }
+    }
+
+    fn anything(&self) -> bool {
+        self.circuit_breaker.is_some()
+            || self.outlier_detection.is_some()
+            || self.adaptive_concurrency.is_some()
+    }
+}
+
+fn policy(path: &Path<'_>, says: &Says<'_>) -> Result<ClusterPolicy> {
+    let breaker = says.circuit_breaker.copied().unwrap_or_default();
+    let outlier = says.outlier_detection;
+    let outlier = outlier.map(|raw| outlier_detection(&path.key("outlierDetection"), raw)).transpose()?;
+    let adaptive = says.adaptive_concurrency;
+    let adaptive =
+        adaptive.map(|raw| adaptive_concurrency(&path.key("adaptiveConcurrency"), raw)).transpose()?;
     Ok(ClusterPolicy {
-        circuit_breaker: circuit_breaker(&path.key("circuitBreaker"), breaker.copied().unwrap_or_default())?,
-        outlier_detection: match outlier {
-            Some(raw) => Some(outlier_detection(&path.key("outlierDetection"), raw)?),
-            None => None,
-        },
+        circuit_breaker: circuit_breaker(&path.key("circuitBreaker"), breaker)?,
+        outlier_detection: outlier,
+        adaptive_concurrency: adaptive,
+        is_watched: outlier.is_some() || adaptive.is_some(),
         hash: None,
         keeps_weights: false,
     })
@@ -154,10 +187,7 @@ fn outlier_detection(path: &Path<'_>, raw: &raw::OutlierDetection) -> Result<Out
     }
     within(&path.key("failurePercent"), raw.failure_percent, 0, 100)?;
     within(&path.key("minCalls"), raw.min_calls, 1, u32::MAX)?;
-    let time = |name, span: crate::Span| match span.limit() {
-        Some(time) => Ok(time),
-        None => fail(&path.key(name), "is no time; write at least \"1ms\""),
-    };
+    let time = |name, span| time(&path.key(name), span);
     let base_ejection_time = time("baseEjectionTime", raw.base_ejection_time)?;
     let longest = raw.max_ejection_time.limit().unwrap_or_default();
     Ok(OutlierDetection {

@@ -16,6 +16,7 @@ mod address;
 mod check;
 mod cluster;
 mod compile;
+mod concurrency;
 mod dry_run;
 mod error;
 mod explain;
@@ -63,6 +64,7 @@ use map::Map;
 use reader::Reader;
 
 pub use cluster::{CircuitBreaker, ClusterPolicy, Clusters, OutlierDetection};
+pub use concurrency::AdaptiveConcurrency;
 pub use dry_run::DryRun;
 pub use error::{PlanError, Position};
 pub use explain::{Explanation, PassedOver};

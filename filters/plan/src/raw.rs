@@ -3,6 +3,7 @@
 //!
 //! The comments of the fields are the text of the JSON Schema.
 mod access_log;
+mod concurrency;
 mod dry_run;
 mod fault;
 mod layout;
@@ -19,6 +20,7 @@ use core::ops::RangeInclusive;
 use serde::Deserialize;
 
 pub use self::access_log::AccessLog;
+pub use self::concurrency::AdaptiveConcurrency;
 pub use self::dry_run::{DryRun, DryRunRule};
 pub use self::fault::{Abort, Delay, Fault};
 pub use self::layout::{

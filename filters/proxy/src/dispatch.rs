@@ -317,16 +317,16 @@ impl Worker {
                 Some(timeout) => format!("no answer within {}", Span::from(timeout)),
                 None => "no answer within the time that the client gave".to_owned(),
             };
-            let open = call.open_try();
+            let (open, is_stream) = (call.open_try(), call.stream().is_some());
             self.answer(id, Failure::Timeout, &detail);
             if let Some(open) = open {
-                self.judge(pool, open.endpoint, true);
+                self.note_late(pool, open, is_stream);
             }
             self.list_pool(pool);
         } else if let Some(expired) = call.try_timed_out(now) {
             let time = call.per_try_timeout().unwrap_or_default();
             self.abandon(expired);
-            self.judge(pool, expired.endpoint, true);
+            self.note_late(pool, expired, false);
             let detail = format!("try timed out after {}", Span::from(time));
             self.try_failed(id, Cause::PerTryTimeout, Failure::Timeout, &detail);
             self.list_pool(pool);

@@ -116,6 +116,7 @@ impl Worker {
         }
         let arrival = Arrival { from: key, at: self.now, behind: Vec::new(), counted: 0 };
         client.set_arrival(Some(arrival));
+        let sent = if pool.is_watched() { waiting.sent_on(key) } else { None };
         waiting.answered(key, false);
         waiting.record_mut().response_bytes = len;
         let mut judged = None;
@@ -129,6 +130,9 @@ impl Worker {
         self.watch_download(client_key, key);
         self.finish(call, End::Answered(outcome));
         if let Some((pool, endpoint)) = judged {
+            if let Some(sent) = sent {
+                self.time_answer(pool, sent, false);
+            }
             self.judge(pool, endpoint, false);
         }
         Progress { used: rest.len(), need: 0 }

@@ -33,6 +33,7 @@ mod inbox;
 mod inquiries;
 mod intake;
 mod leaving;
+mod limiting;
 mod line_limit;
 mod matching;
 mod net;

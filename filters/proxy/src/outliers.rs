@@ -1,8 +1,9 @@
 //! Endpoints that are left out for how their calls end, and take part again when their time is over.
 
-use meltemi_codecs::{Kind, Outcome};
+use meltemi_codecs::{Frame, Kind, Outcome};
 
 use crate::calls::CallId;
+use crate::clock::Instant;
 use crate::endpoints::EndpointId;
 use crate::pool::PoolId;
 use crate::telemetry::Metric;
@@ -10,7 +11,7 @@ use crate::upstream::{Connection, ConnectionId};
 use crate::worker::Worker;
 
 /// Whether a frame of a server says that a call failed, if it says how one ended. A service's own exceptions are answers.
-pub(crate) fn has_failed(kind: Kind) -> Option<bool> {
+fn has_failed(kind: Kind) -> Option<bool> {
     match kind {
         Kind::Response(outcome) | Kind::Last(outcome) | Kind::Ended(outcome) => {
             Some(matches!(outcome, Outcome::Error(_)))
@@ -19,7 +20,38 @@ pub(crate) fn has_failed(kind: Kind) -> Option<bool> {
     }
 }
 
+/// How a call ends with a frame of its server.
+pub(crate) struct Ended {
+    pool: PoolId,
+    endpoint: Option<EndpointId>,
+    failed: bool,
+    /// When what it answers was sent, if that says how fast the server is.
+    sent: Option<Instant>,
+}
+
 impl Worker {
+    /// What a frame says about the server that sent it, if a call ends with it. The frame is not handled yet.
+    #[inline(never)]
+    pub(crate) fn look_at_end(&self, key: ConnectionId, frame: &Frame) -> Option<Ended> {
+        let failed = has_failed(frame.kind)?;
+        let connection = self.connections.get(key)?;
+        let sent = match frame.kind {
+            Kind::Response(_) | Kind::Last(_) if !failed => connection.slots().answered_by(frame.id),
+            _ => None,
+        };
+        let sent = sent.and_then(|id| self.calls.get(id)?.sent_on(key));
+        Some(Ended { pool: connection.pool(), endpoint: connection.endpoint(), failed, sent })
+    }
+
+    /// Notes how and when a call has ended.
+    #[inline(never)]
+    pub(crate) fn note_end(&mut self, ended: Ended) {
+        if let Some(sent) = ended.sent {
+            self.time_answer(ended.pool, sent, false);
+        }
+        self.judge(ended.pool, ended.endpoint, ended.failed);
+    }
+
     /// Notes how a call of a pool's endpoint ended.
     #[inline(never)]
     pub(crate) fn judge(&mut self, pool_key: PoolId, endpoint: Option<EndpointId>, failed: bool) {

@@ -5,6 +5,7 @@
 //! client's requests reach every endpoint, and renews them by age, so that new endpoints take part.
 
 mod hashing;
+mod limiting;
 mod open;
 mod weighing;
 
@@ -19,7 +20,7 @@ use crate::clock::Instant;
 use crate::endpoints::{EndpointId, Endpoints, Weights};
 use crate::exploration::Exploration;
 use crate::plan::{ClusterPolicy, Plan, Service, UpstreamOptions};
-use crate::policy::{Bucket, Buckets};
+use crate::policy::{Bucket, Buckets, Concurrency};
 use crate::queue::Queue;
 use crate::reports::PartyId;
 use crate::upstream::ConnectionId;
@@ -57,6 +58,9 @@ pub(crate) struct Pool {
     buckets: Buckets,
     /// How calls are spread, where Envoy's weights are kept.
     weights: Option<Box<Weights>>,
+    /// How many calls it takes, where that follows the times of its answers; and what was reported of that last.
+    concurrency: Option<Box<Concurrency>>,
+    told_limit: usize,
     waiting: Queue,
     /// Connections that take no call for now: a request is being written to them which is still coming.
     uploads: usize,
@@ -107,6 +111,8 @@ impl Pool {
             exploration: Exploration::new(now),
             buckets: Buckets::default(),
             weights: None,
+            concurrency: None,
+            told_limit: 0,
             waiting: Queue::default(),
             uploads: 0,
             lacks_quiet: false,
@@ -115,6 +121,7 @@ impl Pool {
             last_call: now,
         };
         pool.weigh(now);
+        pool.adapt(now);
         pool
     }
 
@@ -151,7 +158,7 @@ impl Pool {
 
     /// The same for copies of calls.
     pub(crate) fn for_copies(self) -> Self {
-        Self { is_mirror: true, ..self }
+        Self { is_mirror: true, concurrency: None, ..self }
     }
 
     /// Whether it is for copies of calls.
@@ -177,6 +184,7 @@ impl Pool {
             self.service = service.clone();
             self.policy = policy(service, &self.cluster);
             self.weigh(self.last_call);
+            self.adapt(self.last_call);
         }
     }
 
@@ -251,7 +259,13 @@ impl Pool {
         Some(format!("the circuit breaker of cluster {cluster} is open: it has {most} {what}"))
     }
 
-    /// Whether it matters how calls end.
+    /// Whether it matters how calls end, or when.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.policy.as_ref().is_some_and(|policy| policy.is_watched) && self.owner.is_none()
+    }
+
+    /// Whether endpoints are left out for how calls end.
     #[inline]
     pub(crate) fn is_judged(&self) -> bool {
         self.policy.as_ref().is_some_and(|policy| policy.outlier_detection.is_some()) && self.owner.is_none()

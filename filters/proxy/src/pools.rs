@@ -18,6 +18,8 @@ pub(crate) struct Pools {
     by_cluster: FxHashMap<Rc<str>, Box<OfCluster>>,
     /// Those that clients have for themselves.
     by_owner: FxHashMap<Option<ClientId>, Box<Listed>>,
+    /// By how much limits have changed that are gone with their pools.
+    gone_limits: i64,
 }
 
 /// The pools of one cluster, one for each service: limits, budget and time-outs are those of the service.
@@ -108,6 +110,7 @@ impl Pools {
         let mut next = None;
         self.pools.retain(|id, pool| match pool.forget_at() {
             Some(at) if at <= now => {
+                self.gone_limits = self.gone_limits.saturating_sub(pool.told_limit());
                 if pool.owner().is_some() {
                     disown(&mut self.by_owner, pool.owner(), id);
                 } else if let Some(pools) = self.by_cluster.get_mut(pool.cluster()) {
@@ -156,6 +159,18 @@ impl Pools {
 
     pub(crate) fn ids(&self) -> Vec<PoolId> {
         self.pools.ids()
+    }
+
+    /// By how much the limits have changed since the last time that follow the times of answers; they end if it `is_over`.
+    pub(crate) fn limit_change(&mut self, is_over: bool) -> i64 {
+        let mut sum = core::mem::take(&mut self.gone_limits);
+        for (_, pool) in self.pools.iter_mut() {
+            if is_over {
+                pool.end_limit();
+            }
+            sum = sum.saturating_add(pool.limit_change());
+        }
+        sum
     }
 
     /// Pools take limits and budgets from the service of the same name in `plan`.

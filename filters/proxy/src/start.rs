@@ -120,6 +120,8 @@ impl Worker {
                 return true;
             }
             bucket = self.bucket(&route, pool);
+            let Some(same) = self.clients.get(client_key) else { return true };
+            client = same;
         }
         let origin = Origin::of(client_key);
         let source = Some(client.source().clone());
@@ -249,12 +251,13 @@ impl Worker {
 
     /// Why a pool takes no more calls, where something limits them.
     #[inline(never)]
-    pub(crate) fn overflow(&self, pool: PoolId) -> Option<String> {
+    pub(crate) fn overflow(&mut self, pool: PoolId) -> Option<String> {
         let most = self.plan.max_calls;
         if self.calls.len() >= most {
             return Some(format!("this worker has as many calls in flight as the plan allows: {most}"));
         }
-        self.pools.get(pool)?.overflow()
+        let why = self.pools.get(pool)?.overflow();
+        why.or_else(|| self.excess(pool))
     }
 
     /// Whether calls wait for a connection of that pool: none that comes later is served before them.

@@ -193,6 +193,7 @@ impl Worker {
         // When the last call or connection leaves a pool, the next sweep is set.
         let next = self.pools.forget_unused(self.now);
         self.alarms.wake_at(next);
+        self.tell_limits(false);
         for key in self.pools.ids() {
             self.readmit(key);
             let Some(pool) = self.pools.get_mut(key) else { continue };

@@ -10,7 +10,6 @@ use crate::endpoints::EndpointId;
 use crate::inbox::Progress;
 use crate::matching::Matching;
 use crate::net::{HIGH_WATERMARK, Owner};
-use crate::outliers::has_failed;
 use crate::peers::PeerId;
 use crate::policy::Bucket;
 use crate::pool::{Pool, PoolId};
@@ -288,12 +287,11 @@ impl Worker {
                 }
                 Ok(Step::Frame(frame)) => {
                     let len = frame.len.clamp(1, rest.len());
-                    let judged = if pool.is_judged() { has_failed(frame.kind) } else { None };
-                    let (pool, endpoint) = (connection.pool(), connection.endpoint());
+                    let ended = if pool.is_watched() { self.look_at_end(key, &frame) } else { None };
                     self.read_upstream_frame(key, rest.get(..len).unwrap_or_default(), frame);
                     progress.used = progress.used.saturating_add(len);
-                    if let Some(failed) = judged {
-                        self.judge(pool, endpoint, failed);
+                    if let Some(ended) = ended {
+                        self.note_end(ended);
                     }
                 }
                 Err(error) => {

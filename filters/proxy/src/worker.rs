@@ -113,6 +113,7 @@ impl Worker {
         }
         self.follow(&plan);
         self.pools.set_plan(&plan);
+        self.tell_limits(false);
         self.policies.set_plan(&plan);
         plan.follow_latencies(&self.plan);
         self.inquiries.retain(|cluster| plan.asks(cluster), &mut self.net);
@@ -163,6 +164,7 @@ impl Worker {
         for call in self.calls.ids() {
             self.finish(call, End::Cancelled);
         }
+        self.tell_limits(true);
         self.telemetry.flush(self.now, sink);
         self.telemetry.flush_counts(sink);
     }

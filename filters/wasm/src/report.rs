@@ -261,6 +261,8 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::UnmatchedResponses => "unmatched_responses_total",
         Metric::EditsSkipped => "edits_skipped_total",
         Metric::OutlierEjections => "outlier_ejections_total",
+        Metric::ConcurrencyBlocked => "concurrency_blocked_total",
+        Metric::ConcurrencyLimit => "concurrency_limit",
         Metric::Heartbeats => "heartbeats_total",
     });
     name

@@ -354,6 +354,8 @@ fn every_metric_is_documented() {
         Metric::UnmatchedResponses,
         Metric::EditsSkipped,
         Metric::OutlierEjections,
+        Metric::ConcurrencyBlocked,
+        Metric::ConcurrencyLimit,
         Metric::Heartbeats,
     ];
     for metric in metrics {

@@ -1,5 +1,6 @@
 use serde::Deserialize;
 
+use super::AdaptiveConcurrency;
 #[cfg(feature = "schema")]
 use super::is_default;
 use super::object::object;
@@ -31,6 +32,9 @@ pub struct Upstream {
     /// When an endpoint is left out for its failures. Default: never.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub outlier_detection: Option<OutlierDetection>,
+    /// How many calls a cluster takes at a time by how long its answers take. Default: that does not matter.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
     /// The attributes by which calls are hashed: those with the same values go to one endpoint. Default: none, they are balanced.
     #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
@@ -48,7 +52,8 @@ object! {
     optional max_connection_age as "maxConnectionAge", connections_per_endpoint as "connectionsPerEndpoint",
         connect_timeout as "connectTimeout", max_calls_per_connection as "maxCallsPerConnection",
         ejection_time as "ejectionTime", sharing, circuit_breaker as "circuitBreaker",
-        outlier_detection as "outlierDetection", hash_by as "hashBy", keep_weights as "keepWeights", clusters;
+        outlier_detection as "outlierDetection", adaptive_concurrency as "adaptiveConcurrency", hash_by as "hashBy",
+        keep_weights as "keepWeights", clusters;
 }
 
 /// How calls share connections to the endpoints, from the most to the least.
@@ -77,6 +82,7 @@ impl Default for Upstream {
             sharing: None,
             circuit_breaker: None,
             outlier_detection: None,
+            adaptive_concurrency: None,
             hash_by: None,
             keep_weights: false,
             clusters: Table::default(),
@@ -95,6 +101,9 @@ pub struct Cluster {
     /// When an endpoint is left out for its failures. Default: as all clusters of the service.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub outlier_detection: Option<OutlierDetection>,
+    /// How many calls it takes at a time by how long its answers take. Default: as all clusters of the service.
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
     /// The attributes by which calls are hashed; none if they are not. Default: as all clusters of the service.
     #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
@@ -106,8 +115,8 @@ pub struct Cluster {
 
 object! {
     Cluster from Self::default();
-    optional circuit_breaker as "circuitBreaker", outlier_detection as "outlierDetection", hash_by as "hashBy",
-        keep_weights as "keepWeights";
+    optional circuit_breaker as "circuitBreaker", outlier_detection as "outlierDetection",
+        adaptive_concurrency as "adaptiveConcurrency", hash_by as "hashBy", keep_weights as "keepWeights";
 }
 
 /// How many calls one worker of a proxy makes to a cluster at a time. What is over a limit is answered at once.

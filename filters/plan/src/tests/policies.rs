@@ -93,7 +93,7 @@ fn policies_that_do_nothing_are_refused() {
         ),
         (
             json!({"upstream": {"clusters": {"a": {}}}}),
-            "upstream.clusters.a: says nothing; write \"circuitBreaker\", \"outlierDetection\", \"hashBy\" or \"keepWeights\", or leave it out",
+            "upstream.clusters.a: says nothing; write \"circuitBreaker\", \"outlierDetection\", \"adaptiveConcurrency\", \"hashBy\" or \"keepWeights\", or leave it out",
         ),
         (
             json!({"upstream": {"clusters": {"a": {"circuitBreaker": {"maxWaitingCalls": 0}}}}}),
@@ -114,6 +114,22 @@ fn policies_that_do_nothing_are_refused() {
         (
             json!({"routes": [{"name": "a", "hashBy": vec!["x"; 17]}]}),
             "routes[0].hashBy: names 17 attributes; at most 16 are allowed",
+        ),
+        (
+            json!({"upstream": {"adaptiveConcurrency": {"sampleAggregatePercentile": 0}}}),
+            "upstream.adaptiveConcurrency.sampleAggregatePercentile: 0 is out of bounds; write 1 to 100",
+        ),
+        (
+            json!({"upstream": {"clusters": {"a": {"adaptiveConcurrency": {"minConcurrency": 1001}}}}}),
+            "upstream.clusters.a.adaptiveConcurrency.maxConcurrencyLimit: is less than \"minConcurrency\"; write more",
+        ),
+        (
+            json!({"upstream": {"adaptiveConcurrency": {"minRttCalcInterval": "0s"}}}),
+            "upstream.adaptiveConcurrency.minRttCalcInterval: is no time; write at least \"1ms\"",
+        ),
+        (
+            json!({"upstream": {"adaptiveConcurrency": {"jitter": 101}}}),
+            "upstream.adaptiveConcurrency.jitter: 101 is out of bounds; write 0 to 100",
         ),
         (
             json!({"upstream": {"outlierDetection": {"consecutiveFailures": 0}}}),

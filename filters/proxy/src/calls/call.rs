@@ -279,6 +279,11 @@ impl Call {
         self.tries.are_open()
     }
 
+    /// When its try on that connection was sent; of a stream that says nothing.
+    pub(crate) fn sent_on(&self, connection: ConnectionId) -> Option<Instant> {
+        self.tries.sent_on(connection).filter(|_| self.stream.is_none())
+    }
+
     /// Its request is sent, and what follows the part that is kept is not kept.
     pub(crate) fn cut(&mut self) {
         self.is_whole = false;

@@ -41,6 +41,8 @@ pub(crate) struct PoolCalls {
     active: usize,
     /// Those of them that were tried again.
     retrying: usize,
+    /// Those of them that are streams.
+    streams: usize,
     /// Those of them that have had two tries at a time, until they are over.
     hedged: usize,
 }
@@ -67,7 +69,10 @@ impl Calls {
             call.move_to(client.ids.len());
         }
         let stream = call.record().is_stream.then_some(call.record().request_id);
-        self.streams = self.streams.saturating_add(usize::from(stream.is_some()));
+        if stream.is_some() {
+            self.streams = self.streams.saturating_add(1);
+            pool.streams = pool.streams.saturating_add(1);
+        }
         let is_own = call.origin() == Origin::Proxy;
         let id = self.calls.insert(call);
         if let Some(client) = client {
@@ -90,14 +95,19 @@ impl Calls {
         &mut self,
         id: CallId,
         client: Option<&mut ClientCalls>,
-        pool: Option<&mut PoolCalls>,
+        mut pool: Option<&mut PoolCalls>,
     ) {
         let last = |call: &mut Call| {
             let record = call.record();
             (call.origin(), record.retries, record.is_stream, call.take_frame())
         };
         let Some((origin, retries, is_stream, frame)) = self.calls.discard(id, last) else { return };
-        self.streams = self.streams.saturating_sub(usize::from(is_stream));
+        if is_stream {
+            self.streams = self.streams.saturating_sub(1);
+            if let Some(pool) = &mut pool {
+                pool.streams = pool.streams.saturating_sub(1);
+            }
+        }
         let kept = frame.capacity();
         self.buffers.give(frame);
         self.held = self.held.saturating_sub(kept);
@@ -224,6 +234,11 @@ impl PoolCalls {
         self.active.saturating_add(self.hedged)
     }
 
+    /// Those of them that are streams.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams
+    }
+
     /// Notes that one has two.
     pub(crate) fn hedged(&mut self) {
         self.hedged = self.hedged.saturating_add(1);
@@ -325,8 +340,9 @@ mod tests {
     #[test]
     fn the_budget_is_a_share_of_the_calls_and_never_less_than_the_least() {
         let budget = RetryBudget { percent: 20, min_retries: 3 };
-        let most =
-            |active| (0..1000).find(|&retrying| !PoolCalls { active, retrying, hedged: 0 }.fits(&budget));
+        let most = |active| {
+            (0..1000).find(|&retrying| !PoolCalls { active, retrying, ..PoolCalls::default() }.fits(&budget))
+        };
         assert_eq!([0, 10, 19, 20, 100].map(most), [3, 3, 3, 4, 20].map(Some));
     }
 }

@@ -45,6 +45,11 @@ impl Tries {
         self.take(|open| open.sent_at.after(time) <= now)
     }
 
+    /// When the one on that connection was sent.
+    pub(crate) fn sent_on(&self, connection: ConnectionId) -> Option<Instant> {
+        self.0.iter().flatten().find(|open| open.connection == connection).map(|open| open.sent_at)
+    }
+
     /// Any of them.
     #[inline]
     pub(crate) fn first(&self) -> Option<Try> {

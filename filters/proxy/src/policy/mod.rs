@@ -14,13 +14,14 @@
 //! | or that of a new one, which may be named | `Worker::open_connection` (`upstream.rs`) |
 //! | a try is written, with the edits of the call | `Worker::send` (`dispatch.rs`) |
 //! | a try has ended, and how | `Call::end_try` (`calls/call.rs`) |
-//! | its endpoint has answered, or failed to | `Worker::judge` (`outliers.rs`) |
+//! | its endpoint has answered, or failed to | `Worker::note_end` and `Worker::judge` (`outliers.rs`) |
 //! | a try has no answer for so long | `Worker::hedge` (`hedging.rs`) |
 //! | another try is wanted | `Worker::try_failed` (`dispatch.rs`) |
 //! | the call has ended: its record is complete | `Worker::finish` (`reply.rs`) |
 
 mod bucket;
 mod buckets;
+mod concurrency;
 mod global_rate_limit;
 mod mirror;
 mod outlier;
@@ -34,6 +35,7 @@ use meltemi_codecs::{Failure, Head};
 
 pub use self::bucket::{Grant, Ledger, Level, OwnLedger};
 pub(crate) use self::buckets::{Bucket, Buckets};
+pub(crate) use self::concurrency::Concurrency;
 use self::global_rate_limit::Refusals;
 pub(crate) use self::global_rate_limit::{Answer, NoAnswer, Question};
 use self::mirror::Mirrors;

@@ -68,7 +68,10 @@ impl Changes {
 
 fn emit(sink: &mut dyn Sink, metric: Metric, labels: Option<&Labels>, n: i64) {
     match metric {
-        Metric::InFlight | Metric::ClientConnectionsActive | Metric::UpstreamConnectionsActive => {
+        Metric::InFlight
+        | Metric::ClientConnectionsActive
+        | Metric::UpstreamConnectionsActive
+        | Metric::ConcurrencyLimit => {
             if n != 0 {
                 sink.change(metric, labels, n);
             }

@@ -133,6 +133,10 @@ pub enum Metric {
     EditsSkipped,
     /// Counter: endpoints left out for how their calls ended. No operation.
     OutlierEjections,
+    /// Counter: calls and second tries not made as a cluster answers no more in good time. No operation.
+    ConcurrencyBlocked,
+    /// Gauge: calls that clusters take at a time, where that follows the times of their answers. No operation.
+    ConcurrencyLimit,
     /// Counter: heartbeats answered. No operation.
     Heartbeats,
 }

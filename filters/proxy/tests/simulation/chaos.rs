@@ -409,7 +409,8 @@ fn quiet_down(world: &mut World, scene: &Scene) {
     } else {
         assert_eq!(world.manager.open(), 0);
     }
-    for gauge in [Metric::InFlight, Metric::ClientConnectionsActive, Metric::UpstreamConnectionsActive] {
+    let gauges = [Metric::InFlight, Metric::ClientConnectionsActive, Metric::UpstreamConnectionsActive];
+    for gauge in gauges.into_iter().chain([Metric::ConcurrencyLimit]) {
         assert_eq!(world.metrics.sum(gauge), 0, "{gauge:?}");
     }
     assert_eq!(world.manager.alarms_out, 0);

@@ -24,6 +24,7 @@ mod balancing;
 mod budget;
 mod chaos;
 mod closing;
+mod concurrency;
 mod cut_ends;
 mod cut_through;
 mod deadlines;

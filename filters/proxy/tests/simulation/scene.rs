@@ -59,6 +59,8 @@ pub struct Scene {
     pub keeps_weights: bool,
     /// Answers may say that they are the last on their connection.
     pub has_last: bool,
+    /// Fewer calls may be in flight the longer answers take, and so many at least.
+    pub adapts: Option<u32>,
     /// What is larger is passed on while it comes.
     pub cut_through: u64,
     /// A rate limit service is asked about most calls; whether they are refused when it does not answer.
@@ -124,6 +126,7 @@ impl Scene {
             breaker: (!is_calm && random.chance(0.1)).then(|| *random.pick(&[1, 10])),
             keeps_weights: random.chance(0.2),
             has_last: random.chance(0.3),
+            adapts: (!is_calm && seed % 5 == 2).then_some(1 + (seed / 5 % 4) as u32),
             cut_through: *random.pick(&[1024, 1024, 4096, 32 << 10, 256 << 20]),
             asks: (!is_calm && random.chance(0.2)).then(|| random.chance(0.5)),
             is_mixed: protocol == "dubbo" && !goes_away && random.chance(0.4),
@@ -196,6 +199,12 @@ impl Scene {
         let detection =
             detection.map(|most| json!({"consecutiveFailures": most, "baseEjectionTime": "50ms"}));
         let breaker = self.breaker.filter(|_| has_policies).map(|most| json!({"maxCalls": most}));
+        let adaptive = self.adapts.filter(|_| has_policies).map(|least| {
+            json!({
+                "minConcurrency": least, "maxConcurrencyLimit": 20, "minRttCalcRequestCount": 3,
+                "minRttCalcInterval": "100ms", "concurrencyUpdateInterval": "5ms",
+            })
+        });
         let asks = self.asks.filter(|_| has_policies);
         let asks = asks.map(|is_strict| {
             let names = if self.protocol == "dubbo" { ["method", "tag"] } else { ["method", "method"] };
@@ -223,6 +232,7 @@ impl Scene {
                 "keepWeights": self.keeps_weights,
                 "outlierDetection": detection,
                 "circuitBreaker": breaker,
+                "adaptiveConcurrency": adaptive,
             },
         });
         let names = if self.is_mixed { &["demo", "mail", "beats"][..] } else { &["demo"] };

@@ -447,7 +447,7 @@ impl World {
         if request.is_two_way {
             upstream.in_flight += 1;
         }
-        let arrival = Arrival { endpoint: &endpoint, method: &request.method, times };
+        let arrival = Arrival { endpoint: &endpoint, method: &request.method, times, at };
         let Reply { mut after, what } = (self.manager.serve)(&arrival, &mut self.random);
         if upstream.wire.is_in_order() && request.is_two_way {
             let Some(until) = upstream.answers_until else { return };

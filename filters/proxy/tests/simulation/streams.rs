@@ -131,7 +131,7 @@ impl Scene {
         client
     }
 
-    fn run(&mut self) {
+    pub fn run(&mut self) {
         self.world.run_for(ms(20));
     }
 

@@ -12,6 +12,8 @@ pub struct Arrival<'a> {
     pub method: &'a str,
     /// How often the call has arrived anywhere, this time included.
     pub times: usize,
+    /// When, in nanoseconds.
+    pub at: u64,
 }
 
 /// What a server does with a request.
