@@ -51,6 +51,49 @@ pub struct MetaRouterSpec {
     /// How many calls all servers take in a time, as a rate limit service counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global_rate_limit: Option<GlobalRateLimit>,
+    /// How many calls a proxy makes at a time, by how long their answers take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
+}
+
+/// How many calls one worker of a client's proxy makes to the service at a time, by how much longer answers take than they can.
+/// What is over the limit is answered at once. The fields are those of Envoy's filter.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::adaptive::whole)]
+pub struct AdaptiveConcurrency {
+    /// The percentile of the times of answers that is compared. Default: 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::adaptive::percentile)]
+    pub sample_aggregate_percentile: Option<u32>,
+    /// How often the limit changes. Default: `100ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::positive_duration)]
+    pub concurrency_update_interval: Option<String>,
+    /// How long after the least time was measured it is measured again. Default: `60s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::positive_duration)]
+    pub min_rtt_calc_interval: Option<String>,
+    /// Over how many answers it is measured. Default: 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::adaptive::measured_calls)]
+    pub min_rtt_calc_request_count: Option<u32>,
+    /// By how much later it may be measured, by chance, in percent of the interval. Default: 15.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::adaptive::jitter)]
+    pub jitter: Option<u32>,
+    /// The least limit, and the one while the least time is measured. Default: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::adaptive::calls)]
+    pub min_concurrency: Option<u32>,
+    /// By how much longer than the least time answers may take, in percent of it. Default: 25.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::adaptive::buffer)]
+    pub buffer: Option<u32>,
+    /// The greatest limit. Default: 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::adaptive::calls)]
+    pub max_concurrency_limit: Option<u32>,
 }
 
 /// What happens to a call that no route matches.
@@ -364,6 +407,7 @@ impl From<aeraki::MetaRouterSpec> for MetaRouterSpec {
             on_no_match: None,
             local_rate_limit: spec.local_rate_limit.map(LocalRateLimit::from),
             global_rate_limit: spec.global_rate_limit.map(GlobalRateLimit::from),
+            adaptive_concurrency: None,
         }
     }
 }

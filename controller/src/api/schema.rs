@@ -3,6 +3,8 @@
 //! Lists and texts are bounded so that the API server can see that the rules cost little. What needs more than one
 //! resource is for the controller.
 
+pub(super) mod adaptive;
+
 use meltemi_proxy::plan::raw::MOST_ATTEMPTS;
 use schemars::Schema;
 use serde_json::{Map, Value, json};
@@ -144,9 +146,11 @@ pub(super) fn gateways(schema: &mut Schema) {
 /// A router of `meltemi.io`.
 pub(super) fn router(schema: &mut Schema) {
     require(schema, &["hosts"]);
-    let rule =
-        "has(self.routes) || has(self.onNoMatch) || has(self.localRateLimit) || has(self.globalRateLimit)";
-    rules(schema, &[(rule, "one of routes, onNoMatch, localRateLimit and globalRateLimit is needed")]);
+    let rule = "has(self.routes) || has(self.onNoMatch) || has(self.localRateLimit) || \
+         has(self.globalRateLimit) || has(self.adaptiveConcurrency)";
+    let needed =
+        "one of routes, onNoMatch, localRateLimit, globalRateLimit and adaptiveConcurrency is needed";
+    rules(schema, &[(rule, needed)]);
 }
 
 /// A router of Aeraki's.

@@ -1,12 +1,12 @@
 //! The rules of rate limits.
 
-use meltemi_proxy::plan::{SHORTEST_INTERVAL, Span};
+use meltemi_proxy::plan::{SHORTEST_INTERVAL, Span, raw};
 
 use super::matchers::attributes;
 use super::notes::Notes;
 use super::text;
 use crate::api::aeraki::TokenBucket;
-use crate::api::{self, GlobalRateLimit, LocalRateLimit};
+use crate::api::{self, AdaptiveConcurrency, GlobalRateLimit, LocalRateLimit};
 
 /// How many calls a server takes. `is_aeraki` says whose matchers it has.
 pub(super) fn local_rate_limit(notes: &mut Notes, limit: &LocalRateLimit, is_aeraki: bool) {
@@ -48,6 +48,37 @@ pub(super) fn local_rate_limit(notes: &mut Notes, limit: &LocalRateLimit, is_aer
             notes.warn(format_args!("limits no call: conditions[{before}] matches every call"));
         }
     });
+}
+
+/// How many calls are made at a time, by how long answers take.
+pub(super) fn adaptive_concurrency(notes: &mut Notes, written: &AdaptiveConcurrency) {
+    for (field, value) in [
+        ("concurrencyUpdateInterval", &written.concurrency_update_interval),
+        ("minRttCalcInterval", &written.min_rtt_calc_interval),
+    ] {
+        notes.some(field, value.as_ref(), |notes, text| _ = text::positive_duration(notes, text));
+    }
+    for (field, value, range) in [
+        ("sampleAggregatePercentile", written.sample_aggregate_percentile, 1..=100),
+        ("minRttCalcRequestCount", written.min_rtt_calc_request_count, 1..=100_000),
+        ("jitter", written.jitter, 0..=100),
+        ("minConcurrency", written.min_concurrency, 1..=1_000_000),
+        ("buffer", written.buffer, 0..=1000),
+        ("maxConcurrencyLimit", written.max_concurrency_limit, 1..=1_000_000),
+    ] {
+        if let Some(value) = value.filter(|value| !range.contains(value)) {
+            let (low, high) = range.into_inner();
+            notes.error_at(field, format_args!("{value} is out of range; write one of {low} to {high}"));
+        }
+    }
+    let default = raw::AdaptiveConcurrency::default();
+    let least = written.min_concurrency.unwrap_or(default.min_concurrency);
+    if written.max_concurrency_limit.unwrap_or(default.max_concurrency_limit) < least {
+        notes.error_at(
+            "maxConcurrencyLimit",
+            format_args!("is less than minConcurrency, {least}; write more"),
+        );
+    }
 }
 
 fn bucket(notes: &mut Notes, bucket: &TokenBucket) {

@@ -28,10 +28,11 @@ pub(super) fn router(notes: &mut Notes, spec: &MetaRouterSpec, namespace: &str, 
         && spec.on_no_match.is_none()
         && spec.local_rate_limit.is_none()
         && spec.global_rate_limit.is_none()
+        && spec.adaptive_concurrency.is_none()
     {
         let fields = match is_aeraki {
             true => "routes, localRateLimit or globalRateLimit",
-            false => "routes, onNoMatch, localRateLimit or globalRateLimit",
+            false => "routes, onNoMatch, localRateLimit, globalRateLimit or adaptiveConcurrency",
         };
         notes.error(format_args!("says nothing; write {fields}"));
     }
@@ -47,6 +48,7 @@ pub(super) fn router(notes: &mut Notes, spec: &MetaRouterSpec, namespace: &str, 
     notes.some("globalRateLimit", spec.global_rate_limit.as_ref(), |notes, limit| {
         limits::global_rate_limit(notes, limit, is_aeraki);
     });
+    notes.some("adaptiveConcurrency", spec.adaptive_concurrency.as_ref(), limits::adaptive_concurrency);
 }
 
 fn routes(notes: &mut Notes, routes: &[Route], is_aeraki: bool) {

@@ -248,7 +248,14 @@ fn clusters(written: &Value, route: Option<&Value>, default: String) -> Value {
     if named.is_empty() {
         named.push(&default);
     }
-    let of_cluster = |name: &str| Some((name.to_owned(), written["upstream"]["clusters"].get(name)?.clone()));
+    let upstream = &written["upstream"];
+    let of_cluster = |name: &str| {
+        let mut policy = upstream["clusters"].get(name).cloned();
+        if let Some(of_all) = upstream.get("adaptiveConcurrency") {
+            policy.get_or_insert_with(|| json!({}))["adaptiveConcurrency"] = of_all.clone();
+        }
+        Some((name.to_owned(), policy?))
+    };
     named.into_iter().filter_map(of_cluster).collect::<serde_json::Map<_, _>>().into()
 }
 
@@ -330,6 +337,14 @@ fn of_cluster(policy: &Value) -> Vec<String> {
         .collect();
     if !limits.is_empty() {
         lines.push(format!("at most   {}", limits.join(", ")));
+    }
+    if let Some(rule) = policy["adaptiveConcurrency"].as_object() {
+        let number = |field: &str, default: u64| rule.get(field).and_then(Value::as_u64).unwrap_or(default);
+        lines.push(format!(
+            "adaptive  {} to {} calls at once, fewer the longer answers take",
+            number("minConcurrency", 3),
+            number("maxConcurrencyLimit", 1000)
+        ));
     }
     if policy["keepWeights"] == true {
         lines.push("weights   kept, as often as Envoy chooses an endpoint".to_owned());

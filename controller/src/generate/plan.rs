@@ -182,6 +182,11 @@ impl<'a> Planner<'a> {
             );
             reports.not_honoured(&router.origin, "spec.onNoMatch", message);
         }
+        if router.adaptive.is_some() {
+            let message =
+                format!("only routers of {} say how many calls are made at a time", owner.namespace);
+            reports.not_honoured(&router.origin, "spec.adaptiveConcurrency", message);
+        }
     }
 
     /// Whether a router of another namespace than a service's may route the calls of all clients.
@@ -244,6 +249,7 @@ impl<'a> Planner<'a> {
             field: "spec.http",
             routes: &calls.drafts,
             rejects: false,
+            adaptive: None,
             rank: tier(routing.namespace).rank(),
         }));
         shares.sort_by_cached_key(|share| {

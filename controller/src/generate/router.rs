@@ -34,6 +34,8 @@ pub(super) struct Router {
     pub(super) routes: Vec<Draft>,
     /// Calls that no route matches are answered with an error, if it is the owner's.
     pub(super) rejects: Rejects,
+    /// How many calls a client's proxy makes at a time, if it is the owner's.
+    pub(super) adaptive: Option<raw::AdaptiveConcurrency>,
     /// How many calls the servers take, if they are of its namespace.
     pub(super) limit: Option<Limit>,
 }
@@ -147,6 +149,7 @@ impl Written<'_> {
             is_for_mesh,
             routes,
             rejects,
+            adaptive: spec.adaptive_concurrency.as_ref().map(adaptive),
             limit: limit.filter(|_| reaches_servers),
             namespace,
             origin,
@@ -209,6 +212,26 @@ fn draft(at: usize, route: &api::Route, namespace: &str, domain: &str) -> Draft 
         mirrors: mirror.into_iter().collect(),
         policies,
         places: Arc::new(places),
+    }
+}
+
+fn adaptive(written: &api::AdaptiveConcurrency) -> raw::AdaptiveConcurrency {
+    let default = raw::AdaptiveConcurrency::default();
+    let time = |text: &Option<String>| text.as_deref().and_then(duration);
+    raw::AdaptiveConcurrency {
+        sample_aggregate_percentile: written
+            .sample_aggregate_percentile
+            .unwrap_or(default.sample_aggregate_percentile),
+        concurrency_update_interval: time(&written.concurrency_update_interval)
+            .unwrap_or(default.concurrency_update_interval),
+        min_rtt_calc_interval: time(&written.min_rtt_calc_interval).unwrap_or(default.min_rtt_calc_interval),
+        min_rtt_calc_request_count: written
+            .min_rtt_calc_request_count
+            .unwrap_or(default.min_rtt_calc_request_count),
+        jitter: written.jitter.unwrap_or(default.jitter),
+        min_concurrency: written.min_concurrency.unwrap_or(default.min_concurrency),
+        buffer: written.buffer.unwrap_or(default.buffer),
+        max_concurrency_limit: written.max_concurrency_limit.unwrap_or(default.max_concurrency_limit),
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Share<'a> {
     pub(super) routes: &'a [Draft],
     /// Calls that no route takes are answered with an error.
     pub(super) rejects: bool,
+    /// How many calls are made at a time, by how long answers take.
+    pub(super) adaptive: Option<&'a raw::AdaptiveConcurrency>,
     /// Which comes first if there is no room for all.
     pub(super) rank: usize,
 }
@@ -36,6 +38,7 @@ impl<'a> Share<'a> {
             field: "spec.routes",
             routes: &router.routes,
             rejects: is_owner && router.rejects != Rejects::No,
+            adaptive: router.adaptive.as_ref().filter(|_| is_owner),
             rank,
         }
     }
@@ -58,11 +61,19 @@ pub(super) fn entry(
                 routes.end_namespace();
             }
             routes.rejects |= share.rejects;
+            if let (Some(_), Some((_, first))) = (share.adaptive, routes.adaptive) {
+                let message = format!("not in force: that of {first} is, which comes first");
+                reports.not_honoured(share.origin, "spec.adaptiveConcurrency", message);
+            }
+            let own = share.adaptive.map(|adaptive| (adaptive, share.origin));
+            routes.adaptive = routes.adaptive.or(own);
             let origin = Arc::new(share.origin.clone());
             share.routes.iter().for_each(|draft| routes.add(&origin, draft.clone(), reports));
         }
+        let adaptive = routes.adaptive.map(|(adaptive, _)| adaptive.clone());
         match routes.entry(port) {
             Some((mut entry, origins)) => {
+                entry.upstream.adaptive_concurrency = adaptive;
                 finish(&mut entry);
                 size::entry(&entry).of_origins(origins)
             }
@@ -102,7 +113,7 @@ const MEND: &str = "write fewer or shorter ones, or divide the service";
 
 /// The routes of one service as they are gathered, namespace by namespace.
 #[derive(Debug, Default)]
-struct Routes {
+struct Routes<'a> {
     drafts: Vec<(Arc<ResourceRef>, Draft)>,
     /// The one of the namespace that takes every call.
     last: Option<(Arc<ResourceRef>, Draft)>,
@@ -112,9 +123,11 @@ struct Routes {
     connections: Vec<Target>,
     /// Calls that no route takes are answered with an error.
     rejects: bool,
+    /// How many calls are made at a time, and who says so.
+    adaptive: Option<(&'a raw::AdaptiveConcurrency, &'a ResourceRef)>,
 }
 
-impl Routes {
+impl Routes<'_> {
     /// Adds a route. One that takes every call comes after all others of the namespace, also after those of later resources;
     /// only the first such one is.
     fn add(&mut self, origin: &Arc<ResourceRef>, mut draft: Draft, reports: &mut Reports) {

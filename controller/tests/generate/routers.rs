@@ -126,6 +126,31 @@ fn every_field_of_a_route_reaches_the_plan() {
 }
 
 #[test]
+fn adaptive_concurrency_is_that_of_the_first_router_of_the_services_namespace() {
+    let adaptive = |fields: &str| format!("  adaptiveConcurrency: {fields}\n");
+    let fields = "{sampleAggregatePercentile: 90, concurrencyUpdateInterval: 1s, minRttCalcInterval: 30s, \
+        minRttCalcRequestCount: 20, jitter: 10, minConcurrency: 5, buffer: 50, maxConcurrencyLimit: 80}";
+    let text = router("shop", "a", &adaptive(fields))
+        + &router("shop", "b", &adaptive("{}"))
+        + &router("web", "c", &adaptive("{minConcurrency: 9}"));
+    let wanted = json!({
+        "sampleAggregatePercentile": 90, "concurrencyUpdateInterval": "1s", "minRttCalcInterval": "30s",
+        "minRttCalcRequestCount": 20, "jitter": 10, "minConcurrency": 5, "buffer": 50, "maxConcurrencyLimit": 80,
+    });
+    for client in ["shop", "web"] {
+        assert_eq!(routes(&text, client)["upstream"]["adaptiveConcurrency"], wanted);
+    }
+    let default = routes(&router("shop", "b", &adaptive("{}")), "web");
+    assert_eq!(default["upstream"]["adaptiveConcurrency"]["maxConcurrencyLimit"], 1000);
+    let world = namespace("shop") + &namespace("web") + &service("shop", "demo", "10.0.0.1") + &text;
+    let found = findings(&made(&world));
+    for part in ["that of MetaRouter shop/a is, which comes first", "only routers of shop say how many calls"]
+    {
+        assert!(found.iter().any(|finding| finding.contains(part)), "{part}: {found:#?}");
+    }
+}
+
+#[test]
 fn faults_for_no_call_are_none() {
     let spec = "  routes:
   - name: r
