@@ -248,6 +248,11 @@ pub trait Codec {
     /// on a frame that [`split`](Codec::split) found.
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error>;
 
+    /// Whether [`rewrite`](Codec::rewrite) can set attachments of requests. As provided, it can.
+    fn carries_attachments(&self) -> bool {
+        true
+    }
+
     /// Appends an answer to `request` that the protocol's own client turns into its own exception. `request` is the
     /// frame's first [`Frame::head`] bytes, or more. To one that opens a stream it is a [reset](Kind::Reset) in the place of
     /// the server's first answer.

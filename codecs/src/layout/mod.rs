@@ -243,6 +243,10 @@ impl Codec for Layout {
         }
     }
 
+    fn carries_attachments(&self) -> bool {
+        false
+    }
+
     fn error_reply(&self, request: &[u8], failure: Failure, text: &str, out: &mut Vec<u8>) {
         let Some(reply) = &self.error_reply else { return };
         let own = reply.statuses.iter().find(|(known, _)| *known == failure);

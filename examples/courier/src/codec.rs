@@ -66,6 +66,9 @@ impl Codec for Courier {
             _ => Err(Error::Unsupported { what: "attachments", offset: 0 }),
         }
     }
+    fn carries_attachments(&self) -> bool {
+        false
+    }
     fn error_reply(&self, request: &[u8], failure: Failure, text: &str, out: &mut Vec<u8>) {
         let status = match failure {
             Failure::BadRequest => 2,

@@ -14,6 +14,7 @@ use super::{
     raw,
     route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, Weighted},
     span::Span,
+    tracing::traced,
     values::{Part, depth, value},
 };
 
@@ -30,6 +31,8 @@ pub(super) struct Actions<'a> {
     pub(super) mirrors: &'a [raw::Mirror],
     pub(super) request_attachments: &'a raw::Attachments,
     pub(super) response_attachments: &'a raw::Attachments,
+    /// Whether calls carry their traces.
+    pub(super) is_traced: bool,
 }
 
 impl Actions<'_> {
@@ -37,6 +40,7 @@ impl Actions<'_> {
         let retry = |raw| retry(&path.key("retry"), raw, self.timeout, codec);
         let fault = |raw| fault(&path.key("fault"), raw, name).map(Box::new);
         let edit = |field, raw| attachments(&path.key(field), raw, name, codec);
+        let request_edit = edit("requestAttachments", self.request_attachments)?;
         let route = Route {
             name: name.to_owned(),
             destination: self.destination(path, name)?,
@@ -46,7 +50,10 @@ impl Actions<'_> {
             fault: self.fault.map(fault).transpose()?,
             hash: self.hash_by.map(|names| hash_key(&path.key("hashBy"), names)).transpose()?,
             mirrors: Box::default(),
-            request_edit: edit("requestAttachments", self.request_attachments)?,
+            request_edit: match self.is_traced {
+                true => traced(&path.key("requestAttachments"), request_edit)?,
+                false => request_edit,
+            },
             response_edit: edit("responseAttachments", self.response_attachments)?,
             keeps_requests: false,
             names_operation: false,

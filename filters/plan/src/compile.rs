@@ -27,6 +27,7 @@ use super::{
     share::share,
     span::Span,
     table::Table,
+    tracing,
 };
 
 /// The name of the route of the calls that no route matches.
@@ -60,7 +61,7 @@ pub(super) fn plan(raw: &raw::Plan, codecs: &Codecs) -> Result<Plan> {
 }
 
 fn access_log(path: &Path<'_>, raw: &raw::AccessLog) -> Result<AccessLog> {
-    let share = share(path, raw.percent)?;
+    let share = share(&path.key("percent"), raw.percent)?;
     Ok(AccessLog { errors: raw.errors, slower_than: raw.slower_than.map(Span::duration), share })
 }
 
@@ -90,10 +91,15 @@ fn service(path: &Path<'_>, authority: &str, raw: &raw::Service, codecs: &Codecs
     name(path, "the authority of a service", authority)?;
     let protocols = path.key("protocols");
     if raw.protocol != AUTO {
-        return match raw.protocols.is_empty() {
-            true => of_codec(path, authority, raw, codec(&path.key("protocol"), &raw.protocol, codecs)?),
-            false => fail(&protocols, "is what \"auto\" may be; write that as \"protocol\", or remove this"),
-        };
+        if !raw.protocols.is_empty() {
+            return fail(&protocols, "is what \"auto\" may be; write that as \"protocol\", or remove this");
+        }
+        let codec = codec(&path.key("protocol"), &raw.protocol, codecs)?;
+        if raw.tracing.is_some() && !codec.carries_attachments() {
+            let message = format!("requests of {} cannot carry a trace; leave it out", codec.name());
+            return fail(&path.key("tracing"), message);
+        }
+        return of_codec(path, authority, raw, codec);
     }
     let mut services: Vec<Rc<Service>> = Vec::new();
     let mut add = |path: &Path<'_>, at: &Path<'_>, protocol: &str| {
@@ -121,13 +127,17 @@ fn service(path: &Path<'_>, authority: &str, raw: &raw::Service, codecs: &Codecs
 
 fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn Codec>) -> Result<Service> {
     let patterns = Patterns::default();
-    let (routes, rules) = routes(&path.key("routes"), &raw.routes, &*codec, &patterns)?;
+    // Of the protocols that "auto" may be, those that can carry traces do.
+    let tracing = raw.tracing.as_ref().filter(|_| codec.carries_attachments());
+    let tracing = tracing.map(|raw| tracing::tracing(&path.key("tracing"), raw)).transpose()?;
+    let is_traced = tracing.is_some();
+    let (routes, rules) = routes(&path.key("routes"), &raw.routes, &*codec, is_traced, &patterns)?;
     let limit = raw.local_rate_limit.as_ref();
     let limit = limit
         .map(|raw| local_rate_limit(&path.key("localRateLimit"), raw, authority, &patterns))
         .transpose()?;
     let global = global_rate_limits(&path.key("globalRateLimits"), &raw.global_rate_limits, &patterns)?;
-    let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, &*codec)?;
+    let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, &*codec, is_traced)?;
     let clusters = clusters(&path.key("upstream"), &raw.upstream)?;
     let keys = || {
         routes.iter().map(|route| &**route).chain([&default_route]).filter_map(|route| route.hash.as_ref())
@@ -142,7 +152,8 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
         tested.chain(sent).chain(keys.flat_map(HashKey::attributes))
     };
     let depths = read().filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
-    let depth = depths.max().unwrap_or(Depth::Operation);
+    let traced = if is_traced { Depth::Attachments } else { Depth::Operation };
+    let depth = depths.max().unwrap_or(Depth::Operation).max(traced);
     let asks_source = read().any(is_source);
     let dry_run = raw.dry_run.as_ref();
     let dry_run = dry_run.map(|raw| dry_run::dry_run(&path.key("dryRun"), raw, &patterns)).transpose()?;
@@ -175,6 +186,7 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
         limits: limits(&path.key("limits"), &raw.limits)?,
         upstream: upstream(&path.key("upstream"), &raw.upstream)?,
         clusters,
+        tracing: tracing.map(Rc::new),
         asks_cluster: hashed,
         routes,
         guard: if is_guarded { Guard::new(&rules) } else { Guard::default() },
@@ -194,6 +206,7 @@ fn routes(
     path: &Path<'_>,
     raw: &[raw::Route],
     codec: &dyn Codec,
+    is_traced: bool,
     patterns: &Patterns,
 ) -> Result<(Vec<Rc<Route>>, Vec<Rule>)> {
     let mut routes = Vec::with_capacity(raw.len());
@@ -217,6 +230,7 @@ fn routes(
             mirrors: &raw.mirrors,
             request_attachments: &raw.request_attachments,
             response_attachments: &raw.response_attachments,
+            is_traced,
         };
         let names_operation = own.iter().all(|rule| names_operation(rule, codec));
         routes.push(Rc::new(Route { names_operation, ..actions.route(path, &raw.name, codec)? }));
@@ -240,7 +254,12 @@ fn route_name<'a>(
     }
 }
 
-fn default_route(path: &Path<'_>, raw: &raw::DefaultRoute, codec: &dyn Codec) -> Result<Route> {
+fn default_route(
+    path: &Path<'_>,
+    raw: &raw::DefaultRoute,
+    codec: &dyn Codec,
+    is_traced: bool,
+) -> Result<Route> {
     let actions = Actions {
         cluster: raw.cluster.as_deref(),
         weighted_clusters: raw.weighted_clusters.as_deref(),
@@ -253,6 +272,7 @@ fn default_route(path: &Path<'_>, raw: &raw::DefaultRoute, codec: &dyn Codec) ->
         mirrors: &raw.mirrors,
         request_attachments: &raw.request_attachments,
         response_attachments: &raw.response_attachments,
+        is_traced,
     };
     actions.route(path, DEFAULT, codec)
 }

@@ -29,7 +29,7 @@ pub(super) fn fault(path: &Path<'_>, raw: &raw::Fault, route: &str) -> Result<Fa
 
 fn delay(path: &Path<'_>, raw: &raw::Delay) -> Result<(Share, Duration)> {
     match raw.duration.limit() {
-        Some(duration) => Ok((share(path, raw.percent)?, duration)),
+        Some(duration) => Ok((share(&path.key("percent"), raw.percent)?, duration)),
         None => fail(&path.key("duration"), "holds no call back; write at least \"1ms\""),
     }
 }
@@ -37,5 +37,5 @@ fn delay(path: &Path<'_>, raw: &raw::Delay) -> Result<(Share, Duration)> {
 fn abort(path: &Path<'_>, raw: &raw::Abort, route: &str) -> Result<(Share, Rc<str>)> {
     let default = || format!("aborted by a fault of route {route:?}");
     let text = message(&path.key("message"), raw.message.as_deref(), default)?;
-    Ok((share(path, raw.percent)?, text))
+    Ok((share(&path.key("percent"), raw.percent)?, text))
 }

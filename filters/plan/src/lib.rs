@@ -49,6 +49,7 @@ pub mod source;
 mod span;
 mod steps;
 mod table;
+mod tracing;
 mod values;
 mod warning;
 
@@ -86,6 +87,7 @@ pub use service::{Limits, OnNoMatch, RetryBudget, Service, UpstreamOptions};
 pub use share::Share;
 pub use span::Span;
 pub use table::Table;
+pub use tracing::{B3, B3_FIELDS, TRACEPARENT, Tracing};
 pub use values::{MOST_WRITTEN, Operator, Part, Value};
 pub use warning::Warning;
 

@@ -53,5 +53,5 @@ fn mirror(path: &Path<'_>, raw: &raw::Mirror, route: &Route) -> Result<Mirror> {
         latencies: Latencies::default(),
         taken: Cell::default(),
     };
-    Ok(Mirror { share: share(path, raw.percent)?, route: Rc::new(route) })
+    Ok(Mirror { share: share(&path.key("percent"), raw.percent)?, route: Rc::new(route) })
 }

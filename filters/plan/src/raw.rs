@@ -13,6 +13,7 @@ mod mirror;
 mod object;
 mod rate_limit;
 mod retry;
+mod tracing;
 mod upstream;
 
 use core::ops::RangeInclusive;
@@ -33,6 +34,7 @@ pub use self::mirror::Mirror;
 use self::object::object;
 pub use self::rate_limit::{Condition, DescriptorEntry, GlobalRateLimit, LocalRateLimit, TokenBucket};
 pub use self::retry::{Backoff, Hedge, MOST_ATTEMPTS, Retry, Status, Trigger};
+pub use self::tracing::Tracing;
 pub use self::upstream::{CircuitBreaker, Cluster, OutlierDetection, Upstream, UpstreamSharing};
 use super::{span::Span, table::Table};
 
@@ -150,6 +152,9 @@ pub struct Service {
     /// How connections to the endpoints are made and kept.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub upstream: Upstream,
+    /// Traces that calls belong to. Default: what calls carry of them passes unread.
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub tracing: Option<Tracing>,
 }
 
 object! {
@@ -158,7 +163,7 @@ object! {
     optional protocols, routes, on_no_match as "onNoMatch", default_route as "defaultRoute",
         dry_run as "dryRun", local_rate_limit as "localRateLimit", global_rate_limits as "globalRateLimits",
         retry_budget as "retryBudget", idle_timeout as "idleTimeout", stream_idle_timeout as "streamIdleTimeout",
-        frame_timeout as "frameTimeout", limits, upstream;
+        frame_timeout as "frameTimeout", limits, upstream, tracing;
 }
 
 fn frame_timeout() -> Span {
@@ -199,6 +204,7 @@ impl Service {
             frame_timeout: frame_timeout(),
             limits: Limits::default(),
             upstream: Upstream::default(),
+            tracing: None,
         }
     }
 }

@@ -147,6 +147,8 @@ pub struct AttachmentEdit {
     pub values: Vec<(Change, Value)>,
     /// How far a request must be read to make those values; `None` where nothing of it is asked for.
     pub depth: Option<Depth>,
+    /// Whether the trace of the call is written too.
+    pub writes_trace: bool,
 }
 
 impl AttachmentEdit {
@@ -154,6 +156,11 @@ impl AttachmentEdit {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.values.is_empty()
+    }
+
+    /// Whether the plan names a change.
+    pub(super) fn is_asked_for(&self) -> bool {
+        !self.changes.is_empty() || self.values.len() > usize::from(self.writes_trace)
     }
 }
 

@@ -5,7 +5,7 @@ use meltemi_codecs::{Codec, Depth, Head, Sharing};
 
 use super::{
     cluster::Clusters, dry_run::DryRun, explain::Explanation, global_rate_limit::GlobalRateLimits,
-    guard::Guard, index::Index, rate_limit::LocalRateLimit, route::Route,
+    guard::Guard, index::Index, rate_limit::LocalRateLimit, route::Route, tracing::Tracing,
 };
 
 /// A service: its protocol, its routes and what protects it.
@@ -52,6 +52,8 @@ pub struct Service {
     pub upstream: UpstreamOptions,
     /// What protects its clusters.
     pub clusters: Option<Box<Clusters>>,
+    /// How its calls are traced, if they are.
+    pub tracing: Option<Rc<Tracing>>,
     /// Whether something limits how many calls it may have in flight, or has them hashed.
     pub asks_cluster: bool,
     /// What the tables of the regular expressions in its routes take, in bytes.

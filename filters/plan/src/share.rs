@@ -21,7 +21,7 @@ pub(super) fn share(path: &Path<'_>, percent: f64) -> Result<Share> {
         let mut buffer = ryu::Buffer::new();
         let percent = buffer.format(percent);
         let percent = percent.strip_suffix(".0").unwrap_or(percent);
-        return fail(&path.key("percent"), format!("{percent} is out of bounds; write 0 to 100"));
+        return fail(path, format!("{percent} is out of bounds; write 0 to 100"));
     }
     // At most ALL: the cast saturates, and is exact for whole percents.
     Ok(Share((percent / 100.0 * ALL as f64).round() as u64))

@@ -84,8 +84,8 @@ fn has_policies(route: &Route) -> bool {
         || route.retry.is_some()
         || route.fault.is_some()
         || !route.mirrors.is_empty()
-        || !route.request_edit.is_empty()
-        || !route.response_edit.is_empty()
+        || route.request_edit.is_asked_for()
+        || route.response_edit.is_asked_for()
 }
 
 /// Policies of a default route that no call takes.

@@ -53,6 +53,7 @@ mod start;
 mod streams;
 mod sweep;
 mod telemetry;
+mod tracing;
 mod trial;
 mod upload;
 mod upstream;

@@ -166,6 +166,7 @@ impl Worker {
         let source = Some(client.source().clone());
         let mut record = Record::new(client.service().clone(), source, operation, frame, self.now);
         record.route = route.cloned();
+        record.trace = self.trace.take();
         Some((label, record))
     }
 
@@ -250,6 +251,7 @@ impl Worker {
             request_id: record.request_id,
             peer: source.and_then(|source| source.peer.clone()),
             principal: source.and_then(|source| source.principal.clone()),
+            trace_id: record.trace.as_ref().map(|trace| trace.id().to_owned()),
             tries: record.tries,
             request_bytes: record.request_bytes,
             response_bytes: record.response_bytes,

@@ -12,6 +12,7 @@ use crate::plan::{Destination, OnNoMatch, Route, Service};
 use crate::policy::{Bucket, Verdict, admit_later};
 use crate::pool::PoolId;
 use crate::telemetry::{Metric, OperationId};
+use crate::tracing::Trace;
 use crate::worker::Worker;
 
 /// A request, and where it goes.
@@ -54,6 +55,9 @@ impl Worker {
         }
         if service.asks_source {
             client.source().tell(&mut self.head);
+        }
+        if let Some(tracing) = &service.tracing {
+            self.trace = Some(Trace::of(&self.head, tracing.sampling, &mut self.random));
         }
         if let Err(error) = read
             && service.depth == Depth::Verified
@@ -129,7 +133,11 @@ impl Worker {
         if !route.mirrors.is_empty() && start == Start::Now {
             self.mirror(&service, &route, source.as_ref(), operation, bytes, frame);
         }
-        let record = Record::new(service, source, operation, frame, self.now);
+        let is_traced = service.tracing.is_some();
+        let mut record = Record::new(service, source, operation, frame, self.now);
+        if is_traced {
+            record.trace = self.trace.take();
+        }
         self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
         let call = self.begin(origin, record, Routed { route, pool, bytes, head: frame.head, bucket }, start);
         if let (Some(call), Some(question)) = (call, question) {

@@ -16,6 +16,7 @@ use crate::pools::Pools;
 use crate::relays::Relays;
 use crate::reports::Reports;
 use crate::telemetry::{Names, Sink, Telemetry};
+use crate::tracing::Trace;
 use crate::upstream::Connection;
 use crate::waiting::Agenda;
 use meltemi_codecs::Head;
@@ -46,6 +47,8 @@ pub struct Worker {
     pub(crate) reports: Reports,
     pub(crate) random: fastrand::Rng,
     pub(crate) head: Head,
+    /// That of the request that was read last, until its record has it.
+    pub(crate) trace: Option<Box<Trace>>,
     pub(crate) now: Instant,
     pub(crate) deadlines: Deadlines,
     pub(crate) alarms: Alarms,
@@ -77,6 +80,7 @@ impl Worker {
             reports: Reports::default(),
             random: fastrand::Rng::with_seed(seed),
             head: Head::new(),
+            trace: None,
             now: Instant::default(),
             deadlines: Deadlines::default(),
             alarms: Alarms::default(),

@@ -294,6 +294,7 @@ fn a_local_reply_is_one_line_of_json() {
         request_id: 7,
         peer: Some("127.0.0.1:1".into()),
         principal: Some("td/ns/a/sa/b".into()),
+        trace_id: Some("ab".into()),
         tries: 2,
         request_bytes: 240,
         response_bytes: 62,
@@ -310,6 +311,7 @@ fn a_local_reply_is_one_line_of_json() {
     assert_eq!(value["elapsedMicros"], 3000);
     assert_eq!(value["suppressed"], 5);
     assert_eq!(value["sourcePrincipal"], "td/ns/a/sa/b");
+    assert_eq!(value["traceId"], "ab");
     assert!(!line.contains('\n'));
 }
 

@@ -41,6 +41,20 @@ fn refuse(pointer: &str, value: Value) -> String {
 }
 
 #[test]
+fn a_layout_carries_no_trace() {
+    let mut plan = plan_of(&layout());
+    plan["services"]["demo"]["tracing"] = json!({});
+    let message = "services[\"demo\"].tracing: requests of own cannot carry a trace; leave it out";
+    assert_eq!(parse(&plan).unwrap_err().to_string(), message);
+    // Of several protocols, those that can carry it do.
+    plan["services"]["demo"]["protocol"] = json!("auto");
+    let plan = parse(&plan).unwrap();
+    let traced: Vec<_> =
+        plan.candidates("demo").map(|service| (service.codec.name(), service.tracing.is_some())).collect();
+    assert_eq!(traced, [("toy", true), ("own", false)]);
+}
+
+#[test]
 fn a_layout_that_contradicts_itself_is_refused_at_its_field() {
     assert!(parse(&plan_of(&layout())).is_ok());
     for (pointer, value, message) in [

@@ -4,6 +4,23 @@ use super::refusals::refuse;
 use super::*;
 
 #[test]
+fn traces_are_written_by_nobody_else() {
+    let set = json!({"requestAttachments": {"remove": ["x-b3-flags"]}});
+    for (service, message) in [
+        (json!({"tracing": {"sampling": 101}}), "tracing.sampling: 101 is out of bounds; write 0 to 100"),
+        (
+            json!({"tracing": {}, "defaultRoute": set}),
+            "defaultRoute.requestAttachments: \"x-b3-flags\" is what \"tracing\" writes; keep one of the two",
+        ),
+    ] {
+        assert_eq!(refuse(&demo(service)), format!("services[\"demo\"].{message}"));
+    }
+    for service in [json!({"defaultRoute": set}), json!({"tracing": {}, "defaultRoute": {"reject": {}}})] {
+        assert_eq!(parse(&demo(service)).unwrap().warnings(), []);
+    }
+}
+
+#[test]
 fn policies_that_do_nothing_are_refused() {
     let bucket = |max: u32, fill: u32, interval: &str| json!({"localRateLimit": {"tokenBucket": {"maxTokens": max, "tokensPerFill": fill, "fillInterval": interval}}});
     let asks = |change: Value| {

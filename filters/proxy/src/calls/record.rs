@@ -9,6 +9,7 @@ use crate::plan::{Route, Service};
 use crate::pool::PoolId;
 use crate::source::Source;
 use crate::telemetry::OperationId;
+use crate::tracing::Trace;
 
 /// What is to be said of a request: filled as it goes on its way, and read once, when that has ended.
 ///
@@ -32,6 +33,8 @@ pub(crate) struct Record {
     pub(crate) endpoint: Option<EndpointId>,
     /// Number of the server that answered, where its workload or identity is known.
     pub(crate) destination: Option<PeerId>,
+    /// The trace that it belongs to, where the service has calls traced.
+    pub(crate) trace: Option<Box<Trace>>,
     pub(crate) started: Instant,
     /// A policy held it back.
     pub(crate) is_delayed: bool,
@@ -85,6 +88,7 @@ impl Record {
             pool: None,
             endpoint: None,
             destination: None,
+            trace: None,
             started,
             is_delayed: false,
             tries: 0,

@@ -61,6 +61,8 @@ impl Worker {
             self.telemetry.begin_copy(operation);
             let pool = self.pools.find_mirror(service, cluster, self.now);
             let record = Record::new(service.clone(), source.cloned(), operation, frame, self.now);
+            let trace = self.trace.as_ref().map(|trace| trace.copy(&mut self.random));
+            let record = Record { trace, ..record };
             let routed = Routed { route: route.clone(), pool, bytes, head: 0, bucket: None };
             self.begin(Origin::Proxy, record, routed, Start::Now);
         }
@@ -74,9 +76,11 @@ impl Worker {
         let kind = if record.is_one_way { Kind::OneWay } else { Kind::Request };
         let frame = Frame { len: record.request_bytes, head: 0, kind, id: record.request_id };
         let (service, source, operation) = (record.service.clone(), record.source.clone(), record.operation);
+        self.trace.clone_from(&record.trace);
         // Other requests have been read since.
         let _ = service.codec.head(&bytes, service.depth, &mut self.head);
         self.mirror(&service, &route, source.as_ref(), operation, &bytes, frame);
+        self.trace = None;
     }
 
     /// Whether a copy of so many bytes may be made: not while calls are short of memory, nor when time cannot end it.

@@ -11,6 +11,7 @@ use crate::plan::{AttachmentEdit, Operator, Part};
 use crate::pool::Pool;
 use crate::pools::Pools;
 use crate::source::Source;
+use crate::tracing::{MOST_FIELDS, Trace};
 
 /// The changes of one edit, with their values. Their memory is kept from call to call.
 #[derive(Debug, Default)]
@@ -55,7 +56,7 @@ impl Values {
             let _ = service.codec.head(fresh.unwrap_or(call.frame()), depth, head);
         }
         let origins = Origins { record: call.record(), pool: pools.get(call.pool()), endpoint };
-        let count = edit.values.len().saturating_add(edit.changes.len());
+        let count = edit.values.len().saturating_add(edit.changes.len()).saturating_add(MOST_FIELDS);
         if self.changes.len() < count || self.changes.len() > MOST_KEPT {
             self.changes.resize_with(count, Change::default);
         }
@@ -80,6 +81,16 @@ impl Values {
             place.name.clone_from(&change.name);
             place.value.clone_from(&change.value);
             place.action = change.action;
+            used = used.saturating_add(1);
+        }
+        let trace = call.record().trace.as_deref().filter(|_| edit.writes_trace);
+        for (field, name) in trace.map_or(&[][..], Trace::fields).iter().enumerate() {
+            let (Some(place), Some(trace)) = (self.changes.get_mut(used), trace) else { break };
+            place.value.clear();
+            trace.write(field, call.record().tries, &mut place.value);
+            place.action = if place.value.is_empty() { Action::Remove } else { Action::Set };
+            place.name.clear();
+            place.name.push_str(name);
             used = used.saturating_add(1);
         }
         self.changes.get(..used).unwrap_or_default()

@@ -225,6 +225,8 @@ pub struct LocalReply {
     pub peer: Option<Rc<str>>,
     /// The client's identity, if the tunnel reported it.
     pub principal: Option<Rc<str>>,
+    /// The trace that the call belongs to, where calls are traced.
+    pub trace_id: Option<String>,
     /// Tries made.
     pub tries: u32,
     /// The length of the request.

@@ -15,6 +15,7 @@ mod servers;
 mod siege;
 mod sources;
 mod toy;
+mod tracing;
 mod wire;
 mod world;
 

@@ -1,0 +1,22 @@
+use super::object::object;
+
+/// Traces: which a call belongs to is read from it, decided where nobody has, and passed on with each try.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields, default))]
+pub struct Tracing {
+    /// The share of the calls that are sampled, in percent, where no caller has decided that.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100)))]
+    pub sampling: f64,
+}
+
+object! {
+    Tracing from Self::default();
+    optional sampling;
+}
+
+impl Default for Tracing {
+    fn default() -> Self {
+        Self { sampling: 1.0 }
+    }
+}

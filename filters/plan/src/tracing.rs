@@ -1,0 +1,48 @@
+//! Traces of the calls of a service.
+
+use meltemi_codecs::{Action, Change};
+
+use super::{
+    error::{Path, Result, fail},
+    raw,
+    route::AttachmentEdit,
+    share::{Share, share},
+};
+
+/// The trace of a call in the format of the W3C.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// The same in the format of Zipkin, as one value.
+pub const B3: &str = "b3";
+
+/// The same as several values, in both ways of writing their names: trace, span, parent, whether it is sampled, and whether it
+/// is to be in any case.
+pub const B3_FIELDS: [[&str; 5]; 2] = [
+    ["X-B3-TraceId", "X-B3-SpanId", "X-B3-ParentSpanId", "X-B3-Sampled", "X-B3-Flags"],
+    ["x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags"],
+];
+
+/// How calls are traced.
+#[derive(Debug)]
+pub struct Tracing {
+    /// The calls that are sampled, where no caller has decided that.
+    pub sampling: Share,
+}
+
+pub(super) fn tracing(path: &Path<'_>, raw: &raw::Tracing) -> Result<Tracing> {
+    Ok(Tracing { sampling: share(&path.key("sampling"), raw.sampling)? })
+}
+
+/// Has an edit write the trace of a call as well.
+pub(super) fn traced(path: &Path<'_>, mut edit: AttachmentEdit) -> Result<AttachmentEdit> {
+    let mut known = [TRACEPARENT, B3].into_iter().chain(B3_FIELDS.into_iter().flatten());
+    let changes = edit.changes.iter().chain(edit.values.iter().map(|(change, _)| change));
+    if let Some(name) = known.find(|name| changes.clone().any(|change| change.name == *name)) {
+        return fail(path, format!("{name:?} is what \"tracing\" writes; keep one of the two"));
+    }
+    // Of no parts, which adds nothing: the edit is one with values.
+    let change = Change { action: Action::AddIfAbsent, ..Change::set(TRACEPARENT, "") };
+    edit.values.push((change, Box::default()));
+    edit.writes_trace = true;
+    Ok(edit)
+}

@@ -1,0 +1,344 @@
+//! Which trace a call belongs to: read from its request, or begun, and written into what is sent of it.
+//!
+//! A trace is read in the format of the W3C, or else in Zipkin's, as one value or as several, and written in the format that it
+//! was read in. What cannot be read strictly is as if it were not there. `tracestate` and `baggage` are left to those who know
+//! what they mean. Each try is a span of its own.
+
+use meltemi_codecs::Head;
+
+use crate::plan::{B3, B3_FIELDS, Share, TRACEPARENT};
+
+/// The trace of a call. Ids are kept as they are written.
+#[derive(Debug, Clone)]
+pub(crate) struct Trace {
+    id: Digits<32>,
+    /// The span that called; zeros if nobody says.
+    parent: Digits<16>,
+    /// What the spans of its tries are made of.
+    seed: u64,
+    is_sampled: bool,
+    /// Whoever began it wants it to be sampled in any case.
+    is_forced: bool,
+    /// The id has 16 digits, and zeros before them.
+    is_short: bool,
+    format: Format,
+}
+
+type Digits<const N: usize> = [u8; N];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    W3c,
+    B3,
+    /// In one of the two ways of writing the names.
+    Fields(usize),
+}
+
+/// What a request says of its trace.
+#[derive(Debug, Default)]
+struct Said<'a> {
+    /// Of the trace and of the span that called, if it says any.
+    ids: Option<(&'a str, &'a str)>,
+    is_sampled: Option<bool>,
+    is_forced: bool,
+}
+
+/// The most attachments that a trace is written into.
+pub(crate) const MOST_FIELDS: usize = 4;
+
+impl Trace {
+    /// The trace of the request that `head` is of. One that nobody has decided on is sampled if it is of the share.
+    #[inline(never)]
+    pub(crate) fn of(head: &Head, share: Share, random: &mut fastrand::Rng) -> Box<Self> {
+        let (said, format) = said(head);
+        let mut trace = Box::new(Self {
+            id: [b'0'; 32],
+            parent: [b'0'; 16],
+            seed: random.u64(..),
+            is_sampled: said.is_sampled.unwrap_or_else(|| share.has(random.u32(..))),
+            is_forced: said.is_forced,
+            is_short: false,
+            format,
+        });
+        let mut made = String::new();
+        let (id, parent) = said.ids.unwrap_or_else(|| {
+            // None is 0.
+            hex(random.u64(..).max(1), &mut made);
+            hex(random.u64(..), &mut made);
+            (&made, "")
+        });
+        trace.is_short = id.len() == 16;
+        write_end(&mut trace.id, id);
+        write_end(&mut trace.parent, parent);
+        trace
+    }
+
+    /// The same for another call, whose tries are spans of their own.
+    pub(crate) fn copy(&self, random: &mut fastrand::Rng) -> Box<Self> {
+        Box::new(Self { seed: random.u64(..), ..*self })
+    }
+
+    /// Its id, in 32 digits.
+    pub(crate) fn id(&self) -> &str {
+        text(&self.id)
+    }
+
+    /// The span of the try of that number. No two tries have the same, and none has 0.
+    fn span(&self, number: u32) -> u64 {
+        // The finalizer of SplitMix64, which has another value for each.
+        let mut span = self.seed.wrapping_add(u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        span = (span ^ span >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        span = (span ^ span >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (span ^ span >> 31).max(1)
+    }
+
+    /// The attachments that it is written into, at most [`MOST_FIELDS`].
+    pub(crate) fn fields(&self) -> &'static [&'static str] {
+        match self.format {
+            Format::W3c => &[TRACEPARENT],
+            Format::B3 => &[B3],
+            Format::Fields(names) => {
+                B3_FIELDS.get(names).and_then(|names| names.get(..MOST_FIELDS)).unwrap_or_default()
+            }
+        }
+    }
+
+    /// Appends what is written into one of them of a try, if anything.
+    pub(crate) fn write(&self, field: usize, number: u32, out: &mut String) {
+        let is_whole = !matches!(self.format, Format::Fields(_));
+        let is_w3c = self.format == Format::W3c;
+        let parent = if self.parent == [b'0'; 16] { "" } else { text(&self.parent) };
+        let sampled = match self.is_sampled {
+            _ if self.is_forced => "d",
+            true => "1",
+            false => "0",
+        };
+        if is_w3c {
+            out.push_str("00-");
+        }
+        if is_whole || field == 0 {
+            let skipped = if self.is_short { 16 } else { 0 };
+            out.push_str(self.id().get(skipped..).unwrap_or_default());
+        }
+        if is_whole {
+            out.push('-');
+        }
+        if is_whole || field == 1 {
+            hex(self.span(number), out);
+        }
+        match field {
+            _ if is_w3c => out.push_str(if self.is_sampled { "-01" } else { "-00" }),
+            _ if is_whole => {
+                out.push('-');
+                out.push_str(sampled);
+                if !parent.is_empty() {
+                    out.push('-');
+                    out.push_str(parent);
+                }
+            }
+            2 => out.push_str(parent),
+            // What is forced says so already.
+            3 if !self.is_forced => out.push_str(sampled),
+            _ => {}
+        }
+    }
+}
+
+/// What a request says of its trace, and where.
+fn said(head: &Head) -> (Said<'_>, Format) {
+    if let Some(said) = head.get(TRACEPARENT).and_then(w3c) {
+        return (said, Format::W3c);
+    }
+    if let Some(said) = head.get(B3).and_then(b3) {
+        return (said, Format::B3);
+    }
+    for (number, names) in B3_FIELDS.iter().enumerate() {
+        if let Some(said) = b3_fields(names.map(|name| head.get(name))) {
+            return (said, Format::Fields(number));
+        }
+    }
+    (Said::default(), Format::W3c)
+}
+
+fn w3c(text: &str) -> Option<Said<'_>> {
+    let mut parts = text.split('-');
+    let (version, id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    // Later versions may have more.
+    let is_right = match version {
+        "00" => parts.next().is_none(),
+        "ff" => false,
+        version => is_number(version, 2),
+    };
+    let is_sampled =
+        flags.bytes().last().is_some_and(|digit| (digit & 1 == 1) != digit.is_ascii_alphabetic());
+    let said = Said { is_sampled: Some(is_sampled), ids: Some((id, parent)), is_forced: false };
+    (is_right && is_number(flags, 2) && is_id(id, 32) && is_id(parent, 16)).then_some(said)
+}
+
+fn b3(text: &str) -> Option<Said<'_>> {
+    let mut parts = text.split('-');
+    let (id, span, sampled) = (parts.next()?, parts.next(), parts.next());
+    let is_right = parts.next().is_none_or(|parent| is_number(parent, 16)) && parts.next().is_none();
+    let ids = span.map(|span| (id, span));
+    let sampled = if span.is_none() { Some(id) } else { sampled };
+    let is_known = matches!(sampled, None | Some("0" | "1" | "d"));
+    let (is_sampled, is_forced) = (sampled.map(|sampled| sampled != "0"), sampled == Some("d"));
+    (is_right && is_known && ids.is_none_or(are_ids)).then_some(Said { ids, is_sampled, is_forced })
+}
+
+fn b3_fields<'a>([id, span, _, sampled, flags]: [Option<&'a str>; 5]) -> Option<Said<'a>> {
+    let is_forced = flags == Some("1");
+    let is_sampled = match sampled {
+        _ if is_forced => Some(true),
+        Some("1" | "true") => Some(true),
+        Some("0" | "false") => Some(false),
+        _ => None,
+    };
+    let ids = id.zip(span);
+    let is_any = ids.is_some() || is_sampled.is_some();
+    (is_any && ids.is_none_or(are_ids)).then_some(Said { ids, is_sampled, is_forced })
+}
+
+/// Whether these are ids of a trace and a span in Zipkin's format.
+fn are_ids((id, span): (&str, &str)) -> bool {
+    (is_id(id, 16) || is_id(id, 32)) && is_id(span, 16)
+}
+
+/// Whether that is an id of so many digits.
+fn is_id(text: &str, digits: usize) -> bool {
+    is_number(text, digits) && text.bytes().any(|digit| digit != b'0')
+}
+
+/// Whether that is a number of so many digits, in lower case.
+fn is_number(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Writes text to where `place` ends.
+fn write_end(place: &mut [u8], text: &str) {
+    for (place, digit) in place.iter_mut().rev().zip(text.bytes().rev()) {
+        *place = digit;
+    }
+}
+
+fn text(digits: &[u8]) -> &str {
+    core::str::from_utf8(digits).unwrap_or_default()
+}
+
+/// Appends a number in 16 digits.
+fn hex(number: u64, out: &mut String) {
+    for place in (0..16_u32).rev() {
+        let digit = number.wrapping_shr(place.wrapping_mul(4)) as u8 & 15;
+        out.push(char::from(if digit < 10 { b'0' | digit } else { b'W'.wrapping_add(digit) }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(fields: &[(&str, &str)]) -> Head {
+        let mut head = Head::new();
+        fields.iter().for_each(|(name, value)| head.push_attachment(name, value));
+        head
+    }
+
+    fn written(trace: &Trace, number: u32) -> Vec<(String, String)> {
+        let fields = trace.fields().iter().enumerate().map(|(field, name)| {
+            let mut out = String::new();
+            trace.write(field, number, &mut out);
+            ((*name).to_owned(), out)
+        });
+        fields.collect()
+    }
+
+    fn read(fields: &[(&str, &str)]) -> Box<Trace> {
+        let plan = br#"{"services": {"a": {"protocol": "dubbo", "tracing": {"sampling": 0}}}}"#;
+        let plan = crate::plan::Plan::parse(plan, &meltemi_codecs::Codecs::all()).unwrap();
+        let share = plan.service("a").unwrap().tracing.as_ref().unwrap().sampling;
+        Trace::of(&head(fields), share, &mut fastrand::Rng::with_seed(7))
+    }
+
+    #[test]
+    fn a_trace_goes_on_in_the_format_that_it_came_in() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let span = "00f067aa0ba902b7";
+        let short = "a3ce929d0e0e4736";
+        let upper = B3_FIELDS[0];
+        for (fields, wanted) in [
+            (vec![("traceparent", format!("00-{id}-{span}-01"))], vec![format!("00-{id}-N-01")]),
+            (vec![("traceparent", format!("00-{id}-{span}-0e"))], vec![format!("00-{id}-N-00")]),
+            (vec![("traceparent", format!("cc-{id}-{span}-ff-what"))], vec![format!("00-{id}-N-01")]),
+            (vec![("traceparent", format!("00-{id}-{span}-ab"))], vec![format!("00-{id}-N-01")]),
+            (vec![("b3", format!("{id}-{span}-1"))], vec![format!("{id}-N-1-{span}")]),
+            (vec![("b3", format!("{short}-{span}-d-{span}"))], vec![format!("{short}-N-d-{span}")]),
+            (vec![("b3", format!("{short}-{span}"))], vec![format!("{short}-N-0-{span}")]),
+            (
+                vec![(upper[0], id.to_owned()), (upper[1], span.to_owned()), (upper[3], "1".to_owned())],
+                vec![id.to_owned(), "N".to_owned(), span.to_owned(), "1".to_owned()],
+            ),
+            (
+                vec![
+                    ("x-b3-traceid", short.to_owned()),
+                    ("x-b3-spanid", span.to_owned()),
+                    ("x-b3-flags", "1".to_owned()),
+                ],
+                vec![short.to_owned(), "N".to_owned(), span.to_owned(), String::new()],
+            ),
+        ] {
+            let given: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let trace = read(&given);
+            assert!(trace.id().ends_with(short) && trace.parent == span.as_bytes(), "{trace:?}");
+            let mut own = String::new();
+            hex(trace.span(3), &mut own);
+            let written: Vec<_> =
+                written(&trace, 3).into_iter().map(|(_, value)| value.replace(&own, "N")).collect();
+            assert_eq!(written, wanted, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_strictly_is_not_said() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let zeros = "00000000000000000000000000000000";
+        for text in [
+            "",
+            "00",
+            &format!("00-{id}-00f067aa0ba902b7"),
+            &format!("00-{id}-00f067aa0ba902b7-1"),
+            &format!("00-{id}-00f067aa0ba902b7-01-x"),
+            &format!("00-{id}-00f067aa0ba902b7-01-"),
+            &format!("ff-{id}-00f067aa0ba902b7-01"),
+            &format!("0x-{id}-00f067aa0ba902b7-01"),
+            &format!("00-{}-00f067aa0ba902b7-01", id.to_uppercase()),
+            &format!("00-{zeros}-00f067aa0ba902b7-01"),
+            &format!("00-{id}-0000000000000000-01"),
+            &format!(" 00-{id}-00f067aa0ba902b7-01"),
+            &format!("00-{id}é-00f067aa0ba902b7-01"),
+        ] {
+            let trace = read(&[("traceparent", text)]);
+            assert!(is_id(trace.id(), 32) && trace.id() != id && !trace.is_sampled, "{text}");
+            assert_eq!(trace.parent, [b'0'; 16], "{text}");
+        }
+        for text in
+            ["", "x", "1-2", &format!("{id}-00f067aa0ba902b7-2"), &format!("{id}-00f067aa0ba902b7-1-2")]
+        {
+            assert_eq!(read(&[("b3", text)]).format, Format::W3c, "{text}");
+        }
+        // Only whether it is to be sampled.
+        let denied = read(&[("b3", "0")]);
+        assert!((denied.format, denied.is_sampled, denied.parent) == (Format::B3, false, [b'0'; 16]));
+        assert!(read(&[("X-B3-Sampled", "true")]).is_sampled);
+        assert!(read(&[("b3", "d")]).is_sampled);
+    }
+
+    #[test]
+    fn every_try_is_a_span_of_its_own() {
+        let trace = read(&[]);
+        let mut spans: Vec<_> = (0..1000).map(|number| trace.span(number)).collect();
+        spans.sort_unstable();
+        spans.dedup();
+        assert_eq!((spans.len(), spans.contains(&0)), (1000, false));
+        assert_ne!(trace.copy(&mut fastrand::Rng::with_seed(8)).span(1), trace.span(1));
+    }
+}

@@ -1,0 +1,144 @@
+//! Traces: what is read of them, decided, and written into each try.
+
+use std::collections::HashSet;
+
+use meltemi_proxy::Metric;
+use serde_json::{Value, json};
+
+use crate::dubbo::THREADPOOL_EXHAUSTED;
+use crate::servers::{Policy, Reply, What};
+use crate::world::{Ask, Setup, World};
+
+const A: &str = "10.0.0.1:20880";
+const B: &str = "10.0.0.2:20880";
+const SHADOW: &str = "10.0.1.1:20880";
+const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const SPAN: &str = "00f067aa0ba902b7";
+
+fn world(service: &Value) -> World {
+    let mut plan = Setup::demo(service.clone()).plan;
+    plan["accessLog"] = json!({});
+    let mut world = World::new(Setup { plan, ..Setup::default() });
+    world.cluster("demo", &[A, B], Policy::RoundRobin);
+    world.cluster("shadow", &[SHADOW], Policy::RoundRobin);
+    world.serve(|_, _| Reply::echo());
+    world
+}
+
+fn value<'a>(attachments: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let mut named = attachments.iter().filter(|(known, _)| known == name);
+    let value = named.next().map(|(_, value)| value.as_str());
+    assert_eq!(named.next(), None, "{name} is there twice");
+    value
+}
+
+/// What the tries of a call said under a name.
+fn said<'a>(world: &'a World, call: usize, name: &str) -> Vec<&'a str> {
+    let deliveries = world.calls[call].deliveries.iter();
+    deliveries.map(|delivery| value(&delivery.attachments, name).unwrap_or_default()).collect()
+}
+
+/// Trace, span and flags of a value in the W3C's format.
+fn parts(text: &str) -> [&str; 3] {
+    match text.split('-').collect::<Vec<_>>()[..] {
+        ["00", id, span, flags] if id.len() == 32 && span.len() == 16 => [id, span, flags],
+        _ => panic!("{text}"),
+    }
+}
+
+#[test]
+fn the_trace_of_the_caller_goes_on_whatever_the_share_is() {
+    for (sampling, flags) in [(0, "01"), (100, "00")] {
+        let mut world = world(&json!({"tracing": {"sampling": sampling}}));
+        let client = world.connect();
+        let parent = format!("00-{ID}-{SPAN}-{flags}");
+        let ask =
+            Ask::new("echo").with("traceparent", &parent).with("tracestate", "a=1").with("baggage", "b=2");
+        let call = world.call_and_wait(client, ask);
+        let [got] = said(&world, call, "traceparent")[..] else { panic!() };
+        let [id, span, got_flags] = parts(got);
+        assert_eq!((id, got_flags), (ID, flags));
+        assert_ne!(span, SPAN);
+        assert_eq!(said(&world, call, "tracestate"), ["a=1"]);
+        assert_eq!(said(&world, call, "baggage"), ["b=2"]);
+        assert_eq!(said(&world, call, "b3"), [""]);
+        // The answer carries none.
+        assert_eq!(value(&world.calls[call].answer.as_ref().unwrap().attachments, "traceparent"), None);
+        let [line] = &world.metrics.replies[..] else { panic!("{:?}", world.metrics.replies) };
+        assert_eq!(line.trace_id.as_deref(), Some(ID));
+    }
+}
+
+#[test]
+fn what_came_in_zipkins_format_goes_on_in_it() {
+    let mut world = world(&json!({"tracing": {}}));
+    let client = world.connect();
+    let call = world.call_and_wait(client, Ask::new("echo").with("b3", &format!("{ID}-{SPAN}-1")));
+    let [got] = said(&world, call, "b3")[..] else { panic!() };
+    assert!(got.starts_with(&format!("{ID}-")) && got.ends_with(&format!("-1-{SPAN}")), "{got}");
+    assert_eq!(said(&world, call, "traceparent"), [""]);
+
+    let ask = Ask::new("echo").with("X-B3-TraceId", ID).with("X-B3-SpanId", SPAN).with("X-B3-Sampled", "0");
+    let call = world.call_and_wait(client, ask);
+    assert_eq!(said(&world, call, "X-B3-TraceId"), [ID]);
+    assert_eq!(said(&world, call, "X-B3-ParentSpanId"), [SPAN]);
+    assert_eq!(said(&world, call, "X-B3-Sampled"), ["0"]);
+    assert_ne!(said(&world, call, "X-B3-SpanId"), [SPAN]);
+}
+
+#[test]
+fn a_call_without_a_trace_begins_one_and_a_share_is_sampled() {
+    let mut world = world(&json!({"tracing": {"sampling": 25}}));
+    let client = world.connect();
+    let mut asks: Vec<_> = (0..1000).map(|_| Ask::new("echo")).collect();
+    // What is no trace is as none.
+    asks[0] = Ask::new("echo").with("traceparent", &format!("00-{ID}-{SPAN}"));
+    let calls = world.call_all(client, asks);
+    world.await_all(&calls);
+    let traces = calls.iter().map(|call| parts(said(&world, *call, "traceparent")[0]));
+    let sampled = traces.clone().filter(|[_, _, flags]| *flags == "01").count();
+    assert!((180..320).contains(&sampled), "{sampled}");
+    let ids: HashSet<_> = traces.map(|[id, ..]| id).collect();
+    assert!(ids.len() == 1000 && !ids.contains(ID));
+}
+
+#[test]
+fn each_try_is_a_span_of_its_own_and_so_is_a_copy() {
+    let mut world = world(&json!({"tracing": {}, "defaultRoute": {
+        "retry": {"on": ["status"], "statuses": [THREADPOOL_EXHAUSTED], "backoff": {"base": "10ms"}},
+        "mirrors": [{"cluster": "shadow"}],
+    }}));
+    world.serve(|arrival, _| match (arrival.endpoint, arrival.times) {
+        (SHADOW, _) => Reply::echo(),
+        (_, 1 | 2) => What::Error(THREADPOOL_EXHAUSTED).now(),
+        _ => Reply::echo(),
+    });
+    let client = world.connect();
+    let ask = Ask::new("find").with("traceparent", &format!("00-{ID}-{SPAN}-01"));
+    let call = world.call_and_wait(client, ask);
+    let traces: Vec<_> = said(&world, call, "traceparent").into_iter().map(parts).collect();
+    let spans: HashSet<_> = traces.iter().map(|[_, span, _]| *span).collect();
+    assert!(traces.len() == 3 && spans.len() == 3 && !spans.contains(SPAN), "{traces:?}");
+    assert!(traces.iter().all(|[id, _, flags]| (*id, *flags) == (ID, "01")));
+}
+
+#[test]
+fn what_the_proxy_answers_has_its_trace_in_the_log() {
+    let mut world = world(&json!({"tracing": {}, "onNoMatch": "reject"}));
+    let client = world.connect();
+    world.call_and_wait(client, Ask::new("find").with("traceparent", &format!("00-{ID}-{SPAN}-00")));
+    let lines: Vec<_> =
+        world.metrics.replies.iter().map(|line| (line.event, line.trace_id.as_deref())).collect();
+    assert_eq!(lines, [("call", Some(ID)), ("local_reply", Some(ID))]);
+}
+
+#[test]
+fn a_service_without_tracing_passes_on_what_it_got() {
+    let mut world = world(&json!({}));
+    let client = world.connect();
+    let parent = format!("00-{ID}-{SPAN}-01");
+    let call = world.call_and_wait(client, Ask::new("echo").with("traceparent", &parent));
+    assert_eq!(said(&world, call, "traceparent"), [&*parent]);
+    assert_eq!(world.metrics.replies[0].trace_id, None);
+    assert_eq!(world.sum(Metric::EditsSkipped), 0);
+}
