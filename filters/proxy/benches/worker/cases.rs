@@ -17,7 +17,7 @@ pub struct Case {
     pub service: fn() -> Value,
 }
 
-pub const CASES: [Case; 25] = [
+pub const CASES: [Case; 26] = [
     Case {
         name: "1 client, 1 in flight",
         clients: 1,
@@ -135,6 +135,7 @@ pub const CASES: [Case; 25] = [
         reports: false,
         service: values,
     },
+    of_policy("1 client, 32 in flight, traces", traces),
     Case {
         name: "1 client, 32 in flight, deadlines read",
         clients: 1,
@@ -300,6 +301,11 @@ fn shorter_deadlines() -> Value {
 fn set() -> Value {
     let set = json!({"what": "sayHello", "where": "10.0.0.1:20880"});
     json!({"protocol": "dubbo", "defaultRoute": {"requestAttachments": {"set": set}}})
+}
+
+/// Calls begin traces, of which few are sampled.
+fn traces() -> Value {
+    json!({"protocol": "dubbo", "tracing": {}})
 }
 
 /// The same by values that are made for each call.

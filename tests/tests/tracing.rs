@@ -1,0 +1,66 @@
+//! Traces that cross a proxy: what a server gets of them, and what the proxy's own log says.
+
+use meltemi_tests::dubbo::Frame;
+use meltemi_tests::{Action, Backend, Client, Setup, each_envoy, eventually};
+use serde_json::{Value, json};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const SPAN: &str = "00f067aa0ba902b7";
+
+/// What servers got under a name by the calls of a method.
+fn received(servers: &[&Backend], method: &str, name: &str) -> Vec<String> {
+    let frames: Vec<Frame> = servers.iter().flat_map(|server| server.received()).collect();
+    let calls = frames.iter().filter_map(Frame::call).filter(|call| call.method == method);
+    let values = calls.flat_map(|call| call.attachments);
+    values.filter(|(known, _)| known == name).map(|(_, value)| value).collect()
+}
+
+#[test]
+fn a_trace_goes_on_to_the_server_with_a_span_for_each_try() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let service = json!({
+            "protocol": "dubbo",
+            "tracing": {"sampling": 0},
+            "defaultRoute": {"cluster": "v1", "retry": {"attempts": 1, "on": ["status"], "statuses": [100]}},
+        });
+        let mut plan = meltemi_tests::proxy::plan_of(&service);
+        plan["accessLog"] = json!({});
+        let proxy = Setup::new().servers(v1.address(), v2.address()).plan(&plan).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        let parent = format!("00-{TRACE}-{SPAN}-01");
+        let servers = [&v1, &v2];
+
+        v1.on("busy", Action::Status(100, "busy".to_owned()));
+        let given = [("traceparent", &*parent), ("tracestate", "vendor=1"), ("baggage", "user=7")];
+        client.call_with("busy", "x", &given);
+        let tries = received(&servers, "busy", "traceparent");
+        let spans: Vec<_> = tries.iter().map(|value| value.split('-').nth(2).unwrap()).collect();
+        assert_eq!(spans.len(), 2, "{tries:?}");
+        assert!(spans[0] != spans[1] && !spans.contains(&SPAN), "{tries:?}");
+        assert!(tries.iter().all(|value| value.starts_with(&format!("00-{TRACE}-"))), "{tries:?}");
+        assert!(tries.iter().all(|value| value.ends_with("-01")), "{tries:?}");
+        assert_eq!(received(&servers, "busy", "tracestate"), ["vendor=1"; 2]);
+        assert_eq!(received(&servers, "busy", "baggage"), ["user=7"; 2]);
+        let line = eventually("the call has a line with its trace", || {
+            let log = proxy.log();
+            let line = log.lines().find(|line| line.contains("\"event\":\"call\""))?;
+            Some(line.get(line.find('{')?..)?.to_owned())
+        });
+        // Envoy may add a word of its own after the line.
+        let mut values = serde_json::Deserializer::from_str(&line).into_iter::<Value>();
+        assert_eq!(values.next().unwrap().unwrap()["traceId"], TRACE);
+
+        client.call_with("zipkin", "x", &[("b3", &format!("{TRACE}-{SPAN}-1"))]);
+        let values = received(&servers, "zipkin", "b3");
+        let is_next = |value: &String| {
+            value.starts_with(&format!("{TRACE}-")) && value.ends_with(&format!("-1-{SPAN}"))
+        };
+        assert!(values.len() == 1 && values.iter().all(is_next), "{values:?}");
+
+        // One that the proxy begins, and that nobody wants sampled.
+        client.call("alone", "x");
+        let values = received(&servers, "alone", "traceparent");
+        assert!(values.len() == 1 && values[0].ends_with("-00") && !values[0].contains(TRACE), "{values:?}");
+    });
+}
