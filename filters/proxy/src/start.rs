@@ -56,9 +56,8 @@ impl Worker {
         if service.asks_source {
             client.source().tell(&mut self.head);
         }
-        if let Some(tracing) = &service.tracing {
-            self.trace = Some(Trace::of(&self.head, tracing.sampling, &mut self.random));
-        }
+        let tracing = service.tracing.as_ref();
+        self.trace = tracing.map(|tracing| Trace::of(&self.head, tracing.sampling, &mut self.random));
         if let Err(error) = read
             && service.depth == Depth::Verified
         {
