@@ -94,6 +94,7 @@ impl Worker {
             .map(|age| now.after(age.saturating_mul(jitter).checked_div(100).unwrap_or(age)));
         let bucket = connection.bucket();
         let endpoint = pool.connected(key, address.unwrap_or_default(), now);
+        let is_named = connection.endpoint().is_some();
         let is_spare = bucket.is_none() && connection.endpoint().is_none() && pool.chosen(endpoint);
         let server = Server { cluster: pool.cluster(), service: pool.service(), headers };
         let party = self.reports.destination(&server);
@@ -146,9 +147,25 @@ impl Worker {
             self.retire(key);
         } else {
             pool.found();
+            if is_named && !needs_few {
+                self.retire_overdue(pool_key, endpoint);
+            }
         }
         self.time_connection(key);
         self.list_pool(pool_key);
+    }
+
+    /// A connection to its own endpoint has opened, which takes the place of one that was to be renewed, if there is such a one.
+    #[cold]
+    fn retire_overdue(&mut self, pool_key: PoolId, endpoint: Option<EndpointId>) {
+        let Some(pool) = self.pools.get(pool_key) else { return };
+        let is_replaced = |key: &ConnectionId| {
+            let connection = self.connections.get(*key).filter(|open| open.endpoint() == endpoint);
+            connection.is_some_and(|open| matches!(open.stage(), Stage::Open { is_overdue: true, .. }))
+        };
+        if let Some(old) = pool.open().iter().copied().find(is_replaced) {
+            self.retire(old);
+        }
     }
 
     /// Whether an endpoint has a connection without calls, beside one that has just opened.

@@ -322,3 +322,25 @@ fn a_percentile_is_known_after_a_hundred_calls_and_kept_in_the_next_plan() {
         assert_eq!((answered, count), wanted, "{name}");
     }
 }
+
+#[test]
+fn a_second_try_goes_elsewhere_where_connections_that_have_one_call_were_renewed() {
+    let service = json!({"protocol": "ordered", "upstream": {"maxConnectionAge": "2s"},
+        "defaultRoute": {"retry": {"hedge": {"after": "20ms"}}}});
+    let plan = json!({"services": {"demo": service}});
+    let wire = std::rc::Rc::new(&crate::toy::ORDERED);
+    let mut world = World::new(Setup { plan, wire, ..Setup::default() });
+    world.cluster("demo", &[A, B], Policy::RoundRobin);
+    let clients = [(); 4].map(|()| world.connect());
+    for _ in 0..20 {
+        serve(&mut world, &[(5, ECHO)]);
+        let calls = clients.map(|client| world.call(client, Ask::new("echo")));
+        world.await_all(&calls);
+        world.run_for(500 * MS);
+        serve(&mut world, &[(100, ECHO), (5, ECHO)]);
+        let call = world.call_and_wait(clients[0], Ask::new("echo"));
+        world.run_for(200 * MS);
+        let tries = tries(&world, call);
+        assert!(tries.len() == 2 && tries[0] != tries[1], "{tries:?}, {} open", world.manager.open());
+    }
+}
