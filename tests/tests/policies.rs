@@ -188,6 +188,31 @@ fn an_endpoint_that_fails_gets_no_calls_for_a_time() {
 }
 
 #[test]
+fn an_endpoint_of_which_fewer_calls_succeed_than_of_others_gets_none() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        v1.on("sayHello", Action::Status(THREADPOOL_EXHAUSTED, "busy".to_owned()));
+        // Of two, each is one deviation from the mean.
+        let detection = json!({
+            "consecutiveFailures": 0, "successRateStdevFactor": 900, "successRateMinimumHosts": 2,
+            "successRateRequestVolume": 10, "interval": "200ms", "baseEjectionTime": "1h", "maxEjectionTime": "1h",
+        });
+        let service = json!({"protocol": "dubbo", "upstream": {"outlierDetection": detection}});
+        let proxy = Setup::new().servers(v1.address(), v2.address()).service(&service).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        eventually("one is left out", || {
+            (0..100).for_each(|_| _ = client.call("sayHello", "x"));
+            (proxy.metric("meltemi_outlier_ejections_total", &[]) == 1).then_some(())
+        });
+        let calls = v1.calls("sayHello");
+        for _ in 0..100 {
+            assert_eq!(server_of(&client.call("sayHello", "x"), "x"), "v2");
+        }
+        assert_eq!(v1.calls("sayHello"), calls);
+    });
+}
+
+#[test]
 fn calls_over_a_circuit_breaker_are_answered_at_once() {
     each_envoy(|envoy| {
         let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));

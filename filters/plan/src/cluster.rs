@@ -56,7 +56,9 @@ pub struct OutlierDetection {
     pub failure_percent: Option<u32>,
     /// Calls of an interval without which the share says nothing; never none.
     pub min_calls: u32,
-    /// Over which time the share is taken.
+    /// When fewer of its calls succeed than those of others.
+    pub success_rate: Option<SuccessRate>,
+    /// Over which time shares are taken.
     pub interval: Duration,
     /// How long the first time.
     pub base_ejection_time: Duration,
@@ -66,6 +68,17 @@ pub struct OutlierDetection {
     pub max_ejection_percent: usize,
     /// Percent of the endpoints that are left in at least.
     pub min_health_percent: usize,
+}
+
+/// When an endpoint is left out as fewer of its calls succeed than of others'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SuccessRate {
+    /// By how many thousandths of the deviation it is under the mean; never none.
+    pub stdev_factor: u32,
+    /// Endpoints without which the mean says nothing; never none.
+    pub minimum_hosts: usize,
+    /// Calls of an interval without which an endpoint is not one of them; never none.
+    pub request_volume: u32,
 }
 
 impl Clusters {
@@ -179,12 +192,17 @@ fn outlier_detection(path: &Path<'_>, raw: &raw::OutlierDetection) -> Result<Out
     let none_if_zero = |value: u32| (value > 0).then_some(value);
     let [consecutive_failures, failure_percent] =
         [raw.consecutive_failures, raw.failure_percent].map(none_if_zero);
-    if consecutive_failures.is_none() && failure_percent.is_none() {
+    let stdev_factor = none_if_zero(raw.success_rate_stdev_factor);
+    if consecutive_failures.or(failure_percent).or(stdev_factor).is_none() {
         return fail(
             path,
-            "leaves out no endpoint; give \"consecutiveFailures\" or \"failurePercent\" more than 0, or leave it out",
+            "leaves out no endpoint; give \"consecutiveFailures\", \"failurePercent\" or \"successRateStdevFactor\" more than 0, or leave it out",
         );
     }
+    within(&path.key("successRateRequestVolume"), raw.success_rate_request_volume, 1, u32::MAX)?;
+    let least = raw.success_rate_minimum_hosts;
+    let minimum_hosts = within(&path.key("successRateMinimumHosts"), least, 1, u32::MAX)?;
+    let request_volume = raw.success_rate_request_volume;
     within(&path.key("failurePercent"), raw.failure_percent, 0, 100)?;
     within(&path.key("minCalls"), raw.min_calls, 1, u32::MAX)?;
     let time = |name, span| time(&path.key(name), span);
@@ -194,6 +212,11 @@ fn outlier_detection(path: &Path<'_>, raw: &raw::OutlierDetection) -> Result<Out
         consecutive_failures,
         failure_percent,
         min_calls: raw.min_calls,
+        success_rate: stdev_factor.map(|stdev_factor| SuccessRate {
+            stdev_factor,
+            minimum_hosts,
+            request_volume,
+        }),
         interval: time("interval", raw.interval)?,
         base_ejection_time,
         max_ejection_time: longest.max(base_ejection_time),

@@ -64,7 +64,7 @@ use json::Json;
 use map::Map;
 use reader::Reader;
 
-pub use cluster::{CircuitBreaker, ClusterPolicy, Clusters, OutlierDetection};
+pub use cluster::{CircuitBreaker, ClusterPolicy, Clusters, OutlierDetection, SuccessRate};
 pub use concurrency::AdaptiveConcurrency;
 pub use dry_run::DryRun;
 pub use error::{PlanError, Position};

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::arena::{Arena, Id};
 use crate::clock::Instant;
 use crate::plan::OutlierDetection;
-use crate::policy::Health;
+use crate::policy::{Health, least_rate};
 use crate::reports::PartyId;
 
 use self::weights::Weight;
@@ -16,7 +16,11 @@ pub(crate) use self::weights::Weights;
 
 /// Endpoints that Envoy has chosen, or that refused, at least once.
 #[derive(Debug, Default)]
-pub(crate) struct Endpoints(Arena<Endpoint>);
+pub(crate) struct Endpoints {
+    known: Arena<Endpoint>,
+    /// Until when calls are counted that are compared.
+    compares_at: Option<Instant>,
+}
 
 /// Names an endpoint of one pool, for as long as that remembers it.
 pub(crate) type EndpointId = Id<Endpoint>;
@@ -48,17 +52,17 @@ const MOST_ENDPOINTS: usize = 1024;
 impl Endpoints {
     /// How many are known.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.known.len()
     }
 
     /// The endpoint of that address, remembered from now on.
     pub(crate) fn find(&mut self, address: &str) -> Option<EndpointId> {
-        if let Some((known, _)) = self.0.iter().find(|(_, endpoint)| &*endpoint.address == address) {
+        if let Some((known, _)) = self.known.iter().find(|(_, endpoint)| &*endpoint.address == address) {
             return Some(known);
         }
-        if self.0.len() >= MOST_ENDPOINTS {
-            let (unused, _) = self.0.iter().find(|(_, endpoint)| endpoint.connections == 0)?;
-            self.0.remove(unused);
+        if self.known.len() >= MOST_ENDPOINTS {
+            let (unused, _) = self.known.iter().find(|(_, endpoint)| endpoint.connections == 0)?;
+            self.known.remove(unused);
         }
         let endpoint = Endpoint {
             address: address.into(),
@@ -69,12 +73,12 @@ impl Endpoints {
             weight: Weight::default(),
             party: None,
         };
-        Some(self.0.insert(endpoint))
+        Some(self.known.insert(endpoint))
     }
 
     /// The address of an endpoint.
     pub(crate) fn address(&self, id: Option<EndpointId>) -> Option<&Rc<str>> {
-        Some(&self.0.get(id?)?.address)
+        Some(&self.known.get(id?)?.address)
     }
 
     /// Notes who an endpoint is.
@@ -87,12 +91,12 @@ impl Endpoints {
     /// Who an endpoint is, once it has been connected to.
     #[inline]
     pub(crate) fn party(&self, id: Option<EndpointId>) -> Option<PartyId> {
-        self.0.get(id?)?.party
+        self.known.get(id?)?.party
     }
 
     /// Open connections to an endpoint that take calls; `None` if it is not remembered.
     pub(crate) fn connections(&self, id: Option<EndpointId>) -> Option<usize> {
-        Some(self.0.get(id?)?.connections)
+        Some(self.known.get(id?)?.connections)
     }
 
     /// Notes a connection: the endpoint takes calls, unless it is left out for how they end.
@@ -125,36 +129,68 @@ impl Endpoints {
         is_news
     }
 
-    /// Notes how a call of an endpoint ended. Where the endpoint is to be left out for that: until when.
-    ///
-    /// So many may be at a time as the rule has it, one at least, never more than leave as many in as the rule asks, and never
-    /// the last that has connections.
+    /// Notes how a call of an endpoint ended. Those that are to be left out by now, and until when.
     pub(crate) fn judge(
         &mut self,
         id: Option<EndpointId>,
         failed: bool,
         rule: &OutlierDetection,
         now: Instant,
-    ) -> Option<Instant> {
-        let endpoint = self.get_mut(id)?;
-        if !endpoint.health.note(failed, rule, now) || endpoint.health.is_ejected() {
+    ) -> Vec<(EndpointId, Instant)> {
+        let mut out = self.compare(rule, now);
+        let Some((id, endpoint)) = id.and_then(|id| Some((id, self.known.get_mut(id)?))) else { return out };
+        if endpoint.health.note(failed, rule, now) {
+            out.extend(self.leave_out(id, rule, now));
+        }
+        out
+    }
+
+    /// At the end of an interval, leaves out those of whose calls far fewer succeed than of others'.
+    fn compare(&mut self, rule: &OutlierDetection, now: Instant) -> Vec<(EndpointId, Instant)> {
+        let Some(rate) = &rule.success_rate else { return Vec::new() };
+        let due = *self.compares_at.get_or_insert(now.after(rule.interval));
+        if now < due {
+            return Vec::new();
+        }
+        self.compares_at = Some(now.after(rule.interval));
+        let rates = self.known.iter_mut();
+        let rates = rates.filter_map(|(id, endpoint)| Some((id, endpoint.health.take_rate(rate)?)));
+        let rates: Vec<_> = rates.collect();
+        let of_all: Vec<_> = rates.iter().map(|(_, rate)| *rate).collect();
+        let Some(least) = least_rate(&of_all, rate) else { return Vec::new() };
+        let under = rates.into_iter().filter(|(_, rate)| *rate < least);
+        under.filter_map(|(id, _)| self.leave_out(id, rule, now)).collect()
+    }
+
+    /// Leaves an endpoint out, if it may be: until when.
+    ///
+    /// So many may be at a time as the rule has it, one at least, never more than leave as many in as the rule asks, and never
+    /// the last that has connections.
+    fn leave_out(
+        &mut self,
+        id: EndpointId,
+        rule: &OutlierDetection,
+        now: Instant,
+    ) -> Option<(EndpointId, Instant)> {
+        if self.is_ejected(Some(id)) {
             return None;
         }
-        let out = self.0.iter().filter(|(_, endpoint)| endpoint.health.is_ejected()).count();
-        let most = self.0.len().saturating_mul(rule.max_ejection_percent).checked_div(100).unwrap_or(0);
-        let others = self.0.iter().filter(|(other, endpoint)| {
-            Some(*other) != id && endpoint.connections > 0 && !endpoint.health.is_ejected()
+        let all = self.known.len();
+        let out = self.known.iter().filter(|(_, endpoint)| endpoint.health.is_ejected()).count();
+        let most = all.saturating_mul(rule.max_ejection_percent).checked_div(100).unwrap_or(0);
+        let has_other = self.known.iter().any(|(other, endpoint)| {
+            other != id && endpoint.connections > 0 && !endpoint.health.is_ejected()
         });
-        let left = self.0.len().saturating_sub(out).saturating_sub(1);
-        let is_enough = left.saturating_mul(100) >= self.0.len().saturating_mul(rule.min_health_percent);
-        if out >= most.max(1) || !is_enough || others.count() == 0 {
+        let left = all.saturating_sub(out).saturating_sub(1);
+        let is_enough = left.saturating_mul(100) >= all.saturating_mul(rule.min_health_percent);
+        if out >= most.max(1) || !is_enough || !has_other {
             return None;
         }
-        let endpoint = self.get_mut(id)?;
+        let endpoint = self.known.get_mut(id)?;
         let until = endpoint.health.eject(rule, now);
         // Until Envoy has chosen it again, or its time is over.
         endpoint.refusals = endpoint.refusals.saturating_add(1);
-        Some(until)
+        Some((id, until))
     }
 
     /// Notes that a call was given up which was sent then: whether its endpoint has had no success for `time`.
@@ -170,12 +206,12 @@ impl Endpoints {
 
     /// Whether an endpoint is left out for how its calls end.
     pub(crate) fn is_ejected(&self, id: Option<EndpointId>) -> bool {
-        id.and_then(|id| self.0.get(id)).is_some_and(|endpoint| endpoint.health.is_ejected())
+        id.and_then(|id| self.known.get(id)).is_some_and(|endpoint| endpoint.health.is_ejected())
     }
 
     /// Whether an endpoint has refused, or is left out, and no connection to it has opened since.
     pub(crate) fn refuses(&self, id: Option<EndpointId>) -> bool {
-        id.and_then(|id| self.0.get(id)).is_some_and(|endpoint| endpoint.refusals > 0)
+        id.and_then(|id| self.known.get(id)).is_some_and(|endpoint| endpoint.refusals > 0)
     }
 
     /// An endpoint that is left out takes part again.
@@ -189,7 +225,7 @@ impl Endpoints {
 
     /// Has those take part again whose time is over: their addresses, and when the time of the next is.
     pub(crate) fn readmit_due(&mut self, now: Instant) -> (Vec<Rc<str>>, Option<Instant>) {
-        let out = self.0.iter().filter_map(|(id, endpoint)| Some((id, endpoint.health.ejected_until()?)));
+        let out = self.known.iter().filter_map(|(id, endpoint)| Some((id, endpoint.health.ejected_until()?)));
         let (due, later): (Vec<_>, Vec<_>) = out.partition(|(_, until)| *until <= now);
         for (id, _) in &due {
             self.readmit(Some(*id));
@@ -200,7 +236,7 @@ impl Endpoints {
 
     /// An endpoint to name for a new connection: one that did not refuse the last time, with the fewest connections.
     pub(crate) fn living(&self, avoid: Option<EndpointId>) -> Option<&Rc<str>> {
-        let endpoints = self.0.iter().filter(|(id, endpoint)| {
+        let endpoints = self.known.iter().filter(|(id, endpoint)| {
             endpoint.refusals == 0 && !endpoint.address.is_empty() && avoid != Some(*id)
         });
         let endpoint = endpoints.map(|(_, endpoint)| endpoint).min_by_key(|endpoint| endpoint.connections);
@@ -208,7 +244,7 @@ impl Endpoints {
     }
 
     fn get_mut(&mut self, id: Option<EndpointId>) -> Option<&mut Endpoint> {
-        self.0.get_mut(id?)
+        self.known.get_mut(id?)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::worker::Worker;
 
 impl Worker {
     /// Why a pool takes no more calls for how long its answers take; counts it.
+    #[inline(never)]
     pub(crate) fn excess(&mut self, pool_key: PoolId) -> Option<String> {
         let pool = self.pools.get_mut(pool_key).filter(|pool| pool.is_adaptive())?;
         let is_full = pool.is_full(self.now);

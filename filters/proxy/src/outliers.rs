@@ -5,7 +5,7 @@ use meltemi_codecs::{Frame, Kind, Outcome};
 use crate::calls::CallId;
 use crate::clock::Instant;
 use crate::endpoints::EndpointId;
-use crate::pool::PoolId;
+use crate::pool::{Pool, PoolId};
 use crate::telemetry::Metric;
 use crate::upstream::{Connection, ConnectionId};
 use crate::worker::Worker;
@@ -35,8 +35,9 @@ impl Worker {
     pub(crate) fn look_at_end(&self, key: ConnectionId, frame: &Frame) -> Option<Ended> {
         let failed = has_failed(frame.kind)?;
         let connection = self.connections.get(key)?;
+        let is_timed = !failed && self.pools.get(connection.pool()).is_some_and(Pool::is_adaptive);
         let sent = match frame.kind {
-            Kind::Response(_) | Kind::Last(_) if !failed => connection.slots().answered_by(frame.id),
+            Kind::Response(_) | Kind::Last(_) if is_timed => connection.slots().answered_by(frame.id),
             _ => None,
         };
         let sent = sent.and_then(|id| self.calls.get(id)?.sent_on(key));
@@ -56,11 +57,19 @@ impl Worker {
     #[inline(never)]
     pub(crate) fn judge(&mut self, pool_key: PoolId, endpoint: Option<EndpointId>, failed: bool) {
         let Some(pool) = self.pools.get_mut(pool_key).filter(|pool| pool.is_judged()) else { return };
-        let Some(until) = pool.judge(endpoint, failed, self.now) else { return };
+        for (endpoint, until) in pool.judge(endpoint, failed, self.now) {
+            self.leave_out(pool_key, endpoint, until);
+        }
+    }
+
+    /// An endpoint is left out until then: its connections take no more calls.
+    #[cold]
+    fn leave_out(&mut self, pool_key: PoolId, endpoint: EndpointId, until: Instant) {
+        let Some(pool) = self.pools.get(pool_key) else { return };
         self.telemetry.add_global(Metric::OutlierEjections, 1);
         self.alarms.wake_at(Some(until));
         let is_meant = |key: &ConnectionId| {
-            self.connections.get(*key).is_some_and(|connection| connection.endpoint() == endpoint)
+            self.connections.get(*key).is_some_and(|connection| connection.endpoint() == Some(endpoint))
         };
         let leaving: Vec<_> = pool.open().iter().copied().filter(is_meant).collect();
         for key in leaving {

@@ -271,10 +271,15 @@ impl Pool {
         self.policy.as_ref().is_some_and(|policy| policy.outlier_detection.is_some()) && self.owner.is_none()
     }
 
-    /// Notes how a call of an endpoint ended. Where the endpoint is to be left out for that: until when.
-    pub(crate) fn judge(&mut self, id: Option<EndpointId>, failed: bool, now: Instant) -> Option<Instant> {
-        let rule = self.policy.as_ref()?.outlier_detection.as_ref()?;
-        self.endpoints.judge(id, failed, rule, now)
+    /// Notes how a call of an endpoint ended. Those that are to be left out by now, and until when.
+    pub(crate) fn judge(
+        &mut self,
+        id: Option<EndpointId>,
+        failed: bool,
+        now: Instant,
+    ) -> Vec<(EndpointId, Instant)> {
+        let rule = self.policy.as_ref().and_then(|policy| policy.outlier_detection.as_ref());
+        rule.map(|rule| self.endpoints.judge(id, failed, rule, now)).unwrap_or_default()
     }
 
     /// The calls that wait for a connection.

@@ -263,8 +263,8 @@ impl Worker {
         if self.calls.len() >= most {
             return Some(format!("this worker has as many calls in flight as the plan allows: {most}"));
         }
-        let why = self.pools.get(pool)?.overflow();
-        why.or_else(|| self.excess(pool))
+        let (why, is_adaptive) = self.pools.get(pool).map(|pool| (pool.overflow(), pool.is_adaptive()))?;
+        if is_adaptive && why.is_none() { self.excess(pool) } else { why }
     }
 
     /// Whether calls wait for a connection of that pool: none that comes later is served before them.

@@ -156,7 +156,15 @@ pub struct OutlierDetection {
     /// Calls of an interval without which its share of failures says nothing.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub min_calls: u32,
-    /// Over which time the share of failures is taken; at least `1ms`.
+    /// When fewer of its calls in an interval succeed than the mean of all less so many thousandths of their deviation; 0 never.
+    pub success_rate_stdev_factor: u32,
+    /// Endpoints with enough calls in an interval without which the mean says nothing.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub success_rate_minimum_hosts: u32,
+    /// Calls of an endpoint in an interval that are enough for that.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub success_rate_request_volume: u32,
+    /// Over which time these shares are taken; at least `1ms`.
     pub interval: Span,
     /// For how long, for the first time; longer each time. At least `1ms`.
     pub base_ejection_time: Span,
@@ -173,7 +181,9 @@ pub struct OutlierDetection {
 object! {
     OutlierDetection from Self::default();
     optional consecutive_failures as "consecutiveFailures", failure_percent as "failurePercent",
-        min_calls as "minCalls", interval, base_ejection_time as "baseEjectionTime",
+        min_calls as "minCalls", success_rate_stdev_factor as "successRateStdevFactor",
+        success_rate_minimum_hosts as "successRateMinimumHosts",
+        success_rate_request_volume as "successRateRequestVolume", interval, base_ejection_time as "baseEjectionTime",
         max_ejection_time as "maxEjectionTime", max_ejection_percent as "maxEjectionPercent",
         min_health_percent as "minHealthPercent";
 }
@@ -184,6 +194,9 @@ impl Default for OutlierDetection {
             consecutive_failures: 5,
             failure_percent: 0,
             min_calls: 50,
+            success_rate_stdev_factor: 0,
+            success_rate_minimum_hosts: 5,
+            success_rate_request_volume: 100,
             interval: Span::from_millis(10_000),
             base_ejection_time: Span::from_millis(30_000),
             max_ejection_time: Span::from_millis(300_000),

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     AttachmentEdit, Backoff, CircuitBreaker, Destination, Hedge, Limits, Mirror, OnNoMatch, OutlierDetection,
-    Retry, RetryBudget, RetryOn, UnknownAuthority, UpstreamOptions,
+    Retry, RetryBudget, RetryOn, SuccessRate, UnknownAuthority, UpstreamOptions,
 };
 
 #[test]
@@ -347,6 +347,7 @@ fn clusters_have_what_they_do_not_say_from_the_service() {
         consecutive_failures: Some(5),
         failure_percent: Some(30),
         min_calls: 50,
+        success_rate: None,
         interval: Duration::from_secs(10),
         base_ejection_time: Duration::from_secs(30),
         max_ejection_time: Duration::from_secs(30),
@@ -356,6 +357,19 @@ fn clusters_have_what_they_do_not_say_from_the_service() {
     assert_eq!((of("a").circuit_breaker, of("a").outlier_detection), (breaker, Some(detection)));
     let own = CircuitBreaker { max_calls: usize::MAX, max_waiting_calls: 2, max_retries: usize::MAX };
     assert_eq!((of("b").circuit_breaker, of("b").outlier_detection), (own, None));
+}
+
+#[test]
+fn endpoints_are_left_out_by_their_success_rate_where_a_factor_says_so() {
+    let rate = |detection: Value| {
+        let plan = parse(&demo(json!({"upstream": {"outlierDetection": detection}}))).unwrap();
+        let clusters = plan.service("demo").unwrap().clusters.as_ref().unwrap();
+        clusters.of("any").outlier_detection.unwrap().success_rate
+    };
+    assert_eq!(rate(json!({"successRateMinimumHosts": 3})), None);
+    let only = json!({"consecutiveFailures": 0, "successRateStdevFactor": 1900});
+    let wanted = SuccessRate { stdev_factor: 1900, minimum_hosts: 5, request_volume: 100 };
+    assert_eq!(rate(only), Some(wanted));
 }
 
 #[test]

@@ -150,7 +150,11 @@ fn policies_that_do_nothing_are_refused() {
         ),
         (
             json!({"upstream": {"outlierDetection": {"consecutiveFailures": 0}}}),
-            "upstream.outlierDetection: leaves out no endpoint; give \"consecutiveFailures\" or \"failurePercent\" more than 0, or leave it out",
+            "upstream.outlierDetection: leaves out no endpoint; give \"consecutiveFailures\", \"failurePercent\" or \"successRateStdevFactor\" more than 0, or leave it out",
+        ),
+        (
+            json!({"upstream": {"outlierDetection": {"successRateMinimumHosts": 0}}}),
+            "upstream.outlierDetection.successRateMinimumHosts: 0 is out of bounds; write 1 to 4294967295",
         ),
         (
             json!({"upstream": {"outlierDetection": {"failurePercent": 101}}}),

@@ -175,12 +175,12 @@ impl Sums {
 impl Endpoints {
     /// Forgets what was counted.
     pub(crate) fn forget_weights(&mut self) {
-        self.0.iter_mut().for_each(|(_, endpoint)| endpoint.weight = Weight::default());
+        self.known.iter_mut().for_each(|(_, endpoint)| endpoint.weight = Weight::default());
     }
 
     /// How much a call to an endpoint that has `load` calls in flight on one connection would be too many: the least takes it.
     pub(crate) fn rank(&self, id: Option<EndpointId>, load: usize, weights: &Weights) -> u64 {
-        let weight = id.and_then(|id| self.0.get(id)).map(|endpoint| &endpoint.weight);
+        let weight = id.and_then(|id| self.known.get(id)).map(|endpoint| &endpoint.weight);
         let (start, price) =
             weight.map_or((weights.time, EVEN), |weight| (weight.start(weights.time), weight.price));
         start.saturating_add(price.saturating_mul(load as u64))
@@ -272,7 +272,7 @@ impl Endpoints {
     /// Those that have connections, `but` for one.
     fn taking(&mut self, but: Option<EndpointId>) -> impl Iterator<Item = &mut Endpoint> {
         let all =
-            self.0.iter_mut().filter(move |(id, endpoint)| endpoint.connections > 0 && Some(*id) != but);
+            self.known.iter_mut().filter(move |(id, endpoint)| endpoint.connections > 0 && Some(*id) != but);
         all.map(|(_, endpoint)| endpoint)
     }
 }
@@ -315,7 +315,7 @@ mod tests {
     }
 
     fn prices((endpoints, ids, _): &(Endpoints, Vec<Option<EndpointId>>, Weights)) -> Vec<f64> {
-        let of = |id: &Option<EndpointId>| endpoints.0.get(id.unwrap()).unwrap().weight.price;
+        let of = |id: &Option<EndpointId>| endpoints.known.get(id.unwrap()).unwrap().weight.price;
         ids.iter().map(|id| of(id) as f64 / EVEN as f64).collect()
     }
 

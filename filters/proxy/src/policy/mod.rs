@@ -39,7 +39,7 @@ pub(crate) use self::concurrency::Concurrency;
 use self::global_rate_limit::Refusals;
 pub(crate) use self::global_rate_limit::{Answer, NoAnswer, Question};
 use self::mirror::Mirrors;
-pub(crate) use self::outlier::Health;
+pub(crate) use self::outlier::{Health, least_rate};
 use self::rate_limit::Leases;
 pub(crate) use self::values::{Sent, Values};
 use crate::clock::Instant;

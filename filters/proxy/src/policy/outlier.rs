@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::clock::Instant;
-use crate::plan::OutlierDetection;
+use crate::plan::{OutlierDetection, SuccessRate};
 
 /// What is kept of one endpoint's calls.
 #[derive(Debug, Default)]
@@ -12,6 +12,8 @@ pub(crate) struct Health {
     in_a_row: u32,
     /// Calls and failures of the interval that began then.
     interval: Option<(Instant, u32, u32)>,
+    /// Calls and failures of the interval of all endpoints, where they are compared.
+    compared: (u32, u32),
     /// When the first call was sent that was given up, of those since the last success.
     silent_since: Option<Instant>,
     /// The last time that it was left out.
@@ -38,6 +40,10 @@ impl Health {
         };
         let (calls, failures) = (calls.saturating_add(1), failures.saturating_add(u32::from(failed)));
         self.interval = Some((began, calls, failures));
+        if rule.success_rate.is_some() {
+            let (calls, failures) = self.compared;
+            self.compared = (calls.saturating_add(1), failures.saturating_add(u32::from(failed)));
+        }
         let share = |percent: u32| {
             u64::from(failures).saturating_mul(100) >= u64::from(calls).saturating_mul(u64::from(percent))
         };
@@ -49,6 +55,13 @@ impl Health {
     /// for `time`.
     pub(crate) fn gave_up(&mut self, sent: Instant, time: Duration, now: Instant) -> bool {
         self.silent_since.get_or_insert(sent).after(time) <= now
+    }
+
+    /// How many of its calls have succeeded since that was asked last, of one, if they were enough to tell.
+    pub(crate) fn take_rate(&mut self, rule: &SuccessRate) -> Option<f64> {
+        let (calls, failures) = core::mem::take(&mut self.compared);
+        let succeeded = f64::from(calls.saturating_sub(failures));
+        (calls >= rule.request_volume).then(|| succeeded / f64::from(calls))
     }
 
     /// Leaves it out for a time, longer than the last one unless that is as long ago as it took; until when.
@@ -79,6 +92,19 @@ impl Health {
     }
 }
 
+/// Under which rate an endpoint is left out, if the `rates` of all are enough to tell: so many deviations under their mean.
+pub(crate) fn least_rate(rates: &[f64], rule: &SuccessRate) -> Option<f64> {
+    if rates.len() < rule.minimum_hosts {
+        return None;
+    }
+    // Exact: nobody has so many endpoints.
+    let count = rates.len() as f64;
+    let mean = rates.iter().sum::<f64>() / count;
+    let variance = rates.iter().map(|rate| (rate - mean) * (rate - mean)).sum::<f64>() / count;
+    // Less a little, for equals are not quite so when their mean is rounded.
+    Some(mean - variance.sqrt() * f64::from(rule.stdev_factor) / 1000.0 - 1e-12)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +113,7 @@ mod tests {
         consecutive_failures: Some(3),
         failure_percent: Some(50),
         min_calls: 10,
+        success_rate: None,
         interval: Duration::from_secs(10),
         base_ejection_time: Duration::from_secs(30),
         max_ejection_time: Duration::from_secs(70),
@@ -136,6 +163,36 @@ mod tests {
         assert!(noted(true, 19));
         assert!((0..9).all(|_| !noted(false, 20)));
         assert!(!noted(true, 20), "one of ten");
+    }
+
+    #[test]
+    fn one_rate_is_far_under_the_mean_of_the_others() {
+        let rule = SuccessRate { stdev_factor: 1900, minimum_hosts: 5, request_volume: 100 };
+        assert_eq!(least_rate(&[1.0, 1.0, 1.0, 0.0], &rule), None, "too few");
+        let least = least_rate(&[1.0, 1.0, 1.0, 1.0, 0.5], &rule).unwrap();
+        // A mean of 0.9, and a deviation of 0.2.
+        assert!((least - 0.52).abs() < 1e-9, "{least}");
+        for stdev_factor in [1, 900, 1900] {
+            let rule = SuccessRate { stdev_factor, ..rule };
+            assert!(least_rate(&[0.3; 7], &rule).unwrap() <= 0.3, "equals are never under it");
+        }
+    }
+
+    #[test]
+    fn rates_are_those_of_an_interval_with_enough_calls() {
+        let success_rate = SuccessRate { stdev_factor: 1900, minimum_hosts: 5, request_volume: 10 };
+        let rule = OutlierDetection {
+            consecutive_failures: None,
+            failure_percent: None,
+            success_rate: Some(success_rate),
+            ..RULE
+        };
+        let mut health = Health::default();
+        (0..10).for_each(|n| assert!(!health.note(n < 4, &rule, at(0))));
+        assert_eq!(health.take_rate(&success_rate), Some(0.6));
+        (0..9).for_each(|_| _ = health.note(false, &rule, at(0)));
+        assert_eq!(health.take_rate(&success_rate), None);
+        assert_eq!(health.take_rate(&success_rate), None);
     }
 
     #[test]

@@ -51,6 +51,7 @@ mod reports;
 mod retries;
 mod routing;
 mod streams;
+mod success_rates;
 mod timeouts;
 mod torn_frames;
 mod values;
