@@ -269,7 +269,7 @@ impl Call {
     /// Whether it has taken too long as a whole; counts it if so.
     pub(crate) fn timed_out(&mut self, now: Instant) -> bool {
         let has = self.deadline.is_some_and(|deadline| deadline <= now);
-        self.record.timeouts = self.record.timeouts.saturating_add(u32::from(has));
+        self.record.timeouts = self.record.timeouts.saturating_add(u16::from(has));
         has
     }
 

@@ -43,9 +43,9 @@ pub(crate) struct Record {
     /// Those of them that were made again.
     pub(crate) retries: u32,
     /// Tries that took too long, and the call if that did.
-    pub(crate) timeouts: u32,
+    pub(crate) timeouts: u16,
     /// Tries lost with their connection.
-    pub(crate) resets: u32,
+    pub(crate) resets: u16,
     /// The length of the request as it came.
     pub(crate) request_bytes: usize,
     /// The length of the answer as the client got it; of one of the proxy's own calls, as it came.
@@ -53,6 +53,9 @@ pub(crate) struct Record {
     /// `None` while it is on its way.
     pub(crate) end: Option<End>,
 }
+
+/// What is larger is not copied in place, but by a call of its own.
+const _: () = assert!(size_of::<Record>() <= 128);
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +107,7 @@ impl Record {
     /// Whether anything came to pass on its way that is counted.
     #[inline]
     pub(crate) fn is_eventful(&self) -> bool {
-        self.is_delayed || self.retries | self.timeouts | self.resets > 0
+        self.is_delayed || self.retries > 0 || self.timeouts | self.resets > 0
     }
 
     /// Number of the client's identity, where it has one.

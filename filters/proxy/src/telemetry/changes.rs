@@ -40,8 +40,8 @@ impl Changes {
         for (metric, n) in [
             (Metric::Delays, delays),
             (Metric::Retries, record.retries),
-            (Metric::Timeouts, record.timeouts),
-            (Metric::Resets, record.resets),
+            (Metric::Timeouts, record.timeouts.into()),
+            (Metric::Resets, record.resets.into()),
         ] {
             if n > 0 {
                 self.add(metric, i64::from(n));
