@@ -15,6 +15,8 @@ pub(super) struct Guard {
     to_be_read: Box<[Box<str>]>,
     /// Those that a call says itself, by the lengths of their names.
     said: Box<[Box<str>]>,
+    /// The lengths of those names, each as a bit: most other names have another.
+    lengths: u64,
 }
 
 impl Guard {
@@ -32,7 +34,8 @@ impl Guard {
             let at = sorted.partition_point(|known| known.len() <= name.len());
             sorted.insert(at, name.into());
         }
-        Self { to_be_read, said: sorted.into() }
+        let lengths = sorted.iter().fold(0, |lengths, name| lengths | length(name));
+        Self { to_be_read, said: sorted.into(), lengths }
     }
 
     /// Why it is in doubt what the call says, if it is.
@@ -53,6 +56,9 @@ impl Guard {
 
     /// The name that another differs from by case alone.
     fn like(&self, other: &str) -> Option<&str> {
+        if self.lengths & length(other) == 0 && other.is_ascii() {
+            return None;
+        }
         // These are letters of ASCII in another case, to whoever knows Unicode's.
         let fold = |letter| match letter {
             '\u{212a}' => 'k',
@@ -66,6 +72,11 @@ impl Guard {
         let mut alike = self.said.get(first..)?.iter().take_while(|name| name.len() == folded.len());
         alike.find(|name| name.eq_ignore_ascii_case(folded) && ***name != *other).map(|name| &**name)
     }
+}
+
+/// The bit of a name's length; that of all that are longer is the last.
+fn length(name: &str) -> u64 {
+    1 << name.len().min(63)
 }
 
 /// Whether an attribute is one of the connection.
