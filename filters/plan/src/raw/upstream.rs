@@ -157,12 +157,15 @@ pub struct OutlierDetection {
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub min_calls: u32,
     /// When fewer of its calls in an interval succeed than the mean of all less so many thousandths of their deviation; 0 never.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
     pub success_rate_stdev_factor: u32,
     /// Endpoints with enough calls in an interval without which the mean says nothing.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "are_usual_hosts"), schemars(!skip_serializing_if))]
     pub success_rate_minimum_hosts: u32,
     /// Calls of an endpoint in an interval that are enough for that.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "is_usual_volume"), schemars(!skip_serializing_if))]
     pub success_rate_request_volume: u32,
     /// Over which time these shares are taken; at least `1ms`.
     pub interval: Span,
@@ -186,6 +189,16 @@ object! {
         success_rate_request_volume as "successRateRequestVolume", interval, base_ejection_time as "baseEjectionTime",
         max_ejection_time as "maxEjectionTime", max_ejection_percent as "maxEjectionPercent",
         min_health_percent as "minHealthPercent";
+}
+
+#[cfg(feature = "schema")]
+fn are_usual_hosts(hosts: &u32) -> bool {
+    *hosts == OutlierDetection::default().success_rate_minimum_hosts
+}
+
+#[cfg(feature = "schema")]
+fn is_usual_volume(calls: &u32) -> bool {
+    *calls == OutlierDetection::default().success_rate_request_volume
 }
 
 impl Default for OutlierDetection {
