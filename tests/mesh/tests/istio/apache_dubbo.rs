@@ -42,7 +42,11 @@ fn java_servers_are_called_by_a_java_client() {
             }]),
         ),
     );
-    assert_eq!(count(20, || whoami(&reference, json!({"user": "canary"}))), [("v2".to_owned(), 20)].into());
+    // Envoy's workers learn of the plan one after the other.
+    eventually("calls follow the route", || {
+        let servers = count(20, || whoami(&reference, json!({"user": "canary"})));
+        (servers == [("v2".to_owned(), 20)].into()).then_some(())
+    });
     let hello = client.call(&reference, "sayHello", &json!({"text": "Ada"})).unwrap();
     assert!(hello.as_str().unwrap().starts_with("Hello, Ada, from v"), "{hello}");
 }

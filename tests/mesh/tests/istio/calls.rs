@@ -27,7 +27,10 @@ fn calls_are_routed_by_method_and_attachment() {
     let mut servers = |method: &str, attachments: &[(&str, &str)]| {
         count(40, || server_of(&connection.call_with(method, "x", attachments), "x"))
     };
-    assert_eq!(servers("writeOrder", &[]), [("v1".to_owned(), 40)].into());
+    // Envoy's workers learn of the plan one after the other.
+    eventually("calls follow the routes", || {
+        (servers("writeOrder", &[]) == [("v1".to_owned(), 40)].into()).then_some(())
+    });
     assert_eq!(servers("read", &[("user", "canary")]), [("v2".to_owned(), 40)].into());
     // A worker finds a service's endpoints by chance, sooner or later.
     eventually("other calls reach every version", || {
@@ -38,9 +41,16 @@ fn calls_are_routed_by_method_and_attachment() {
 #[test]
 fn calls_are_split_by_weight() {
     let mut stage = stage::take();
-    let split = json!([{"name": "split", "route": [weighted(DEMO, "v1", 80), weighted(DEMO, "v2", 20)]}]);
+    let split = json!([
+        {"name": "probe", "match": {"attributes": {"method": {"exact": "probe"}}}, "route": [to(DEMO, "v1")]},
+        {"name": "split", "route": [weighted(DEMO, "v1", 80), weighted(DEMO, "v2", 20)]},
+    ]);
     stage.route(DEMO, &router(DEMO, split));
     let mut connection = stage.connect(DEMO.address);
+    // Envoy's workers learn of the plan one after the other.
+    eventually("calls follow the routes", || {
+        (0..40).all(|_| connection.ask("probe", "x") == "v1").then_some(())
+    });
     let servers = count(1000, || connection.ask("sayHello", "x"));
     // Five standard deviations.
     assert!((737..=863).contains(&servers["v1"]), "{servers:?}");
@@ -70,7 +80,8 @@ fn a_router_may_reject_what_it_has_no_route_for() {
     router["spec"]["onNoMatch"] = json!("reject");
     stage.route(DEMO, &router);
     let mut connection = stage.connect(DEMO.address);
+    // Envoy's workers learn of the plan one after the other.
+    let refusal = eventually("calls are refused", || connection.call("other", "x").message());
+    assert!(refusal.contains("route"), "{refusal}");
     assert_eq!(connection.ask("known", "x"), "v1");
-    let answer = connection.call("other", "x");
-    assert!(answer.message().is_some_and(|message| message.contains("route")), "{answer:?}");
 }

@@ -1,4 +1,4 @@
-//! Rate limits, faults and mirrors of routers.
+//! Limits, faults and mirrors of routers.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use meltemi_mesh_tests::Workload;
 use meltemi_tests::dubbo::{Call, Frame, INTERFACE};
 use meltemi_tests::limiter::Limiter;
-use meltemi_tests::{Client, DEADLINE, eventually};
+use meltemi_tests::{Action, Client, DEADLINE, eventually};
 use serde_json::{Value, json};
 
 use crate::stage::{self, DEMO, SERVERS, SHOP, Stage, router, to};
@@ -306,4 +306,30 @@ fn attachments_say_where_calls_go_as_routers_say() {
         );
         assert_eq!(value("caller"), None, "a sidecar knows no identity of its own application");
     }
+}
+
+#[test]
+fn calls_at_a_time_are_limited_by_how_long_answers_take_as_a_router_says() {
+    const METHOD: &str = "adaptive";
+    const CALLS: usize = 8;
+    let mut stage = stage::take();
+    let both = json!([{"name": "both", "route": [{"destination": {"host": DEMO.host()}}]}]);
+    let mut router = router(DEMO, both);
+    router["spec"]["adaptiveConcurrency"] = json!({"minConcurrency": 3, "minRttCalcRequestCount": 20});
+    stage.route(DEMO, &router);
+    for server in SERVERS {
+        stage.backend(server, DEMO).on(METHOD, Action::Delay(Duration::from_millis(200)));
+    }
+    let mut client = stage.connect(DEMO.address);
+    let mut passed = || {
+        (0..CALLS as u64).for_each(|id| client.send(&Frame::request(id, METHOD, "x")));
+        let answers = (0..CALLS).map(|_| client.receive());
+        let refused = answers.filter(|answer| answer.status == THREADPOOL_EXHAUSTED);
+        CALLS - refused.inspect(|answer| assert!(answer.message().unwrap().contains("in good time"))).count()
+    };
+    // Envoy's workers learn of the plan one after the other.
+    eventually("three pass while the least time is measured", || (passed() == 3).then_some(()));
+    let name = "^wasmcustom.meltemi.*concurrency_blocked_total";
+    stage.pod("client").admin(|admin| admin.wait(name, DEADLINE, |count| count >= 5)).unwrap();
+    eventually("all pass, as answers take no longer for it", || (passed() == CALLS).then_some(()));
 }

@@ -44,7 +44,9 @@ fn a_policy_and_routes_hold_whatever_service_entries_claim() {
     let mut stage = stage::take();
     stage.mesh.make_namespace(EVIL);
     stage.route(DEMO, &router(DEMO, json!([{"name": "only", "route": [to(DEMO, "v1")]}])));
-    assert_eq!(stage.connect(DEMO.address).ask("sayHello", "x"), "v1");
+    // Envoy's workers learn of the plan one after the other.
+    let mut own = stage.connect(DEMO.address);
+    eventually("calls follow the route", || (0..40).all(|_| own.ask("sayHello", "x") == "v1").then_some(()));
     stage.apply(NOBODY);
     let is_refused = |stage: &Stage| is_denied(&stage.connect(DEMO.address).call("sayHello", "x"));
     eventually("the policy is in force", || is_refused(&stage).then_some(()));
