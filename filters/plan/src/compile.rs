@@ -48,9 +48,8 @@ pub(super) fn plan(raw: &raw::Plan, codecs: &Codecs) -> Result<Plan> {
     let path = root.key("services");
     let mut services = Vec::new();
     for (authority, raw) in raw.services.iter() {
-        let service = service(&path.key(authority), authority, raw, declared)?;
-        let asks_cluster = service.asks_cluster || service.clusters.is_some() || max_calls.is_some();
-        services.push((authority.into(), Rc::new(Service { asks_cluster, ..service })));
+        let service = service(&path.key(authority), authority, raw, max_calls.is_some(), declared)?;
+        services.push((authority.into(), Rc::new(service)));
     }
     let unknown_authority = raw.unknown_authority;
     let max_calls = max_calls.unwrap_or(usize::MAX);
@@ -87,7 +86,13 @@ fn protocols(path: &Path<'_>, raw: &Table<raw::Layout>, codecs: &Codecs) -> Resu
     Ok(all)
 }
 
-fn service(path: &Path<'_>, authority: &str, raw: &raw::Service, codecs: &Codecs) -> Result<Service> {
+fn service(
+    path: &Path<'_>,
+    authority: &str,
+    raw: &raw::Service,
+    is_bounded: bool,
+    codecs: &Codecs,
+) -> Result<Service> {
     name(path, "the authority of a service", authority)?;
     let protocols = path.key("protocols");
     if raw.protocol != AUTO {
@@ -99,7 +104,7 @@ fn service(path: &Path<'_>, authority: &str, raw: &raw::Service, codecs: &Codecs
             let message = format!("requests of {} cannot carry a trace; leave it out", codec.name());
             return fail(&path.key("tracing"), message);
         }
-        return of_codec(path, authority, raw, codec);
+        return of_codec(path, authority, raw, is_bounded, codec);
     }
     let mut services: Vec<Rc<Service>> = Vec::new();
     let mut add = |path: &Path<'_>, at: &Path<'_>, protocol: &str| {
@@ -107,7 +112,7 @@ fn service(path: &Path<'_>, authority: &str, raw: &raw::Service, codecs: &Codecs
         if services.iter().any(|service| Rc::ptr_eq(&service.codec, &codec)) {
             return fail(at, format!("{protocol:?} is in the list already; remove one of the two"));
         }
-        services.push(Rc::new(of_codec(path, authority, raw, codec)?));
+        services.push(Rc::new(of_codec(path, authority, raw, is_bounded, codec)?));
         Ok(())
     };
     match raw.protocols.is_empty() {
@@ -125,7 +130,14 @@ fn service(path: &Path<'_>, authority: &str, raw: &raw::Service, codecs: &Codecs
     }
 }
 
-fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn Codec>) -> Result<Service> {
+/// The service in one protocol. `is_bounded` says whether the plan limits how many calls all services have.
+fn of_codec(
+    path: &Path<'_>,
+    authority: &str,
+    raw: &raw::Service,
+    is_bounded: bool,
+    codec: Rc<dyn Codec>,
+) -> Result<Service> {
     let patterns = Patterns::default();
     // Of the protocols that "auto" may be, those that can carry traces do.
     let tracing = raw.tracing.as_ref().filter(|_| codec.carries_attachments());
@@ -185,9 +197,9 @@ fn of_codec(path: &Path<'_>, authority: &str, raw: &raw::Service, codec: Rc<dyn 
         frame_timeout: raw.frame_timeout.limit(),
         limits: limits(&path.key("limits"), &raw.limits)?,
         upstream: upstream(&path.key("upstream"), &raw.upstream)?,
+        asks_cluster: hashed || is_bounded || clusters.is_some(),
         clusters,
         tracing: tracing.map(Rc::new),
-        asks_cluster: hashed,
         routes,
         guard: if is_guarded { Guard::new(&rules) } else { Guard::default() },
         index: Index::new(rules),

@@ -55,6 +55,24 @@ fn a_layout_carries_no_trace() {
 }
 
 #[test]
+fn what_limits_calls_limits_those_of_every_protocol_of_a_port() {
+    let breaker = json!({"circuitBreaker": {"maxCalls": 5}});
+    for (upstream, most, is_asked) in
+        [(json!({}), None, false), (breaker, None, true), (json!({}), Some(7), true)]
+    {
+        let mut plan = plan_of(&layout());
+        plan["services"]["demo"]["protocol"] = json!("auto");
+        plan["services"]["demo"]["upstream"] = upstream;
+        if let Some(most) = most {
+            plan["maxCalls"] = json!(most);
+        }
+        let plan = parse(&plan).unwrap();
+        let asked: Vec<_> = plan.candidates("demo").map(|service| service.asks_cluster).collect();
+        assert_eq!(asked, [is_asked; 2]);
+    }
+}
+
+#[test]
 fn a_layout_that_contradicts_itself_is_refused_at_its_field() {
     assert!(parse(&plan_of(&layout())).is_ok());
     for (pointer, value, message) in [

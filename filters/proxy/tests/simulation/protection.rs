@@ -72,6 +72,21 @@ fn calls_over_the_limit_are_answered_at_once() {
 }
 
 #[test]
+fn calls_are_limited_in_every_protocol_of_a_port() {
+    let service = json!({"protocol": "auto", "protocols": ["wide", "dubbo"],
+        "upstream": {"circuitBreaker": {"maxCalls": 3}}});
+    let plan = json!({"services": {"demo": service}});
+    let mut world = World::new(Setup { plan, ..Setup::default() });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    let client = client(&mut world);
+    world.serve(|_, _| What::Echo(0).after(Duration::from_millis(100)));
+    let calls = world.call_all(client, (0..5).map(|_| Ask::new("echo")));
+    world.await_all(&calls);
+    let errors = calls.iter().filter(|call| world.calls[**call].error().is_some()).count();
+    assert_eq!(errors, 2);
+}
+
+#[test]
 fn only_so_many_calls_wait_for_a_connection() {
     let mut world = world(json!({"circuitBreaker": {"maxWaitingCalls": 2}}), &[A]);
     world.set_endpoint(A, Endpoint::Silent);
