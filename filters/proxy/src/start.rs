@@ -42,8 +42,9 @@ impl Worker {
     pub(crate) fn start_call(&mut self, client_key: ClientId, bytes: &[u8], frame: Frame) -> bool {
         let Some(mut client) = self.clients.get(client_key) else { return true };
         let service = client.service().clone();
+        let mut denied = None;
         if service.dry_run.is_some() {
-            self.try_out(client_key, bytes, frame);
+            denied = self.try_out(client_key, bytes, frame);
             let Some(same) = self.clients.get(client_key) else { return true };
             client = same;
         }
@@ -58,6 +59,11 @@ impl Worker {
         }
         let tracing = service.tracing.as_ref();
         self.trace = tracing.map(|tracing| Trace::of(&self.head, tracing.sampling, &mut self.random));
+        if let Some(denied) = denied {
+            let (operation, mut line) = *denied;
+            line.trace_id = self.trace.as_ref().map(|trace| trace.id().to_owned());
+            self.telemetry.would_deny(operation, line, self.now);
+        }
         if let Err(error) = read
             && service.depth == Depth::Verified
         {

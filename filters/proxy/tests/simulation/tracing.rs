@@ -133,6 +133,21 @@ fn what_the_proxy_answers_has_its_trace_in_the_log() {
 }
 
 #[test]
+fn what_would_be_denied_has_its_trace_in_the_log() {
+    let rules = json!([{"name": "no", "deny": true, "match": [{"attributes": {"method": {"exact": "no"}}}]}]);
+    let mut world = world(&json!({"tracing": {}, "dryRun": {"rules": rules}}));
+    let client = world.connect();
+    world.call_and_wait(client, Ask::new("no").with("traceparent", &format!("00-{ID}-{SPAN}-00")));
+    world.call_and_wait(client, Ask::new("no"));
+    let lines: Vec<_> =
+        world.metrics.replies.iter().map(|line| (line.event, line.trace_id.clone())).collect();
+    let [(_, first), (_, second)] = [&lines[0], &lines[2]];
+    assert_eq!(lines.iter().map(|(event, _)| *event).collect::<Vec<_>>(), ["dry_run", "call"].repeat(2));
+    assert_eq!((first.as_deref(), second), (Some(ID), &lines[3].1));
+    assert!(second.is_some() && lines[1].1 == *first);
+}
+
+#[test]
 fn a_service_without_tracing_passes_on_what_it_got() {
     let mut world = world(&json!({}));
     let client = world.connect();
