@@ -15,7 +15,11 @@ pub(crate) struct Concurrency {
     before: Option<usize>,
     /// When that began: answers to what was sent before say nothing of it.
     began: Instant,
+    /// When it was measured last, and a number of that time's by which it is measured again a little later.
+    measured_at: Instant,
+    random: u32,
     measures_at: Instant,
+    updated_at: Instant,
     updates_at: Instant,
     /// The least time, in units of the samples.
     least: u64,
@@ -34,7 +38,10 @@ impl Concurrency {
             limit: rule.least,
             before: Some(rule.least),
             began: now,
+            measured_at: now,
+            random: 0,
             measures_at: now,
+            updated_at: now,
             updates_at: now,
             least: 0,
             at_least: 0,
@@ -42,9 +49,19 @@ impl Concurrency {
         }
     }
 
-    /// Follows another rule, which may have other bounds.
+    /// Follows another rule, which may have other bounds and intervals.
     pub(crate) fn follow(&mut self, rule: &AdaptiveConcurrency) {
-        self.limit = self.limit.clamp(rule.least, rule.most);
+        let limit = if self.before.is_some() { rule.least } else { self.limit };
+        self.limit = limit.clamp(rule.least, rule.most);
+        self.set_times(rule);
+    }
+
+    /// Sets when something is done next.
+    fn set_times(&mut self, rule: &AdaptiveConcurrency) {
+        let percent = (self.random as usize).checked_rem(rule.jitter.saturating_add(1)).unwrap_or(0);
+        let jitter = rule.measure_interval.saturating_mul(percent as u32).checked_div(100);
+        self.measures_at = self.measured_at.after(rule.measure_interval).after(jitter.unwrap_or_default());
+        self.updates_at = self.updated_at.after(rule.update_interval);
     }
 
     /// How many calls may be in flight.
@@ -57,16 +74,17 @@ impl Concurrency {
         if self.before.is_some() {
             return;
         }
-        if self.measures_at <= now {
+        if self.measures_at <= now || self.at_least >= MOST_AT_LEAST {
             self.before = Some(self.limit);
             self.limit = rule.least;
             self.began = now;
             self.at_least = 0;
             self.samples.clear();
         } else if self.updates_at <= now {
+            self.updated_at = now;
             self.updates_at = now.after(rule.update_interval);
             if let Some(time) = self.samples.take(rule.percentile) {
-                self.update(time, rule, now);
+                self.update(time, rule);
             }
         }
     }
@@ -96,14 +114,12 @@ impl Concurrency {
         self.least = self.samples.take(rule.percentile).unwrap_or_default();
         self.limit = before.clamp(rule.least, rule.most);
         self.before = None;
-        self.updates_at = now.after(rule.update_interval);
-        let percent = (random as usize).checked_rem(rule.jitter.saturating_add(1)).unwrap_or(0);
-        let jitter = rule.measure_interval.saturating_mul(percent as u32).checked_div(100);
-        self.measures_at = now.after(rule.measure_interval).after(jitter.unwrap_or_default());
+        (self.measured_at, self.updated_at, self.random) = (now, now, random);
+        self.set_times(rule);
     }
 
     /// Sets the limit anew, as answers take that `time`.
-    fn update(&mut self, time: u64, rule: &AdaptiveConcurrency, now: Instant) {
+    fn update(&mut self, time: u64, rule: &AdaptiveConcurrency) {
         let buffered = self.least.saturating_mul(rule.buffer.saturating_add(100) as u64);
         let limit =
             buffered.saturating_mul(self.limit as u64).checked_div(time.saturating_mul(100)).unwrap_or(0);
@@ -113,9 +129,6 @@ impl Concurrency {
         let is_least = limit == rule.least && self.limit == rule.least;
         self.at_least = if is_least { self.at_least.saturating_add(1) } else { 0 };
         self.limit = limit;
-        if self.at_least >= MOST_AT_LEAST {
-            self.measures_at = now;
-        }
     }
 }
 

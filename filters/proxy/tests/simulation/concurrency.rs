@@ -171,6 +171,42 @@ fn a_server_that_hangs_gets_few_calls() {
 }
 
 #[test]
+fn a_plan_with_shorter_intervals_is_followed_at_once() {
+    let plan = |rule: Value| {
+        let upstream = json!({"adaptiveConcurrency": rule});
+        json!({"services": {"demo": {"protocol": "dubbo", "upstream": upstream}}})
+    };
+    let slow = json!({"concurrencyUpdateInterval": "1h", "minRttCalcInterval": "24h"});
+    let mut world = World::new(Setup { plan: plan(slow), ..Setup::default() });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    world.serve(|_, _| What::Echo(0).after(10 * MS));
+    let client = world.connect();
+    load(&mut world, client, 10_000, 2000 * MS);
+    assert_eq!(world.sum(Metric::ConcurrencyLimit), 3);
+    world.set_plan(&plan(json!({"minRttCalcInterval": "5s", "maxConcurrencyLimit": 100})));
+    load(&mut world, client, 10_000, 3000 * MS);
+    assert_eq!(world.sum(Metric::ConcurrencyLimit), 100);
+    // It is measured again by what the plan says now, and no sooner than that.
+    world.run_for(3000 * MS);
+    assert_eq!(refused(&mut world, client), 17);
+}
+
+#[test]
+fn a_plan_with_fewer_calls_is_followed_while_the_least_time_is_measured() {
+    let plan = |least: usize| {
+        let upstream = json!({"adaptiveConcurrency": {"minConcurrency": least}});
+        json!({"services": {"demo": {"protocol": "dubbo", "upstream": upstream}}})
+    };
+    let mut world = World::new(Setup { plan: plan(10), ..Setup::default() });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    world.serve(|_, _| What::Echo(0).after(10 * MS));
+    let client = world.connect();
+    assert_eq!(refused(&mut world, client), 10);
+    world.set_plan(&plan(2));
+    assert_eq!((refused(&mut world, client), world.sum(Metric::ConcurrencyLimit)), (18, 2));
+}
+
+#[test]
 fn one_way_calls_are_dropped_over_the_limit_and_no_samples() {
     let mut world = world(adaptive());
     world.serve(|_, _| What::Echo(0).after(100 * MS));
