@@ -234,9 +234,9 @@ impl PoolCalls {
         self.active.saturating_add(self.hedged)
     }
 
-    /// Those of them that are streams.
-    pub(crate) fn streams(&self) -> usize {
-        self.streams
+    /// Those of them that are no streams: these are open for as long as their peers like.
+    pub(crate) fn answered_soon(&self) -> usize {
+        self.tries().saturating_sub(self.streams)
     }
 
     /// Notes that one has two.

@@ -13,7 +13,7 @@ pub(crate) struct Concurrency {
     limit: usize,
     /// What the limit was before the least time began to be measured, while it is.
     before: Option<usize>,
-    /// When that began: answers to what was sent before say nothing of it.
+    /// Since when no more calls are in flight than then may be: answers to what was sent before say nothing of it.
     began: Instant,
     /// When it was measured last, and a number of that time's by which it is measured again a little later.
     measured_at: Instant,
@@ -89,11 +89,13 @@ impl Concurrency {
         }
     }
 
-    /// Notes that an answer came, or that it `is_late` and was given up, to what was sent then. `random` is any number.
+    /// Notes that an answer came, or that it `is_late` and was given up, to what was sent then; so many calls are still
+    /// `in_flight`. `random` is any number.
     pub(crate) fn note(
         &mut self,
         sent: Instant,
         is_late: bool,
+        in_flight: usize,
         rule: &AdaptiveConcurrency,
         now: Instant,
         random: u32,
@@ -103,6 +105,11 @@ impl Concurrency {
             self.samples.add(sent, now);
             return;
         };
+        // Those that were let pass before may be sent only now, and others wait for them.
+        if in_flight >= self.limit {
+            self.began = now;
+            return;
+        }
         // What is late says only that the least time is not known yet.
         if sent < self.began || is_late {
             return;

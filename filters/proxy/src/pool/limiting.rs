@@ -16,22 +16,21 @@ impl Pool {
         }
     }
 
-    /// Whether it takes no more calls for how long answers take. Streams are not counted: they are open for as long as their
-    /// peers like.
+    /// Whether it takes no more calls for how long answers take.
     pub(crate) fn is_full(&mut self, now: Instant) -> bool {
         let Some(concurrency) = &mut self.concurrency else { return false };
         let Some(rule) = self.policy.as_ref().and_then(|policy| policy.adaptive_concurrency.as_ref()) else {
             return false;
         };
         concurrency.keep_time(rule, now);
-        self.calls.tries().saturating_sub(self.calls.streams()) >= concurrency.limit()
+        self.calls.answered_soon() >= concurrency.limit()
     }
 
     /// Notes that an answer came to what was sent then, or that it `is_late` and was given up. `random` is any number.
     pub(crate) fn timed(&mut self, sent: Instant, is_late: bool, now: Instant, random: u32) {
         let Some(concurrency) = &mut self.concurrency else { return };
         if let Some(rule) = self.policy.as_ref().and_then(|policy| policy.adaptive_concurrency.as_ref()) {
-            concurrency.note(sent, is_late, rule, now, random);
+            concurrency.note(sent, is_late, self.calls.answered_soon(), rule, now, random);
         }
     }
 

@@ -171,6 +171,50 @@ fn a_server_that_hangs_gets_few_calls() {
 }
 
 #[test]
+fn the_least_time_is_not_measured_by_calls_that_were_let_pass_before() {
+    let held = json!({"name": "held", "match": [{"attributes": {"method": {"exact": "held"}}}],
+        "fault": {"delay": {"duration": "1s", "percent": 100}}});
+    let server = Server::new(1, 10 * MS);
+    let mut upstream = adaptive();
+    upstream["adaptiveConcurrency"]["jitter"] = json!(0);
+    let mut world = World::new(Setup::demo(json!({"upstream": upstream, "routes": [held]})));
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    let own = server.clone();
+    world.serve(move |arrival, _| own.reply(arrival.at));
+    let client = world.connect();
+    load(&mut world, client, 20_000, 5000 * MS);
+    assert_eq!(world.sum(Metric::ConcurrencyLimit), 200);
+    // A little before the least time is measured again, eleven seconds after the start.
+    load(&mut world, client, 20_000, 5000 * MS);
+    let calls: Vec<_> = (0..60).map(|_| world.call(client, Ask::new("held"))).collect();
+    load(&mut world, client, 20_000, 1700 * MS);
+    world.await_all(&calls);
+    load(&mut world, client, 20_000, 500 * MS);
+    assert_eq!(world.sum(Metric::ConcurrencyLimit), 3, "fewer calls than it takes were made since");
+    load(&mut world, client, 20_000, 500 * MS);
+    assert_eq!(world.sum(Metric::ConcurrencyLimit), 200);
+}
+
+#[test]
+fn calls_in_flight_when_it_is_switched_on_measure_nothing() {
+    let server = Server::new(1, 10 * MS);
+    let mut world = world(json!({}));
+    let own = server.clone();
+    world.serve(move |arrival, _| own.reply(arrival.at));
+    let client = world.connect();
+    world.call_and_wait(client, Ask::new("echo"));
+    let calls = world.call_all(client, (0..60).map(|_| Ask::new("echo")));
+    world.run_for(5 * MS);
+    let plan = json!({"services": {"demo": {"protocol": "dubbo", "upstream": adaptive()}}});
+    world.set_plan(&plan);
+    world.await_all(&calls);
+    load(&mut world, client, 20_000, 500 * MS);
+    assert_eq!(world.sum(Metric::ConcurrencyLimit), 3, "fewer calls than it takes were made since");
+    load(&mut world, client, 20_000, 3000 * MS);
+    assert_eq!(world.sum(Metric::ConcurrencyLimit), 200);
+}
+
+#[test]
 fn a_plan_with_shorter_intervals_is_followed_at_once() {
     let plan = |rule: Value| {
         let upstream = json!({"adaptiveConcurrency": rule});

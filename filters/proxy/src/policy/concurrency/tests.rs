@@ -22,7 +22,8 @@ fn at(millis: u32) -> Instant {
 
 /// Answers that took so many milliseconds come at that time; the limit then.
 fn answers(concurrency: &mut Concurrency, count: usize, took: u32, millis: u32) -> usize {
-    (0..count).for_each(|_| concurrency.note(at(millis.saturating_sub(took)), false, &RULE, at(millis), 0));
+    (0..count)
+        .for_each(|_| concurrency.note(at(millis.saturating_sub(took)), false, 0, &RULE, at(millis), 0));
     concurrency.limit()
 }
 
@@ -39,8 +40,14 @@ fn the_least_time_is_measured_over_answers_that_tell_it() {
     let mut concurrency = Concurrency::new(&RULE, at(1000));
     answers(&mut concurrency, 50, 20, 1010);
     assert_eq!(concurrency.before, Some(3), "they were sent before");
-    (0..50).for_each(|_| concurrency.note(at(1000), true, &RULE, at(1010), 0));
+    (0..50).for_each(|_| concurrency.note(at(1000), true, 0, &RULE, at(1010), 0));
     assert_eq!(concurrency.before, Some(3), "they were late");
+    (0..50).for_each(|_| concurrency.note(at(1005), false, 3, &RULE, at(1006), 0));
+    assert_eq!(concurrency.before, Some(3), "others were in flight");
+    (0..50).for_each(|_| concurrency.note(at(1005), false, 2, &RULE, at(1010), 0));
+    assert_eq!(concurrency.before, Some(3), "others were when they were sent");
+    answers(&mut concurrency, 4, 4, 1010);
+    let mut concurrency = Concurrency::new(&RULE, at(1000));
     answers(&mut concurrency, 4, 10, 1010);
     assert_eq!(concurrency.before, Some(3));
     answers(&mut concurrency, 1, 10, 1010);
@@ -58,7 +65,7 @@ fn the_limit_grows_by_the_buffer_and_the_root_while_answers_come_in_time() {
     assert_eq!(answers(&mut concurrency, 3, 20, 6000), 200, "of answers that came until then");
     assert_eq!(answers(&mut concurrency, 3, 20, 6110), 136);
     // Never less than half at a time.
-    (0..9).for_each(|_| concurrency.note(at(1000), true, &RULE, at(6200), 0));
+    (0..9).for_each(|_| concurrency.note(at(1000), true, 0, &RULE, at(6200), 0));
     assert_eq!(answers(&mut concurrency, 1, 20, 6300), 68 + 8);
 }
 
@@ -76,7 +83,7 @@ fn a_window_without_answers_changes_nothing() {
 fn the_least_time_is_measured_again_some_time_later() {
     for (random, percent) in [(0, 0), (15, 15), (16, 0), (7, 7)] {
         let mut concurrency = Concurrency::new(&RULE, at(1000));
-        (0..5).for_each(|_| concurrency.note(at(1000), false, &RULE, at(1010), random));
+        (0..5).for_each(|_| concurrency.note(at(1000), false, 0, &RULE, at(1010), random));
         answers(&mut concurrency, 3, 10, 1100);
         let again = 1010 + 60_000 + 600 * percent;
         concurrency.keep_time(&RULE, at(again - 1));
@@ -147,7 +154,7 @@ fn a_server_has_few_more_calls_than_it_can_work_on_and_no_fewer() {
         for millis in 0..50_000 {
             let now = at(millis);
             for sent in server.step(now) {
-                concurrency.note(sent, false, &RULE, now, 7);
+                concurrency.note(sent, false, 0, &RULE, now, 7);
                 if millis > 5000 {
                     served += 1;
                     slowest = slowest.max(now.since(sent));
