@@ -102,7 +102,10 @@ impl Concurrency {
     ) {
         self.keep_time(rule, now);
         let Some(before) = self.before else {
-            self.samples.add(sent, now);
+            // What was given up before it was slow says nothing.
+            if !is_late || self.is_slow(units(sent, now), rule) {
+                self.samples.add(sent, now);
+            }
             return;
         };
         // Those that were let pass before may be sent only now, and others wait for them.
@@ -125,11 +128,20 @@ impl Concurrency {
         self.set_times(rule);
     }
 
+    /// The least time and the buffer, in hundredths of a unit.
+    fn buffered(&self, rule: &AdaptiveConcurrency) -> u64 {
+        self.least.saturating_mul(rule.buffer.saturating_add(100) as u64)
+    }
+
+    /// Whether answers that take that `time` are a reason to let fewer calls pass.
+    fn is_slow(&self, time: u64, rule: &AdaptiveConcurrency) -> bool {
+        time.saturating_mul(100) >= self.buffered(rule)
+    }
+
     /// Sets the limit anew, as answers take that `time`.
     fn update(&mut self, time: u64, rule: &AdaptiveConcurrency) {
-        let buffered = self.least.saturating_mul(rule.buffer.saturating_add(100) as u64);
-        let limit =
-            buffered.saturating_mul(self.limit as u64).checked_div(time.saturating_mul(100)).unwrap_or(0);
+        let buffered = self.buffered(rule).saturating_mul(self.limit as u64);
+        let limit = buffered.checked_div(time.saturating_mul(100)).unwrap_or(0);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let limit = limit.clamp(self.limit >> 1, self.limit.saturating_mul(2));
         let limit = limit.saturating_add(limit.isqrt()).clamp(rule.least, rule.most);
@@ -168,8 +180,7 @@ impl Samples {
     }
 
     fn add(&mut self, sent: Instant, now: Instant) {
-        let nanos = now.as_nanos().saturating_sub(sent.as_nanos());
-        if let Some(count) = self.buckets.get_mut(bucket(nanos >> UNIT)) {
+        if let Some(count) = self.buckets.get_mut(bucket(units(sent, now))) {
             *count = count.saturating_add(1);
             self.total = self.total.saturating_add(1);
         }
@@ -189,6 +200,11 @@ impl Samples {
         self.clear();
         place.map(|place| middle(place).max(1))
     }
+}
+
+/// The time from the one to the other, in units.
+fn units(from: Instant, to: Instant) -> u64 {
+    to.as_nanos().saturating_sub(from.as_nanos()) >> UNIT
 }
 
 /// The bucket of a time in units.

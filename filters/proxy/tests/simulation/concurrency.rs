@@ -171,6 +171,30 @@ fn a_server_that_hangs_gets_few_calls() {
 }
 
 #[test]
+fn tries_that_end_before_an_answer_could_come_say_nothing() {
+    let plan = |timeout: &str| {
+        let service =
+            json!({"protocol": "dubbo", "upstream": adaptive(), "defaultRoute": {"timeout": timeout}});
+        json!({"services": {"demo": service}})
+    };
+    let mut world = World::new(Setup { plan: plan("1s"), ..Setup::default() });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    world.serve(|_, _| What::Echo(0).after(50 * MS));
+    let client = world.connect();
+    for _ in 0..60 {
+        world.call_and_wait(client, Ask::new("echo"));
+    }
+    let limit = world.sum(Metric::ConcurrencyLimit);
+    assert!((3..50).contains(&limit), "{limit}");
+    world.serve(|_, _| What::Nothing.now());
+    world.set_plan(&plan("10ms"));
+    load(&mut world, client, 2000, 3000 * MS);
+    // Of answers that came before.
+    let limit = world.sum(Metric::ConcurrencyLimit);
+    assert!((3..50).contains(&limit), "nobody knows how long answers take: {limit}");
+}
+
+#[test]
 fn the_least_time_is_not_measured_by_calls_that_were_let_pass_before() {
     let held = json!({"name": "held", "match": [{"attributes": {"method": {"exact": "held"}}}],
         "fault": {"delay": {"duration": "1s", "percent": 100}}});

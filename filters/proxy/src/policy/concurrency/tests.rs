@@ -70,6 +70,19 @@ fn the_limit_grows_by_the_buffer_and_the_root_while_answers_come_in_time() {
 }
 
 #[test]
+fn what_is_given_up_early_does_not_make_the_limit_grow() {
+    for (took, limit) in [(5, 3), (12, 3), (13, 3), (40, 3)] {
+        let mut concurrency = measured();
+        for n in 0..4 {
+            let now = 1120 + n * 110;
+            (0..9).for_each(|_| concurrency.note(at(now - took), true, 0, &RULE, at(now), 0));
+            assert_eq!(concurrency.limit(), limit, "{took}");
+        }
+        assert_eq!(concurrency.at_least > 0, took > 12, "{took}");
+    }
+}
+
+#[test]
 fn a_window_without_answers_changes_nothing() {
     let mut concurrency = measured();
     answers(&mut concurrency, 3, 10, 1100);
