@@ -87,6 +87,25 @@ fn what_came_in_zipkins_format_goes_on_in_it() {
 }
 
 #[test]
+fn of_what_is_said_twice_the_first_counts_and_nothing_else_goes_on() {
+    let mut world = world(&json!({"tracing": {}}));
+    let client = world.connect();
+    let other = format!("00-{}-{SPAN}-01", ID.replace('4', "5"));
+    let no_trace = format!("00-{ID}-{SPAN}");
+    for (first, last) in [(format!("00-{ID}-{SPAN}-01"), &other), (no_trace, &other)] {
+        let ask = Ask::new("echo").with("traceparent", &first).with("key", "x").with("traceparent", last);
+        // Another name.
+        let call = world.call_and_wait(client, ask.with("Traceparent", last));
+        let [got] = said(&world, call, "traceparent")[..] else { panic!() };
+        let [id, span, _] = parts(got);
+        assert!((id == ID) == first.ends_with("-01") && !other.contains(id) && span != SPAN, "{got}");
+        assert_eq!(said(&world, call, "Traceparent"), [last]);
+        let line = world.metrics.replies.last().expect("a line");
+        assert_eq!(line.trace_id.as_deref(), Some(id));
+    }
+}
+
+#[test]
 fn a_call_without_a_trace_begins_one_and_a_share_is_sampled() {
     let mut world = world(&json!({"tracing": {"sampling": 25}}));
     let client = world.connect();
