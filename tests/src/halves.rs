@@ -14,8 +14,11 @@ use crate::wait::DEADLINE;
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
-    came: Receiver<(TcpStream, Vec<u8>)>,
+    came: Receiver<(Connection, Vec<u8>)>,
 }
+
+/// A connection, by its number.
+type Connection = (usize, TcpStream);
 
 /// How many bytes less than a half may have come: another id may be shorter.
 const SLACK: usize = 64;
@@ -31,14 +34,15 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (bytes, came) = channel();
         thread::spawn(move || {
-            for stream in listener.incoming() {
+            for (number, stream) in listener.incoming().enumerate() {
                 let (mut stream, bytes) = (stream.unwrap(), bytes.clone());
                 thread::spawn(move || {
                     let mut chunk = vec![0; 64 << 10];
                     loop {
                         // None are its end.
                         let count = stream.read(&mut chunk).unwrap_or(0);
-                        let sent = bytes.send((stream.try_clone().unwrap(), chunk[..count].to_vec()));
+                        let connection = (number, stream.try_clone().unwrap());
+                        let sent = bytes.send((connection, chunk[..count].to_vec()));
                         if count == 0 || sent.is_err() {
                             return;
                         }
@@ -49,13 +53,13 @@ impl Server {
         Self { address, came }
     }
 
-    /// Reads until so many bytes have come to `input`, all on one connection: that.
-    fn read(&self, input: &mut Vec<u8>, count: usize) -> TcpStream {
+    /// Reads until more bytes, and so many, have come to `input`, all on one connection: that. Others may end meanwhile.
+    fn read(&self, input: &mut Vec<u8>, count: usize) -> Connection {
         loop {
-            let (stream, bytes) = self.came.recv_timeout(DEADLINE).expect("more bytes for the server");
-            input.extend(bytes);
-            if input.len() >= count {
-                return stream;
+            let (connection, bytes) = self.came.recv_timeout(DEADLINE).expect("more bytes for the server");
+            input.extend(&bytes);
+            if input.len() >= count && !bytes.is_empty() {
+                return connection;
             }
         }
     }
@@ -79,11 +83,11 @@ impl Server {
         let mut seen = Vec::new();
         self.read(&mut seen, front.len() - SLACK);
         client.write_all(rest).unwrap();
-        let mut server = self.read(&mut seen, request.len() - SLACK);
+        let (_, mut server) = self.read(&mut seen, request.len() - SLACK);
         let frame = loop {
             match whole(codec, Peer::Client, &seen) {
                 Some(frame) => break frame,
-                None => server = self.read(&mut seen, 0),
+                None => (_, server) = self.read(&mut seen, 0),
             }
         };
         assert!(seen.ends_with(&request[request.len() - rest.len()..]), "the request came changed");
@@ -114,9 +118,14 @@ impl Server {
     pub fn tear(&self, proxy: SocketAddr, request: &[u8]) {
         let mut client = TcpStream::connect(proxy).unwrap();
         client.write_all(&request[..request.len() / 2]).unwrap();
-        self.read(&mut Vec::new(), request.len() / 2 - SLACK);
+        let (torn, _) = self.read(&mut Vec::new(), request.len() / 2 - SLACK);
         drop(client);
-        while !self.came.recv_timeout(DEADLINE).expect("the connection ends").1.is_empty() {}
+        loop {
+            let ((number, _), bytes) = self.came.recv_timeout(DEADLINE).expect("the connection ends");
+            if number == torn && bytes.is_empty() {
+                return;
+            }
+        }
     }
 }
 

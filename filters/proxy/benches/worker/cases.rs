@@ -17,7 +17,7 @@ pub struct Case {
     pub service: fn() -> Value,
 }
 
-pub const CASES: [Case; 26] = [
+pub const CASES: [Case; 27] = [
     Case {
         name: "1 client, 1 in flight",
         clients: 1,
@@ -92,6 +92,7 @@ pub const CASES: [Case; 26] = [
     of_policy("1 client, 32 in flight, local rate limit", limited),
     of_policy("1 client, 32 in flight, circuit breaker", breaker),
     of_policy("1 client, 32 in flight, outlier detection", detection),
+    of_policy("1 client, 32 in flight, success rate", success_rate),
     of_policy("1 client, 32 in flight, adaptive concurrency", adaptive),
     of_policy("1 client, 32 in flight, faults for few", fault),
     of_policy("1 client, 32 in flight, second tries", hedge),
@@ -247,6 +248,10 @@ fn breaker() -> Value {
 
 fn detection() -> Value {
     json!({"protocol": "dubbo", "upstream": {"outlierDetection": {"consecutiveFailures": 5}}})
+}
+
+fn success_rate() -> Value {
+    json!({"protocol": "dubbo", "upstream": {"outlierDetection": {"successRateStdevFactor": 1900}}})
 }
 
 /// A limit that is always over the calls in flight.
