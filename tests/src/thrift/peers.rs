@@ -133,6 +133,8 @@ impl Library {
             }
             Self::Java => {
                 let mut command = Command::new("java");
+                // In a shell without a locale it would read and write ASCII.
+                command.env("LC_ALL", "C.UTF-8");
                 command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]);
                 command.arg(java().join("lib/*")).arg("org.meltemi.thrift.Peer");
                 command
