@@ -7,8 +7,8 @@ use crate::telemetry::{DRY_RUN_DENIED, LocalReply, OperationId};
 use crate::worker::Worker;
 
 impl Worker {
-    /// What is to be counted and logged of a request that would be denied, but for its trace. It is read for that alone: what is tried out
-    /// changes nothing.
+    /// What is to be counted and logged of a request that would be denied, but for its trace. It is read for that alone:
+    /// what is tried out changes nothing.
     #[inline(never)]
     pub(crate) fn try_out(
         &mut self,
