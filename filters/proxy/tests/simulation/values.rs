@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::dubbo::THREADPOOL_EXHAUSTED;
 use crate::servers::{Policy, Reply, What};
-use crate::world::{Ask, Setup, World};
+use crate::world::{Ask, Setup, World, value};
 
 const A: &str = "10.0.0.1:20880";
 const B: &str = "10.0.0.2:20880";
@@ -26,13 +26,6 @@ fn world(route: Value) -> World {
     world.cluster("demo", &[A, B], Policy::RoundRobin);
     world.cluster("shadow", &[SHADOW], Policy::RoundRobin);
     world
-}
-
-fn value<'a>(attachments: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    let mut named = attachments.iter().filter(|(known, _)| known == name);
-    let value = named.next().map(|(_, value)| value.as_str());
-    assert_eq!(named.next(), None, "{name} is there twice");
-    value
 }
 
 /// Has every server answer with these attachments.

@@ -134,6 +134,14 @@ pub struct Answer {
     pub attachments: Vec<(String, String)>,
 }
 
+/// The value of an attachment, which is there once at most.
+pub fn value<'a>(attachments: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let mut named = attachments.iter().filter(|(known, _)| known == name);
+    let value = named.next().map(|(_, value)| value.as_str());
+    assert_eq!(named.next(), None, "{name} is there twice");
+    value
+}
+
 impl Ask {
     pub fn new(method: &str) -> Self {
         Self { method: method.to_owned(), size: 64, ..Self::default() }
