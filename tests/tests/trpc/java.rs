@@ -231,7 +231,7 @@ fn streams_are_routed_and_carried_both_ways() {
             let expected: Vec<_> = (0..25).map(|turn| format!("v1: talk {n} {turn}")).collect();
             assert_eq!(talk.wait(), Ok(json!(expected)));
         }
-        // Many windows of trpc-java's, which are 64 KiB: its feedback passes. One way at a time, since a client of
+        // Many windows of trpc-java's, which are 64 KiB: its feedback passes. One way at a time, since a peer of
         // trpc-java that sends feedback from one thread and messages from another fails by itself.
         let collect = stream(&proxy, "Collect", json!({"text": "x".repeat(30_000), "number": 500}));
         assert_eq!(collect, Ok(json!(["v1: 500"])));
@@ -254,7 +254,7 @@ fn a_lost_server_resets_its_streams() {
         let server = Server::start("lost");
         let proxy =
             setup().cluster("demo", &[server.streams]).service(&json!({"protocol": "trpc"})).start(envoy);
-        let endless = send(&proxy, "stream", "Talk", json!({"text": "x", "number": 1_000_000_000}));
+        let endless = send(&proxy, "stream", "Count", json!({"number": 1_000_000_000}));
         eventually("the stream is open", || (proxy.metric("meltemi_in_flight", &[]) == 1).then_some(()));
         drop(server);
         let (code, message) = thrown(endless.wait());
