@@ -17,209 +17,40 @@ pub struct Case {
     pub service: fn() -> Value,
 }
 
-pub const CASES: [Case; 27] = [
-    Case {
-        name: "1 client, 1 in flight",
-        clients: 1,
-        in_flight: 1,
-        methods: 1,
-        body: 200,
-        has_identities: false,
-        reports: false,
-        service: plain,
-    },
-    Case {
-        name: "1 client, 32 in flight",
-        clients: 1,
-        in_flight: 32,
-        methods: 1,
-        body: 200,
-        has_identities: false,
-        reports: false,
-        service: plain,
-    },
+pub const CASES: [Case; 29] = [
+    Case { in_flight: 1, ..of_policy("1 client, 1 in flight", plain) },
+    of_policy("1 client, 32 in flight", plain),
     // The operation is not that of the client's last call.
-    Case {
-        name: "1 client, 32 in flight, 2 methods in turn",
-        clients: 1,
-        in_flight: 32,
-        methods: 2,
-        body: 200,
-        has_identities: false,
-        reports: false,
-        service: plain,
-    },
-    Case {
-        name: "16 clients, 8 in flight",
-        clients: 16,
-        in_flight: 8,
-        methods: 1,
-        body: 200,
-        has_identities: false,
-        reports: false,
-        service: plain,
-    },
-    Case {
-        name: "1 client, 32 in flight, Istio's metrics",
-        clients: 1,
-        in_flight: 32,
-        methods: 1,
-        body: 200,
-        has_identities: false,
-        reports: true,
-        service: plain,
-    },
-    Case {
-        name: "1 client, 32 in flight, retries",
-        clients: 1,
-        in_flight: 32,
-        methods: 1,
-        body: 200,
-        has_identities: false,
-        reports: false,
-        service: retries,
-    },
-    Case {
-        name: "1 client, 32 in flight, attachments",
-        clients: 1,
-        in_flight: 32,
-        methods: 1,
-        body: 200,
-        has_identities: false,
-        reports: false,
-        service: attachments,
-    },
+    Case { methods: 2, ..of_policy("1 client, 32 in flight, 2 methods in turn", plain) },
+    Case { clients: 16, in_flight: 8, ..of_policy("16 clients, 8 in flight", plain) },
+    Case { reports: true, ..of_policy("1 client, 32 in flight, Istio's metrics", plain) },
+    of_policy("1 client, 32 in flight, retries", retries),
+    of_policy("1 client, 32 in flight, attachments", attachments),
     of_policy("1 client, 32 in flight, local rate limit", limited),
+    of_policy("1 client, 32 in flight, global rate limit", globally_limited),
+    of_policy("1 client, 32 in flight, mirror", mirrored),
     of_policy("1 client, 32 in flight, circuit breaker", breaker),
     of_policy("1 client, 32 in flight, outlier detection", detection),
     of_policy("1 client, 32 in flight, success rate", success_rate),
     of_policy("1 client, 32 in flight, adaptive concurrency", adaptive),
     of_policy("1 client, 32 in flight, faults for few", fault),
     of_policy("1 client, 32 in flight, second tries", hedge),
-    Case {
-        name: "1 client, 32 in flight, hashed",
-        clients: 1,
-        in_flight: 32,
-        methods: 1,
-        body: 200,
-        has_identities: false,
-        reports: false,
-        service: hashed,
-    },
-    Case {
-        name: "1 client, 32 in flight, weights",
-        clients: 1,
-        in_flight: 32,
-        methods: 1,
-        body: 200,
-        has_identities: false,
-        reports: false,
-        service: weights,
-    },
-    Case {
-        name: "1 client, 32 in flight, 2 set",
-        clients: 1,
-        in_flight: 32,
-        methods: 1,
-        body: 200,
-        has_identities: false,
-        reports: false,
-        service: set,
-    },
-    Case {
-        name: "1 client, 32 in flight, 2 values",
-        clients: 1,
-        in_flight: 32,
-        methods: 1,
-        body: 200,
-        has_identities: false,
-        reports: false,
-        service: values,
-    },
+    of_policy("1 client, 32 in flight, hashed", hashed),
+    of_policy("1 client, 32 in flight, weights", weights),
+    of_policy("1 client, 32 in flight, 2 set", set),
+    of_policy("1 client, 32 in flight, 2 values", values),
     of_policy("1 client, 32 in flight, traces", traces),
-    Case {
-        name: "1 client, 32 in flight, deadlines read",
-        clients: 1,
-        in_flight: 32,
-        methods: 1,
-        body: 200,
-        has_identities: false,
-        reports: false,
-        service: deadlines,
-    },
+    of_policy("1 client, 32 in flight, deadlines read", deadlines),
     // Those of the route are shorter.
-    Case {
-        name: "1 client, 32 in flight, deadlines written",
-        clients: 1,
-        in_flight: 32,
-        methods: 1,
-        body: 200,
-        has_identities: false,
-        reports: false,
-        service: shorter_deadlines,
-    },
-    Case {
-        name: "1 client, 32 in flight, 16 KiB",
-        clients: 1,
-        in_flight: 32,
-        methods: 1,
-        body: 16 << 10,
-        has_identities: false,
-        reports: false,
-        service: plain,
-    },
+    of_policy("1 client, 32 in flight, deadlines written", shorter_deadlines),
+    Case { body: 16 << 10, ..of_policy("1 client, 32 in flight, 16 KiB", plain) },
     // Passed on while it comes.
-    Case {
-        name: "1 client, 1 in flight, 1 MiB",
-        clients: 1,
-        in_flight: 1,
-        methods: 1,
-        body: 1 << 20,
-        has_identities: false,
-        reports: false,
-        service: plain,
-    },
+    Case { in_flight: 1, body: 1 << 20, ..of_policy("1 client, 1 in flight, 1 MiB", plain) },
     // Requests are stored first.
-    Case {
-        name: "1 client, 1 in flight, 1 MiB, retries",
-        clients: 1,
-        in_flight: 1,
-        methods: 1,
-        body: 1 << 20,
-        has_identities: false,
-        reports: false,
-        service: retries,
-    },
-    Case {
-        name: "1 client, 32 in flight, identities",
-        clients: 1,
-        in_flight: 32,
-        methods: 1,
-        body: 200,
-        has_identities: true,
-        reports: false,
-        service: plain,
-    },
-    Case {
-        name: "1 client, 32 in flight, authorization",
-        clients: 1,
-        in_flight: 32,
-        methods: 1,
-        body: 200,
-        has_identities: true,
-        reports: false,
-        service: authorization,
-    },
-    Case {
-        name: "256 clients, 1 in flight",
-        clients: 256,
-        in_flight: 1,
-        methods: 1,
-        body: 200,
-        has_identities: false,
-        reports: false,
-        service: plain,
-    },
+    Case { in_flight: 1, body: 1 << 20, ..of_policy("1 client, 1 in flight, 1 MiB, retries", retries) },
+    Case { has_identities: true, ..of_policy("1 client, 32 in flight, identities", plain) },
+    Case { has_identities: true, ..of_policy("1 client, 32 in flight, authorization", authorization) },
+    Case { clients: 256, in_flight: 1, ..of_policy("256 clients, 1 in flight", plain) },
 ];
 
 /// One client with 32 calls in flight.
@@ -240,6 +71,18 @@ const fn of_policy(name: &'static str, service: fn() -> Value) -> Case {
 fn limited() -> Value {
     let bucket = json!({"maxTokens": u32::MAX, "tokensPerFill": u32::MAX, "fillInterval": "1s"});
     json!({"protocol": "dubbo", "localRateLimit": {"tokenBucket": bucket}})
+}
+
+/// A service is asked about every call.
+fn globally_limited() -> Value {
+    let descriptors = json!([[{"key": "method", "attribute": "method"}]]);
+    let limit = json!({"cluster": "limits", "domain": "demo", "descriptors": descriptors});
+    json!({"protocol": "dubbo", "globalRateLimits": [limit]})
+}
+
+/// Every call is copied.
+fn mirrored() -> Value {
+    json!({"protocol": "dubbo", "defaultRoute": {"mirrors": [{"cluster": "shadow"}]}})
 }
 
 fn breaker() -> Value {
