@@ -58,17 +58,19 @@ impl Table {
         }
     }
 
-    /// Where a field is: the index, and whether its value is there too.
+    /// Where a field is: the index, and whether its value is there too. Most were sent before, and are looked for first among
+    /// those.
     pub(super) fn find(&self, name: &[u8], value: &[u8]) -> Option<(usize, bool)> {
-        let fixed = STATIC.iter().map(|&(name, value)| (name.as_bytes(), value.as_bytes()));
         let dynamic = self.entries.iter().map(|entry| (&*entry.name, &*entry.value));
+        let fixed = STATIC.iter().map(|&(name, value)| (name.as_bytes(), value.as_bytes()));
+        let indices = (STATIC.len().saturating_add(1)..).zip(dynamic).chain((1_usize..).zip(fixed));
         let mut by_name = None;
-        for (index, entry) in (1_usize..).zip(fixed.chain(dynamic)) {
+        for (index, entry) in indices {
             if entry.0 == name {
+                by_name = Some((index, entry.1 == value));
                 if entry.1 == value {
-                    return Some((index, true));
+                    break;
                 }
-                by_name = by_name.or(Some((index, false)));
             }
         }
         by_name
