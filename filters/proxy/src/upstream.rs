@@ -325,7 +325,7 @@ impl Worker {
         match frame.kind {
             // One place for both, which the compiler puts in line.
             Kind::Response(outcome) | Kind::Last(outcome) => {
-                if matches!(frame.kind, Kind::Last(_)) {
+                if matches!(frame.kind, Kind::Last(_)) && !self.leave_pinned(key) {
                     self.retire(key);
                 }
                 self.read_response(key, bytes, frame, outcome);
@@ -341,11 +341,7 @@ impl Worker {
                 codec.error_reply(bytes, Failure::NoRoute, text, out);
             }),
             Kind::Drain => {
-                // A client that has the connection for itself leaves it.
-                let pool = self.connections.get(key).map(Connection::pool);
-                if let Some(owner) = pool.and_then(|pool| self.pools.get(pool)).and_then(Pool::owner) {
-                    self.eject_endpoint(key);
-                    self.drain_client(owner);
+                if self.leave_pinned(key) {
                     return;
                 }
                 // Once for each connection, however often the server says it.

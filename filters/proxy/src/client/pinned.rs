@@ -7,7 +7,8 @@
 use meltemi_codecs::Failure;
 
 use super::ClientId;
-use crate::pool::PoolId;
+use crate::pool::{Pool, PoolId};
+use crate::upstream::{Connection, ConnectionId};
 use crate::worker::Worker;
 
 impl Worker {
@@ -21,6 +22,19 @@ impl Worker {
             client.lose();
             self.list_client(owner);
         }
+    }
+
+    /// The server of a connection wants no more calls on it: a client that has it for itself gets the answers that it waits for,
+    /// and leaves. Whether there is such a client.
+    #[cold]
+    pub(crate) fn leave_pinned(&mut self, key: ConnectionId) -> bool {
+        let pool = self.connections.get(key).map(Connection::pool);
+        let Some(owner) = pool.and_then(|pool| self.pools.get(pool)).and_then(Pool::owner) else {
+            return false;
+        };
+        self.eject_endpoint(key);
+        self.drain_client(owner);
+        true
     }
 
     /// Ends a client with its connection: what it still waits for is answered.

@@ -57,6 +57,27 @@ fn calls_that_are_on_the_connection_are_answered_and_the_next_go_to_another() {
 }
 
 #[test]
+fn a_client_that_has_the_connection_for_itself_gets_its_answers_and_leaves() {
+    for (name, toy) in [("wide", &WIDE), ("narrow", &NARROW), ("pipelined", &PIPELINED)] {
+        let mut world = world(name, toy);
+        let service = json!({"protocol": name, "upstream": {"sharing": "pinned"}});
+        world.set_plan(&json!({"services": {"demo": service}}));
+        let client = world.connect();
+        world.call_and_wait(client, Ask::new("warm-up"));
+        world.serve(|arrival, _| match arrival.method {
+            "last" => What::Last(None).after(10 * MS),
+            _ => What::Echo(0).after(300 * MS),
+        });
+        let calls = world.call_all(client, ["last", "slow", "slow"].map(Ask::new));
+        world.await_all(&calls);
+        assert_eq!([0, 1, 2].map(|call| world.calls[calls[call]].error()), [None; 3], "{name}");
+        world.run_until(|world| world.proxy.clients[client].closed_at.is_some());
+        world.run_for(100 * MS);
+        assert_eq!((world.manager.open(), world.manager.asked.len(), world.pools()), (0, 1, 0), "{name}");
+    }
+}
+
+#[test]
 fn one_that_comes_too_late_is_counted_as_any_other() {
     for what in [What::Echo(0), What::Last(None)] {
         let mut world = world("wide", &WIDE);
