@@ -1,6 +1,5 @@
 //! Clusters that get copies of a route's calls.
 use core::cell::Cell;
-use core::time::Duration;
 use std::rc::Rc;
 
 use super::{
@@ -8,7 +7,7 @@ use super::{
     error::{Path, Result, fail},
     hedge::Latencies,
     raw,
-    route::{Destination, Route},
+    route::{Destination, Route, USUAL_TIMEOUT},
     share::{Share, share},
 };
 
@@ -20,9 +19,6 @@ pub struct Mirror {
     /// What happens to the copies: always a cluster and a time limit, and never a retry, a fault or a further copy.
     pub route: Rc<Route>,
 }
-
-/// How long a copy may take where nobody says so: as long as Envoy waits for an answer.
-const LONGEST: Duration = Duration::from_secs(15);
 
 /// The mirrors of `route`, all but complete: copies are changed as its calls are.
 pub(super) fn mirrors(path: &Path<'_>, raw: &[raw::Mirror], route: &Route) -> Result<Box<[Mirror]>> {
@@ -40,7 +36,7 @@ fn mirror(path: &Path<'_>, raw: &raw::Mirror, route: &Route) -> Result<Mirror> {
     let route = Route {
         name: route.name.clone(),
         destination: Destination::Cluster(raw.cluster.as_str().into()),
-        timeout: timeout.or(Some(LONGEST)),
+        timeout: timeout.or(Some(USUAL_TIMEOUT)),
         propagates_deadline: route.propagates_deadline,
         retry: None,
         fault: None,

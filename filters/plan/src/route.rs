@@ -12,6 +12,9 @@ use super::{
     values::Value,
 };
 
+/// How long an answer may take where nobody says that: as long as Envoy waits.
+pub const USUAL_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// What happens to the calls that a route takes.
 #[derive(Debug)]
 pub struct Route {

@@ -317,10 +317,14 @@ impl Worker {
                 Some(timeout) => format!("no answer within {}", Span::from(timeout)),
                 None => "no answer within the time that the client gave".to_owned(),
             };
-            let (open, is_stream) = (call.open_try(), call.stream().is_some());
+            let (open, second, longest) = (call.open_try(), call.second_try(), call.longest());
+            let is_stream = call.stream().is_some();
             self.answer(id, Failure::Timeout, &detail);
             if let Some(open) = open {
                 self.note_late(pool, open, is_stream);
+            }
+            if let Some(second) = second {
+                self.judge_given_up(pool, second, longest);
             }
             self.list_pool(pool);
         } else if let Some(expired) = call.try_timed_out(now) {

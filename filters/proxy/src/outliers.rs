@@ -1,8 +1,10 @@
 //! Endpoints that are left out for how their calls end, and take part again when their time is over.
 
+use core::time::Duration;
+
 use meltemi_codecs::{Frame, Kind, Outcome};
 
-use crate::calls::CallId;
+use crate::calls::{CallId, Try};
 use crate::clock::Instant;
 use crate::endpoints::EndpointId;
 use crate::pool::{Pool, PoolId};
@@ -78,20 +80,22 @@ impl Worker {
         self.list_pool(pool_key);
     }
 
-    /// A call was answered while another try of it was open, which nobody waits for any more. The endpoint of that has failed if
-    /// it has answered nothing for as long as a call may take: what hangs would be asked first for ever, since no time-out tells.
+    /// A call was answered while another try of it was open, which nobody waits for any more.
     #[cold]
     #[inline(never)]
     pub(crate) fn judge_loser(&mut self, id: CallId) {
-        let Some(call) = self.calls.get(id) else { return };
-        let time = call.per_try_timeout().or(call.route().timeout);
-        let Some((open, time, pool_key)) =
-            call.open_try().zip(time).map(|(open, time)| (open, time, call.pool()))
-        else {
-            return;
-        };
+        if let Some(call) = self.calls.get(id)
+            && let Some(open) = call.open_try()
+        {
+            self.judge_given_up(call.pool(), open, call.longest());
+        }
+    }
+
+    /// A try was given up before its own time was over. Its endpoint has failed if it has answered nothing for as long as a call
+    /// may take: what hangs would be asked first for ever, since no time-out tells.
+    pub(crate) fn judge_given_up(&mut self, pool_key: PoolId, open: Try, longest: Duration) {
         if let Some(pool) = self.pools.get_mut(pool_key).filter(|pool| pool.is_judged())
-            && pool.endpoints_mut().gave_up(open.endpoint, open.sent_at, time, self.now)
+            && pool.endpoints_mut().gave_up(open.endpoint, open.sent_at, longest, self.now)
         {
             self.judge(pool_key, open.endpoint, true);
         }

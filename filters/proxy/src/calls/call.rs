@@ -289,7 +289,7 @@ impl Call {
         self.is_whole = false;
     }
 
-    /// The try that is open, of a call that has no second.
+    /// The try that is open; of two the earlier, since a third follows when both are over.
     #[inline]
     pub(crate) fn open_try(&self) -> Option<Try> {
         self.tries.first()

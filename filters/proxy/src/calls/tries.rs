@@ -50,10 +50,15 @@ impl Tries {
         self.0.iter().flatten().find(|open| open.connection == connection).map(|open| open.sent_at)
     }
 
-    /// Any of them.
+    /// Any of them; of two the earlier, if there was none when that was added.
     #[inline]
     pub(crate) fn first(&self) -> Option<Try> {
         self.0.iter().flatten().next().copied()
+    }
+
+    /// The other, if there are two.
+    pub(crate) fn second(&self) -> Option<Try> {
+        self.0.iter().flatten().nth(1).copied()
     }
 
     /// Whether there are any.
@@ -112,11 +117,13 @@ mod tests {
     fn there_are_two_at_most_and_each_ends_by_itself() {
         let mut tries = open([1, 2]);
         assert!(!tries.have_room());
+        assert_eq!((tries.first(), tries.second()), (Some(sent(1)), Some(sent(2))));
         assert_eq!(tries.close(Id::new(3, 1)), None);
         assert_eq!(tries.close(Id::new(1, 2)), None, "another connection in its place");
         assert_eq!(tries.close(Id::new(1, 1)), Some(sent(1)));
         assert_eq!(tries.close(Id::new(1, 1)), None);
         assert!(tries.have_room());
+        assert_eq!((tries.first(), tries.second()), (Some(sent(2)), None));
         tries.open(Some(sent(5)));
         tries.open(Some(sent(6)));
         assert!(!tries.have_room());

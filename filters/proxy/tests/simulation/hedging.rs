@@ -235,22 +235,50 @@ fn a_circuit_breaker_counts_both_tries() {
 fn an_endpoint_that_hangs_is_left_out_though_second_tries_are_answered_and_a_slow_one_is_not() {
     let detection = json!({"consecutiveFailures": 3});
     let budget = json!({"percent": 100});
-    for (does, is_left_out) in [(What::Nothing.now(), true), (ECHO.after(100 * MS), false)] {
-        let service = json!({"defaultRoute": {"timeout": "500ms"}, "retryBudget": budget,
-            "upstream": {"outlierDetection": detection}});
-        let mut world = world_with(service, json!({"hedge": {"after": "20ms"}}));
-        let client = client(&mut world);
-        world.serve(move |arrival, _| if arrival.endpoint == A { does.clone() } else { Reply::echo() });
-        let mut calls = Vec::new();
-        for _ in 0..600 {
-            calls.push(world.call(client, Ask::new("echo")));
-            world.run_for(4 * MS);
+    // Where no time is said, it is that of Envoy's routes.
+    for (route, pause) in [(json!({"timeout": "500ms"}), 4 * MS), (json!({}), 100 * MS)] {
+        for (does, is_left_out) in [(What::Nothing.now(), true), (ECHO.after(100 * MS), false)] {
+            let service = json!({"defaultRoute": route, "retryBudget": budget,
+                "upstream": {"outlierDetection": detection}});
+            let mut world = world_with(service, json!({"hedge": {"after": "20ms"}}));
+            let client = client(&mut world);
+            world.serve(move |arrival, _| if arrival.endpoint == A { does.clone() } else { Reply::echo() });
+            let mut calls = Vec::new();
+            for _ in 0..400 {
+                calls.push(world.call(client, Ask::new("echo")));
+                world.run_for(pause);
+            }
+            world.await_all(&calls);
+            assert!(calls.iter().all(|call| world.calls[*call].error().is_none()));
+            let late = calls.split_off(200);
+            let is_tried = late.iter().any(|call| tries(&world, *call).iter().any(|endpoint| endpoint == A));
+            let ejections = world.sum(Metric::OutlierEjections);
+            assert_eq!((is_tried, ejections), (!is_left_out, i64::from(is_left_out)), "{route}");
         }
-        world.await_all(&calls);
-        assert!(calls.iter().all(|call| world.calls[*call].error().is_none()));
-        let late = calls.split_off(300);
-        let is_tried = late.iter().any(|call| tries(&world, *call).iter().any(|endpoint| endpoint == A));
-        assert_eq!((is_tried, world.sum(Metric::OutlierEjections)), (!is_left_out, i64::from(is_left_out)));
+    }
+}
+
+#[test]
+fn the_endpoints_of_both_tries_are_judged_when_the_time_of_the_call_is_over() {
+    let service = json!({"defaultRoute": {"timeout": "50ms"}, "retryBudget": {"percent": 100},
+        "upstream": {"outlierDetection": {"consecutiveFailures": 3}}});
+    // The second has less time than the call: it is no failure of a server that answers now and then.
+    for (hangs, wanted) in [(true, 1), (false, 0)] {
+        let mut world = world_with(service.clone(), json!({"hedge": {"after": "20ms"}}));
+        world.cluster("demo", &[A, B, "10.0.0.3:20880"], Policy::RoundRobin);
+        let client = client(&mut world);
+        // Each endpoint gets two of the first tries.
+        for _ in 0..6 {
+            serve(&mut world, &[(0, What::Nothing)]);
+            let call = world.call_and_wait(client, Ask::new("echo"));
+            assert_eq!((world.calls[call].error(), tries(&world, call).len()), (Some(SERVER_TIMEOUT), 2));
+            if !hangs {
+                serve(&mut world, &[(5, ECHO)]);
+                let calls = world.call_all(client, [Ask::new("echo"), Ask::new("echo")]);
+                world.await_all(&calls);
+            }
+        }
+        assert_eq!(world.sum(Metric::OutlierEjections), wanted);
     }
 }
 

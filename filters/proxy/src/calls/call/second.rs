@@ -2,8 +2,9 @@
 
 use core::time::Duration;
 
-use super::{Call, Cause, Stage};
+use super::{Call, Cause, Stage, Try};
 use crate::clock::Instant;
+use crate::plan::USUAL_TIMEOUT;
 
 impl Call {
     /// Its only try was sent: says when a second is to follow, where the route makes such.
@@ -39,6 +40,16 @@ impl Call {
     /// No second try follows on the one that was sent then, or it was made.
     pub(crate) fn expect_no_second(&mut self, sent: Instant, is_hedged: bool) {
         self.stage = Stage::Sent { sent, is_hedged };
+    }
+
+    /// The later of two tries that are open.
+    pub(crate) fn second_try(&self) -> Option<Try> {
+        self.tries.second()
+    }
+
+    /// How long the answer to a try may take, as servers are judged.
+    pub(crate) fn longest(&self) -> Duration {
+        self.per_try_timeout().or(self.route.timeout).unwrap_or(USUAL_TIMEOUT)
     }
 
     /// Whether its answer is dropped for its status, as another try is still open.
