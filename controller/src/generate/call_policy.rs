@@ -4,7 +4,9 @@ use meltemi_proxy::plan::raw;
 
 use super::duration::duration;
 use super::report::{Remarks, Reports};
+use super::service::Service;
 use super::trial;
+use super::wishes::PINNED;
 use crate::check::KEY_BYTES;
 use crate::findings::ResourceRef;
 use crate::istio::{
@@ -90,15 +92,15 @@ pub(super) fn speaks(policy: &TrafficPolicy) -> bool {
     })
 }
 
-/// Says what of a policy cannot be honoured for calls, of a service perhaps that has each connection at the address that its
-/// client asks for.
+/// Says what of a policy cannot be honoured for the calls to a service.
 pub(super) fn report(
     origin: &ResourceRef,
     path: &str,
     policy: &TrafficPolicy,
-    is_original_destination: bool,
+    service: &Service,
     reports: &mut Reports,
 ) {
+    let is_pinned = service.wishes.pins();
     if policy.retry_budget.is_some() {
         let message = "retries have the budget that all plans give: write connectionPool.http.maxRetries to limit them further";
         reports.not_honoured(origin, format!("{path}.retryBudget"), message);
@@ -108,7 +110,7 @@ pub(super) fn report(
     for (path, settings) in std::iter::once((path.to_owned(), &policy.all)).chain(of_ports) {
         if let Some(hash) = settings.load_balancer.as_ref().and_then(|one| one.consistent_hash.as_ref()) {
             let path = format!("{path}.loadBalancer.consistentHash");
-            if is_original_destination {
+            if service.is_original_destination {
                 let message = "the service is headless: its calls go to the address that the client asks for. Give it a cluster IP";
                 reports.not_honoured(origin, path, message);
             } else {
@@ -117,10 +119,16 @@ pub(super) fn report(
         }
         if let Some(pool) = settings.connection_pool.as_ref().and_then(|pool| pool.http.as_ref()) {
             let path = format!("{path}.connectionPool.http");
+            if is_pinned && breaker(pool).is_some() {
+                reports.warn(origin, &*path, format!("counts the calls of each client by itself: {PINNED}"));
+            }
             report_pool(pool, &mut Remarks { origin, path, reports });
         }
         if let Some(rule) = &settings.outlier_detection {
             let path = format!("{path}.outlierDetection");
+            if is_pinned {
+                reports.not_honoured(origin, &*path, format!("is not in force for calls: {PINNED}"));
+            }
             detection(rule, &mut Remarks { origin, path, reports });
         }
     }

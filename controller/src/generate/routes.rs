@@ -13,6 +13,7 @@ use super::report::Reports;
 use super::router::{Rejects, Router};
 use super::size::{self, kib};
 use super::tree::Part;
+use super::wishes::PINNED;
 use crate::findings::ResourceRef;
 
 /// What one resource has for the calls to a service.
@@ -75,6 +76,9 @@ pub(super) fn entry(
             Some((mut entry, origins)) => {
                 entry.upstream.adaptive_concurrency = adaptive;
                 finish(&mut entry);
+                if entry.upstream.sharing == Some(raw::UpstreamSharing::Pinned) {
+                    report_unused(shares, reports);
+                }
                 size::entry(&entry).of_origins(origins)
             }
             None => Part::from(Value::Null),
@@ -106,6 +110,23 @@ pub(super) fn entry(
         reports.warn(origin, *field, format!("{} are taken of the {all}: {MEND}", kib(entry.weight)));
     }
     entry
+}
+
+/// Says what of the shares is not in force, as each client has connections for itself.
+fn report_unused(shares: &[Share<'_>], reports: &mut Reports) {
+    let mut unused = |origin: &ResourceRef, path: String| {
+        reports.not_honoured(origin, path, format!("is not in force: {PINNED}"));
+    };
+    for share in shares {
+        if share.adaptive.is_some() {
+            unused(share.origin, "spec.adaptiveConcurrency".to_owned());
+        }
+        let is_hedged =
+            |draft: &&Draft| draft.policies.retry.as_ref().is_some_and(|retry| retry.hedge.is_some());
+        for draft in share.routes.iter().filter(is_hedged) {
+            unused(share.origin, draft.places.of("retry.hedge"));
+        }
+    }
 }
 
 /// What helps against too many routes.

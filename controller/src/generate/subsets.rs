@@ -189,7 +189,7 @@ impl<'a> Subsets<'a> {
                     let message = "what it says of calls is not followed, since it is for some workloads alone: write a rule without";
                     reports.not_honoured(&origin, "spec.workloadSelector", message);
                 }
-                call_policy::report(&origin, &path, policy, service.is_original_destination, reports);
+                call_policy::report(&origin, &path, policy, service, reports);
             }
         }
     }

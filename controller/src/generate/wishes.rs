@@ -18,6 +18,9 @@ const REQUEST: &str = "meltemi.io/max-request-bytes";
 /// The one that says how its calls share connections to its servers.
 const SHARING: &str = "meltemi.io/sharing";
 
+/// Why policies that have to do with the connections of all clients are not in force.
+pub(super) const PINNED: &str = "clients have connections for themselves. Take the annotation meltemi.io/sharing off the service, or this out";
+
 /// How many bytes messages may have and how calls share connections, where that is not the default of plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wishes {
@@ -66,6 +69,11 @@ impl Wishes {
             return Self { frame, request: default.request.min(frame), sharing };
         }
         Self { frame, request, sharing }
+    }
+
+    /// Whether each client has connections for itself.
+    pub(super) fn pins(self) -> bool {
+        self.sharing == Some(UpstreamSharing::Pinned)
     }
 
     /// What all of several services take.

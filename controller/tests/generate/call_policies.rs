@@ -279,3 +279,27 @@ spec:
     assert_eq!(of_entry([1, 3]), json!({"keepWeights": true}));
     assert_eq!([[3, 3], [0, 1]].map(of_entry), [Value::Null, Value::Null], "one as much as the other");
 }
+
+#[test]
+fn what_clients_with_connections_for_themselves_do_without_is_reported() {
+    let policy =
+        json!({"connectionPool": {"http": {"maxRetries": 2}}, "outlierDetection": {"interval": "5s"}});
+    let text = rule(("shop", "demo", "demo"), json!({"trafficPolicy": policy}))
+        + &router(
+            json!({"route": [{"destination": {"host": "demo"}}], "retries": {"hedge": {"after": "1s"}}}),
+        )
+        .replace(r#""routes""#, r#""adaptiveConcurrency":{},"routes""#);
+    let pinned =
+        (world() + &text).replace("name: demo", "name: demo, annotations: {meltemi.io/sharing: pinned}");
+    let why = "clients have connections for themselves. Take the annotation meltemi.io/sharing off the service, or this out";
+    let found = findings(&made(&pinned)).join("\n");
+    for wanted in [
+        format!("spec.trafficPolicy.connectionPool.http: counts the calls of each client by itself: {why}"),
+        format!("spec.trafficPolicy.outlierDetection: is not in force for calls: {why}"),
+        format!("spec.adaptiveConcurrency: is not in force: {why}"),
+        format!("spec.routes[0].retries.hedge: is not in force: {why}"),
+    ] {
+        assert!(found.contains(&wanted), "{wanted} is not in {found}");
+    }
+    assert_eq!(findings(&made(&(world() + &text))), [""; 0]);
+}

@@ -87,6 +87,16 @@ impl Clusters {
         self.own.get(cluster).unwrap_or(&self.default)
     }
 
+    /// What holds for those that have nothing of their own.
+    pub(super) fn default(&self) -> &ClusterPolicy {
+        &self.default
+    }
+
+    /// Those that have something of their own, and all that holds for each.
+    pub(super) fn own(&self) -> impl Iterator<Item = (&str, &ClusterPolicy)> {
+        self.own.iter().map(|(name, policy)| (name, &**policy))
+    }
+
     /// By what the calls of any cluster are hashed.
     pub(super) fn keys(&self) -> impl Iterator<Item = &HashKey> {
         self.own.values().chain([&self.default]).filter_map(|policy| policy.hash.as_ref())

@@ -36,6 +36,14 @@ impl<V> Map<V> {
         self.values.get(*self.numbers.get(key)?)
     }
 
+    /// The keys and their values, in their order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
+        let mut keys: Vec<(usize, &str)> =
+            self.numbers.iter().map(|(key, number)| (*number, &**key)).collect();
+        keys.sort_unstable();
+        keys.into_iter().map(|(_, key)| key).zip(&self.values)
+    }
+
     /// The values.
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.values.iter()

@@ -1,6 +1,8 @@
 use core::fmt;
 
-use super::{Destination, OnNoMatch, Plan, Retry, Route, error::Path, service::Service};
+use super::{
+    CircuitBreaker, ClusterPolicy, Destination, OnNoMatch, Plan, Retry, Route, error::Path, service::Service,
+};
 
 /// Something in a plan that works, but is hardly meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,9 @@ pub(super) fn of(plan: &Plan) -> Vec<Warning> {
         unused_hedge(&path.key("defaultRoute"), service, &service.default_route, &mut warnings);
         unused_policies(&path.key("defaultRoute"), &service.default_route, &mut warnings);
         unused_default_route(&path, service, &mut warnings);
+        if service.is_pinned {
+            unused_by_pinned(&path.key("upstream"), service, &mut warnings);
+        }
     }
     warnings
 }
@@ -68,6 +73,39 @@ fn unused_hedge(path: &Path<'_>, service: &Service, route: &Route, warnings: &mu
         let path = path.key("retry").key("hedge").to_string();
         let message = "makes no second try: a client's calls are pinned to one connection".to_owned();
         warnings.push(Warning { path, message });
+    }
+}
+
+/// What is of a cluster's connections, where each client has one for itself.
+fn unused_by_pinned(path: &Path<'_>, service: &Service, warnings: &mut Vec<Warning>) {
+    let Some(clusters) = &service.clusters else { return };
+    let none =
+        CircuitBreaker { max_calls: usize::MAX, max_waiting_calls: usize::MAX, max_retries: usize::MAX };
+    let default = clusters.default();
+    let mut warn = |path: &Path<'_>, policy: &ClusterPolicy, before: (CircuitBreaker, bool, bool)| {
+        let says = [
+            policy.circuit_breaker != before.0,
+            policy.outlier_detection.is_some() && !before.1,
+            policy.adaptive_concurrency.is_some() && !before.2,
+        ];
+        let all = [
+            ("circuitBreaker", "counts each client by itself: its calls are pinned to one connection"),
+            ("outlierDetection", "leaves out no endpoint: a client's calls are pinned to one connection"),
+            ("adaptiveConcurrency", "limits no calls: a client's calls are pinned to one connection"),
+        ];
+        for ((field, message), _) in all.into_iter().zip(says).filter(|(_, says)| *says) {
+            warnings.push(Warning { path: path.key(field).to_string(), message: message.to_owned() });
+        }
+    };
+    warn(path, default, (none, false, false));
+    let before = (
+        default.circuit_breaker,
+        default.outlier_detection.is_some(),
+        default.adaptive_concurrency.is_some(),
+    );
+    let all = path.key("clusters");
+    for (name, policy) in clusters.own() {
+        warn(&all.key(name), policy, before);
     }
 }
 

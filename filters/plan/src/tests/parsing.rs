@@ -284,13 +284,33 @@ fn what_is_hardly_meant_is_warned_of() {
 }
 
 #[test]
-fn second_tries_of_a_client_with_one_connection_are_warned_of() {
+fn what_a_client_with_one_connection_does_without_is_warned_of() {
     let hedged = json!({"retry": {"hedge": {"after": "1s"}}});
-    let plan = parse(&demo(json!({"upstream": {"sharing": "pinned"}, "defaultRoute": hedged}))).unwrap();
-    let warnings: Vec<_> = plan.warnings().iter().map(ToString::to_string).collect();
-    let path = "services[\"demo\"].defaultRoute.retry.hedge";
-    let wanted = format!("{path}: makes no second try: a client's calls are pinned to one connection");
-    assert_eq!(warnings, [wanted]);
+    let [breaker, outliers, adaptive] = [json!({"maxCalls": 9}), json!({}), json!({"minConcurrency": 5})];
+    let upstream = json!({
+        "sharing": "pinned", "circuitBreaker": breaker, "outlierDetection": outliers, "keepWeights": true,
+        "clusters": {
+            "alike": {"outlierDetection": outliers, "hashBy": ["user"]},
+            "other": {"circuitBreaker": {"maxRetries": 1}, "adaptiveConcurrency": adaptive},
+        },
+    });
+    let warnings = |upstream: &Value| {
+        let plan = parse(&demo(json!({"upstream": upstream, "defaultRoute": hedged}))).unwrap();
+        plan.warnings().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let pinned = "a client's calls are pinned to one connection";
+    let wanted = [
+        format!("defaultRoute.retry.hedge: makes no second try: {pinned}"),
+        "upstream.circuitBreaker: counts each client by itself: its calls are pinned to one connection".to_owned(),
+        format!("upstream.outlierDetection: leaves out no endpoint: {pinned}"),
+        "upstream.clusters.other.circuitBreaker: counts each client by itself: its calls are pinned to one connection"
+            .to_owned(),
+        format!("upstream.clusters.other.adaptiveConcurrency: limits no calls: {pinned}"),
+    ];
+    assert_eq!(warnings(&upstream), wanted.map(|wanted| format!("services[\"demo\"].{wanted}")));
+    let mut shared = upstream;
+    shared["sharing"] = json!("shared");
+    assert_eq!(warnings(&shared), [""; 0]);
 }
 
 #[test]
