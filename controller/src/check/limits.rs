@@ -1,6 +1,6 @@
 //! The rules of rate limits.
 
-use meltemi_proxy::plan::{SHORTEST_INTERVAL, Span, raw};
+use meltemi_proxy::plan::{self, MOST_DESCRIPTORS, SHORTEST_INTERVAL, Span, raw};
 
 use super::matchers::attributes;
 use super::notes::Notes;
@@ -112,14 +112,28 @@ pub(super) fn global_rate_limit(notes: &mut Notes, limit: &GlobalRateLimit, is_a
     });
     let mend = "write the cluster of the service, such as outbound|8081||ratelimit.shop.svc.cluster.local";
     text::not_empty(notes, "rateLimitService", &limit.rate_limit_service, mend);
+    if !limit.rate_limit_service.is_empty()
+        && let Err(why) = plan::check_cluster(&limit.rate_limit_service)
+    {
+        notes.error_at("rateLimitService", why);
+    }
     notes.some("requestTimeout", limit.request_timeout.as_ref(), |notes, timeout| {
         text::positive_duration(notes, timeout);
     });
     if limit.descriptors.is_empty() {
         notes.error_at("descriptors", "are missing; write at least one");
     }
+    if !limit.combined && limit.descriptors.len() > MOST_DESCRIPTORS {
+        let count = limit.descriptors.len();
+        let message =
+            format_args!("{count} descriptors, of which {MOST_DESCRIPTORS} are allowed; write fewer");
+        notes.error_at("descriptors", message);
+    }
     notes.each("descriptors", &limit.descriptors, |notes, descriptor| {
         text::not_empty(notes, "property", &descriptor.property, "name the attribute that is sent");
+        if !descriptor.property.is_empty() {
+            notes.field("property", |notes| text::attribute(notes, &descriptor.property));
+        }
         text::not_empty(
             notes,
             "descriptorKey",

@@ -11,8 +11,9 @@ pub(super) fn attributes(notes: &mut Notes, attributes: &BTreeMap<String, String
     notes.field("attributes", |notes| {
         for (name, matcher) in attributes {
             notes.field(name, |notes| {
-                if name.is_empty() {
-                    notes.error("the name of an attribute is empty; write one, such as method");
+                match name.is_empty() {
+                    true => notes.error("the name of an attribute is empty; write one, such as method"),
+                    false => text::attribute(notes, name),
                 }
                 string_match(notes, matcher, is_aeraki);
             });

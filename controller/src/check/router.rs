@@ -1,10 +1,11 @@
 //! The rules of routers, Meltemi's and Aeraki's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use meltemi_proxy::plan::check_value;
+use meltemi_codecs::Change;
 use meltemi_proxy::plan::raw::MOST_ATTEMPTS;
+use meltemi_proxy::plan::{check_message, check_value};
 
 use super::matchers::attributes;
 use super::notes::Notes;
@@ -194,6 +195,16 @@ fn edits(notes: &mut Notes, written: [(&str, &Vec<Mutation>); 3], (remove, remov
             notes.error(format_args!("the attachment {name:?} is set as well; remove it or set it"));
         }
     });
+    let count = all.len() + removed.iter().collect::<BTreeSet<_>>().len();
+    if let Some((field, _)) = written.iter().skip(1).rfind(|(_, list)| !list.is_empty())
+        && count > Change::MOST
+    {
+        let most = Change::MOST;
+        let message = format_args!(
+            "one of {count} changes of attachments, of which {most} are allowed where some are added or appended: make fewer"
+        );
+        notes.error_at(field, message);
+    }
 }
 
 fn mutations(notes: &mut Notes, field: &str, mutations: &[Mutation]) {
@@ -281,9 +292,11 @@ fn fault(notes: &mut Notes, fault: &Fault) {
     });
     notes.some("abort", fault.abort.as_ref(), |notes, Abort { percentage, message }| {
         share(notes, percentage.as_ref());
-        if message.as_deref() == Some("") {
-            notes.error_at("message", "is empty; leave it out, or write what clients are told");
-        }
+        notes.some("message", message.as_ref(), |notes, message| {
+            if let Err(why) = check_message(message) {
+                notes.error(why);
+            }
+        });
     });
 }
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use meltemi_proxy::plan::Span;
+use meltemi_proxy::plan::{self, Span};
 
 use super::notes::Notes;
 use crate::api::aeraki::Percent;
@@ -109,9 +109,16 @@ pub(super) fn hash_key(notes: &mut Notes, names: &[String]) {
             1..=KEY_BYTES if names.iter().take(index).any(|other| other == name) => {
                 notes.error(format_args!("{name:?} is in the list already; remove one of the two"));
             }
-            1..=KEY_BYTES => {}
+            1..=KEY_BYTES => attribute(notes, name),
             length => notes.error(format_args!("has {length} bytes, of which {KEY_BYTES} are allowed")),
         });
+    }
+}
+
+/// The name of an attribute of calls, as the filter takes it.
+pub(super) fn attribute(notes: &mut Notes, name: &str) {
+    if let Err(why) = plan::check_attribute(name) {
+        notes.error(why);
     }
 }
 
@@ -201,7 +208,7 @@ pub(super) fn regex(notes: &mut Notes, pattern: &str) {
         );
         return;
     }
-    match meltemi_proxy::plan::check_regex(pattern) {
+    match plan::check_regex(pattern) {
         Ok(bytes) => {
             notes.tables = notes.tables.saturating_add(bytes);
             if notes.tables > MOST_OF_NAMESPACE {

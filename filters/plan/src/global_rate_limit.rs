@@ -84,8 +84,8 @@ impl GlobalRateLimits {
     }
 }
 
-/// What one question may hold.
-const MOST_DESCRIPTORS: usize = 64;
+/// How many descriptors one question may hold.
+pub const MOST_DESCRIPTORS: usize = 64;
 
 pub(super) fn global_rate_limits(
     path: &Path<'_>,

@@ -72,7 +72,7 @@ pub use explain::{Explanation, PassedOver};
 pub use fault::Fault;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz_calls, fuzz_layout, fuzz_plan};
-pub use global_rate_limit::{Entry, EntryValue, GlobalRateLimit, GlobalRateLimits};
+pub use global_rate_limit::{Entry, EntryValue, GlobalRateLimit, GlobalRateLimits, MOST_DESCRIPTORS};
 pub use hash::HashKey;
 pub use hedge::{Hedge, Latencies};
 pub use mirror::Mirror;
@@ -116,6 +116,33 @@ pub fn check_block(text: &str) -> Result<(), String> {
 /// It has an operator that is none, or too many of them: what is wrong, and what mends it.
 pub fn check_value(text: &str) -> Result<(), String> {
     values::value(&Path::Root, text, "").map(|_| ()).map_err(|error| error.message)
+}
+
+/// Checks the name of an attribute of calls.
+///
+/// # Errors
+///
+/// It is none: what is wrong, and what mends it.
+pub fn check_attribute(name: &str) -> Result<(), String> {
+    matches::attribute_name(&Path::Root, name).map_err(|error| error.message)
+}
+
+/// Checks the name of a cluster.
+///
+/// # Errors
+///
+/// It is none that Envoy could have: what is wrong, and what mends it.
+pub fn check_cluster(name: &str) -> Result<(), String> {
+    check::name(&Path::Root, "the name of a cluster", name).map_err(|error| error.message)
+}
+
+/// Checks what clients are told.
+///
+/// # Errors
+///
+/// It is empty or too long.
+pub fn check_message(text: &str) -> Result<(), String> {
+    check::message(&Path::Root, Some(text), String::new).map(|_| ()).map_err(|error| error.message)
 }
 
 /// Checks a layout and makes it a codec of that name.
