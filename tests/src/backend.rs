@@ -30,6 +30,8 @@ pub enum Action {
     Reset,
     /// Ends its own direction of the connection without an answer, and reads on.
     EndWriting,
+    /// Answers with these attachments as well.
+    Attach(&'static [(&'static str, &'static str)]),
     /// Answers with this status and message.
     Status(u8, String),
     /// Writes these bytes in place of an answer.
@@ -306,6 +308,10 @@ impl Shared {
     fn act(&self, action: Action, connection: &Arc<Connection>, frame: Frame) -> bool {
         match action {
             Action::Answer => connection.write(&answer(&self.name, &frame).bytes()),
+            Action::Attach(attachments) => {
+                let value = value(&self.name, &frame);
+                connection.write(&Frame::response_with(frame.id, &value, attachments).bytes())
+            }
             Action::Status(status, message) => {
                 connection.write(&Frame::error(frame.id, status, &message).bytes())
             }
@@ -363,10 +369,14 @@ fn answer(name: &str, frame: &Frame) -> Frame {
     if frame.is_event() {
         return Frame::heartbeat_answer(frame.id);
     }
-    let value = match frame.call().map(|call| call.argument) {
+    Frame::response(frame.id, &value(name, frame))
+}
+
+/// What a call is answered with.
+fn value(name: &str, frame: &Frame) -> Argument {
+    match frame.call().map(|call| call.argument) {
         Some(Argument::Text(text)) => Argument::Text(format!("{name}:{text}")),
         Some(bytes) => bytes,
         None => Argument::Text(format!("{name}:?")),
-    };
-    Frame::response(frame.id, &value)
+    }
 }

@@ -16,6 +16,7 @@ const TWO_WAY: u8 = 0x40;
 const EVENT: u8 = 0x20;
 const HESSIAN: u8 = 2;
 const WITH_VALUE: u8 = 0x91;
+const WITH_VALUE_AND_ATTACHMENTS: u8 = 0x94;
 const NULL: u8 = b'N';
 
 /// A frame: its header's fields, and the body.
@@ -119,14 +120,8 @@ impl Frame {
             put_string(text, &mut body);
         }
         argument.put(&mut body);
-        body.push(b'H');
-        for (name, value) in
-            [("path", interface), ("interface", interface), ("version", "1.0.0")].iter().chain(attachments)
-        {
-            put_string(name, &mut body);
-            put_string(value, &mut body);
-        }
-        body.push(b'Z');
+        let own = [("path", interface), ("interface", interface), ("version", "1.0.0")];
+        put_attachments(own.iter().chain(attachments), &mut body);
         Self { flag: REQUEST | TWO_WAY | HESSIAN, status: 0, id, body }
     }
 
@@ -139,6 +134,14 @@ impl Frame {
     pub fn response(id: u64, value: &Argument) -> Self {
         let mut body = vec![WITH_VALUE];
         value.put(&mut body);
+        Self { flag: HESSIAN, status: OK, id, body }
+    }
+
+    /// The same with attachments.
+    pub fn response_with(id: u64, value: &Argument, attachments: &[(&str, &str)]) -> Self {
+        let mut body = vec![WITH_VALUE_AND_ATTACHMENTS];
+        value.put(&mut body);
+        put_attachments(attachments, &mut body);
         Self { flag: HESSIAN, status: OK, id, body }
     }
 
@@ -185,18 +188,20 @@ impl Frame {
         let head: Option<Vec<_>> = (0..5).map(|_| take_string(&mut input)).collect();
         let method = head?.swap_remove(3);
         let argument = Argument::take(&mut input)?;
-        let mut attachments = Vec::new();
-        let (_, mut rest) = input.split_first().filter(|(tag, _)| **tag == b'H')?;
-        while rest != b"Z" {
-            attachments.push((take_string(&mut rest)?, take_string(&mut rest)?));
-        }
-        Some(Call { method, argument, attachments })
+        Some(Call { method, argument, attachments: take_attachments(input)? })
     }
 
     /// The value in an answer of [`Frame::response`].
     pub fn value(&self) -> Option<Argument> {
         let (_, mut rest) = self.body.split_first().filter(|(tag, _)| **tag == WITH_VALUE)?;
         Argument::take(&mut rest).filter(|_| self.status == OK)
+    }
+
+    /// The attachments in an answer of [`Frame::response_with`], in order.
+    pub fn attachments(&self) -> Option<Vec<(String, String)>> {
+        let (_, mut rest) = self.body.split_first().filter(|(tag, _)| **tag == WITH_VALUE_AND_ATTACHMENTS)?;
+        Argument::take(&mut rest).filter(|_| self.status == OK)?;
+        take_attachments(rest)
     }
 
     /// The text in an answer of [`Frame::response`].
@@ -242,4 +247,23 @@ impl Frame {
         stream.read_exact(&mut body)?;
         Ok(Some(Self { flag, status, id: u64::from_be_bytes(id), body }))
     }
+}
+
+fn put_attachments<'a>(attachments: impl IntoIterator<Item = &'a (&'a str, &'a str)>, out: &mut Vec<u8>) {
+    out.push(b'H');
+    for (name, value) in attachments {
+        put_string(name, out);
+        put_string(value, out);
+    }
+    out.push(b'Z');
+}
+
+/// Those that `input` is, all of it.
+fn take_attachments(input: &[u8]) -> Option<Vec<(String, String)>> {
+    let mut attachments = Vec::new();
+    let (_, mut rest) = input.split_first().filter(|(tag, _)| **tag == b'H')?;
+    while rest != b"Z" {
+        attachments.push((take_string(&mut rest)?, take_string(&mut rest)?));
+    }
+    Some(attachments)
 }

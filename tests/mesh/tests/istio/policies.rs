@@ -275,16 +275,27 @@ fn attachments_say_where_calls_go_as_routers_say() {
         ]),
         "requestAddIfAbsent": values(&[("lane", "gray"), ("kind", "test")]),
         "requestAppend": values(&[("seen", "%REQ(lane?none):4%")]),
+        "responseMutation": values(&[("by", "%UPSTREAM_CLUSTER% for %REQ(method)%")]),
+        "responseAddIfAbsent": values(&[("zone", "none"), ("kind", "answer")]),
+        "responseAppend": values(&[("seen", "proxy")]),
+        "responseRemove": ["internal"],
     }, {"name": "rest", "route": [to(DEMO, "v1")]}]);
     stage.route(DEMO, &router(DEMO, routes));
     let mut client = stage.connect(DEMO.address);
     let servers = ["v1", "v2"].map(|version| (version, stage.backend(version, DEMO)));
+    const OWN: Action = Action::Attach(&[("zone", "a"), ("seen", "server"), ("internal", "x"), ("by", "me")]);
+    servers[0].1.on("told", OWN);
     let forged = [("lane", "purple"), ("seen", "a"), ("caller", "cluster.local/ns/root/sa/root")];
     // Envoy's workers learn of the plan one after the other.
-    eventually("calls are copied", || {
-        client.call_with("told", "x", &forged);
-        (servers[1].1.calls("told") > 0).then_some(())
+    let answer = eventually("calls are copied", || {
+        let answer = client.call_with("told", "x", &forged);
+        (servers[1].1.calls("told") > 0).then_some(answer)
     });
+    let mut told = answer.attachments().unwrap();
+    told.sort_unstable();
+    let by = format!("outbound|20880|v1|{} for told", DEMO.host());
+    let wanted = [("by", &*by), ("kind", "answer"), ("seen", "server,proxy"), ("zone", "a")];
+    assert_eq!(told, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
     for (version, server) in servers {
         let is_told = |frame: &Frame| {
             let has_way = |call: Call| call.attachments.iter().any(|(name, _)| name == "way");
