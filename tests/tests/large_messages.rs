@@ -95,7 +95,7 @@ fn a_slow_reader_gets_all_of_a_large_answer() {
         let proxy = start(envoy, &server);
         let mut slow = Client::connect(proxy.meltemi());
         slow.limit_receive_buffer(64 << 10);
-        let sent = body(12 * MIB);
+        let sent = body(8 * MIB);
         slow.send(&Frame::request(1, "sayHello", Argument::Bytes(sent.clone())));
         let mut honest = Client::connect(proxy.meltemi());
         for _ in 0..50 {

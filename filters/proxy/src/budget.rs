@@ -129,7 +129,8 @@ impl Worker {
 
     /// Counts what is kept by now, and closes connections if that is too much.
     pub(crate) fn keep_budget(&mut self) {
-        self.count_kept();
+        let carried = self.count_kept();
+        self.fit_windows(carried);
         let most = self.plan.memory_budget;
         self.limit_calls(most);
         if !self.share.is_large(most >> 1) {
@@ -142,12 +143,13 @@ impl Worker {
         }
     }
 
-    fn count_kept(&mut self) {
+    /// Counts what is kept: says how much of that is bytes on their way.
+    fn count_kept(&mut self) -> usize {
         let calls = self.calls.len().saturating_mul(CALL).saturating_add(self.calls.held());
         let named = self.telemetry.unknown_operations().saturating_mul(OPERATION);
-        let unread = self.unread.saturating_add(self.relays.unread());
-        let bytes = unread.saturating_add(self.net.counted());
-        self.share.set(calls.saturating_add(named).saturating_add(bytes));
+        let carried = self.carried();
+        self.share.set(calls.saturating_add(named).saturating_add(carried));
+        carried
     }
 
     /// Short of memory, nobody has more calls than an equal part of the first half has room for; one in any case.

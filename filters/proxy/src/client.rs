@@ -20,10 +20,6 @@ use crate::worker::Worker;
 
 pub(crate) use self::state::{Change, Client, ClientId, Expiry};
 
-/// Unsent answers of one client over which the upstream connections that feed it are not read either. Its requests are
-/// not read from [`HIGH_WATERMARK`] on.
-pub(crate) const STUCK: usize = 8 * HIGH_WATERMARK;
-
 /// Header of the tunnel that names the original destination, for clusters of type ORIGINAL_DST.
 pub(crate) const DESTINATION_HEADER: &str = "x-envoy-original-dst-host";
 

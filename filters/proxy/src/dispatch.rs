@@ -3,7 +3,6 @@
 use meltemi_codecs::{Codec, Edit, Error, Failure, Outcome};
 
 use crate::calls::{CallId, Cause, End, Origin, Stage, Try, pause};
-use crate::client::STUCK;
 use crate::deadlines::Timed;
 use crate::endpoints::EndpointId;
 use crate::matching::Matching;
@@ -277,7 +276,7 @@ impl Worker {
             call.record_mut().response_bytes = written;
             let queued = client.unsent(&self.net);
             self.watch_answers(client_key, queued);
-            if queued > STUCK {
+            if self.is_much(queued) {
                 self.block(client_key, connection);
             }
         }

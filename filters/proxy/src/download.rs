@@ -5,7 +5,7 @@
 use meltemi_codecs::{Edit, Frame, Kind, Outcome, Peer};
 
 use crate::calls::End;
-use crate::client::{ClientId, STUCK};
+use crate::client::ClientId;
 use crate::clock::Instant;
 use crate::inbox::Progress;
 use crate::upload::more_front;
@@ -178,7 +178,7 @@ impl Worker {
         let Some(client) = self.clients.get(key) else { return };
         let unsent = client.unsent(&self.net);
         self.watch_answers(key, unsent);
-        if unsent > STUCK {
+        if self.is_much(unsent) {
             self.block(key, connection);
         }
     }

@@ -47,6 +47,7 @@ mod relays;
 mod reply;
 mod reports;
 mod retiring;
+mod room;
 mod slots;
 mod source;
 mod start;

@@ -15,6 +15,8 @@ pub(crate) struct Net {
     /// Who owns the socket of that index, and which socket that is.
     owners: Vec<Option<(SocketId, Owner)>>,
     reach: Reach,
+    /// The receive windows of either side while there is room.
+    windows: [u32; 2],
 }
 
 /// The owner of a socket.
@@ -39,6 +41,9 @@ enum Reach {
     Closed,
 }
 
+/// The receive window of a socket while there is little room.
+const NARROW: u32 = 32 * 1024;
+
 /// Unsent bytes on a socket at which what feeds it has to wait, until [`Event::Writable`].
 pub(crate) const HIGH_WATERMARK: usize = 1024 * 1024;
 
@@ -46,7 +51,8 @@ impl Net {
     /// No sockets yet. Its watermarks are not for `options` to set.
     pub(crate) fn new(options: Options) -> Self {
         let options = Options { write_high: HIGH_WATERMARK, write_low: HIGH_WATERMARK / 4, ..options };
-        Self { sockets: Sockets::new(options), owners: Vec::new(), reach: Reach::Open }
+        let windows = [options.receive_window_downstream, options.receive_window_upstream];
+        Self { sockets: Sockets::new(options), owners: Vec::new(), reach: Reach::Open, windows }
     }
 
     #[inline]
@@ -204,6 +210,19 @@ impl Net {
     /// That sum.
     pub(crate) fn counted_apart(&mut self) -> usize {
         self.sockets.counted_apart()
+    }
+
+    /// Has [`Event::Writable`] come when half of what waits to be sent on a socket has left.
+    pub(crate) fn await_writable(&mut self, id: SocketId) {
+        self.sockets.await_writable(id);
+    }
+
+    /// Has everybody send into narrow windows, or into wide ones again. Peers hear of it one change at a time: to be called
+    /// until it is so.
+    #[inline]
+    pub(crate) fn narrow(&mut self, is_narrow: bool) {
+        let [downstream, upstream] = self.windows.map(|wide| if is_narrow { wide.min(NARROW) } else { wide });
+        self.sockets.set_receive_windows(downstream, upstream);
     }
 
     /// Asks tcp_proxy to use another tunnel connection for new clients.

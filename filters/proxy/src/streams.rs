@@ -6,7 +6,7 @@ use core::time::Duration;
 use meltemi_codecs::{Edit, Failure, Frame, Kind, Outcome};
 
 use crate::calls::{CallId, End, Try};
-use crate::client::{Client, ClientId, STUCK};
+use crate::client::{Client, ClientId};
 use crate::clock::earliest;
 use crate::net::HIGH_WATERMARK;
 use crate::slots::Answered;
@@ -135,7 +135,7 @@ impl Worker {
         }
         let queued = client.unsent(&self.net);
         self.watch_answers(key, queued);
-        if queued > STUCK {
+        if self.is_much(queued) {
             self.block(key, connection);
         }
     }

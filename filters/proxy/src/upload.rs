@@ -107,7 +107,9 @@ impl Worker {
                 let Some(socket) = self.connections.get(connection).map(|open| open.socket()) else {
                     return 0;
                 };
-                if self.net.queued(socket) >= HIGH_WATERMARK {
+                let queued = self.net.queued(socket);
+                if queued >= HIGH_WATERMARK || self.is_much(queued) {
+                    self.net.await_writable(socket);
                     return 0;
                 }
                 self.net.pass(socket, bytes);

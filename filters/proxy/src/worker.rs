@@ -37,6 +37,8 @@ pub struct Worker {
     /// Memory of what clients and servers have sent and is not read.
     pub(crate) unread: usize,
     pub(crate) share: Share,
+    /// Peers may send little at a time.
+    pub(crate) is_narrow: bool,
     /// While memory is short: the memory that the calls of one client may take.
     pub(crate) most_for_calls: Option<usize>,
     pub(crate) pools: Pools,
@@ -71,6 +73,7 @@ impl Worker {
             calls: Calls::default(),
             unread: 0,
             share: Share::new(&Rc::default()),
+            is_narrow: false,
             most_for_calls: None,
             pools: Pools::default(),
             agenda: Agenda::default(),

@@ -89,6 +89,7 @@ mod socket;
 mod sockets;
 mod streams;
 mod transmit;
+mod windows;
 
 pub use error::{Code, Error};
 pub use event::{Accept, Event, Request, Target};

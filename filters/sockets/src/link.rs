@@ -38,12 +38,11 @@ pub(crate) struct Link {
     /// Bytes that the peer may still send over all streams, and those not yet granted again.
     receive_window: u32,
     receive_credit: u32,
-    /// What is still to be taken off every stream's receive window when the peer acknowledges our SETTINGS: until then
-    /// it may use the window of the specification.
-    pub(crate) window_excess: u32,
+    /// What every stream's receive window loses when the peer acknowledges our SETTINGS, of each that it has not: until
+    /// then it may use the window that it knows, at first that of the specification.
+    unacknowledged: VecDeque<u32>,
     /// The receive window of a stream, as announced.
     pub(crate) stream_window: u32,
-    settings_acknowledged: bool,
     /// The highest stream id that the peer opened.
     pub(crate) last_peer_stream: u32,
     /// The next stream id to open.
@@ -137,9 +136,8 @@ impl Link {
             send_window: i64::from(DEFAULT_WINDOW),
             receive_window: CONNECTION_WINDOW,
             receive_credit: 0,
-            window_excess: DEFAULT_WINDOW.saturating_sub(stream_window),
+            unacknowledged: VecDeque::from([DEFAULT_WINDOW.saturating_sub(stream_window)]),
             stream_window,
-            settings_acknowledged: false,
             last_peer_stream: 0,
             next_stream: 1,
             ping: None,
@@ -154,15 +152,27 @@ impl Link {
 
     /// The receive window of a stream that begins now.
     pub(crate) fn new_receive_window(&self) -> i64 {
-        i64::from(self.stream_window).saturating_add(i64::from(self.window_excess))
+        self.unacknowledged
+            .iter()
+            .fold(i64::from(self.stream_window), |window, excess| window.saturating_add(i64::from(*excess)))
+    }
+
+    /// Announces another receive window for all streams: what they gain by it at once. `None` if it is the same, or if the
+    /// peer has yet to acknowledge what was announced before.
+    pub(crate) fn announce_window(&mut self, window: u32) -> Option<u32> {
+        if window == self.stream_window || !self.unacknowledged.is_empty() || self.failure.is_some() {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.stream_window, window);
+        frame::put_settings(&mut self.control, &[(setting::INITIAL_WINDOW_SIZE, window)]);
+        self.unacknowledged.push_back(before.saturating_sub(window));
+        Some(window.saturating_sub(before))
     }
 
     /// The peer acknowledged our SETTINGS. Returns what every stream's receive window loses by it.
     pub(crate) fn settings_acknowledged(&mut self) -> Result<u32, Fault> {
-        if std::mem::replace(&mut self.settings_acknowledged, true) {
-            return Err(Fault(Code::ProtocolError, "an acknowledgement of SETTINGS that were not sent"));
-        }
-        Ok(std::mem::take(&mut self.window_excess))
+        let unsent = Fault(Code::ProtocolError, "an acknowledgement of SETTINGS that were not sent");
+        self.unacknowledged.pop_front().ok_or(unsent)
     }
 
     /// Counts a DATA frame against the connection's window and grants it again.

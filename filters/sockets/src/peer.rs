@@ -214,18 +214,6 @@ impl Peer<'_> {
         self.finish(index);
     }
 
-    /// Window for so many bytes that need no memory any more is granted again, in steps of half a window.
-    pub(crate) fn grant(&mut self, index: u32, count: u32) {
-        let step = (self.link.stream_window >> 1).max(1);
-        let Some(socket) = self.slab.at_mut(index) else { return };
-        socket.credit = socket.credit.saturating_add(count);
-        if socket.credit >= step && !socket.remote_ended && !socket.released {
-            let credit = mem::take(&mut socket.credit);
-            socket.receive_window = socket.receive_window.saturating_add(i64::from(credit));
-            frame::put_window_update(&mut self.link.control, socket.stream, credit);
-        }
-    }
-
     /// Makes the id of a socket stale whose last event was delivered.
     pub(crate) fn retire(&mut self, id: SocketId) {
         self.slab.release(id.index);

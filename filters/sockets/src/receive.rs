@@ -283,7 +283,7 @@ impl Peer<'_> {
         Ok(())
     }
 
-    fn each_stream(&mut self, mut change: impl FnMut(&mut crate::socket::Socket)) {
+    pub(crate) fn each_stream(&mut self, mut change: impl FnMut(&mut crate::socket::Socket)) {
         for index in self.slab.indices() {
             if let Some(socket) = self.socket(index)
                 && socket.stream != 0

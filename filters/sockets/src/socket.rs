@@ -30,8 +30,9 @@ pub(crate) struct Socket {
     pub(crate) credit: u32,
     /// Bytes swallowed since the release.
     pub(crate) swallowed: u32,
-    /// The queue had [`Options::write_high`](crate::Options::write_high) bytes and `Writable` is due.
-    pub(crate) full: bool,
+    /// `Writable` is due when fewer bytes than these are queued: there were
+    /// [`Options::write_high`](crate::Options::write_high), or the caller waits.
+    pub(crate) mark: Option<usize>,
     /// Its place in the send queues, so that it is in them once.
     pub(crate) in_ready: bool,
     pub(crate) in_ends: bool,
@@ -96,7 +97,7 @@ impl Socket {
             unconsumed: 0,
             credit: 0,
             swallowed: 0,
-            full: false,
+            mark: None,
             in_ready: false,
             in_ends: false,
         }

@@ -147,7 +147,7 @@ impl Sockets {
         };
         match bytes.get(passed..) {
             None | Some([]) => true,
-            Some(rest) => self.write(id).map(|out| out.extend_from_slice(rest)).is_some(),
+            Some(rest) => self.write(id).map(|out| append(out, rest)).is_some(),
         }
     }
 
@@ -200,6 +200,16 @@ impl Sockets {
         }
     }
 
+    /// Has [`Event::Writable`] come once less than half of what is queued is left, though that be little.
+    pub fn await_writable(&mut self, id: SocketId) {
+        if let Some(socket) = self.slab.get_mut(id)
+            && socket.mark.is_none()
+            && !socket.send.is_empty()
+        {
+            socket.mark = Some(socket.send.len().div_ceil(2));
+        }
+    }
+
     /// Half-close: END_STREAM follows what is queued. If the peer has ended too, the id becomes stale once it has left.
     pub fn finish(&mut self, id: SocketId) {
         if let Some((mut peer, index)) = self.find(id) {
@@ -238,6 +248,14 @@ impl Sockets {
         }
     }
 
+    /// Changes the receive windows of all sockets, in place of [`Options::receive_window_downstream`] and
+    /// [`Options::receive_window_upstream`]. Where a peer has yet to acknowledge an earlier change, nothing is changed: to be
+    /// called again.
+    pub fn set_receive_windows(&mut self, downstream: u32, upstream: u32) {
+        self.peer(Side::Downstream).set_window(downstream);
+        self.peer(Side::Upstream).set_window(upstream);
+    }
+
     /// Asks tcp_proxy to use another HTTP/2 connection for new clients. Sockets live on, and so do those that it opens
     /// before it has heard.
     ///
@@ -249,14 +267,14 @@ impl Sockets {
         }
     }
 
-    /// Appends everything that may be sent towards `side` now.
+    /// Appends what may be sent towards `side` now, up to a few megabytes.
     ///
-    /// If there is anything to be sent towards the other side, or an event waits to be delivered, a PING to this side
+    /// If there is more, or anything to be sent towards the other side, or an event waits to be delivered, a PING to this side
     /// is added: its acknowledgement brings the callback in which that can be done. At most one is out a side.
     pub fn transmit(&mut self, side: Side, out: &mut Vec<u8>) {
         self.heard = None;
-        self.peer(side).flush(out);
-        let due = !self.notices.is_empty() || self.peer(side.other()).is_sendable();
+        let is_cut = self.peer(side).flush(out);
+        let due = is_cut || !self.notices.is_empty() || self.peer(side.other()).is_sendable();
         let link = self.peer(side).link;
         if due && link.ping.is_none() && link.failure.is_none() {
             link.ping(out);
@@ -313,3 +331,15 @@ impl Sockets {
         }
     }
 }
+
+/// Appends to what is queued. Much of it grows by an eighth: no half of the memory lies idle.
+fn append(out: &mut Vec<u8>, bytes: &[u8]) {
+    let missing = bytes.len().saturating_sub(out.capacity().saturating_sub(out.len()));
+    if missing > 0 && out.len() >= MUCH {
+        out.reserve_exact(bytes.len().max(out.len() >> 3));
+    }
+    out.extend_from_slice(bytes);
+}
+
+/// Bytes queued from which on room is made for few more.
+const MUCH: usize = 1 << 20;

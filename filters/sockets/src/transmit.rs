@@ -7,12 +7,15 @@ use crate::peer::Peer;
 use crate::socket::LocalEnd;
 use crate::{Code, Event, Side};
 
+/// Bytes of queued DATA that leave at a time, but for the last frame: what holds them all needs memory beside theirs.
+const MOST_DATA: usize = 2 << 20;
+
 /// Capacity that the buffer for frames other than DATA keeps.
 const KEPT_CONTROL: usize = 16 << 10;
 
 impl Peer<'_> {
-    /// Appends everything that may be sent now.
-    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) {
+    /// Appends what may be sent now. Whether that is not all.
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) -> bool {
         if self.side == Side::Upstream {
             self.open_waiting();
         }
@@ -28,14 +31,14 @@ impl Peer<'_> {
         self.link.answers = 0;
         self.link.control.shrink_to(KEPT_CONTROL);
         if self.link.failure.is_some() {
-            return;
+            return false;
         }
         if self.drains() && *self.drain == Drain::Announced && self.link.ping.is_none() {
             self.link.ping(out);
             *self.drain = Drain::Probing;
         }
         self.flush_ends(out);
-        self.flush_data(out);
+        self.flush_data(out)
     }
 
     /// Whether there is anything that [`flush`](Self::flush) would append.
@@ -80,13 +83,15 @@ impl Peer<'_> {
     /// The first socket that has bytes to send as far as its own window goes; those before it that have none leave the
     /// queue, to come back with more bytes or more window.
     fn next_ready(&mut self) -> Option<u32> {
-        let high = self.options.write_high;
+        let (high, low) = (self.options.write_high, self.options.write_low);
         loop {
             let index = *self.link.ready.front()?;
             if let Some(socket) = self.socket(index)
                 && socket.in_ready
             {
-                socket.full |= socket.send.len() >= high;
+                if socket.mark.is_none() && socket.send.len() >= high {
+                    socket.mark = Some(low);
+                }
                 if socket.sendable() > 0 {
                     return Some(index);
                 }
@@ -111,20 +116,25 @@ impl Peer<'_> {
         }
     }
 
-    /// One frame of each socket in turn, until there is no more or the connection's window is used up.
-    fn flush_data(&mut self, out: &mut Vec<u8>) {
+    /// One frame of each socket in turn, until there is no more or the connection's window is used up, or until these are
+    /// [`MOST_DATA`]: whether there are more then.
+    fn flush_data(&mut self, out: &mut Vec<u8>) -> bool {
+        let most = out.len().saturating_add(MOST_DATA);
         while self.link.send_window > 0
             && let Some(index) = self.next_ready()
         {
+            if out.len() >= most {
+                return true;
+            }
             self.link.ready.pop_front();
             let limit = usize::try_from(self.link.send_window).unwrap_or(usize::MAX);
             let limit = limit.min(self.link.peer.max_frame_size);
-            let low = self.options.write_low;
             let Some(socket) = self.slab.at_mut(index) else { continue };
             let count = socket.sendable().min(limit);
             if socket.sendable() > limit {
-                // A large message: room for all of it and its frames' heads, so that `out` does not grow in steps.
-                out.reserve(socket.sendable().saturating_add(socket.sendable() >> 8));
+                // A large message: room for all that may leave and its frames' heads, so that `out` does not grow in steps.
+                let count = most.saturating_sub(out.len()).saturating_add(limit);
+                out.reserve_exact(count.saturating_add(count >> 8));
             }
             let ends = socket.local == LocalEnd::Due && count == socket.send.len();
             let length = u32::try_from(count).unwrap_or(0);
@@ -135,9 +145,9 @@ impl Peer<'_> {
             socket.sent = socket.sent.saturating_add(u64::from(length));
             socket.send_window = socket.send_window.saturating_sub(i64::from(length));
             self.link.send_window = self.link.send_window.saturating_sub(i64::from(length));
-            let writable = socket.full && socket.send.len() < low && !socket.released;
+            let writable = socket.mark.is_some_and(|mark| socket.send.len() < mark) && !socket.released;
             if writable {
-                socket.full = false;
+                socket.mark = None;
             }
             if socket.sendable() > 0 {
                 self.link.ready.push_back(index);
@@ -157,6 +167,7 @@ impl Peer<'_> {
         }
         // Sockets that the loop found to have nothing but an end.
         self.flush_ends(out);
+        false
     }
 
     /// Frames `bytes` for a socket at once, after what it has queued, as far as all that may be sent: so many of them.
@@ -165,7 +176,8 @@ impl Peer<'_> {
         let Some(socket) = self.slab.at_mut(index) else { return 0 };
         let window = usize::try_from(socket.send_window.min(self.link.send_window)).unwrap_or(0);
         let queued = socket.send.len();
-        let is_free = socket.open && socket.local == LocalEnd::Open && !socket.full && queued < window;
+        let is_free =
+            socket.open && socket.local == LocalEnd::Open && socket.mark.is_none() && queued < window;
         if !is_free || self.link.failure.is_some() {
             return 0;
         }

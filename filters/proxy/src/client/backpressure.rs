@@ -89,8 +89,10 @@ impl Worker {
     pub(crate) fn block(&mut self, key: ClientId, connection: ConnectionId) {
         let Some(feeding) = self.connections.get_mut(connection) else { return };
         let Some(client) = self.clients.get_mut(key) else { return };
-        if feeding.block() {
+        // One of which only answers wait that are behind another reads what there is.
+        if self.net.queued(client.socket()) > 0 && feeding.block() {
             client.block(connection);
+            self.net.await_writable(client.socket());
             let pool = feeding.pool();
             self.watch_backpressure(key);
             if self.pools.get(pool).is_some_and(|pool| pool.owner().is_none()) {

@@ -3,7 +3,7 @@
 
 mod receiving;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use loona_hpack::Decoder;
 
@@ -79,7 +79,7 @@ struct Block {
 
 #[derive(Debug)]
 struct Stream {
-    to_send: Vec<u8>,
+    to_send: VecDeque<u8>,
     is_finishing: bool,
     has_sent_end: bool,
     has_peer_ended: bool,
@@ -194,10 +194,10 @@ impl Connection {
 
     /// Ends a stream, whose peer has ended, with what is queued and a header list.
     pub fn trailers(&mut self, stream: u32, fields: &[(&str, &str)]) {
-        let Some(ending) = self.streams.remove(&stream) else { return };
+        let Some(mut ending) = self.streams.remove(&stream) else { return };
         assert!(ending.has_peer_ended);
         self.send_window -= ending.to_send.len() as i64;
-        self.frame(DATA, 0, stream, &ending.to_send);
+        self.frame(DATA, 0, stream, ending.to_send.make_contiguous());
         self.headers(stream, fields, END_STREAM);
     }
 
@@ -209,7 +209,7 @@ impl Connection {
     /// Queues bytes; they leave as the windows allow. Nothing if the stream is gone.
     pub fn write(&mut self, stream: u32, bytes: &[u8]) {
         if let Some(stream) = self.streams.get_mut(&stream).filter(|stream| !stream.is_finishing) {
-            stream.to_send.extend_from_slice(bytes);
+            stream.to_send.extend(bytes);
         }
     }
 
@@ -347,7 +347,7 @@ impl Connection {
 
     fn new_stream(&self) -> Stream {
         Stream {
-            to_send: Vec::new(),
+            to_send: VecDeque::new(),
             is_finishing: false,
             has_sent_end: false,
             has_peer_ended: false,

@@ -26,6 +26,7 @@ mod budget;
 mod chaos;
 mod closing;
 mod concurrency;
+mod crowds;
 mod cut_ends;
 mod cut_through;
 mod deadlines;

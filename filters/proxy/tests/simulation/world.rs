@@ -217,6 +217,9 @@ impl Sink for Metrics {
     }
 }
 
+/// Envoy's buffers bring no more bytes than these to a callback.
+const MOST_READ: usize = 1 << 20;
+
 /// A worker that needs more callbacks than this spins.
 const MOST_CALLBACKS: u64 = 2_000_000;
 
@@ -422,7 +425,7 @@ impl World {
             return;
         }
         match way {
-            Way::ToWorker(side) => self.call_back(side, &bytes),
+            Way::ToWorker(side) => bytes.chunks(MOST_READ).for_each(|part| self.call_back(side, part)),
             Way::ToPeer(Side::Downstream) => {
                 for event in self.proxy.http2.receive(&bytes) {
                     self.tunnel_event(event);

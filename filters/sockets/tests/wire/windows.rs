@@ -193,3 +193,80 @@ fn whoever_waits_to_write_hears_of_it_though_others_pass() {
     assert_eq!(payload_of(&raw.sent(Side::Upstream)), 1010);
     assert_eq!(raw.ok(Side::Downstream, &[]), [Event::Writable { id }]);
 }
+
+#[test]
+fn windows_become_narrow_and_wide_again_as_the_peer_acknowledges_it() {
+    let mut raw = Raw::new(Options { receive_window_downstream: 1000, ..Options::default() });
+    let upstream = Options::default().receive_window_upstream;
+    let id = raw.accepted(1);
+    raw.ok(Side::Downstream, &frame(DATA, 0, 1, [1; 700]));
+    raw.sockets.consumed(id, 400);
+    assert_eq!(raw.sent_but_pings(Side::Downstream), []);
+    raw.sockets.set_receive_windows(100, upstream);
+    // More than half of a window is due now.
+    let kinds = |frames: &[Frame]| frames.iter().map(|frame| frame.kind).collect::<Vec<_>>();
+    let frames = raw.sent_but_pings(Side::Downstream);
+    assert_eq!(kinds(&frames), [SETTINGS, WINDOW_UPDATE]);
+    assert_eq!((&frames[0].payload[..], frames[1].number()), (&[0, 4, 0, 0, 0, 100][..], 400));
+    // What was on its way before the peer heard of it is welcome; another change waits until then.
+    raw.sockets.set_receive_windows(1000, upstream);
+    assert_eq!(raw.sent_but_pings(Side::Downstream), []);
+    assert_eq!(raw.ok(Side::Downstream, &frame(DATA, 0, 1, [1; 600])).len(), 1);
+    raw.ok(Side::Downstream, &frame(SETTINGS, ACK, 0, ""));
+    // 900 are out beyond the window.
+    raw.sockets.consumed(id, 900);
+    assert_eq!(kinds(&raw.sent_but_pings(Side::Downstream)), [WINDOW_UPDATE]);
+    assert_eq!(raw.ok(Side::Downstream, &frame(DATA, 0, 1, [1; 100])).len(), 1);
+    raw.sockets.set_receive_windows(1000, upstream);
+    raw.sockets.set_receive_windows(1000, upstream);
+    assert_eq!(kinds(&raw.sent_but_pings(Side::Downstream)), [SETTINGS]);
+    assert_eq!(raw.ok(Side::Downstream, &frame(DATA, 0, 1, [1; 900])).len(), 1);
+    assert!(matches!(raw.ok(Side::Downstream, &frame(DATA, 0, 1, [1; 1]))[..], [Event::Reset { .. }]));
+}
+
+#[test]
+fn whoever_asks_hears_when_half_of_what_is_queued_has_left() {
+    let mut raw = Raw::new(Options::default());
+    let (id, stream) = raw.connected();
+    raw.ok(Side::Upstream, &settings(&[(4, 0)]));
+    raw.answer_pings();
+    raw.sockets.write(id).unwrap().extend([7; 300]);
+    raw.sockets.await_writable(id);
+    raw.ok(Side::Upstream, &number(WINDOW_UPDATE, stream, 150));
+    assert_eq!(payload_of(&raw.sent(Side::Upstream)), 150);
+    assert_eq!(raw.ok(Side::Downstream, &[]), []);
+    raw.ok(Side::Upstream, &number(WINDOW_UPDATE, stream, 1));
+    assert_eq!(payload_of(&raw.sent(Side::Upstream)), 1);
+    assert_eq!(raw.ok(Side::Downstream, &[]), [Event::Writable { id }]);
+    raw.ok(Side::Upstream, &number(WINDOW_UPDATE, stream, 149));
+    assert_eq!(payload_of(&raw.sent(Side::Upstream)), 149);
+    raw.sockets.await_writable(id);
+    assert_eq!(raw.ok(Side::Downstream, &[]), [], "nothing is queued");
+}
+
+#[test]
+fn much_leaves_in_parts_each_with_a_ping_that_brings_the_next() {
+    let mut raw = Raw::new(Options::default());
+    let (id, stream) = raw.connected();
+    for window in [0, stream] {
+        raw.ok(Side::Upstream, &number(WINDOW_UPDATE, window, 16 << 20));
+    }
+    raw.answer_pings();
+    raw.sockets.write(id).unwrap().resize(5 << 20, 7);
+    let mut left = 5 << 20;
+    while left > 0 {
+        let frames = raw.sent(Side::Upstream);
+        let count = payload_of(&frames);
+        assert!((1..=(2 << 20) + 16_384).contains(&count), "{count} bytes left at once");
+        left -= count;
+        let has_ping = frames.iter().any(|frame| frame.kind == PING);
+        assert!(has_ping || left == 0, "nothing brings the other {left} bytes");
+        for ping in frames.iter().filter(|frame| frame.kind == PING) {
+            raw.ok(Side::Upstream, &frame(PING, ACK, 0, &ping.payload));
+            // The acknowledgement comes from the side that is not written to then.
+            assert!(left == 0 || raw.sent(Side::Downstream).iter().any(|frame| frame.kind == PING));
+        }
+        raw.answer_pings();
+    }
+    assert_eq!(raw.sockets.queued(id), 0);
+}
