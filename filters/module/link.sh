@@ -14,6 +14,6 @@ for arg; do
   before=$arg
 done
 # What rustc's target has, and the list that would say so is stripped. The stack ends in the first kilobyte of the
-# memory, where nothing lies: addresses may be folded.
-wasm-opt -O3 --low-memory-unused $names --enable-bulk-memory --enable-multivalue --enable-mutable-globals \
+# memory, where nothing lies: addresses may be folded. What is fast is made small then: tails that are alike become one.
+wasm-opt -O3 -Oz --low-memory-unused $names --enable-bulk-memory --enable-multivalue --enable-mutable-globals \
   --enable-nontrapping-float-to-int --enable-reference-types --enable-sign-ext "$module" --output "$module"
