@@ -182,6 +182,12 @@ pub fn write_number(number: u32, value: u64, out: &mut Vec<u8>) {
     write_varint(value, out);
 }
 
+/// Appends a field that holds eight bytes, as a little-endian number.
+pub fn write_fixed64(number: u32, value: u64, out: &mut Vec<u8>) {
+    write_varint(u64::from(number) << 3 | 1, out);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
 /// Appends a field that holds text, bytes or a message.
 pub fn write_bytes(number: u32, value: &[u8], out: &mut Vec<u8>) {
     write_varint(u64::from(number) << 3 | 2, out);

@@ -251,10 +251,11 @@ impl Plan {
         self.services.values()
     }
 
-    /// Whether a service in that cluster is asked about calls.
+    /// Whether a service in that cluster is asked about calls, or sent their spans.
+    #[inline(never)]
     pub fn asks(&self, cluster: &str) -> bool {
-        let mut limits = self.services().filter_map(|service| service.global_rate_limits.as_deref());
-        limits.any(|limits| limits.iter().any(|limit| *limit.cluster == *cluster))
+        let asks = |service: &Rc<Service>| service.asks(cluster);
+        self.services().any(|first| asks(first) || first.others.iter().flatten().any(asks))
     }
 
     /// What works but is hardly meant.

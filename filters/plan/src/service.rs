@@ -83,6 +83,14 @@ impl Service {
         self.routes.get(self.index.find(head)?)
     }
 
+    /// Whether a service in that cluster is asked about calls, or sent their spans.
+    #[inline(never)]
+    pub(super) fn asks(&self, cluster: &str) -> bool {
+        let collector = self.tracing.as_ref().and_then(|tracing| tracing.collector.as_deref());
+        let mut limits = self.global_rate_limits.iter().flat_map(|limits| limits.iter());
+        collector == Some(cluster) || limits.any(|limit| *limit.cluster == *cluster)
+    }
+
     /// Why it is in doubt whether the call is to be rejected, if it is.
     #[inline]
     pub fn doubt(&self, head: &Head) -> Option<String> {

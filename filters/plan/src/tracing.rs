@@ -1,8 +1,11 @@
 //! Traces of the calls of a service.
 
+use std::rc::Rc;
+
 use meltemi_codecs::{Action, Change};
 
 use super::{
+    check::name,
     error::{Path, Result, fail},
     raw,
     route::AttachmentEdit,
@@ -27,10 +30,16 @@ pub const B3_FIELDS: [[&str; 5]; 2] = [
 pub struct Tracing {
     /// The calls that are sampled, where no caller has decided that.
     pub sampling: Share,
+    /// The cluster of the collector that spans of sampled calls are sent to.
+    pub collector: Option<Rc<str>>,
 }
 
 pub(super) fn tracing(path: &Path<'_>, raw: &raw::Tracing) -> Result<Tracing> {
-    Ok(Tracing { sampling: share(&path.key("sampling"), raw.sampling)? })
+    if let Some(cluster) = &raw.collector {
+        name(&path.key("collector"), "the name of a cluster", cluster)?;
+    }
+    let sampling = share(&path.key("sampling"), raw.sampling)?;
+    Ok(Tracing { sampling, collector: raw.collector.as_deref().map(Rc::from) })
 }
 
 /// Has an edit write the trace of a call as well.

@@ -3,63 +3,74 @@
 use meltemi_codecs::Failure;
 
 use crate::calls::{CallId, Stage};
-use crate::inquiries::{AGE, ChannelId, Outcome};
+use crate::inquiries::{AGE, Ask, Asker, ChannelId, Outcome};
 use crate::plan::{Route, Service};
 use crate::policy::{Answer, NoAnswer, Question, Verdict, admit_asked};
 use crate::worker::Worker;
+
+/// The method of rate limit services.
+const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 impl Worker {
     /// Asks about a call that was read.
     #[inline(never)]
     pub(crate) fn ask(&mut self, id: CallId, question: Question) {
-        let until = self.now.after(question.limit.0.timeout);
-        match self.inquiries.ask(question, id, self.now, &mut self.net) {
-            Ok(inquiry) => {
-                if let Some(call) = self.calls.get_mut(id) {
-                    call.ask(inquiry, until);
-                }
-                self.time_call(id);
-                self.alarms.wake_at(Some(self.now.after(AGE)));
-            }
-            Err((question, why)) => {
-                self.asked(Outcome { call: id, question, answer: Err(why) });
-            }
+        let limit = &question.limit.0;
+        let (cluster, timeout) = (&limit.cluster, limit.timeout);
+        let ask = Ask { cluster, path: SHOULD_RATE_LIMIT, timeout, message: &question.message };
+        let Some(asked) = self.inquiries.ask(&ask, self.now, &mut self.net) else {
+            self.judged(id, question, Err(NoAnswer::NoConnection));
+            return;
+        };
+        let asker = Asker::Call(id, question);
+        let inquiry = self.inquiries.note(asked, asker, self.now, &mut self.net);
+        if let Some(call) = self.calls.get_mut(id) {
+            call.ask(inquiry, self.now.after(timeout));
         }
+        self.time_call(id);
+        self.alarms.wake_at(Some(self.now.after(AGE)));
     }
 
     /// Bytes of a service came.
     #[inline(never)]
     pub(crate) fn service_data(&mut self, id: ChannelId, bytes: &[u8]) {
         let outcomes = self.inquiries.data(id, bytes, &mut self.net);
-        outcomes.into_iter().for_each(|outcome| self.asked(outcome));
+        outcomes.into_iter().for_each(|outcome| self.answered(outcome));
     }
 
     /// The connection to a service is gone.
     #[inline(never)]
     pub(crate) fn service_lost(&mut self, id: ChannelId) {
         let outcomes = self.inquiries.lost(id, NoAnswer::Reset);
-        outcomes.into_iter().for_each(|outcome| self.asked(outcome));
+        outcomes.into_iter().for_each(|outcome| self.answered(outcome));
     }
 
     /// There is no connection to a service.
     #[inline(never)]
     pub(crate) fn service_refused(&mut self, id: ChannelId) {
         let outcomes = self.inquiries.refused(id, self.now);
-        outcomes.into_iter().for_each(|outcome| self.asked(outcome));
+        outcomes.into_iter().for_each(|outcome| self.answered(outcome));
     }
 
     /// The answer about a call did not come in time.
     #[inline(never)]
     pub(crate) fn answer_is_late(&mut self, id: CallId) {
         let Some(Stage::Asking { inquiry, .. }) = self.calls.get(id).map(|call| call.stage()) else { return };
-        if let Some(question) = self.inquiries.forget(inquiry, true, &mut self.net) {
-            self.asked(Outcome { call: id, question, answer: Err(NoAnswer::Deadline) });
+        if let Some(asker) = self.inquiries.forget(inquiry, true, &mut self.net) {
+            self.answered(Outcome::none(asker, NoAnswer::Deadline));
+        }
+    }
+
+    /// Does what is to be done after a question.
+    pub(crate) fn answered(&mut self, outcome: Outcome) {
+        match outcome.asker {
+            Asker::Call(id, question) => self.judged(id, question, outcome.answer),
+            Asker::Spans(sent) => self.spans_answered(&sent, outcome.answer, &outcome.said),
         }
     }
 
     /// Does with a call what the answer about it says.
-    fn asked(&mut self, outcome: Outcome) {
-        let Outcome { call: id, question, answer } = outcome;
+    fn judged(&mut self, id: CallId, question: Question, answer: Result<Vec<u8>, NoAnswer>) {
         let Some(call) = self.calls.get_mut(id) else { return };
         let operation = call.record().operation;
         call.settle();

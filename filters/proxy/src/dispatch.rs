@@ -230,7 +230,7 @@ impl Worker {
             }),
             _ => None,
         };
-        if !call.answered(connection, refused.is_some()) {
+        if !call.answered(connection, refused, self.now) {
             return;
         }
         if let Some(status) = refused {

@@ -117,7 +117,7 @@ impl Worker {
         let arrival = Arrival { from: key, at: self.now, behind: Vec::new(), counted: 0 };
         client.set_arrival(Some(arrival));
         let sent = if pool.is_watched() { waiting.sent_on(key) } else { None };
-        waiting.answered(key, false);
+        waiting.answered(key, None, self.now);
         waiting.record_mut().response_bytes = len;
         let mut judged = None;
         if let Some(connection) = self.connections.get_mut(key) {

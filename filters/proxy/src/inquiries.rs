@@ -1,4 +1,4 @@
-//! Questions to services, asked by gRPC while the calls that they are about wait.
+//! Questions to services, asked by gRPC: about calls, which wait meanwhile, or with spans, for which nothing waits.
 //!
 //! A service is asked over a connection to its cluster as servers are called, with an HTTP/2 of our own in it: so it may be in
 //! any cluster, whatever protocol Envoy takes its port for, and many questions leave in one write. There is one connection for
@@ -17,6 +17,7 @@ use crate::calls::CallId;
 use crate::clock::{Instant, earliest};
 use crate::net::{HIGH_WATERMARK, Net, Owner};
 use crate::policy::{NoAnswer, Question};
+use crate::spans::Sent;
 
 /// Names a connection to a service.
 pub(crate) type ChannelId = Id<Channel>;
@@ -33,53 +34,93 @@ pub(crate) struct Inquiries {
     refused: Vec<(Rc<str>, Instant)>,
 }
 
-/// A question that was asked.
+/// What a service is asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    /// The cluster of the service.
+    pub(crate) cluster: &'a Rc<str>,
+    /// Its method.
+    pub(crate) path: &'static str,
+    /// How long the answer may take, as the service is told.
+    pub(crate) timeout: Duration,
+    pub(crate) message: &'a [u8],
+}
+
+/// Whose question it is.
 #[derive(Debug)]
-pub(crate) struct Inquiry {
-    call: CallId,
-    question: Question,
+pub(crate) enum Asker {
+    /// A call about which a rate limit service is asked.
+    Call(CallId, Question),
+    /// Spans that a collector is given.
+    Spans(Sent),
+}
+
+/// Where an answer will come.
+#[derive(Debug)]
+pub(crate) struct Asked {
     channel: ChannelId,
     stream: SocketId,
 }
 
-/// What has become of a question: the message of the answer, or why there is none.
+/// A question that was asked.
+#[derive(Debug)]
+pub(crate) struct Inquiry {
+    asker: Asker,
+    channel: ChannelId,
+    stream: SocketId,
+}
+
+/// What has become of a question.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub(crate) call: CallId,
-    pub(crate) question: Question,
+    pub(crate) asker: Asker,
+    /// The message of the answer, or why there is none.
     pub(crate) answer: Result<Vec<u8>, NoAnswer>,
+    /// Why the service gave none, in its words.
+    pub(crate) said: String,
+}
+
+impl Outcome {
+    /// No answer came.
+    pub(crate) fn none(asker: Asker, why: NoAnswer) -> Self {
+        Self { asker, answer: Err(why), said: String::new() }
+    }
 }
 
 /// A cluster that refused a connection is not asked for another so soon.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// So many bytes may be left to be sent on a connection that is closed.
+const MOST_LEFT: usize = 16 << 10;
+
 /// A connection of that age is replaced, so that all endpoints have their share, and one that was not used for so long is closed.
 pub(crate) const AGE: Duration = Duration::from_secs(60);
 
 impl Inquiries {
-    /// Asks about a call.
-    pub(crate) fn ask(
-        &mut self,
-        question: Question,
-        call: CallId,
-        now: Instant,
-        net: &mut Net,
-    ) -> Result<InquiryId, (Question, NoAnswer)> {
-        let limit = question.limit.0.clone();
-        let Some(id) = self.channel(&limit.cluster, now, net) else {
-            return Err((question, NoAnswer::NoConnection));
-        };
-        let stream = self.channels.get_mut(id).and_then(|channel| channel.request(&limit, &question.message));
-        let Some(stream) = stream else {
+    /// Asks a service: where the answer will come, if there is a connection.
+    pub(crate) fn ask(&mut self, ask: &Ask<'_>, now: Instant, net: &mut Net) -> Option<Asked> {
+        let id = self.channel(ask.cluster, now, net)?;
+        let stream = self.channels.get_mut(id).and_then(|channel| channel.request(ask));
+        if stream.is_none() {
             self.leave(id, net);
-            return Err((question, NoAnswer::NoConnection));
-        };
-        let inquiry = self.asked.insert(Inquiry { call, question, channel: id, stream });
+        }
+        Some(Asked { channel: id, stream: stream? })
+    }
+
+    /// Notes whose question that was.
+    pub(crate) fn note(&mut self, asked: Asked, asker: Asker, now: Instant, net: &mut Net) -> InquiryId {
+        let Asked { channel: id, stream } = asked;
+        let inquiry = self.asked.insert(Inquiry { asker, channel: id, stream });
         if let Some(channel) = self.channels.get_mut(id) {
             channel.note(stream, inquiry, now);
             channel.flush(net);
         }
-        Ok(inquiry)
+        inquiry
+    }
+
+    /// Whether that question has no answer yet.
+    pub(crate) fn is_open(&self, id: InquiryId) -> bool {
+        self.asked.get(id).is_some()
     }
 
     /// The connection that takes questions to a cluster: an old one until another is open.
@@ -134,15 +175,15 @@ impl Inquiries {
         next
     }
 
-    /// Nobody waits for that answer any more; `is_late` if that is since it took too long. What it was asked for.
-    pub(crate) fn forget(&mut self, id: InquiryId, is_late: bool, net: &mut Net) -> Option<Question> {
-        let Inquiry { question, channel: key, stream, .. } = self.asked.remove(id)?;
+    /// Nobody waits for that answer any more; `is_late` if that is since it took too long. Who asked.
+    pub(crate) fn forget(&mut self, id: InquiryId, is_late: bool, net: &mut Net) -> Option<Asker> {
+        let Inquiry { asker, channel: key, stream } = self.asked.remove(id)?;
         if let Some(channel) = self.channels.get_mut(key) {
             channel.cancel(stream, is_late);
             channel.flush(net);
             self.close_if_done(key, net);
         }
-        Some(question)
+        Some(asker)
     }
 
     /// Bytes came on a connection: what has become of questions.
@@ -153,9 +194,9 @@ impl Inquiries {
         let mut input = bytes;
         let is_sound = loop {
             match channel.receive(&mut input) {
-                Ok(Some(Happening::Answered(inquiry, answer))) => {
-                    if let Some(Inquiry { call, question, .. }) = self.asked.remove(inquiry) {
-                        outcomes.push(Outcome { call, question, answer });
+                Ok(Some(Happening::Answered(inquiry, answer, said))) => {
+                    if let Some(Inquiry { asker, .. }) = self.asked.remove(inquiry) {
+                        outcomes.push(Outcome { asker, answer, said });
                     }
                 }
                 Ok(Some(Happening::Other)) => {}
@@ -186,7 +227,7 @@ impl Inquiries {
     pub(crate) fn lost(&mut self, id: ChannelId, why: NoAnswer) -> Vec<Outcome> {
         let Some(channel) = self.channels.remove(id) else { return Vec::new() };
         let asked = channel.asked().filter_map(|inquiry| self.asked.remove(inquiry));
-        let outcome = |Inquiry { call, question, .. }| Outcome { call, question, answer: Err(why) };
+        let outcome = |Inquiry { asker, .. }| Outcome::none(asker, why);
         asked.map(outcome).collect()
     }
 
@@ -217,7 +258,12 @@ impl Inquiries {
 
     fn close_if_done(&mut self, id: ChannelId, net: &mut Net) {
         if let Some(channel) = self.channels.get(id).filter(|channel| channel.is_done()) {
-            net.close(channel.socket());
+            // What is queued for an endpoint that reads nothing would stay for good.
+            if net.queued(channel.socket()) > MOST_LEFT {
+                net.reset(channel.socket());
+            } else {
+                net.close(channel.socket());
+            }
             self.channels.remove(id);
         }
     }

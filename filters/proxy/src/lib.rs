@@ -50,6 +50,7 @@ mod retiring;
 mod room;
 mod slots;
 mod source;
+mod spans;
 mod start;
 mod streams;
 mod sweep;

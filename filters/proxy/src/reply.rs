@@ -10,6 +10,7 @@ use crate::client::{Client, ClientId};
 use crate::net::Net;
 use crate::plan::Route;
 use crate::pool::Pool;
+use crate::spans::Told;
 use crate::telemetry::{Label, LocalReply, Telemetry, outcome, reason};
 use crate::worker::Worker;
 
@@ -59,6 +60,10 @@ impl Worker {
         }
         if self.plan.access_log.is_some() {
             self.log_call(id, end);
+        }
+        let Some(call) = self.calls.get(id) else { return };
+        if call.record().trace.is_some() {
+            self.tell_call(id, end);
         }
         let Some(call) = self.calls.get_mut(id) else { return };
         call.record_mut().end = Some(end);
@@ -200,6 +205,10 @@ impl Worker {
         if let Some(rules) = &self.plan.istio {
             self.reports.ended(&record, None, self.now, rules);
         }
+        let (end, now, pools, reports) = (End::Failed(failure), self.now, &self.pools, &self.reports);
+        let told = Told { record: &record, label: &label, end, is_copy: false, now, pools, reports };
+        let added = self.spans.add(&told);
+        self.spans_added(added);
         let random = self.random.u32(..);
         if let Some(line) = self.line_of(&record, &label, End::Failed(failure), random) {
             self.telemetry.log(line);

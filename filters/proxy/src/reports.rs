@@ -23,6 +23,7 @@ use crate::pool::Pool;
 
 pub use self::parties::Workload;
 pub(crate) use self::parties::{PartyId, Server};
+pub(crate) use self::verdict::flags;
 
 /// The counts of one Envoy thread. Workers that come and go share them: what one has not reported, another does.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +39,10 @@ struct State {
     last: usize,
     dirty: Vec<usize>,
     due: Option<Instant>,
+    /// The service that this proxy is part of, as tracers name it.
+    service: String,
+    /// Tells the nanoseconds since the Unix epoch.
+    wall_clock: Option<fn() -> u64>,
 }
 
 /// How long counts gather before they are reported.
@@ -51,15 +56,31 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PATH: &str = "/report";
 
 impl Reports {
-    /// No counts yet, of a proxy of this workload.
-    pub fn new(own: Workload) -> Self {
-        let parties = Parties::new(own);
-        Self(Rc::new(RefCell::new(State { parties, ..State::default() })))
+    /// No counts yet, of a proxy of this workload and, as tracers name it, this `service`. `wall_clock` tells the nanoseconds
+    /// since the Unix epoch, for what is reported with its time.
+    pub fn new(own: Workload, service: String, wall_clock: fn() -> u64) -> Self {
+        let (parties, wall_clock) = (Parties::new(own), Some(wall_clock));
+        Self(Rc::new(RefCell::new(State { parties, service, wall_clock, ..State::default() })))
+    }
+
+    /// The nanoseconds since the Unix epoch; where no clock tells them, the worker's own time is that.
+    pub(crate) fn wall_time(&self, now: Instant) -> u64 {
+        self.0.borrow().wall_clock.map_or(now.as_nanos(), |clock| clock())
     }
 
     /// The client of a connection that a tunnel brings.
     pub(crate) fn source(&self, accept: &Accept) -> PartyId {
         self.0.borrow_mut().parties.source(accept)
+    }
+
+    /// Whether calls of that client come to the server's own proxy.
+    pub(crate) fn is_server(&self, source: PartyId) -> bool {
+        self.0.borrow().parties.is_server(source)
+    }
+
+    /// The request that gives a collector spans of this proxy.
+    pub(crate) fn request(&self, spans: &[u8]) -> Vec<u8> {
+        meltemi_otlp::request(&self.0.borrow().service, spans)
     }
 
     /// A server that has been connected to.

@@ -58,7 +58,7 @@ impl Worker {
             client.source().tell(&mut self.head);
         }
         let tracing = service.tracing.as_ref();
-        self.trace = tracing.map(|tracing| Trace::of(&self.head, tracing.sampling, &mut self.random));
+        self.trace = tracing.map(|tracing| Trace::of(&self.head, tracing, &mut self.random));
         if let Some(denied) = denied {
             let (operation, mut line) = *denied;
             line.trace_id = self.trace.as_ref().map(|trace| trace.id().to_owned());

@@ -77,6 +77,7 @@ impl Worker {
 
     /// No alarm will ring any more: calls that wait for a time or a connection go to a connection that is open, or fail.
     fn end_waits(&mut self) {
+        self.send_all_spans();
         for call in self.calls.ids() {
             match self.calls.get(call).map(Call::stage) {
                 Some(Backoff { .. }) => self.wait(call),
@@ -93,6 +94,7 @@ impl Worker {
         self.end_detections();
         let next = self.relays.sweep(self.now, &mut self.net);
         self.alarms.wake_at(next);
+        self.sweep_spans();
         let next = self.inquiries.sweep(self.now, &mut self.net);
         self.alarms.wake_at(next);
         self.sweep_pools();

@@ -4,9 +4,12 @@
 //! was read in. What cannot be read strictly is as if it were not there. `tracestate` and `baggage` are left to those who know
 //! what they mean. Each try is a span of its own.
 
+mod tries;
+
 use meltemi_codecs::Head;
 
-use crate::plan::{B3, B3_FIELDS, Share, TRACEPARENT};
+pub(crate) use self::tries::TracedTry;
+use crate::plan::{B3, B3_FIELDS, TRACEPARENT, Tracing};
 
 /// The trace of a call. Ids are kept as they are written.
 #[derive(Debug, Clone)]
@@ -22,6 +25,10 @@ pub(crate) struct Trace {
     /// The id has 16 digits, and zeros before them.
     is_short: bool,
     format: Format,
+    /// Spans of it are sent to a collector.
+    is_reported: bool,
+    /// Those that are, as far as they have begun.
+    tries: Vec<TracedTry>,
 }
 
 type Digits<const N: usize> = [u8; N];
@@ -49,17 +56,20 @@ pub(crate) const MOST_FIELDS: usize = 4;
 impl Trace {
     /// The trace of the request that `head` is of. One that nobody has decided on is sampled if it is of the share.
     #[inline(never)]
-    pub(crate) fn of(head: &Head, share: Share, random: &mut fastrand::Rng) -> Box<Self> {
+    pub(crate) fn of(head: &Head, tracing: &Tracing, random: &mut fastrand::Rng) -> Box<Self> {
         let (said, format) = said(head);
         let mut trace = Box::new(Self {
             id: [b'0'; 32],
             parent: [b'0'; 16],
             seed: random.u64(..),
-            is_sampled: said.is_sampled.unwrap_or_else(|| share.has(random.u32(..))),
+            is_sampled: said.is_sampled.unwrap_or_else(|| tracing.sampling.has(random.u32(..))),
             is_forced: said.is_forced,
             is_short: false,
             format,
+            is_reported: false,
+            tries: Vec::new(),
         });
+        trace.is_reported = trace.is_sampled && tracing.collector.is_some();
         let mut made = String::new();
         let (id, parent) = said.ids.unwrap_or_else(|| {
             // None is 0.
@@ -74,13 +84,24 @@ impl Trace {
     }
 
     /// The same for another call, whose tries are spans of their own.
+    #[inline(never)]
     pub(crate) fn copy(&self, random: &mut fastrand::Rng) -> Box<Self> {
-        Box::new(Self { seed: random.u64(..), ..*self })
+        Box::new(Self { seed: random.u64(..), tries: Vec::new(), ..*self })
     }
 
     /// Its id, in 32 digits.
     pub(crate) fn id(&self) -> &str {
         text(&self.id)
+    }
+
+    /// The id of the span that called, in 16 digits; empty if nobody says.
+    pub(crate) fn parent(&self) -> &str {
+        if self.parent == [b'0'; 16] { "" } else { text(&self.parent) }
+    }
+
+    /// Appends the id of the span of the try of that number.
+    pub(crate) fn write_span(&self, number: u32, out: &mut String) {
+        hex(self.span(number), out);
     }
 
     /// The span of the try of that number. No two tries have the same, and none has 0.
@@ -107,7 +128,7 @@ impl Trace {
     pub(crate) fn write(&self, field: usize, number: u32, out: &mut String) {
         let is_whole = !matches!(self.format, Format::Fields(_));
         let is_w3c = self.format == Format::W3c;
-        let parent = if self.parent == [b'0'; 16] { "" } else { text(&self.parent) };
+        let parent = self.parent();
         let sampled = match self.is_sampled {
             _ if self.is_forced => "d",
             true => "1",
@@ -124,7 +145,7 @@ impl Trace {
             out.push('-');
         }
         if is_whole || field == 1 {
-            hex(self.span(number), out);
+            self.write_span(number, out);
         }
         match field {
             _ if is_w3c => out.push_str(if self.is_sampled { "-01" } else { "-00" }),
@@ -226,6 +247,7 @@ fn text(digits: &[u8]) -> &str {
 }
 
 /// Appends a number in 16 digits.
+#[inline(never)]
 fn hex(number: u64, out: &mut String) {
     for place in (0..16_u32).rev() {
         let digit = number.wrapping_shr(place.wrapping_mul(4)) as u8 & 15;
@@ -255,8 +277,8 @@ mod tests {
     fn read(fields: &[(&str, &str)]) -> Box<Trace> {
         let plan = br#"{"services": {"a": {"protocol": "dubbo", "tracing": {"sampling": 0}}}}"#;
         let plan = crate::plan::Plan::parse(plan, &meltemi_codecs::Codecs::all()).unwrap();
-        let share = plan.service("a").unwrap().tracing.as_ref().unwrap().sampling;
-        Trace::of(&head(fields), share, &mut fastrand::Rng::with_seed(7))
+        let tracing = plan.service("a").unwrap().tracing.clone().unwrap();
+        Trace::of(&head(fields), &tracing, &mut fastrand::Rng::with_seed(7))
     }
 
     #[test]

@@ -238,7 +238,7 @@ impl Worker {
         }
         for call in calls {
             if let Some(call) = self.calls.get_mut(call) {
-                call.lost(key);
+                call.lost(key, self.now);
             }
             self.try_failed(call, Cause::Reset, failure, why);
         }

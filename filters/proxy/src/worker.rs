@@ -15,6 +15,7 @@ use crate::policy::{Ledger, States};
 use crate::pools::Pools;
 use crate::relays::Relays;
 use crate::reports::Reports;
+use crate::spans::Spans;
 use crate::telemetry::{Names, Sink, Telemetry};
 use crate::tracing::Trace;
 use crate::upstream::Connection;
@@ -47,6 +48,7 @@ pub struct Worker {
     pub(crate) inquiries: Inquiries,
     pub(crate) telemetry: Telemetry,
     pub(crate) reports: Reports,
+    pub(crate) spans: Spans,
     pub(crate) random: fastrand::Rng,
     pub(crate) head: Head,
     /// That of the request that was read last, until its record has it.
@@ -81,6 +83,7 @@ impl Worker {
             inquiries: Inquiries::default(),
             telemetry: Telemetry::default(),
             reports: Reports::default(),
+            spans: Spans::default(),
             random: fastrand::Rng::with_seed(seed),
             head: Head::new(),
             trace: None,
@@ -123,6 +126,7 @@ impl Worker {
         self.tell_limits(false);
         self.policies.set_plan(&plan);
         plan.follow_latencies(&self.plan);
+        self.send_all_spans();
         self.inquiries.retain(|cluster| plan.asks(cluster), &mut self.net);
         self.plan = plan;
         self.alarms.wake_at(Some(self.now));
@@ -172,6 +176,7 @@ impl Worker {
             self.finish(call, End::Cancelled);
         }
         self.tell_limits(true);
+        self.end_spans();
         self.telemetry.flush(self.now, sink);
         self.telemetry.flush_counts(sink);
     }

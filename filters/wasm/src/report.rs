@@ -25,7 +25,7 @@ type Ids = Vec<(Metric, Option<u32>)>;
 thread_local! {
     static METRICS: RefCell<MetricIds> = RefCell::default();
     static NAMES: Names = Names::default();
-    static REPORTS: Reports = Reports::new(own_workload());
+    static REPORTS: Reports = Reports::new(own_workload(), own_service(), host::wall_time);
 }
 
 /// The names that the metrics of all workers of this VM share.
@@ -46,6 +46,12 @@ fn own_workload() -> Workload {
         values.map(|value| String::from_utf8_lossy(&value).into_owned()).find(|value| !value.is_empty())
     });
     Workload::parse(&known.map(Option::unwrap_or_default).join(";"))
+}
+
+/// What Envoy's own tracers, and Istio's, call the service that this proxy is part of.
+fn own_service() -> String {
+    let cluster = host::property("xds\0node\0cluster").unwrap_or_default();
+    String::from_utf8(cluster).unwrap_or_default()
 }
 
 /// Where each part of a workload is in the metadata of the node: the first that is there counts.
@@ -225,7 +231,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::LocalReplies(reason)
         | Metric::ClientConnectionsGivenUp(reason)
         | Metric::Undetected(reason) => push_label(&mut name, "reason", reason),
-        Metric::Mirrored(outcome) | Metric::RateLimitAnswers(outcome) => {
+        Metric::Mirrored(outcome) | Metric::RateLimitAnswers(outcome) | Metric::Spans(outcome) => {
             push_label(&mut name, "outcome", outcome)
         }
         Metric::LatencyBucket(Some(bound)) => push_label(&mut name, "le", &bound.to_string()),
@@ -245,6 +251,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::Cancelled => "cancelled_total",
         Metric::Mirrored(_) => "mirrored_total",
         Metric::RateLimitAnswers(_) => "rate_limit_answers_total",
+        Metric::Spans(_) => "spans_total",
         Metric::InFlight => "in_flight",
         Metric::LatencyBucket(_) => "latency_microseconds_bucket",
         Metric::LatencySum => "latency_microseconds_sum",

@@ -338,6 +338,7 @@ fn every_metric_is_documented() {
         Metric::Cancelled,
         Metric::Mirrored("dropped"),
         Metric::RateLimitAnswers("over_limit"),
+        Metric::Spans("full"),
         Metric::InFlight,
         Metric::LatencyBucket(None),
         Metric::LatencySum,

@@ -6,7 +6,7 @@ mod streaming;
 use core::time::Duration;
 use std::rc::Rc;
 
-use super::{Cause, Record, Stage, Stream, Tries, Try};
+use super::{Cause, Record, Stage, Stream, Tries, Try, TryEnd, TryFailure};
 use crate::arena::Id;
 use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
@@ -16,6 +16,7 @@ use crate::plan::{Retry, Route};
 use crate::policy::Bucket;
 use crate::pool::PoolId;
 use crate::queue::Place;
+use crate::tracing::TracedTry;
 use crate::upstream::ConnectionId;
 
 /// Names a call.
@@ -52,20 +53,6 @@ pub(crate) enum Origin {
     Client { id: ClientId, position: u32 },
     /// The proxy's own: the answer goes nowhere.
     Proxy,
-}
-
-/// How a try ended that was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TryEnd {
-    /// By an answer that was passed on.
-    Answered,
-    /// By one that was not.
-    Refused,
-    /// With its connection.
-    Lost,
-    TimedOut,
-    /// Nobody waits for its answer any more.
-    GivenUp,
 }
 
 impl Origin {
@@ -221,29 +208,43 @@ impl Call {
         self.stage = Stage::Settled;
         self.record.tries = self.record.tries.saturating_add(1);
         self.record.endpoint = endpoint;
+        if let Some(trace) = self.record.trace.as_deref_mut().filter(|trace| trace.is_reported()) {
+            let connection = open.map(|open| open.connection);
+            let started = open.map_or(self.record.started, |open| open.sent_at);
+            trace.tried(TracedTry { number: self.record.tries, connection, endpoint, started, end: None });
+        }
     }
 
     /// The one place where a try ends: where it failed, the next prefers another endpoint.
     #[inline]
     fn end_try(&mut self, ended: Try, how: TryEnd) -> Try {
+        if let Some(trace) = self.record.trace.as_deref_mut().filter(|trace| trace.is_reported()) {
+            trace.try_ended(ended.connection, how);
+        }
         match how {
             TryEnd::Answered => {
                 self.record.endpoint = ended.endpoint;
                 return ended;
             }
             TryEnd::GivenUp => return ended,
-            TryEnd::Refused => {}
-            TryEnd::Lost => self.record.resets = self.record.resets.saturating_add(1),
-            TryEnd::TimedOut => self.record.timeouts = self.record.timeouts.saturating_add(1),
+            TryEnd::Failed(TryFailure::Refused(_), _) => {}
+            TryEnd::Failed(TryFailure::Lost, _) => {
+                self.record.resets = self.record.resets.saturating_add(1);
+            }
+            TryEnd::Failed(TryFailure::TimedOut, _) => {
+                self.record.timeouts = self.record.timeouts.saturating_add(1);
+            }
         }
         self.avoid = ended.endpoint;
         ended
     }
 
-    /// The try on that connection was answered. Where the answer is `refused`, another try follows. Whether there was one.
+    /// The try on that connection was answered. Where an answer of that status is `refused`, another try follows. Whether
+    /// there was one.
     #[inline]
-    pub(crate) fn answered(&mut self, connection: ConnectionId, refused: bool) -> bool {
-        let how = if refused { TryEnd::Refused } else { TryEnd::Answered };
+    pub(crate) fn answered(&mut self, connection: ConnectionId, refused: Option<u32>, now: Instant) -> bool {
+        let failed = |status| TryEnd::Failed(TryFailure::Refused(status), now);
+        let how = refused.map_or(TryEnd::Answered, failed);
         let answered = self.tries.close(connection);
         answered.map(|answered| self.end_try(answered, how)).is_some()
     }
@@ -254,16 +255,16 @@ impl Call {
     }
 
     /// The try on that connection was lost with it.
-    pub(crate) fn lost(&mut self, connection: ConnectionId) {
+    pub(crate) fn lost(&mut self, connection: ConnectionId, now: Instant) {
         if let Some(lost) = self.tries.close(connection) {
-            self.end_try(lost, TryEnd::Lost);
+            self.end_try(lost, TryEnd::Failed(TryFailure::Lost, now));
         }
     }
 
     /// Takes out a try that took too long, if one did.
     pub(crate) fn try_timed_out(&mut self, now: Instant) -> Option<Try> {
         let expired = self.tries.expire(now, self.per_try_timeout()?)?;
-        Some(self.end_try(expired, TryEnd::TimedOut))
+        Some(self.end_try(expired, TryEnd::Failed(TryFailure::TimedOut, now)))
     }
 
     /// Whether it has taken too long as a whole; counts it if so.
@@ -470,15 +471,17 @@ pub(super) mod tests {
         assert_eq!(call.try_timed_out(at(10)), None);
         assert_eq!(call.try_timed_out(at(11)), Some(first));
         assert_eq!((call.avoid(), call.record.timeouts), (first.endpoint, 1));
-        call.lost(first.connection);
+        call.lost(first.connection, at(12));
         assert_eq!((call.avoid(), call.record.resets), (first.endpoint, 0), "it was gone");
-        call.lost(second.connection);
+        call.lost(second.connection, at(12));
         assert_eq!((call.avoid(), call.record.resets, call.has_tries()), (second.endpoint, 1, false));
         call.tried(first.endpoint, Some(first));
-        assert!(call.answered(first.connection, true) && !call.answered(first.connection, true));
+        let refused = Some(100);
+        assert!(call.answered(first.connection, refused, at(13)));
+        assert!(!call.answered(first.connection, refused, at(13)));
         assert_eq!((call.avoid(), call.take_tries()), (first.endpoint, [None, None]));
         call.tried(second.endpoint, Some(second));
-        assert!(call.answered(second.connection, false));
+        assert!(call.answered(second.connection, None, at(13)));
         call.tried(second.endpoint, Some(second));
         assert_eq!(call.take_tries(), [Some(second), None]);
         assert_eq!(call.avoid(), first.endpoint, "neither failed");

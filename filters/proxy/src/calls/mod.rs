@@ -15,4 +15,4 @@ pub(crate) use self::record::{End, Record};
 pub(crate) use self::stage::{Cause, Stage};
 pub(crate) use self::stream::Stream;
 pub(crate) use self::table::{Calls, ClientCalls, PoolCalls};
-pub(crate) use self::tries::{Tries, Try, pause};
+pub(crate) use self::tries::{Tries, Try, TryEnd, TryFailure, pause};

@@ -15,6 +15,27 @@ pub(crate) struct Try {
     pub(crate) sent_at: Instant,
 }
 
+/// How a try ended that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TryEnd {
+    /// By an answer that was passed on.
+    Answered,
+    /// At that time.
+    Failed(TryFailure, Instant),
+    /// Nobody waits for its answer any more.
+    GivenUp,
+}
+
+/// Why a try failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TryFailure {
+    /// By an answer of that status, which was not passed on.
+    Refused(u32),
+    /// It was lost with its connection.
+    Lost,
+    TimedOut,
+}
+
 /// The tries of one call that are open: one, or two where a second is not to wait for the end of the first. No two of
 /// them are on the same connection.
 #[derive(Debug, Default)]

@@ -4,10 +4,9 @@ use std::rc::Rc;
 
 use meltemi_sockets::{Error, Event, Options, Request, Side, SocketId, Sockets};
 
-use super::InquiryId;
+use super::{Ask, InquiryId};
 use crate::clock::Instant;
 use crate::net::Net;
-use crate::plan::GlobalRateLimit;
 use crate::policy::NoAnswer;
 
 /// A connection with HTTP/2 in it, of which we are the client.
@@ -30,8 +29,8 @@ pub(crate) struct Channel {
 
 /// What has come on a connection.
 pub(super) enum Happening {
-    /// The message of an answer, or why there is none.
-    Answered(InquiryId, Result<Vec<u8>, NoAnswer>),
+    /// The message of an answer, or why there is none, with what the service says of that.
+    Answered(InquiryId, Result<Vec<u8>, NoAnswer>, String),
     Other,
 }
 
@@ -105,12 +104,13 @@ impl Channel {
     }
 
     /// Sends a request; its stream.
-    pub(super) fn request(&mut self, limit: &GlobalRateLimit, message: &[u8]) -> Option<SocketId> {
+    pub(super) fn request(&mut self, ask: &Ask<'_>) -> Option<SocketId> {
+        let message = ask.message;
         let mut body = Vec::with_capacity(message.len().saturating_add(PREFIX));
         body.push(0);
         body.extend_from_slice(&u32::try_from(message.len()).ok()?.to_be_bytes());
         body.extend_from_slice(message);
-        let milliseconds = u64::try_from(limit.timeout.as_millis()).unwrap_or(u64::MAX);
+        let milliseconds = u64::try_from(ask.timeout.as_millis()).unwrap_or(u64::MAX);
         let milliseconds = milliseconds.clamp(1, MOST_MILLISECONDS);
         let timeout = [&milliseconds.to_string(), "m"].concat();
         self.http2.request(&Request {
@@ -118,7 +118,7 @@ impl Channel {
             scheme: "http",
             // Istio's clusters have the host at their end, and the rest is not for an authority.
             authority: self.cluster.rsplit('|').next().unwrap_or_default(),
-            path: "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+            path: ask.path,
             cluster: None,
             headers: &[
                 ("te", "trailers"),
@@ -177,7 +177,15 @@ impl Channel {
                 if status != 0 {
                     self.late = 0;
                 }
-                Happening::Answered(inquiry, message(status, &headers, &body, &trailers))
+                // An answer without a body has all in the head.
+                let field = |name| field(&trailers, name).or_else(|| field(&headers, name));
+                let code = field("grpc-status");
+                let answer = message(status, code, &body);
+                let said = match answer {
+                    Err(NoAnswer::Error) => said(status, code, field("grpc-message").unwrap_or_default()),
+                    _ => String::new(),
+                };
+                Happening::Answered(inquiry, answer, said)
             }
             Some(Event::GoingAway { .. }) => {
                 self.is_leaving = true;
@@ -209,26 +217,30 @@ const PREFIX: usize = 5;
 const MOST_MILLISECONDS: u64 = 99_999_999;
 
 /// The message of a unary gRPC answer.
-fn message(
-    status: u16,
-    headers: &[(String, String)],
-    body: &[u8],
-    trailers: &[(String, String)],
-) -> Result<Vec<u8>, NoAnswer> {
+fn message(status: u16, code: Option<&str>, body: &[u8]) -> Result<Vec<u8>, NoAnswer> {
     if status == 0 {
         return Err(NoAnswer::Reset);
     }
-    // An answer without a body has it in the head.
-    let mut fields = trailers.iter().chain(headers);
-    let is_ok = fields.find(|(name, _)| name == "grpc-status").is_some_and(|(_, status)| status == "0");
     match body.split_first_chunk() {
         Some((&[0, a, b, c, d], message))
             if status == 200
-                && is_ok
+                && code == Some("0")
                 && u32::try_from(message.len()) == Ok(u32::from_be_bytes([a, b, c, d])) =>
         {
             Ok(message.to_vec())
         }
         _ => Err(NoAnswer::Error),
     }
+}
+
+/// What an answer without a message says of that, by its code of gRPC, or by its status of HTTP where it has none.
+#[inline(never)]
+fn said(status: u16, code: Option<&str>, message: &str) -> String {
+    let status = status.to_string();
+    let (of, code) = code.map_or(("HTTP status ", &*status), |code| ("gRPC status ", code));
+    [of, code, " ", message].concat()
+}
+
+fn field<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }

@@ -76,7 +76,7 @@ impl Worker {
         let kind = if record.is_one_way { Kind::OneWay } else { Kind::Request };
         let frame = Frame { len: record.request_bytes, head: 0, kind, id: record.request_id };
         let (service, source, operation) = (record.service.clone(), record.source.clone(), record.operation);
-        self.trace.clone_from(&record.trace);
+        self.trace = record.trace.as_ref().map(|trace| trace.copy(&mut self.random));
         // Other requests have been read since.
         let _ = service.codec.head(&bytes, service.depth, &mut self.head);
         self.mirror(&service, &route, source.as_ref(), operation, &bytes, frame);

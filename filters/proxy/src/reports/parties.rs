@@ -115,6 +115,11 @@ impl Parties {
         self.all.get(id.0 as usize).map_or(&[], |party| &party.fields)
     }
 
+    /// Whether that client's calls come to the server's own proxy.
+    pub(super) fn is_server(&self, source: PartyId) -> bool {
+        self.fields(source).first().is_some_and(|(_, reporter)| reporter == "destination")
+    }
+
     /// The end that stands for all like that one.
     pub(super) fn other(&self, id: PartyId) -> PartyId {
         self.all.get(id.0 as usize).map_or(id, |party| party.other)
@@ -178,8 +183,7 @@ impl Parties {
 
     /// The server that a call of `source` was for and did not reach: one of `cluster`, if one was chosen.
     pub(super) fn unserved(&mut self, source: PartyId, cluster: &str, service: &Service) -> PartyId {
-        let is_server = || self.fields(source).first().is_some_and(|(_, value)| value == "destination");
-        let cluster = if cluster.is_empty() && is_server() { INBOUND } else { cluster };
+        let cluster = if cluster.is_empty() && self.is_server(source) { INBOUND } else { cluster };
         let names = [cluster, &service.name, service.codec.name()];
         let is_like = |known: &[Box<str>; 3]| known.iter().map(|name| &**name).eq(names);
         if let Some((_, id)) = self.unserved.iter().find(|(known, _)| is_like(known)) {

@@ -35,6 +35,13 @@ const DELAYED: u32 = 1 << 8;
 /// Where the status of a service's own exception is.
 const STATUS: u32 = 16;
 
+/// Envoy's response flags of what ended so, in our own words; empty if it has none.
+#[inline(never)]
+pub(crate) fn flags(outcome: &str) -> &'static str {
+    let row = TOLD.iter().find(|(known, ..)| *known == outcome);
+    row.map(|(.., flags)| *flags).filter(|flags| *flags != "-").unwrap_or_default()
+}
+
 /// The number of how a call ended.
 pub(super) fn of(record: &Record, rules: &IstioMetrics) -> u32 {
     let row = match record.end {

@@ -97,6 +97,8 @@ pub enum Metric {
     Mirrored(&'static str),
     /// Counter: calls that a rate limit service was to be asked about, by what it said, or why it said nothing.
     RateLimitAnswers(&'static str),
+    /// Counter: spans made for a collector, by what became of them. No operation.
+    Spans(&'static str),
     /// Gauge: calls without an answer as yet.
     InFlight,
     /// Counter: answers that took at most so many microseconds, of [`LATENCY_BUCKETS`]; `None` = any time.
@@ -148,7 +150,7 @@ pub const LATENCY_BUCKETS: [u64; 17] = [
 ];
 
 /// The service and method that a metric is about. At most the plan's `maxOperations` exist; the rest are `other`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Label {
     /// The RPC service, such as a Dubbo interface.
     pub service: Rc<str>,
@@ -200,14 +202,15 @@ impl Hash for Labels {
     }
 }
 
-/// A line of the log: of a call that the proxy answered itself, or would have, or of any that is to be logged.
-#[derive(Debug, Clone)]
+/// A line of the log: of a call that the proxy answered itself, or would have, or of any that is to be logged. Of spans that
+/// were dropped, it has what is not about a call.
+#[derive(Debug, Clone, Default)]
 pub struct LocalReply {
-    /// `local_reply`, `dry_run`, or `call` of any that has ended.
+    /// `local_reply`, `dry_run`, `call` of any that has ended, or `spans_dropped`.
     pub event: &'static str,
     /// Why, as the metric's label has it; of a call, how it ended.
     pub reason: &'static str,
-    /// Why, in words; the client got the same.
+    /// Why, in words; the client got the same. Of spans, what their collector says.
     pub detail: String,
     /// The managed service: the authority of the tunnel.
     pub authority: Rc<str>,

@@ -1,10 +1,11 @@
-//! A rate limit service behind the connection manager: gRPC over the HTTP/2 of the simulation, in a connection to an endpoint.
+//! A rate limit service behind the connection manager, or a collector of spans: gRPC over the HTTP/2 of the simulation, in a connection to an endpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meltemi_codecs::protobuf::{self, Fields};
 
+use crate::collector::{self, Span};
 use crate::http2::{Connection, Event, Habits, Role};
 use crate::random::Random;
 use crate::world::World;
@@ -19,6 +20,8 @@ pub struct Limiter {
     judge: Box<Judge>,
     connections: BTreeMap<u32, Service>,
 }
+
+const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 /// A PING frame of HTTP/2.
 const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
@@ -44,6 +47,8 @@ pub struct Question {
     /// Each descriptor's entries.
     pub descriptors: Vec<Vec<(String, String)>>,
     pub hits: u64,
+    /// What a collector is given.
+    pub spans: Vec<Span>,
 }
 
 /// What the service says.
@@ -148,8 +153,8 @@ impl World {
                 Event::Head { stream, fields } => {
                     let of =
                         |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| &**value);
-                    let path = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
-                    assert_eq!((of(":method"), of(":path")), (Some("POST"), Some(path)));
+                    assert_eq!(of(":method"), Some("POST"));
+                    assert!([Some(PATH), Some(collector::PATH)].contains(&of(":path")), "{fields:?}");
                     assert_eq!((of("te"), of("content-type")), (Some("trailers"), Some("application/grpc")));
                     service.requests.insert(stream, (fields, Vec::new()));
                 }
@@ -158,7 +163,9 @@ impl World {
                 }
                 Event::End { stream } => {
                     let (fields, body) = service.requests.remove(&stream).expect("a head");
-                    whole.push((stream, fields, question(&body)));
+                    let is_spans = fields.contains(&(":path".to_owned(), collector::PATH.to_owned()));
+                    let asked = if is_spans { collector::export(&body) } else { question(&body) };
+                    whole.push((stream, fields, asked));
                 }
                 Event::Reset { .. } => self.limiter.cancelled += 1,
                 Event::GoAway { .. } => {}

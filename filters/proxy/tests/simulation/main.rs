@@ -2,6 +2,7 @@
 //! other, byte by byte and under a virtual clock.
 
 mod clients;
+mod collector;
 mod destinations;
 mod dubbo;
 mod heads;
@@ -14,6 +15,7 @@ mod scene;
 mod servers;
 mod siege;
 mod sources;
+mod spans;
 mod toy;
 mod tracing;
 mod wire;
