@@ -17,7 +17,7 @@ pub struct Case {
     pub service: fn() -> Value,
 }
 
-pub const CASES: [Case; 29] = [
+pub const CASES: [Case; 30] = [
     Case { in_flight: 1, ..of_policy("1 client, 1 in flight", plain) },
     of_policy("1 client, 32 in flight", plain),
     // The operation is not that of the client's last call.
@@ -40,6 +40,7 @@ pub const CASES: [Case; 29] = [
     of_policy("1 client, 32 in flight, 2 set", set),
     of_policy("1 client, 32 in flight, 2 values", values),
     of_policy("1 client, 32 in flight, traces", traces),
+    of_policy("1 client, 32 in flight, spans", spans),
     of_policy("1 client, 32 in flight, deadlines read", deadlines),
     // Those of the route are shorter.
     of_policy("1 client, 32 in flight, deadlines written", shorter_deadlines),
@@ -154,6 +155,11 @@ fn set() -> Value {
 /// Calls begin traces, of which few are sampled.
 fn traces() -> Value {
     json!({"protocol": "dubbo", "tracing": {}})
+}
+
+/// All are sampled, and their spans sent.
+fn spans() -> Value {
+    json!({"protocol": "dubbo", "tracing": {"sampling": 100, "collector": "collector"}})
 }
 
 /// The same by values that are made for each call.
