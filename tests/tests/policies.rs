@@ -188,6 +188,28 @@ fn an_endpoint_that_fails_gets_no_calls_for_a_time() {
 }
 
 #[test]
+fn an_endpoint_that_hangs_gets_few_calls() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        v1.on("sayHello", Action::Hold);
+        let detection = json!({"consecutiveFailures": 3, "baseEjectionTime": "1h", "maxEjectionTime": "1h"});
+        let service = json!({
+            "protocol": "dubbo", "defaultRoute": {"timeout": "1s"}, "upstream": {"outlierDetection": detection},
+        });
+        let proxy = Setup::new().servers(v1.address(), v2.address()).service(&service).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        eventually("both endpoints are known", || {
+            (server_of(&client.call("other", "x"), "x") == "v1").then_some(())
+        });
+        for _ in 0..200 {
+            client.call("sayHello", "x");
+        }
+        let calls = v1.calls("sayHello");
+        assert!((1..=3).contains(&calls), "{calls}");
+    });
+}
+
+#[test]
 fn an_endpoint_of_which_fewer_calls_succeed_than_of_others_gets_none() {
     each_envoy(|envoy| {
         let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
