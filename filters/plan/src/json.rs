@@ -1,12 +1,13 @@
-use core::fmt;
+use core::{fmt, ops::Deref};
+use std::borrow::Cow;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Unexpected, Visitor},
+    de::{Error, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 
-/// A JSON document in memory, with whatever keys it has, in its own order.
-pub(super) enum Json {
+/// A JSON document in memory, with whatever keys it has, in its own order. What has no escapes is where the text has it.
+pub(super) enum Json<'a> {
     Null,
     Bool(bool),
     /// An integer from zero up.
@@ -15,15 +16,19 @@ pub(super) enum Json {
     Signed(i64),
     /// Any other number.
     Float(f64),
-    String(String),
-    Array(Vec<Json>),
-    Object(Vec<(String, Json)>),
+    String(Text<'a>),
+    Array(Vec<Json<'a>>),
+    Object(Vec<(Text<'a>, Json<'a>)>),
 }
+
+/// A string of a document.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Text<'a>(Cow<'a, str>);
 
 /// Integers beyond this do not all have a floating point number of their own.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-impl Json {
+impl Json<'_> {
     /// An integer that is written as a floating point number is an integer: Envoy's configuration holds all numbers
     /// that way, and may write them so.
     fn number(number: f64) -> Self {
@@ -49,7 +54,39 @@ impl Json {
     }
 }
 
-impl<'de> Deserialize<'de> for Json {
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Text<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Text<'de>, E> {
+        Ok(Text(Cow::Borrowed(value)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Text<'de>, E> {
+        Ok(Text(Cow::Owned(value.to_owned())))
+    }
+}
+
+impl<'de> Deserialize<'de> for Json<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(AnyVisitor)
     }
@@ -58,37 +95,41 @@ impl<'de> Deserialize<'de> for Json {
 struct AnyVisitor;
 
 impl<'de> Visitor<'de> for AnyVisitor {
-    type Value = Json;
+    type Value = Json<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<Json, E> {
+    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
         Ok(Json::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+    fn visit_bool<E>(self, value: bool) -> Result<Json<'de>, E> {
         Ok(Json::Bool(value))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+    fn visit_u64<E>(self, value: u64) -> Result<Json<'de>, E> {
         Ok(Json::Unsigned(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+    fn visit_i64<E>(self, value: i64) -> Result<Json<'de>, E> {
         Ok(Json::Signed(value))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+    fn visit_f64<E>(self, value: f64) -> Result<Json<'de>, E> {
         Ok(Json::number(value))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
-        Ok(Json::String(value.to_owned()))
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Json<'de>, E> {
+        TextVisitor.visit_borrowed_str(value).map(Json::String)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Json, A::Error> {
+    fn visit_str<E: Error>(self, value: &str) -> Result<Json<'de>, E> {
+        TextVisitor.visit_str(value).map(Json::String)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Json<'de>, A::Error> {
         let mut elements = Vec::new();
         while let Some(element) = array.next_element()? {
             elements.push(element);
@@ -96,7 +137,7 @@ impl<'de> Visitor<'de> for AnyVisitor {
         Ok(Json::Array(elements))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Json, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Json<'de>, A::Error> {
         let mut members = Vec::new();
         while let Some(member) = object.next_entry()? {
             members.push(member);

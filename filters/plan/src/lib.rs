@@ -213,8 +213,9 @@ impl Plan {
             return Self::compile(&raw::Plan::default(), codecs);
         }
         let raw = {
-            let mut json: Json = serde_json::from_slice(json)?;
-            packed::unpack(&mut json)?;
+            let mut json: Json<'_> = serde_json::from_slice(json)?;
+            let unpacked = packed::unpack(&mut json)?;
+            packed::put(&mut json, &unpacked)?;
             raw::Plan::deserialize(Reader::new(&json, &Path::Root))?
         };
         Self::compile(&raw, codecs)

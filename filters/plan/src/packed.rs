@@ -15,26 +15,41 @@ pub const MOST: usize = 16 << 20;
 const HEAD: [u8; 4] = [0x1f, 0x8b, 8, 0];
 const REST_OF_HEAD: usize = 6;
 
-/// Puts the objects of `document`, a plan, in the place of the strings that they are written by.
-pub(super) fn unpack(document: &mut Json) -> Result<(), PlanError> {
-    let Json::Object(members) = document else { return Ok(()) };
-    let services = members.iter_mut().filter(|(name, _)| name == "services");
+/// The JSON of the services of `document`, a plan, that are written packed.
+pub(super) fn unpack(document: &mut Json<'_>) -> Result<Vec<Vec<u8>>, PlanError> {
+    let mut left = MOST;
+    let unpacked = packed(document).map(|(authority, service)| {
+        let Json::String(text) = service else { return Ok(Vec::new()) };
+        let json = inflate(text, left).map_err(|message| error(authority, message))?;
+        left = left.saturating_sub(json.len());
+        Ok(json)
+    });
+    unpacked.collect()
+}
+
+/// Puts the objects of which [`unpack`] has made this JSON in the place of the strings that they are written by.
+pub(super) fn put<'a>(document: &mut Json<'a>, unpacked: &'a [Vec<u8>]) -> Result<(), PlanError> {
+    for ((authority, service), json) in packed(document).zip(unpacked) {
+        let object = serde_json::from_slice(json);
+        *service = object.map_err(|why| error(authority, format!("what is packed is no JSON: {why}")))?;
+    }
+    Ok(())
+}
+
+/// The services that are strings, and their names.
+fn packed<'a, 'b>(document: &'b mut Json<'a>) -> impl Iterator<Item = (&'b str, &'b mut Json<'a>)> {
+    let members = if let Json::Object(members) = document { &mut **members } else { &mut [] };
+    let services = members.iter_mut().filter(|(name, _)| **name == *"services");
     let services = services.filter_map(|(_, value)| match value {
         Json::Object(services) => Some(services),
         _ => None,
     });
-    let mut left = MOST;
-    for (authority, service) in services.flatten() {
-        let Json::String(text) = service else { continue };
-        let services = Path::Root.key("services");
-        let path = services.key(authority);
-        let json = inflate(text, left).map_err(|message| PlanError::at(&path, message))?;
-        left = left.saturating_sub(json.len());
-        let unpacked = serde_json::from_slice(&json);
-        *service =
-            unpacked.map_err(|error| PlanError::at(&path, format!("what is packed is no JSON: {error}")))?;
-    }
-    Ok(())
+    let named = services.flatten().map(|(authority, service)| (&**authority, service));
+    named.filter(|(_, service)| matches!(service, Json::String(_)))
+}
+
+fn error(authority: &str, message: String) -> PlanError {
+    PlanError::at(&Path::Root.key("services").key(authority), message)
 }
 
 fn inflate(text: &str, most: usize) -> Result<Vec<u8>, String> {

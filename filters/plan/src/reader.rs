@@ -9,17 +9,21 @@ use serde::de::{
     Visitor, value::StrDeserializer,
 };
 
-use super::{PlanError, error::Path, json::Json};
+use super::{
+    PlanError,
+    error::Path,
+    json::{Json, Text},
+};
 
 /// A value of the document and its place.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
-    value: &'a Json,
+    value: &'a Json<'a>,
     path: &'a Path<'a>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(value: &'a Json, path: &'a Path<'a>) -> Self {
+    pub(super) fn new(value: &'a Json<'a>, path: &'a Path<'a>) -> Self {
         Self { value, path }
     }
 
@@ -34,16 +38,28 @@ impl<'a> Reader<'a> {
 
     fn members(self) -> Result<Members<'a>, Fault> {
         let Json::Object(members) = self.value else { return Err(self.unexpected(&"an object")) };
-        let mut keys = FxHashMap::default();
-        match members.iter().zip(0_usize..).find(|((key, _), number)| keys.insert(&**key, *number).is_some())
-        {
-            Some(((key, _), _)) => {
+        match duplicate(members) {
+            Some(key) => {
                 Err(Fault::custom(format_args!("duplicate {key:?}; keep one of the two")).or_at(self.path))
             }
             None => Ok(Members { path: self.path, members: members.iter(), current: None }),
         }
     }
 }
+
+/// A key that occurs twice. Few are compared with each other, which takes no memory.
+fn duplicate<'a>(members: &'a [(Text<'a>, Json<'a>)]) -> Option<&'a str> {
+    let mut keys = FxHashMap::default();
+    let mut is_known = |number: usize, key: &'a str| match members.len() {
+        0..=FEW => members.iter().take(number).any(|(other, _)| **other == *key),
+        _ => keys.insert(key, number).is_some(),
+    };
+    let mut all = members.iter().map(|(key, _)| &**key).enumerate();
+    all.find(|(number, key)| is_known(*number, key)).map(|(_, key)| key)
+}
+
+/// Keys that are compared with each other.
+const FEW: usize = 8;
 
 /// A value that cannot be read. The first to learn of it that knows where it is says so.
 ///
@@ -236,7 +252,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         match self.value {
-            Json::String(value) => self.placed(visitor.visit_enum(value.as_str().into_deserializer())),
+            Json::String(value) => self.placed(visitor.visit_enum((**value).into_deserializer())),
             _ => Err(self.unexpected(&"a string")),
         }
     }
@@ -244,7 +260,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
 struct Elements<'a> {
     path: &'a Path<'a>,
-    elements: Enumerate<slice::Iter<'a, Json>>,
+    elements: Enumerate<slice::Iter<'a, Json<'a>>>,
 }
 
 impl<'de> SeqAccess<'de> for Elements<'_> {
@@ -258,9 +274,9 @@ impl<'de> SeqAccess<'de> for Elements<'_> {
 
 struct Members<'a> {
     path: &'a Path<'a>,
-    members: slice::Iter<'a, (String, Json)>,
+    members: slice::Iter<'a, (Text<'a>, Json<'a>)>,
     /// The one whose key was read last.
-    current: Option<&'a (String, Json)>,
+    current: Option<&'a (Text<'a>, Json<'a>)>,
 }
 
 impl<'de> MapAccess<'de> for Members<'_> {
@@ -269,7 +285,7 @@ impl<'de> MapAccess<'de> for Members<'_> {
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
         self.current = self.members.next();
         let Some((key, _)) = self.current else { return Ok(None) };
-        let from: StrDeserializer<'_, Fault> = key.as_str().into_deserializer();
+        let from: StrDeserializer<'_, Fault> = (**key).into_deserializer();
         seed.deserialize(from).map(Some).map_err(|fault| fault.or_at(&self.path.key(key)))
     }
 
