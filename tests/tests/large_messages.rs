@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 
 const MIB: usize = 1 << 20;
 
-/// A service whose messages may be as large as 80 MiB, in a VM that may take less than that.
-fn start(envoy: &Envoy, server: &Backend) -> Proxy {
+/// A service whose messages may be as large as 80 MiB, in a VM that may take less than that; who makes no progress for
+/// `frame_timeout` is given up.
+fn start(envoy: &Envoy, server: &Backend, frame_timeout: &str) -> Proxy {
     let limits = json!({"maxFrameBytes": 80 * MIB, "maxRequestBytes": 80 * MIB});
-    let service = json!({"protocol": "dubbo", "limits": limits, "frameTimeout": "2s",
+    let service = json!({"protocol": "dubbo", "limits": limits, "frameTimeout": frame_timeout,
         "defaultRoute": {"cluster": "v1"}});
     let plan = json!({"services": {"demo": service}, "memoryBudgetBytes": 48 * MIB});
     Setup::new().servers(server.address(), server.address()).plan(&plan).start(envoy)
@@ -35,7 +36,7 @@ fn given_up(proxy: &Proxy, reason: &str) -> u64 {
 fn messages_larger_than_the_memory_budget_pass_both_ways() {
     each_envoy(|envoy| {
         let server = Backend::start("v1");
-        let proxy = start(envoy, &server);
+        let proxy = start(envoy, &server, "2s");
         let mut client = Client::connect(proxy.meltemi());
         for size in [8 * MIB, 64 * MIB] {
             let sent = body(size);
@@ -51,7 +52,7 @@ fn a_client_that_dies_in_the_middle_of_a_request_takes_no_other_along() {
     each_envoy(|envoy| {
         let server = Backend::start("v1");
         server.on("slow", Action::Hold);
-        let proxy = start(envoy, &server);
+        let proxy = start(envoy, &server, "2s");
         let mut honest = Client::connect(proxy.meltemi());
         honest.send(&Frame::request(1, "slow", "held"));
         server.wait_for_calls("slow", 1);
@@ -74,7 +75,7 @@ fn a_client_that_dies_in_the_middle_of_a_request_takes_no_other_along() {
 fn a_server_that_dies_in_the_middle_of_an_answer_resets_that_client_alone() {
     each_envoy(|envoy| {
         let server = Backend::start("v1");
-        let proxy = start(envoy, &server);
+        let proxy = start(envoy, &server, "2s");
         // The id is the first that Meltemi gives on a connection.
         let whole = Frame::response(0x1_0001, &Argument::Bytes(body(8 * MIB))).bytes();
         server.on("dies", Action::Raw(whole[..MIB].to_vec()));
@@ -92,10 +93,11 @@ fn a_server_that_dies_in_the_middle_of_an_answer_resets_that_client_alone() {
 fn a_slow_reader_gets_all_of_a_large_answer() {
     each_envoy(|envoy| {
         let server = Backend::start("v1");
-        let proxy = start(envoy, &server);
+        let proxy = start(envoy, &server, "60s");
         let mut slow = Client::connect(proxy.meltemi());
         slow.limit_receive_buffer(64 << 10);
-        let sent = body(8 * MIB);
+        // More than Envoy and the sockets hold, and less than what may hold up the answers behind it.
+        let sent = body(4 * MIB);
         slow.send(&Frame::request(1, "sayHello", Argument::Bytes(sent.clone())));
         let mut honest = Client::connect(proxy.meltemi());
         for _ in 0..50 {
