@@ -9,6 +9,7 @@
 pub mod backend;
 pub mod bench;
 pub mod client;
+pub mod collector;
 pub mod dubbo;
 pub mod envoy;
 pub mod files;

@@ -1,25 +1,12 @@
 //! Traces that cross a proxy: what a server gets of them, and what the proxy's own log says.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
+use meltemi_tests::collector::{Collector, hex, values};
 use meltemi_tests::dubbo::Frame;
 use meltemi_tests::{Action, Backend, Client, Setup, each_envoy, eventually};
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
-use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
-use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::{Value, json};
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
@@ -82,64 +69,11 @@ fn a_trace_goes_on_to_the_server_with_a_span_for_each_try() {
     });
 }
 
-/// A collector of spans, which lives as long as the test.
-#[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.0.lock().unwrap().push(request.into_inner());
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
-impl Collector {
-    fn start() -> (Self, SocketAddr) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let collector = Self::default();
-        let service = TraceServiceServer::new(collector.clone());
-        thread::spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                let server = Server::builder().add_service(service);
-                server.serve_with_incoming(TcpIncoming::from(listener)).await.unwrap();
-            });
-        });
-        (collector, address)
-    }
-
-    fn spans(&self) -> Vec<Span> {
-        let given = self.0.lock().unwrap();
-        let resources = given.iter().flat_map(|request| &request.resource_spans);
-        resources.flat_map(|of| &of.scope_spans).flat_map(|of| of.spans.clone()).collect()
-    }
-}
-
-fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn values(attributes: &[KeyValue]) -> BTreeMap<&str, String> {
-    let text = |pair: &KeyValue| match pair.value.clone().and_then(|value| value.value) {
-        Some(any_value::Value::StringValue(text)) => text,
-        Some(any_value::Value::IntValue(number)) => number.to_string(),
-        other => panic!("{other:?}"),
-    };
-    attributes.iter().map(|pair| (&*pair.key, text(pair))).collect()
-}
-
 #[test]
 fn a_collector_gets_the_spans_between_a_client_and_its_servers() {
     each_envoy(|envoy| {
         let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
-        let (collector, address) = Collector::start();
+        let (collector, address) = Collector::start((Ipv4Addr::LOCALHOST, 0).into());
         let service = json!({
             "protocol": "dubbo",
             "tracing": {"sampling": 0, "collector": "collector"},

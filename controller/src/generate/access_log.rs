@@ -2,19 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Pod;
 use meltemi_proxy::plan::Span;
 use serde_json::{Value, json};
 
-use super::age::Age;
 use super::mesh::Mesh;
 use super::options::AccessLog;
 use super::report::Reports;
-use super::service::{Labels, selects};
+use super::telemetries::{Side, Telemetries, Whose};
 use super::terms::duration;
 use crate::findings::ResourceRef;
-use crate::istio::{AccessLogging, MeshConfig, Telemetry};
-use crate::world::World;
+use crate::istio::{AccessLogging, MeshConfig, ModeSelector, Telemetry};
 
 /// The calls that have lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,9 +32,7 @@ pub(super) struct Configured {
 /// Which calls of which proxies have lines.
 #[derive(Debug)]
 pub(super) struct AccessLogs<'a> {
-    /// By namespace, the oldest first.
-    telemetries: BTreeMap<&'a str, Vec<&'a Telemetry>>,
-    pods: &'a [Pod],
+    telemetries: &'a Telemetries<'a>,
     mesh: &'a Mesh,
     /// What holds where no Telemetry says it.
     unsaid: Option<Lines>,
@@ -115,18 +110,7 @@ impl Configured {
 
 impl<'a> AccessLogs<'a> {
     /// Those of a mesh whose flags say this.
-    pub(super) fn new(world: &'a World, mesh: &'a Mesh, flag: Option<AccessLog>) -> Self {
-        let mut telemetries: BTreeMap<&str, Vec<&Telemetry>> = BTreeMap::new();
-        for telemetry in &world.telemetries {
-            // Those with targets are for gateways of the Gateway API and waypoints, which have no module.
-            if telemetry.spec.target_ref.is_none() && telemetry.spec.target_refs.is_empty() {
-                let namespace = telemetry.metadata.namespace.as_deref().unwrap_or_default();
-                telemetries.entry(namespace).or_default().push(telemetry);
-            }
-        }
-        for all in telemetries.values_mut() {
-            all.sort_by_cached_key(|telemetry| Age::of(*telemetry));
-        }
+    pub(super) fn new(telemetries: &'a Telemetries<'a>, mesh: &'a Mesh, flag: Option<AccessLog>) -> Self {
         let by_flag = flag.map(|calls| Lines { errors: calls == AccessLog::Errors, slower_than: None });
         let logs = &mesh.logs;
         let is_on = match logs.defaults.is_empty() {
@@ -134,49 +118,16 @@ impl<'a> AccessLogs<'a> {
             false => logs.defaults.iter().any(|name| logs.is_file(name) == Some(true)),
         };
         let unsaid = by_flag.or(is_on.then(Lines::default));
-        Self { telemetries, pods: &world.pods, mesh, unsaid }
+        Self { telemetries, mesh, unsaid }
     }
 
-    /// The calls by those proxies of a namespace that a selector selects.
-    pub(super) fn of_clients(
-        &self,
-        namespace: &str,
-        selector: Option<&Labels>,
-        reports: &mut Reports,
-    ) -> Option<Lines> {
-        let why = "the proxies of the namespace's clients share one plan: leave out the selector, or write mode: SERVER";
-        self.of(namespace, selector, ("CLIENT", why), reports)
-    }
-
-    /// The calls to those proxies of a namespace that a selector selects.
-    pub(super) fn of_servers(
-        &self,
-        namespace: &str,
-        selector: Option<&Labels>,
-        reports: &mut Reports,
-    ) -> Option<Lines> {
-        let why =
-            "the proxies of a service's pods share one plan: select them by labels that its own selector has";
-        self.of(namespace, selector, ("SERVER", why), reports)
-    }
-
-    fn of(
-        &self,
-        namespace: &str,
-        labels: Option<&Labels>,
-        (mode, why): (&str, &str),
-        reports: &mut Reports,
-    ) -> Option<Lines> {
-        let root = &*self.mesh.root_namespace;
-        let of_root = self.of_namespace(root).filter(|_| namespace != root);
-        let own = self.of_selected(namespace, labels, (mode, why), reports);
-        let levels = of_root.into_iter().chain(self.of_namespace(namespace)).chain(own);
-        let levels: Vec<&Telemetry> =
-            levels.filter(|telemetry| !telemetry.spec.access_logging.is_empty()).collect();
+    /// The calls of some proxies.
+    pub(super) fn of(&self, whose: Whose<'_>, reports: &mut Reports) -> Option<Lines> {
+        let levels = self.telemetries.levels(whose, ("access logs", parts), reports);
         if levels.is_empty() {
             return self.unsaid;
         }
-        let lines = self.merged(&levels, mode, reports).into_values().flatten();
+        let lines = self.merged(&levels, whose.side, reports).into_values().flatten();
         lines.reduce(Lines::or)
     }
 
@@ -184,7 +135,7 @@ impl<'a> AccessLogs<'a> {
     fn merged(
         &self,
         levels: &[&Telemetry],
-        mode: &str,
+        side: Side,
         reports: &mut Reports,
     ) -> BTreeMap<String, Option<Lines>> {
         let mut providers: BTreeMap<String, Option<Lines>> = BTreeMap::new();
@@ -193,10 +144,8 @@ impl<'a> AccessLogs<'a> {
             inherited.insert(ENVOY.to_owned());
         }
         for telemetry in levels {
-            let of_mode = telemetry.spec.access_logging.iter().enumerate().filter(|(_, logging)| {
-                let selected = logging.of.as_ref().map_or("", |of| &*of.mode);
-                selected == mode || matches!(selected, "" | "CLIENT_AND_SERVER")
-            });
+            let all = telemetry.spec.access_logging.iter().enumerate();
+            let of_mode = all.filter(|(_, logging)| side.is_meant(logging.of.as_ref()));
             let mut named = BTreeSet::new();
             let mut said = Vec::new();
             for (at, logging) in of_mode {
@@ -253,68 +202,11 @@ impl<'a> AccessLogs<'a> {
             Lines { errors: true, slower_than: None }
         }))
     }
-
-    /// The Telemetry for all of a namespace: of several the oldest.
-    fn of_namespace(&self, namespace: &str) -> Option<&'a Telemetry> {
-        self.in_namespace(namespace).find(|telemetry| selector(telemetry).is_none())
-    }
-
-    /// The Telemetry that selects all of the proxies with these labels. Says which others select some of them.
-    fn of_selected(
-        &self,
-        namespace: &str,
-        labels: Option<&Labels>,
-        (mode, why): (&str, &str),
-        reports: &mut Reports,
-    ) -> Option<&'a Telemetry> {
-        for telemetry in self.in_namespace(namespace) {
-            let Some(wanted) = selector(telemetry) else { continue };
-            let has = |(key, value)| labels.is_some_and(|labels| labels.get(key) == Some(value));
-            if wanted.iter().all(has) {
-                return Some(telemetry);
-            }
-            let logging = &telemetry.spec.access_logging;
-            let other = if mode == "CLIENT" { "SERVER" } else { "CLIENT" };
-            let is_of_other =
-                |logging: &AccessLogging| logging.of.as_ref().is_some_and(|of| of.mode == other);
-            if logging.iter().all(is_of_other) || !self.may_select(namespace, wanted, labels) {
-                continue;
-            }
-            let message = format!("not for access logs of managed protocols as mode {mode}: {why}");
-            reports.not_honoured(&ResourceRef::of(telemetry), "spec.selector", message);
-        }
-        None
-    }
-
-    /// Whether some of the pods with labels have others too, as far as the pods are known.
-    fn may_select(&self, namespace: &str, wanted: &Labels, labels: Option<&Labels>) -> bool {
-        let is_known = |pod: &&Pod| {
-            let of = pod.metadata.labels.as_ref();
-            pod.metadata.namespace.as_deref() == Some(namespace)
-                && labels.is_none_or(|labels| selects(labels, of))
-        };
-        let differs =
-            |(key, value)| labels.and_then(|labels| labels.get(key)).is_some_and(|own| own != value);
-        if wanted.iter().any(differs) {
-            return false;
-        }
-        let mut known = self.pods.iter().filter(is_known).peekable();
-        known.peek().is_none() || known.any(|pod| selects(wanted, pod.metadata.labels.as_ref()))
-    }
-
-    fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &'a Telemetry> {
-        self.telemetries.get(namespace).into_iter().flatten().copied()
-    }
 }
 
-/// The labels that a Telemetry selects workloads by.
-fn selector(telemetry: &Telemetry) -> Option<&Labels> {
-    telemetry
-        .spec
-        .selector
-        .as_ref()
-        .map(|selector| &selector.match_labels)
-        .filter(|labels| !labels.is_empty())
+/// The sides that a Telemetry has lines for.
+fn parts(telemetry: &Telemetry) -> Vec<Option<&ModeSelector>> {
+    telemetry.spec.access_logging.iter().map(|logging| logging.of.as_ref()).collect()
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ use super::report::Reports;
 use super::scope;
 use super::service::{Labels, Service, cluster, selects};
 use super::sockets::Proxies;
+use super::telemetries::{Side, Whose};
+use super::tracing::Traces;
 use super::tunnel::{TELLS_IDENTITY, Tunnel};
 use super::virtual_service::Routing;
 use crate::findings::ResourceRef;
@@ -51,6 +53,7 @@ pub(super) struct Gateways<'a> {
     pub(super) world: &'a World,
     pub(super) mesh: &'a Mesh,
     pub(super) logs: &'a AccessLogs<'a>,
+    pub(super) traces: &'a Traces<'a>,
     pub(super) services: &'a [Service],
     pub(super) claims: &'a Claims,
     pub(super) protocols: &'a Protocols,
@@ -89,8 +92,10 @@ pub(super) fn objects(
             1 => selectors.first().copied().cloned(),
             _ => None,
         };
+        let whose = Whose { namespace, labels: selector.as_ref(), side: Side::Client };
+        let access_log = gateways.logs.of(whose, reports);
         let mut group = Group::new(namespace, Proxies::Gateways, selector);
-        group.access_log = gateways.logs.of_clients(namespace, group.selector.as_ref(), reports);
+        group.access_log = access_log;
         for entrance in &entrances {
             group.add(entrance.authority(), entrance.plan.entry.clone());
         }
@@ -151,7 +156,15 @@ impl<'a> Gateways<'a> {
                 if !may_be || entrances.iter().any(is_known) {
                     continue;
                 }
-                let port = GatewayPort { name: &name, namespace, server };
+                // Of pods in several namespaces, those of the first say it for all.
+                let pods = namespaces(self.world, gateway);
+                let whose = Whose {
+                    namespace: pods.first().copied().unwrap_or(namespace),
+                    labels: Some(&gateway.spec.selector),
+                    side: Side::Client,
+                };
+                let tracing = self.traces.of(whose, Proxies::Gateways, reports);
+                let port = GatewayPort { name: &name, namespace, server, tracing: tracing.as_ref() };
                 match planner.gateway(&port, self.services, self.claims, &protocol, reports) {
                     Some(plan) => entrances.push(Entrance { gateway, name: name.clone(), server, plan }),
                     None => reports.warn(

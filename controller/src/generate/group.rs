@@ -76,10 +76,6 @@ impl<'a> Group<'a> {
         self.entries.insert(authority.text(), Entry { authority, plan });
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Divides what there is into as many shards as keep each plan small enough. Each has a cluster, an internal listener
     /// and a module of its own.
     pub(super) fn shards(&self) -> Shards {

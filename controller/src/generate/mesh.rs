@@ -3,7 +3,8 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
-use super::access_log::Configured;
+use super::access_log;
+use super::collector;
 use super::exports::Unsaid;
 use super::report::Reports;
 use crate::findings::ResourceRef;
@@ -11,7 +12,7 @@ use crate::istio::MeshConfig;
 use crate::world::World;
 
 /// What holds for the whole mesh.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Mesh {
     /// What is there without a selector applies to every proxy.
     pub(super) root_namespace: String,
@@ -24,7 +25,9 @@ pub(super) struct Mesh {
     /// Endpoints have weights by where they are.
     pub(super) distributes: bool,
     /// The logs that lines for calls may go to.
-    pub(super) logs: Configured,
+    pub(super) logs: access_log::Configured,
+    /// Who gets spans of calls.
+    pub(super) traces: collector::Configured,
 }
 
 impl Mesh {
@@ -36,7 +39,8 @@ impl Mesh {
             routes: Unsaid::All,
             destination_rules: Unsaid::All,
             distributes: false,
-            logs: Configured::default(),
+            logs: access_log::Configured::default(),
+            traces: collector::Configured::default(),
         };
         let mut maps: Vec<&ConfigMap> =
             world.config_maps.iter().filter(|map| is_of_mesh(map, istio_namespace)).collect();
@@ -44,7 +48,7 @@ impl Mesh {
         for map in maps {
             let Some(text) = map.data.as_ref().and_then(|data| data.get(KEY)) else { continue };
             match serde_saphyr::from_str::<MeshConfig>(text) {
-                Ok(config) => mesh.add(config),
+                Ok(config) => mesh.add(config, &ResourceRef::of(map)),
                 Err(error) => {
                     let message = error.without_snippet().to_string();
                     let first = message.lines().next().unwrap_or_default();
@@ -56,8 +60,9 @@ impl Mesh {
         mesh
     }
 
-    fn add(&mut self, config: MeshConfig) {
+    fn add(&mut self, config: MeshConfig, map: &ResourceRef) {
         self.logs.add(&config);
+        self.traces.add(&config, map);
         self.distributes |= config.locality_lb_setting.is_some_and(|setting| setting.distributes());
         if let Some(root) = config.root_namespace.filter(|root| !root.is_empty()) {
             self.root_namespace = root;

@@ -10,6 +10,7 @@ mod authorization;
 mod call_policy;
 mod claims;
 mod client;
+mod collector;
 mod draft;
 mod duration;
 mod entry;
@@ -40,9 +41,11 @@ mod size;
 mod sockets;
 mod subsets;
 mod takeover;
+mod telemetries;
 mod telemetry;
 mod terms;
 mod tier;
+mod tracing;
 mod tree;
 mod trial;
 mod tunnel;
@@ -55,6 +58,7 @@ use crate::world::World;
 use access_log::AccessLogs;
 use authorization::Authorization;
 use claims::Claims;
+use collector::Collectors;
 use gateway::Gateways;
 use lacking::Lacking;
 use mesh::Mesh;
@@ -63,6 +67,8 @@ use protocol::Protocols;
 use redis::Redis;
 use report::Reports;
 use sidecar::Sidecars;
+use telemetries::Telemetries;
+use tracing::Traces;
 use visibility::Visibility;
 
 pub use entry::{Authority, Entry, Scope};
@@ -103,6 +109,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let mesh = Mesh::new(world, &options.root_namespace, &mut reports);
     let protocols = Protocols::new(world, &options.codecs, &mut reports);
     let services = service::all(world, domain, &mesh, &protocols, &mut reports);
+    let collectors = Collectors::new(&mesh.traces, &services);
     let (services, claims) = Claims::new(services, &mut reports);
     let routers = router::meta_routers(world, domain, mesh.routes, &mut reports);
     let routings = virtual_service::routings(world, domain, mesh.routes);
@@ -127,9 +134,18 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let authorization = Authorization::new(world, &services, tells_identity, &mut reports);
     let namespaces =
         scope::with_sidecars(world, &mesh.root_namespace, named.chain(authorization.namespaces()));
-    let logs = AccessLogs::new(world, &mesh, options.access_log);
-    let mut sidecars =
-        Sidecars::new(&services, &claims, &visibility, &authorization, &logs, protocols.layouts(), options);
+    let telemetries = Telemetries::new(world, &mesh.root_namespace);
+    let logs = AccessLogs::new(&telemetries, &mesh, options.access_log);
+    let traces = Traces { telemetries: &telemetries, collectors, visibility: &visibility };
+    let mut sidecars = Sidecars::new(
+        &services,
+        &claims,
+        &visibility,
+        &authorization,
+        (&logs, &traces),
+        protocols.layouts(),
+        options,
+    );
     let mut objects = Vec::new();
     for &namespace in &namespaces {
         objects.extend(sidecars.objects(namespace, &mut planner, &mut reports));
@@ -142,6 +158,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
         world,
         mesh: &mesh,
         logs: &logs,
+        traces: &traces,
         services: &services,
         claims: &claims,
         protocols: &protocols,

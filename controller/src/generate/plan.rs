@@ -23,6 +23,7 @@ use super::routes::{self, Share};
 use super::service::Service;
 use super::subsets::Subsets;
 use super::tier::Tier;
+use super::tracing::{Traced, Tracing};
 use super::tree::Part;
 use super::trial;
 use super::virtual_service::{Calls, Routing};
@@ -69,6 +70,7 @@ struct Key {
     client: Option<String>,
     /// The DestinationRules that it follows for the calls.
     rules: Vec<usize>,
+    traced: Option<Traced>,
 }
 
 impl<'a> Planner<'a> {
@@ -200,6 +202,7 @@ impl<'a> Planner<'a> {
         clients: &Clients<'_>,
         service: &Service,
         port: &ManagedPort,
+        tracing: Option<&Tracing>,
         reports: &mut Reports,
     ) -> Part {
         let client = clients.namespace;
@@ -207,6 +210,7 @@ impl<'a> Planner<'a> {
         let mut routers = self.routers_of(client, service, |router| router.is_for_mesh);
         routers.retain(|&at| self.admits(at, port, client, &mut left, reports));
         let routings = self.routings_to(clients, service);
+        let traced = tracing.and_then(|tracing| traced(tracing, port, reports));
         let of_client = (!routings.is_empty()).then(|| client.to_owned());
         let of_routers = routers.iter().filter_map(|&at| self.hosts_of_routers.get(at));
         let of_routings = routings.iter().filter_map(|&at| self.hosts_of_routings.get(at));
@@ -217,6 +221,7 @@ impl<'a> Planner<'a> {
             routings: routings.clone(),
             client: of_client,
             rules: self.subsets.of_calls(client, service, of_routers.chain(of_routings).flatten()),
+            traced: traced.cloned(),
         };
         if let Some(entry) = self.entries.get(&key) {
             return entry.clone();
@@ -259,7 +264,11 @@ impl<'a> Planner<'a> {
         let mut connections = routings.iter().map(|routing| routing.connections(client, port, reports));
         let connections = connections.find(|targets| !targets.is_empty()).unwrap_or_default();
         let about = format!("{}:{}", service.host, port.number);
+        let traced = traced.filter(|traced| traced.fits(&shares, &about, reports));
         let finish = |entry: &mut raw::Service| {
+            if let Some(traced) = traced {
+                traced.put(entry);
+            }
             service.wishes.put(entry);
             self.subsets.put(client, (service, port.number), entry);
         };
@@ -328,7 +337,12 @@ impl<'a> Planner<'a> {
         };
         let mut shares: Vec<Share<'_>> = bound.into_iter().map(share).collect();
         let about = format!("port {} of the Gateway {}", entrance.server.port.number, entrance.name);
+        let traced = entrance.tracing.and_then(|tracing| traced(tracing, port, reports));
+        let traced = traced.filter(|traced| traced.fits(&shares, &about, reports));
         let finish = |entry: &mut raw::Service| {
+            if let Some(traced) = traced {
+                traced.put(entry);
+            }
             wishes.put(entry);
             self.subsets.put(entrance.namespace, (service, port.number), entry);
         };
@@ -340,7 +354,7 @@ impl<'a> Planner<'a> {
 
     /// The routers of a service that name a gateway, as far as that admits them.
     fn bound_to(&self, entrance: &GatewayPort<'_>, service: &Service, reports: &mut Reports) -> Vec<usize> {
-        let GatewayPort { name, namespace, server } = *entrance;
+        let GatewayPort { name, namespace, server, .. } = *entrance;
         let names_it = |router: &Router| router.gateways.iter().any(|named| named == name);
         for router in self.by_host.get(&service.host).into_iter().flatten().map(|&at| &self.routers[at]) {
             if names_it(router) && !server.admits(namespace, &router.namespace) {
@@ -424,6 +438,12 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// How calls that come by a port are traced.
+fn traced<'t>(tracing: &'t Tracing, port: &ManagedPort, reports: &mut Reports) -> Option<&'t Traced> {
+    let Protocol::Codec(reader) = &port.protocol else { return None };
+    tracing.of(reader, reports)
+}
+
 /// The clients of gateways, as those whose plan has room for expressions.
 const GATEWAYS: &str = "";
 
@@ -457,6 +477,8 @@ pub(super) struct GatewayPort<'a> {
     pub(super) name: &'a str,
     pub(super) namespace: &'a str,
     pub(super) server: &'a Server,
+    /// How its calls are traced.
+    pub(super) tracing: Option<&'a Tracing>,
 }
 
 /// What holds for the calls of a gateway's clients.

@@ -19,6 +19,8 @@ use super::reader::Reader;
 use super::report::Reports;
 use super::service::{Labels, Service};
 use super::sockets::Proxies;
+use super::telemetries::{Side, Whose};
+use super::tracing::Traces;
 use super::tunnel::{self, TELLS_IDENTITY, Tunnel, original_destination};
 use super::visibility::Visibility;
 
@@ -30,6 +32,7 @@ pub(super) struct Sidecars<'a> {
     visibility: &'a Visibility<'a>,
     authorization: &'a Authorization<'a>,
     logs: &'a AccessLogs<'a>,
+    traces: &'a Traces<'a>,
     layouts: &'a Layouts,
     options: &'a Options,
     /// What leads clients to a port of a service: most namespaces have the same.
@@ -45,11 +48,12 @@ impl<'a> Sidecars<'a> {
         claims: &'a Claims,
         visibility: &'a Visibility<'a>,
         authorization: &'a Authorization<'a>,
-        logs: &'a AccessLogs<'a>,
+        (logs, traces): (&'a AccessLogs<'a>, &'a Traces<'a>),
         layouts: &'a Layouts,
         options: &'a Options,
     ) -> Self {
-        Self { services, claims, visibility, authorization, logs, layouts, options, ways: HashMap::new() }
+        let ways = HashMap::new();
+        Self { services, claims, visibility, authorization, logs, traces, layouts, options, ways }
     }
 
     /// The objects for the sidecars of a namespace: none if they see no managed service and serve none. What they have as
@@ -70,15 +74,16 @@ impl<'a> Sidecars<'a> {
         report_unenforced(namespace, self.services, &servers, planner, reports);
         let mut objects = self.inbound(namespace, &servers, policies, planner, reports);
         let scope = clients.scope(std::iter::empty());
-        let mut group = Group::new(namespace, Proxies::Sidecars, scope);
-        for Seen { service, port, .. } in &clients.seen {
-            group.add(
-                authority(Scope::Clients, service, port.number),
-                planner.outbound(&clients, service, port, reports),
-            );
-        }
-        if !group.is_empty() {
-            group.access_log = self.logs.of_clients(namespace, group.selector.as_ref(), reports);
+        if !clients.seen.is_empty() {
+            let whose = Whose { namespace, labels: scope.as_ref(), side: Side::Client };
+            let tracing = self.traces.of(whose, Proxies::Sidecars, reports);
+            let access_log = self.logs.of(whose, reports);
+            let mut group = Group::new(namespace, Proxies::Sidecars, scope);
+            group.access_log = access_log;
+            for Seen { service, port, .. } in &clients.seen {
+                let entry = planner.outbound(&clients, service, port, tracing.as_ref(), reports);
+                group.add(authority(Scope::Clients, service, port.number), entry);
+            }
             let shards = group.shards();
             objects.extend(group.objects(&shards, self.layouts, self.options));
             objects.extend(self.outbound(&group, &shards, &clients));
@@ -135,11 +140,16 @@ impl<'a> Sidecars<'a> {
         }
         let of_service = |(name, servers): (String, Vec<&Server<'a>>)| {
             let selector = servers.first().and_then(|(service, ..)| service.selector.clone());
+            let whose = Whose { namespace, labels: selector.as_ref(), side: Side::Server };
+            let tracing = self.traces.of(whose, Proxies::Sidecars, reports);
+            let access_log = self.logs.of(whose, reports);
             let mut group = Group::of_servers(namespace, &name, selector);
-            group.access_log = self.logs.of_servers(namespace, group.selector.as_ref(), reports);
+            group.access_log = access_log;
             for (service, reader, target) in &servers {
+                let traced = tracing.as_ref().and_then(|tracing| tracing.of(reader, reports));
                 let mut add = |authority, entry| {
-                    group.add(authority, planner.inbound(service, (reader, *target), entry, reports));
+                    let entry = planner.inbound(service, (reader, *target), entry, traced, reports);
+                    group.add(authority, entry);
                 };
                 let inbound = authority(Scope::Servers, service, *target);
                 let Some(policies) = guard(reader, policies) else {

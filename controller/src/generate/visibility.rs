@@ -58,6 +58,12 @@ impl<'a> Visibility<'a> {
         })
     }
 
+    /// Whether some sidecars of a namespace see a port of a service.
+    pub(super) fn is_seen(&self, service: &Service, port: u16, namespace: &'a str) -> bool {
+        let selected = self.of_selected(namespace).map(|(_, view)| view);
+        std::iter::once(self.of_namespace(namespace)).chain(selected).any(|view| view.sees(service, port))
+    }
+
     /// Whether the workloads that a service selects are called by what a Sidecar says, not by what the service does.
     pub(super) fn has_own_ingress(&self, service: &Service, target: u16) -> bool {
         self.of(&service.namespace).any(|sidecar| {

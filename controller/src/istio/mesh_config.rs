@@ -1,9 +1,12 @@
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::LocalitySetting;
 
 /// What the operator of Istio says of the whole mesh, as the key `mesh` of the ConfigMap `istio` has it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MeshConfig {
     /// The root namespace, where it is not istiod's own.
@@ -18,7 +21,11 @@ pub struct MeshConfig {
     pub locality_lb_setting: Option<LocalitySetting>,
     /// The file that proxies write a line for each call to. Default: none.
     pub access_log_file: Option<String>,
-    /// The logs, among other things that proxies tell others.
+    /// Calls are traced by what [`default_config`](Self::default_config) says, where nobody says it otherwise. Default: yes.
+    pub enable_tracing: Option<bool>,
+    /// What proxies start with.
+    pub default_config: Option<ProxyConfig>,
+    /// The logs and tracers, among other things that proxies tell others.
     pub extension_providers: Option<Vec<ExtensionProvider>>,
     /// Those that hold where nobody says it.
     pub default_providers: Option<DefaultProviders>,
@@ -31,7 +38,48 @@ pub struct ExtensionProvider {
     /// The name.
     pub name: String,
     /// It is a file of the proxy's.
-    pub envoy_file_access_log: Option<serde_json::Value>,
+    pub envoy_file_access_log: Option<Value>,
+    /// It is a collector of OpenTelemetry.
+    pub opentelemetry: Option<OpenTelemetry>,
+    /// What else it is, by the name of that.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, Value>,
+}
+
+/// A collector of spans.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OpenTelemetry {
+    /// The host, perhaps behind its namespace and a slash.
+    pub service: String,
+    /// The port.
+    pub port: u16,
+    /// How it is called by gRPC, which it is unless `http` says otherwise.
+    pub grpc: BTreeMap<String, Value>,
+    /// It is called by HTTP without gRPC.
+    pub http: Option<BTreeMap<String, Value>>,
+    /// What else is said of it.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, Value>,
+}
+
+/// What proxies start with.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProxyConfig {
+    /// How calls are traced.
+    pub tracing: Option<ProxyTracing>,
+}
+
+/// How proxies trace calls.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProxyTracing {
+    /// The share of the calls that are sampled, in percent. Default: 0, which is 1.
+    pub sampling: f64,
+    /// Where spans go, among other things.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, Value>,
 }
 
 /// What proxies tell where nobody says it.
@@ -40,4 +88,6 @@ pub struct ExtensionProvider {
 pub struct DefaultProviders {
     /// The names of the logs.
     pub access_logging: Option<Vec<String>>,
+    /// The names of the tracers, of which the first counts.
+    pub tracing: Option<Vec<String>>,
 }

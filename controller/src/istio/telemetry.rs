@@ -23,6 +23,8 @@ pub struct TelemetrySpec {
     pub target_refs: Vec<serde_json::Value>,
     /// The same, of one.
     pub target_ref: Option<serde_json::Value>,
+    /// Which calls are traced.
+    pub tracing: Vec<Tracing>,
     /// Which calls have lines in which logs.
     pub access_logging: Vec<AccessLogging>,
 }
@@ -41,7 +43,7 @@ pub struct MatchLabels {
 pub struct AccessLogging {
     /// Of calls by the workloads, to them, or both.
     #[serde(rename = "match")]
-    pub of: Option<LogSelector>,
+    pub of: Option<ModeSelector>,
     /// The logs. Default: those that hold already.
     pub providers: Vec<ProviderRef>,
     /// None.
@@ -53,17 +55,38 @@ pub struct AccessLogging {
 /// Which side of calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
-pub struct LogSelector {
+pub struct ModeSelector {
     /// `CLIENT`, `SERVER`, or both.
     pub mode: String,
 }
 
-/// A log by its name.
+/// Something of the mesh configuration that is told of calls, by its name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ProviderRef {
     /// The name.
     pub name: String,
+}
+
+/// How calls are traced. What is not said is as in wider Telemetries.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Tracing {
+    /// Of calls by the workloads, to them, or both.
+    #[serde(rename = "match")]
+    pub of: Option<ModeSelector>,
+    /// Who gets spans: the first.
+    pub providers: Vec<ProviderRef>,
+    /// The share of the calls that are sampled, where no caller has decided that.
+    pub random_sampling_percentage: Option<f64>,
+    /// No spans are made.
+    pub disable_span_reporting: Option<bool>,
+    /// What spans say beside what they do anyway.
+    pub custom_tags: Option<BTreeMap<String, serde_json::Value>>,
+    /// The share is taken by the ids of requests.
+    pub use_request_id_for_trace_sampling: Option<bool>,
+    /// Servers are not told of the trace.
+    pub disable_context_propagation: Option<bool>,
 }
 
 /// Which calls have a line.

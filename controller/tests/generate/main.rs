@@ -19,6 +19,7 @@ mod services;
 mod size;
 mod telemetry;
 mod tenants;
+mod tracing;
 mod visibility;
 
 use std::path::Path;

@@ -25,6 +25,11 @@ pub const B3_FIELDS: [[&str; 5]; 2] = [
     ["x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags"],
 ];
 
+/// The names of all attachments that say which trace a call belongs to.
+pub fn trace_fields() -> impl Iterator<Item = &'static str> {
+    [TRACEPARENT, B3].into_iter().chain(B3_FIELDS.into_iter().flatten())
+}
+
 /// How calls are traced.
 #[derive(Debug)]
 pub struct Tracing {
@@ -44,9 +49,8 @@ pub(super) fn tracing(path: &Path<'_>, raw: &raw::Tracing) -> Result<Tracing> {
 
 /// Has an edit write the trace of a call as well.
 pub(super) fn traced(path: &Path<'_>, mut edit: AttachmentEdit) -> Result<AttachmentEdit> {
-    let mut known = [TRACEPARENT, B3].into_iter().chain(B3_FIELDS.into_iter().flatten());
     let changes = edit.changes.iter().chain(edit.values.iter().map(|(change, _)| change));
-    if let Some(name) = known.find(|name| changes.clone().any(|change| change.name == *name)) {
+    if let Some(name) = trace_fields().find(|name| changes.clone().any(|change| change.name == *name)) {
         return fail(path, format!("{name:?} is what \"tracing\" writes; keep one of the two"));
     }
     // Of no parts, which adds nothing: the edit is one with values.

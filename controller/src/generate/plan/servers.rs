@@ -7,15 +7,18 @@ use crate::generate::reader::Reader;
 use crate::generate::report::Reports;
 use crate::generate::router::Router;
 use crate::generate::service::Service;
+use crate::generate::tracing::Traced;
 use crate::generate::tree::Part;
 
 impl Planner<'_> {
-    /// The entry of a service's pods on a port, with the size of its messages and the rate limits of its namespace's routers.
+    /// The entry of a service's pods on a port, with the size of its messages, the rate limits of its namespace's routers and how
+    /// calls are traced.
     pub(in crate::generate) fn inbound(
         &mut self,
         service: &Service,
         (reader, target): (&Reader, u16),
         entry: &Made,
+        traced: Option<&Traced>,
         reports: &mut Reports,
     ) -> Part {
         let ports = service.ports.iter().filter(|port| port.targets.contains(&target));
@@ -26,6 +29,9 @@ impl Planner<'_> {
         let mut own = entry.service.clone();
         reader.put(&mut own);
         service.wishes.put(&mut own);
+        if let Some(traced) = traced {
+            traced.put(&mut own);
+        }
         let own = (own != entry.service).then(|| Made::new(own, entry.part.origins().to_vec()));
         let entry = own.as_ref().unwrap_or(entry);
         if limiting.is_empty() {

@@ -34,6 +34,7 @@ mod shapes;
 mod shell;
 mod stage;
 mod tenants;
+mod tracing;
 mod tries;
 mod upgrade;
 mod walk_through;

@@ -1,0 +1,84 @@
+//! A collector of spans, as OpenTelemetry's are called by gRPC.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+pub use opentelemetry_proto::tonic::trace::v1::Span;
+
+/// What a running collector got. It runs as long as the process.
+#[derive(Debug, Clone, Default)]
+pub struct Collector(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.0.lock().unwrap().push(request.into_inner());
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+impl Collector {
+    /// Starts one that listens on an address, and gives that as well; on a free port if the address has none.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot listen.
+    pub fn start(address: SocketAddr) -> (Self, SocketAddr) {
+        let listener = TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let collector = Self::default();
+        let service = TraceServiceServer::new(collector.clone());
+        thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let server = Server::builder().add_service(service);
+                server.serve_with_incoming(TcpIncoming::from(listener)).await.unwrap();
+            });
+        });
+        (collector, address)
+    }
+
+    /// The spans that it got.
+    pub fn spans(&self) -> Vec<Span> {
+        let given = self.0.lock().unwrap();
+        let resources = given.iter().flat_map(|request| &request.resource_spans);
+        resources.flat_map(|of| &of.scope_spans).flat_map(|of| of.spans.clone()).collect()
+    }
+}
+
+/// An id in hexadecimal digits.
+pub fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The values of attributes, as texts.
+///
+/// # Panics
+///
+/// When one is neither a text nor a number.
+pub fn values(attributes: &[KeyValue]) -> BTreeMap<&str, String> {
+    let text = |pair: &KeyValue| match pair.value.clone().and_then(|value| value.value) {
+        Some(any_value::Value::StringValue(text)) => text,
+        Some(any_value::Value::IntValue(number)) => number.to_string(),
+        other => panic!("{other:?}"),
+    };
+    attributes.iter().map(|pair| (&*pair.key, text(pair))).collect()
+}
