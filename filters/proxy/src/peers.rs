@@ -27,7 +27,7 @@ impl Peer {
 }
 
 /// Number of a peer in [`Peers`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PeerId(u32);
 
 /// Counts of one metric. As many peers and pairs of service and peer are known as the caller allows; the calls of all
@@ -39,7 +39,8 @@ pub(crate) struct Peers {
     /// By workload and principal, as one text: maps by texts are the same code.
     by_peer: FxHashMap<Rc<str>, PeerId>,
     counts: Vec<Count>,
-    by_pair: FxHashMap<(u64, PeerId), usize>,
+    /// Sorted by service and peer, with where its count is.
+    by_pair: Vec<((u64, PeerId), usize)>,
     /// The one under which the calls of all that are not known are counted.
     other_peer: Peer,
     other: Option<usize>,
@@ -64,7 +65,7 @@ impl Peers {
             peers: Vec::new(),
             by_peer: FxHashMap::default(),
             counts: Vec::new(),
-            by_pair: FxHashMap::default(),
+            by_pair: Vec::new(),
             other: None,
             dirty: Vec::new(),
         }
@@ -95,8 +96,10 @@ impl Peers {
         n: u64,
         names: (&Names, usize),
     ) {
-        let known = self.by_pair.get(&(number, peer)).copied();
-        let index = known.unwrap_or_else(|| self.pair(number, service, peer, names));
+        let pair = (number, peer);
+        let place = self.by_pair.binary_search_by(|(known, _)| known.cmp(&pair));
+        let known = place.map(|place| self.by_pair.get(place).map_or(usize::MAX, |(_, at)| *at));
+        let index = known.unwrap_or_else(|place| self.pair(place, pair, service, names));
         if let Some(count) = self.counts.get_mut(index).filter(|_| n > 0) {
             if count.pending == 0 {
                 self.dirty.push(index);
@@ -105,18 +108,20 @@ impl Peers {
         }
     }
 
+    /// Where a pair counts that belongs at this place and is not known.
+    #[inline(never)]
     fn pair(
         &mut self,
-        number: u64,
+        place: usize,
+        pair: (u64, PeerId),
         service: &Rc<str>,
-        peer: PeerId,
         (names, most): (&Names, usize),
     ) -> usize {
         let index = self.counts.len();
-        let known = self.peers.get(peer.0 as usize).map(|known| known.labels(service.clone()));
+        let known = self.peers.get(pair.1.0 as usize).map(|known| known.labels(service.clone()));
         let labels = match (known.filter(|labels| names.admit(labels, most)), self.other) {
             (Some(labels), _) => {
-                self.by_pair.insert((number, peer), index);
+                self.by_pair.insert(place, (pair, index));
                 labels
             }
             (None, Some(other)) => return other,
