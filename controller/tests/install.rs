@@ -39,6 +39,7 @@ fn settings() -> Settings {
         },
         namespace: "meltemi-system".to_owned(),
         redis_secrets: Vec::new(),
+        dashboard: false,
         replicas: 2,
     }
 }
@@ -66,7 +67,7 @@ fn the_command_prints_the_manifests() {
     let output = Command::new(env!("CARGO_BIN_EXE_meltemi"))
         .args(["install", "--dry-run", "--image", IMAGE, "--module", MODULE])
         .args(["--istio-version", "1.30", "--replicas", "3", "--codecs", "dubbo,courier"])
-        .args(["--delivery", "extension-config", "--foreign-routers", "all"])
+        .args(["--delivery", "extension-config", "--foreign-routers", "all", "--dashboard"])
         .env_remove("KUBECONFIG")
         .assert()
         .success();
@@ -83,6 +84,7 @@ fn the_command_prints_the_manifests() {
         "--codecs=dubbo,courier",
         "--delivery=extension-config",
         "--foreign-routers=all",
+        "--dashboard-listen=0.0.0.0:8443",
     ] {
         assert!(arguments.contains(&flag), "{flag}: {arguments:?}");
     }
@@ -168,8 +170,37 @@ fn two_installations_have_nothing_in_common_but_the_kinds() {
 }
 
 #[test]
+fn the_dashboard_is_served_where_that_is_asked_for() {
+    let with =
+        |namespace: &str, dashboard| Settings { namespace: namespace.to_owned(), dashboard, ..settings() };
+    let more = |namespace: &str| {
+        let (all, none) = (names(&with(namespace, true)), names(&with(namespace, false)));
+        Vec::from_iter(all.difference(&none).cloned())
+    };
+    assert_eq!(
+        more("meltemi-system"),
+        ["ClusterRole /meltemi-dashboard", "Service meltemi-system/meltemi-dashboard"]
+    );
+    assert_eq!(more("canary"), ["ClusterRole /meltemi-dashboard-canary", "Service canary/meltemi-dashboard"]);
+    let rights = |dashboard| {
+        let objects = files(&with("meltemi-system", dashboard)).into_iter().flat_map(|file| file.objects);
+        let rules = objects.filter(is_role).map(|role| role["rules"].to_string());
+        rules.collect::<String>()
+    };
+    for right in ["tokenreviews", "subjectaccessreviews", "pods/portforward", "/meltemi/dashboard"] {
+        assert!(rights(true).contains(right) && !rights(false).contains(right), "{right}");
+    }
+}
+
+#[test]
 fn the_network_policy_is_of_the_pods_and_their_ports() {
-    let objects: Vec<Value> = files(&settings()).into_iter().flat_map(|file| file.objects).collect();
+    for dashboard in [false, true] {
+        network_policy_is_in_step(&Settings { dashboard, ..settings() });
+    }
+}
+
+fn network_policy_is_in_step(settings: &Settings) {
+    let objects: Vec<Value> = files(settings).into_iter().flat_map(|file| file.objects).collect();
     let kind = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
     let (policy, template) = (&kind("NetworkPolicy")["spec"], &kind("Deployment")["spec"]["template"]);
     for (label, value) in policy["podSelector"]["matchLabels"].as_object().unwrap() {

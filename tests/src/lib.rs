@@ -8,6 +8,7 @@
 
 pub mod backend;
 pub mod bench;
+pub mod browser;
 pub mod client;
 pub mod collector;
 pub mod dubbo;

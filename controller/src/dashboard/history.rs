@@ -15,6 +15,8 @@ pub(super) struct History {
     pub(super) interval: Duration,
     pub(super) ticks: VecDeque<Tick>,
     pub(super) seen: Vec<Seen>,
+    /// Why it is not known which proxies there are.
+    pub(super) trouble: Option<String>,
 }
 
 /// What all proxies did in one interval.
@@ -28,7 +30,7 @@ pub(super) struct Tick {
 impl History {
     /// Nothing happened yet.
     pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, ticks: VecDeque::with_capacity(KEPT), seen: Vec::new() }
+        Self { interval, ticks: VecDeque::with_capacity(KEPT), seen: Vec::new(), trouble: None }
     }
 
     /// Keeps what the proxies did last.

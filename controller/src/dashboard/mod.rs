@@ -1,6 +1,8 @@
-//! `meltemi dashboard`: what goes on in proxies, as a page for a browser on this machine.
+//! `meltemi dashboard`: what goes on in proxies, as a page for a browser on this machine; and the same page served by the
+//! controller, in a cluster.
 
 mod ask;
+mod cluster;
 mod history;
 mod serve;
 mod traffic;
@@ -13,9 +15,10 @@ use std::time::Duration;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use crate::proxies::{Which, block_on};
+use crate::proxies::{Proxy, Which, block_on};
 use crate::traffic::{Meters, watch};
 use crate::{screen, words};
+pub(crate) use cluster::in_cluster;
 use history::History;
 
 /// Serves the page until the user ends it.
@@ -34,6 +37,9 @@ pub struct Dashboard {
 
 /// How often it is seen which proxies there are.
 const RENEWAL: Duration = Duration::from_secs(10);
+
+/// The time between looks that each proxy needs at least: many are looked at less often.
+const EACH: Duration = Duration::from_millis(25);
 
 impl Dashboard {
     /// Serves it.
@@ -72,7 +78,11 @@ impl Dashboard {
 
 /// Looks at the proxies, whichever there are, for ever.
 async fn keep(mut meters: Meters, which: Arc<Which>, interval: Duration, history: Arc<Mutex<History>>) {
-    let mut looks = watch(meters.proxies(), interval);
+    let look = |proxies: &[Proxy]| {
+        let count = u32::try_from(proxies.len()).unwrap_or(u32::MAX);
+        watch(proxies, interval.max(EACH.saturating_mul(count)))
+    };
+    let mut looks = look(meters.proxies());
     let mut ticks = tokio::time::interval(interval);
     let mut renewals = tokio::time::interval(RENEWAL);
     loop {
@@ -80,11 +90,13 @@ async fn keep(mut meters: Meters, which: Arc<Which>, interval: Duration, history
             Some((at, outcome)) = looks.next() => meters.saw(at, outcome),
             _ = ticks.tick() => history::lock(&history).tick(meters.seen()),
             _ = renewals.tick() => {
+                let proxies = which.proxies().await;
+                history::lock(&history).trouble = proxies.as_ref().err().cloned();
                 // What cannot be listed now may be at the next time; until then the proxies are those of before.
-                if let Ok(proxies) = which.proxies().await
+                if let Ok(proxies) = proxies
                     && meters.change_to(proxies)
                 {
-                    looks = watch(meters.proxies(), interval);
+                    looks = look(meters.proxies());
                 }
             }
         }

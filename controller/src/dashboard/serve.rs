@@ -29,7 +29,7 @@ const FILES: [(&str, &str, &str); 5] = [
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Serves it until something fails.
+/// Serves it on this machine until something fails.
 ///
 /// # Errors
 ///
@@ -40,21 +40,30 @@ pub(super) async fn serve(
     which: Arc<Which>,
     history: Arc<Mutex<History>>,
 ) -> Result<(), String> {
-    let mut router = Router::new()
+    let router = router(which, history, |api| api).layer(middleware::from_fn_with_state(address, guard));
+    axum::serve(listener, router).await.map_err(|error| format!("cannot serve the page: {error}"))
+}
+
+/// The page for everybody, and what it asks for as `gate` lets it.
+pub(super) fn router(
+    which: Arc<Which>,
+    history: Arc<Mutex<History>>,
+    gate: impl FnOnce(Router) -> Router,
+) -> Router {
+    let api = Router::new()
         .route("/api/overview", get(overview))
         .route("/api/calls/{service}", get(calls))
         .route("/api/services", get(services))
         .route("/api/services/{authority}", get(routes))
         .route("/api/endpoints", get(endpoints))
         .route("/api/proxies", get(standings))
-        .route("/api/resources", get(resources));
+        .route("/api/resources", get(resources))
+        .with_state(Arc::new(Sources::new(which, history)));
+    let mut router = gate(api);
     for (path, kind, text) in FILES {
         router = router.route(path, get(move || async move { ([(header::CONTENT_TYPE, kind)], text) }));
     }
-    let router = router
-        .with_state(Arc::new(Sources::new(which, history)))
-        .layer(middleware::from_fn_with_state(address, guard));
-    axum::serve(listener, router).await.map_err(|error| format!("cannot serve the page: {error}"))
+    router.layer(middleware::from_fn(confined))
 }
 
 /// Refuses what comes by a name that is not this machine's own: a page from elsewhere whose name leads here would see what
@@ -65,6 +74,11 @@ async fn guard(State(address): State<SocketAddr>, request: Request, next: Next) 
         let text = "this page is asked for by the address that `meltemi dashboard` prints\n";
         return (StatusCode::MISDIRECTED_REQUEST, text).into_response();
     }
+    next.run(request).await
+}
+
+/// Says in each answer what browsers may do with it.
+async fn confined(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),

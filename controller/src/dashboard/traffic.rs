@@ -18,6 +18,9 @@ pub(super) struct Overview {
     interval_seconds: f64,
     times: Vec<u64>,
     proxies: Vec<State>,
+    /// Why there may be others than these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
     services: Vec<Service>,
     clients: Vec<Row>,
     servers: Vec<Row>,
@@ -70,6 +73,7 @@ impl History {
             interval_seconds: self.interval.as_secs_f64(),
             times: self.times(),
             proxies: self.seen.iter().map(state).collect(),
+            trouble: self.trouble.clone(),
             services,
             clients: rows(&last, By::Clients, None),
             servers: rows(&last, By::Versions, None),

@@ -9,12 +9,14 @@ use super::{Settings, rbac};
 use crate::crds;
 use crate::generate::{Delivery, ForeignRouters, IstioVersion};
 use crate::kinds;
-use crate::run::{SERVICE, WEBHOOK, WEBHOOK_PATH, WEBHOOK_SECRET};
+use crate::run::{DASHBOARD_SERVICE, SERVICE, WEBHOOK, WEBHOOK_PATH, WEBHOOK_SECRET};
 
 /// Where /metrics, /healthz and /readyz are served.
 const PORT: u16 = 8080;
 /// Where the webhook is served.
 const WEBHOOK_PORT: u16 = 9443;
+/// Where the dashboard is served.
+const DASHBOARD_PORT: u16 = 8443;
 
 /// The user of the process, which is in no image and owns nothing.
 const USER: u32 = 65532;
@@ -31,20 +33,14 @@ pub struct File {
 /// All objects, in the order in which they have to be made.
 pub fn files(settings: &Settings) -> Vec<File> {
     let file = |name, objects| File { name, objects };
+    let mut controller = vec![secret(settings), deployment(settings), service(settings)];
+    controller.extend(settings.dashboard.then(|| dashboard(settings)));
+    controller.extend([budget(settings), network_policy(settings)]);
     vec![
         file("namespace.yaml", vec![namespace(settings)]),
         file("crds.yaml", definitions()),
         file("rbac.yaml", rbac::objects(settings)),
-        file(
-            "controller.yaml",
-            vec![
-                secret(settings),
-                deployment(settings),
-                service(settings),
-                budget(settings),
-                network_policy(settings),
-            ],
-        ),
+        file("controller.yaml", controller),
         file("webhook.yaml", vec![webhook(settings)]),
     ]
 }
@@ -77,6 +73,13 @@ fn deployment(settings: &Settings) -> Value {
     let mut labels = labels();
     // The API server calls the webhook without Istio's identities.
     labels["sidecar.istio.io/inject"] = json!("false");
+    let mut ports = vec![
+        json!({"name": "http", "containerPort": PORT}),
+        json!({"name": "webhook", "containerPort": WEBHOOK_PORT}),
+    ];
+    if settings.dashboard {
+        ports.push(json!({"name": "dashboard", "containerPort": DASHBOARD_PORT}));
+    }
     let probe = |path: &str| json!({"httpGet": {"path": path, "port": "http"}, "periodSeconds": 5});
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata(NAME, Some(&settings.namespace)),
@@ -110,10 +113,7 @@ fn deployment(settings: &Settings) -> Value {
                             {"name": "POD_NAMESPACE",
                              "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
                         ],
-                        "ports": [
-                            {"name": "http", "containerPort": PORT},
-                            {"name": "webhook", "containerPort": WEBHOOK_PORT},
-                        ],
+                        "ports": ports,
                         "livenessProbe": probe("/healthz"),
                         "readinessProbe": probe("/readyz"),
                         // 2000 services that all of 20 namespaces see take 360 MB while objects are made.
@@ -158,6 +158,8 @@ fn arguments(settings: &Settings) -> Vec<String> {
     flag("access-log", access_log.as_ref().map(PossibleValue::get_name));
     flag("listen", Some(&format!("0.0.0.0:{PORT}")));
     flag("webhook-listen", Some(&format!("0.0.0.0:{WEBHOOK_PORT}")));
+    let page = settings.dashboard.then(|| format!("0.0.0.0:{DASHBOARD_PORT}"));
+    flag("dashboard-listen", page.as_deref());
     flag("log-format", Some("json"));
     let webhook = global(WEBHOOK, settings);
     flag("webhook-configuration", Some(&*webhook).filter(|name| *name != WEBHOOK));
@@ -183,13 +185,29 @@ fn service(settings: &Settings) -> Value {
     })
 }
 
-/// Nothing but the two ports can be reached. The API server calls the webhook from addresses that no selector names; what is
+/// Each replica remembers by itself what happened, so a browser stays with one.
+fn dashboard(settings: &Settings) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": metadata(DASHBOARD_SERVICE, Some(&settings.namespace)),
+        "spec": {
+            "selector": labels(),
+            "sessionAffinity": "ClientIP",
+            "ports": [{"name": "https", "port": 443, "targetPort": "dashboard"}],
+        },
+    })
+}
+
+/// Nothing but its ports can be reached. The dashboard asks who comes. The API server calls the webhook from addresses that no selector names; what is
 /// counted is for who collects metrics. Probes come from the node, which no policy keeps out.
 fn network_policy(settings: &Settings) -> Value {
     let collectors = json!([
         {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}},
         {"namespaceSelector": {"matchLabels": {"meltemi.io/metrics": "true"}}},
     ]);
+    let mut open = vec![json!({"protocol": "TCP", "port": "webhook"})];
+    if settings.dashboard {
+        open.push(json!({"protocol": "TCP", "port": "dashboard"}));
+    }
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": metadata(NAME, Some(&settings.namespace)),
@@ -197,7 +215,7 @@ fn network_policy(settings: &Settings) -> Value {
             "podSelector": {"matchLabels": labels()},
             "policyTypes": ["Ingress"],
             "ingress": [
-                {"ports": [{"protocol": "TCP", "port": "webhook"}]},
+                {"ports": open},
                 {"ports": [{"protocol": "TCP", "port": "http"}], "from": collectors},
             ],
         },

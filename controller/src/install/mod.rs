@@ -50,6 +50,10 @@ pub struct Options {
     /// them. Default: none.
     #[arg(long, value_name = "NAMESPACES", value_delimiter = ',')]
     pub redis_secrets: Vec<String>,
+    /// Have the controller serve the dashboard, to those who are bound to the ClusterRole meltemi-dashboard. It may then
+    /// open connections to all pods, as `kubectl port-forward` does.
+    #[arg(long)]
+    pub dashboard: bool,
     /// How many replicas run; one of them writes.
     #[arg(long, value_name = "NUMBER", default_value_t = 2)]
     pub replicas: u32,
@@ -76,6 +80,8 @@ pub struct Settings {
     pub namespace: String,
     /// The namespaces in which it may read Secrets.
     pub redis_secrets: Vec<String>,
+    /// Whether the dashboard is served.
+    pub dashboard: bool,
     /// How many replicas run.
     pub replicas: u32,
 }
@@ -90,6 +96,8 @@ impl Options {
             mesh: self.mesh.clone(),
             namespace: self.namespace.clone(),
             redis_secrets: self.redis_secrets.clone(),
+            // Whether it was is not known to who takes the controller away.
+            dashboard: self.dashboard || self.uninstall,
             replicas: self.replicas,
         }
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Settings;
 use super::names::{NAME, global, metadata};
 use crate::kinds::{self, Kind, Owner};
-use crate::run::{LEASE, WEBHOOK, WEBHOOK_SECRET};
+use crate::run::{DASHBOARD_PATH, DASHBOARD_SERVICE, LEASE, WEBHOOK, WEBHOOK_SECRET};
 
 /// The name of the right to read passwords.
 pub const PASSWORDS: &str = "meltemi-passwords";
@@ -42,6 +42,13 @@ pub fn objects(settings: &Settings) -> Vec<Value> {
         "apiGroups": ["admissionregistration.k8s.io"], "resources": ["validatingwebhookconfigurations"],
         "resourceNames": [webhook], "verbs": ["get", "patch"],
     }));
+    if settings.dashboard {
+        // Who comes, and whether they may; and the proxies' admin interfaces. By API server, opening a WebSocket is a `get`
+        // or a `create`.
+        cluster.push(rule("authentication.k8s.io", &["tokenreviews"], &["create"]));
+        cluster.push(rule("authorization.k8s.io", &["subjectaccessreviews"], &["create"]));
+        cluster.push(rule("", &["pods/portforward"], &["get", "create"]));
+    }
     let own = json!([
         // The name of what is made is not known to the authorizer.
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
@@ -76,6 +83,12 @@ pub fn objects(settings: &Settings) -> Vec<Value> {
     let passwords = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]);
     for namespace in &settings.redis_secrets {
         give(&global(PASSWORDS, settings), Some(&**namespace).filter(|name| *name != EVERYWHERE), &passwords);
+    }
+    if settings.dashboard {
+        objects.push(json!({
+            "apiVersion": RBAC, "kind": "ClusterRole", "metadata": metadata(&global(DASHBOARD_SERVICE, settings), None),
+            "rules": [{"nonResourceURLs": [DASHBOARD_PATH], "verbs": ["get"]}],
+        }));
     }
     objects
 }

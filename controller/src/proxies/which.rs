@@ -76,6 +76,11 @@ impl Proxy {
 }
 
 impl Which {
+    /// All of the cluster.
+    pub(crate) fn everywhere() -> Self {
+        Self { pods: Vec::new(), admin: Vec::new(), namespace: None, all_namespaces: true, selector: None }
+    }
+
     /// The cluster to ask, if it is one.
     pub(super) async fn cluster(&self) -> Result<Option<Client>, String> {
         match self.admin.is_empty() {

@@ -24,8 +24,10 @@ mod pulse;
 mod recent;
 mod reconcile;
 mod secrets;
+mod secure;
 mod serve;
 mod status;
+mod viewers;
 mod warming;
 mod webhook;
 
@@ -37,9 +39,10 @@ use std::time::Duration;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tracing::field::display;
 use tracing::{info, warn};
 
-use crate::words;
+use crate::{dashboard, words};
 use cache::Cache;
 use installation::Installation;
 use metrics::Metrics;
@@ -49,10 +52,13 @@ use reconcile::Reconciler;
 pub(crate) use certificate::{SECRET as WEBHOOK_SECRET, WEBHOOK};
 pub(crate) use lease::NAME as LEASE;
 pub use options::{LogFormat, LogLevel, Options};
+pub(crate) use viewers::PATH as DASHBOARD_PATH;
 pub(crate) use webhook::PATH as WEBHOOK_PATH;
 
 /// The Service in front of the webhook, in the namespace of the controller.
 pub(crate) const SERVICE: &str = "meltemi";
+/// The Service in front of the dashboard.
+pub(crate) const DASHBOARD_SERVICE: &str = "meltemi-dashboard";
 
 /// How long the last pass may take when the process is asked to end.
 const LAST_PASS: Duration = Duration::from_secs(20);
@@ -111,7 +117,7 @@ async fn control(options: &Options) -> Result<(), String> {
         client.clone(),
         &namespace,
         options.webhook_configuration.clone(),
-        webhook_names(options, &namespace),
+        certificate_names(options, &namespace),
         leadership.clone(),
     );
     let views = serve::Views {
@@ -138,7 +144,7 @@ async fn control(options: &Options) -> Result<(), String> {
                 linger: Duration::from_secs(options.linger_seconds.into()),
             },
         ),
-        teller: status::Teller::new(client, identity.clone(), metrics.clone()),
+        teller: status::Teller::new(client.clone(), identity.clone(), metrics.clone()),
         metrics: metrics.clone(),
         made: None,
         versions: None,
@@ -148,12 +154,22 @@ async fn control(options: &Options) -> Result<(), String> {
     let views_listener = tokio::net::TcpListener::from_std(views_listener)
         .map_err(|error| format!("cannot listen on {views_address}: {error}"))?;
     let (webhook_listener, webhook_address) = bind(options.webhook_listen)?;
-    info!(identity, namespace, listen = %views_address, webhook = %webhook_address, "started");
+    let page = options.dashboard_listen.map(bind).transpose()?;
+    let page_address = page.as_ref().map(|(_, address)| display(address));
+    info!(identity, namespace, listen = %views_address, webhook = %webhook_address, dashboard = page_address, "started");
 
     tokio::spawn(keeper.run());
     let electing = tokio::spawn(candidate.run(release));
-    let serving = tokio::spawn(serve::serve(views_listener, views, end.clone()));
-    let reviewing = tokio::spawn(webhook::serve(webhook_listener, tls, metrics, end.clone()));
+    let reviews = webhook::router(metrics);
+    let mut servers = vec![
+        tokio::spawn(serve::serve(views_listener, views, end.clone())),
+        tokio::spawn(secure::serve("webhook", webhook_listener, reviews, tls.clone(), end.clone())),
+    ];
+    if let Some((listener, _)) = page {
+        let (router, keeping) = dashboard::in_cluster(|api| viewers::guarded(api, client));
+        tokio::spawn(keeping);
+        servers.push(tokio::spawn(secure::serve("dashboard", listener, router, tls, end.clone())));
+    }
     let mut reconciling = pin!(reconciler.run(end));
 
     let outcome = tokio::select! {
@@ -170,7 +186,7 @@ async fn control(options: &Options) -> Result<(), String> {
     if let Err(error) = electing.await {
         warn!(%error, "the election failed");
     }
-    for server in [serving, reviewing] {
+    for server in servers {
         if let Ok(Err(error)) = server.await {
             warn!(error, "a server failed");
         }
@@ -194,14 +210,20 @@ async fn asked_to_end() -> Result<(), String> {
     Ok(())
 }
 
-fn webhook_names(options: &Options, namespace: &str) -> Vec<String> {
-    match options.webhook_name.is_empty() {
-        true => vec![
-            format!("{SERVICE}.{namespace}.svc"),
-            format!("{SERVICE}.{namespace}.svc.{}", options.mesh.cluster_domain),
-        ],
-        false => options.webhook_name.clone(),
+/// What the certificate is for: all names of what is served by it.
+fn certificate_names(options: &Options, namespace: &str) -> Vec<String> {
+    let of_service = |service: &str| {
+        let name = format!("{service}.{namespace}.svc");
+        [name.clone(), format!("{name}.{}", options.mesh.cluster_domain)]
+    };
+    let mut names = options.webhook_name.clone();
+    if names.is_empty() {
+        names.extend(of_service(SERVICE));
     }
+    if options.dashboard_listen.is_some() {
+        names.extend(of_service(DASHBOARD_SERVICE));
+    }
+    names
 }
 
 fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {

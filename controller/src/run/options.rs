@@ -48,6 +48,10 @@ pub struct Options {
     /// A name or address that the API server calls the webhook by, instead of those of the Service `meltemi`.
     #[arg(long, value_name = "NAME")]
     pub webhook_name: Vec<String>,
+    /// Where the dashboard is served, by the webhook's certificate, to those whom the API server lets `get` the
+    /// non-resource URL /meltemi/dashboard. Default: nowhere.
+    #[arg(long, value_name = "ADDRESS")]
+    pub dashboard_listen: Option<SocketAddr>,
     /// The ValidatingWebhookConfiguration that has the API server call the webhook.
     #[arg(long, value_name = "NAME", default_value = WEBHOOK)]
     pub webhook_configuration: String,

@@ -1,6 +1,5 @@
 //! The admission webhook: refuses resources that could not be in force.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,25 +10,19 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::conditions::said;
 use super::metrics::Metrics;
-use super::turned_on;
 use crate::check;
 use crate::findings::{Finding, Severity};
 
 /// Where the API server posts reviews.
 pub const PATH: &str = "/validate";
-
-/// How long calls that are under way may take when the process ends.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// The longest review that is read. It holds an object as it was and as it would be, and the API server takes 3 MiB of each.
 const LONGEST_REVIEW: usize = 8 << 20;
@@ -40,31 +33,8 @@ const AT_ONCE: usize = 4;
 /// How long a review may take: the API server waits no longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Serves the webhook when there is a certificate, until `end`.
-pub async fn serve(
-    listener: TcpListener,
-    mut tls: watch::Receiver<Option<RustlsConfig>>,
-    metrics: Arc<Metrics>,
-    mut end: watch::Receiver<bool>,
-) -> Result<(), String> {
-    let tls = tokio::select! {
-        tls = tls.wait_for(Option::is_some) => tls.ok().and_then(|tls| tls.clone()),
-        () = turned_on(&mut end) => None,
-    };
-    let Some(tls) = tls else { return Ok(()) };
-    let handle = Handle::new();
-    let ending = handle.clone();
-    tokio::spawn(async move {
-        turned_on(&mut end).await;
-        ending.graceful_shutdown(Some(GRACE));
-    });
-    let failed = |error: std::io::Error| format!("cannot serve the webhook: {error}");
-    let server = axum_server::from_tcp_rustls(listener, tls).map_err(failed)?;
-    info!("the webhook is served");
-    server.handle(handle).serve(router(metrics).into_make_service()).await.map_err(failed)
-}
-
-fn router(metrics: Arc<Metrics>) -> Router {
+/// What the API server calls.
+pub fn router(metrics: Arc<Metrics>) -> Router {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     Router::new()
         .route(PATH, post(review))

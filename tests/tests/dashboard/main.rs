@@ -1,7 +1,5 @@
 //! `meltemi dashboard` in a real browser, with calls through real Envoys.
 
-mod browser;
-
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,11 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{env, fs};
 
+use meltemi_tests::browser::{Browser, ENTER};
 use meltemi_tests::dubbo::INTERFACE;
 use meltemi_tests::{Action, Backend, Client, Proxy, Setup, Traffic, each_envoy, eventually, files, signal};
 use serde_json::json;
-
-use crate::browser::{Browser, ENTER};
 
 /// The command, serving the page for one Envoy.
 struct Dashboard {
@@ -118,7 +115,7 @@ fn calls_are_seen_as_they_go() {
         // What is typed finds, while the page draws itself anew.
         browser.go(&dashboard.url);
         browser.shows(&[INTERFACE]);
-        browser.run("document.querySelector('input').focus()");
+        browser.run("document.querySelector('main input').focus()");
         browser.press("nothing");
         browser.shows(&["no call was counted"]);
         assert_eq!(browser.run("return document.activeElement.value"), "nothing");

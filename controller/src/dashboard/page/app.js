@@ -1,10 +1,14 @@
-// Which view is shown, and when it is drawn again.
+// Which view is shown, and when it is drawn again; and who asks, where that matters.
 
 import { forget, views } from "./views.js";
 
 const main = document.getElementById("main");
 const state = document.getElementById("state");
 const pause = document.getElementById("pause");
+const gate = document.getElementById("sign-in");
+const why = document.getElementById("sign-in-why");
+const field = document.getElementById("token");
+const leave = document.getElementById("leave");
 
 let timer = 0;
 let isPaused = false;
@@ -13,11 +17,42 @@ let redraw = () => {};
 /** Rises with each view that is chosen: an answer for an older one is not drawn. */
 let turn = 0;
 
+/** By what the API server knows who looks. It is no cookie: no other page's requests have it. */
+let token = "";
+
+/** What the API does not tell this reader. */
+class Refusal extends Error {}
+
 /** What an address of the API tells. */
 async function ask(path) {
-  const answer = await fetch(path);
-  if (!answer.ok) throw new Error((await answer.text()).trim() || `status ${answer.status}`);
-  return answer.json();
+  const answer = await fetch(path, token ? { headers: { authorization: `Bearer ${token}` } } : {});
+  if (answer.ok) return answer.json();
+  const message = (await answer.text()).trim() || `status ${answer.status}`;
+  throw [401, 403].includes(answer.status) ? new Refusal(message) : new Error(message);
+}
+
+/** Asks who looks, in place of a view. */
+function askForToken(message) {
+  turn += 1;
+  clearTimeout(timer);
+  token = "";
+  why.textContent = message;
+  field.setAttribute("aria-invalid", String(message !== ""));
+  main.replaceChildren();
+  main.hidden = true;
+  leave.hidden = true;
+  gate.hidden = false;
+  state.textContent = "";
+  field.focus();
+}
+
+/** Shows the view to who has signed in. */
+function letIn() {
+  gate.hidden = true;
+  why.textContent = "";
+  main.hidden = false;
+  leave.hidden = false;
+  main.focus();
 }
 
 /** The view that the address names, and what it is of; the first one where it names none. */
@@ -74,17 +109,20 @@ function morph(node, fresh) {
 
 async function draw() {
   clearTimeout(timer);
+  if (!gate.hidden && !token) return;
   const mine = turn;
   const { view, of } = chosen();
   try {
     const told = await ask(view.path(of));
     if (mine !== turn) return;
+    if (!gate.hidden) letIn();
     redraw = () => put(view.draw(told, of, () => redraw()));
     redraw();
     state.textContent = isPaused ? "Paused" : `${view.state?.(told) ?? ""} Seen ${new Date().toLocaleTimeString()}`.trim();
     state.className = isPaused ? "warn" : "";
   } catch (error) {
     if (mine !== turn) return;
+    if (error instanceof Refusal) return askForToken(token && error.message);
     state.textContent = error instanceof TypeError ? "meltemi dashboard does not answer: it has ended, or the network is gone" : error.message;
     state.className = "bad";
   }
@@ -117,6 +155,14 @@ pause.addEventListener("click", () => {
     state.className = "warn";
   } else draw();
 });
+gate.addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = field.value.trim();
+  field.value = "";
+  why.textContent = "";
+  choose(true);
+});
+leave.addEventListener("click", () => askForToken(""));
 addEventListener("hashchange", (event) => {
   // The link that skips to the content is no view.
   if (location.hash === "#main") { history.replaceState(null, "", event.oldURL); main.focus(); return; }

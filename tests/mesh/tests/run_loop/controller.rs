@@ -20,6 +20,8 @@ pub struct Controller {
     pub views: SocketAddr,
     /// Where it serves the webhook.
     pub webhook: SocketAddr,
+    /// Where it serves the dashboard, if it does.
+    pub dashboard: Option<SocketAddr>,
 }
 
 impl Controller {
@@ -52,8 +54,9 @@ impl Controller {
         let started = eventually("the controller starts", || {
             lines(&process).into_iter().find(|line| line["message"] == "started")
         });
-        let address = |field: &str| started[field].as_str().unwrap().parse().unwrap();
-        Self { views: address("listen"), webhook: address("webhook"), process }
+        let find = |field: &str| Some(started[field].as_str()?.parse().unwrap());
+        let address = |field: &str| find(field).unwrap();
+        Self { views: address("listen"), webhook: address("webhook"), dashboard: find("dashboard"), process }
     }
 
     /// Waits until it leads and has made its first pass.

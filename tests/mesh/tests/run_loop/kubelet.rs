@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::{SinkExt, StreamExt};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -14,13 +15,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
+use crate::api::Api;
+
 /// The port that pods listen on, as far as anybody can tell.
 const PORT: u16 = 15000;
 
 /// A kubelet on loopback. Ends when dropped.
 pub struct Kubelet {
-    /// Where the API server finds it.
-    pub port: u16,
+    port: u16,
     _runtime: Runtime,
 }
 
@@ -54,6 +56,31 @@ impl Kubelet {
             }
         });
         Self { port, _runtime: runtime }
+    }
+
+    /// Makes its node, called as the namespace, and pods on it that run, with a sidecar each: by name and app.
+    pub fn run(&self, api: &Api, namespace: &str, pods: &[(&str, &str)]) {
+        api.apply(&format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {namespace}}}\n"));
+        let status = json!({
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
+        });
+        api.patch(&format!("/api/v1/nodes/{namespace}/status"), &json!({"status": status}));
+        for (pod, app) in pods {
+            api.apply(&format!(
+                "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {pod}, namespace: {namespace}, labels: {{app: {app}}}}}
+spec:
+  nodeName: {namespace}
+  containers: [{{name: app, image: app}}]
+  initContainers: [{{name: istio-proxy, image: proxyv2, restartPolicy: Always, args: [proxy, sidecar]}}]
+"
+            ));
+            let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/status");
+            api.patch(&path, &json!({"status": {"phase": "Running"}}));
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod api;
 mod controller;
+mod dashboard;
 mod findings;
 mod following;
 mod installations;

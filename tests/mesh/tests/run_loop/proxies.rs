@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::process::{Command, Output};
 
 use meltemi_tests::{Envoy, Setup, eventually};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::api::{Api, shared};
 use crate::controller::Controller;
@@ -35,31 +35,6 @@ fn states(api: &Api) -> HashMap<(String, String), (String, String)> {
     rows.iter().map(entry).collect()
 }
 
-/// A node whose kubelet is at a port, and pods on it that run, with a sidecar each.
-fn make_pods(api: &Api, kubelet: &Kubelet, pods: &[(&str, &str)]) {
-    api.apply("apiVersion: v1\nkind: Node\nmetadata: {name: proxies}\n");
-    let status = json!({
-        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}},
-    });
-    api.patch("/api/v1/nodes/proxies/status", &json!({"status": status}));
-    for (pod, app) in pods {
-        api.apply(&format!(
-            "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {pod}, namespace: {NAMESPACE}, labels: {{app: {app}}}}}
-spec:
-  nodeName: proxies
-  containers: [{{name: app, image: app}}]
-  initContainers: [{{name: istio-proxy, image: proxyv2, restartPolicy: Always, args: [proxy, sidecar]}}]
-"
-        ));
-        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/status");
-        api.patch(&path, &json!({"status": {"phase": "Running"}}));
-    }
-}
-
 #[test]
 fn sidecars_are_asked_through_the_api_server() {
     let api = shared();
@@ -73,7 +48,7 @@ fn sidecars_are_asked_through_the_api_server() {
     let envoy = Setup::new().plan(&plan).plugin(PLUGIN).start(Envoy::all().last().unwrap());
     let pods = ["client", "greeter"].map(|pod| (pod.to_owned(), envoy.admin()));
     let kubelet = Kubelet::start(pods.into());
-    make_pods(&api, &kubelet, &[("client", "client"), ("greeter", "greeter"), ("gone", "gone")]);
+    kubelet.run(&api, NAMESPACE, &[("client", "client"), ("greeter", "greeter"), ("gone", "gone")]);
 
     let state = |all: &HashMap<(String, String), (String, String)>, pod: &str, plan: &str| {
         let key = (format!("{NAMESPACE}/{pod}"), plan.to_owned());

@@ -5,8 +5,9 @@ use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use meltemi_tests::eventually;
 use serde_json::{Value, json};
+
+use crate::wait::eventually;
 
 /// The key that a WebDriver sends for Tab.
 pub const TAB: &str = "\u{e004}";
@@ -54,6 +55,8 @@ impl Browser {
         ];
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
+            // Those of tests are signed by nobody.
+            "acceptInsecureCerts": true,
             "goog:chromeOptions": {"args": arguments},
             "goog:loggingPrefs": {"browser": "ALL"},
         }}});
