@@ -52,6 +52,14 @@ impl Output {
     }
 }
 
+impl Places {
+    /// The namespaces of all of these proxies.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        let gateways = self.gateways.iter().filter_map(|gateway| gateway.split('/').next());
+        self.clients.iter().chain(&self.servers).map(String::as_str).chain(gateways)
+    }
+}
+
 impl fmt::Display for Places {
     /// Writes what comes after "in force".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,5 +90,6 @@ mod tests {
         places.gateways = set(&["edge/main"]);
         places.clients = set(&["a", "b", "c", "d", "e"]);
         assert_eq!(places.to_string(), "for clients in a, b, c and 2 more; on edge/main");
+        assert_eq!(Vec::from_iter(places.namespaces()), ["a", "b", "c", "d", "e", "edge"]);
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Resource {
     pub(crate) kind: String,
     pub(crate) namespace: String,
     pub(crate) name: String,
-    /// `accepted`, `warnings`, `refused`, or `pending` while no controller has looked at it.
+    /// `accepted`, `warnings`, `refused`, or `pending` while no controller has looked at it, or not all is written.
     pub(crate) state: &'static str,
     /// Where it is in force, or what is wrong with it and the mend.
     pub(crate) message: String,
@@ -56,10 +56,14 @@ fn told(kind: &Kind, object: &DynamicObject) -> Resource {
         None => ("pending", "no controller has looked at it yet".to_owned()),
         Some(accepted) if accepted["status"] != "True" => ("refused", text(accepted)),
         Some(accepted) if accepted["reason"] == "AcceptedWithWarnings" => ("warnings", text(accepted)),
-        Some(accepted) => match condition("Honoured").filter(|honoured| honoured["status"] != "True") {
-            Some(honoured) => ("warnings", text(honoured)),
-            None => ("accepted", text(accepted)),
-        },
+        Some(accepted) => {
+            let lacking = |name| condition(name).filter(|condition| condition["status"] != "True");
+            match (lacking("Programmed"), lacking("Honoured")) {
+                (Some(programmed), _) => ("pending", text(programmed)),
+                (None, Some(honoured)) => ("warnings", text(honoured)),
+                (None, None) => ("accepted", text(accepted)),
+            }
+        }
     };
     Resource {
         kind: kind.title.clone(),
@@ -93,6 +97,13 @@ mod tests {
                     condition("Honoured", "False", "NotHonoured")
                 ]),
                 ("warnings", "NotHonoured!"),
+            ),
+            (
+                json!([
+                    condition("Accepted", "True", "Accepted"),
+                    condition("Programmed", "False", "Pending")
+                ]),
+                ("pending", "Pending!"),
             ),
             (json!([condition("Accepted", "True", "Accepted")]), ("accepted", "Accepted!")),
         ] {

@@ -1,6 +1,6 @@
 //! Writes the generated objects: applies those that differ, deletes those that are not wanted any more.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,11 +59,30 @@ pub struct Written {
     pub failed: usize,
     /// How many tunnels wait for their sockets.
     pub waiting: usize,
+    /// The namespaces whose proxies have not all of what is wanted, and why.
+    pub held: Held,
     /// When the first of the objects that wait comes, or of those that linger goes.
     pub next: Option<Instant>,
 }
 
+/// Why proxies of namespaces have not all of what is wanted.
+pub type Held = BTreeMap<String, Hold>;
+
+/// Why what is wanted is not there; the worst comes last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hold {
+    /// Sidecars get the time to fetch the module.
+    WarmUp,
+    /// An object could not be written.
+    Failed,
+}
+
 impl Written {
+    fn hold(&mut self, namespace: &str, why: Hold) {
+        let known = self.held.entry(namespace.to_owned()).or_insert(why);
+        *known = why.max(*known);
+    }
+
     /// There is something to do then.
     fn due(&mut self, at: Instant) {
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
@@ -96,12 +115,16 @@ impl Applier {
             let (mut ready, rest): (Vec<&Wanted>, Vec<&Wanted>) =
                 objects.iter().partition(|object| !blocked.blocks(object));
             written.failed += rest.len();
-            rest.into_iter().for_each(|object| blocked.block(object));
+            for object in rest {
+                blocked.block(object);
+                written.hold(&object.key.namespace, Hold::Failed);
+            }
             if *role == Role::Tunnel {
                 ready.retain(|object| match warming.end(object) {
                     None => true,
                     Some(end) => {
                         written.waiting += 1;
+                        written.hold(&object.key.namespace, Hold::WarmUp);
                         written.due(end);
                         blocked.unsettle(&object.key.namespace);
                         false
@@ -173,6 +196,7 @@ impl Applier {
                 Err(error) => {
                     warn!(kind, name, error, "cannot apply");
                     written.failed += 1;
+                    written.hold(namespace, Hold::Failed);
                     blocked.block(object);
                 }
             }

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use super::apply::{Held, Hold};
 use crate::api::aeraki::Status;
 use crate::findings::{Finding, Severity};
 use crate::generate::Places;
@@ -11,11 +12,12 @@ use crate::words::shortened;
 /// How long the message of a condition may be, by the schema of conditions.
 const MAX_MESSAGE_LEN: usize = 32768;
 
-/// The status that findings make, and where the resource is in force, given the status before: a condition that stays
-/// keeps the time of its last change.
+/// The status that findings make, and where the resource is in force and where not yet, given the status before: a
+/// condition that stays keeps the time of its last change.
 pub fn status(
     findings: &[Finding],
     places: Option<&Places>,
+    held: &Held,
     generation: Option<i64>,
     before: Option<&Status>,
     now: Timestamp,
@@ -34,7 +36,12 @@ pub fn status(
         (true, false) => ("False", "NotHonoured", neglected),
         (true, true) => ("True", "Honoured", "every field is honoured".to_owned()),
     };
-    let conditions = [("Accepted", accepted), ("Honoured", honoured)]
+    let programmed = match (errors.is_empty(), held.values().max()) {
+        (false, _) => ("False", "Invalid", "rejected".to_owned()),
+        (true, None) => ("True", "Programmed", "the mesh is configured for it".to_owned()),
+        (true, Some(worst)) => ("False", reason(*worst), pending(held)),
+    };
+    let conditions = [("Accepted", accepted), ("Honoured", honoured), ("Programmed", programmed)]
         .into_iter()
         .map(|(type_, (status, reason, message))| {
             let then = before
@@ -52,6 +59,25 @@ pub fn status(
         })
         .collect();
     Status { observed_generation: generation, conditions }
+}
+
+fn reason(hold: Hold) -> &'static str {
+    match hold {
+        Hold::WarmUp => "Pending",
+        Hold::Failed => "NotWritten",
+    }
+}
+
+/// Where it is not in force yet, and why.
+fn pending(held: &Held) -> String {
+    let of = |hold: Hold, why: &str| {
+        let namespaces = held.iter().filter(|(_, known)| **known == hold).map(|(name, _)| name.as_str());
+        let namespaces: Vec<&str> = namespaces.collect();
+        (!namespaces.is_empty()).then(|| format!("not yet in {}: {why}", namespaces.join(", ")))
+    };
+    let failed = of(Hold::Failed, "objects there cannot be written, see the controller's log");
+    let waiting = of(Hold::WarmUp, "sidecars are given the time to fetch the module");
+    Vec::from_iter(failed.into_iter().chain(waiting)).join("; ")
 }
 
 fn all_said(findings: &[Finding], severity: Severity) -> String {
@@ -112,34 +138,58 @@ mod tests {
         let error = finding(Severity::Error, "spec.hosts", "is empty");
         let neglect = finding(Severity::NotHonoured, "spec.routes[0].mirror", "is not honoured yet");
         let warning = finding(Severity::Warning, "", "two routers");
-        let fine = status(&[], None, Some(1), None, at(1));
+        let fine = status(&[], None, &Held::new(), Some(1), None, at(1));
         assert_eq!(
             told(&fine),
-            ["Accepted=True Accepted: in force", "Honoured=True Honoured: every field is honoured"]
-        );
-        assert_eq!(
-            told(&status(&[neglect.clone(), warning.clone()], None, Some(1), None, at(1))),
             [
-                "Accepted=True AcceptedWithWarnings: in force; two routers",
-                "Honoured=False NotHonoured: spec.routes[0].mirror: is not honoured yet"
+                "Accepted=True Accepted: in force",
+                "Honoured=True Honoured: every field is honoured",
+                "Programmed=True Programmed: the mesh is configured for it"
             ]
         );
         assert_eq!(
-            told(&status(&[error, neglect], None, Some(1), None, at(1))),
-            ["Accepted=False Invalid: spec.hosts: is empty", "Honoured=False Invalid: rejected"]
+            told(&status(&[neglect.clone(), warning.clone()], None, &Held::new(), Some(1), None, at(1))),
+            [
+                "Accepted=True AcceptedWithWarnings: in force; two routers",
+                "Honoured=False NotHonoured: spec.routes[0].mirror: is not honoured yet",
+                "Programmed=True Programmed: the mesh is configured for it"
+            ]
+        );
+        assert_eq!(
+            told(&status(&[error, neglect], None, &Held::new(), Some(1), None, at(1))),
+            [
+                "Accepted=False Invalid: spec.hosts: is empty",
+                "Honoured=False Invalid: rejected",
+                "Programmed=False Invalid: rejected"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_held_up_is_not_in_force_yet() {
+        let held = |all: &[(&str, Hold)]| all.iter().map(|(name, why)| ((*name).to_owned(), *why)).collect();
+        let told = |held: Held| told(&status(&[], None, &held, Some(1), None, at(1))).pop().unwrap();
+        assert_eq!(
+            told(held(&[("shop", Hold::WarmUp), ("web", Hold::WarmUp)])),
+            "Programmed=False Pending: not yet in shop, web: sidecars are given the time to fetch the module"
+        );
+        assert_eq!(
+            told(held(&[("shop", Hold::WarmUp), ("web", Hold::Failed)])),
+            "Programmed=False NotWritten: not yet in web: objects there cannot be written, see the controller's log; \
+             not yet in shop: sidecars are given the time to fetch the module"
         );
     }
 
     #[test]
     fn a_condition_that_stays_keeps_its_time() {
-        let before = status(&[], None, Some(1), None, at(1));
-        assert_eq!(status(&[], None, Some(1), Some(&before), at(9)), before);
+        let before = status(&[], None, &Held::new(), Some(1), None, at(1));
+        assert_eq!(status(&[], None, &Held::new(), Some(1), Some(&before), at(9)), before);
         let neglect = [finding(Severity::NotHonoured, "spec", "x")];
-        let after = status(&neglect, None, Some(2), Some(&before), at(9));
+        let after = status(&neglect, None, &Held::new(), Some(2), Some(&before), at(9));
         assert_eq!(after.conditions[0].last_transition_time, Time(at(1)));
         assert_eq!(after.conditions[1].last_transition_time, Time(at(9)));
         assert_eq!(after.conditions[0].observed_generation, Some(2));
         assert!(!is_same_news(Some(&before), &after));
-        assert!(is_same_news(Some(&before), &status(&[], None, Some(2), Some(&before), at(9))));
+        assert!(is_same_news(Some(&before), &status(&[], None, &Held::new(), Some(2), Some(&before), at(9))));
     }
 }

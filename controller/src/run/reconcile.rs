@@ -17,7 +17,7 @@ use super::lease::Leadership;
 use super::metrics::Metrics;
 use super::pulse::{Change, Pulse};
 use super::secrets::Secrets;
-use super::status::Teller;
+use super::status::{Found, Teller};
 use super::turned_on;
 use crate::findings::{Report, ResourceRef};
 use crate::generate::{self, Delivery, IstioVersion, Output, Places, generate};
@@ -137,9 +137,10 @@ impl Reconciler {
         let start = Instant::now();
         let own = self.installation.own(&objects, self.cache.written());
         let written = self.applier.write(&own.wanted, own.live).await;
-        let untold = self.teller.tell(&reports.reports, &reports.places, &self.cache.subjects()).await;
+        let found = Found { reports: &reports.reports, places: &reports.places, held: &written.held };
+        let untold = self.teller.tell(&found, &self.cache.subjects()).await;
         self.metrics.took("write", start.elapsed());
-        let Written { applied, deleted, failed, waiting, next } = written;
+        let Written { applied, deleted, failed, waiting, next, .. } = written;
         if applied + deleted + failed + untold > 0 {
             info!(applied, deleted, failed, waiting, untold, took = ?start.elapsed(), "pass");
         }

@@ -12,7 +12,7 @@ use kube::{Api, Client, Error};
 use serde_json::json;
 use tracing::{debug, info, warn};
 
-use super::apply::{MANAGER, limited};
+use super::apply::{Held, MANAGER, limited};
 use super::conditions::{is_same_news, said, status};
 use super::feeds::Subject;
 use super::metrics::{Metrics, Operation};
@@ -40,7 +40,29 @@ pub struct Teller {
 struct Told {
     findings: Vec<Finding>,
     places: Option<Places>,
+    held: Held,
     generation: Option<i64>,
+}
+
+/// What there is to tell.
+pub struct Found<'a> {
+    /// What was found in resources.
+    pub reports: &'a [Report],
+    /// Where they are in force.
+    pub places: &'a HashMap<ResourceRef, Places>,
+    /// Where they may not be yet.
+    pub held: &'a Held,
+}
+
+impl Found<'_> {
+    /// Where a resource is not in force yet. One of which no routes are made is for its own namespace.
+    fn held(&self, resource: &ResourceRef) -> Held {
+        let of = |namespace: &str| self.held.get(namespace).map(|why| (namespace.to_owned(), *why));
+        match self.places.get(resource) {
+            Some(places) => places.namespaces().filter_map(of).collect(),
+            None => resource.namespace.as_deref().and_then(of).into_iter().collect(),
+        }
+    }
 }
 
 impl Teller {
@@ -51,21 +73,15 @@ impl Teller {
         Self { client, recorder, metrics, told: HashMap::new() }
     }
 
-    /// Tells of `reports`, and of where resources are in force, as far as that is news. `subjects` is what the cluster has.
-    /// Returns how many writes failed.
-    pub async fn tell(
-        &mut self,
-        reports: &[Report],
-        places: &HashMap<ResourceRef, Places>,
-        subjects: &HashMap<ResourceRef, Subject>,
-    ) -> usize {
+    /// Tells what was found, as far as that is news. `subjects` is what the cluster has. Returns how many writes failed.
+    pub async fn tell(&mut self, found: &Found<'_>, subjects: &HashMap<ResourceRef, Subject>) -> usize {
         let now = Timestamp::now();
         self.told.retain(|resource, _| subjects.contains_key(resource));
         let this = &*self;
-        let news = reports.iter().filter_map(|report| {
-            let places = places.get(&report.resource);
-            this.news(report, places, subjects.get(&report.resource)?, now)
-        });
+        let news = found
+            .reports
+            .iter()
+            .filter_map(|report| this.news(found, report, subjects.get(&report.resource)?, now));
         let outcomes: Vec<(&Report, &Subject, bool)> = futures::stream::iter(news)
             .map(|news| async move { (news.report, news.subject, this.publish(&news).await) })
             .buffer_unordered(PARALLEL)
@@ -77,7 +93,8 @@ impl Teller {
                 true => {
                     let told = Told {
                         findings: report.findings.clone(),
-                        places: places.get(&report.resource).cloned(),
+                        places: found.places.get(&report.resource).cloned(),
+                        held: found.held(&report.resource),
                         generation: subject.generation,
                     };
                     self.told.insert(report.resource.clone(), told);
@@ -90,21 +107,26 @@ impl Teller {
 
     fn news<'a>(
         &self,
+        found: &Found<'a>,
         report: &'a Report,
-        places: Option<&Places>,
         subject: &'a Subject,
         now: Timestamp,
     ) -> Option<News<'a>> {
+        let (places, held) = (found.places.get(&report.resource), found.held(&report.resource));
         let told = self.told.get(&report.resource);
         let is_known = told.is_some_and(|told| told.findings == report.findings);
         match &subject.status {
             Some(before) => {
-                let status = status(&report.findings, places, subject.generation, before.as_ref(), now);
+                let status =
+                    status(&report.findings, places, &held, subject.generation, before.as_ref(), now);
                 if before.as_ref() == Some(&status) {
                     return None;
                 }
-                let is_told =
-                    |told: &Told| told.generation == subject.generation && told.places.as_ref() == places;
+                let is_told = |told: &Told| {
+                    told.generation == subject.generation
+                        && told.places.as_ref() == places
+                        && told.held == held
+                };
                 if is_known && told.is_some_and(is_told) {
                     // The server keeps another status than was written, as where its schema has none.
                     return None;

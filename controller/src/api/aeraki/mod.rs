@@ -23,7 +23,8 @@ pub struct Status {
     /// The generation that the conditions are of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted`: whether the resource is in force, and if not, why. `Honoured`: whether all of its fields are.
+    /// `Accepted`: whether the resource is taken, where it is in force, and if not, why. `Honoured`: whether all of its fields
+    /// are. `Programmed`: whether the mesh is configured for it everywhere, and since when.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

@@ -13,6 +13,9 @@ use crate::api::{Api, MODULE};
 /// How long a replica that is gone stays the leader, in seconds.
 pub const LEASE_SECONDS: u64 = 3;
 
+/// The flag for how long tunnels wait: two seconds, unless a test says so.
+const WARM_UP: &str = "--warm-up-seconds=";
+
 /// A replica of the controller.
 pub struct Controller {
     process: Process,
@@ -48,7 +51,8 @@ impl Controller {
                 ])
                 .args(["--listen=127.0.0.1:0", "--webhook-listen", webhook, "--webhook-name=127.0.0.1"])
                 .args([format!("--lease-seconds={LEASE_SECONDS}")])
-                .args(["--warm-up-seconds=2", "--linger-seconds=1"])
+                .args(["--linger-seconds=1"])
+                .args((!flags.iter().any(|flag| flag.starts_with(WARM_UP))).then(|| format!("{WARM_UP}2")))
                 .args(flags),
         );
         let started = eventually("the controller starts", || {

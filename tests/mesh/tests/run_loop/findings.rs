@@ -94,6 +94,46 @@ fn findings_are_told_by_status_and_events() {
 }
 
 #[test]
+fn describing_a_resource_tells_where_it_is_in_force_and_what_is_not() {
+    let api = shared();
+    make_service(&api, "described");
+    make_router(&api, "described", 1);
+    let path = router_path("described");
+    let describe = |parts: &[&str]| {
+        let arguments = ["describe", "metarouters.meltemi.io", "greeter", "--namespace", "described"];
+        let told = api.kubectl(&arguments, "").unwrap();
+        parts.iter().for_each(|part| assert!(told.contains(part), "{part}: {told}"));
+        told
+    };
+    let flags = ["--istio-version=1.30", "--warm-up-seconds=3600"];
+    let controller = Controller::start_with(&api, "described-waiting", "127.0.0.1:0", &flags);
+    let message = wait_for_condition(&api, &path, "Programmed", "False");
+    assert_eq!(message, "not yet in described: sidecars are given the time to fetch the module");
+    describe(&[&message, "Pending", "in force for clients in described"]);
+    assert!(controller.end().success());
+
+    let controller = Controller::start(&api, "described");
+    wait_for_condition(&api, &path, "Programmed", "True");
+    describe(&["Programmed", "Last Transition Time", "every field is honoured", "Observed Generation"]);
+
+    api.patch(
+        &path,
+        &json!({"spec": {
+            "exportTo": ["elsewhere"],
+            "localRateLimit": {"tokenBucket": {"maxTokens": 1, "tokensPerFill": 1, "fillInterval": "1s"}},
+        }}),
+    );
+    let message = wait_for_condition(&api, &path, "Honoured", "False");
+    assert!(message.contains("spec.localRateLimit: not enforced: "), "{message}");
+    eventually("an event tells", || {
+        let told = describe(&[&message]);
+        let (_, events) = told.split_once("Events:")?;
+        (events.contains("NotHonoured") && events.contains("meltemi.io/controller")).then_some(())
+    });
+    assert!(controller.end().success());
+}
+
+#[test]
 fn a_policy_that_cannot_be_read_lets_nobody_call() {
     let api = Api::start("policy");
     let definition =
