@@ -1,5 +1,6 @@
 //! Traces that cross a proxy: what a server gets of them, and what the proxy's own log says.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
@@ -111,5 +112,44 @@ fn a_collector_gets_the_spans_between_a_client_and_its_servers() {
         eventually("they are counted", || {
             (proxy.metric("meltemi_spans_total", &["outcome=\"exported\""]) == 2).then_some(())
         });
+    });
+}
+
+#[test]
+fn a_collector_may_be_called_by_http() {
+    each_envoy(|envoy| {
+        let v1 = Backend::start("v1");
+        let path = "/v1/traces";
+        let (collector, address) = Collector::start_http((Ipv4Addr::LOCALHOST, 0).into(), path);
+        let mut service = json!({
+            "protocol": "dubbo",
+            "tracing": {"sampling": 100, "collector": "collector", "path": path},
+            "defaultRoute": {"cluster": "v1"},
+        });
+        let setup = Setup::new().servers(v1.address(), v1.address()).cluster("collector", &[address]);
+        let mut proxy = setup.service(&service).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        let calls = 300;
+        (0..calls).for_each(|_| _ = client.call("many", "x"));
+        let ids = eventually("the collector has all spans", || {
+            let spans = collector.spans();
+            let ids: BTreeSet<_> = spans.iter().map(|span| hex(&span.span_id)).collect();
+            (ids.len() >= calls).then_some(ids)
+        });
+        let told = received(&[&v1], "many", "traceparent");
+        let told = told.iter().map(|value| value.split('-').nth(2).unwrap().to_owned());
+        assert_eq!(ids, told.collect());
+        eventually("they are counted", || {
+            let exported = proxy.metric("meltemi_spans_total", &["outcome=\"exported\""]);
+            (exported == u64::try_from(calls).unwrap()).then_some(())
+        });
+        // Nobody takes them at another path.
+        service["tracing"]["path"] = json!("/v2");
+        proxy.update_service(&service);
+        eventually("the collector refuses spans", || {
+            client.call("more", "x");
+            (proxy.metric("meltemi_spans_total", &["outcome=\"error\""]) > 0).then_some(())
+        });
+        assert!(proxy.log().contains("HTTP status 404"), "{}", proxy.log());
     });
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::mesh::KEY;
 use super::report::Reports;
 use super::service::Service;
@@ -52,6 +54,8 @@ pub(super) struct Collectors<'a> {
 pub(super) struct Collector {
     pub(super) service: Service,
     pub(super) port: u16,
+    /// Where it takes them by HTTP. Otherwise it does by gRPC.
+    pub(super) path: Option<String>,
 }
 
 /// The tracers that proxies may start with.
@@ -90,6 +94,9 @@ impl Configured {
     }
 }
 
+/// The field with the path of a collector.
+const PATH: &str = "path";
+
 /// The share of the calls that are sampled where nobody says it, in percent.
 pub(super) const DEFAULT_SAMPLING: f64 = 1.0;
 
@@ -121,8 +128,10 @@ impl<'a> Collectors<'a> {
     pub(super) fn report(&self, provider: &str, reports: &mut Reports) {
         let provider = self.configured.providers.get(&*provider.to_ascii_lowercase());
         let Some(Provider { map, name, kind: Kind::OpenTelemetry(collector) }) = provider else { return };
-        let fields = collector.others.keys().cloned();
-        for field in fields.chain(collector.grpc.keys().map(|field| format!("grpc.{field}"))) {
+        let of_http = collector.http.iter().flat_map(|http| http.keys()).filter(|field| *field != PATH);
+        let of_grpc = collector.grpc.keys().map(|field| format!("grpc.{field}"));
+        let fields = collector.others.keys().cloned().chain(of_grpc);
+        for field in fields.chain(of_http.map(|field| format!("http.{field}"))) {
             let message = format!(
                 "opentelemetry.{field} of the extensionProvider {name:?} is not in force for managed protocols"
             );
@@ -134,9 +143,6 @@ impl<'a> Collectors<'a> {
 /// The service of a collector. Istio looks for whole names, in all namespaces.
 fn find(collector: &OpenTelemetry, services: &[Service]) -> Result<Collector, String> {
     let OpenTelemetry { service: name, port, http, .. } = collector;
-    if http.is_some() {
-        return Err("gets spans by HTTP; have it take them by gRPC".to_owned());
-    }
     let (namespace, host) = match name.split_once('/') {
         Some((namespace, host)) => (Some(namespace), host),
         None => (None, &**name),
@@ -162,5 +168,12 @@ fn find(collector: &OpenTelemetry, services: &[Service]) -> Result<Collector, St
             "names {host}, to which no cluster leads, as it is headless or without resolution"
         ));
     }
-    Ok(Collector { service: service.clone(), port: *port })
+    let path = http.as_ref().map(|http| match http.get(PATH).and_then(Value::as_str) {
+        None | Some("") => "/v1/traces".to_owned(),
+        Some(path) => format!("/{}", path.trim_start_matches('/')),
+    });
+    if let Some(path) = path.as_ref().filter(|path| !path.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err(format!("has the path {path:?}, which is none"));
+    }
+    Ok(Collector { service: service.clone(), port: *port, path })
 }

@@ -19,6 +19,8 @@ pub(super) struct Traced {
     sampling: u64,
     /// The cluster of the collector.
     collector: String,
+    /// Where it takes spans by HTTP.
+    path: Option<String>,
 }
 
 /// That calls of some proxies are traced, as far as their protocols allow it.
@@ -51,7 +53,8 @@ impl Traced {
     /// Puts it into an entry of a plan.
     pub(super) fn put(&self, entry: &mut raw::Service) {
         let sampling = f64::from_bits(self.sampling);
-        entry.tracing = Some(raw::Tracing { sampling, collector: Some(self.collector.clone()) });
+        let (collector, path) = (Some(self.collector.clone()), self.path.clone());
+        entry.tracing = Some(raw::Tracing { sampling, collector, path });
     }
 
     /// Whether routes leave alone what it writes into calls. Says which do not.
@@ -125,7 +128,7 @@ impl Traces<'_> {
             not_honoured(place, "calls of managed protocols are not traced: they would not go on untouched");
             return None;
         }
-        let collector = cluster.ok()?;
+        let (collector, path) = cluster.ok()?;
         if let Some(place) = &said.has_tags {
             not_honoured(place, "spans of managed protocols have no tags but their own");
         }
@@ -134,11 +137,17 @@ impl Traces<'_> {
         }
         self.collectors.report(&provider, reports);
         let sampling = said.sampling.or(configured.sampling).unwrap_or(DEFAULT_SAMPLING).clamp(0.0, 100.0);
-        Some(Tracing { how: Traced { sampling: sampling.to_bits(), collector }, by })
+        Some(Tracing { how: Traced { sampling: sampling.to_bits(), collector, path }, by })
     }
 
-    /// The cluster that leads to a provider's collector from the proxies of a namespace.
-    fn cluster(&self, provider: &str, namespace: &str, proxies: Proxies) -> Result<String, String> {
+    /// The cluster that leads to a provider's collector from the proxies of a namespace, and the path there, if it takes spans
+    /// by HTTP.
+    fn cluster(
+        &self,
+        provider: &str,
+        namespace: &str,
+        proxies: Proxies,
+    ) -> Result<(String, Option<String>), String> {
         let collector = self.collectors.of(provider)?;
         let (service, port) = (&collector.service, collector.port);
         let is_seen = match proxies {
@@ -146,7 +155,7 @@ impl Traces<'_> {
             Proxies::Gateways => service.exports.reach(namespace),
         };
         if is_seen {
-            return Ok(service.cluster(port, None));
+            return Ok((service.cluster(port, None), collector.path.clone()));
         }
         let host = &service.host;
         Err(format!("names {host}, which {namespace} does not see, by its exportTo or by a Sidecar"))

@@ -127,8 +127,8 @@ fn what_gets_no_spans_is_reported() {
             "names port 9 of otel.observability.svc.cluster.local, which has none of that number",
         ),
         (
-            "{name: p, opentelemetry: {service: otel.observability.svc.cluster.local, port: 4318, http: {path: /v1/traces}}}",
-            "gets spans by HTTP; have it take them by gRPC",
+            "{name: p, opentelemetry: {service: otel.observability.svc.cluster.local, port: 4318, http: {path: a b}}}",
+            "has the path \"/a b\", which is none",
         ),
     ] {
         let text = mesh_of_two()
@@ -146,6 +146,32 @@ fn what_gets_no_spans_is_reported() {
                   defaultConfig.tracing.zipkin is not for them; name an extensionProvider of opentelemetry in \
                   defaultProviders.tracing";
     assert_eq!(findings(&output), [wanted]);
+}
+
+#[test]
+fn a_collector_may_take_spans_by_http() {
+    for (http, path) in
+        [("{path: /api/otlp}", "/api/otlp"), ("{path: own}", "/own"), ("{timeout: 5s}", "/v1/traces")]
+    {
+        let provider = format!(
+            "{{name: p, opentelemetry: {{service: otel.observability.svc.cluster.local, port: 4318, http: {http}}}}}"
+        );
+        let text = mesh_of_two()
+            + &mesh(&provider, "")
+            + &telemetry("istio-system", "all", "", "{providers: [{name: p}]}");
+        let output = made(&text);
+        assert_taken(&output);
+        let cluster = "outbound|4318||otel.observability.svc.cluster.local";
+        let wanted = json!({"sampling": 1.0, "collector": cluster, "path": path});
+        assert_eq!(traced(&output), [wanted.clone(), wanted.clone(), wanted], "{http}");
+        let has_other = http.contains("timeout");
+        let said = findings(&output);
+        assert_eq!(
+            said.iter().any(|line| line.contains("opentelemetry.http.timeout")),
+            has_other,
+            "{said:?}"
+        );
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Spans in the format of [OTLP](https://github.com/open-telemetry/opentelemetry-proto), as collectors of OpenTelemetry take
-//! them by gRPC.
+//! them.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::panic,
@@ -9,7 +9,7 @@
     clippy::arithmetic_side_effects
 )]
 
-use meltemi_codecs::protobuf::{enclose, write_bytes, write_fixed64, write_number, write_varint};
+use meltemi_codecs::protobuf::{Fields, enclose, write_bytes, write_fixed64, write_number, write_varint};
 
 /// The method of collectors, as the path of a request.
 pub const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -134,6 +134,21 @@ pub fn request(service: &str, spans: &[u8]) -> Vec<u8> {
     out
 }
 
+/// How many of the spans a collector has not taken, by its answer, and why.
+#[inline(never)]
+pub fn rejected(answer: &[u8]) -> (u64, &str) {
+    let mut rejected = (0, "");
+    let partial = Fields::new(answer).flatten().find(|field| field.number == 1);
+    for field in partial.and_then(|partial| partial.fields()).into_iter().flatten().flatten() {
+        match field.number {
+            1 => rejected.0 = field.value.varint().unwrap_or(0),
+            2 => rejected.1 = field.value.text().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    rejected
+}
+
 /// The host and the port of an address; of what has no port, all of it and 0.
 #[inline(never)]
 fn split(address: &str) -> (&str, u64) {
@@ -187,6 +202,20 @@ fn of_varint(value: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_say_how_many_spans_were_not_taken() {
+        assert_eq!(rejected(&[]), (0, ""));
+        let mut answer = Vec::new();
+        write_number(1, 3, &mut answer);
+        write_bytes(2, b"too old", &mut answer);
+        enclose(1, 0, &mut answer);
+        assert_eq!(rejected(&answer), (3, "too old"));
+        for end in 0..answer.len() {
+            rejected(&answer[..end]);
+        }
+        assert_eq!(rejected(&[0xff; 16]), (0, ""));
+    }
 
     #[test]
     fn addresses_are_split_where_they_have_ports() {

@@ -87,7 +87,7 @@ pub use service::{Limits, OnNoMatch, RetryBudget, Service, UpstreamOptions};
 pub use share::Share;
 pub use span::Span;
 pub use table::Table;
-pub use tracing::{B3, B3_FIELDS, TRACEPARENT, Tracing, trace_fields};
+pub use tracing::{B3, B3_FIELDS, Collector, TRACEPARENT, Tracing, trace_fields};
 pub use values::{MOST_WRITTEN, Operator, Part, Value};
 pub use warning::Warning;
 

@@ -86,9 +86,10 @@ impl Service {
     /// Whether a service in that cluster is asked about calls, or sent their spans.
     #[inline(never)]
     pub(super) fn asks(&self, cluster: &str) -> bool {
-        let collector = self.tracing.as_ref().and_then(|tracing| tracing.collector.as_deref());
+        let collector = self.tracing.as_ref().and_then(|tracing| tracing.collector.as_ref());
         let mut limits = self.global_rate_limits.iter().flat_map(|limits| limits.iter());
-        collector == Some(cluster) || limits.any(|limit| *limit.cluster == *cluster)
+        collector.is_some_and(|collector| *collector.cluster == *cluster)
+            || limits.any(|limit| *limit.cluster == *cluster)
     }
 
     /// Why it is in doubt whether the call is to be rejected, if it is.

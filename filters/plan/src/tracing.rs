@@ -35,16 +35,33 @@ pub fn trace_fields() -> impl Iterator<Item = &'static str> {
 pub struct Tracing {
     /// The calls that are sampled, where no caller has decided that.
     pub sampling: Share,
-    /// The cluster of the collector that spans of sampled calls are sent to.
-    pub collector: Option<Rc<str>>,
+    /// The collector that spans of sampled calls are sent to.
+    pub collector: Option<Rc<Collector>>,
+}
+
+/// A collector of spans.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Collector {
+    /// Its cluster.
+    pub cluster: Rc<str>,
+    /// Where it takes them by HTTP. Otherwise it does by gRPC.
+    pub path: Option<Rc<str>>,
 }
 
 pub(super) fn tracing(path: &Path<'_>, raw: &raw::Tracing) -> Result<Tracing> {
     if let Some(cluster) = &raw.collector {
         name(&path.key("collector"), "the name of a cluster", cluster)?;
     }
+    if let Some(text) = &raw.path
+        && !(text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()))
+    {
+        return fail(&path.key("path"), format!("{text:?} is no path; write one as in /v1/traces"));
+    }
     let sampling = share(&path.key("sampling"), raw.sampling)?;
-    Ok(Tracing { sampling, collector: raw.collector.as_deref().map(Rc::from) })
+    let collector = raw.collector.as_deref().map(|cluster| {
+        Rc::new(Collector { cluster: cluster.into(), path: raw.path.as_deref().map(Rc::from) })
+    });
+    Ok(Tracing { sampling, collector })
 }
 
 /// Has an edit write the trace of a call as well.

@@ -3,7 +3,7 @@
 use meltemi_codecs::Failure;
 
 use crate::calls::{CallId, Stage};
-use crate::inquiries::{AGE, Ask, Asker, ChannelId, Outcome};
+use crate::inquiries::{AGE, Ask, Asker, ChannelId, InquiryId, Outcome};
 use crate::plan::{Route, Service};
 use crate::policy::{Answer, NoAnswer, Question, Verdict, admit_asked};
 use crate::worker::Worker;
@@ -36,6 +36,14 @@ impl Worker {
     pub(crate) fn service_data(&mut self, id: ChannelId, bytes: &[u8]) {
         let outcomes = self.inquiries.data(id, bytes, &mut self.net);
         outcomes.into_iter().for_each(|outcome| self.answered(outcome));
+    }
+
+    /// A request by HTTP was answered.
+    #[inline(never)]
+    pub(crate) fn responded(&mut self, id: InquiryId, status: u16, body: Vec<u8>) {
+        if let Some(outcome) = self.inquiries.responded(id, status, body) {
+            self.answered(outcome);
+        }
     }
 
     /// The connection to a service is gone.

@@ -1,4 +1,5 @@
 //! Questions to services, asked by gRPC: about calls, which wait meanwhile, or with spans, for which nothing waits.
+//! Spans may go by HTTP as well, which is the connection manager's to speak.
 //!
 //! A service is asked over a connection to its cluster as servers are called, with an HTTP/2 of our own in it: so it may be in
 //! any cluster, whatever protocol Envoy takes its port for, and many questions leave in one write. There is one connection for
@@ -9,9 +10,9 @@ mod channel;
 use core::time::Duration;
 use std::rc::Rc;
 
-use meltemi_sockets::{SocketId, Target};
+use meltemi_sockets::{Request, SocketId, Target};
 
-use self::channel::{Channel, Happening};
+use self::channel::{Channel, Happening, host, said};
 use crate::arena::{Arena, Id};
 use crate::calls::CallId;
 use crate::clock::{Instant, earliest};
@@ -66,7 +67,8 @@ pub(crate) struct Asked {
 #[derive(Debug)]
 pub(crate) struct Inquiry {
     asker: Asker,
-    channel: ChannelId,
+    /// The connection that it went by; none, if that was the connection manager.
+    channel: Option<ChannelId>,
     stream: SocketId,
 }
 
@@ -110,12 +112,57 @@ impl Inquiries {
     /// Notes whose question that was.
     pub(crate) fn note(&mut self, asked: Asked, asker: Asker, now: Instant, net: &mut Net) -> InquiryId {
         let Asked { channel: id, stream } = asked;
-        let inquiry = self.asked.insert(Inquiry { asker, channel: id, stream });
+        let inquiry = self.asked.insert(Inquiry { asker, channel: Some(id), stream });
         if let Some(channel) = self.channels.get_mut(id) {
             channel.note(stream, inquiry, now);
             channel.flush(net);
         }
         inquiry
+    }
+
+    /// Sends a message by HTTP to a path of a cluster.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be: who asks.
+    #[inline(never)]
+    pub(crate) fn post(
+        &mut self,
+        (cluster, path): (&str, &str),
+        message: &[u8],
+        asker: Asker,
+        net: &mut Net,
+    ) -> Result<InquiryId, Asker> {
+        let request = Request {
+            method: "POST",
+            scheme: "http",
+            authority: host(cluster),
+            path,
+            cluster: Some(cluster),
+            headers: &[
+                ("content-type", "application/x-protobuf"),
+                ("content-length", &message.len().to_string()),
+                ("user-agent", "meltemi"),
+            ],
+            body: message,
+        };
+        let Some(stream) = net.request(&request) else { return Err(asker) };
+        let inquiry = self.asked.insert(Inquiry { asker, channel: None, stream });
+        net.own(stream, Owner::Request(inquiry));
+        Ok(inquiry)
+    }
+
+    /// A message that was sent by HTTP was answered: what has become of it.
+    pub(crate) fn responded(&mut self, id: InquiryId, status: u16, body: Vec<u8>) -> Option<Outcome> {
+        let Inquiry { asker, .. } = self.asked.remove(id)?;
+        Some(match status {
+            0 => Outcome::none(asker, NoAnswer::Reset),
+            200..300 => Outcome { asker, answer: Ok(body), said: String::new() },
+            _ => {
+                let said = said(status, None, core::str::from_utf8(&body).unwrap_or_default());
+                Outcome { asker, answer: Err(NoAnswer::Error), said }
+            }
+        })
     }
 
     /// Whether that question has no answer yet.
@@ -177,7 +224,11 @@ impl Inquiries {
 
     /// Nobody waits for that answer any more; `is_late` if that is since it took too long. Who asked.
     pub(crate) fn forget(&mut self, id: InquiryId, is_late: bool, net: &mut Net) -> Option<Asker> {
-        let Inquiry { asker, channel: key, stream } = self.asked.remove(id)?;
+        let Inquiry { asker, channel, stream } = self.asked.remove(id)?;
+        let Some(key) = channel else {
+            net.reset(stream);
+            return Some(asker);
+        };
         if let Some(channel) = self.channels.get_mut(key) {
             channel.cancel(stream, is_late);
             channel.flush(net);

@@ -5,7 +5,7 @@ use core::time::Duration;
 use meltemi_sockets::{Error, Event, Options, Request, Side, SocketId, Sockets, Target};
 
 use crate::client::ClientId;
-use crate::inquiries::ChannelId;
+use crate::inquiries::{ChannelId, InquiryId};
 use crate::relays::RelayId;
 use crate::upstream::ConnectionId;
 
@@ -27,6 +27,8 @@ pub(crate) enum Owner {
     Connection(ConnectionId),
     /// A connection to a service that is asked.
     Channel(ChannelId),
+    /// A request by HTTP, whose answer matters.
+    Request(InquiryId),
     /// A relay, for that side of it.
     Relay(RelayId, Side),
 }
@@ -87,10 +89,11 @@ impl Net {
         is_set
     }
 
-    /// Sends a request to the connection manager, whose answer matters to nobody.
-    pub(crate) fn request(&mut self, request: &Request<'_>) {
+    /// Sends a request to the connection manager, whose answer matters to nobody as yet. `None` as for connections.
+    pub(crate) fn request(&mut self, request: &Request<'_>) -> Option<SocketId> {
         let socket = self.sockets.request(request);
         self.note(socket.is_some());
+        socket
     }
 
     fn note(&mut self, is_open: bool) {

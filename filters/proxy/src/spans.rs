@@ -1,18 +1,19 @@
 //! Spans of calls that have ended, and their way to collectors.
 //!
-//! Each try is a span, as is a call that was never tried. Spans gather in a batch for each collector, which is sent by gRPC when
+//! Each try is a span, as is a call that was never tried. Spans gather in a batch for each collector, which is sent when
 //! there are enough of them or after a second. Nothing waits for a collector: what it does not take is dropped and counted.
 
 use core::time::Duration;
 use std::rc::Rc;
 
 use meltemi_codecs::{Failure, Outcome};
-use meltemi_otlp::{EXPORT, Span};
+use meltemi_otlp::{EXPORT, Span, rejected};
 
 use crate::calls::{CallId, End, Origin, Record, TryEnd, TryFailure};
 use crate::clock::{Instant, earliest};
 use crate::inquiries::{AGE, Ask, Asker, InquiryId, Outcome as Answered};
 use crate::leaving::Leave;
+use crate::plan::Collector;
 use crate::policy::NoAnswer;
 use crate::pools::Pools;
 use crate::reports::{Reports, flags};
@@ -31,7 +32,7 @@ pub(crate) struct Spans {
 /// What a collector is to get next.
 #[derive(Debug, Default)]
 struct Batch {
-    collector: Rc<str>,
+    collector: Rc<Collector>,
     /// The spans, each a field of a message.
     spans: Vec<u8>,
     count: u32,
@@ -49,7 +50,7 @@ struct Batch {
 /// Spans that a collector was sent.
 #[derive(Debug)]
 pub(crate) struct Sent {
-    collector: Rc<str>,
+    collector: Rc<Collector>,
     count: u32,
 }
 
@@ -159,7 +160,7 @@ impl Spans {
         Some(at)
     }
 
-    fn find(&mut self, collector: &Rc<str>) -> usize {
+    fn find(&mut self, collector: &Rc<Collector>) -> usize {
         let known = self.batches.iter().position(|batch| batch.collector == *collector);
         known.unwrap_or_else(|| {
             self.batches.push(Batch { collector: collector.clone(), ..Batch::default() });
@@ -223,18 +224,33 @@ impl Worker {
         batch.spans = Vec::new();
         batch.due = None;
         let count = core::mem::take(&mut batch.count);
-        let sent = Sent { collector: collector.clone(), count };
-        let ask = Ask { cluster: &collector, path: EXPORT, timeout: TIMEOUT, message: &message };
-        let Some(asked) = self.inquiries.ask(&ask, self.now, &mut self.net) else {
-            self.spans_dropped(&sent, NoAnswer::NoConnection.name(), "");
-            return;
-        };
-        let inquiry = self.inquiries.note(asked, Asker::Spans(sent), self.now, &mut self.net);
+        let sent = Sent { collector, count };
+        let Some(inquiry) = self.give(sent, &message) else { return };
         let until = self.now.after(TIMEOUT);
         if let Some(batch) = self.spans.batches.get_mut(at) {
             batch.in_flight.push((inquiry, until, count));
         }
         self.alarms.wake_at(Some(until.min(self.now.after(AGE))));
+    }
+
+    /// Gives a collector a message with spans, which are dropped if that cannot be.
+    fn give(&mut self, sent: Sent, message: &[u8]) -> Option<InquiryId> {
+        let collector = sent.collector.clone();
+        let Collector { cluster, path } = &*collector;
+        if let Some(path) = path {
+            let to = (&**cluster, &**path);
+            match self.inquiries.post(to, message, Asker::Spans(sent), &mut self.net) {
+                Ok(inquiry) => return Some(inquiry),
+                Err(asker) => self.answered(Answered::none(asker, NoAnswer::NoConnection)),
+            }
+            return None;
+        }
+        let ask = Ask { cluster, path: EXPORT, timeout: TIMEOUT, message };
+        let Some(asked) = self.inquiries.ask(&ask, self.now, &mut self.net) else {
+            self.spans_dropped(&sent, NoAnswer::NoConnection.name(), sent.count, "");
+            return None;
+        };
+        Some(self.inquiries.note(asked, Asker::Spans(sent), self.now, &mut self.net))
     }
 
     /// Sends what has gathered, whether it is due or not.
@@ -268,8 +284,16 @@ impl Worker {
     #[inline(never)]
     pub(crate) fn spans_answered(&mut self, sent: &Sent, answer: Result<Vec<u8>, NoAnswer>, said: &str) {
         match answer {
-            Ok(_) => self.telemetry.add_global(Metric::Spans("exported"), sent.count.into()),
-            Err(why) => self.spans_dropped(sent, why.name(), said),
+            Ok(answer) => {
+                let (rejected, why) = rejected(&answer);
+                let rejected = u32::try_from(rejected).unwrap_or(u32::MAX).min(sent.count);
+                let taken = sent.count.saturating_sub(rejected);
+                self.telemetry.add_global(Metric::Spans("exported"), taken.into());
+                if rejected > 0 {
+                    self.spans_dropped(sent, "rejected", rejected, why);
+                }
+            }
+            Err(why) => self.spans_dropped(sent, why.name(), sent.count, said),
         }
         let at = self.spans.find(&sent.collector);
         let Some(batch) = self.spans.batches.get_mut(at) else { return };
@@ -281,8 +305,8 @@ impl Worker {
 
     /// Counts spans that a collector did not take, and says so in the log.
     #[inline(never)]
-    fn spans_dropped(&mut self, sent: &Sent, why: &'static str, said: &str) {
-        self.telemetry.add_global(Metric::Spans(why), sent.count.into());
+    fn spans_dropped(&mut self, sent: &Sent, why: &'static str, count: u32, said: &str) {
+        self.telemetry.add_global(Metric::Spans(why), count.into());
         let at = self.spans.find(&sent.collector);
         let Some(batch) = self.spans.batches.get_mut(at) else { return };
         if batch.told_at.is_some_and(|told_at| told_at.after(TOLD) > self.now) {
@@ -294,7 +318,7 @@ impl Worker {
             event: "spans_dropped",
             reason: why,
             detail: said.to_owned(),
-            cluster: Some(sent.collector.to_string()),
+            cluster: Some(sent.collector.cluster.to_string()),
             suppressed: core::mem::take(&mut batch.untold),
             ..LocalReply::default()
         });

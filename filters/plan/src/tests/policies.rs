@@ -9,6 +9,10 @@ fn traces_are_written_by_nobody_else() {
     for (service, message) in [
         (json!({"tracing": {"sampling": 101}}), "tracing.sampling: 101 is out of bounds; write 0 to 100"),
         (
+            json!({"tracing": {"collector": "a", "path": "v1/traces"}}),
+            "tracing.path: \"v1/traces\" is no path; write one as in /v1/traces",
+        ),
+        (
             json!({"tracing": {"collector": ""}}),
             "tracing.collector: the name of a cluster is empty; give one",
         ),

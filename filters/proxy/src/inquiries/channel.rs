@@ -116,8 +116,7 @@ impl Channel {
         self.http2.request(&Request {
             method: "POST",
             scheme: "http",
-            // Istio's clusters have the host at their end, and the rest is not for an authority.
-            authority: self.cluster.rsplit('|').next().unwrap_or_default(),
+            authority: host(&self.cluster),
             path: ask.path,
             cluster: None,
             headers: &[
@@ -235,10 +234,15 @@ fn message(status: u16, code: Option<&str>, body: &[u8]) -> Result<Vec<u8>, NoAn
 
 /// What an answer without a message says of that, by its code of gRPC, or by its status of HTTP where it has none.
 #[inline(never)]
-fn said(status: u16, code: Option<&str>, message: &str) -> String {
+pub(super) fn said(status: u16, code: Option<&str>, message: &str) -> String {
     let status = status.to_string();
     let (of, code) = code.map_or(("HTTP status ", &*status), |code| ("gRPC status ", code));
     [of, code, " ", message].concat()
+}
+
+/// The authority of a cluster. Istio's have the host at their end, and the rest is not for an authority.
+pub(super) fn host(cluster: &str) -> &str {
+    cluster.rsplit('|').next().unwrap_or_default()
 }
 
 fn field<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {

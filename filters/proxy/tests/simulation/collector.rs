@@ -29,17 +29,21 @@ impl Span {
     }
 }
 
-/// The request of an export.
+/// The request of an export by gRPC.
 pub fn export(body: &[u8]) -> Question {
     let (prefix, message) = body.split_at(5);
     assert_eq!((prefix[0], &prefix[1..]), (0, &(message.len() as u32).to_be_bytes()[..]));
+    Question { spans: spans(message), ..Question::default() }
+}
+
+/// The spans of a message.
+pub fn spans(message: &[u8]) -> Vec<Span> {
     let [of_resource] = &inner(message, 1)[..] else { panic!("one resource") };
     let [resource] = &inner(of_resource, 1)[..] else { panic!("a resource") };
     assert!(attributes(resource, 1).keys().all(|name| name == "service.name"));
     let [of_scope] = &inner(of_resource, 2)[..] else { panic!("one scope") };
     assert_eq!(text(inner(inner(of_scope, 1)[0], 1)[0]), "meltemi");
-    let spans = inner(of_scope, 2).into_iter().map(span);
-    Question { spans: spans.collect(), ..Question::default() }
+    inner(of_scope, 2).into_iter().map(span).collect()
 }
 
 fn span(bytes: &[u8]) -> Span {

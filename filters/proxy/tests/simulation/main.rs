@@ -45,6 +45,7 @@ mod months;
 mod pinned;
 mod pipelining;
 mod policies;
+mod posts;
 mod pressure;
 mod protection;
 mod protocols;

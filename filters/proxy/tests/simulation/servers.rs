@@ -14,6 +14,7 @@ use meltemi_sockets::Side;
 
 use crate::clients::call_of;
 use crate::http2::{Connection, Habits, Role};
+use crate::posts::Posted;
 use crate::random::Random;
 use crate::wire::Message;
 use crate::world::{Delivery, World};
@@ -47,6 +48,8 @@ pub struct ConnectionManager {
     /// The fields of the reports that came.
     pub reports: Vec<Vec<(String, String)>>,
     pub alarms_out: usize,
+    /// Requests by HTTP.
+    pub posted: Vec<Posted>,
     /// Connections that were asked for, in their order: cluster, and the endpoint if it was named.
     pub asked: Vec<Asked>,
 }
@@ -121,6 +124,7 @@ impl ConnectionManager {
             alarms_set: 0,
             reports: Vec::new(),
             alarms_out: 0,
+            posted: Vec::new(),
             asked: Vec::new(),
         }
     }
@@ -305,6 +309,7 @@ impl World {
                 self.manager.http2.head(stream, &[(":status", "204")]);
                 self.manager.http2.end(stream);
             }
+            (Some("POST"), Some(_)) => self.manager.posted.push(Posted::new(stream, fields)),
             (Some("CONNECT"), None) => {
                 assert_eq!(field(":authority"), Some("meltemi"));
                 let cluster = field("x-meltemi-cluster").expect("a cluster").to_owned();
@@ -394,6 +399,10 @@ impl World {
     }
 
     pub fn upstream_data(&mut self, stream: u32, bytes: &[u8]) {
+        if let Some(posted) = self.manager.posted.iter_mut().find(|posted| posted.stream == stream) {
+            posted.body.extend_from_slice(bytes);
+            return;
+        }
         let Some(upstream) = self.manager.connections.get_mut(&stream) else { return };
         assert!(upstream.is_open, "DATA before the head on stream {stream}");
         upstream.received += bytes.len();

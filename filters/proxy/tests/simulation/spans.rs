@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use meltemi_codecs::protobuf;
 use meltemi_proxy::Metric;
 use serde_json::{Value, json};
 
@@ -15,10 +16,10 @@ const A: &str = "10.0.0.1:20880";
 const B: &str = "10.0.0.2:20880";
 const SHADOW: &str = "10.0.1.1:20880";
 const COLLECTOR: &str = "10.0.9.1:4317";
-const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-const PARENT: &str = "00f067aa0ba902b7";
+pub const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+pub const PARENT: &str = "00f067aa0ba902b7";
 const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
+pub const SECOND: Duration = Duration::from_secs(1);
 
 /// Kinds of spans.
 const SERVER: u64 = 2;
@@ -34,7 +35,7 @@ fn plan(mut service: Value) -> Value {
     json!({"services": {"demo": service}})
 }
 
-fn world(service: Value) -> World {
+pub fn world(service: Value) -> World {
     let mut world = World::new(Setup { plan: plan(service), ..Setup::default() });
     world.cluster("demo", &[A, B], Policy::RoundRobin);
     world.cluster("shadow", &[SHADOW], Policy::RoundRobin);
@@ -54,7 +55,7 @@ fn says(world: &mut World, say: Say) {
 }
 
 /// A call of a sampled trace.
-fn sampled(method: &str) -> Ask {
+pub fn sampled(method: &str) -> Ask {
     Ask::new(method).with("traceparent", &format!("00-{ID}-{PARENT}-01"))
 }
 
@@ -69,12 +70,12 @@ fn told(world: &World, call: usize) -> Vec<String> {
     parents.map(|parent| parent.unwrap().split('-').nth(2).unwrap().to_owned()).collect()
 }
 
-fn count(world: &mut World, outcome: &'static str) -> i64 {
+pub fn count(world: &mut World, outcome: &'static str) -> i64 {
     world.sum(Metric::Spans(outcome))
 }
 
 /// The lines of the log about spans: why they were dropped, what was said of that, and how many more were.
-fn lines(world: &World) -> Vec<(&str, &str, u64)> {
+pub fn lines(world: &World) -> Vec<(&str, &str, u64)> {
     let lines = world.metrics.replies.iter().filter(|line| line.event == "spans_dropped");
     lines.map(|line| (line.reason, &*line.detail, line.suppressed)).collect()
 }
@@ -429,6 +430,22 @@ fn spans_do_not_wait_where_no_alarm_rings_any_more() {
     world.call_and_wait(client, sampled("find"));
     world.run_for(100 * MS);
     assert_eq!((spans(&world).len(), count(&mut world, "exported")), (4, 4));
+}
+
+#[test]
+fn spans_that_a_collector_rejects_are_not_exported() {
+    let mut answer = Vec::new();
+    protobuf::write_number(1, 1, &mut answer);
+    protobuf::write_bytes(2, b"too old", &mut answer);
+    protobuf::enclose(1, 0, &mut answer);
+    let mut world = world(json!({}));
+    says(&mut world, Say::Body(framed(&answer)));
+    let client = world.connect();
+    world.call_and_wait(client, sampled("find"));
+    world.call_and_wait(client, sampled("find"));
+    world.run_for(2 * SECOND);
+    assert_eq!((count(&mut world, "rejected"), count(&mut world, "exported")), (1, 1));
+    assert_eq!(lines(&world), [("rejected", "too old", 0)]);
 }
 
 #[test]
