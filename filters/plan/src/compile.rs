@@ -44,24 +44,46 @@ pub(super) fn plan(raw: &raw::Plan, codecs: &Codecs) -> Result<Plan> {
     let max_calls = raw.max_calls.map(|most| within(&root.key("maxCalls"), most, 1, u32::MAX)).transpose()?;
     let memory_budget = within(&root.key("memoryBudgetBytes"), raw.memory_budget_bytes, 16 << 20, 3 << 30)?;
 
+    let access_log =
+        raw.access_log.as_ref().map(|raw| access_log(&root.key("accessLog"), raw)).transpose()?;
+    let logged = raw.access_log.as_ref().and_then(|raw| raw.matches.as_deref());
+    let all = Whole { is_bounded: max_calls.is_some(), logged };
+
     let declared = &protocols(&root.key("protocols"), &raw.protocols, codecs)?;
     let path = root.key("services");
     let mut services = Vec::new();
     for (authority, raw) in raw.services.iter() {
-        let service = service(&path.key(authority), authority, raw, max_calls.is_some(), declared)?;
+        let service = service(&path.key(authority), authority, raw, all, declared)?;
         services.push((authority.into(), Rc::new(service)));
     }
     let unknown_authority = raw.unknown_authority;
     let max_calls = max_calls.unwrap_or(usize::MAX);
-    let access_log =
-        raw.access_log.as_ref().map(|raw| access_log(&root.key("accessLog"), raw)).transpose()?;
     let services = Map::new(services);
     Ok(Plan { max_operations, istio, access_log, memory_budget, max_calls, unknown_authority, services })
 }
 
+/// What the plan says for all of its services.
+#[derive(Clone, Copy)]
+struct Whole<'a> {
+    /// It limits how many calls they have.
+    is_bounded: bool,
+    /// Their calls that may have lines in the log, where that is not all of them.
+    logged: Option<&'a [raw::Match]>,
+}
+
 fn access_log(path: &Path<'_>, raw: &raw::AccessLog) -> Result<AccessLog> {
+    logged(path, raw.matches.as_deref(), &Patterns::default())?;
     let share = share(&path.key("percent"), raw.percent)?;
     Ok(AccessLog { errors: raw.errors, slower_than: raw.slower_than.map(Span::duration), share })
+}
+
+/// The rules for the calls that may have lines in the log; each service has its own, as it reads calls by its protocol.
+fn logged(path: &Path<'_>, raw: Option<&[raw::Match]>, patterns: &Patterns) -> Result<Vec<Rule>> {
+    let mut rules = Vec::new();
+    if raw.is_some() {
+        matches(&path.key("match"), raw, 0, patterns, &mut rules)?;
+    }
+    Ok(rules)
 }
 
 fn istio(path: &Path<'_>, raw: &raw::IstioMetrics) -> Result<IstioMetrics> {
@@ -90,7 +112,7 @@ fn service(
     path: &Path<'_>,
     authority: &str,
     raw: &raw::Service,
-    is_bounded: bool,
+    all: Whole<'_>,
     codecs: &Codecs,
 ) -> Result<Service> {
     name(path, "the authority of a service", authority)?;
@@ -104,7 +126,7 @@ fn service(
             let message = format!("requests of {} cannot carry a trace; leave it out", codec.name());
             return fail(&path.key("tracing"), message);
         }
-        return of_codec(path, authority, raw, is_bounded, codec);
+        return of_codec(path, authority, raw, all, codec);
     }
     let mut services: Vec<Rc<Service>> = Vec::new();
     let mut add = |path: &Path<'_>, at: &Path<'_>, protocol: &str| {
@@ -112,7 +134,7 @@ fn service(
         if services.iter().any(|service| Rc::ptr_eq(&service.codec, &codec)) {
             return fail(at, format!("{protocol:?} is in the list already; remove one of the two"));
         }
-        services.push(Rc::new(of_codec(path, authority, raw, is_bounded, codec)?));
+        services.push(Rc::new(of_codec(path, authority, raw, all, codec)?));
         Ok(())
     };
     match raw.protocols.is_empty() {
@@ -130,12 +152,12 @@ fn service(
     }
 }
 
-/// The service in one protocol. `is_bounded` says whether the plan limits how many calls all services have.
+/// The service in one protocol.
 fn of_codec(
     path: &Path<'_>,
     authority: &str,
     raw: &raw::Service,
-    is_bounded: bool,
+    all: Whole<'_>,
     codec: Rc<dyn Codec>,
 ) -> Result<Service> {
     let patterns = Patterns::default();
@@ -149,6 +171,7 @@ fn of_codec(
         .map(|raw| local_rate_limit(&path.key("localRateLimit"), raw, authority, &patterns))
         .transpose()?;
     let global = global_rate_limits(&path.key("globalRateLimits"), &raw.global_rate_limits, &patterns)?;
+    let logged = logged(&Path::Root.key("accessLog"), all.logged, &patterns)?;
     let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, &*codec, is_traced)?;
     let clusters = clusters(&path.key("upstream"), &raw.upstream)?;
     let keys = || {
@@ -160,7 +183,7 @@ fn of_codec(
         let asked = global.as_ref().map_or(&[][..], GlobalRateLimits::rules);
         let sent = global.iter().flat_map(GlobalRateLimits::attributes);
         let keys = keys().chain(clusters.iter().flat_map(|clusters| clusters.keys()));
-        let tested = [&*rules, limited, asked].into_iter().flat_map(attributes);
+        let tested = [&*rules, limited, asked, &logged].into_iter().flat_map(attributes);
         tested.chain(sent).chain(keys.flat_map(HashKey::attributes))
     };
     let depths = read().filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
@@ -189,6 +212,7 @@ fn of_codec(
         is_limited: limit.is_some() || global.is_some(),
         local_rate_limit: limit.map(Box::new),
         global_rate_limits: global.map(Box::new),
+        logged: (!logged.is_empty()).then(|| Box::new(Index::new(logged))),
         on_no_match: raw.on_no_match,
         default_route: Rc::new(default_route),
         retry_budget: retry_budget(&path.key("retryBudget"), &raw.retry_budget)?,
@@ -197,7 +221,7 @@ fn of_codec(
         frame_timeout: raw.frame_timeout.limit(),
         limits: limits(&path.key("limits"), &raw.limits)?,
         upstream: upstream(&path.key("upstream"), &raw.upstream)?,
-        asks_cluster: hashed || is_bounded || clusters.is_some(),
+        asks_cluster: hashed || all.is_bounded || clusters.is_some(),
         clusters,
         tracing: tracing.map(Rc::new),
         routes,

@@ -172,7 +172,7 @@ pub struct Plan {
     services: Map<Rc<Service>>,
 }
 
-/// Which calls have a line in Envoy's log.
+/// Which calls have a line in Envoy's log, of those that [may](Service::may_log).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccessLog {
     /// Those that did not succeed.

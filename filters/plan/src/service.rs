@@ -28,6 +28,8 @@ pub struct Service {
     pub is_guarded: bool,
     /// Authorization that is tried out.
     pub dry_run: Option<Box<DryRun>>,
+    /// The calls that may have a line in the log, where that is not all of them.
+    pub(super) logged: Option<Box<Index>>,
     /// What happens to calls that no route matches.
     pub on_no_match: OnNoMatch,
     /// The route of those calls when it is [`OnNoMatch::Default`].
@@ -90,6 +92,13 @@ impl Service {
         let mut limits = self.global_rate_limits.iter().flat_map(|limits| limits.iter());
         collector.is_some_and(|collector| *collector.cluster == *cluster)
             || limits.any(|limit| *limit.cluster == *cluster)
+    }
+
+    /// Whether a call may have a line in the log; `head` must be read to [`depth`](Service::depth). None is of a request
+    /// that is not read.
+    #[inline]
+    pub fn may_log(&self, head: Option<&Head>) -> bool {
+        self.logged.as_ref().is_none_or(|logged| head.is_some_and(|head| logged.find(head).is_some()))
     }
 
     /// Why it is in doubt whether the call is to be rejected, if it is.

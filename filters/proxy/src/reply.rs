@@ -161,6 +161,9 @@ impl Worker {
         route: Option<&Rc<Route>>,
     ) -> Option<(Label, Record)> {
         let client = self.clients.get(client_key)?;
+        if client.service().asks_source {
+            client.source().tell(&mut self.head);
+        }
         let names = client.service().codec.operation();
         let [service, method] =
             [names.service, names.method].map(|name| self.head.get(name).unwrap_or_default());
@@ -172,6 +175,7 @@ impl Worker {
         let mut record = Record::new(client.service().clone(), source, operation, frame, self.now);
         record.route = route.cloned();
         record.trace = self.trace.take();
+        record.may_log = record.service.may_log(Some(&self.head));
         Some((label, record))
     }
 
@@ -188,7 +192,8 @@ impl Worker {
         let Some(client) = self.clients.get(client_key) else { return };
         let frame = Frame { len: 0, head: 0, kind: Kind::Request, id: 0 };
         let source = Some(client.source().clone());
-        let record = Record::new(client.service().clone(), source, operation, frame, self.now);
+        let mut record = Record::new(client.service().clone(), source, operation, frame, self.now);
+        record.may_log = record.service.may_log(None);
         self.answer_early(client_key, Early { request, label, record }, failure, detail);
     }
 
@@ -230,7 +235,7 @@ impl Worker {
 
     /// The line of a request that ends so, if it has one.
     fn line_of(&self, record: &Record, label: &Label, end: End, random: u32) -> Option<LocalReply> {
-        let rules = self.plan.access_log.as_ref()?;
+        let rules = self.plan.access_log.as_ref().filter(|_| record.may_log)?;
         let failed = !matches!(end, End::Answered(Outcome::Success) | End::Sent);
         let has_line = rules.has(failed, self.now.since(record.started), random);
         has_line.then(|| self.line("call", record, label.clone(), outcome(end), ""))

@@ -143,6 +143,7 @@ impl Worker {
         if is_traced {
             record.trace = self.trace.take();
         }
+        record.may_log = record.service.may_log(Some(&self.head));
         self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
         let call = self.begin(origin, record, Routed { route, pool, bytes, head: frame.head, bucket }, start);
         if let (Some(call), Some(question)) = (call, question) {

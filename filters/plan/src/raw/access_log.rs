@@ -1,4 +1,4 @@
-use super::{all, object::object};
+use super::{Match, all, object::object};
 use crate::Span;
 
 /// Which calls have a line in Envoy's log. Default: all.
@@ -14,15 +14,19 @@ pub struct AccessLog {
     /// The share of them, in percent.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100)))]
     pub percent: f64,
+    /// Alternatives: of these calls alone, those that one of them matches. Default: of every call.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", serde(rename = "match", skip_serializing_if = "Option::is_none"), schemars(!skip_serializing_if))]
+    pub matches: Option<Vec<Match>>,
 }
 
 object! {
     AccessLog from Self::default();
-    optional errors, slower_than as "slowerThan", percent;
+    optional errors, slower_than as "slowerThan", percent, matches as "match";
 }
 
 impl Default for AccessLog {
     fn default() -> Self {
-        Self { errors: false, slower_than: None, percent: all() }
+        Self { errors: false, slower_than: None, percent: all(), matches: None }
     }
 }

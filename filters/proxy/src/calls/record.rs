@@ -24,6 +24,8 @@ pub(crate) struct Record {
     pub(crate) request_id: u64,
     /// It has no answer.
     pub(crate) is_one_way: bool,
+    /// It may have a line in the log.
+    pub(crate) may_log: bool,
     /// It opens a stream.
     pub(crate) is_stream: bool,
     pub(crate) route: Option<Rc<Route>>,
@@ -86,6 +88,7 @@ impl Record {
             operation,
             request_id: frame.id,
             is_one_way: frame.kind == Kind::OneWay,
+            may_log: true,
             is_stream: frame.kind == Kind::Opened,
             route: None,
             pool: None,

@@ -49,6 +49,33 @@ fn calls_have_lines_by_how_they_end() {
 }
 
 #[test]
+fn calls_have_lines_by_what_they_say() {
+    let method = |matcher: Value| json!({"match": [{"attributes": {"method": matcher}}]});
+    assert_eq!(logged(&method(json!({"prefix": "e"}))), ["echo success", "eventually success"]);
+    // Those that become no call, too.
+    assert_eq!(logged(&method(json!({"exact": "lost"}))), ["lost no_route"]);
+    let mut both = method(json!({"exact": "echo", "invert": true}));
+    both["errors"] = true.into();
+    assert_eq!(logged(&both), ["late timeout", "lost no_route"]);
+    let tagged = |value: &str| json!({"match": [{"attributes": {"tag": {"exact": value}}}]});
+    assert_eq!(logged(&tagged("gray")), [""; 0]);
+    let from = |block: &str| json!({"match": [{"attributes": {"source.ip": {"cidr": [block]}}}]});
+    assert_eq!(logged(&from("192.0.2.0/24")).len(), 4);
+    assert_eq!(logged(&from("203.0.113.0/24")), [""; 0]);
+}
+
+#[test]
+fn calls_have_lines_by_attachments_that_are_read_for_that() {
+    let mut world = world(&json!({"match": [{"attributes": {"tag": {"exact": "gray"}}}]}));
+    let client = world.connect();
+    for tag in ["gray", "blue"] {
+        world
+            .call_and_wait(client, Ask { attachments: vec![("tag".into(), tag.into())], ..Ask::new("echo") });
+    }
+    assert_eq!(world.metrics.replies.len(), 1, "{:?}", world.metrics.replies);
+}
+
+#[test]
 fn a_line_tells_where_a_call_went_and_how_long_it_took() {
     let mut world = world(&json!({}));
     let client = world.connect();
