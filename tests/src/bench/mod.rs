@@ -16,6 +16,7 @@ pub mod idle;
 pub mod load;
 pub mod markdown;
 pub mod outbox;
+pub mod pass_through;
 pub mod plot;
 pub mod proc;
 pub mod report;
@@ -67,7 +68,8 @@ impl Protocol {
     #[must_use]
     pub fn proxies(self) -> &'static [Proxy] {
         match self {
-            Self::Dubbo | Self::Thrift => &[Proxy::Native, Proxy::Tcp, Proxy::Meltemi],
+            Self::Dubbo => &[Proxy::Native, Proxy::Tcp, Proxy::PassThrough, Proxy::Meltemi],
+            Self::Thrift => &[Proxy::Native, Proxy::Tcp, Proxy::Meltemi],
             Self::Brpc | Self::Trpc => &[Proxy::Tcp, Proxy::Meltemi],
         }
     }
@@ -96,13 +98,16 @@ pub enum Proxy {
     Native,
     /// Envoy's native `envoy.filters.network.tcp_proxy`: no protocol, one upstream connection per client connection.
     Tcp,
+    /// The same tunnel as Meltemi's, with a module that lets bytes pass unread: no protocol, one upstream connection per
+    /// client connection.
+    PassThrough,
     /// Meltemi.
     Meltemi,
 }
 
 impl Proxy {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Native, Self::Tcp, Self::Meltemi];
+    pub const ALL: [Self; 4] = [Self::Native, Self::Tcp, Self::PassThrough, Self::Meltemi];
 
     /// The name in the report.
     #[must_use]
@@ -111,11 +116,12 @@ impl Proxy {
             (Self::Native, Protocol::Thrift) => "thrift_proxy",
             (Self::Native, _) => "dubbo_proxy",
             (Self::Tcp, _) => "tcp_proxy",
+            (Self::PassThrough, _) => "pass-through",
             (Self::Meltemi, _) => "meltemi",
         }
     }
 
-    /// The name of its listener in the shipped configurations.
+    /// The name of its listener in the configuration.
     #[must_use]
     pub fn listener(self, protocol: Protocol) -> String {
         match self {

@@ -22,6 +22,7 @@ fn colour(proxy: Proxy) -> RGBColor {
     match proxy {
         Proxy::Native => RGBColor(0xe0, 0x7b, 0x39),
         Proxy::Tcp => RGBColor(0x9a, 0xa5, 0xb1),
+        Proxy::PassThrough => RGBColor(0xcd, 0xd3, 0xd9),
         Proxy::Meltemi => RGBColor(0x1f, 0x77, 0xb4),
     }
 }

@@ -11,7 +11,7 @@ use meltemi::envoy::{Config, Envoy, Launch, PlanFile};
 use serde_json::{Value, json};
 
 use super::proc::CpuClock;
-use super::{Protocol, Proxy, backend, frame};
+use super::{Protocol, Proxy, backend, frame, pass_through};
 use crate::files;
 
 /// The module, as the shipped configurations name it.
@@ -103,6 +103,9 @@ impl Subject {
             json!({"thresholds": [{"max_connections": 10_000, "max_pending_requests": 10_000}]});
         // Thousands of connections at once overflow a server's queue; the kernel tries again after one second and after three.
         demo["connect_timeout"] = "10s".into();
+        if parts.protocol.proxies().contains(&Proxy::PassThrough) {
+            pass_through::add(&mut config, folder.path(), &Proxy::PassThrough.listener(parts.protocol))?;
+        }
         let path = folder.path().join("envoy.yaml");
         config.write(&path)?;
 
