@@ -39,6 +39,17 @@ impl Download {
         self.to = None;
     }
 
+    /// What is left of it behind so many bytes, if that is anything.
+    pub(crate) fn without(self, count: usize) -> Option<Self> {
+        let left = self.left.checked_sub(count).filter(|left| *left > 0)?;
+        Some(Self { left, ..self })
+    }
+
+    /// Whose it is.
+    pub(crate) fn client(self) -> Option<ClientId> {
+        self.to
+    }
+
     /// Whether its client is gone.
     pub(crate) fn is_for_nobody(self) -> bool {
         self.to.is_none()
@@ -140,21 +151,27 @@ impl Worker {
 
     /// Passes on what `rest` has of the answer that a connection brings: how many bytes that is.
     pub(crate) fn pass_download(&mut self, key: ConnectionId, download: Download, rest: &[u8]) -> usize {
-        let Download { to, left } = download;
-        let count = left.min(rest.len());
-        let left = left.saturating_sub(count);
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.set_download((left > 0).then_some(Download { to, left }));
+        let count = download.left.min(rest.len());
+        if let Some(client) = download.to.and_then(|key| self.clients.get(key)) {
+            self.net.pass(client.socket(), rest.get(..count).unwrap_or_default());
         }
-        let Some(client_key) = to else { return count };
-        let Some(client) = self.clients.get_mut(client_key) else { return count };
-        self.net.pass(client.socket(), rest.get(..count).unwrap_or_default());
+        self.go_on_with_download(key, download, count);
+        count
+    }
+
+    /// So many bytes of an answer were passed on.
+    pub(crate) fn go_on_with_download(&mut self, key: ConnectionId, download: Download, count: usize) {
+        let rest = download.without(count);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.set_download(rest);
+        }
+        let Some(client_key) = download.to else { return };
+        let Some(client) = self.clients.get_mut(client_key) else { return };
         client.touch_arrival(self.now);
-        if left == 0 {
+        if rest.is_none() {
             self.end_download(client_key);
         }
         self.watch_download(client_key, key);
-        count
     }
 
     /// The last of an answer was written: what waited behind it follows.

@@ -253,10 +253,14 @@ impl<'a> Play<'a> {
     fn deliver(&mut self, side: Side) {
         let mut bytes = core::mem::take(&mut self.next[index(side)]);
         bytes.append(&mut self.acks[index(side)]);
-        self.has_failed |= self.worker.receive(side, &bytes, self.now).is_err();
         let mut out = Vec::new();
         let other = if side == Side::Downstream { Side::Upstream } else { Side::Downstream };
-        self.worker.transmit(other, &mut out);
+        if side == Side::Upstream && self.worker.pass_unread(&bytes, bytes.len(), self.now, &mut out) {
+            out.extend_from_slice(&bytes[9..]);
+        } else {
+            self.has_failed |= self.worker.receive(side, &bytes, self.now).is_err();
+            self.worker.transmit(other, &mut out);
+        }
         self.worker.flush(&mut self.sums);
         self.read(other, &out);
     }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use meltemi_sockets::{Error, Event, Options, Request, Side, SocketId, Sockets, Target};
+use meltemi_sockets::{Error, Event, Options, Request, Side, SocketId, Sockets, Target, Unread};
 
 use crate::client::ClientId;
 use crate::inquiries::{ChannelId, InquiryId};
@@ -174,6 +174,16 @@ impl Net {
     #[inline]
     pub(crate) fn pass(&mut self, id: SocketId, bytes: &[u8]) -> bool {
         self.sockets.pass(id, bytes)
+    }
+
+    /// What the connection manager sent, if it may pass without being read.
+    pub(crate) fn unread(&mut self, bytes: &[u8], size: usize) -> Option<Unread> {
+        self.sockets.unread(Side::Upstream, bytes, size)
+    }
+
+    /// Has it pass: the head to send it under, behind all that is transmitted before.
+    pub(crate) fn pass_unread(&mut self, frame: Unread, to: SocketId) -> Option<[u8; 9]> {
+        self.sockets.pass_unread(frame, to)
     }
 
     /// Gives back the window of so many bytes that came on a socket.

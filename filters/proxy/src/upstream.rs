@@ -411,7 +411,7 @@ impl Worker {
     }
 
     /// After responses were read: gives the window back, closes a retiring connection.
-    fn settle(&mut self, key: ConnectionId) {
+    pub(crate) fn settle(&mut self, key: ConnectionId) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let before = self.unread;
         connection.intake_mut().count(&mut self.unread);

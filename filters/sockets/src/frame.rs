@@ -68,10 +68,14 @@ impl Head {
         }
     }
 
-    pub(crate) fn put(self, out: &mut Vec<u8>) {
+    pub(crate) fn bytes(self) -> [u8; HEAD] {
         let [_, l0, l1, l2] = self.length.to_be_bytes();
         let [s0, s1, s2, s3] = self.stream.to_be_bytes();
-        out.extend_from_slice(&[l0, l1, l2, self.kind, self.flags, s0, s1, s2, s3]);
+        [l0, l1, l2, self.kind, self.flags, s0, s1, s2, s3]
+    }
+
+    pub(crate) fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes());
     }
 
     pub(crate) fn has(self, flag: u8) -> bool {

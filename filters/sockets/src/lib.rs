@@ -89,12 +89,14 @@ mod socket;
 mod sockets;
 mod streams;
 mod transmit;
+mod unread;
 mod windows;
 
 pub use error::{Code, Error};
 pub use event::{Accept, Event, Request, Target};
 pub use options::Options;
 pub use sockets::Sockets;
+pub use unread::Unread;
 
 /// Which of the two HTTP/2 connections.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]

@@ -190,6 +190,11 @@ impl Link {
         Ok(())
     }
 
+    /// Whether DATA of so many bytes may come, and begins with what comes next.
+    pub(crate) fn may_arrive(&self, length: u32) -> bool {
+        self.failure.is_none() && self.reader.may_begin(length) && length <= self.receive_window
+    }
+
     /// Where to put a frame that a frame of the peer's makes necessary. To be followed by
     /// [`check_flood`](Self::check_flood).
     pub(crate) fn answer(&mut self) -> &mut Vec<u8> {

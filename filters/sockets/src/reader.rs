@@ -154,6 +154,12 @@ impl Reader {
         }
     }
 
+    /// Whether DATA of so many bytes may come next, and nothing of it has.
+    pub(crate) fn may_begin(&self, length: u32) -> bool {
+        let is_between = matches!(self.state, State::Head) && self.partial.is_empty();
+        is_between && self.begun && self.continued.is_none() && length <= self.max_frame_size
+    }
+
     /// Takes back the buffer of a payload.
     pub(crate) fn recycle(&mut self, payload: Payload<'_>) {
         if let Payload::Owned(mut buffer) = payload {

@@ -42,7 +42,7 @@ impl Peer<'_> {
         }
     }
 
-    fn data_begin(&mut self, head: Head, overhead: u32) -> Result<(), Fault> {
+    pub(crate) fn data_begin(&mut self, head: Head, overhead: u32) -> Result<(), Fault> {
         self.link.arrived(head.length)?;
         self.link.target = None;
         let Some(&index) = self.link.streams.get(&head.stream) else {

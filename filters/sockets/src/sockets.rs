@@ -17,7 +17,7 @@ pub struct Sockets {
     options: Options,
     downstream: Link,
     upstream: Link,
-    slab: Slab,
+    pub(crate) slab: Slab,
     notices: Notices,
     spares: Spares,
     drain: Drain,
@@ -292,7 +292,7 @@ impl Sockets {
         self.slab.is_idle()
     }
 
-    fn peer(&mut self, side: Side) -> Peer<'_> {
+    pub(crate) fn peer(&mut self, side: Side) -> Peer<'_> {
         let link = match side {
             Side::Downstream => &mut self.downstream,
             Side::Upstream => &mut self.upstream,
@@ -309,7 +309,7 @@ impl Sockets {
     }
 
     /// The side and index of a socket, if its id is not stale.
-    fn find(&mut self, id: SocketId) -> Option<(Peer<'_>, u32)> {
+    pub(crate) fn find(&mut self, id: SocketId) -> Option<(Peer<'_>, u32)> {
         let side = self.slab.get(id)?.side;
         Some((self.peer(side), id.index))
     }

@@ -1,6 +1,6 @@
 use std::rc::Rc;
 
-use meltemi_proxy::{Budget, Ledger, Worker};
+use meltemi_proxy::{Budget, LEAST_UNREAD, Ledger, Worker};
 use meltemi_sockets::{Options, Side};
 
 use crate::host::{self, Buffer};
@@ -25,6 +25,9 @@ thread_local! {
     static LEDGER: Rc<dyn Ledger> = Rc::new(SharedLedger);
 }
 
+/// The length of the head of an HTTP/2 frame, RFC 9113 section 4.1.
+const HEAD: usize = 9;
+
 /// The output buffer's memory is given back when it grew beyond this.
 const MOST_CAPACITY: usize = 4 * 1024 * 1024;
 
@@ -45,7 +48,6 @@ impl Stream {
         };
         let Some(plan) = self.plan.current() else { return self.fail("there is no plan") };
         let now = host::now();
-        let input = if size == 0 { Vec::new() } else { host::buffer(buffer, size) };
         let (worker, number) = self.worker.get_or_insert_with(|| {
             let worker = Worker::new(plan.clone(), Options::default(), host::wall_time());
             let worker = worker.with_names(&report::names()).with_budget(&BUDGET.with(Rc::clone));
@@ -56,11 +58,24 @@ impl Stream {
         if !self.plan.is_newest(*number) {
             worker.supersede(now);
         }
-        let received = if self.has_failed { Ok(()) } else { worker.receive(from, &input, now) };
         self.out.clear();
-        worker.transmit(to, &mut self.out);
+        // Of much that passes, only the head of its frame is read, and replaced.
+        let unread = if from == Side::Upstream && size >= LEAST_UNREAD && !self.has_failed {
+            Some(host::buffer(buffer, HEAD)).filter(|head| worker.pass_unread(head, size, now, &mut self.out))
+        } else {
+            None
+        };
+        let (replaced, received) = match unread {
+            Some(head) => (head.len(), Ok(())),
+            None => {
+                let input = if size == 0 { Vec::new() } else { host::buffer(buffer, size) };
+                let received = if self.has_failed { Ok(()) } else { worker.receive(from, &input, now) };
+                worker.transmit(to, &mut self.out);
+                (size, received)
+            }
+        };
         worker.flush(&mut Report);
-        let is_replaced = (size == 0 && self.out.is_empty()) || host::replace(buffer, size, &self.out);
+        let is_replaced = (size == 0 && self.out.is_empty()) || host::replace(buffer, replaced, &self.out);
         if self.out.capacity() > MOST_CAPACITY {
             self.out = Vec::new();
         }

@@ -239,6 +239,18 @@ fn a_server_that_stalls_in_the_middle_of_an_answer_costs_its_client_alone() {
 }
 
 #[test]
+fn the_middle_of_an_answer_passes_unread() {
+    let mut world = world(json!({"limits": limits()}));
+    let [client, other] = [(); 2].map(|()| world.connect());
+    let calls = [client, other].map(|client| world.call(client, Ask::new("echo").size(4 * MIB)));
+    world.await_all(&calls);
+    let frames = 2 * 4 * MIB / 16_384;
+    assert!(world.passed_unread as usize > frames / 8, "{} of {frames} frames", world.passed_unread);
+    world.call_and_wait(client, Ask::new("echo"));
+    assert!(world.kept() < 1024, "{} bytes are kept", world.kept());
+}
+
+#[test]
 fn errors_are_read_whole_for_they_may_be_retried() {
     let on = json!({"attempts": 1, "on": ["status"], "statuses": ["SERVER_ERROR"]});
     let mut world = world(json!({"limits": limits(), "defaultRoute": {"retry": on}}));

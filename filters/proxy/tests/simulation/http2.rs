@@ -370,6 +370,19 @@ impl Connection {
 }
 
 /// A string of HPACK, RFC 7541 section 5.2: a length with a prefix of 7 bits, and the bytes.
+/// The length of what comes before the first large DATA frame of these; or, if it comes first, its own, and that it does.
+pub fn up_to_large_data(frames: &[u8]) -> (usize, bool) {
+    let mut at = 0;
+    while let Some(&[l0, l1, l2, kind, ..]) = frames.get(at..) {
+        let length = 9 + u32::from_be_bytes([0, l0, l1, l2]) as usize;
+        if kind == DATA && length >= 4096 {
+            return if at == 0 { (length.min(frames.len()), true) } else { (at, false) };
+        }
+        at = (at + length).min(frames.len());
+    }
+    (frames.len(), false)
+}
+
 fn put_string(out: &mut Vec<u8>, text: &str) {
     let mut rest = text.len();
     if rest < 127 {

@@ -43,6 +43,7 @@ mod mirrors;
 mod mixups;
 mod months;
 mod pinned;
+mod pipe;
 mod pipelining;
 mod policies;
 mod posts;

@@ -3,12 +3,12 @@
 //! Envoy's rule for network filters is kept to the letter: what the worker writes towards one side leaves only in the
 //! callback for bytes of the other.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use meltemi_codecs::Codecs;
-use meltemi_proxy::{Instant, Labels, LocalReply, Metric, Sink, Worker, plan::Plan};
+use meltemi_proxy::{Instant, LEAST_UNREAD, Labels, LocalReply, Metric, Sink, Worker, plan::Plan};
 use meltemi_sockets::{Options, Side};
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ use crate::clients::TcpProxy;
 use crate::dubbo::DubboWire;
 use crate::http2::{self, Habits};
 use crate::limiter::Limiter;
+use crate::pipe::Pipe;
 use crate::random::Random;
 use crate::servers::ConnectionManager;
 use crate::toy::WIDE;
@@ -71,6 +72,8 @@ pub struct World {
     pub failure: Option<meltemi_sockets::Error>,
     /// Callbacks of the worker so far.
     pub callbacks: u64,
+    /// Callbacks whose bytes passed without being read.
+    pub passed_unread: u64,
     /// What happens is written to stderr.
     is_told: bool,
     worker: Worker,
@@ -78,12 +81,6 @@ pub struct World {
     pipes: [Pipe; 4],
     steps: BTreeMap<(u64, u64), Step>,
     serial: u64,
-}
-
-/// Bytes on their way: chunks with the time at which they arrive.
-#[derive(Default)]
-struct Pipe {
-    chunks: VecDeque<(u64, Vec<u8>)>,
 }
 
 /// Where a pipe leads.
@@ -237,6 +234,7 @@ impl World {
             metrics: Metrics::default(),
             failure: None,
             callbacks: 0,
+            passed_unread: 0,
             is_told: std::env::var_os("MELTEMI_TRACE").is_some(),
             worker: Worker::new(plan, setup.options, setup.seed),
             wire: setup.wire,
@@ -384,19 +382,24 @@ impl World {
         }
         // Arrivals fall on ticks, so that neighbours sometimes arrive as one.
         let tick = (self.delay / 16).max(1);
-        let last = self.pipe(way).chunks.back().map_or(0, |(at, _)| *at);
+        let mut at = self.pipe(way).last();
         let is_erratic = self.delay > 1000;
         let mut rest = bytes.as_slice();
-        let mut at = last;
         let mut cuts = 0;
         while !rest.is_empty() {
-            let count = if is_erratic && cuts < 8 { self.random.size(rest.len()) } else { rest.len() };
+            // Envoy's connection manager writes each DATA frame by itself.
+            let (whole, is_frame) = match way {
+                Way::ToWorker(Side::Upstream) => http2::up_to_large_data(rest),
+                _ => (rest.len(), false),
+            };
+            let is_cut = is_erratic && cuts < 8 && !(is_frame && self.random.chance(0.5));
+            let count = if is_cut { self.random.size(rest.len()) } else { whole };
             cuts += 1;
             let (chunk, after) = rest.split_at(count);
             rest = after;
             let delay = if is_erratic { self.random.between(0..self.delay) } else { self.delay };
             at = at.max((self.now + delay) / tick * tick).max(self.now);
-            self.pipe(way).chunks.push_back((at, chunk.to_vec()));
+            self.pipe(way).push(at, chunk, is_frame && count == whole);
             self.schedule(at, Step::Deliver(way));
         }
     }
@@ -412,15 +415,7 @@ impl World {
 
     fn deliver(&mut self, way: Way) {
         let now = self.now;
-        let pipe = self.pipe(way);
-        let mut bytes = Vec::new();
-        while let Some((at, chunk)) = pipe.chunks.pop_front() {
-            if at > now {
-                pipe.chunks.push_front((at, chunk));
-                break;
-            }
-            bytes.extend_from_slice(&chunk);
-        }
+        let bytes = self.pipe(way).arrived(now);
         if bytes.is_empty() {
             return;
         }
@@ -449,15 +444,21 @@ impl World {
         }
         self.callbacks += 1;
         assert!(self.callbacks < MOST_CALLBACKS, "the worker spins");
-        let received = self.worker.receive(side, bytes, Instant::from_nanos(self.now));
+        let now = Instant::from_nanos(self.now);
         let other = match side {
             Side::Downstream => Side::Upstream,
             Side::Upstream => Side::Downstream,
         };
         let mut out = Vec::new();
-        self.worker.transmit(other, &mut out);
+        let is_much = side == Side::Upstream && bytes.len() >= LEAST_UNREAD;
+        if is_much && self.worker.pass_unread(&bytes[..9], bytes.len(), now, &mut out) {
+            self.passed_unread += 1;
+            out.extend_from_slice(&bytes[9..]);
+        } else {
+            self.failure = self.worker.receive(side, bytes, now).err();
+            self.worker.transmit(other, &mut out);
+        }
         self.worker.flush(&mut self.metrics);
-        self.failure = received.err();
         self.send(Way::ToPeer(other), out);
     }
 

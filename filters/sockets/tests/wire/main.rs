@@ -3,4 +3,5 @@
 mod behaviour;
 mod hostile;
 mod raw;
+mod unread;
 mod windows;
