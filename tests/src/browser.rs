@@ -1,4 +1,4 @@
-//! A real Chromium, driven by the WebDriver protocol (https://www.w3.org/TR/webdriver2/) of its own chromedriver.
+//! A real Chromium, driven by the WebDriver protocol (<https://www.w3.org/TR/webdriver2/>) of its own chromedriver.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
