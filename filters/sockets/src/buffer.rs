@@ -1,3 +1,5 @@
+use crate::Side;
+
 /// Bytes to be sent: appended at the end by the owner of the socket, taken from the front by `transmit`.
 #[derive(Debug, Default)]
 pub(crate) struct SendBuffer {
@@ -17,8 +19,8 @@ pub(crate) enum Account {
     Counted,
     /// That of the sockets that the caller wants counted apart from those.
     Apart,
-    /// That of the sockets that were closed.
-    Closed,
+    /// That of the sockets of a side that were closed.
+    Closed(Side),
 }
 
 /// Buffers of sockets that have nothing to send, so that idle sockets hold none; and the memory of those that have.
@@ -29,16 +31,25 @@ pub(crate) struct Spares {
     kept: usize,
     pub(crate) counted: usize,
     pub(crate) apart: usize,
-    pub(crate) closed: usize,
+    closed: [usize; 2],
 }
 
 impl Spares {
+    /// The memory of the closed sockets of a side.
+    pub(crate) fn closed(&self, side: Side) -> usize {
+        let [downstream, upstream] = self.closed;
+        if side == Side::Downstream { downstream } else { upstream }
+    }
+
     fn change(&mut self, account: Account, from: usize, to: usize) {
         let sum = match account {
             Account::None => return,
             Account::Counted => &mut self.counted,
             Account::Apart => &mut self.apart,
-            Account::Closed => &mut self.closed,
+            Account::Closed(side) => {
+                let [downstream, upstream] = &mut self.closed;
+                if side == Side::Downstream { downstream } else { upstream }
+            }
         };
         *sum = sum.saturating_sub(from).saturating_add(to);
     }
@@ -188,18 +199,19 @@ mod tests {
         let mut buffer = SendBuffer::default();
         buffer.tail(&mut spares).extend_from_slice(&[0; 100_000]);
         buffer.settle(&mut spares);
-        assert_eq!((spares.counted, spares.closed), (0, 0));
+        assert_eq!((spares.counted, spares.closed(Side::Downstream)), (0, 0));
         buffer.move_to(Account::Counted, &mut spares);
         assert!(spares.counted >= 100_000);
         buffer.advance(99_999, &mut spares);
         buffer.tail(&mut spares).extend_from_slice(&[0; 100_000]);
         buffer.settle(&mut spares);
-        assert_eq!((spares.counted, spares.closed), (buffer.memory(), 0));
+        assert_eq!((spares.counted, spares.closed(Side::Downstream)), (buffer.memory(), 0));
         buffer.move_to(Account::Apart, &mut spares);
         assert_eq!((spares.counted, spares.apart), (0, buffer.memory()));
-        buffer.move_to(Account::Closed, &mut spares);
-        assert_eq!((spares.apart, spares.closed), (0, buffer.memory()));
+        buffer.move_to(Account::Closed(Side::Downstream), &mut spares);
+        assert_eq!((spares.apart, spares.closed(Side::Downstream)), (0, buffer.memory()));
+        assert_eq!(spares.closed(Side::Upstream), 0);
         buffer.advance(100_001, &mut spares);
-        assert_eq!((spares.counted, spares.closed), (0, 0));
+        assert_eq!((spares.counted, spares.closed(Side::Downstream)), (0, 0));
     }
 }

@@ -35,7 +35,8 @@ pub struct Options {
     pub max_reason: usize,
     /// Bytes kept of the body of a unary response. Default 64 KiB.
     pub max_response_body: usize,
-    /// Memory of what closed sockets of tcp_proxy have still to send, over which the one that was closed first is reset. Default 16 MiB.
+    /// Memory of what closed sockets of a side have still to send, over which the one that was closed first is reset. Default
+    /// 8 MiB.
     pub max_undelivered: usize,
     /// Closed sockets whose peer has yet to end: when so many more were closed after one, it is reset. Default 1024.
     pub max_lingering: usize,
@@ -58,7 +59,7 @@ impl Default for Options {
             max_answers: 10_000,
             max_reason: 1024,
             max_response_body: 64 << 10,
-            max_undelivered: 16 << 20,
+            max_undelivered: 8 << 20,
             max_lingering: 1024,
         }
     }

@@ -72,9 +72,7 @@ impl Peer<'_> {
     /// any more, and their peers may never read.
     fn limit_undelivered(&mut self, index: u32) {
         let Some(socket) = self.slab.at_mut(index).filter(|socket| !socket.send.is_empty()) else { return };
-        // Upstream connections are few, and closed without a last word.
-        let account = if self.side == Side::Downstream { Account::Closed } else { Account::None };
-        socket.send.move_to(account, self.spares);
+        socket.send.move_to(Account::Closed(self.side), self.spares);
         let stream = socket.stream;
         self.link.undelivered.push_back((index, stream));
         let most = self.options.max_lingering;
@@ -83,9 +81,8 @@ impl Peer<'_> {
             undelivered.retain(|&(index, stream)| self.is_undelivered(index, stream));
             self.link.undelivered = undelivered;
         }
-        let most_bytes =
-            if self.side == Side::Downstream { self.options.max_undelivered } else { usize::MAX };
-        while (self.spares.closed > most_bytes || self.link.undelivered.len() > most)
+        let most_bytes = self.options.max_undelivered;
+        while (self.spares.closed(self.side) > most_bytes || self.link.undelivered.len() > most)
             && let Some((index, stream)) = self.link.undelivered.pop_front()
         {
             if self.is_undelivered(index, stream) {

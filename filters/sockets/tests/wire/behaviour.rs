@@ -281,6 +281,29 @@ fn closed_sockets_that_are_not_read_are_reset_oldest_first_when_they_hold_much()
 }
 
 #[test]
+fn so_are_those_of_servers_that_do_not_read() {
+    let mut raw = Raw::new(Options { max_undelivered: 1 << 20, ..Options::default() });
+    let mut reset = Vec::new();
+    let streams: Vec<u32> = (0..20)
+        .map(|_| {
+            let (id, stream) = raw.connected();
+            raw.sockets.write(id).unwrap().extend([7; 250_000]);
+            raw.sockets.close(id);
+            let frames = raw.sent_but_pings(Side::Upstream);
+            reset.extend(frames.iter().filter(|frame| frame.kind == RST_STREAM).map(|frame| frame.stream));
+            stream
+        })
+        .collect();
+    assert!(reset.len() >= 16 && streams.starts_with(&reset), "{reset:?} of {streams:?}");
+    // What clients have still to get has room of its own.
+    let client = raw.accepted(1);
+    raw.sockets.write(client).unwrap().extend([7; 250_000]);
+    raw.sockets.close(client);
+    let frames = raw.sent_but_pings(Side::Downstream);
+    assert!(frames.iter().all(|frame| frame.kind != RST_STREAM), "{frames:?}");
+}
+
+#[test]
 fn the_table_size_of_the_peer_is_kept() {
     let mut raw = Raw::new(Options::default());
     raw.ok(Side::Upstream, &settings(&[(1, 0)]));
