@@ -188,6 +188,8 @@ impl Channel {
             }
             Some(Event::GoingAway { .. }) => {
                 self.is_leaving = true;
+                // Nobody is on that side: news for it that stayed due would ask the service for a callback with each PING.
+                self.http2.transmit(Side::Downstream, &mut Vec::new());
                 Happening::Other
             }
             Some(_) => Happening::Other,

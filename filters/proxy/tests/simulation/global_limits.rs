@@ -174,6 +174,16 @@ fn each_failure_lets_calls_pass_or_not_as_the_plan_says() {
 }
 
 #[test]
+fn a_service_that_goes_away_is_not_pinged_while_it_answers_the_last_question() {
+    let mut world = world(&limit());
+    says(&mut world, Say::Leave);
+    let client = world.connect();
+    world.call_and_wait(client, Ask::new("echo"));
+    assert_eq!(answers(&mut world, "deadline"), 1);
+    assert!(world.limiter_pinged() <= 1, "{} pings", world.limiter_pinged());
+}
+
+#[test]
 fn a_service_that_cannot_be_reached_lets_calls_pass_or_not_as_the_plan_says() {
     for (what, outcome, text) in [
         ("no cluster", "no_connection", "cannot be reached"),

@@ -71,6 +71,8 @@ pub enum Say {
     Close(bool),
     /// It goes away: nothing after this question is served.
     GoAway,
+    /// It goes away: this question is the last that it serves, and it takes its time.
+    Leave,
     /// Bytes that are no HTTP/2.
     Garbage,
 }
@@ -208,6 +210,7 @@ impl World {
             Say::ResetStream if is_open => http2.reset(inner, 7),
             Say::ResetStream => {}
             Say::GoAway => http2.go_away(inner.saturating_sub(2)),
+            Say::Leave => http2.go_away(inner),
             Say::Garbage => http2.garbage(&[0xff; 64]),
             Say::Close(is_clean) => return self.close_upstream(stream, is_clean),
         }
@@ -217,6 +220,11 @@ impl World {
     /// The rate limit service sends pings on a connection.
     pub fn limiter_pings(&mut self, stream: u32, count: usize) {
         self.write_upstream(stream, &PING.repeat(count));
+    }
+
+    /// How many pings it got.
+    pub fn limiter_pinged(&self) -> u64 {
+        self.limiter.connections.values().map(|service| service.http2.guards().pings).sum()
     }
 
     fn limiter_flush(&mut self, stream: u32) {
