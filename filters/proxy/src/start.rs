@@ -135,6 +135,8 @@ impl Worker {
         let origin = Origin::of(client_key);
         let source = Some(client.source().clone());
         let operation = self.operation_of(likely, &service, &route);
+        // A copy may read the head in its own way.
+        let may_log = service.may_log(Some(&self.head));
         if !route.mirrors.is_empty() && start == Start::Now {
             self.mirror(&service, &route, source.as_ref(), operation, bytes, frame);
         }
@@ -143,7 +145,7 @@ impl Worker {
         if is_traced {
             record.trace = self.trace.take();
         }
-        record.may_log = record.service.may_log(Some(&self.head));
+        record.may_log = may_log;
         self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
         let call = self.begin(origin, record, Routed { route, pool, bytes, head: frame.head, bucket }, start);
         if let (Some(call), Some(question)) = (call, question) {

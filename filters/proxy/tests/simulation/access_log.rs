@@ -76,6 +76,22 @@ fn calls_have_lines_by_attachments_that_are_read_for_that() {
 }
 
 #[test]
+fn who_calls_is_known_whatever_a_copy_needs_to_know() {
+    let route = json!({"cluster": "demo", "mirrors": [{"cluster": "demo"}],
+        "requestAttachments": {"set": {"x": "%REQ(tag)%"}}});
+    let plan = json!({"services": {"demo": {"protocol": "dubbo", "defaultRoute": route}},
+        "accessLog": {"match": [{"attributes": {"source.ip": {"cidr": ["192.0.2.0/24"]}}}]}});
+    let mut world = World::new(Setup { plan, ..Setup::default() });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    world.serve(|_, _| Reply::echo());
+    let client = world.connect();
+    for count in 1..4 {
+        world.call_and_wait(client, Ask::new("echo"));
+        assert_eq!(world.metrics.replies.len(), count);
+    }
+}
+
+#[test]
 fn a_line_tells_where_a_call_went_and_how_long_it_took() {
     let mut world = world(&json!({}));
     let client = world.connect();
