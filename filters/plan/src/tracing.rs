@@ -57,6 +57,11 @@ pub(super) fn tracing(path: &Path<'_>, raw: &raw::Tracing) -> Result<Tracing> {
     {
         return fail(&path.key("path"), format!("{text:?} is no path; write one as in /v1/traces"));
     }
+    if let (Some(cluster), Some(_)) = (&raw.collector, &raw.path)
+        && !cluster.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        return fail(&path.key("collector"), format!("{cluster:?} is no name of a host, as HTTP needs it"));
+    }
     let sampling = share(&path.key("sampling"), raw.sampling)?;
     let collector = raw.collector.as_deref().map(|cluster| {
         Rc::new(Collector { cluster: cluster.into(), path: raw.path.as_deref().map(Rc::from) })

@@ -160,6 +160,11 @@ impl Spans {
         Some(at)
     }
 
+    /// Forgets collectors that have been given all and have answered all.
+    pub(crate) fn forget_idle(&mut self) {
+        self.batches.retain(|batch| batch.count > 0 || !batch.in_flight.is_empty());
+    }
+
     fn find(&mut self, collector: &Rc<Collector>) -> usize {
         let known = self.batches.iter().position(|batch| batch.collector == *collector);
         known.unwrap_or_else(|| {

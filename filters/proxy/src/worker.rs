@@ -127,6 +127,7 @@ impl Worker {
         self.policies.set_plan(&plan);
         plan.follow_latencies(&self.plan);
         self.send_all_spans();
+        self.spans.forget_idle();
         self.inquiries.retain(|cluster| plan.asks(cluster), &mut self.net);
         self.plan = plan;
         self.alarms.wake_at(Some(self.now));

@@ -13,6 +13,10 @@ fn traces_are_written_by_nobody_else() {
             "tracing.path: \"v1/traces\" is no path; write one as in /v1/traces",
         ),
         (
+            json!({"tracing": {"collector": "a b", "path": "/v1/traces"}}),
+            "tracing.collector: \"a b\" is no name of a host, as HTTP needs it",
+        ),
+        (
             json!({"tracing": {"collector": ""}}),
             "tracing.collector: the name of a cluster is empty; give one",
         ),
