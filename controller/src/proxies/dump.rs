@@ -4,10 +4,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::reach::Question;
 use super::which::Proxy;
 
-/// What asks for them, and for nothing else of a configuration that may have megabytes.
-const PATH: &str = "/config_dump?resource=ecds_filters";
+/// What asks for them, and for nothing else of a configuration that may have megabytes. The plan in an object has less than
+/// one of these.
+const QUESTION: Question = Question { path: "/config_dump?resource=ecds_filters", most: 16 << 20 };
 
 /// An extension that runs a module with a configuration, which is a plan if the module is ours.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,7 +50,7 @@ impl Given {
 /// It does not answer, or not as an Envoy does.
 pub(super) async fn ask(proxy: &Proxy) -> Result<Vec<Given>, String> {
     // Envoy says that it has no such thing where it discovers no extensions.
-    proxy.find(PATH).await?.map_or(Ok(Vec::new()), |text| given(&text))
+    proxy.find(QUESTION).await?.map_or(Ok(Vec::new()), |text| given(&text))
 }
 
 /// The extensions of a dump that run a module.

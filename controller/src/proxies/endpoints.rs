@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::reach::Question;
 use super::which::{Proxy, ask_all};
 
-/// What asks for all clusters and their endpoints.
-const PATH: &str = "/clusters?format=json";
+/// What asks for all clusters and their endpoints: thousands in a large mesh.
+const QUESTION: Question = Question { path: "/clusters?format=json", most: 32 << 20 };
 
 /// An endpoint of a cluster: what all proxies that were asked know of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -31,12 +32,18 @@ pub(crate) struct Endpoint {
 
 /// The endpoints of the clusters that each proxy's plans name (`plans`, in the order of `proxies`), put together.
 pub(crate) async fn endpoints(proxies: &[Proxy], plans: &[Vec<Value>]) -> Vec<Endpoint> {
-    let answers = ask_all(proxies, |proxy| async move { proxy.get(PATH).await.ok() }).await;
+    let named: BTreeMap<&str, BTreeSet<String>> =
+        proxies.iter().map(|proxy| &*proxy.name).zip(plans.iter().map(|plans| named(plans))).collect();
+    let named = &named;
+    // Of each answer no more is kept than what is of these clusters.
+    let answers = ask_all(proxies, |proxy| async move {
+        let text = proxy.get(QUESTION).await.ok()?;
+        let known: Value = serde_json::from_str(&text).ok()?;
+        Some(of(&known, named.get(&*proxy.name)?).collect::<Vec<_>>())
+    });
     let mut all: BTreeMap<(String, String), Endpoint> = BTreeMap::new();
-    for (answer, plans) in answers.into_iter().zip(plans) {
-        let named = named(plans);
-        let known = answer.and_then(|text| serde_json::from_str::<Value>(&text).ok()).unwrap_or_default();
-        for endpoint in of(&known, &named) {
+    for endpoints in answers.await.into_iter().flatten() {
+        for endpoint in endpoints {
             let key = (endpoint.cluster.clone(), endpoint.address.clone());
             let sum =
                 all.entry(key).or_insert_with(|| Endpoint { weight: endpoint.weight, ..Endpoint::default() });

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
@@ -19,11 +19,16 @@ use crate::words;
 /// How long an answer may take. A dump of a large sidecar takes a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How large an answer may be.
-const MOST: usize = 64 << 20;
-
 /// Where the admin interface of Istio's sidecars listens, in the pod alone.
 const ADMIN_PORT: u16 = 15000;
+
+/// What an admin interface is asked. What answers may be anything that a tenant runs in a container of that name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question {
+    pub(super) path: &'static str,
+    /// How many bytes the answer may have.
+    pub(super) most: usize,
+}
 
 /// How an admin interface is reached.
 #[derive(Debug, Clone)]
@@ -39,19 +44,19 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Reach {
-    /// The answer to `GET path`; none if it has nothing there.
+    /// The answer; none if it has nothing there.
     ///
     /// # Errors
     ///
     /// There is none in time, or it is an error.
-    pub(super) async fn find(&self, path: &str) -> Result<Option<String>, String> {
-        match tokio::time::timeout(PATIENCE, self.answer(path)).await {
+    pub(super) async fn find(&self, question: Question) -> Result<Option<String>, String> {
+        match tokio::time::timeout(PATIENCE, self.answer(question)).await {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
         }
     }
 
-    async fn answer(&self, path: &str) -> Result<Option<String>, String> {
+    async fn answer(&self, Question { path, most }: Question) -> Result<Option<String>, String> {
         let lost = |error: hyper::Error| format!("the connection is lost: {}", words::innermost(&error));
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(self.open().await?)).await.map_err(lost)?;
@@ -60,8 +65,11 @@ impl Reach {
         let request = request.map_err(|error| error.to_string())?;
         let answer = sender.send_request(request).await.map_err(lost)?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), MOST).collect().await;
+        let body = Limited::new(answer.into_body(), most).collect().await;
         let body = body.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                return format!("its answer to {path} has more than {} MiB", most >> 20);
+            }
             let error: &(dyn Error + 'static) = &*error;
             format!("its answer is cut short: {}", words::innermost(error))
         })?;
@@ -98,5 +106,26 @@ impl Reach {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::get;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_has_no_more_than_its_question_lets_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let reach = Reach::Address(listener.local_addr().unwrap().to_string());
+        let router = Router::new().route("/stats", get(|| async { "a".repeat(2 << 20) }));
+        tokio::spawn(axum::serve(listener, router).into_future());
+        let ask = |path, most| reach.find(Question { path, most });
+        assert_eq!(ask("/stats", 2 << 20).await.unwrap().map(|text| text.len()), Some(2 << 20));
+        assert_eq!(ask("/stats", 1 << 20).await.unwrap_err(), "its answer to /stats has more than 1 MiB");
+        assert_eq!(ask("/other", 1 << 20).await, Ok(None));
     }
 }

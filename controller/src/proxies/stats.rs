@@ -1,7 +1,10 @@
 //! The module's metrics, as Envoy's `/stats` has them: with labels in the names, whatever tags the proxy cuts out of them.
 
+use super::reach::Question;
+
 /// What asks for them. Of a mesh's sidecar, whose own are thousands, these are few.
-pub(crate) const PATH: &str = "/stats?filter=%5Ewasmcustom%5C.meltemi%5C.";
+pub(crate) const QUESTION: Question =
+    Question { path: "/stats?filter=%5Ewasmcustom%5C.meltemi%5C.", most: 8 << 20 };
 
 /// What the names of all begin with.
 const START: &str = "wasmcustom.meltemi.";

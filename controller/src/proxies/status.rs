@@ -178,7 +178,7 @@ struct Told {
 }
 
 async fn ask(proxy: &Proxy) -> Result<Answer, String> {
-    let (given, counted) = tokio::try_join!(dump::ask(proxy), proxy.get(stats::PATH))?;
+    let (given, counted) = tokio::try_join!(dump::ask(proxy), proxy.get(stats::QUESTION))?;
     let mut told: BTreeMap<String, BTreeMap<String, Told>> = BTreeMap::new();
     for sample in stats::samples(&counted) {
         let builds = told.entry(sample.label("plugin").to_owned());

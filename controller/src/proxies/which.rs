@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
-use super::reach::Reach;
+use super::reach::{Question, Reach};
 use crate::install;
 use crate::words;
 
@@ -14,7 +14,7 @@ use crate::words;
 const CONTAINER: &str = "istio-proxy";
 
 /// How many proxies are asked at a time.
-const PARALLEL: usize = 16;
+pub(crate) const PARALLEL: usize = 16;
 
 /// Which proxies are asked.
 #[derive(Debug, Args)]
@@ -55,23 +55,23 @@ pub(super) struct Site {
 }
 
 impl Proxy {
-    /// The answer of its admin interface to `GET path`.
+    /// The answer of its admin interface.
     ///
     /// # Errors
     ///
     /// There is none, or it is an error.
-    pub(crate) async fn get(&self, path: &str) -> Result<String, String> {
-        let answer = self.reach.find(path).await?;
-        answer.ok_or_else(|| format!("it has no {path}: is this an admin interface of Envoy?"))
+    pub(crate) async fn get(&self, question: Question) -> Result<String, String> {
+        let answer = self.reach.find(question).await?;
+        answer.ok_or_else(|| format!("it has no {}: is this an admin interface of Envoy?", question.path))
     }
 
-    /// The answer to `GET path`; none if it has nothing there.
+    /// The answer; none if it has nothing there.
     ///
     /// # Errors
     ///
     /// There is none, or it is an error.
-    pub(super) async fn find(&self, path: &str) -> Result<Option<String>, String> {
-        self.reach.find(path).await
+    pub(super) async fn find(&self, question: Question) -> Result<Option<String>, String> {
+        self.reach.find(question).await
     }
 }
 

@@ -99,7 +99,7 @@ impl Meters {
     /// Looks at all of them.
     pub(crate) async fn read(&mut self) {
         let answers =
-            ask_all(&self.proxies, |proxy| async move { (proxy.get(stats::PATH).await, Instant::now()) })
+            ask_all(&self.proxies, |proxy| async move { (proxy.get(stats::QUESTION).await, Instant::now()) })
                 .await;
         for (at, (answer, now)) in answers.into_iter().enumerate() {
             let outcome = self.meters.get_mut(at).map(|meter| looked(meter, answer, now));

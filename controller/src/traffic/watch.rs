@@ -1,10 +1,11 @@
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::meter::{Meter, Outcome, looked};
-use crate::proxies::{Proxy, stats};
+use crate::proxies::{PARALLEL, Proxy, stats};
 
 /// Looks at proxies again and again, until this is dropped.
 #[derive(Debug)]
@@ -20,16 +21,20 @@ impl Looks {
     }
 }
 
-/// Looks at each proxy by itself: one that does not answer holds up no other.
+/// Looks at each proxy by itself, a few at a time: one that does not answer holds up those that wait for its place, and no
+/// others.
 pub(crate) fn watch(proxies: &[Proxy], interval: Duration) -> Looks {
     let (tell, looks) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
+    let places = Arc::new(Semaphore::new(PARALLEL));
     for (at, proxy) in proxies.iter().cloned().enumerate() {
-        let tell = tell.clone();
+        let (tell, places) = (tell.clone(), places.clone());
         tasks.spawn(async move {
             let mut meter = Meter::default();
             loop {
-                let outcome = looked(&mut meter, proxy.get(stats::PATH).await, Instant::now());
+                let place = places.acquire().await;
+                let outcome = looked(&mut meter, proxy.get(stats::QUESTION).await, Instant::now());
+                drop(place);
                 if tell.send((at, outcome)).await.is_err() {
                     return;
                 }
