@@ -6,8 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::traffic::{Look, Seen};
 
-/// How many looks are kept: ten minutes of the usual interval.
-const KEPT: usize = 300;
+/// How long looks are kept.
+const SPAN: Duration = Duration::from_secs(600);
+
+/// How many looks are kept at most.
+const KEPT: u64 = 300;
 
 /// The looks of the last minutes, those of all proxies together, and what each proxy did last.
 #[derive(Debug)]
@@ -30,7 +33,7 @@ pub(super) struct Tick {
 impl History {
     /// Nothing happened yet.
     pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, ticks: VecDeque::with_capacity(KEPT), seen: Vec::new(), trouble: None }
+        Self { interval, ticks: VecDeque::new(), seen: Vec::new(), trouble: None }
     }
 
     /// Keeps what the proxies did last.
@@ -40,7 +43,8 @@ impl History {
         if looks.is_empty() {
             return;
         }
-        if self.ticks.len() == KEPT {
+        let most = (SPAN.as_secs() / self.interval.as_secs().max(1)).clamp(1, KEPT);
+        if self.ticks.len() as u64 >= most {
             self.ticks.pop_front();
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -102,11 +106,13 @@ mod tests {
 
     #[test]
     fn old_looks_make_room() {
-        let mut history = History::new(Duration::from_secs(2));
-        history.tick(&[Seen::default()]);
-        assert!(history.ticks.is_empty(), "nothing is known");
         let seen = Seen { look: Some(look(1.0, None, None)), ..Seen::default() };
-        (0..KEPT + 5).for_each(|_| history.tick(std::slice::from_ref(&seen)));
-        assert_eq!(history.ticks.len(), KEPT);
+        for (seconds, kept) in [(2, 300), (5, 120), (1, 300), (3600, 1)] {
+            let mut history = History::new(Duration::from_secs(seconds));
+            history.tick(&[Seen::default()]);
+            assert!(history.ticks.is_empty(), "nothing is known");
+            (0..KEPT + 5).for_each(|_| history.tick(std::slice::from_ref(&seen)));
+            assert_eq!(history.ticks.len(), kept, "every {seconds} s");
+        }
     }
 }

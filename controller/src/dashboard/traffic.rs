@@ -26,6 +26,8 @@ pub(super) struct Overview {
     servers: Vec<Row>,
     retries_per_second: f64,
     ejections_per_second: f64,
+    /// How many series had no room.
+    left_out: usize,
 }
 
 /// A service, and its requests a second as time went by.
@@ -82,6 +84,7 @@ impl History {
                 .back()
                 .map_or(0.0, |tick| tick.look.methods.values().map(|figures| figures.retries).sum()),
             ejections_per_second: self.ticks.back().map_or(0.0, |tick| tick.look.ejections),
+            left_out: self.ticks.back().map_or(0, |tick| tick.look.left_out),
         }
     }
 

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// How many bounds are kept: more than the module has.
+const MOST: usize = 32;
+
 /// Calls of one interval, by the second.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Figures {
@@ -22,7 +25,10 @@ pub(crate) struct Figures {
 impl Figures {
     /// So many more answers took at most `bound` microseconds (`None`: any time), by the second.
     pub(crate) fn took(&mut self, bound: Option<u64>, answers: f64) {
-        *self.buckets.entry(bound.unwrap_or(u64::MAX)).or_default() += answers;
+        let bound = bound.unwrap_or(u64::MAX);
+        if self.buckets.len() < MOST || self.buckets.contains_key(&bound) {
+            *self.buckets.entry(bound).or_default() += answers;
+        }
     }
 
     /// Those of others too.
@@ -32,9 +38,7 @@ impl Figures {
         self.answers += other.answers;
         self.retries += other.retries;
         self.in_flight = self.in_flight.saturating_add(other.in_flight);
-        for (bound, answers) in &other.buckets {
-            *self.buckets.entry(*bound).or_default() += answers;
-        }
+        other.buckets.iter().for_each(|(bound, answers)| self.took(Some(*bound), *answers));
     }
 
     /// The share of answers that are of success, if there were any.

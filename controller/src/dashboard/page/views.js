@@ -110,6 +110,7 @@ function stateOfOverview(told) {
   const words = [counted(told.proxies.length, "proxy", "proxies")];
   if (down.length) words.push(`${down.length} not answering (${down[0].proxy}: ${down[0].down})`);
   words.push(`${rate(told.retriesPerSecond)} retries/s`, `${rate(told.ejectionsPerSecond)} ejections/s.`);
+  if (told.leftOut) words.unshift(`${counted(told.leftOut, "series", "series")} left out: there are too many`);
   if (told.trouble) words.unshift(told.trouble);
   return words.join(", ");
 }
