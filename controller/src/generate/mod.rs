@@ -79,6 +79,7 @@ pub use origin::Origin;
 pub use places::Places;
 pub use service::NO_ADDRESS;
 pub use size::unpack;
+pub(crate) use size::unpack_within;
 pub use takeover::{Takeover, takeovers};
 pub use tree::{Part, Tree};
 

@@ -58,18 +58,63 @@ fn pack(json: &str) -> Option<String> {
     Some(BASE64_STANDARD.encode(writer.finish().ok()?))
 }
 
-/// Puts the entries of a plan, which is any JSON, in the place of what they are packed in, as far as that is so.
+/// What is packed is more than a plan may have.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooMuch;
+
+/// Puts the entries of a plan, which is any JSON, in the place of what they are packed in, as far as that is so, and they are
+/// no more than a plan may have.
 pub fn unpack(plan: &mut Value) {
+    let mut left = MOST_PACKED;
+    let _ = unpack_within(plan, &mut left);
+}
+
+/// As [`unpack`], where the entries may be so many bytes together.
+///
+/// # Errors
+///
+/// They are more; what comes after that is left as it is.
+pub(crate) fn unpack_within(plan: &mut Value, left: &mut usize) -> Result<(), TooMuch> {
     let services = plan.get_mut("services").and_then(Value::as_object_mut);
     for entry in services.into_iter().flat_map(|services| services.values_mut()) {
-        if let Some(unpacked) = entry.as_str().and_then(unpacked) {
+        let Some(json) = entry.as_str().and_then(|text| unpacked(text, *left)) else { continue };
+        *left = left.checked_sub(json.len()).ok_or(TooMuch)?;
+        if let Ok(unpacked) = serde_json::from_slice(&json) {
             *entry = unpacked;
         }
     }
+    Ok(())
 }
 
-fn unpacked(text: &str) -> Option<Value> {
+/// What is packed in a text; of what is more than `most`, a byte more.
+fn unpacked(text: &str, most: usize) -> Option<Vec<u8>> {
     let bytes = BASE64_STANDARD.decode(text).ok()?;
-    let most = u64::try_from(MOST_PACKED).unwrap_or(u64::MAX);
-    serde_json::from_reader(GzDecoder::new(&*bytes).take(most)).ok()
+    let most = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    let mut json = Vec::new();
+    GzDecoder::new(&*bytes).take(most).read_to_end(&mut json).ok()?;
+    Some(json)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_unpacked_is_no_more_than_it_may_be() {
+        let entry = json!({"protocol": "dubbo", "notes": " ".repeat(1000)});
+        let packed = pack(&entry.to_string()).unwrap();
+        let plan = json!({"services": {"a": packed, "b": "no Base64", "c": packed, "d": {}}});
+        let length = entry.to_string().len();
+
+        let (mut read, mut left) = (plan.clone(), 2 * length + 5);
+        assert_eq!(unpack_within(&mut read, &mut left), Ok(()));
+        assert_eq!(read, json!({"services": {"a": entry, "b": "no Base64", "c": entry, "d": {}}}));
+        assert_eq!(left, 5);
+
+        for mut left in [0, length - 1, 2 * length - 1] {
+            assert_eq!(unpack_within(&mut plan.clone(), &mut left), Err(TooMuch), "{left}");
+        }
+    }
 }

@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use meltemi_proxy::plan::MOST_PACKED;
 use serde_json::{Value, json};
 
 use super::block_on;
 use super::dump::{self, Given};
 use super::which::{Proxy, Which, ask_all};
 use crate::command::{Format, findings, print};
-use crate::generate::unpack;
+use crate::generate::unpack_within;
 use crate::plain::Plain;
 use crate::screen;
 
@@ -66,13 +67,17 @@ type Plans = Result<Vec<(String, Value)>, String>;
 /// The plans that each proxy has, with packed services unpacked.
 pub(crate) async fn plans(proxies: &[Proxy]) -> Vec<(String, Plans)> {
     let answers = ask_all(proxies, |proxy| async move {
+        // What a proxy says may be anything, and what little is packed be much.
+        let mut left = MOST_PACKED;
         let read = |given: Given| {
             let mut plan: Value = serde_json::from_str(&given.text).ok()?;
-            unpack(&mut plan);
             let name = given.object().map_or(given.plugin.as_str(), |(_, name)| name).to_owned();
-            Some((name, plan))
+            let unpacked = unpack_within(&mut plan, &mut left);
+            Some(unpacked.map(|()| (name, plan)).map_err(|_| {
+                format!("the packed services of its plans are more than {} MiB", MOST_PACKED >> 20)
+            }))
         };
-        Ok(dump::ask(&proxy).await?.into_iter().filter_map(read).collect())
+        dump::ask(&proxy).await?.into_iter().filter_map(read).collect()
     });
     proxies.iter().map(|proxy| proxy.name.clone()).zip(answers.await).collect()
 }
