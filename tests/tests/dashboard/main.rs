@@ -152,10 +152,10 @@ fn routes_endpoints_and_plans_are_shown() {
             (70.0..=80.0).contains(&share).then_some(())
         });
         picture(&browser, "routes");
-        // Attributes and names are shown as they are.
+        // Attributes and names are shown as they are, also one that all objects of JavaScript have.
         let name = "<img src=x onerror=alert(1)>";
         proxy.update_service(&json!({"protocol": "dubbo", "routes": [{
-            "name": "odd", "match": [{"attributes": {"user": {"exact": name}}}], "cluster": "v2",
+            "name": "constructor", "match": [{"attributes": {"user": {"exact": name}}}], "cluster": "v2",
         }]}));
         browser.shows(&[&format!("user is {name}")]);
 

@@ -20,15 +20,23 @@ let turn = 0;
 /** By what the API server knows who looks. It is no cookie: no other page's requests have it. */
 let token = "";
 
-/** What the API does not tell this reader. */
-class Refusal extends Error {}
+/** Why the API tells nothing. */
+class Trouble extends Error {}
+/** What it does not tell this reader. */
+class Refusal extends Trouble {}
 
 /** What an address of the API tells. */
 async function ask(path) {
-  const answer = await fetch(path, token ? { headers: { authorization: `Bearer ${token}` } } : {});
-  if (answer.ok) return answer.json();
-  const message = (await answer.text()).trim() || `status ${answer.status}`;
-  throw [401, 403].includes(answer.status) ? new Refusal(message) : new Error(message);
+  let answer, text;
+  try {
+    answer = await fetch(path, token ? { headers: { authorization: `Bearer ${token}` } } : {});
+    text = await answer.text();
+  } catch {
+    throw new Trouble("meltemi dashboard does not answer: it has ended, or the network is gone");
+  }
+  if (answer.ok) return JSON.parse(text);
+  const message = text.trim() || `status ${answer.status}`;
+  throw [401, 403].includes(answer.status) ? new Refusal(message) : new Trouble(message);
 }
 
 /** Asks who looks, in place of a view. */
@@ -123,10 +131,11 @@ async function draw() {
   } catch (error) {
     if (mine !== turn) return;
     if (error instanceof Refusal) return askForToken(token && error.message);
-    state.textContent = error instanceof TypeError ? "meltemi dashboard does not answer: it has ended, or the network is gone" : error.message;
+    state.textContent = error instanceof Trouble ? error.message : `the page cannot show this: ${error.message}`;
     state.className = "bad";
   }
-  if (!isPaused) timer = setTimeout(draw, view.every);
+  // Nobody sees a page that is hidden: and the controller looks at proxies only while somebody does.
+  if (!isPaused && !document.hidden) timer = setTimeout(draw, view.every);
 }
 
 function choose(isFirst) {
@@ -168,5 +177,8 @@ addEventListener("hashchange", (event) => {
   if (location.hash === "#main") { history.replaceState(null, "", event.oldURL); main.focus(); return; }
   choose(false);
 });
-document.addEventListener("visibilitychange", () => { if (!document.hidden && !isPaused) draw(); });
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) clearTimeout(timer);
+  else if (!isPaused) draw();
+});
 choose(true);

@@ -207,7 +207,7 @@ function routes(told, name, again) {
   if (entry.onNoMatch !== "reject") all.push({ ...entry.defaultRoute, name: "default", isDefault: true });
   const total = Object.values(told.callsPerSecond).reduce((sum, value) => sum + value, 0);
   const known = ["name", "match", "cluster", "weightedClusters", "reject", "isDefault"];
-  const calls = (route) => told.callsPerSecond[route.name] ?? 0;
+  const calls = ({ name }) => (Object.hasOwn(told.callsPerSecond, name) ? told.callsPerSecond[name] : 0);
   const rest = Object.fromEntries(Object.entries(entry).filter(([key]) => !["routes", "defaultRoute"].includes(key)));
   return [
     h("h2", {}, name),
