@@ -20,6 +20,8 @@ pub struct Places {
     servers: BTreeSet<String>,
     /// The gateways, as `namespace/name`.
     gateways: BTreeSet<String>,
+    /// The namespaces of their pods.
+    gateway_pods: BTreeSet<String>,
 }
 
 impl Output {
@@ -38,13 +40,13 @@ impl Output {
                     Some(places) => places,
                     None => all.entry((*origin.resource).clone()).or_default(),
                 };
-                let (kind, place) = match entry.authority.scope {
-                    Scope::Clients => (&mut places.clients, namespace),
-                    Scope::Servers | Scope::ServersWithoutIdentity => (&mut places.servers, namespace),
-                    Scope::Gateway => (&mut places.gateways, &*entry.authority.of),
-                };
-                if !kind.contains(place) {
-                    kind.insert(place.to_owned());
+                match entry.authority.scope {
+                    Scope::Clients => note(&mut places.clients, namespace),
+                    Scope::Servers | Scope::ServersWithoutIdentity => note(&mut places.servers, namespace),
+                    Scope::Gateway => {
+                        note(&mut places.gateways, &entry.authority.of);
+                        note(&mut places.gateway_pods, namespace);
+                    }
                 }
             }
         }
@@ -52,11 +54,18 @@ impl Output {
     }
 }
 
+fn note(places: &mut BTreeSet<String>, place: &str) {
+    if !places.contains(place) {
+        places.insert(place.to_owned());
+    }
+}
+
 impl Places {
-    /// The namespaces of all of these proxies.
+    /// The namespaces whose objects these proxies go by: those of the proxies, and that of a Gateway, which may have its route.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
         let gateways = self.gateways.iter().filter_map(|gateway| gateway.split('/').next());
-        self.clients.iter().chain(&self.servers).map(String::as_str).chain(gateways)
+        let proxies = self.clients.iter().chain(&self.servers).chain(&self.gateway_pods);
+        proxies.map(String::as_str).chain(gateways)
     }
 }
 
@@ -88,8 +97,9 @@ mod tests {
         let mut places = Places { clients: set(&["shop"]), ..Places::default() };
         assert_eq!(places.to_string(), "for clients in shop");
         places.gateways = set(&["edge/main"]);
+        places.gateway_pods = set(&["ingress"]);
         places.clients = set(&["a", "b", "c", "d", "e"]);
         assert_eq!(places.to_string(), "for clients in a, b, c and 2 more; on edge/main");
-        assert_eq!(Vec::from_iter(places.namespaces()), ["a", "b", "c", "d", "e", "edge"]);
+        assert_eq!(Vec::from_iter(places.namespaces()), ["a", "b", "c", "d", "e", "ingress", "edge"]);
     }
 }

@@ -1,3 +1,4 @@
+use meltemi::findings::ResourceRef;
 use meltemi::generate::Output;
 use serde_json::json;
 
@@ -46,6 +47,10 @@ fn a_gateway_gets_a_route_a_tunnel_and_a_plan() {
     let entry = &module["pluginConfig"]["services"]["gateway.edge.shop:9000"];
     assert_eq!(entry["routes"][0]["cluster"], "outbound|20880||demo.shop.svc.cluster.local");
     assert_eq!(module["selector"]["matchLabels"], json!({"istio": "ingress"}));
+    // It is in force where all of these are written.
+    let places = &output.places()[&ResourceRef::new("MetaRouter", "meltemi.io", Some("shop"), "demo")];
+    assert_eq!(places.to_string(), "on shop/edge");
+    assert_eq!(Vec::from_iter(places.namespaces()), ["istio-ingress", "shop"]);
 }
 
 #[test]
