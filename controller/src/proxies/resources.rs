@@ -16,7 +16,7 @@ pub(crate) struct Resource {
     pub(crate) kind: String,
     pub(crate) namespace: String,
     pub(crate) name: String,
-    /// `accepted`, `warnings`, `refused`, or `pending` while no controller has looked at it, or not all is written.
+    /// `accepted`, `warnings`, `refused`, or `pending` while no controller has looked at it as it is, or not all is written.
     pub(crate) state: &'static str,
     /// Where it is in force, or what is wrong with it and the mend.
     pub(crate) message: String,
@@ -52,18 +52,21 @@ fn told(kind: &Kind, object: &DynamicObject) -> Resource {
     let conditions = object.data["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
     let condition = |name: &str| conditions.iter().find(|condition| condition["type"] == name);
     let text = |condition: &Value| condition["message"].as_str().unwrap_or_default().to_owned();
-    let (state, message) = match condition("Accepted") {
-        None => ("pending", "no controller has looked at it yet".to_owned()),
-        Some(accepted) if accepted["status"] != "True" => ("refused", text(accepted)),
-        Some(accepted) if accepted["reason"] == "AcceptedWithWarnings" => ("warnings", text(accepted)),
-        Some(accepted) => {
-            let lacking = |name| condition(name).filter(|condition| condition["status"] != "True");
-            match (lacking("Programmed"), lacking("Honoured")) {
-                (Some(programmed), _) => ("pending", text(programmed)),
-                (None, Some(honoured)) => ("warnings", text(honoured)),
-                (None, None) => ("accepted", text(accepted)),
-            }
+    let lacking = |name: &str| condition(name).filter(|condition| condition["status"] != "True");
+    let is_stale = |condition: &Value| {
+        let seen = condition["observedGeneration"].as_i64().zip(object.metadata.generation);
+        seen.is_some_and(|(seen, now)| seen < now)
+    };
+    let (state, message) = match (condition("Accepted"), lacking("Programmed"), lacking("Honoured")) {
+        (None, ..) => ("pending", "no controller has looked at it yet".to_owned()),
+        (Some(accepted), ..) if is_stale(accepted) => {
+            ("pending", "no controller has looked at it since it was changed".to_owned())
         }
+        (Some(accepted), ..) if accepted["status"] != "True" => ("refused", text(accepted)),
+        (Some(_), Some(programmed), _) => ("pending", text(programmed)),
+        (Some(accepted), ..) if accepted["reason"] == "AcceptedWithWarnings" => ("warnings", text(accepted)),
+        (Some(_), None, Some(honoured)) => ("warnings", text(honoured)),
+        (Some(accepted), None, None) => ("accepted", text(accepted)),
     };
     Resource {
         kind: kind.title.clone(),
@@ -82,7 +85,10 @@ mod tests {
 
     #[test]
     fn a_resource_is_what_its_conditions_say() {
-        let condition = |of: &str, status: &str, reason: &str| json!({"type": of, "status": status, "reason": reason, "message": format!("{reason}!")});
+        let condition = |of: &str, status: &str, reason: &str| {
+            let message = format!("{reason}!");
+            json!({"type": of, "status": status, "reason": reason, "message": message, "observedGeneration": 2})
+        };
         let kind = kinds::ours().next().unwrap();
         for (conditions, expected) in [
             (json!([]), ("pending", "no controller has looked at it yet")),
@@ -105,14 +111,26 @@ mod tests {
                 ]),
                 ("pending", "Pending!"),
             ),
+            (
+                json!([
+                    condition("Accepted", "True", "AcceptedWithWarnings"),
+                    condition("Programmed", "False", "NotWritten")
+                ]),
+                ("pending", "NotWritten!"),
+            ),
             (json!([condition("Accepted", "True", "Accepted")]), ("accepted", "Accepted!")),
         ] {
-            let object = json!({
-                "metadata": {"name": "routes", "namespace": "shop"}, "status": {"conditions": conditions},
-            });
-            let told = told(kind, &serde_json::from_value(object).unwrap());
+            let of_generation = |generation: i64| {
+                let object = json!({
+                    "metadata": {"name": "routes", "namespace": "shop", "generation": generation},
+                    "status": {"conditions": conditions},
+                });
+                told(kind, &serde_json::from_value(object).unwrap())
+            };
+            let told = of_generation(2);
             assert_eq!((told.state, told.message.as_str()), expected);
             assert_eq!((told.namespace.as_str(), told.name.as_str()), ("shop", "routes"));
+            assert_eq!(of_generation(3).state, "pending", "it is not what was looked at");
         }
     }
 }
