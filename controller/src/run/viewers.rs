@@ -16,7 +16,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client, Error};
 use sha2::{Digest, Sha256};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -28,11 +28,18 @@ pub const PATH: &str = "/meltemi/dashboard";
 /// How long a viewer is let in without another question: a token that is revoked is good for no longer.
 const FRESH: Duration = Duration::from_secs(10);
 
+/// How long a viewer who was let in is asked for before strangers are.
+const FAMILIAR: Duration = Duration::from_secs(60);
+
 /// How many viewers are remembered. Others are asked for at each of their requests.
 const MOST: usize = 256;
 
-/// How many questions are under way at a time, since anybody may send tokens.
+/// How many questions are under way at a time for strangers, since anybody may send tokens; and as many for those who were
+/// let in of late.
 const AT_ONCE: usize = 4;
+
+/// How many more of each may wait; who comes then is told so.
+const WAITING: usize = 32;
 
 /// How long a question may take, with the wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,7 +52,8 @@ type Fingerprint = [u8; 32];
 
 /// Puts the API behind the question who asks.
 pub fn guarded(api: Router, client: Client) -> Router {
-    let gate = Gate { client, viewers: Mutex::default(), places: Semaphore::new(AT_ONCE) };
+    let gate =
+        Gate { client, viewers: Mutex::default(), strangers: Line::default(), familiar: Line::default() };
     api.route_layer(from_fn_with_state(Arc::new(gate), enter))
 }
 
@@ -53,7 +61,17 @@ pub fn guarded(api: Router, client: Client) -> Router {
 struct Gate {
     client: Client,
     viewers: Mutex<Viewers>,
-    places: Semaphore,
+    strangers: Line,
+    familiar: Line,
+}
+
+/// Those for whom the API server is asked.
+#[derive(Debug)]
+struct Line {
+    /// For all who are in it.
+    room: Semaphore,
+    /// For those whose turn it is.
+    turns: Semaphore,
 }
 
 /// Why somebody is not.
@@ -78,13 +96,15 @@ impl Gate {
     async fn admit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let token = token(headers)?;
         let fingerprint: Fingerprint = Sha256::digest(token).into();
-        if self.viewers.lock().await.knows(&fingerprint, Instant::now()) {
-            return Ok(());
-        }
         // It is good for no longer than from before the question.
         let now = Instant::now();
+        let line = match self.viewers.lock().await.last(&fingerprint, now) {
+            Some(age) if age < FRESH => return Ok(()),
+            Some(_) => &self.familiar,
+            None => &self.strangers,
+        };
         let asking = async {
-            let _place = self.places.acquire().await;
+            let _turn = line.turn().await?;
             let user = authenticated(&self.client, token).await?;
             authorized(&self.client, &user).await?;
             Ok(user)
@@ -97,18 +117,35 @@ impl Gate {
     }
 }
 
+impl Default for Line {
+    fn default() -> Self {
+        Self { room: Semaphore::new(AT_ONCE + WAITING), turns: Semaphore::new(AT_ONCE) }
+    }
+}
+
+impl Line {
+    /// Waits until it is one's turn, which lasts as long as what is returned.
+    async fn turn(&self) -> Result<[SemaphorePermit<'_>; 2], Refusal> {
+        let full = |_| unclear("too many ask who they are; try again in a moment");
+        let room = self.room.try_acquire().map_err(full)?;
+        let turn = self.turns.acquire().await.map_err(|error| unclear(&error.to_string()))?;
+        Ok([room, turn])
+    }
+}
+
 /// The viewers who were let in of late.
 #[derive(Debug, Default)]
 struct Viewers(HashMap<Fingerprint, Instant>);
 
 impl Viewers {
-    fn knows(&self, viewer: &Fingerprint, now: Instant) -> bool {
-        self.0.get(viewer).is_some_and(|since| now.duration_since(*since) < FRESH)
+    /// How long ago it was, if that is known.
+    fn last(&self, viewer: &Fingerprint, now: Instant) -> Option<Duration> {
+        self.0.get(viewer).map(|since| now.duration_since(*since)).filter(|age| *age < FAMILIAR)
     }
 
     fn add(&mut self, viewer: Fingerprint, now: Instant) {
-        self.0.retain(|_, since| now.duration_since(*since) < FRESH);
-        if self.0.len() < MOST {
+        self.0.retain(|_, since| now.duration_since(*since) < FAMILIAR);
+        if self.0.len() < MOST || self.0.contains_key(&viewer) {
             self.0.insert(viewer, now);
         }
     }
@@ -196,6 +233,8 @@ impl IntoResponse for Refusal {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     #[test]
@@ -218,9 +257,22 @@ mod tests {
     fn viewers_are_remembered_for_a_while() {
         let (mut viewers, start) = (Viewers::default(), Instant::now());
         viewers.add([1; 32], start);
-        assert!(viewers.knows(&[1; 32], start + FRESH / 2));
-        assert!(!viewers.knows(&[2; 32], start));
-        assert!(!viewers.knows(&[1; 32], start + FRESH));
+        assert_eq!(viewers.last(&[1; 32], start + FRESH), Some(FRESH));
+        assert_eq!(viewers.last(&[2; 32], start), None);
+        assert_eq!(viewers.last(&[1; 32], start + FAMILIAR), None);
+    }
+
+    #[test]
+    fn a_line_is_no_longer_than_it_may_be() {
+        let line = Line::default();
+        let mut all = Vec::from_iter((0..AT_ONCE + WAITING).map(|_| Box::pin(line.turn())));
+        let mut turns = Vec::from_iter(all.iter_mut().filter_map(|next| next.now_or_never()));
+        assert_eq!(turns.len(), AT_ONCE, "the others wait");
+        let refused = line.turn().now_or_never().unwrap().unwrap_err();
+        assert!(matches!(&refused, Refusal::Unclear(why) if why.contains("too many")), "{refused:?}");
+        turns.pop();
+        assert!(all[AT_ONCE].as_mut().now_or_never().unwrap().is_ok(), "the next");
+        assert!(line.turn().now_or_never().is_none(), "there is room again");
     }
 
     #[test]
@@ -228,9 +280,12 @@ mod tests {
         let (mut viewers, start) = (Viewers::default(), Instant::now());
         let viewer = |number: usize| -> Fingerprint { Sha256::digest(number.to_be_bytes()).into() };
         (0..MOST + 1).for_each(|number| viewers.add(viewer(number), start));
-        assert!(viewers.knows(&viewer(0), start) && !viewers.knows(&viewer(MOST), start));
+        let knows = |viewers: &Viewers, number| viewers.last(&viewer(number), start).is_some();
+        assert!(knows(&viewers, 0) && !knows(&viewers, MOST));
         assert_eq!(viewers.0.len(), MOST);
-        viewers.add(viewer(MOST), start + FRESH);
+        viewers.add(viewer(0), start + FRESH);
+        assert_eq!(viewers.last(&viewer(0), start + FRESH), Some(Duration::ZERO), "it is no other");
+        viewers.add(viewer(MOST), start + FAMILIAR + FRESH);
         assert_eq!(viewers.0.len(), 1, "the others are over");
     }
 }
