@@ -17,6 +17,7 @@ use crate::screen;
 
 pub(crate) use cluster::connect;
 pub use manifests::{File, files, kustomization};
+pub(crate) use names::dashboard_role;
 
 /// What is done.
 #[derive(Debug, Clone, Args)]
@@ -50,8 +51,9 @@ pub struct Options {
     /// them. Default: none.
     #[arg(long, value_name = "NAMESPACES", value_delimiter = ',')]
     pub redis_secrets: Vec<String>,
-    /// Have the controller serve the dashboard, to those who are bound to the ClusterRole meltemi-dashboard. It may then
-    /// open connections to all pods, as `kubectl port-forward` does.
+    /// Have the controller serve the dashboard, to those who are bound to the ClusterRole meltemi-dashboard, which for
+    /// another --namespace is called meltemi-dashboard-NAMESPACE. It may then open connections to all pods, as `kubectl
+    /// port-forward` does.
     #[arg(long)]
     pub dashboard: bool,
     /// How many replicas run; one of them writes.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Settings;
+use crate::run::DASHBOARD_SERVICE;
 
 /// The name of all objects of the controller that are not named for what they hold.
 pub(super) const NAME: &str = "meltemi";
@@ -12,10 +13,19 @@ pub(super) const NAMESPACE: &str = "meltemi-system";
 
 /// The name of what an installation has outside its own namespace: two of them must not share it.
 pub(super) fn global(name: &str, settings: &Settings) -> String {
-    match &*settings.namespace {
+    global_of(name, &settings.namespace)
+}
+
+fn global_of(name: &str, namespace: &str) -> String {
+    match namespace {
         NAMESPACE => name.to_owned(),
         namespace => format!("{name}-{namespace}"),
     }
+}
+
+/// The ClusterRole that lets see the dashboard of the installation in a namespace.
+pub(crate) fn dashboard_role(namespace: &str) -> String {
+    global_of(DASHBOARD_SERVICE, namespace)
 }
 
 /// The labels of all objects, by which those of pods are found.

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::Settings;
-use super::names::{NAME, global, metadata};
+use super::names::{NAME, dashboard_role, global, metadata};
 use crate::kinds::{self, Kind, Owner};
-use crate::run::{DASHBOARD_PATH, DASHBOARD_SERVICE, LEASE, WEBHOOK, WEBHOOK_SECRET};
+use crate::run::{DASHBOARD_PATH, LEASE, WEBHOOK, WEBHOOK_SECRET};
 
 /// The name of the right to read passwords.
 pub const PASSWORDS: &str = "meltemi-passwords";
@@ -86,7 +86,7 @@ pub fn objects(settings: &Settings) -> Vec<Value> {
     }
     if settings.dashboard {
         objects.push(json!({
-            "apiVersion": RBAC, "kind": "ClusterRole", "metadata": metadata(&global(DASHBOARD_SERVICE, settings), None),
+            "apiVersion": RBAC, "kind": "ClusterRole", "metadata": metadata(&dashboard_role(&settings.namespace), None),
             "rules": [{"nonResourceURLs": [DASHBOARD_PATH], "verbs": ["get"]}],
         }));
     }

@@ -42,7 +42,7 @@ use tokio::sync::watch;
 use tracing::field::display;
 use tracing::{info, warn};
 
-use crate::{dashboard, words};
+use crate::{dashboard, install, words};
 use cache::Cache;
 use installation::Installation;
 use metrics::Metrics;
@@ -166,7 +166,8 @@ async fn control(options: &Options) -> Result<(), String> {
         tokio::spawn(secure::serve("webhook", webhook_listener, reviews, tls.clone(), end.clone())),
     ];
     if let Some((listener, _)) = page {
-        let (router, keeping) = dashboard::in_cluster(|api| viewers::guarded(api, client));
+        let role = install::dashboard_role(&namespace);
+        let (router, keeping) = dashboard::in_cluster(|api| viewers::guarded(api, client, role));
         tokio::spawn(keeping);
         servers.push(tokio::spawn(secure::serve("dashboard", listener, router, tls, end.clone())));
     }

@@ -50,16 +50,22 @@ const LONGEST: usize = 16 << 10;
 /// What a token is remembered by.
 type Fingerprint = [u8; 32];
 
-/// Puts the API behind the question who asks.
-pub fn guarded(api: Router, client: Client) -> Router {
-    let gate =
-        Gate { client, viewers: Mutex::default(), strangers: Line::default(), familiar: Line::default() };
+/// Puts the API behind the question who asks. `role` is the ClusterRole that those need who may.
+pub fn guarded(api: Router, client: Client, role: String) -> Router {
+    let gate = Gate {
+        client,
+        role,
+        viewers: Mutex::default(),
+        strangers: Line::default(),
+        familiar: Line::default(),
+    };
     api.route_layer(from_fn_with_state(Arc::new(gate), enter))
 }
 
 /// Who is let in.
 struct Gate {
     client: Client,
+    role: String,
     viewers: Mutex<Viewers>,
     strangers: Line,
     familiar: Line,
@@ -106,7 +112,7 @@ impl Gate {
         let asking = async {
             let _turn = line.turn().await?;
             let user = authenticated(&self.client, token).await?;
-            authorized(&self.client, &user).await?;
+            authorized(&self.client, &user, &self.role).await?;
             Ok(user)
         };
         let asked = timeout(PATIENCE, asking).await;
@@ -184,7 +190,7 @@ async fn authenticated(client: &Client, token: &str) -> Result<UserInfo, Refusal
 }
 
 /// Whether they may see the dashboard.
-async fn authorized(client: &Client, user: &UserInfo) -> Result<(), Refusal> {
+async fn authorized(client: &Client, user: &UserInfo, role: &str) -> Result<(), Refusal> {
     let attributes = NonResourceAttributes { path: Some(PATH.to_owned()), verb: Some("get".to_owned()) };
     let spec = SubjectAccessReviewSpec {
         user: user.username.clone(),
@@ -201,7 +207,7 @@ async fn authorized(client: &Client, user: &UserInfo) -> Result<(), Refusal> {
         true => Ok(()),
         false => Err(Refusal::Forbidden(format!(
             "{} may not see the dashboard: bind a ClusterRole that allows `get` on the non-resource URL {PATH}, such as \
-             meltemi-dashboard",
+             {role}",
             user.username.as_deref().unwrap_or("an unnamed user"),
         ))),
     }
