@@ -113,6 +113,11 @@ impl Socket {
         self.remote_ended && self.local == LocalEnd::Sent
     }
 
+    /// DATA may be sent now, behind what is queued, as far as the windows go.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.open && self.local == LocalEnd::Open && self.mark.is_none()
+    }
+
     /// END_STREAM can be sent by itself.
     pub(crate) fn end_is_ready(&self) -> bool {
         self.open && self.local == LocalEnd::Due && self.send.is_empty()

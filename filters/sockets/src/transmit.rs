@@ -176,9 +176,7 @@ impl Peer<'_> {
         let Some(socket) = self.slab.at_mut(index) else { return 0 };
         let window = usize::try_from(socket.send_window.min(self.link.send_window)).unwrap_or(0);
         let queued = socket.send.len();
-        let is_free =
-            socket.open && socket.local == LocalEnd::Open && socket.mark.is_none() && queued < window;
-        if !is_free || self.link.failure.is_some() {
+        if !socket.may_pass() || queued >= window || self.link.failure.is_some() {
             return 0;
         }
         let bytes = bytes.get(..window.saturating_sub(queued)).unwrap_or(bytes);

@@ -1,7 +1,7 @@
 //! DATA that goes from one side to the other without being read.
 
 use crate::frame::{HEAD, Head, kind};
-use crate::socket::{Kind, LocalEnd};
+use crate::socket::Kind;
 use crate::{Side, SocketId, Sockets};
 
 /// A frame of DATA whose payload stays where it is.
@@ -43,14 +43,9 @@ impl Sockets {
         let Head { length, .. } = frame.head;
         let count = i64::from(length);
         let socket = peer.slab.at_mut(index)?;
-        let is_free =
-            socket.open && socket.local == LocalEnd::Open && socket.mark.is_none() && socket.send.is_empty();
+        let is_free = socket.may_pass() && socket.send.is_empty() && peer.link.failure.is_none();
         let most = socket.send_window.min(peer.link.send_window);
-        if !is_free
-            || peer.link.failure.is_some()
-            || count > most
-            || frame.length > peer.link.peer.max_frame_size
-        {
+        if !is_free || count > most || frame.length > peer.link.peer.max_frame_size {
             return None;
         }
         socket.send_window = socket.send_window.saturating_sub(count);
