@@ -1,9 +1,11 @@
 //! A real API server of its own on loopback, with nothing else of a cluster.
 
 use std::fs;
+use std::iter;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -64,7 +66,7 @@ impl Api {
     pub fn start_with(name: &'static str, etcd_flags: &[&str]) -> Self {
         let tools = Tools::find();
         let folder = TempDir::new().unwrap();
-        let [port, etcd_port, peer_port] = free_ports();
+        let [port, etcd_port, peer_port] = [(); 3].map(|()| free_port());
         let key = folder.path().join("service-accounts.key");
         files::run(
             Command::new("openssl")
@@ -121,7 +123,7 @@ impl Api {
             .output()
             .unwrap();
         assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
-        api.kubectl(&["wait", "--for=condition=established", "crd", "--all"], "").unwrap();
+        api.kubectl(&["wait", "--for=condition=established", "--timeout=60s", "crd", "--all"], "").unwrap();
         api
     }
 
@@ -195,7 +197,12 @@ impl Api {
 
     /// Applies objects as a person does.
     pub fn apply(&self, yaml: &str) {
-        self.kubectl(&["apply", "-f", "-"], yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+        eventually("the kinds are known", || match self.kubectl(&["apply", "-f", "-"], yaml) {
+            Ok(_) => Some(()),
+            // What is established is not discovered at once.
+            Err(error) if error.contains("no matches for kind") => None,
+            Err(error) => panic!("{error}\n{yaml}"),
+        });
     }
 
     /// What is at a path, if anything is.
@@ -254,9 +261,12 @@ fn dying(program: &str) -> Command {
     command
 }
 
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+/// A port of loopback on which nobody listens, and which nobody gets who asks for any: those are above.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(26_000);
+    let ports = iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).take_while(|port| *port < 32_000);
+    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().expect("a port is free")
 }
 
 fn write_configuration(file: &Path, port: u16, token: &str) {

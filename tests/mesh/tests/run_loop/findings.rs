@@ -3,7 +3,7 @@
 use meltemi_tests::eventually;
 use serde_json::{Value, json};
 
-use crate::api::{Api, shared};
+use crate::api::{Api, free_port, shared};
 use crate::controller::Controller;
 use crate::{make_router, make_service, plugin_path, router_path, wait_for_condition};
 
@@ -12,16 +12,17 @@ fn the_webhook_refuses_what_could_not_be_in_force() {
     // One of its own, since the webhook is made to be at another address here.
     let api = Api::start("webhook");
     make_service(&api, "webhook");
-    let controller = Controller::start(&api, "webhook");
+    let address = format!("127.0.0.1:{}", free_port());
+    let flags = ["--istio-version=1.30"];
+    let controller = Controller::start_with(&api, "webhook", &address, &flags);
     let configuration = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/meltemi";
     let mut webhooks = api.find(configuration).unwrap()["webhooks"].take();
     // The API server has no network to the Service's addresses here. `Fail` shows that the webhook answers.
     webhooks[0]["clientConfig"] = json!({"url": format!("https://{}/validate", controller.webhook)});
     webhooks[0]["failurePolicy"] = json!("Fail");
     api.patch(configuration, &json!({"webhooks": webhooks}));
-    let address = controller.webhook.to_string();
     assert!(controller.end().success());
-    let controller = Controller::start_with(&api, "webhook-again", &address, &["--istio-version=1.30"]);
+    let controller = Controller::start_with(&api, "webhook-again", &address, &flags);
     eventually("the certificate is trusted", || {
         let bundle = &api.find(configuration)?["webhooks"][0]["clientConfig"]["caBundle"];
         bundle.is_string().then_some(())

@@ -16,9 +16,11 @@ fn objects_come_and_go_in_order() {
     make_service(&api, "order");
     let controller = Controller::start(&api, "order");
     wait_for_objects(&api, "order");
-    let applied = controller.did("applied");
-    let applied: Vec<&str> =
-        applied.iter().filter(|name| name.contains(" order/")).map(String::as_str).collect();
+    let applied = eventually("all is told", || {
+        let mut applied = controller.did("applied");
+        applied.retain(|name| name.contains(" order/"));
+        (applied.len() >= 6).then_some(applied)
+    });
     let role = |name: &str| match name {
         name if name.starts_with("WasmPlugin") => 0,
         name if name.contains("meltemi-sockets") => 1,
@@ -74,8 +76,9 @@ fn only_what_changed_is_applied() {
         make_router(&api, namespace, 1);
     }
     let controller = Controller::start(&api, "change");
+    // All is written by then, and told.
     for namespace in namespaces {
-        wait_for_condition(&api, &router_path(namespace), "Accepted", "True");
+        wait_for_condition(&api, &router_path(namespace), "Programmed", "True");
     }
     let before = namespaces.map(|namespace| wait_for_objects(&api, namespace));
     let count = controller.did("applied").len();
@@ -84,7 +87,7 @@ fn only_what_changed_is_applied() {
         let plugin = api.find(&plugin_path("change-one"))?;
         plugin.to_string().contains("\"2s\"").then_some(())
     });
-    wait_for_condition(&api, &router_path("change-one"), "Accepted", "True");
+    wait_for_condition(&api, &router_path("change-one"), "Programmed", "True");
     assert_eq!(controller.did("applied")[count..], ["WasmPlugin change-one/meltemi"]);
     let after = namespaces.map(|namespace| generated(&api, namespace));
     assert_eq!(before[1], after[1]);

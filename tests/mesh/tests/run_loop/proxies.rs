@@ -42,6 +42,7 @@ fn sidecars_are_asked_through_the_api_server() {
     make_router(&api, NAMESPACE, 5);
     let controller = Controller::start(&api, NAMESPACE);
     wait_for_objects(&api, NAMESPACE);
+    wait_for_condition(&api, &router_path(NAMESPACE), "Programmed", "True");
     let told = wait_for_condition(&api, &router_path(NAMESPACE), "Accepted", "True");
     assert_eq!(told, "in force for clients in proxies");
     let plan = api.find(&plugin_path(NAMESPACE)).unwrap()["spec"]["pluginConfig"].take();

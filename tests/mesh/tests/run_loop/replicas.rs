@@ -16,7 +16,8 @@ fn a_restart_changes_nothing() {
     make_service(&api, "restart");
     make_router(&api, "restart", 1);
     let controller = Controller::start(&api, "restart-first");
-    wait_for_condition(&api, &router_path("restart"), "Accepted", "True");
+    // The last that is told of the router.
+    wait_for_condition(&api, &router_path("restart"), "Programmed", "True");
     let before = wait_for_objects(&api, "restart");
     let router = api.find(&router_path("restart")).unwrap();
     assert!(controller.end().success());
