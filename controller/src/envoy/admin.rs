@@ -10,6 +10,9 @@ use super::Error;
 /// How often a state that is awaited is looked at.
 const POLL: Duration = Duration::from_millis(20);
 
+/// How long an answer may take: Envoy gives none while it compiles a module, which takes seconds on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Envoy's admin interface.
 #[derive(Debug, Clone)]
 pub struct Admin {
@@ -21,7 +24,7 @@ impl Admin {
     /// The interface at `address`. Nothing is asked yet.
     pub fn new(address: SocketAddr) -> Self {
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(5)))
+            .timeout_global(Some(PATIENCE))
             .http_status_as_error(false)
             .proxy(None)
             .build();

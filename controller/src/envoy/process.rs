@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Admin, Error};
 
 /// How long Envoy may take to become ready: compiling the module takes some seconds on a slow machine.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 
 /// How often a starting Envoy is looked at.
 const POLL: Duration = Duration::from_millis(20);
@@ -46,7 +46,7 @@ impl Envoy {
     ///
     /// # Errors
     ///
-    /// The binary does not run, Envoy refuses the configuration, or it is not ready within a minute. It does not run on
+    /// The binary does not run, Envoy refuses the configuration, or it is not ready within three minutes. It does not run on
     /// then.
     pub fn start(launch: &Launch) -> Result<Self, Error> {
         Self::start_killable(launch, |_| ())
