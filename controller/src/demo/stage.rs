@@ -31,7 +31,7 @@ const PROBE: &str = "plan";
 const REFUSALS: &str = r"^extension_config_discovery\..*\.update_rejected$";
 
 /// How long a plan may take to be in force.
-const PLAN_LIMIT: Duration = Duration::from_secs(10);
+pub const PLAN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Envoy between a client and two sample servers, with a plan that can be changed.
 pub struct Stage {

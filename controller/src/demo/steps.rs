@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use meltemi_codecs::dubbo::message::Answer;
 use meltemi_codecs::dubbo::status;
 
 use super::Error;
-use super::stage::Stage;
+use super::stage::{PLAN_LIMIT, Stage};
 use crate::sample::{Call, Client, Reply};
 use crate::{decode, screen};
 
@@ -24,7 +23,10 @@ const ONE_BY_ONE: usize = 1;
 const RETRIES: &str = r"^wasmcustom\.meltemi\..*retries_total$";
 
 /// How long to wait for the counts, which reach Envoy four times a second.
-const COUNTS_LIMIT: Duration = Duration::from_secs(5);
+const COUNTS_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long it may take until a server under load has calls in it when it dies.
+const LOAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// Shows every step.
 pub fn all(stage: &mut Stage) -> Result<Score, Error> {
@@ -131,7 +133,7 @@ impl Steps<'_> {
         let mut during = Tally::default();
         let mut asked = 0;
         let mut took = None;
-        while took.is_none() && saved.elapsed() < Duration::from_secs(10) {
+        while took.is_none() && saved.elapsed() < PLAN_LIMIT {
             let batch = self.call(100, Call::new("sayHello", "demo"))?;
             asked += 100;
             took = (batch.share("v2") == 1.0).then(|| saved.elapsed());
@@ -188,25 +190,18 @@ impl Steps<'_> {
     /// Puts the demo's servers under load, kills v1 amid it, and returns the answers and how many calls v1 took with it.
     fn under_load(&mut self, load: &Load) -> Result<(Vec<Reply>, u64), Error> {
         let address = self.stage.address;
-        let done = AtomicUsize::new(0);
         let v1 = &mut self.stage.v1;
-        let quarter = load.clients * load.calls / 4;
+        // About a quarter of all calls, of which the other server answers as many.
+        v1.hang_after((load.clients * load.calls / 8) as u64);
         thread::scope(|scope| {
             let client = || -> std::io::Result<Vec<Reply>> {
                 let mut client = Client::connect(address)?;
-                client.call_many(load.calls, 2 * IN_FLIGHT, |_| {
-                    done.fetch_add(1, Ordering::Relaxed);
-                    Call::new("sayHello", "demo")
-                })
+                client.call_many(load.calls, 2 * IN_FLIGHT, |_| Call::new("sayHello", "demo"))
             };
             let clients: Vec<_> = (0..load.clients).map(|_| scope.spawn(client)).collect();
             let over = || clients.iter().all(|client| client.is_finished());
-            while done.load(Ordering::Relaxed) < quarter && !over() {
-                thread::sleep(Duration::from_millis(1));
-            }
-            v1.hang();
-            let hung = Instant::now();
-            while v1.swallowed() < 10 && hung.elapsed() < Duration::from_secs(2) && !over() {
+            let start = Instant::now();
+            while v1.swallowed() < 10 && start.elapsed() < LOAD_LIMIT && !over() {
                 thread::sleep(Duration::from_millis(1));
             }
             v1.kill();

@@ -10,7 +10,7 @@ use meltemi_codecs::{Codec, Dubbo, Error, Head, Kind, Peer, Step};
 use super::{Call, SERVED_BY};
 
 /// How long it waits for the next answer.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The longest response it takes.
 const MAX_FRAME_BYTES: usize = 16 << 20;

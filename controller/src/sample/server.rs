@@ -27,8 +27,8 @@ struct Shared {
     name: String,
     /// Takes no more connections.
     dead: AtomicBool,
-    /// Takes calls and answers none.
-    hung: AtomicBool,
+    /// It takes calls and answers none once it has answered so many.
+    hangs_at: AtomicU64,
     answered: AtomicU64,
     swallowed: AtomicU64,
     /// Those that are open, by a number of their own.
@@ -61,7 +61,7 @@ impl Server {
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             dead: AtomicBool::new(false),
-            hung: AtomicBool::new(false),
+            hangs_at: AtomicU64::new(u64::MAX),
             answered: AtomicU64::new(0),
             swallowed: AtomicU64::new(0),
             connections: Mutex::default(),
@@ -85,7 +85,12 @@ impl Server {
 
     /// From now on takes calls and answers none, as a server does that is about to die.
     pub fn hang(&self) {
-        self.shared.hung.store(true, Ordering::Relaxed);
+        self.hang_after(0);
+    }
+
+    /// Does so once it has answered so many more calls.
+    pub fn hang_after(&self, calls: u64) {
+        self.shared.hangs_at.store(self.answered().saturating_add(calls), Ordering::Relaxed);
     }
 
     /// How many calls it has taken since it [hangs](Self::hang).
@@ -147,6 +152,12 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
+impl Shared {
+    fn is_hung(&self) -> bool {
+        self.answered.load(Ordering::Relaxed) >= self.hangs_at.load(Ordering::Relaxed)
+    }
+}
+
 /// Answers what comes on one connection until it ends.
 fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -166,7 +177,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         {
             let bytes = input.get(start..start + frame.len).unwrap_or_default();
             match frame.kind {
-                Kind::Request if shared.hung.load(Ordering::Relaxed) => {
+                Kind::Request if shared.is_hung() => {
                     shared.swallowed.fetch_add(1, Ordering::Relaxed);
                 }
                 Kind::Request => {
