@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 
 use meltemi::sample::{Call, Client, Server};
 use meltemi_codecs::dubbo::message::{Answer, Request, Value};
@@ -25,7 +25,8 @@ fn calls_are_answered_in_their_order() {
 
 #[test]
 fn a_killed_server_takes_its_calls_with_it_and_can_be_revived() {
-    let mut server = Server::start("v1", 0).unwrap();
+    // A port that no other test is given while nobody has it.
+    let mut server = Server::start("v1", 17_000 + (process::id() % 1000) as u16).unwrap();
     let address = server.address();
     let mut client = Client::connect(address).unwrap();
     assert_eq!(client.call(CALL).unwrap().server(), Some("v1"));

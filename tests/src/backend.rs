@@ -77,7 +77,8 @@ impl Backend {
         Self::start_at(name, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
-    /// Starts a backend on `address`, such as that of one that was stopped.
+    /// Starts a backend on `address`. One that is to come back has one of [`free_address`](crate::java::free_address) from the
+    /// start, since others may be given any other port while nobody has it.
     pub fn start_at(name: &str, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,11 +1,12 @@
 //! The reference server of Envoy's rate limit service, which counts in Redis.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::java::free_address;
 use crate::{eventually, go};
 
 /// A running server with its Redis. Both end when dropped.
@@ -43,7 +44,7 @@ impl Limiter {
         fs::write(configuration.join("limits.yaml"), limits).unwrap();
         // Ports are only free until another takes them, and the server cannot choose its own.
         let (server, address) = eventually("the rate limit service has ports", || {
-            let [free, http, debug] = [(); 3].map(|()| free_port(address));
+            let [free, http, debug] = [(); 3].map(|()| free_address().port());
             let address = if address.port() == 0 { SocketAddr::new(address.ip(), free) } else { address };
             let log = File::create(folder.path().join(LOG)).unwrap();
             let mut server = Command::new(go::program("ratelimit"))
@@ -94,8 +95,4 @@ impl Drop for Limiter {
         let _ = self.redis.kill();
         let _ = self.redis.wait();
     }
-}
-
-fn free_port(address: SocketAddr) -> u16 {
-    TcpListener::bind((address.ip(), 0)).unwrap().local_addr().unwrap().port()
 }

@@ -7,6 +7,7 @@ use std::thread;
 
 use courier::{ANSWER, Client, Courier as Codec, serve, write, write_request};
 use meltemi::envoy::{Config, Envoy as Process, Launch, PlanFile};
+use meltemi_tests::java::refusing_address;
 use meltemi_tests::{Envoy, each_envoy, eventually, files, halves};
 use tempfile::TempDir;
 
@@ -113,9 +114,7 @@ fn a_large_parcel_leaves_while_it_comes() {
 #[test]
 fn a_private_protocol_gets_its_own_errors() {
     each_envoy(|envoy| {
-        // Nobody listens there.
-        let closed = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let courier = start(envoy, closed(), closed());
+        let courier = start(envoy, refusing_address().port(), refusing_address().port());
         let mut client = courier.connect();
         let id = client.send("harbour/3", "track", b"box").unwrap();
         let (answered, status, text) = client.receive().unwrap();

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use meltemi_tests::java::free_address;
 use meltemi_tests::{Backend, Client, Frame, Proxy, Setup, each_envoy, eventually};
 use serde_json::{Value, json};
 
@@ -74,10 +75,10 @@ fn a_server_that_asks_for_no_new_calls_is_heard_by_those_who_address_it() {
 #[test]
 fn a_retry_goes_to_no_other_server() {
     each_envoy(|envoy| {
-        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let address = free_address();
+        let (v1, v2) = (Backend::start_at("v1", address), Backend::start("v2"));
         let retry = json!({"attempts": 3, "on": ["connect-failure", "reset"], "backoff": {"base": "1ms"}});
         let service = json!({"protocol": "dubbo", "defaultRoute": {"retry": retry}});
-        let address = v1.address();
         let proxy = setup([address, v2.address()], &service).start(envoy);
         let [mut first, mut second] = clients(&proxy);
         assert_eq!(first.ask("sayHello", "x"), "v1");

@@ -9,6 +9,7 @@ use std::thread;
 
 use base64::Engine;
 use flate2::read::GzDecoder;
+use meltemi_tests::java::refusing_address;
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::manifest::IMAGE_LAYER_GZIP_MEDIA_TYPE;
 use oci_client::secrets::RegistryAuth;
@@ -229,8 +230,7 @@ fn errors_name_the_mend() {
     );
 
     let mut gone = Registry::start();
-    gone.process.kill().unwrap();
-    gone.process.wait().unwrap();
+    gone.address = refusing_address().to_string();
     let (code, _, error) = run(gone.push(&module(&folder), &["--plain-http"]));
     assert!(code == 1 && error.contains("refused") && error.contains("check the registry's name"), "{error}");
 

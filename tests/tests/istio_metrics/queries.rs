@@ -1,7 +1,6 @@
 //! What Istio's dashboards and Kiali's graph ask of Prometheus, asked of one that reads both sidecars.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
 use meltemi_tests::{Action, Backend, Client, Envoy, eventually};
@@ -21,7 +20,6 @@ impl Prometheus {
     /// Reads the metrics of Envoys each second.
     fn start(targets: &[String]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let config = json!({"scrape_configs": [{
             "job_name": "envoy",
             "scrape_interval": "1s",
@@ -30,13 +28,18 @@ impl Prometheus {
         }]});
         let file = folder.path().join("prometheus.yml");
         fs::write(&file, config.to_string()).unwrap();
-        let log = File::create(folder.path().join("log")).unwrap();
-        let address = format!("127.0.0.1:{port}");
+        let path = folder.path().join("log");
+        let log = File::create(&path).unwrap();
         let mut command = Command::new("prometheus");
         command.arg("--config.file").arg(file).arg("--storage.tsdb.path").arg(folder.path().join("tsdb"));
-        command.arg("--web.listen-address").arg(&address);
+        command.args(["--web.listen-address", "127.0.0.1:0"]);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let process = command.spawn().expect("prometheus; install it with `apt-get install prometheus`");
+        let address = eventually("Prometheus tells its port", || {
+            let log = fs::read_to_string(&path).unwrap();
+            let (_, address) = log.split_once("\"Listening on\" address=")?;
+            Some(address.split_once('\n')?.0.to_owned())
+        });
         Self { address, process, _folder: folder }
     }
 

@@ -1,9 +1,10 @@
 //! Redis servers of Debian, and a client that speaks to them and to proxies.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
+use meltemi_tests::java::free_address;
 use meltemi_tests::{DEADLINE, eventually, files};
 use tempfile::TempDir;
 
@@ -18,15 +19,18 @@ impl Server {
     /// Starts a server with these arguments more.
     pub fn start(arguments: &[&str]) -> Self {
         // Ports are only free until another takes them, and redis-server cannot choose its own.
-        eventually("redis-server has a port", || Self::try_start(arguments))
+        eventually("redis-server has a port", || Self::try_start(arguments.iter().copied()))
     }
 
     /// Starts a server that is to be a node of a Redis cluster.
     pub fn start_node() -> Self {
-        Self::start(&["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()])
+        eventually("redis-server has both ports", || {
+            let port = free_port().to_string();
+            Self::try_start(["--cluster-enabled", "yes", "--cluster-port", &port].into_iter())
+        })
     }
 
-    fn try_start(arguments: &[&str]) -> Option<Self> {
+    fn try_start<'a>(arguments: impl Iterator<Item = &'a str>) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let mut process = Command::new("redis-server")
@@ -82,7 +86,7 @@ pub fn join(nodes: &[Server]) {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    free_address().port()
 }
 
 /// A connection that speaks RESP 2.
