@@ -200,10 +200,13 @@ fn local_replies_become_exceptions_of_brpc() {
             let cause = error.cause.unwrap();
             assert!(cause.message.starts_with("meltemi: ") && cause.message.contains(text), "{cause:?}");
         }
-        // The server takes its time for one of them.
-        let slow = [(); 2].map(|()| client.start("Slow", json!({"fields": {"x-lane": "full"}})));
-        let refused: Vec<_> = slow.into_iter().filter_map(|call| call.wait().err()).collect();
-        let [Exception { cause: Some(cause), .. }] = &refused[..] else { panic!("{refused:?}") };
+        // The server takes its time for one of them, as a rule while the other comes.
+        let refused = eventually("one of two calls is refused", || {
+            let slow = [(); 2].map(|()| client.start("Slow", json!({"fields": {"x-lane": "full"}})));
+            let refused: Vec<_> = slow.into_iter().filter_map(|call| call.wait().err()).collect();
+            <[Exception; 1]>::try_from(refused).ok()
+        });
+        let [Exception { cause: Some(cause), .. }] = &refused else { panic!("{refused:?}") };
         assert!(cause.message.starts_with("meltemi: "), "{cause:?}");
     });
 }
@@ -235,9 +238,9 @@ fn calls_are_split_by_weight() {
         let proxy = setup().service(&service).start(envoy);
         let client = Client::of(&proxy);
         let to_first =
-            (0..120).filter(|_| client.call("Echo", json!({})).unwrap()["server"] == json!("v1")).count();
-        // By chance 30, within five deviations of 4.7.
-        assert!((7..=53).contains(&to_first), "{to_first}");
+            (0..200).filter(|_| client.call("Echo", json!({})).unwrap()["server"] == json!("v1")).count();
+        // By chance 50, within six deviations of 6.1.
+        assert!((14..=87).contains(&to_first), "{to_first}");
     });
 }
 
@@ -405,7 +408,9 @@ fn what_cannot_be_carried_is_refused_and_what_is_no_brpc_ends_its_own_connection
 fn requests_that_break_off_end_their_own_connection_only() {
     each_envoy(|envoy| {
         // brpc-java answers nothing where it cannot read the body.
-        let service = json!({"protocol": "brpc", "defaultRoute": {"timeout": "2s"}});
+        let own = json!([{"attributes": {"service": {"exact": "meltemi.tests.Echo"}}}]);
+        let service = json!({"protocol": "brpc", "routes": [{"name": "own", "match": own}],
+            "defaultRoute": {"timeout": "2s"}});
         let proxy = setup().service(&service).start(envoy);
         let client = Client::of(&proxy);
         let call =

@@ -4,11 +4,11 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use indicatif::ProgressBar;
 use meltemi::checkout;
 use meltemi::envoy::{self, Config, Envoy, Launch};
+use meltemi_tests::DEADLINE;
 
 const CONFIG: &str = r#"
 admin: {address: {socket_address: {address: 127.0.0.1, port_value: 15000}}}
@@ -40,7 +40,7 @@ fn starts_answers_and_is_killed() {
     let address = envoy.listener("front").unwrap();
     let client = TcpStream::connect(address).unwrap();
     let connections = "^listener\\.127\\.0\\.0\\.1_0\\.downstream_cx_total$";
-    assert_eq!(envoy.admin().wait(connections, Duration::from_secs(10), |sum| sum == 1).unwrap(), 1);
+    assert_eq!(envoy.admin().wait(connections, DEADLINE, |sum| sum == 1).unwrap(), 1);
     assert_eq!(envoy.admin().sum("^no such statistic$").unwrap(), 0);
     assert!(envoy.listener("back").unwrap_err().to_string().contains("no listener back"));
     assert!(envoy.exited().is_none());

@@ -36,7 +36,7 @@ fn given_up(proxy: &Proxy, reason: &str) -> u64 {
 fn messages_larger_than_the_memory_budget_pass_both_ways() {
     each_envoy(|envoy| {
         let server = Backend::start("v1");
-        let proxy = start(envoy, &server, "2s");
+        let proxy = start(envoy, &server, "60s");
         let mut client = Client::connect(proxy.meltemi());
         for size in [8 * MIB, 64 * MIB] {
             let sent = body(size);
@@ -52,7 +52,7 @@ fn a_client_that_dies_in_the_middle_of_a_request_takes_no_other_along() {
     each_envoy(|envoy| {
         let server = Backend::start("v1");
         server.on("slow", Action::Hold);
-        let proxy = start(envoy, &server, "2s");
+        let proxy = start(envoy, &server, "60s");
         let mut honest = Client::connect(proxy.meltemi());
         honest.send(&Frame::request(1, "slow", "held"));
         server.wait_for_calls("slow", 1);

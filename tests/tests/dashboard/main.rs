@@ -4,12 +4,13 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 use std::{env, fs};
 
 use meltemi_tests::browser::{Browser, ENTER};
 use meltemi_tests::dubbo::INTERFACE;
-use meltemi_tests::{Action, Backend, Client, Proxy, Setup, Traffic, each_envoy, eventually, files, signal};
+use meltemi_tests::{
+    Action, Backend, Client, DEADLINE, Proxy, Setup, Traffic, each_envoy, eventually, files, signal,
+};
 use serde_json::json;
 
 /// The command, serving the page for one Envoy.
@@ -47,7 +48,7 @@ fn start(envoy: &meltemi_tests::Envoy, servers: [&Backend; 2]) -> Proxy {
     let service = json!({
         "protocol": "dubbo",
         "routes": [{
-            "name": "canary", "match": [{"attributes": {"method": {"exact": "busy"}}}], "cluster": "v1", "timeout": "2s",
+            "name": "canary", "match": [{"attributes": {"method": {"exact": "busy"}}}], "cluster": "v1", "timeout": "20s",
         }],
         "defaultRoute": {"weightedClusters": [{"cluster": "v1", "weight": 3}, {"cluster": "v2", "weight": 1}]},
     });
@@ -91,8 +92,10 @@ fn calls_are_seen_as_they_go() {
             (says("Requests a second, now: requests ") && says("p99 ") && says("most answers take at most "))
                 .then_some(())
         });
-        let heads = browser.accessible("tbody th");
-        assert!(heads.contains(&("rowheader".to_owned(), "sayHello".to_owned())), "{heads:?}");
+        eventually("a method heads its row", || {
+            let heads = browser.accessible("tbody th");
+            heads.contains(&("rowheader".to_owned(), "sayHello".to_owned())).then_some(())
+        });
         // What has not changed stays as it is, for who reads it.
         browser.run("document.querySelector('tbody th').isRead = true");
         eventually("there is a past to draw", || {
@@ -140,7 +143,7 @@ fn routes_endpoints_and_plans_are_shown() {
         browser.tab_to("demo");
         browser.press(ENTER);
         let shown =
-            browser.shows(&["canary", "method is busy", "timeout: \"2s\"", "all others", "v1 3, v2 1"]);
+            browser.shows(&["canary", "method is busy", "timeout: \"20s\"", "all others", "v1 3, v2 1"]);
         assert!(shown.find("canary") < shown.find("all others"), "{shown}");
         eventually("three of four calls take the route", || {
             for method in ["busy", "busy", "busy", "sayHello"].repeat(5) {
@@ -201,7 +204,7 @@ fn a_page_from_elsewhere_sees_nothing() {
         let agent = ureq::Agent::new_with_config(
             ureq::config::Config::builder()
                 .http_status_as_error(false)
-                .timeout_global(Some(Duration::from_secs(10)))
+                .timeout_global(Some(DEADLINE))
                 .build(),
         );
         let ask = |host: &str, path: &str| {

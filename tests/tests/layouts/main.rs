@@ -12,13 +12,12 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use courier::serve;
 use meltemi::envoy::{Config, Envoy as Process, Launch, PlanFile};
 use meltemi::learn::{self, Wish};
 use meltemi_codecs::{Codec, Depth, Frame, Head, Kind, Layout, Outcome, Peer, Step};
-use meltemi_tests::{Envoy, each_envoy, eventually, files};
+use meltemi_tests::{DEADLINE, Envoy, each_envoy, eventually, files};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -165,7 +164,7 @@ struct Client<'p> {
 impl<'p> Client<'p> {
     fn connect(proxy: &Proxy, protocol: &'p Protocol) -> Self {
         let stream = TcpStream::connect(proxy.process.listener("parcels").unwrap()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         Self { protocol, stream, input: Vec::new(), last: 100 }
     }
 

@@ -76,11 +76,12 @@ fn calls_of_one_connection_are_split() {
     each_stage(&service, |proxy, _, _| {
         let mut client = Client::connect(proxy.meltemi());
         let mut servers: HashMap<String, usize> = HashMap::new();
-        for id in 0..60 {
+        for id in 0..200 {
             let Content::Value(text) = client.ask(&call(FORMS[0], id, "m", "x")) else { panic!() };
             *servers.entry(String::from_utf8(text.into_owned()).unwrap()).or_default() += 1;
         }
-        assert!(servers.len() == 2 && servers.values().all(|calls| *calls >= 12), "{servers:?}");
+        // By chance 100 each, with a deviation of 7.1: six of them are left.
+        assert!(servers.len() == 2 && servers.values().all(|calls| *calls >= 58), "{servers:?}");
     });
 }
 
@@ -231,7 +232,9 @@ fn pipelined_calls_are_answered_in_order_to_each_client() {
 
 #[test]
 fn a_call_that_is_given_up_answers_nobody_else() {
-    let service = json!({"protocol": "thrift", "defaultRoute": {"cluster": "v1", "timeout": "200ms"}});
+    let hold = json!([{"attributes": {"method": {"exact": "hold"}}}]);
+    let hold = json!({"name": "hold", "match": hold, "cluster": "v1", "timeout": "200ms"});
+    let service = json!({"protocol": "thrift", "routes": [hold], "defaultRoute": {"cluster": "v1"}});
     each_stage(&service, |proxy, v1, _| {
         v1.on("hold", Action::Hold);
         let mut client = Client::connect(proxy.meltemi());

@@ -210,10 +210,13 @@ fn local_replies_become_errors_of_trpc() {
         assert!(message.starts_with("meltemi: bad response"), "{message}");
         call(&proxy, "Budget", json!({})).unwrap();
         failed("Budget", "callee framework", 23, "");
-        // The server takes its time for one of them.
-        let slow = [(); 2].map(|()| start_call(&proxy, "Slow", json!({"meta": {"x-lane": "full"}})));
-        let refused: Vec<_> = slow.into_iter().filter_map(|call| call.wait().err()).collect();
-        let [Exception { class, code: Some(22), message, .. }] = &refused[..] else { panic!("{refused:?}") };
+        // The server takes its time for one of them, as a rule while the other comes.
+        let refused = eventually("one of two calls is refused", || {
+            let slow = [(); 2].map(|()| start_call(&proxy, "Slow", json!({"meta": {"x-lane": "full"}})));
+            let refused: Vec<_> = slow.into_iter().filter_map(|call| call.wait().err()).collect();
+            <[Exception; 1]>::try_from(refused).ok()
+        });
+        let [Exception { class, code: Some(22), message, .. }] = &refused else { panic!("{refused:?}") };
         assert!(class == "callee framework" && message.starts_with("meltemi: "), "{message}");
         assert_eq!(proxy.accepted(), 1, "no failure took the connection away");
     });
@@ -247,9 +250,9 @@ fn calls_are_split_by_weight() {
         let service = json!({"protocol": "trpc", "defaultRoute": {"weightedClusters": split}});
         let proxy = setup().service(&service).start(envoy);
         let is_first = |_: &usize| call(&proxy, "Hello", json!({})).unwrap()["text"] == json!("v1: ");
-        let to_first = (0..120).filter(is_first).count();
-        // By chance 30, within five deviations of 4.7.
-        assert!((7..=53).contains(&to_first), "{to_first}");
+        let to_first = (0..200).filter(is_first).count();
+        // By chance 50, within six deviations of 6.1.
+        assert!((14..=87).contains(&to_first), "{to_first}");
     });
 }
 
@@ -271,20 +274,21 @@ fn requests_that_break_off_end_their_own_connection_only() {
 fn servers_are_told_what_is_left_of_a_client_s_time() {
     each_envoy(|envoy| {
         let off = json!([{"attributes": {"x-lane": {"exact": "off"}}}]);
-        let late = json!({"delay": {"duration": "2s"}});
+        let late = json!({"delay": {"duration": "5s"}});
         let service = json!({
             "protocol": "trpc",
             "routes": [{"name": "off", "match": off, "propagateDeadline": false, "fault": late}],
             "defaultRoute": {"fault": late},
         });
         let proxy = setup().service(&service).start(envoy);
-        let told = |lane: &str| {
-            let told = call(&proxy, "Budget", json!({"timeout": 20_000, "meta": {"x-lane": lane}})).unwrap();
+        let calls = ["off", "on"]
+            .map(|lane| start_call(&proxy, "Budget", json!({"timeout": 59_000, "meta": {"x-lane": lane}})));
+        let [off, on] = calls.map(|call| {
+            let told = call.wait().unwrap();
             told["text"].as_str().unwrap().strip_suffix('s').unwrap().parse::<f64>().unwrap()
-        };
+        });
         // Its client takes off what it took itself.
-        let (off, on) = (told("off"), told("on"));
-        assert!((18.1..=20.0).contains(&off) && (10.0..=18.0).contains(&on), "{off} {on}");
+        assert!((54.1..=59.0).contains(&off) && (30.0..=54.0).contains(&on), "{off} {on}");
     });
 }
 
@@ -365,7 +369,7 @@ fn a_stream_that_falls_silent_is_reset() {
         let server = Remote::start("trpc-go-silent", &mut Command::new(go::program("trpc")));
         let address = server.ask(json!({"do": "serve", "name": "silent", "address": "127.0.0.1:0"}));
         let address = address.as_str().unwrap().parse().unwrap();
-        let service = json!({"protocol": "trpc", "streamIdleTimeout": "1s"});
+        let service = json!({"protocol": "trpc", "streamIdleTimeout": "4s"});
         let proxy = setup().cluster("demo", &[address]).service(&service).start(envoy);
         let endless = start_stream(&proxy, "Talk", json!({"text": "x", "number": 1_000_000_000}));
         eventually("the stream is open", || (proxy.metric("meltemi_in_flight", &[]) == 1).then_some(()));
