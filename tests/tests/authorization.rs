@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use meltemi_tests::forge::{Forge, OPEN, SHUT, generic, honest, smuggling};
 use meltemi_tests::java::{self, Peer};
-use meltemi_tests::{Client, Frame, Proxy, Setup, each_envoy};
+use meltemi_tests::{Client, Frame, Proxy, Setup, each_envoy, eventually};
 use serde_json::{Value, json};
 
 /// How many forged requests each server gets under each kind of rules.
@@ -59,6 +59,11 @@ fn start(server: SocketAddr, service: &Value, envoy: &meltemi_tests::Envoy) -> P
 fn send(address: SocketAddr, seed: u64, forged: u64) -> u64 {
     let mut forge = Forge::new(seed);
     let mut client = Client::connect(address);
+    // The first calls take a JVM long.
+    eventually("a call is answered in time", || {
+        client.send_bytes(&honest(u64::MAX));
+        (client.receive().status == meltemi_tests::dubbo::OK).then_some(())
+    });
     let batches = forged / BATCH;
     for batch in 0..batches {
         let first = batch * (BATCH + 1);

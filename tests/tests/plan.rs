@@ -48,7 +48,8 @@ fn a_plan_that_comes_back_is_in_force_again() {
         let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
         let setup = Setup::new().servers(v1.address(), v2.address()).service(&all_to("v1"));
         let mut proxy = setup.concurrency(2).start(envoy);
-        let mut clients: Vec<_> = (0..8).map(|_| Client::connect(proxy.meltemi())).collect();
+        // So many that each worker has some, and it is seen of each that it follows.
+        let mut clients: Vec<_> = (0..32).map(|_| Client::connect(proxy.meltemi())).collect();
         for server in ["v1", "v2", "v1", "v2", "v1"] {
             proxy.update_service(&all_to(server));
             for client in &mut clients {

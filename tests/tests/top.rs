@@ -95,7 +95,7 @@ fn what_does_not_answer_is_shown_beside_what_does() {
         let traffic = Traffic::start(proxy.meltemi(), 2, 1);
         traffic.wait_for_answers(10);
         // No terminal: it ends by itself.
-        let output = begun(&proxy, &["--admin", "127.0.0.1:1", "--by", "proxies", "--interval", "1"])
+        let output = begun(&proxy, &["--admin", "127.0.0.1:1", "--by", "proxies", "--interval", "3"])
             .wait_with_output()
             .unwrap();
         traffic.finish();
