@@ -29,7 +29,7 @@ fn route(at: usize, version: &str) -> Value {
         "name": format!("r{at}"),
         "match": {"attributes": attributes},
         "route": [to(DEMO, version)],
-        "timeout": format!("{}s", at % 9 + 1),
+        "timeout": format!("{}s", at % 9 + 30),
         "retries": {"attempts": 2},
     })
 }
@@ -54,14 +54,14 @@ fn apply(stage: &mut Stage, routers: &[Value]) {
     stage.mesh.cluster().kubectl(&["apply", "--server-side", "-f", "-"], &list(routers.to_vec()));
 }
 
-/// What the condition `Accepted` of a router says, once there is one.
-fn accepted(stage: &Stage, name: &str) -> (String, String) {
+/// What a condition of a router says, once there is one.
+fn condition(stage: &Stage, name: &str, of_type: &str) -> (String, String) {
     let path = format!("/apis/meltemi.io/v1alpha1/namespaces/{SHOP}/metarouters/{name}");
     eventually(&format!("{name} is looked at"), || {
         let router = stage.mesh.cluster().find(&path)?;
         let conditions = router["status"]["conditions"].as_array()?;
-        let accepted = conditions.iter().find(|condition| condition["type"] == "Accepted")?;
-        let text = |field: &str| accepted[field].as_str().unwrap().to_owned();
+        let found = conditions.iter().find(|condition| condition["type"] == of_type)?;
+        let text = |field: &str| found[field].as_str().unwrap().to_owned();
         Some((text("status"), text("message")))
     })
 }
@@ -85,10 +85,14 @@ fn calls_are_routed_by_the_last_of_ten_thousand_routes() {
     let wanted: Vec<String> = (0..=last).map(|at| format!("{SHOP}/many{:02}/r{at}", at / ROUTES)).collect();
     stage.pod("client").wait_for_plan(|plan| names(plan) == wanted);
     for number in 0..ROUTERS {
-        assert_eq!(accepted(&stage, &format!("many{number:02}")).0, "True");
+        let name = format!("many{number:02}");
+        assert_eq!(condition(&stage, &name, "Accepted").0, "True");
+        // Tunnels that lead to other sockets come last.
+        eventually(&format!("{name} is written"), || {
+            (condition(&stage, &name, "Programmed").0 == "True").then_some(())
+        });
     }
-
-    stage.wait_for_drained();
+    stage.wait_for_way(DEMO);
     let mut connection = stage.connect(DEMO.address);
     let mut server = |at: usize| {
         let answer = connection.call_with(&method(at), "x", &[("tenant", &tenant(at))]);
@@ -111,7 +115,7 @@ fn calls_are_routed_by_the_last_of_ten_thousand_routes() {
         json!({"name": format!("l{at}"), "match": {"attributes": {"method": {"exact": method}}}, "route": [to(DEMO, "v1")]})
     });
     apply(&mut stage, &[named("large", long.collect())]);
-    let (status, message) = accepted(&stage, "large");
+    let (status, message) = condition(&stage, "large", "Accepted");
     assert_eq!(status, "False", "{message}");
     assert!(message.contains("spec.routes") && message.contains("of the 512 KiB"), "{message}");
     assert_eq!(names(&stage.pod("client").plan().unwrap()), wanted);

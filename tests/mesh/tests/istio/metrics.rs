@@ -33,8 +33,8 @@ fn both_sides_tell_who_calls_whom() {
     for pod in ["client"].into_iter().chain(SERVERS) {
         stage.pod(pod).wait_for_plan(|plan| plan["metrics"]["istio"].is_object());
     }
-    // Tunnels from before go on in the listeners from before, until those are gone.
-    stage.wait_for_drained();
+    // The sockets come after the plan. Tunnels from before go on in the listeners from before, until those are gone.
+    stage.wait_for_sockets(|sockets| sockets.to_string().contains("/report"));
     let mut connection = stage.connect(DEMO.address);
     let mut call = || (0..20).for_each(|_| _ = connection.ask("sayHello", "x"));
 

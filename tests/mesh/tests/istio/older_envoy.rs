@@ -32,6 +32,7 @@ fn an_older_sidecar_routes_and_lets_nobody_pass_by_an_identity() {
     assert_eq!(count(40, || connection.ask("read", "x")), [("v2".to_owned(), 40)].into());
 
     // It is called by the headless service. Who calls is not known to it in time, so that no rule may use that.
+    stage.wait_for_headless(own);
     let own = own.to_string();
     assert_eq!(stage.connect(&own).ask("sayHello", "x"), "old");
     for (action, source) in [

@@ -1,5 +1,7 @@
 //! Every way in which a service can be written.
 
+use std::net::SocketAddr;
+
 use meltemi_tests::DEADLINE;
 
 use crate::stage::{self, Stage, count};
@@ -25,7 +27,9 @@ fn a_port_that_is_not_managed_stays_plain_tcp() {
 fn a_headless_service_is_managed_at_each_endpoint() {
     let stage = stage::take();
     for server in ["v1", "v2"] {
-        let address = format!("{}:20870", stage.pod(server).address());
+        let address = SocketAddr::from((stage.pod(server).address(), 20870));
+        stage.wait_for_headless(address);
+        let address = address.to_string();
         let before = managed(&stage);
         let mut connection = stage.connect(&address);
         let servers = count(40, || connection.ask("sayHello", "x"));

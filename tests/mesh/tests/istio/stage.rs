@@ -1,11 +1,12 @@
 //! The mesh that all tests run on, and what they do with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use meltemi_mesh_tests::{Mesh, Pod, Workload};
@@ -53,6 +54,12 @@ const HASTE: [&str; 4] =
 /// The ports of the servers' pods.
 const PORTS: [u16; 7] = [20881, 20981, 20991, 7001, 20870, 20861, 20851];
 
+/// Listeners that lead the client's calls through Meltemi: those of the managed ports of `services.yaml`, and the sockets.
+const WAYS: usize = 6 + 1;
+
+/// The pods that calls pass.
+const PODS: [&str; 3] = ["client", SERVERS[0], SERVERS[1]];
+
 /// By then what was replaced of a sidecar's listeners is gone: 45 seconds and some more.
 const DRAIN: Duration = Duration::from_secs(90);
 
@@ -67,8 +74,11 @@ pub struct Stage {
     /// The reference of the image with the module.
     pub module: String,
     backends: BTreeMap<(&'static str, u16), Backend>,
+    /// What leads the client's calls through Meltemi, without what tests add.
+    ways: BTreeMap<String, Value>,
     /// What the test has applied.
     written: Vec<String>,
+    /// The controller is the one that it was made with.
     has_controller: bool,
 }
 
@@ -121,6 +131,7 @@ impl Stage {
             bystander_before,
             module,
             backends: BTreeMap::new(),
+            ways: BTreeMap::new(),
             written: Vec::new(),
             has_controller: false,
         };
@@ -129,9 +140,13 @@ impl Stage {
         }
         let module = stage.module.clone();
         stage.run_controller(&module, &[]);
+        stage.has_controller = true;
         for pod in ["client"].into_iter().chain(SERVERS) {
             stage.pod(pod).wait_for_plan(|_| true);
         }
+        stage.ways = eventually("all services of the client are led through Meltemi", || {
+            Some(stage.ways()).filter(|ways| ways.len() == WAYS)
+        });
         stage
     }
 
@@ -169,10 +184,11 @@ impl Stage {
             }
         }
         if !self.has_controller {
-            // One that a failed test has started.
+            // The one that a test has started.
             self.end_controller(Signal::SIGTERM);
             let module = self.module.clone();
             self.run_controller(&module, &[]);
+            self.has_controller = true;
         }
         for yaml in self.written.drain(..).rev() {
             self.mesh.cluster().delete(&yaml);
@@ -183,6 +199,44 @@ impl Stage {
         for pod in ["client"].into_iter().chain(SERVERS) {
             self.pod(pod).wait_for_tunnels();
         }
+        self.wait_for_ways();
+    }
+
+    /// Waits until the client's calls are led as they were at first. Where a test had other sockets, their connections are about
+    /// to be closed.
+    fn wait_for_ways(&self) {
+        let ways = self.ways();
+        let has_other = |(name, way): (&String, &Value)| !way.is_null() && self.ways.get(name) != Some(way);
+        let had_other_sockets =
+            ways.iter().any(has_other) || self.ways.keys().any(|name| !ways.contains_key(name));
+        let start = Instant::now();
+        while self.ways() != self.ways {
+            if start.elapsed() > DRAIN {
+                // The test will tell whether it matters.
+                println!("calls are led by {:?} instead of {:?}", self.ways(), self.ways);
+                break;
+            }
+            thread::park_timeout(Duration::from_millis(100));
+        }
+        if had_other_sockets {
+            self.wait_for_drained();
+        }
+    }
+
+    /// The client's sockets, and the listeners with tunnels to them by name alone; those of headless services change with the
+    /// pods.
+    fn ways(&self) -> BTreeMap<String, Value> {
+        let settings = self.pod("client").settings();
+        let way = |(name, listener): (&String, &Value)| {
+            if is_sockets(listener) {
+                return Some((name.clone(), listener.clone()));
+            }
+            let is_headless =
+                SERVERS.iter().any(|server| name.contains(&self.pod(server).address().to_string()));
+            let has_tunnel = !is_headless && listener.to_string().contains("tunneling_config");
+            has_tunnel.then(|| (name.clone(), Value::Null))
+        };
+        settings.as_object().into_iter().flatten().filter_map(way).collect()
     }
 
     /// A pod of the shop.
@@ -195,10 +249,47 @@ impl Stage {
         &self.backends[&(server, service.target)]
     }
 
-    /// Waits until the client's Envoy has closed the connections on what was replaced of its listeners.
+    /// Waits until the client's and the servers' Envoys have closed the connections on what was replaced of their listeners.
     pub fn wait_for_drained(&self) {
         let draining = "^listener_manager.total_(listeners|filter_chains)_draining";
-        self.pod("client").admin(|admin| admin.wait(draining, DRAIN, |count| count == 0)).unwrap();
+        for pod in PODS {
+            self.pod(pod).admin(|admin| admin.wait(draining, DRAIN, |count| count == 0)).unwrap();
+        }
+    }
+
+    /// Waits until the client's calls of that pod of a headless service are led through Meltemi.
+    pub fn wait_for_headless(&self, pod: SocketAddr) {
+        let listener = format!("listener \"{}_{}\"", pod.ip(), pod.port());
+        eventually(&format!("the client has the {listener}"), || {
+            self.pod("client").settings()[&listener].to_string().contains("tunneling_config").then_some(())
+        });
+    }
+
+    /// Waits until the client's calls of a service are led to the sockets that the controller has written last, and by nothing
+    /// else.
+    pub fn wait_for_way(&self, service: Service) {
+        let listener = format!("listener \"{}\"", service.address.replace(':', "_"));
+        let authority = format!("{}:{}", service.host(), service.port);
+        let filters = format!("/apis/networking.istio.io/v1alpha3/namespaces/{SHOP}/envoyfilters");
+        eventually(&format!("{authority} is led as is written"), || {
+            let written = json!(self.mesh.cluster().list(&filters));
+            let wanted = shards(&written, &authority);
+            let settings = self.pod("client").settings();
+            (!wanted.is_empty() && shards(&settings[&listener], &authority) == wanted).then_some(())
+        });
+        self.wait_for_drained();
+    }
+
+    /// Waits until all sockets are what is wanted, and connections lead to no others.
+    pub fn wait_for_sockets(&self, wanted: impl Fn(&Value) -> bool) {
+        for pod in PODS {
+            eventually(&format!("{pod} has other sockets"), || {
+                let settings = self.pod(pod).settings();
+                let mut listeners = settings.as_object().into_iter().flatten().map(|(_, listener)| listener);
+                listeners.all(|listener| !is_sockets(listener) || wanted(listener)).then_some(())
+            });
+        }
+        self.wait_for_drained();
     }
 
     /// Connects from the client's pod to `address`.
@@ -279,7 +370,6 @@ impl Stage {
     /// Runs the controller that is installed, and waits until it is ready.
     pub fn start_controller(&mut self) {
         self.mesh.deploy(SYSTEM);
-        self.has_controller = true;
     }
 
     /// Ends the controller by a signal.
@@ -306,6 +396,25 @@ impl Stage {
             })
             .collect()
     }
+}
+
+fn is_sockets(listener: &Value) -> bool {
+    listener["internal_listener"].is_object()
+}
+
+/// Where tunnels of that authority lead, in whatever says so.
+fn shards<'a>(value: &'a Value, authority: &str) -> BTreeSet<&'a str> {
+    let inside: Vec<&Value> = match value {
+        Value::Array(values) => values.iter().collect(),
+        Value::Object(fields)
+            if fields.get("tunneling_config").is_some_and(|to| to["hostname"] == authority) =>
+        {
+            return fields["cluster"].as_str().into_iter().collect();
+        }
+        Value::Object(fields) => fields.values().collect(),
+        _ => Vec::new(),
+    };
+    inside.into_iter().flat_map(|value| shards(value, authority)).collect()
 }
 
 /// Pushes a module to the mesh's registry by a tag, and gives the reference by its digest.
