@@ -8,8 +8,10 @@ use crate::stage::{self, DEMO, count, router, to, weighted};
 #[test]
 fn calls_on_one_connection_are_balanced() {
     let stage = stage::take();
-    let servers = stage.balanced(DEMO.address);
-    assert!(servers.values().all(|calls| *calls >= 10), "{servers:?}");
+    // The second server may be found at the last of the calls.
+    eventually("both servers have their part", || {
+        stage.balanced(DEMO.address).values().all(|calls| *calls >= 10).then_some(())
+    });
 }
 
 #[test]

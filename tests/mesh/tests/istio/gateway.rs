@@ -60,9 +60,16 @@ fn calls_from_outside_are_routed_by_the_gateway() {
     let pod = stage.mesh.pod(NAMESPACE, NAME);
     let address = SocketAddr::from((pod.address(), 20880));
     let outside = stage.mesh.network().control();
-    pod.wait_for_plan(|plan| plan["services"]["gateway.edge.istio-system:20880"].is_object());
+    pod.wait_for_plan(|plan| {
+        let routes = &plan["services"]["gateway.edge.istio-system:20880"]["routes"];
+        routes.as_array().is_some_and(|routes| !routes.is_empty())
+    });
     outside.enter(|| eventually("the gateway listens", || TcpStream::connect(address).ok().map(drop)));
-    let mut connection = outside.enter(|| Client::connect(address));
+    // Envoy's workers learn of listeners and plans one after the other.
+    let mut connection = eventually("calls follow the routes", || {
+        let mut connection = outside.enter(|| Client::connect(address));
+        (0..40).all(|id| is_served(&mut connection, id)).then_some(connection)
+    });
     let mut servers = |method: &str, attachments: &[(&str, &str)]| {
         count(40, || server_of(&connection.call_with(method, "x", attachments), "x"))
     };
@@ -71,7 +78,11 @@ fn calls_from_outside_are_routed_by_the_gateway() {
     let answer = connection.call("read", "x");
     assert!(answer.message().is_some_and(|message| message.contains("route")), "{answer:?}");
 
-    let mut encrypted = outside.enter(|| certificate.connect((pod.address(), 20443).into()));
+    let mut encrypted = eventually("encrypted calls follow the routes", || {
+        let mut encrypted = outside.enter(|| certificate.connect((pod.address(), 20443).into()));
+        let answer = encrypted.try_call(&Frame::request(1, "writeOrder", "x"))?;
+        (answer.text().as_deref() == Some("v1:x")).then_some(encrypted)
+    });
     let mut servers = |call: &Frame| count(10, || server_of(&encrypted.call(call), "x"));
     assert_eq!(servers(&Frame::request(1, "writeOrder", "x")), [("v1".to_owned(), 10)].into());
     let tagged = Frame::request_with(2, "read", "x", &[("tag", "gray")]);
@@ -82,6 +93,13 @@ fn calls_from_outside_are_routed_by_the_gateway() {
     stage.pod("v1").admin(|admin| admin.wait(name, DEADLINE, |calls| calls >= 40)).unwrap();
     assert_eq!(stage.balanced(DEMO.address).len(), 2);
     stage.mesh.kill_pod(NAMESPACE, NAME);
+}
+
+/// Whether a call is answered by the server that its route names.
+fn is_served(connection: &mut Client, id: u64) -> bool {
+    let sent = connection.try_send(&Frame::request(id, "writeOrder", "x").bytes());
+    let answer = sent.and_then(|()| connection.try_receive());
+    answer.is_ok_and(|answer| answer.is_some_and(|answer| answer.text().as_deref() == Some("v1:x")))
 }
 
 /// The certificate of a host, and its key.
@@ -135,8 +153,13 @@ struct Encrypted(Child);
 
 impl Encrypted {
     fn call(&mut self, request: &Frame) -> Frame {
-        self.0.stdin.as_mut().unwrap().write_all(&request.bytes()).unwrap();
-        Frame::read(self.0.stdout.as_mut().unwrap()).unwrap().expect("an answer")
+        self.try_call(request).expect("an answer")
+    }
+
+    /// `None` where the connection is lost.
+    fn try_call(&mut self, request: &Frame) -> Option<Frame> {
+        self.0.stdin.as_mut()?.write_all(&request.bytes()).ok()?;
+        Frame::read(self.0.stdout.as_mut()?).ok()?
     }
 }
 

@@ -38,7 +38,7 @@ fn limited(most: usize) -> Value {
     router
 }
 
-/// Applies the limit, and waits until the server's workers follow it on a connection.
+/// Applies the limit, and waits until it holds on a connection.
 fn limit(stage: &mut Stage, most: usize, client: &mut Client) {
     stage.route(DEMO, &limited(most));
     let key = format!("inbound.{}:{}", DEMO.host(), DEMO.target);
@@ -47,6 +47,11 @@ fn limit(stage: &mut Stage, most: usize, client: &mut Client) {
         limit["conditions"][0]["tokenBucket"]["maxTokens"] == most
     });
     follow(client);
+    enforced(most, client);
+}
+
+/// Waits until the server's workers follow the limit on a connection.
+fn enforced(most: usize, client: &mut Client) {
     eventually("the limit is in force", || {
         (0..50).all(|_| client.call(&probe(most), "x").status == THREADPOOL_EXHAUSTED).then_some(())
     });
@@ -81,6 +86,7 @@ fn a_server_takes_as_many_calls_as_a_router_says() {
     // By whichever connection they come.
     let mut other = stage.connect(DEMO.address);
     follow(&mut other);
+    enforced(5, &mut other);
     assert_eq!(passed(&mut other, 10), 0);
     assert_eq!(other.ask("sayHello", "x"), "v1");
     let refused = |count: u64| {
@@ -95,6 +101,7 @@ fn a_server_takes_as_many_calls_as_a_router_says() {
     // A change holds for the connections that there are.
     limit(&mut stage, 7, &mut client);
     assert_eq!(passed(&mut client, 10), 7);
+    enforced(7, &mut other);
     assert_eq!(passed(&mut other, 10), 0);
     stage.route(DEMO, &unlimited());
     eventually("nothing is limited", || {
@@ -142,14 +149,13 @@ fn servers_take_as_many_calls_together_as_a_rate_limit_service_says() {
         router
     };
     stage.route(DEMO, &asking(true));
-    let mut client = stage.connect(DEMO.address);
-    let status = |client: &mut Client, method: &str| client.call(method, "x").status;
-    eventually("both servers ask", || {
-        (0..50).all(|_| status(&mut client, "probe") == THREADPOOL_EXHAUSTED).then_some(())
+    let [mut client, mut other] = [(); 2].map(|()| stage.connect_balanced(DEMO.address).0);
+    let mut is_asked_for =
+        |client: &mut Client| (0..50).all(|_| client.call("probe", "x").status == THREADPOOL_EXHAUSTED);
+    eventually("both servers ask, whichever of their workers has the call", || {
+        [&mut client, &mut other].into_iter().all(&mut is_asked_for).then_some(())
     });
-    stage.balanced(DEMO.address);
 
-    let mut other = stage.connect(DEMO.address);
     let answers: Vec<_> =
         (0..20).flat_map(|_| [&mut client, &mut other].map(|c| c.call("limited", "x"))).collect();
     let refused: Vec<_> = answers.iter().filter_map(|answer| answer.message()).collect();

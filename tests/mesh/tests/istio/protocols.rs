@@ -221,9 +221,11 @@ pub fn serve(stage: &mut Stage, service: Service, port: &str) {
     objects.iter().for_each(|object| stage.apply(&object.to_string()));
     // A connection from before does not pass through the sidecar's tunnel.
     let authority = format!("inbound.{}:{target}", service.host());
-    for server in SERVERS {
+    let ways = SERVERS.map(|server| (server, authority.clone()));
+    for (pod, authority) in [("client", format!("{}:{number}", service.host()))].into_iter().chain(ways) {
         eventually(&format!("{authority} is known"), || {
-            stage.pod(server).settings().to_string().contains(&authority).then_some(())
+            let hostname = format!("\"hostname\":\"{authority}\"");
+            stage.pod(pod).settings().to_string().contains(&hostname).then_some(())
         });
     }
 }

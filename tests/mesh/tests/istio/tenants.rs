@@ -61,7 +61,8 @@ fn a_policy_and_routes_hold_whatever_service_entries_claim() {
     assert_eq!(stage.generated(), before);
     assert!(is_refused(&stage));
     stage.mesh.cluster().delete(NOBODY);
-    eventually("the policy is gone", || (!is_refused(&stage)).then_some(()));
+    // The workers of the servers' Envoys learn of it one after the other.
+    eventually("the policy is gone", || (0..20).all(|_| !is_refused(&stage)).then_some(()));
     assert_eq!(stage.connect(DEMO.address).ask("sayHello", "x"), "v1");
 }
 

@@ -80,8 +80,9 @@ fn calls_keep_weights_of_endpoints_and_localities() {
         }
         assert!(begun.elapsed() < 4 * DEADLINE, "{shares:?} of 100");
     }
+    // Each choice changes them a little.
     let shares = clients.each_mut().map(|client| share(client, 400));
-    assert!(shares.iter().all(|share| (1..=100).contains(share)), "{shares:?} of 400");
+    assert!(shares.iter().all(|share| (1..=140).contains(share)), "{shares:?} of 400");
 }
 
 fn wait_for_plan(client: &Pod) {
