@@ -209,13 +209,12 @@ fn a_client_that_only_sends_heartbeats_stays_connected() {
     each_envoy(|envoy| {
         let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
         let proxy = Setup::new().servers(v1.address(), v2.address()).start(envoy);
-        each_client(&proxy, "heartbeat=1000", |client| {
-            let before = proxy.metric("meltemi_heartbeats_total", &[]);
-            eventually("heartbeats are answered", || {
-                (proxy.metric("meltemi_heartbeats_total", &[]) >= before + 4).then_some(())
-            });
-            assert!(v1.received().is_empty() && v2.received().is_empty(), "Dubbo {}", client.peer.version());
+        each_client(&proxy, "heartbeat=500&heartbeat.timeout=10000", |_| ());
+        // Two a second of each client: longer than they wait for answers, which no pause of a busy machine takes.
+        eventually("heartbeats are answered", || {
+            (proxy.metric("meltemi_heartbeats_total", &[]) >= 2 * 24).then_some(())
         });
+        assert!(v1.received().is_empty() && v2.received().is_empty(), "no server sees one");
         assert_eq!(proxy.accepted(), 2, "no client had to connect again");
     });
 }
