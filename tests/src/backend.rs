@@ -66,6 +66,8 @@ struct State {
     connections: BTreeMap<u64, Arc<Connection>>,
     accepted: u64,
     received: Vec<Frame>,
+    /// How many calls of each method were among them: to look through them all takes long where they are many.
+    calls: HashMap<String, usize>,
     held: Vec<(Arc<Connection>, Frame)>,
     paused: bool,
     stopping: bool,
@@ -292,6 +294,9 @@ impl Shared {
             let method = frame.call().map(|call| call.method);
             let mut state = self.lock();
             state.received.push(frame.clone());
+            if let Some(method) = &method {
+                *state.calls.entry(method.clone()).or_default() += 1;
+            }
             let action =
                 method.and_then(|method| state.actions.get(&method).cloned()).unwrap_or(Action::Answer);
             if action == Action::Hold {
@@ -348,7 +353,7 @@ impl Shared {
 }
 
 fn calls(state: &State, method: &str) -> usize {
-    state.received.iter().filter(|frame| frame.call().is_some_and(|call| call.method == method)).count()
+    state.calls.get(method).copied().unwrap_or_default()
 }
 
 impl Connection {
