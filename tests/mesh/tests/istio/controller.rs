@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meltemi_tests::eventually;
 use nix::sys::signal::Signal;
@@ -74,14 +74,15 @@ spec:
   routes: [{name: all, route: [{destination: {host: demo.brief.svc.cluster.local}}], timeout: 2s}]
 ";
 
-/// The generated objects, once nothing has changed for a while.
-fn settled(stage: &Stage) -> BTreeMap<String, Value> {
-    let mut last = stage.generated();
+/// The generated objects, once nothing has changed for longer than what nobody wants any more lingers.
+pub fn settled(stage: &Stage) -> BTreeMap<String, Value> {
+    let (mut last, mut since) = (stage.generated(), Instant::now());
     eventually("the controller has nothing to do", || {
-        thread::park_timeout(Duration::from_secs(1));
+        thread::park_timeout(Duration::from_millis(500));
         let now = stage.generated();
-        let same = now == last;
-        last = now.clone();
-        same.then_some(now)
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        (since.elapsed() >= Duration::from_secs(6)).then(|| last.clone())
     })
 }
