@@ -15,7 +15,9 @@ use super::{
     guard::{self, Guard, is_source},
     hash::HashKey,
     index::Index,
+    json::Json,
     layout::layout,
+    listed::Listed,
     map::Map,
     matcher::Rule,
     matches::{attributes, matches, names_operation},
@@ -34,9 +36,10 @@ use super::{
 pub(super) const DEFAULT: &str = "default";
 
 /// The protocol that the first bytes of a connection tell.
-const AUTO: &str = "auto";
+pub(super) const AUTO: &str = "auto";
 
-pub(super) fn plan(raw: &raw::Plan, codecs: &Codecs) -> Result<Plan> {
+/// The `routes` of each service, in the order of the services, are those that were not read with it.
+pub(super) fn plan(raw: &raw::Plan, routes: &[Option<Vec<Json<'_>>>], codecs: &Codecs) -> Result<Plan> {
     let root = Path::Root;
     let metrics = root.key("metrics");
     let max_operations = within(&metrics.key("maxOperations"), raw.metrics.max_operations, 0, 100_000)?;
@@ -52,8 +55,10 @@ pub(super) fn plan(raw: &raw::Plan, codecs: &Codecs) -> Result<Plan> {
     let declared = &protocols(&root.key("protocols"), &raw.protocols, codecs)?;
     let path = root.key("services");
     let mut services = Vec::new();
-    for (authority, raw) in raw.services.iter() {
-        let service = service(&path.key(authority), authority, raw, all, declared)?;
+    for (number, (authority, raw)) in raw.services.iter().enumerate() {
+        let written = routes.get(number).and_then(Option::as_deref);
+        let listed = written.map_or(Listed::Made(&raw.routes), Listed::Written);
+        let service = service(&path.key(authority), authority, (raw, listed), all, declared)?;
         services.push((authority.into(), Rc::new(service)));
     }
     let unknown_authority = raw.unknown_authority;
@@ -111,7 +116,7 @@ fn protocols(path: &Path<'_>, raw: &Table<raw::Layout>, codecs: &Codecs) -> Resu
 fn service(
     path: &Path<'_>,
     authority: &str,
-    raw: &raw::Service,
+    (raw, listed): (&raw::Service, Listed<'_>),
     all: Whole<'_>,
     codecs: &Codecs,
 ) -> Result<Service> {
@@ -126,7 +131,7 @@ fn service(
             let message = format!("requests of {} cannot carry a trace; leave it out", codec.name());
             return fail(&path.key("tracing"), message);
         }
-        return of_codec(path, authority, raw, all, codec);
+        return of_codec(path, authority, (raw, listed), all, codec);
     }
     let mut services: Vec<Rc<Service>> = Vec::new();
     let mut add = |path: &Path<'_>, at: &Path<'_>, protocol: &str| {
@@ -134,7 +139,7 @@ fn service(
         if services.iter().any(|service| Rc::ptr_eq(&service.codec, &codec)) {
             return fail(at, format!("{protocol:?} is in the list already; remove one of the two"));
         }
-        services.push(Rc::new(of_codec(path, authority, raw, all, codec)?));
+        services.push(Rc::new(of_codec(path, authority, (raw, listed), all, codec)?));
         Ok(())
     };
     match raw.protocols.is_empty() {
@@ -156,7 +161,7 @@ fn service(
 fn of_codec(
     path: &Path<'_>,
     authority: &str,
-    raw: &raw::Service,
+    (raw, listed): (&raw::Service, Listed<'_>),
     all: Whole<'_>,
     codec: Rc<dyn Codec>,
 ) -> Result<Service> {
@@ -165,7 +170,7 @@ fn of_codec(
     let tracing = raw.tracing.as_ref().filter(|_| codec.carries_attachments());
     let tracing = tracing.map(|raw| tracing::tracing(&path.key("tracing"), raw)).transpose()?;
     let is_traced = tracing.is_some();
-    let (routes, rules) = routes(&path.key("routes"), &raw.routes, &*codec, is_traced, &patterns)?;
+    let (routes, rules) = routes(&path.key("routes"), listed, &*codec, is_traced, &patterns)?;
     let limit = raw.local_rate_limit.as_ref();
     let limit = limit
         .map(|raw| local_rate_limit(&path.key("localRateLimit"), raw, authority, &patterns))
@@ -240,17 +245,16 @@ fn codec(path: &Path<'_>, protocol: &str, codecs: &Codecs) -> Result<Rc<dyn Code
 
 fn routes(
     path: &Path<'_>,
-    raw: &[raw::Route],
+    listed: Listed<'_>,
     codec: &dyn Codec,
     is_traced: bool,
     patterns: &Patterns,
 ) -> Result<(Vec<Rc<Route>>, Vec<Rule>)> {
-    let mut routes = Vec::with_capacity(raw.len());
-    let mut rules = Vec::with_capacity(raw.len());
-    let mut names = FxHashMap::default();
-    for (number, raw) in raw.iter().enumerate() {
+    let mut routes = Vec::new();
+    let mut rules = Vec::new();
+    listed.each(path, |number, raw| {
         let path = &path.index(number);
-        route_name(&path.key("name"), &raw.name, number, &mut names)?;
+        route_name(&path.key("name"), &raw.name)?;
         let first = rules.len();
         matches(&path.key("match"), raw.matches.as_deref(), number, patterns, &mut rules)?;
         let own = rules.get(first..).unwrap_or_default();
@@ -270,23 +274,24 @@ fn routes(
         };
         let names_operation = own.iter().all(|rule| names_operation(rule, codec));
         routes.push(Rc::new(Route { names_operation, ..actions.route(path, &raw.name, codec)? }));
+        Ok(())
+    })?;
+    let mut names = FxHashMap::default();
+    names.reserve(routes.len());
+    for (number, route) in routes.iter().enumerate() {
+        if let Some(first) = names.insert(&*route.name, number) {
+            let message = format!("{:?} is the name of routes[{first}] already; choose another", route.name);
+            return fail(&path.index(number).key("name"), message);
+        }
     }
     Ok((routes, rules))
 }
 
-fn route_name<'a>(
-    path: &Path<'_>,
-    text: &'a str,
-    number: usize,
-    names: &mut FxHashMap<&'a str, usize>,
-) -> Result<()> {
+fn route_name(path: &Path<'_>, text: &str) -> Result<()> {
     name(path, "the name of a route", text)?;
-    if text == DEFAULT {
-        return fail(path, "\"default\" is the name of the default route; choose another");
-    }
-    match names.insert(text, number) {
-        None => Ok(()),
-        Some(first) => fail(path, format!("{text:?} is the name of routes[{first}] already; choose another")),
+    match text {
+        DEFAULT => fail(path, "\"default\" is the name of the default route; choose another"),
+        _ => Ok(()),
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Text<'a>(Cow<'a, str>);
 /// Integers beyond this do not all have a floating point number of their own.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-impl Json<'_> {
+impl<'a> Json<'a> {
     /// An integer that is written as a floating point number is an integer: Envoy's configuration holds all numbers
     /// that way, and may write them so.
     fn number(number: f64) -> Self {
@@ -37,6 +37,17 @@ impl Json<'_> {
             _ if number < 0.0 => Json::Signed(number as i64),
             _ => Json::Unsigned(number as u64),
         }
+    }
+
+    /// The first member of a name, of an object that has it.
+    pub(super) fn member(&mut self, name: &str) -> Option<&mut Json<'a>> {
+        self.members().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// All members, of an object.
+    pub(super) fn members(&mut self) -> impl Iterator<Item = (&str, &mut Json<'a>)> {
+        let members = if let Json::Object(members) = self { &mut **members } else { &mut [] };
+        members.iter_mut().map(|(key, value)| (&**key, value))
     }
 
     /// What it is, for errors.

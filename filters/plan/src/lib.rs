@@ -30,6 +30,7 @@ mod hedge;
 mod index;
 mod json;
 mod layout;
+mod listed;
 mod map;
 mod matcher;
 mod matches;
@@ -212,13 +213,13 @@ impl Plan {
         if json.trim_ascii().is_empty() {
             return Self::compile(&raw::Plan::default(), codecs);
         }
-        let raw = {
-            let mut json: Json<'_> = serde_json::from_slice(json)?;
-            let unpacked = packed::unpack(&mut json)?;
-            packed::put(&mut json, &unpacked)?;
-            raw::Plan::deserialize(Reader::new(&json, &Path::Root))?
-        };
-        Self::compile(&raw, codecs)
+        let mut json: Json<'_> = serde_json::from_slice(json)?;
+        let unpacked = packed::unpack(&mut json)?;
+        packed::put(&mut json, &unpacked)?;
+        let routes = listed::take(&mut json);
+        let raw = raw::Plan::deserialize(Reader::new(&json, &Path::Root))?;
+        drop(json);
+        compile::plan(&raw, &routes, codecs).map_err(|error| *error)
     }
 
     /// Checks a plan that has been read, or was made.
@@ -227,7 +228,7 @@ impl Plan {
     ///
     /// The first fault that was found.
     pub fn compile(raw: &raw::Plan, codecs: &Codecs) -> Result<Self, PlanError> {
-        compile::plan(raw, codecs).map_err(|error| *error)
+        compile::plan(raw, &[], codecs).map_err(|error| *error)
     }
 
     /// The service of the tunnels with this authority.

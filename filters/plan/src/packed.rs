@@ -38,13 +38,7 @@ pub(super) fn put<'a>(document: &mut Json<'a>, unpacked: &'a [Vec<u8>]) -> Resul
 
 /// The services that are strings, and their names.
 fn packed<'a, 'b>(document: &'b mut Json<'a>) -> impl Iterator<Item = (&'b str, &'b mut Json<'a>)> {
-    let members = if let Json::Object(members) = document { &mut **members } else { &mut [] };
-    let services = members.iter_mut().filter(|(name, _)| **name == *"services");
-    let services = services.filter_map(|(_, value)| match value {
-        Json::Object(services) => Some(services),
-        _ => None,
-    });
-    let named = services.flatten().map(|(authority, service)| (&**authority, service));
+    let named = document.member("services").into_iter().flat_map(Json::members);
     named.filter(|(_, service)| matches!(service, Json::String(_)))
 }
 

@@ -1,12 +1,13 @@
 //! Reads the raw types out of a document and knows at every step where in it that is.
 //!
 //! Stricter than reading them from text would be: an array is never taken for an object, and no key occurs twice.
-use core::{fmt, iter::Enumerate, slice};
+use core::{fmt, slice};
 
 use rustc_hash::FxHashMap;
 use serde::de::{
-    DeserializeSeed, Deserializer, Error, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
-    Visitor, value::StrDeserializer,
+    Deserialize, DeserializeSeed, Deserializer, Error, Expected, IntoDeserializer, MapAccess, SeqAccess,
+    Unexpected, Visitor,
+    value::{SeqAccessDeserializer, StrDeserializer},
 };
 
 use super::{
@@ -49,6 +50,9 @@ impl<'a> Reader<'a> {
 
 /// A key that occurs twice. Few are compared with each other, which takes no memory.
 fn duplicate<'a>(members: &'a [(Text<'a>, Json<'a>)]) -> Option<&'a str> {
+    if members.len() < 2 {
+        return None;
+    }
     let mut keys = FxHashMap::default();
     let mut is_known = |number: usize, key: &'a str| match members.len() {
         0..=FEW => members.iter().take(number).any(|(other, _)| **other == *key),
@@ -211,10 +215,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.value {
-            Json::Array(elements) => {
-                let elements = elements.iter().enumerate();
-                self.placed(visitor.visit_seq(Elements { path: self.path, elements }))
-            }
+            Json::Array(elements) => self.placed(visitor.visit_seq(Elements {
+                path: self.path,
+                elements: elements.iter(),
+                next: 0,
+            })),
             _ => Err(self.unexpected(&"an array")),
         }
     }
@@ -258,17 +263,35 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 }
 
+/// Reads a part of an array that is at `path`: the elements from the one with number `first` on.
+pub(super) fn elements<'de, T: Deserialize<'de>>(
+    part: &[Json<'_>],
+    first: usize,
+    path: &Path<'_>,
+) -> Result<Vec<T>, Fault> {
+    let elements = Elements { path, elements: part.iter(), next: first };
+    Vec::deserialize(SeqAccessDeserializer::new(elements))
+}
+
 struct Elements<'a> {
     path: &'a Path<'a>,
-    elements: Enumerate<slice::Iter<'a, Json<'a>>>,
+    elements: slice::Iter<'a, Json<'a>>,
+    /// The number of the next.
+    next: usize,
 }
 
 impl<'de> SeqAccess<'de> for Elements<'_> {
     type Error = Fault;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        let Some((index, value)) = self.elements.next() else { return Ok(None) };
-        seed.deserialize(Reader::new(value, &self.path.index(index))).map(Some)
+        let Some(value) = self.elements.next() else { return Ok(None) };
+        let path = self.path.index(self.next);
+        self.next = self.next.saturating_add(1);
+        seed.deserialize(Reader::new(value, &path)).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.elements.len())
     }
 }
 
@@ -292,5 +315,9 @@ impl<'de> MapAccess<'de> for Members<'_> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
         let Some((key, value)) = self.current else { return Err(Fault::custom("a value without a key")) };
         seed.deserialize(Reader::new(value, &self.path.key(key)))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.members.len())
     }
 }

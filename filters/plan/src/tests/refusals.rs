@@ -233,6 +233,22 @@ fn services_that_cannot_work_are_refused() {
 }
 
 #[test]
+fn what_is_wrong_among_many_routes_has_its_place() {
+    for (last, message) in [
+        (json!({"name": 1}), "expected a string, found 1"),
+        (json!({"name": ""}), "the name of a route is empty; give one"),
+        (json!({"name": "r3"}), "\"r3\" is the name of routes[3] already; choose another"),
+    ] {
+        let first = (0..70).map(|number| json!({"name": format!("r{number}")}));
+        let routes: Vec<_> = first.chain([last]).collect();
+        for protocol in ["toy", "auto"] {
+            let plan = demo(json!({"protocol": protocol, "routes": routes}));
+            assert_eq!(refuse(&plan), format!("services[\"demo\"].routes[70].name: {message}"), "{protocol}");
+        }
+    }
+}
+
+#[test]
 fn routes_that_cannot_work_are_refused() {
     for (members, message) in [
         (json!({"name": ""}), ".name: the name of a route is empty; give one"),
