@@ -116,8 +116,11 @@ fn attachments(
     route: &str,
     codec: &dyn Codec,
 ) -> Result<AttachmentEdit> {
-    let raw::Attachments { set, add_if_absent, append, remove } = raw;
     let mut edit = AttachmentEdit::default();
+    if *raw == raw::Attachments::default() {
+        return Ok(edit);
+    }
+    let raw::Attachments { set, add_if_absent, append, remove } = raw;
     let written = [
         ("set", Action::Set, set),
         ("addIfAbsent", Action::AddIfAbsent, add_if_absent),

@@ -154,17 +154,20 @@ impl<'a> Builder<'a> {
             return Node { rest: members.into(), ..Node::default() };
         }
         let mut candidates = Candidates::default();
+        let mut places = Vec::new();
         for number in &members {
-            self.keys(*number).for_each(|key| candidates.add(&key));
+            places.extend(self.keys(*number).map(|key| candidates.add(&key)));
         }
+        let mut places = places.into_iter();
         let mut rest = Vec::new();
         for number in members {
             // Each rule goes where most values distinguish the rules.
-            let best = self.keys(number).max_by_key(|key| (candidates.values(key), key.exact));
+            let keys = self.keys(number).zip(&mut places);
+            let best = keys.max_by_key(|(key, place)| (candidates.values(*place), key.exact));
             match best {
                 None => rest.push(number),
-                Some(key) => {
-                    candidates.take(&key, number);
+                Some((key, place)) => {
+                    candidates.take(place, number);
                     if let Some(known) = self.known.get_mut(number) {
                         *known |= 1 << key.position;
                     }
@@ -214,38 +217,37 @@ struct Candidates<'a> {
     by_whole: FxHashMap<&'a str, usize>,
 }
 
+/// Where a key is: the number of its candidate, and of its value among those of that.
+#[derive(Clone, Copy)]
+struct Place(usize, usize);
+
 impl<'a> Candidates<'a> {
-    fn add(&mut self, key: &Key<'a>) {
+    fn add(&mut self, key: &Key<'a>) -> Place {
         let numbers = if key.exact { &mut self.by_whole } else { &mut self.by_prefix };
         let number = *numbers.entry(key.attribute).or_insert(self.list.len());
         if number == self.list.len() {
             let (values, groups) = Default::default();
             self.list.push(Candidate { attribute: key.attribute, exact: key.exact, values, groups });
         }
-        let Some(Candidate { values, groups, .. }) = self.list.get_mut(number) else { return };
-        if *values.entry(key.value).or_insert(groups.len()) == groups.len() {
+        let Some(Candidate { values, groups, .. }) = self.list.get_mut(number) else {
+            return Place(number, 0);
+        };
+        let value = *values.entry(key.value).or_insert(groups.len());
+        if value == groups.len() {
             groups.push((key.value, Vec::new()));
         }
+        Place(number, value)
     }
 
-    /// How many values the candidate of the key has.
-    fn values(&self, key: &Key<'a>) -> usize {
-        self.number(key)
-            .and_then(|number| self.list.get(number))
-            .map_or(0, |candidate| candidate.groups.len())
+    /// How many values the candidate of a place has.
+    fn values(&self, Place(number, _): Place) -> usize {
+        self.list.get(number).map_or(0, |candidate| candidate.groups.len())
     }
 
-    /// Puts a rule into the group of its key.
-    fn take(&mut self, key: &Key<'a>, rule: usize) {
-        let candidate = self.number(key).and_then(|number| self.list.get_mut(number));
-        let Some(Candidate { values, groups, .. }) = candidate else { return };
-        let group = values.get(key.value).and_then(|number| groups.get_mut(*number));
+    /// Puts a rule into the group of a place.
+    fn take(&mut self, Place(number, value): Place, rule: usize) {
+        let group = self.list.get_mut(number).and_then(|candidate| candidate.groups.get_mut(value));
         group.into_iter().for_each(|(_, members)| members.push(rule));
-    }
-
-    fn number(&self, key: &Key<'a>) -> Option<usize> {
-        let numbers = if key.exact { &self.by_whole } else { &self.by_prefix };
-        numbers.get(key.attribute).copied()
     }
 }
 

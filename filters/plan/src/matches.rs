@@ -31,29 +31,35 @@ pub(super) fn matches(
             let message = "names no attribute; leave \"match\" out to match every call";
             return fail(&path.key("attributes"), message);
         }
-        let wanted = predicates(path, "attributes", &raw.attributes, false, patterns);
-        let unwanted = predicates(path, "notAttributes", &raw.not_attributes, true, patterns);
-        let predicates = wanted.chain(unwanted);
-        rules.push(Rule { route, predicates: predicates.collect::<Result<_>>()? });
+        let mut all = Vec::with_capacity(raw.attributes.len().saturating_add(raw.not_attributes.len()));
+        predicates(path, "attributes", &raw.attributes, false, patterns, &mut all)?;
+        predicates(path, "notAttributes", &raw.not_attributes, true, patterns, &mut all)?;
+        rules.push(Rule { route, predicates: all.into() });
     }
     Ok(())
 }
 
-/// What `raw`, the field of a match, says of attributes: that they match, or that they do not.
+/// Appends what `raw`, the field of a match, says of attributes: that they match, or that they do not.
 fn predicates(
     path: &Path<'_>,
     field: &str,
     raw: &Table<raw::Matcher>,
     unwanted: bool,
     patterns: &Patterns,
-) -> impl Iterator<Item = Result<Predicate>> {
-    raw.iter().map(move |(attribute, raw)| {
-        let path = &path.key(field);
+    all: &mut Vec<Predicate>,
+) -> Result<()> {
+    let path = &path.key(field);
+    for (attribute, raw) in raw.iter() {
         let path = &path.key(attribute);
         attribute_name(path, attribute)?;
         let invert = raw.invert != unwanted;
-        Ok(Predicate { attribute: attribute.into(), test: test(path, attribute, raw, patterns)?, invert })
-    })
+        all.push(Predicate {
+            attribute: attribute.into(),
+            test: test(path, attribute, raw, patterns)?,
+            invert,
+        });
+    }
+    Ok(())
 }
 
 /// Checks the name of an attribute that calls may have.
@@ -72,30 +78,33 @@ fn test(path: &Path<'_>, attribute: &str, raw: &raw::Matcher, patterns: &Pattern
         "" => fail(&path.key(key), "every value has it; write \"present\": true"),
         text => Ok(Box::from(text)),
     };
-    let exact = raw.exact.as_deref().map(|text| Ok(Test::Exact(text.into())));
-    let prefix = raw.prefix.as_deref().map(|text| part("prefix", text).map(Test::Prefix));
-    let suffix = raw.suffix.as_deref().map(|text| part("suffix", text).map(Test::Suffix));
-    let contains = raw.contains.as_deref().map(|text| part("contains", text).map(Test::Contains));
-    let regex = raw.regex.as_deref().map(|source| match patterns.get(source) {
-        Ok(pattern) => Ok(Test::Regex(pattern)),
-        Err(error) => fail(&path.key("regex"), error),
-    });
-    let range = raw.range.as_ref().map(|&raw::Range { start, end }| match start < end {
-        true => Ok(Test::Range { start, end }),
-        false => fail(
+    let raw::Matcher { exact, prefix, suffix, contains, regex, range, cidr, present, invert: _ } = raw;
+    let parts = [exact, prefix, suffix, contains, regex].map(Option::is_some);
+    let is_there = parts.into_iter().chain([range.is_some(), !cidr.is_empty(), present.is_some()]);
+    let kinds = "exact, prefix, suffix, contains, regex, range, cidr, present";
+    match is_there.filter(|is_there| *is_there).count() {
+        0 => return fail(path, format!("no matcher; write one of {kinds}")),
+        1 => {}
+        _ => return fail(path, format!("more than one matcher; keep one of {kinds}")),
+    }
+    match raw {
+        raw::Matcher { exact: Some(text), .. } => Ok(Test::Exact(Box::from(&**text))),
+        raw::Matcher { prefix: Some(text), .. } => part("prefix", text).map(Test::Prefix),
+        raw::Matcher { suffix: Some(text), .. } => part("suffix", text).map(Test::Suffix),
+        raw::Matcher { contains: Some(text), .. } => part("contains", text).map(Test::Contains),
+        raw::Matcher { regex: Some(source), .. } => match patterns.get(source) {
+            Ok(pattern) => Ok(Test::Regex(pattern)),
+            Err(error) => fail(&path.key("regex"), error),
+        },
+        raw::Matcher { range: Some(raw::Range { start, end }), .. } if start < end => {
+            Ok(Test::Range { start: *start, end: *end })
+        }
+        raw::Matcher { range: Some(raw::Range { start, end }), .. } => fail(
             &path.key("range"),
             format!("{start} to {end} is empty; \"end\" is the first integer after it"),
         ),
-    });
-    let cidr = (!raw.cidr.is_empty()).then(|| addresses(&path.key("cidr"), attribute, &raw.cidr));
-    let present = raw.present.map(|present| Ok(Test::Present(present)));
-
-    let mut tests = [exact, prefix, suffix, contains, regex, range, cidr, present].into_iter().flatten();
-    let kinds = "exact, prefix, suffix, contains, regex, range, cidr, present";
-    match (tests.next(), tests.next()) {
-        (Some(test), None) => test,
-        (None, _) => fail(path, format!("no matcher; write one of {kinds}")),
-        (Some(_), Some(_)) => fail(path, format!("more than one matcher; keep one of {kinds}")),
+        raw::Matcher { present: Some(present), .. } => Ok(Test::Present(*present)),
+        raw::Matcher { cidr, .. } => addresses(&path.key("cidr"), attribute, cidr),
     }
 }
 

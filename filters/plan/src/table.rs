@@ -15,6 +15,11 @@ impl<V> Table<V> {
         self.0.is_empty()
     }
 
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&V> {
         self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
@@ -44,6 +49,9 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Table<V> {
     }
 }
 
+/// Entries for which room is made at once.
+const FEW: usize = 16;
+
 struct Entries<V>(PhantomData<V>);
 
 impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
@@ -54,7 +62,8 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Table<V>, A::Error> {
-        let mut entries = Vec::new();
+        // No more than what is there takes memory before it is read.
+        let mut entries = Vec::with_capacity(map.size_hint().unwrap_or_default().min(FEW));
         while let Some(entry) = map.next_entry()? {
             entries.push(entry);
         }
