@@ -1,16 +1,14 @@
 //! A real API server of its own on loopback, with nothing else of a cluster.
 
 use std::fs;
-use std::iter;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 use meltemi_mesh_tests::{Process, Tools};
+use meltemi_tests::java::free_address;
 use meltemi_tests::{eventually, files};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -66,7 +64,7 @@ impl Api {
     pub fn start_with(name: &'static str, etcd_flags: &[&str]) -> Self {
         let tools = Tools::find();
         let folder = TempDir::new().unwrap();
-        let [port, etcd_port, peer_port] = [(); 3].map(|()| free_port());
+        let [port, etcd_port, peer_port] = [(); 3].map(|()| free_address().port());
         let key = folder.path().join("service-accounts.key");
         files::run(
             Command::new("openssl")
@@ -259,14 +257,6 @@ fn dying(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--", program]);
     command
-}
-
-/// A port of loopback on which nobody listens, and which nobody gets who asks for any: those are above.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(26_000);
-    let ports = iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).take_while(|port| *port < 32_000);
-    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    free.next().expect("a port is free")
 }
 
 fn write_configuration(file: &Path, port: u16, token: &str) {

@@ -1,9 +1,10 @@
 //! What is wrong with resources is refused by the webhook, or reported to who wrote them.
 
 use meltemi_tests::eventually;
+use meltemi_tests::java::free_address;
 use serde_json::{Value, json};
 
-use crate::api::{Api, free_port, shared};
+use crate::api::{Api, shared};
 use crate::controller::Controller;
 use crate::{make_router, make_service, plugin_path, router_path, wait_for_condition};
 
@@ -12,7 +13,7 @@ fn the_webhook_refuses_what_could_not_be_in_force() {
     // One of its own, since the webhook is made to be at another address here.
     let api = Api::start("webhook");
     make_service(&api, "webhook");
-    let address = format!("127.0.0.1:{}", free_port());
+    let address = free_address().to_string();
     let flags = ["--istio-version=1.30"];
     let controller = Controller::start_with(&api, "webhook", &address, &flags);
     let configuration = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/meltemi";
