@@ -286,6 +286,7 @@ impl Worker {
         self.unread = self.unread.saturating_sub(client.counted());
         self.net.release(client.socket());
         if let Some(upload) = client.upload() {
+            self.forget_upload(key);
             self.tear(upload);
         }
         if let Some(arrival) = client.arrival() {

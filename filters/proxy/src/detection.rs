@@ -142,8 +142,13 @@ impl Worker {
         if self.relays.is_undecided(id) {
             self.undecided_data(id, side, bytes);
         } else {
-            self.relays.data(id, side, bytes, self.now, &mut self.net);
+            self.pass_relayed(id, side, bytes);
         }
+    }
+
+    fn pass_relayed(&mut self, id: RelayId, side: Side, bytes: &[u8]) {
+        let part = self.part();
+        self.relays.data(id, side, bytes, part, self.now, &mut self.net);
     }
 
     #[inline(never)]
@@ -152,7 +157,7 @@ impl Worker {
             if !self.relays.hear(id, bytes) {
                 self.give_up_detection(id, "server_first");
             }
-            self.relays.data(id, side, bytes, self.now, &mut self.net);
+            self.pass_relayed(id, side, bytes);
             return;
         }
         match self.relays.look(id, bytes, self.now) {

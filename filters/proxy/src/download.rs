@@ -17,7 +17,10 @@ use crate::worker::Worker;
 pub(crate) struct Download {
     /// Whose it is; nobody's once that client is gone.
     to: Option<ClientId>,
+    /// Bytes that are to come.
     left: usize,
+    /// Bytes of the whole answer.
+    whole: usize,
 }
 
 /// An answer that a client has in part.
@@ -48,6 +51,11 @@ impl Download {
     /// Whose it is.
     pub(crate) fn client(self) -> Option<ClientId> {
         self.to
+    }
+
+    /// Bytes that are to come and are wanted, if as many answers as large follow.
+    pub(crate) fn coming(self, followers: usize) -> usize {
+        if self.is_for_nobody() { 0 } else { self.left.saturating_add(self.whole.saturating_mul(followers)) }
     }
 
     /// Whether its client is gone.
@@ -135,7 +143,7 @@ impl Worker {
             judged = Some((connection.pool(), connection.endpoint()));
             waiting.record_mut().destination = connection.destination();
             connection.slots_mut().answer(id);
-            connection.set_download(Some(Download { to: Some(client_key), left }));
+            connection.set_download(Some(Download { to: Some(client_key), left, whole: len }));
         }
         self.time_client(client_key);
         self.watch_download(client_key, key);

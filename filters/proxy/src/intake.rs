@@ -41,6 +41,11 @@ impl Intake {
         self.counted
     }
 
+    /// The window that was not given back.
+    pub(crate) fn credit(&self) -> usize {
+        self.credit
+    }
+
     /// Takes the window that is to be given back.
     #[inline]
     pub(crate) fn take_credit(&mut self) -> usize {

@@ -7,6 +7,7 @@ use meltemi_sockets::{Error, Event, Options, Request, Side, SocketId, Sockets, T
 use crate::client::ClientId;
 use crate::inquiries::{ChannelId, InquiryId};
 use crate::relays::RelayId;
+use crate::room::Width;
 use crate::upstream::ConnectionId;
 
 /// Both HTTP/2 connections, as sockets with owners.
@@ -42,9 +43,6 @@ enum Reach {
     /// None can be any more: there are the connections that are open, and time passes only with what comes on them.
     Closed,
 }
-
-/// The receive window of a socket while there is little room.
-const NARROW: u32 = 32 * 1024;
 
 /// Unsent bytes on a socket at which what feeds it has to wait, until [`Event::Writable`].
 pub(crate) const HIGH_WATERMARK: usize = 1024 * 1024;
@@ -230,12 +228,16 @@ impl Net {
         self.sockets.await_writable(id);
     }
 
-    /// Has everybody send into narrow windows, or into wide ones again. Peers hear of it one change at a time: to be called
-    /// until it is so.
+    /// Has everybody send into windows of that width. Peers hear of it one change at a time: to be called until it is so.
     #[inline]
-    pub(crate) fn narrow(&mut self, is_narrow: bool) {
-        let [downstream, upstream] = self.windows.map(|wide| if is_narrow { wide.min(NARROW) } else { wide });
+    pub(crate) fn set_windows(&mut self, width: Width) {
+        let [downstream, upstream] = self.windows.map(|wide| width.of(wide));
         self.sockets.set_receive_windows(downstream, upstream);
+    }
+
+    /// Receive windows of that width, of either side.
+    pub(crate) fn windows(&self, width: Width) -> [usize; 2] {
+        self.windows.map(|wide| width.of(wide) as usize)
     }
 
     /// Asks tcp_proxy to use another tunnel connection for new clients.

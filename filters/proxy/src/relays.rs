@@ -166,7 +166,7 @@ impl Relays {
         let has_ended = relay.client.has_ended;
         self.unread = self.unread.saturating_sub(early.capacity());
         if !early.is_empty() {
-            self.data(id, Side::Downstream, &early, now, net);
+            self.data(id, Side::Downstream, &early, HIGH_WATERMARK, now, net);
             self.writable(id, Side::Upstream, net);
         }
         if has_ended {
@@ -174,8 +174,16 @@ impl Relays {
         }
     }
 
-    /// Passes on what `side` sent.
-    pub(crate) fn data(&mut self, id: RelayId, side: Side, bytes: &[u8], now: Instant, net: &mut Net) {
+    /// Passes on what `side` sent. Who has more than `part` unsent is fed no further.
+    pub(crate) fn data(
+        &mut self,
+        id: RelayId,
+        side: Side,
+        bytes: &[u8],
+        part: usize,
+        now: Instant,
+        net: &mut Net,
+    ) {
         let Some(relay) = self.relays.get_mut(id) else { return };
         relay.last_active = now;
         if side == Side::Downstream && !relay.is_open {
@@ -183,7 +191,7 @@ impl Relays {
             return;
         }
         let (from, to) = relay.from(side);
-        pass(from, to, bytes, net);
+        pass(from, to, bytes, part.min(HIGH_WATERMARK), net);
     }
 
     /// Nothing more comes from `side`.
@@ -271,6 +279,15 @@ impl Relays {
         self.unread
     }
 
+    /// What may still come of those that are slow, into windows of these sizes.
+    pub(crate) fn coming(&self, [downstream, upstream]: [usize; 2]) -> usize {
+        let rest = |window: usize, held: usize| if held > 0 { window.saturating_sub(held) } else { 0 };
+        self.relays.iter().fold(0, |sum: usize, (_, relay)| {
+            let early = relay.client.credit.saturating_add(relay.early.len());
+            sum.saturating_add(rest(downstream, early)).saturating_add(rest(upstream, relay.upstream.credit))
+        })
+    }
+
     /// Each relay with the memory that it takes, and when something came on it last.
     pub(crate) fn holders(&self, net: &Net) -> impl Iterator<Item = (RelayId, usize, Instant)> {
         let holder = |(id, relay): (_, &Relay)| (id, relay.memory(net), relay.last_active);
@@ -311,15 +328,17 @@ impl End {
     }
 }
 
-/// Writes to `to` what `from` sent, and gives the window back unless `to` is slow.
-fn pass(from: &mut End, to: &End, bytes: &[u8], net: &mut Net) {
+/// Writes to `to` what `from` sent, and gives the window back unless `to` is slow and has `most` to read.
+fn pass(from: &mut End, to: &End, bytes: &[u8], most: usize, net: &mut Net) {
     if !net.pass(to.socket, bytes) {
         net.consumed(from.socket, bytes.len());
         return;
     }
     from.credit = from.credit.saturating_add(bytes.len());
-    if net.queued(to.socket) < HIGH_WATERMARK {
+    if net.queued(to.socket) < most {
         net.consumed(from.socket, core::mem::take(&mut from.credit));
+    } else {
+        net.await_writable(to.socket);
     }
 }
 
@@ -356,7 +375,7 @@ mod tests {
 
     impl Play {
         fn data(&mut self, side: Side, bytes: &[u8]) {
-            self.relays.data(self.id, side, bytes, at(0), &mut self.net);
+            self.relays.data(self.id, side, bytes, HIGH_WATERMARK, at(0), &mut self.net);
         }
 
         fn owners(&self) -> [Owner; 2] {
@@ -415,7 +434,7 @@ mod tests {
         assert_eq!(play.relays.sweep(at(3_600_000), &mut play.net), None);
         play.follow(r#"{"services": {"demo": {"protocol": "dubbo"}}}"#);
         play.relays.connected(play.id, at(700), &mut play.net);
-        play.relays.data(play.id, Side::Upstream, b"x", at(700), &mut play.net);
+        play.relays.data(play.id, Side::Upstream, b"x", HIGH_WATERMARK, at(700), &mut play.net);
         assert_eq!(play.relays.sweep(at(1000), &mut play.net), Some(at(1700)));
         assert_eq!(play.relays.sweep(at(1700), &mut play.net), None);
         assert_eq!(play.owners(), [Owner::Nobody; 2]);

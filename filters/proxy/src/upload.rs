@@ -48,6 +48,11 @@ impl Upload {
         matches!(self.outlet, Outlet::Open(_))
     }
 
+    /// Bytes that are to come and are wanted.
+    pub(crate) fn left(&self) -> usize {
+        if self.outlet == Outlet::Lost { 0 } else { self.left }
+    }
+
     pub(crate) fn passed(&self) -> usize {
         self.passed
     }
@@ -87,11 +92,12 @@ impl Worker {
         if left == 0 || !is_call || !self.start_call(key, rest, frame) {
             return stored;
         }
-        if let Some(client) = self.clients.get_mut(key)
-            && client.upload().is_none()
-        {
-            // It was answered already.
-            client.set_upload(Some(Upload::new(None, Outlet::Lost, left)));
+        if let Some(client) = self.clients.get_mut(key) {
+            self.uploads.push(key);
+            if client.upload().is_none() {
+                // It was answered already.
+                client.set_upload(Some(Upload::new(None, Outlet::Lost, left)));
+            }
         }
         Progress { used: rest.len(), need: 0 }
     }
@@ -128,6 +134,7 @@ impl Worker {
             return;
         }
         client.arrived();
+        self.forget_upload(key);
         if let Outlet::Open(key) = upload.outlet
             && let Some(connection) = self.connections.get_mut(key)
         {
@@ -197,6 +204,12 @@ impl Worker {
         if let Some(call) = upload.call {
             self.finish(call, End::Cancelled);
         }
+    }
+
+    /// Nothing more is to come of a client's large request.
+    #[inline(never)]
+    pub(crate) fn forget_upload(&mut self, key: ClientId) {
+        self.uploads.retain(|&other| other != key);
     }
 
     /// A client is gone, or sends no more, in the middle of a request: the connection that has a part of it is not written

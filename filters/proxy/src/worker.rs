@@ -4,7 +4,7 @@ use crate::alarms::Alarms;
 use crate::arena::Arena;
 use crate::budget::Share;
 use crate::calls::{Calls, End};
-use crate::client::Client;
+use crate::client::{Client, ClientId};
 use crate::clock::Instant;
 use crate::deadlines::Deadlines;
 use crate::inquiries::Inquiries;
@@ -15,6 +15,7 @@ use crate::policy::{Ledger, States};
 use crate::pools::Pools;
 use crate::relays::Relays;
 use crate::reports::Reports;
+use crate::room::Windows;
 use crate::spans::Spans;
 use crate::telemetry::{Names, Sink, Telemetry};
 use crate::tracing::Trace;
@@ -38,8 +39,9 @@ pub struct Worker {
     /// Memory of what clients and servers have sent and is not read.
     pub(crate) unread: usize,
     pub(crate) share: Share,
-    /// Peers may send little at a time.
-    pub(crate) is_narrow: bool,
+    pub(crate) windows: Windows,
+    /// Clients that send a large request, which is passed on while it comes.
+    pub(crate) uploads: Vec<ClientId>,
     /// While memory is short: the memory that the calls of one client may take.
     pub(crate) most_for_calls: Option<usize>,
     pub(crate) pools: Pools,
@@ -75,7 +77,8 @@ impl Worker {
             calls: Calls::default(),
             unread: 0,
             share: Share::new(&Rc::default()),
-            is_narrow: false,
+            windows: Windows::default(),
+            uploads: Vec::new(),
             most_for_calls: None,
             pools: Pools::default(),
             agenda: Agenda::default(),

@@ -257,6 +257,11 @@ impl Connection {
         self.frame(GOAWAY, 0, 0, &payload);
     }
 
+    /// The window of each stream that the other end opens to what is sent.
+    pub fn peer_window(&self) -> i64 {
+        self.peer_window
+    }
+
     /// The highest stream that the other end opened.
     pub fn last_peer_stream(&self) -> u32 {
         self.last_peer_stream

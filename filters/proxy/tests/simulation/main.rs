@@ -61,3 +61,4 @@ mod timeouts;
 mod torn_frames;
 mod values;
 mod weights;
+mod windows;
