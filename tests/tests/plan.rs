@@ -41,6 +41,51 @@ fn a_new_plan_changes_the_next_request_of_an_open_connection() {
     });
 }
 
+/// So many routes are read between calls.
+#[test]
+fn a_large_plan_changes_the_next_request_of_open_connections() {
+    let large = |cluster: &str| {
+        let route = |number| {
+            let attributes = json!({"method": {"exact": format!("never called {number}")}});
+            json!({"name": format!("to {cluster} {number}"), "match": [{"attributes": attributes}]})
+        };
+        let mut service = all_to(cluster);
+        service["routes"] = (0..5000).map(route).collect();
+        assert!(service.to_string().len() > 256 << 10);
+        service
+    };
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let setup = Setup::new().servers(v1.address(), v2.address()).service(&all_to("v1"));
+        let mut proxy = setup.concurrency(2).start(envoy);
+        let mut clients: Vec<_> = (0..16).map(|_| Client::connect(proxy.meltemi())).collect();
+        for (service, server) in [(large("v2"), "v2"), (large("v1"), "v1"), (all_to("v2"), "v2")] {
+            proxy.update_service(&service);
+            for client in &mut clients {
+                eventually("the plan is in force", || (client.ask("sayHello", "x") == server).then_some(()));
+            }
+        }
+        // It is newer than the one that was not read to its end.
+        proxy.update_service(&large("v2"));
+        proxy.update_service(&all_to("v1"));
+        for client in &mut clients {
+            eventually("the plan is in force", || (client.ask("sayHello", "x") == "v1").then_some(()));
+        }
+        for client in &mut clients {
+            assert_eq!(client.ask("sayHello", "and stays so"), "v1");
+        }
+        let mut bad = large("v2");
+        bad["routes"][4999]["clutser"] = json!("v2");
+        proxy.update_service(&bad);
+        eventually("the log reports the error and its place", || {
+            proxy.log().contains("services[\"demo\"].routes[4999].clutser").then_some(())
+        });
+        for client in &mut clients {
+            assert_eq!(client.ask("sayHello", "on an open connection"), "v1");
+        }
+    });
+}
+
 /// Envoy reuses what it has of an earlier configuration with the same text.
 #[test]
 fn a_plan_that_comes_back_is_in_force_again() {

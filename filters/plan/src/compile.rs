@@ -21,6 +21,7 @@ use super::{
     map::Map,
     matcher::Rule,
     matches::{attributes, matches, names_operation},
+    parsing::pause,
     pattern::Patterns,
     rate_limit::{LocalRateLimit, local_rate_limit},
     raw,
@@ -39,7 +40,7 @@ pub(super) const DEFAULT: &str = "default";
 pub(super) const AUTO: &str = "auto";
 
 /// The `routes` of each service, in the order of the services, are those that were not read with it.
-pub(super) fn plan(raw: &raw::Plan, routes: &[Option<Vec<Json<'_>>>], codecs: &Codecs) -> Result<Plan> {
+pub(super) async fn plan(raw: &raw::Plan, routes: &[Option<Vec<Json<'_>>>], codecs: &Codecs) -> Result<Plan> {
     let root = Path::Root;
     let metrics = root.key("metrics");
     let max_operations = within(&metrics.key("maxOperations"), raw.metrics.max_operations, 0, 100_000)?;
@@ -58,7 +59,7 @@ pub(super) fn plan(raw: &raw::Plan, routes: &[Option<Vec<Json<'_>>>], codecs: &C
     for (number, (authority, raw)) in raw.services.iter().enumerate() {
         let written = routes.get(number).and_then(Option::as_deref);
         let listed = written.map_or(Listed::Made(&raw.routes), Listed::Written);
-        let service = service(&path.key(authority), authority, (raw, listed), all, declared)?;
+        let service = service(&path.key(authority), authority, (raw, listed), all, declared).await?;
         services.push((authority.into(), Rc::new(service)));
     }
     let unknown_authority = raw.unknown_authority;
@@ -113,7 +114,7 @@ fn protocols(path: &Path<'_>, raw: &Table<raw::Layout>, codecs: &Codecs) -> Resu
     Ok(all)
 }
 
-fn service(
+async fn service(
     path: &Path<'_>,
     authority: &str,
     (raw, listed): (&raw::Service, Listed<'_>),
@@ -121,44 +122,42 @@ fn service(
     codecs: &Codecs,
 ) -> Result<Service> {
     name(path, "the authority of a service", authority)?;
+    let at = &path.key("protocol");
     let protocols = path.key("protocols");
-    if raw.protocol != AUTO {
-        if !raw.protocols.is_empty() {
-            return fail(&protocols, "is what \"auto\" may be; write that as \"protocol\", or remove this");
+    let is_auto = raw.protocol == AUTO;
+    // Those that its clients may speak, and where they are named.
+    let spoken: Vec<(Path<'_>, &str)> = match (is_auto, &*raw.protocols) {
+        (true, []) => codecs.names().map(|name| (*at, name)).collect(),
+        (true, names) => {
+            names.iter().enumerate().map(|(number, name)| (protocols.index(number), &**name)).collect()
         }
-        let codec = codec(&path.key("protocol"), &raw.protocol, codecs)?;
-        if raw.tracing.is_some() && !codec.carries_attachments() {
+        (false, []) => vec![(*at, &*raw.protocol)],
+        (false, _) => {
+            let message = "is what \"auto\" may be; write that as \"protocol\", or remove this";
+            return fail(&protocols, message);
+        }
+    };
+    let mut services: Vec<Rc<Service>> = Vec::new();
+    for (at, protocol) in spoken {
+        let codec = codec(&at, protocol, codecs)?;
+        if !is_auto && raw.tracing.is_some() && !codec.carries_attachments() {
             let message = format!("requests of {} cannot carry a trace; leave it out", codec.name());
             return fail(&path.key("tracing"), message);
         }
-        return of_codec(path, authority, (raw, listed), all, codec);
-    }
-    let mut services: Vec<Rc<Service>> = Vec::new();
-    let mut add = |path: &Path<'_>, at: &Path<'_>, protocol: &str| {
-        let codec = codec(at, protocol, codecs)?;
         if services.iter().any(|service| Rc::ptr_eq(&service.codec, &codec)) {
-            return fail(at, format!("{protocol:?} is in the list already; remove one of the two"));
+            return fail(&at, format!("{protocol:?} is in the list already; remove one of the two"));
         }
-        services.push(Rc::new(of_codec(path, authority, (raw, listed), all, codec)?));
-        Ok(())
-    };
-    match raw.protocols.is_empty() {
-        true => codecs.names().try_for_each(|protocol| add(path, &path.key("protocol"), protocol))?,
-        false => {
-            for (number, protocol) in raw.protocols.iter().enumerate() {
-                add(path, &protocols.index(number), protocol)?;
-            }
-        }
+        services.push(Rc::new(of_codec(path, authority, (raw, listed), all, codec).await?));
     }
     let mut services = services.into_iter();
     match services.next().and_then(Rc::into_inner) {
-        Some(first) => Ok(Service { others: Some(services.collect()), ..first }),
+        Some(first) => Ok(Service { others: is_auto.then(|| services.collect()), ..first }),
         None => fail(path, "the module knows no protocol"),
     }
 }
 
 /// The service in one protocol.
-fn of_codec(
+async fn of_codec(
     path: &Path<'_>,
     authority: &str,
     (raw, listed): (&raw::Service, Listed<'_>),
@@ -170,7 +169,8 @@ fn of_codec(
     let tracing = raw.tracing.as_ref().filter(|_| codec.carries_attachments());
     let tracing = tracing.map(|raw| tracing::tracing(&path.key("tracing"), raw)).transpose()?;
     let is_traced = tracing.is_some();
-    let (routes, rules) = routes(&path.key("routes"), listed, &*codec, is_traced, &patterns)?;
+    let (routes, rules) = routes(&path.key("routes"), listed, &*codec, is_traced, &patterns).await?;
+    pause().await;
     let limit = raw.local_rate_limit.as_ref();
     let limit = limit
         .map(|raw| local_rate_limit(&path.key("localRateLimit"), raw, authority, &patterns))
@@ -243,7 +243,7 @@ fn codec(path: &Path<'_>, protocol: &str, codecs: &Codecs) -> Result<Rc<dyn Code
     fail(path, format!("unknown protocol {protocol:?}; this module knows {}", known.join(", ")))
 }
 
-fn routes(
+async fn routes(
     path: &Path<'_>,
     listed: Listed<'_>,
     codec: &dyn Codec,
@@ -252,30 +252,33 @@ fn routes(
 ) -> Result<(Vec<Rc<Route>>, Vec<Rule>)> {
     let mut routes = Vec::new();
     let mut rules = Vec::new();
-    listed.each(path, |number, raw| {
-        let path = &path.index(number);
-        route_name(&path.key("name"), &raw.name)?;
-        let first = rules.len();
-        matches(&path.key("match"), raw.matches.as_deref(), number, patterns, &mut rules)?;
-        let own = rules.get(first..).unwrap_or_default();
-        let actions = Actions {
-            cluster: raw.cluster.as_deref(),
-            weighted_clusters: raw.weighted_clusters.as_deref(),
-            reject: raw.reject.as_ref(),
-            timeout: raw.timeout,
-            propagate_deadline: raw.propagate_deadline,
-            retry: raw.retry.as_ref(),
-            fault: raw.fault.as_ref(),
-            hash_by: raw.hash_by.as_deref(),
-            mirrors: &raw.mirrors,
-            request_attachments: &raw.request_attachments,
-            response_attachments: &raw.response_attachments,
-            is_traced,
-        };
-        let names_operation = own.iter().all(|rule| names_operation(rule, codec));
-        routes.push(Rc::new(Route { names_operation, ..actions.route(path, &raw.name, codec)? }));
-        Ok(())
-    })?;
+    for part in listed.parts(path) {
+        for raw in &*part? {
+            let number = routes.len();
+            let path = &path.index(number);
+            route_name(&path.key("name"), &raw.name)?;
+            let first = rules.len();
+            matches(&path.key("match"), raw.matches.as_deref(), number, patterns, &mut rules)?;
+            let own = rules.get(first..).unwrap_or_default();
+            let actions = Actions {
+                cluster: raw.cluster.as_deref(),
+                weighted_clusters: raw.weighted_clusters.as_deref(),
+                reject: raw.reject.as_ref(),
+                timeout: raw.timeout,
+                propagate_deadline: raw.propagate_deadline,
+                retry: raw.retry.as_ref(),
+                fault: raw.fault.as_ref(),
+                hash_by: raw.hash_by.as_deref(),
+                mirrors: &raw.mirrors,
+                request_attachments: &raw.request_attachments,
+                response_attachments: &raw.response_attachments,
+                is_traced,
+            };
+            let names_operation = own.iter().all(|rule| names_operation(rule, codec));
+            routes.push(Rc::new(Route { names_operation, ..actions.route(path, &raw.name, codec)? }));
+        }
+        pause().await;
+    }
     let mut names = FxHashMap::default();
     names.reserve(routes.len());
     for (number, route) in routes.iter().enumerate() {

@@ -36,6 +36,7 @@ mod matcher;
 mod matches;
 mod mirror;
 mod packed;
+mod parsing;
 mod pattern;
 mod prefixes;
 mod rate_limit;
@@ -63,6 +64,7 @@ use serde::Deserialize;
 use error::Path;
 use json::Json;
 use map::Map;
+use parsing::{at_once, pause};
 use reader::Reader;
 
 pub use cluster::{CircuitBreaker, ClusterPolicy, Clusters, OutlierDetection, SuccessRate};
@@ -78,6 +80,7 @@ pub use hash::HashKey;
 pub use hedge::{Hedge, Latencies};
 pub use mirror::Mirror;
 pub use packed::MOST as MOST_PACKED;
+pub use parsing::Parsing;
 pub use pattern::MOST_TABLES;
 pub use rate_limit::{LocalRateLimit, SHORTEST_INTERVAL, TokenBucket};
 pub use raw::UnknownAuthority;
@@ -210,16 +213,20 @@ impl Plan {
     ///
     /// The first fault that was found.
     pub fn parse(json: &[u8], codecs: &Codecs) -> Result<Self, PlanError> {
-        if json.trim_ascii().is_empty() {
-            return Self::compile(&raw::Plan::default(), codecs);
-        }
+        let (_, plan) = Parsing::new(json.to_vec(), codecs.clone()).finish();
+        plan
+    }
+
+    async fn read(json: &[u8], codecs: &Codecs) -> Result<Self, PlanError> {
+        let json = if json.trim_ascii().is_empty() { b"{}" } else { json };
         let mut json: Json<'_> = serde_json::from_slice(json)?;
+        pause().await;
         let unpacked = packed::unpack(&mut json)?;
         packed::put(&mut json, &unpacked)?;
         let routes = listed::take(&mut json);
         let raw = raw::Plan::deserialize(Reader::new(&json, &Path::Root))?;
         drop(json);
-        compile::plan(&raw, &routes, codecs).map_err(|error| *error)
+        compile::plan(&raw, &routes, codecs).await.map_err(|error| *error)
     }
 
     /// Checks a plan that has been read, or was made.
@@ -228,7 +235,7 @@ impl Plan {
     ///
     /// The first fault that was found.
     pub fn compile(raw: &raw::Plan, codecs: &Codecs) -> Result<Self, PlanError> {
-        compile::plan(raw, &[], codecs).map_err(|error| *error)
+        at_once(compile::plan(raw, &[], codecs)).map_err(|error| *error)
     }
 
     /// The service of the tunnels with this authority.

@@ -1,5 +1,7 @@
 //! The routes that a plan lists: a few of them are read at a time, so that ten thousand do not take memory at once.
 
+use std::borrow::Cow;
+
 use super::{
     PlanError,
     compile::AUTO,
@@ -20,30 +22,22 @@ pub(super) enum Listed<'a> {
 /// How many are read at a time.
 const PART: usize = 64;
 
-impl Listed<'_> {
-    /// Does something with each of them, whose list is at `path`, and its number.
-    pub(super) fn each(
+impl<'a> Listed<'a> {
+    /// All of them, whose list is at `path`, a few at a time.
+    pub(super) fn parts(
         self,
-        path: &Path<'_>,
-        mut act: impl FnMut(usize, &raw::Route) -> Result<()>,
-    ) -> Result<()> {
-        let mut number = 0_usize;
-        let mut act = |route: &raw::Route| {
-            act(number, route)?;
-            number = number.saturating_add(1);
-            Ok(())
+        path: &'a Path<'a>,
+    ) -> impl Iterator<Item = Result<Cow<'a, [raw::Route]>>> + use<'a> {
+        let (written, made): (&[Json<'a>], &[raw::Route]) = match self {
+            Self::Written(routes) => (routes, &[]),
+            Self::Made(routes) => (&[], routes),
         };
-        match self {
-            Self::Made(routes) => routes.iter().try_for_each(act),
-            Self::Written(routes) => {
-                for (at, part) in routes.chunks(PART).enumerate() {
-                    let read: Vec<raw::Route> = reader::elements(part, at.saturating_mul(PART), path)
-                        .map_err(|fault| Box::new(PlanError::from(fault)))?;
-                    read.iter().try_for_each(&mut act)?;
-                }
-                Ok(())
-            }
-        }
+        let read = move |(at, part): (usize, &'a [Json<'a>])| {
+            let read = reader::elements(part, at.saturating_mul(PART), path);
+            read.map(Cow::Owned).map_err(|fault| Box::new(PlanError::from(fault)))
+        };
+        let made = made.chunks(PART).map(|part| Ok(Cow::Borrowed(part)));
+        written.chunks(PART).enumerate().map(read).chain(made)
     }
 }
 

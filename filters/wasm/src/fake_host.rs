@@ -20,6 +20,8 @@ pub(crate) struct Host {
     pub(crate) meanwhile: Option<Box<dyn FnOnce()>>,
     /// Nanoseconds by a clock that nobody sets, if there is one.
     pub(crate) uptime: Option<u64>,
+    /// Nanoseconds that go by with each look at that clock.
+    pub(crate) pace: u64,
     /// Whether replacing a buffer is refused, as after the connection is gone.
     pub(crate) refuses: bool,
 }
@@ -110,7 +112,11 @@ unsafe extern "C" fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32 {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clock_time_get(clock: u32, _: u64, time: *mut u64) -> u32 {
-    match with(|host| host.uptime).filter(|_| clock == 1) {
+    let look = |host: &mut Host| {
+        host.uptime = host.uptime.map(|uptime| uptime.saturating_add(host.pace));
+        host.uptime
+    };
+    match with(look).filter(|_| clock == 1) {
         Some(uptime) => {
             unsafe { *time = uptime };
             0

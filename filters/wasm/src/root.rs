@@ -3,7 +3,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use meltemi_codecs::Codecs;
-use meltemi_proxy::plan::Plan;
+use meltemi_proxy::plan::{Parsing, Plan, PlanError};
 
 use crate::host;
 use crate::report::PlanGauges;
@@ -16,11 +16,12 @@ use crate::stream::Stream;
 /// a worker with open connections still has of it, without notice. Its main thread has no connections, so its VM
 /// hears of every update: what one VM is given, it publishes to the others, and they look for it from time to time. Those
 /// of an older build of the module do too, which live on with their connections.
-#[derive(Debug)]
 pub(crate) struct PlanCell {
     plan: RefCell<Option<Rc<Plan>>>,
     /// The JSON text of the plan in force.
     text: RefCell<Vec<u8>>,
+    /// The plan that is to follow it.
+    next: RefCell<Option<Next>>,
     /// Where the text is published, and the change of it that is known here.
     key: Vec<u8>,
     known: Cell<u32>,
@@ -32,14 +33,39 @@ pub(crate) struct PlanCell {
     gauges: PlanGauges,
 }
 
+/// A plan that is read a little at a time, since calls would have to wait for all of a large one.
+struct Next {
+    parsing: Parsing,
+    source: Source,
+}
+
+/// Where a plan comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Configuration,
+    /// Another VM, which has published it.
+    OtherVm,
+}
+
 /// How often a VM looks for a plan that another one has published.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// A text of so many bytes is read a little at a time. A shorter one takes few milliseconds, and whoever connects meanwhile
+/// should find its services.
+const LARGE: usize = 256 * 1024;
+
+/// How long the next plan is read at once,
+const SLICE: Duration = Duration::from_millis(2);
+
+/// and how long calls have the worker in between, at least.
+const BREAK: Duration = Duration::from_millis(1);
 
 impl PlanCell {
     fn new(plugin: &[u8]) -> Self {
         Self {
             plan: RefCell::default(),
             text: RefCell::default(),
+            next: RefCell::default(),
             key: [b"meltemi.plan.", plugin].concat(),
             known: Cell::default(),
             revision_key: [b"meltemi.revision.", plugin].concat(),
@@ -60,6 +86,11 @@ impl PlanCell {
         self.tunnels.get() == tunnel
     }
 
+    /// Whether there are calls by the plan, for which another one, of this text, would be long to read.
+    fn must_go_on(&self, json: &[u8]) -> bool {
+        json.len() > LARGE && self.tunnels.get() > 0 && self.plan.borrow().is_some()
+    }
+
     /// The plan that is in force.
     pub(crate) fn current(&self) -> Option<Rc<Plan>> {
         self.plan.borrow().clone()
@@ -70,6 +101,27 @@ impl PlanCell {
         self.gauges.take(&text);
         *self.plan.borrow_mut() = Some(Rc::new(plan));
         *self.text.borrow_mut() = text;
+    }
+
+    /// Puts a plan in force that has been read; whether it can be.
+    fn decide(&self, json: Vec<u8>, plan: Result<Plan, PlanError>, source: Source) -> bool {
+        match plan {
+            Ok(plan) => {
+                let is_first = self.current().is_none();
+                self.put(json, plan);
+                if source == Source::Configuration {
+                    self.publish(is_first);
+                }
+                return true;
+            }
+            Err(error) if source == Source::Configuration => log::error!("meltemi: plan refused: {error}"),
+            // Its own VM understood it.
+            Err(error) => log::warn!(
+                "meltemi: the plan of another module is refused, connections of this one keep theirs: {error}"
+            ),
+        }
+        self.gauges.refuse(&json);
+        false
     }
 
     /// Publishes the plan in force, unless what is published is not known here: that is newer, then, and is looked at
@@ -111,6 +163,8 @@ thread_local! {
 pub(crate) struct Root {
     codecs: Codecs,
     plan: Rc<PlanCell>,
+    /// It is called as often as a plan is read on.
+    is_reading: bool,
 }
 
 impl Root {
@@ -125,7 +179,7 @@ impl Root {
             plans.push((name, plan.clone()));
             plan
         });
-        Self { codecs, plan }
+        Self { codecs, plan, is_reading: false }
     }
 
     /// A new connection.
@@ -133,43 +187,54 @@ impl Root {
         Stream::new(self.plan.clone())
     }
 
-    /// Takes the plan of the configuration, of so many bytes; whether it can.
+    /// Takes the plan of the configuration, of so many bytes; whether it can. What comes of a large one is found between calls: the
+    /// VM of Envoy's main thread, which has none, was the first to be asked.
     pub(crate) fn configure(&mut self, size: usize) -> bool {
         let json = if size == 0 { Vec::new() } else { host::buffer(host::Buffer::Configuration, size) };
-        match Plan::parse(&json, &self.codecs) {
-            Ok(plan) => {
-                let is_first = self.plan.current().is_none();
-                self.plan.put(json, plan);
-                self.plan.publish(is_first);
-                host::tick_every(LOOK);
-                if host::monotonic_time().is_none() {
-                    log::warn!(
-                        "meltemi: the host has no monotonic time: timeouts follow the machine's clock"
-                    );
-                }
-                true
-            }
-            Err(error) => {
-                log::error!("meltemi: plan refused: {error}");
-                self.plan.gauges.refuse(&json);
-                false
-            }
+        host::tick_every(LOOK);
+        if host::monotonic_time().is_none() {
+            log::warn!("meltemi: the host has no monotonic time: timeouts follow the machine's clock");
+        }
+        self.take(json, Source::Configuration)
+    }
+
+    /// Reads on in the plan that is to come, or looks for one that another VM has published.
+    pub(crate) fn look(&mut self) {
+        if let Some(next) = self.plan.next.take() {
+            self.read(next);
+        } else if let Some(json) = self.plan.news() {
+            self.take(json, Source::OtherVm);
+        } else if core::mem::take(&mut self.is_reading) {
+            host::tick_every(LOOK);
         }
     }
 
-    /// Looks for a plan that another VM has published.
-    pub(crate) fn look(&mut self) {
-        let Some(json) = self.plan.news() else { return };
-        match Plan::parse(&json, &self.codecs) {
-            Ok(plan) => self.plan.put(json, plan),
-            // Its own VM understood it.
-            Err(error) => {
-                log::warn!(
-                    "meltemi: the plan of another module is refused, connections of this one keep theirs: {error}"
-                );
-                self.plan.gauges.refuse(&json);
+    /// Takes a plan, or begins to; whether it can.
+    fn take(&mut self, json: Vec<u8>, source: Source) -> bool {
+        // Whatever is being read is older.
+        self.plan.next.take();
+        let must_go_on = self.plan.must_go_on(&json);
+        let parsing = Parsing::new(json, self.codecs.clone());
+        if must_go_on {
+            self.is_reading = true;
+            host::tick_every(BREAK);
+            self.read(Next { parsing, source });
+            return true;
+        }
+        let (json, plan) = parsing.finish();
+        self.plan.decide(json, plan, source)
+    }
+
+    /// Reads for a while.
+    fn read(&self, mut next: Next) {
+        let began = host::now();
+        while host::now().since(began) < SLICE {
+            if let Some((json, plan)) = next.parsing.go_on() {
+                self.plan.decide(json, plan, next.source);
+                return;
             }
         }
+        self.plan.next.replace(Some(next));
     }
 }
 
