@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::headers::{Headers, headers};
 use super::mesh::KEY;
 use super::report::Reports;
 use super::service::Service;
@@ -20,6 +21,8 @@ pub(super) struct Configured {
     pub(super) default: Option<(Place, String)>,
     /// The share of the calls that are sampled where no Telemetry says it.
     pub(super) sampling: Option<f64>,
+    /// What spans say beside what all do where no Telemetry says it, and who says so.
+    pub(super) tags: Option<(Place, BTreeMap<String, Value>)>,
     /// The kind of the tracer that proxies start with, and who says so.
     pub(super) of_proxies: Option<(Place, &'static str)>,
     /// By their names in lower case, as Istio compares them.
@@ -56,6 +59,8 @@ pub(super) struct Collector {
     pub(super) port: u16,
     /// Where it takes them by HTTP. Otherwise it does by gRPC.
     pub(super) path: Option<String>,
+    /// What it is told with them.
+    pub(super) headers: Headers,
 }
 
 /// The tracers that proxies may start with.
@@ -86,6 +91,9 @@ impl Configured {
         // Istio takes more than all for its own default.
         let sampling = if tracing.sampling > 100.0 { DEFAULT_SAMPLING } else { tracing.sampling };
         self.sampling = self.sampling.or(Some(sampling).filter(|&sampling| sampling != 0.0));
+        if self.tags.is_none() && !tracing.custom_tags.is_empty() {
+            self.tags = Some((place(), tracing.custom_tags.clone()));
+        }
         let mut own = OF_PROXIES.into_iter().filter(|kind| tracing.others.contains_key(*kind));
         if let (None, true, Some(kind)) = (&self.of_proxies, config.enable_tracing != Some(false), own.next())
         {
@@ -94,8 +102,10 @@ impl Configured {
     }
 }
 
-/// The field with the path of a collector.
+/// The fields with the path of a collector, and with what it is told by HTTP and by gRPC.
 const PATH: &str = "path";
+const HEADERS: &str = "headers";
+const METADATA: &str = "initialMetadata";
 
 /// The share of the calls that are sampled where nobody says it, in percent.
 pub(super) const DEFAULT_SAMPLING: f64 = 1.0;
@@ -128,15 +138,28 @@ impl<'a> Collectors<'a> {
     pub(super) fn report(&self, provider: &str, reports: &mut Reports) {
         let provider = self.configured.providers.get(&*provider.to_ascii_lowercase());
         let Some(Provider { map, name, kind: Kind::OpenTelemetry(collector) }) = provider else { return };
-        let of_http = collector.http.iter().flat_map(|http| http.keys()).filter(|field| *field != PATH);
-        let of_grpc = collector.grpc.keys().map(|field| format!("grpc.{field}"));
-        let fields = collector.others.keys().cloned().chain(of_grpc);
-        for field in fields.chain(of_http.map(|field| format!("http.{field}"))) {
+        let of_http = collector.http.iter().flat_map(|http| http.keys());
+        let of_http = of_http.filter(|field| ![PATH, HEADERS].contains(&field.as_str()));
+        let of_grpc = collector.grpc.keys().filter(|field| *field != METADATA);
+        let fields = collector.others.keys().cloned().chain(of_grpc.map(|field| format!("grpc.{field}")));
+        let fields = fields.chain(of_http.map(|field| format!("http.{field}")));
+        let (list, field) = told(collector);
+        let told =
+            headers(list).1.into_iter().map(|(at, why)| (format!("{field}[{at}]"), format!(": {why}")));
+        for (field, why) in fields.map(|field| (field, String::new())).chain(told) {
             let message = format!(
-                "opentelemetry.{field} of the extensionProvider {name:?} is not in force for managed protocols"
+                "opentelemetry.{field} of the extensionProvider {name:?} is not in force for managed protocols{why}"
             );
             reports.not_honoured(map, format!("data.{KEY}"), message);
         }
+    }
+}
+
+/// The list of what a collector is told, and where it is.
+fn told(collector: &OpenTelemetry) -> (Option<&Value>, &'static str) {
+    match &collector.http {
+        Some(http) => (http.get(HEADERS), "http.headers"),
+        None => (collector.grpc.get(METADATA), "grpc.initialMetadata"),
     }
 }
 
@@ -175,5 +198,6 @@ fn find(collector: &OpenTelemetry, services: &[Service]) -> Result<Collector, St
     if let Some(path) = path.as_ref().filter(|path| !path.bytes().all(|byte| byte.is_ascii_graphic())) {
         return Err(format!("has the path {path:?}, which is none"));
     }
-    Ok(Collector { service: service.clone(), port: *port, path })
+    let (headers, _) = headers(told(collector).0);
+    Ok(Collector { service: service.clone(), port: *port, path, headers })
 }

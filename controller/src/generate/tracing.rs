@@ -1,12 +1,17 @@
 //! Which calls are traced, and who gets their spans: what Telemetries and the mesh configuration say.
 
+use std::collections::BTreeMap;
+
 use meltemi_proxy::plan::{raw, trace_fields};
+use serde_json::Value;
 
 use super::collector::{Collectors, DEFAULT_SAMPLING, Place};
+use super::headers::Headers;
 use super::reader::Reader;
 use super::report::Reports;
 use super::routes::Share;
 use super::sockets::Proxies;
+use super::tags::{Tag, tags};
 use super::telemetries::{Side, Telemetries, Whose};
 use super::visibility::Visibility;
 use crate::findings::ResourceRef;
@@ -17,10 +22,21 @@ use crate::istio::{ModeSelector, Telemetry};
 pub(super) struct Traced {
     /// The share of them that is sampled, in percent: the bits of a number.
     sampling: u64,
-    /// The cluster of the collector.
-    collector: String,
+    /// Who gets spans.
+    receiver: Receiver,
+    /// What spans say beside what all do.
+    tags: Vec<Tag>,
+}
+
+/// A collector, as proxies reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Receiver {
+    /// Its cluster.
+    cluster: String,
     /// Where it takes spans by HTTP.
     path: Option<String>,
+    /// What it is told with them.
+    headers: Headers,
 }
 
 /// That calls of some proxies are traced, as far as their protocols allow it.
@@ -44,7 +60,7 @@ struct Said {
     provider: Option<(Place, String)>,
     sampling: Option<f64>,
     is_off: bool,
-    has_tags: Option<Place>,
+    tags: Option<(Place, BTreeMap<String, Value>)>,
     is_silent: Option<Place>,
     asks_ids: Option<Place>,
 }
@@ -53,8 +69,14 @@ impl Traced {
     /// Puts it into an entry of a plan.
     pub(super) fn put(&self, entry: &mut raw::Service) {
         let sampling = f64::from_bits(self.sampling);
-        let (collector, path) = (Some(self.collector.clone()), self.path.clone());
-        entry.tracing = Some(raw::Tracing { sampling, collector, path });
+        let Receiver { cluster, path, headers } = self.receiver.clone();
+        entry.tracing = Some(raw::Tracing {
+            sampling,
+            collector: Some(cluster),
+            path,
+            headers: headers.into_iter().collect(),
+            tags: self.tags.iter().map(Tag::entry).collect(),
+        });
     }
 
     /// Whether routes leave alone what it writes into calls. Says which do not.
@@ -118,8 +140,8 @@ impl Traces<'_> {
         let mut not_honoured = |(origin, path): &Place, message: &str| {
             reports.not_honoured(origin, path.as_str(), message);
         };
-        let cluster = self.cluster(&provider, whose.namespace, proxies);
-        if let Err(why) = &cluster {
+        let receiver = self.receiver(&provider, whose.namespace, proxies);
+        if let Err(why) = &receiver {
             let message =
                 format!("calls of managed protocols are not traced: the provider {provider:?} {why}");
             not_honoured(&by, &message);
@@ -128,26 +150,19 @@ impl Traces<'_> {
             not_honoured(place, "calls of managed protocols are not traced: they would not go on untouched");
             return None;
         }
-        let (collector, path) = cluster.ok()?;
-        if let Some(place) = &said.has_tags {
-            not_honoured(place, "spans of managed protocols have no tags but their own");
-        }
+        let receiver = receiver.ok()?;
         if let Some(place) = &said.asks_ids {
             not_honoured(place, "calls of managed protocols have no x-request-id: each is drawn for itself");
         }
         self.collectors.report(&provider, reports);
         let sampling = said.sampling.or(configured.sampling).unwrap_or(DEFAULT_SAMPLING).clamp(0.0, 100.0);
-        Some(Tracing { how: Traced { sampling: sampling.to_bits(), collector, path }, by })
+        let custom = said.tags.filter(|(_, custom)| !custom.is_empty()).or_else(|| configured.tags.clone());
+        let tags = custom.map_or_else(Vec::new, |(place, custom)| tags(&place, &custom, reports));
+        Some(Tracing { how: Traced { sampling: sampling.to_bits(), receiver, tags }, by })
     }
 
-    /// The cluster that leads to a provider's collector from the proxies of a namespace, and the path there, if it takes spans
-    /// by HTTP.
-    fn cluster(
-        &self,
-        provider: &str,
-        namespace: &str,
-        proxies: Proxies,
-    ) -> Result<(String, Option<String>), String> {
+    /// A provider's collector, as the proxies of a namespace reach it.
+    fn receiver(&self, provider: &str, namespace: &str, proxies: Proxies) -> Result<Receiver, String> {
         let collector = self.collectors.of(provider)?;
         let (service, port) = (&collector.service, collector.port);
         let is_seen = match proxies {
@@ -155,7 +170,8 @@ impl Traces<'_> {
             Proxies::Gateways => service.exports.reach(namespace),
         };
         if is_seen {
-            return Ok((service.cluster(port, None), collector.path.clone()));
+            let (path, headers) = (collector.path.clone(), collector.headers.clone());
+            return Ok(Receiver { cluster: service.cluster(port, None), path, headers });
         }
         let host = &service.host;
         Err(format!("names {host}, which {namespace} does not see, by its exportTo or by a Sidecar"))
@@ -173,13 +189,15 @@ fn merged(levels: &[&Telemetry], side: Side) -> Said {
                 said.provider = Some((place("providers[0].name"), provider.name.clone()));
             }
             said.is_off = rule.disable_span_reporting.unwrap_or(said.is_off);
+            if let Some(tags) = &rule.custom_tags {
+                said.tags = Some((place("customTags"), tags.clone()));
+            }
             said.sampling = rule.random_sampling_percentage.or(said.sampling);
             let put = |own: &mut Option<Place>, is_on: Option<bool>, field| {
                 if let Some(is_on) = is_on {
                     *own = is_on.then(|| place(field));
                 }
             };
-            put(&mut said.has_tags, rule.custom_tags.as_ref().map(|tags| !tags.is_empty()), "customTags");
             put(&mut said.is_silent, rule.disable_context_propagation, "disableContextPropagation");
             put(&mut said.asks_ids, rule.use_request_id_for_trace_sampling, "useRequestIdForTraceSampling");
         }

@@ -77,6 +77,8 @@ pub struct ProxyConfig {
 pub struct ProxyTracing {
     /// The share of the calls that are sampled, in percent. Default: 0, which is 1.
     pub sampling: f64,
+    /// What spans say beside what they do anyway.
+    pub custom_tags: BTreeMap<String, Value>,
     /// Where spans go, among other things.
     #[serde(flatten)]
     pub others: BTreeMap<String, Value>,

@@ -177,8 +177,8 @@ fn a_collector_may_take_spans_by_http() {
 #[test]
 fn what_spans_do_not_have_is_reported() {
     let provider = "{name: otel, opentelemetry: {service: observability/otel.observability.svc.cluster.local, port: 4317, \
-                    grpc: {initialMetadata: [{name: token, value: x}]}, resourceDetectors: {environment: {}}}}";
-    let rule = "{providers: [{name: otel}], customTags: {a: {literal: {value: b}}}, useRequestIdForTraceSampling: true}";
+                    grpc: {timeout: 5s}, resourceDetectors: {environment: {}}}}";
+    let rule = "{providers: [{name: otel}], useRequestIdForTraceSampling: true}";
     let text = mesh_of_two()
         + &mesh(provider, "")
         + &telemetry("web", "a", "", rule)
@@ -189,17 +189,117 @@ fn what_spans_do_not_have_is_reported() {
     let wanted = [
         "NotHonoured ConfigMap istio-system/istio: data.mesh: opentelemetry.resourceDetectors of the extensionProvider \"otel\" is \
          not in force for managed protocols",
-        "NotHonoured ConfigMap istio-system/istio: data.mesh: opentelemetry.grpc.initialMetadata of the extensionProvider \"otel\" \
-         is not in force for managed protocols",
+        "NotHonoured ConfigMap istio-system/istio: data.mesh: opentelemetry.grpc.timeout of the extensionProvider \"otel\" is not in \
+         force for managed protocols",
         "NotHonoured Telemetry shop/b: spec.tracing[0].disableContextPropagation: calls of managed protocols are not traced: they \
          would not go on untouched",
-        "NotHonoured Telemetry web/a: spec.tracing[0].customTags: spans of managed protocols have no tags but their own",
         "NotHonoured Telemetry web/a: spec.tracing[0].useRequestIdForTraceSampling: calls of managed protocols have no \
          x-request-id: each is drawn for itself",
         "NotHonoured Telemetry web/c: spec.selector: not for traces of managed protocols as mode CLIENT: the proxies of the \
          namespace's clients share one plan: leave out the selector, or write mode: SERVER",
     ];
     assert_eq!(findings(&output), wanted);
+}
+
+#[test]
+fn spans_have_the_tags_of_telemetries_or_of_the_mesh() {
+    let of_mesh = "{zone: {literal: {value: eu}}, who: {header: {name: user, defaultValue: nobody}}}";
+    let config = format!("defaultConfig: {{tracing: {{customTags: {of_mesh}}}}}");
+    let text = mesh_of_two()
+        + &mesh(OTEL, &config)
+        + &telemetry("istio-system", "all", "", "{providers: [{name: otel}]}")
+        + &telemetry(
+            "web",
+            "a",
+            "",
+            "{customTags: {who: {header: {name: user}}, by: {formatter: {value: '%REQ(source.principal)%'}}}}",
+        )
+        + &telemetry("shop", "b", "", "{match: {mode: SERVER}, customTags: {}}");
+    let output = made(&text);
+    assert_taken(&output);
+    let of_mesh = json!({"zone": {"value": "eu"}, "who": {"attribute": "user", "value": "nobody"}});
+    let of_web = json!({"who": {"attribute": "user"}, "by": {"attribute": "source.principal"}});
+    assert_eq!(traced(&output).map(|traced| traced["tags"].clone()), [of_web, of_mesh.clone(), of_mesh]);
+    assert_eq!(findings(&output), Vec::<String>::new());
+}
+
+#[test]
+fn tags_that_cannot_be_in_force_are_reported() {
+    let long = "x".repeat(257);
+    let many: Vec<String> = (10..43).map(|number| format!("t{number}: {{literal: {{value: x}}}}")).collect();
+    for (tags, wanted) in [
+        (
+            "{pod: {environment: {name: POD_NAME}}}",
+            "\"pod\": the module is not told the environment of its proxy; write literal or header",
+        ),
+        (
+            "{path: {header: {name: ':path'}}}",
+            "\"path\": \":path\" is of HTTP; name an attribute of the call, such as method",
+        ),
+        ("{a: {header: {}}}", "\"a\": the name of an attribute is empty; name one"),
+        ("{a: {literal: {}}}", "\"a\": has no value; write \"value\", or \"attribute\" for that of the call"),
+        ("{a: null}", "\"a\": is of no kind that is known; write literal or header"),
+        ("{a: {formatter: {value: 'x %REQ(a)%'}}}", "\"a\": a formatter is one operator, as %REQ(user)%"),
+        (
+            "{a: {formatter: {value: '%REQ(a)%%REQ(b)%'}}}",
+            "\"a\": a formatter is one operator, as %REQ(user)%",
+        ),
+        (
+            &format!("{{a: {{literal: {{value: {long}}}}}}}"),
+            "\"a\": has a value of more than 256 bytes; make it shorter",
+        ),
+        (
+            "{'': {literal: {value: a}}}",
+            "\"\": has a name of more than 128 bytes, of none, or that all spans have; choose another",
+        ),
+        (&format!("{{{}}}", many.join(", ")), "\"t42\": there are more than 32"),
+    ] {
+        let rule = format!("{{providers: [{{name: otel}}], customTags: {tags}}}");
+        let output = made(&(mesh_of_two() + &mesh(OTEL, "") + &telemetry("web", "a", "", &rule)));
+        assert_taken(&output);
+        assert_eq!(traced(&output)[0]["collector"], CLUSTER);
+        let wanted = format!(
+            "NotHonoured Telemetry web/a: spec.tracing[0].customTags: spans of managed protocols have no tag {wanted}"
+        );
+        assert_eq!(findings(&output), [wanted]);
+    }
+}
+
+#[test]
+fn collectors_are_told_the_headers_of_the_mesh() {
+    let all = telemetry("istio-system", "all", "", "{providers: [{name: p}]}");
+    let list = "[{name: Authorization, value: Bearer x}, {name: x-tenant, value: a}, {name: token, envName: TOKEN}, \
+                {name: ':path', value: /}, {name: X-Meltemi-Cluster, value: other}, {name: X-Tenant, value: b}, \
+                {name: x-lines, value: \"a\\r\\nb\"}]";
+    let others = [
+        "[2] of the extensionProvider \"p\" is not in force for managed protocols: envName is of istiod's own \
+         environment; write value",
+        "[3] of the extensionProvider \"p\" is not in force for managed protocols: is no header: a name is a token, a value \
+         plain ASCII without spaces at its ends",
+        "[4] of the extensionProvider \"p\" is not in force for managed protocols: is a header of the proxy's own; leave \
+         it out",
+        "[5] of the extensionProvider \"p\" is not in force for managed protocols: x-tenant is there already",
+        "[6] of the extensionProvider \"p\" is not in force for managed protocols: is no header: a name is a token, a value \
+         plain ASCII without spaces at its ends",
+    ];
+    for (port, way, field) in [
+        (4318, "http: {path: /v1/traces, headers: LIST}", "http.headers"),
+        (4317, "grpc: {initialMetadata: LIST}", "grpc.initialMetadata"),
+    ] {
+        let way = way.replace("LIST", list);
+        let provider = format!(
+            "{{name: p, opentelemetry: {{service: otel.observability.svc.cluster.local, port: {port}, {way}}}}}"
+        );
+        let output = made(&(mesh_of_two() + &mesh(&provider, "") + &all));
+        assert_taken(&output);
+        let headers = json!({"authorization": "Bearer x", "x-tenant": "a"});
+        assert_eq!(
+            traced(&output).map(|traced| traced["headers"].clone()),
+            [(); 3].map(|()| headers.clone())
+        );
+        let place = format!("NotHonoured ConfigMap istio-system/istio: data.mesh: opentelemetry.{field}");
+        assert_eq!(findings(&output), others.map(|other| format!("{place}{other}")));
+    }
 }
 
 #[test]

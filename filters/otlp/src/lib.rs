@@ -49,6 +49,8 @@ pub struct Span<'a> {
     pub number: u32,
     /// Bytes of the request and of the answer.
     pub sizes: [usize; 2],
+    /// Further attributes, as [`write_tag`] writes them.
+    pub tags: &'a [u8],
 }
 
 /// The outcomes that are no errors.
@@ -98,6 +100,7 @@ impl Span<'_> {
         for (name, value) in texts {
             write_text(OF_SPAN, name, value, out);
         }
+        out.extend_from_slice(self.tags);
         let [request, response] = self.sizes.map(|size| size as u64);
         let numbers = [
             ("server.port", port),
@@ -116,6 +119,11 @@ impl Span<'_> {
         }
         enclose(2, start, out);
     }
+}
+
+/// Appends an attribute of a span that has none of that name, if it has a value.
+pub fn write_tag(name: &str, value: &str, out: &mut Vec<u8>) {
+    write_text(OF_SPAN, name, value, out);
 }
 
 /// The request that gives a collector `spans` of a service, which is this proxy if it has no name.

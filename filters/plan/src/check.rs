@@ -52,6 +52,41 @@ pub(super) fn name(path: &Path<'_>, what: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// Checks a header that requests of the proxy's own have beside those that it sends them with; its name in lower case.
+#[inline(never)]
+pub(super) fn header(path: &Path<'_>, name: &str, value: &str) -> Result<()> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let is_name = !name.is_empty() && name.bytes().all(is_token);
+    // What HTTP strips or refuses would not come as it is written.
+    let is_value = value.bytes().all(|byte| matches!(byte, b' '..=b'~')) && value.trim() == value;
+    if !is_name || !is_value {
+        return fail(path, "is no header: a name is a token, a value plain ASCII without spaces at its ends");
+    }
+    if OWN_HEADERS.contains(&name) || OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+        return fail(path, "is a header of the proxy's own; leave it out");
+    }
+    Ok(())
+}
+
+/// Headers that say how a request is carried, or what it is.
+const OWN_HEADERS: [&str; 12] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
+/// Those that Envoy or services act upon.
+const OWN_PREFIXES: [&str; 3] = ["grpc-", "x-envoy-", "x-meltemi-"];
+
 /// What clients are told in place of an answer: what the plan says, or `default`.
 pub(super) fn message(
     path: &Path<'_>,

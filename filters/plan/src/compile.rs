@@ -30,7 +30,7 @@ use super::{
     share::share,
     span::Span,
     table::Table,
-    tracing,
+    tracing::{self, Tag},
 };
 
 /// The name of the route of the calls that no route matches.
@@ -188,8 +188,9 @@ async fn of_codec(
         let asked = global.as_ref().map_or(&[][..], GlobalRateLimits::rules);
         let sent = global.iter().flat_map(GlobalRateLimits::attributes);
         let keys = keys().chain(clusters.iter().flat_map(|clusters| clusters.keys()));
+        let told = tracing.iter().flat_map(|tracing| &tracing.tags).filter_map(Tag::attribute);
         let tested = [&*rules, limited, asked, &logged].into_iter().flat_map(attributes);
-        tested.chain(sent).chain(keys.flat_map(HashKey::attributes))
+        tested.chain(sent).chain(keys.flat_map(HashKey::attributes)).chain(told)
     };
     let depths = read().filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
     let traced = if is_traced { Depth::Attachments } else { Depth::Operation };

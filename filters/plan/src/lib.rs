@@ -91,7 +91,7 @@ pub use service::{Limits, OnNoMatch, RetryBudget, Service, UpstreamOptions};
 pub use share::Share;
 pub use span::Span;
 pub use table::Table;
-pub use tracing::{B3, B3_FIELDS, Collector, TRACEPARENT, Tracing, trace_fields};
+pub use tracing::{B3, B3_FIELDS, Collector, LONGEST_TAG, TRACEPARENT, Tag, Tracing, trace_fields};
 pub use values::{MOST_WRITTEN, Operator, Part, Value};
 pub use warning::Warning;
 
@@ -129,6 +129,24 @@ pub fn check_value(text: &str) -> Result<(), String> {
 /// It is none: what is wrong, and what mends it.
 pub fn check_attribute(name: &str) -> Result<(), String> {
     matches::attribute_name(&Path::Root, name).map_err(|error| error.message)
+}
+
+/// Checks an attribute of spans.
+///
+/// # Errors
+///
+/// Its name or its value is none: what is wrong, and what mends it.
+pub fn check_tag(name: &str, raw: &raw::Tag) -> Result<(), String> {
+    tracing::tag(&Path::Root, name, raw).map(|_| ()).map_err(|error| error.message)
+}
+
+/// Checks a header for a collector of spans.
+///
+/// # Errors
+///
+/// It is none, or is the proxy's own: what is wrong, and what mends it.
+pub fn check_header(name: &str, value: &str) -> Result<(), String> {
+    check::header(&Path::Root, &name.to_ascii_lowercase(), value).map_err(|error| error.message)
 }
 
 /// Checks the name of a cluster.

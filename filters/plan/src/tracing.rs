@@ -2,14 +2,16 @@
 
 use std::rc::Rc;
 
-use meltemi_codecs::{Action, Change};
+use meltemi_codecs::{Action, Change, Head};
 
 use super::{
-    check::name,
+    check::{header, name},
     error::{Path, Result, fail},
+    matches::attribute_name,
     raw,
     route::AttachmentEdit,
     share::{Share, share},
+    table::Table,
 };
 
 /// The trace of a call in the format of the W3C.
@@ -37,6 +39,60 @@ pub struct Tracing {
     pub sampling: Share,
     /// The collector that spans of sampled calls are sent to.
     pub collector: Option<Rc<Collector>>,
+    /// Attributes that spans have beside their own.
+    pub tags: Vec<Tag>,
+}
+
+/// An attribute that spans have.
+#[derive(Debug)]
+pub struct Tag {
+    /// Its name.
+    pub name: String,
+    raw: raw::Tag,
+}
+
+/// The attributes that all spans have.
+const OWN_TAGS: [&str; 15] = [
+    "client.address",
+    "error.type",
+    "meltemi.mirror",
+    "meltemi.route",
+    "meltemi.try",
+    "request_size",
+    "response_flags",
+    "response_size",
+    "rpc.method",
+    "rpc.response.status_code",
+    "rpc.service",
+    "rpc.system",
+    "server.address",
+    "server.port",
+    "upstream_cluster",
+];
+
+/// The most attributes that spans have beside their own, and the most bytes of the name of one.
+const MOST_TAGS: usize = 32;
+const LONGEST_NAME: usize = 128;
+
+/// The most bytes of the value of one.
+pub const LONGEST_TAG: usize = 256;
+
+/// The most headers that a collector gets, and the most bytes of them all.
+const MOST_HEADERS: usize = 16;
+const MOST_HEADER_BYTES: usize = 8 << 10;
+
+impl Tag {
+    /// The value of a call whose `head` is read so far; empty if it has none. It is text that a client may have chosen, or that
+    /// of the plan.
+    pub fn value<'a>(&'a self, head: &'a Head) -> &'a str {
+        let value = self.attribute().and_then(|name| head.get(name));
+        value.or(self.raw.value.as_deref()).unwrap_or_default()
+    }
+
+    /// The attribute of the call whose value it has.
+    pub(super) fn attribute(&self) -> Option<&str> {
+        self.raw.attribute.as_deref()
+    }
 }
 
 /// A collector of spans.
@@ -46,6 +102,8 @@ pub struct Collector {
     pub cluster: Rc<str>,
     /// Where it takes them by HTTP. Otherwise it does by gRPC.
     pub path: Option<Rc<str>>,
+    /// What it is told with them, by names in lower case.
+    pub headers: Vec<(String, String)>,
 }
 
 pub(super) fn tracing(path: &Path<'_>, raw: &raw::Tracing) -> Result<Tracing> {
@@ -62,11 +120,67 @@ pub(super) fn tracing(path: &Path<'_>, raw: &raw::Tracing) -> Result<Tracing> {
     {
         return fail(&path.key("collector"), format!("{cluster:?} is no name of a host, as HTTP needs it"));
     }
+    let headers = headers(&path.key("headers"), &raw.headers)?;
     let sampling = share(&path.key("sampling"), raw.sampling)?;
+    let tags = tags(&path.key("tags"), &raw.tags)?;
     let collector = raw.collector.as_deref().map(|cluster| {
-        Rc::new(Collector { cluster: cluster.into(), path: raw.path.as_deref().map(Rc::from) })
+        Rc::new(Collector { cluster: cluster.into(), path: raw.path.as_deref().map(Rc::from), headers })
     });
-    Ok(Tracing { sampling, collector })
+    Ok(Tracing { sampling, collector, tags })
+}
+
+/// Checks what a collector is told.
+fn headers(path: &Path<'_>, raw: &Table<String>) -> Result<Vec<(String, String)>> {
+    let mut headers: Vec<(String, String)> = Vec::new();
+    let mut bytes = 0_usize;
+    for (name, value) in raw.iter() {
+        let path = path.key(name);
+        let name = name.to_ascii_lowercase();
+        header(&path, &name, value)?;
+        bytes = bytes.saturating_add(name.len()).saturating_add(value.len());
+        let is_new = headers.iter().all(|(known, _)| *known != name);
+        headers.push((name, value.clone()));
+        if !is_new || headers.len() > MOST_HEADERS || bytes > MOST_HEADER_BYTES {
+            return fail(
+                &path,
+                "is there twice, or after 16 others, or over 8 KiB of them all; leave it out",
+            );
+        }
+    }
+    Ok(headers)
+}
+
+fn tags(path: &Path<'_>, raw: &Table<raw::Tag>) -> Result<Vec<Tag>> {
+    let mut tags = Vec::new();
+    for (name, raw) in raw.iter() {
+        let path = path.key(name);
+        tags.push(tag(&path, name, raw)?);
+        if tags.len() > MOST_TAGS {
+            return fail(&path, "is one of more than 32; leave some out");
+        }
+    }
+    Ok(tags)
+}
+
+/// Checks an attribute of spans.
+#[inline(never)]
+pub(super) fn tag(path: &Path<'_>, name: &str, raw: &raw::Tag) -> Result<Tag> {
+    let raw::Tag { attribute, value } = raw;
+    if name.is_empty() || name.len() > LONGEST_NAME || OWN_TAGS.contains(&name) {
+        return fail(
+            path,
+            "has a name of more than 128 bytes, of none, or that all spans have; choose another",
+        );
+    }
+    if value.as_ref().is_some_and(|value| value.len() > LONGEST_TAG) {
+        return fail(path, "has a value of more than 256 bytes; make it shorter");
+    }
+    if let Some(attribute) = attribute {
+        attribute_name(&path.key("attribute"), attribute)?;
+    } else if value.is_none() {
+        return fail(path, "has no value; write \"value\", or \"attribute\" for that of the call");
+    }
+    Ok(Tag { name: name.to_owned(), raw: raw.clone() })
 }
 
 /// Has an edit write the trace of a call as well.

@@ -17,7 +17,8 @@ impl Worker {
     pub(crate) fn ask(&mut self, id: CallId, question: Question) {
         let limit = &question.limit.0;
         let (cluster, timeout) = (&limit.cluster, limit.timeout);
-        let ask = Ask { cluster, path: SHOULD_RATE_LIMIT, timeout, message: &question.message };
+        let message = &question.message;
+        let ask = Ask { cluster, path: SHOULD_RATE_LIMIT, timeout, headers: &[], message };
         let Some(asked) = self.inquiries.ask(&ask, self.now, &mut self.net) else {
             self.judged(id, question, Err(NoAnswer::NoConnection));
             return;

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use meltemi_sockets::{Request, SocketId, Target};
 
-use self::channel::{Channel, Happening, host, said};
+use self::channel::{Channel, Happening, host, said, with};
 use crate::arena::{Arena, Id};
 use crate::calls::CallId;
 use crate::clock::{Instant, earliest};
@@ -44,6 +44,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) path: &'static str,
     /// How long the answer may take, as the service is told.
     pub(crate) timeout: Duration,
+    /// What it is told beside the message.
+    pub(crate) headers: &'a [(String, String)],
     pub(crate) message: &'a [u8],
 }
 
@@ -129,21 +131,24 @@ impl Inquiries {
     pub(crate) fn post(
         &mut self,
         (cluster, path): (&str, &str),
+        headers: &[(String, String)],
         message: &[u8],
         asker: Asker,
         net: &mut Net,
     ) -> Result<InquiryId, Asker> {
+        let length = message.len().to_string();
+        let own = [
+            ("content-type", "application/x-protobuf"),
+            ("content-length", &length),
+            ("user-agent", "meltemi"),
+        ];
         let request = Request {
             method: "POST",
             scheme: "http",
             authority: host(cluster),
             path,
             cluster: Some(cluster),
-            headers: &[
-                ("content-type", "application/x-protobuf"),
-                ("content-length", &message.len().to_string()),
-                ("user-agent", "meltemi"),
-            ],
+            headers: &with(&own, headers),
             body: message,
         };
         let Some(stream) = net.request(&request) else { return Err(asker) };

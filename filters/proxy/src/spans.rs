@@ -153,6 +153,7 @@ impl Spans {
                 is_copy: told.is_copy,
                 number: one.number,
                 sizes: [record.request_bytes, record.response_bytes],
+                tags: trace.tags(),
             };
             span.write(&mut batch.spans);
             batch.count = batch.count.saturating_add(1);
@@ -241,16 +242,16 @@ impl Worker {
     /// Gives a collector a message with spans, which are dropped if that cannot be.
     fn give(&mut self, sent: Sent, message: &[u8]) -> Option<InquiryId> {
         let collector = sent.collector.clone();
-        let Collector { cluster, path } = &*collector;
+        let Collector { cluster, path, headers } = &*collector;
         if let Some(path) = path {
             let to = (&**cluster, &**path);
-            match self.inquiries.post(to, message, Asker::Spans(sent), &mut self.net) {
+            match self.inquiries.post(to, headers, message, Asker::Spans(sent), &mut self.net) {
                 Ok(inquiry) => return Some(inquiry),
                 Err(asker) => self.answered(Answered::none(asker, NoAnswer::NoConnection)),
             }
             return None;
         }
-        let ask = Ask { cluster, path: EXPORT, timeout: TIMEOUT, message };
+        let ask = Ask { cluster, path: EXPORT, timeout: TIMEOUT, headers, message };
         let Some(asked) = self.inquiries.ask(&ask, self.now, &mut self.net) else {
             self.spans_dropped(&sent, NoAnswer::NoConnection.name(), sent.count, "");
             return None;

@@ -7,9 +7,11 @@
 mod tries;
 
 use meltemi_codecs::Head;
+use meltemi_otlp::write_tag;
 
 pub(crate) use self::tries::TracedTry;
-use crate::plan::{B3, B3_FIELDS, TRACEPARENT, Tracing};
+use crate::plan::{B3, B3_FIELDS, LONGEST_TAG, TRACEPARENT, Tracing};
+use crate::policy::write_text;
 
 /// The trace of a call. Ids are kept as they are written.
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ pub(crate) struct Trace {
     is_reported: bool,
     /// Those that are, as far as they have begun.
     tries: Vec<TracedTry>,
+    /// What the plan has them say of the call, in the format of collectors.
+    tags: Vec<u8>,
 }
 
 type Digits<const N: usize> = [u8; N];
@@ -68,8 +72,12 @@ impl Trace {
             format,
             is_reported: false,
             tries: Vec::new(),
+            tags: Vec::new(),
         });
         trace.is_reported = trace.is_sampled && tracing.collector.is_some();
+        if trace.is_reported && !tracing.tags.is_empty() {
+            trace.tags = tags(head, tracing);
+        }
         let mut made = String::new();
         let (id, parent) = said.ids.unwrap_or_else(|| {
             // None is 0.
@@ -86,7 +94,13 @@ impl Trace {
     /// The same for another call, whose tries are spans of their own.
     #[inline(never)]
     pub(crate) fn copy(&self, random: &mut fastrand::Rng) -> Box<Self> {
-        Box::new(Self { seed: random.u64(..), tries: Vec::new(), ..*self })
+        let tags = self.tags.clone();
+        Box::new(Self { seed: random.u64(..), tries: Vec::new(), tags, ..*self })
+    }
+
+    /// What its spans say of the call beside what all do.
+    pub(crate) fn tags(&self) -> &[u8] {
+        &self.tags
     }
 
     /// Its id, in 32 digits.
@@ -163,6 +177,18 @@ impl Trace {
             _ => {}
         }
     }
+}
+
+/// What spans are to say of a call.
+#[inline(never)]
+fn tags(head: &Head, tracing: &Tracing) -> Vec<u8> {
+    let (mut tags, mut value) = (Vec::new(), String::new());
+    for tag in &tracing.tags {
+        value.clear();
+        write_text(tag.value(head), LONGEST_TAG, &mut value);
+        write_tag(&tag.name, &value, &mut tags);
+    }
+    tags
 }
 
 /// What a request says of its trace, and where.

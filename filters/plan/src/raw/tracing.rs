@@ -1,4 +1,5 @@
 use super::object::object;
+use crate::Table;
 
 /// Traces: which a call belongs to is read from it, decided where nobody has, and passed on with each try.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,15 +15,39 @@ pub struct Tracing {
     /// The path at which the collector takes spans by OTLP over HTTP, as `/v1/traces`; Envoy speaks the HTTP that the cluster is configured for. Default: it takes them by gRPC.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"), schemars(!skip_serializing_if))]
     pub path: Option<String>,
+    /// What the collector is told with each batch of spans, as headers of HTTP or as metadata of gRPC, such as `authorization`. Whoever reads the plan reads them.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Table::is_empty"), schemars(!skip_serializing_if))]
+    pub headers: Table<String>,
+    /// Attributes that spans have beside their own, whose names they cannot have.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Table::is_empty"), schemars(!skip_serializing_if))]
+    pub tags: Table<Tag>,
 }
 
 object! {
     Tracing from Self::default();
-    optional sampling, collector, path;
+    optional sampling, collector, path, headers, tags;
 }
 
 impl Default for Tracing {
     fn default() -> Self {
-        Self { sampling: 1.0, collector: None, path: None }
+        Self { sampling: 1.0, collector: None, path: None, headers: Table::default(), tags: Table::default() }
     }
+}
+
+/// The value of an attribute of spans: that of an attribute of the call, a text, or the text where the call has no such attribute.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields, default))]
+pub struct Tag {
+    /// An attribute of the call, by the names that matchers have. At most 256 bytes are told, without control characters.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"), schemars(!skip_serializing_if))]
+    pub attribute: Option<String>,
+    /// The text. Default: spans of calls without the attribute do without.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"), schemars(!skip_serializing_if))]
+    pub value: Option<String>,
+}
+
+object! {
+    Tag from Self::default();
+    optional attribute, value;
 }

@@ -6,6 +6,11 @@ use super::*;
 #[test]
 fn traces_are_written_by_nobody_else() {
     let set = json!({"requestAttachments": {"remove": ["x-b3-flags"]}});
+    let name = "has a name of more than 128 bytes, of none, or that all spans have; choose another";
+    let header = "is no header: a name is a token, a value plain ASCII without spaces at its ends";
+    let twice = "is there twice, or after 16 others, or over 8 KiB of them all; leave it out";
+    let tags = (10..43).map(|number| (format!("t{number}"), json!({"value": "x"})));
+    let tags = serde_json::Map::from_iter(tags);
     for (service, message) in [
         (json!({"tracing": {"sampling": 101}}), "tracing.sampling: 101 is out of bounds; write 0 to 100"),
         (
@@ -16,6 +21,32 @@ fn traces_are_written_by_nobody_else() {
             json!({"tracing": {"collector": "a b", "path": "/v1/traces"}}),
             "tracing.collector: \"a b\" is no name of a host, as HTTP needs it",
         ),
+        (
+            json!({"tracing": {"tags": {"a": {}}}}),
+            "tracing.tags.a: has no value; write \"value\", or \"attribute\" for that of the call",
+        ),
+        (json!({"tracing": {"tags": {"": {"value": "a"}}}}), &format!("tracing.tags[\"\"]: {name}")),
+        (
+            json!({"tracing": {"tags": {"rpc.method": {"value": "a"}}}}),
+            &format!("tracing.tags[\"rpc.method\"]: {name}"),
+        ),
+        (
+            json!({"tracing": {"tags": {"a": {"attribute": "source.port"}}}}),
+            "tracing.tags.a.attribute: no attribute of the connection; write one of source.ip, source.namespace, source.principal",
+        ),
+        (
+            json!({"tracing": {"tags": {"a": {"value": "x".repeat(257)}}}}),
+            "tracing.tags.a: has a value of more than 256 bytes; make it shorter",
+        ),
+        (json!({"tracing": {"tags": tags}}), "tracing.tags.t42: is one of more than 32; leave some out"),
+        (
+            json!({"tracing": {"headers": {"content-type": "a"}}}),
+            "tracing.headers.content-type: is a header of the proxy's own; leave it out",
+        ),
+        (json!({"tracing": {"headers": {":path": "/"}}}), &format!("tracing.headers[\":path\"]: {header}")),
+        (json!({"tracing": {"headers": {"a": "x\r\ny"}}}), &format!("tracing.headers.a: {header}")),
+        (json!({"tracing": {"headers": {"a": "x", "A": "y"}}}), &format!("tracing.headers.a: {twice}")),
+        (json!({"tracing": {"headers": {"a": "x".repeat(8192)}}}), &format!("tracing.headers.a: {twice}")),
         (
             json!({"tracing": {"collector": ""}}),
             "tracing.collector: the name of a cluster is empty; give one",

@@ -113,18 +113,19 @@ impl Channel {
         let milliseconds = u64::try_from(ask.timeout.as_millis()).unwrap_or(u64::MAX);
         let milliseconds = milliseconds.clamp(1, MOST_MILLISECONDS);
         let timeout = [&milliseconds.to_string(), "m"].concat();
+        let own = [
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            ("grpc-timeout", &timeout),
+            ("user-agent", "meltemi"),
+        ];
         self.http2.request(&Request {
             method: "POST",
             scheme: "http",
             authority: host(&self.cluster),
             path: ask.path,
             cluster: None,
-            headers: &[
-                ("te", "trailers"),
-                ("content-type", "application/grpc"),
-                ("grpc-timeout", &timeout),
-                ("user-agent", "meltemi"),
-            ],
+            headers: &with(&own, ask.headers),
             body: &body,
         })
     }
@@ -240,6 +241,13 @@ pub(super) fn said(status: u16, code: Option<&str>, message: &str) -> String {
     let status = status.to_string();
     let (of, code) = code.map_or(("HTTP status ", &*status), |code| ("gRPC status ", code));
     [of, code, " ", message].concat()
+}
+
+/// Headers with those that the plan adds.
+#[inline(never)]
+pub(super) fn with<'a>(own: &[(&'a str, &'a str)], more: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+    let more = more.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    own.iter().copied().chain(more).collect()
 }
 
 /// The authority of a cluster. Istio's have the host at their end, and the rest is not for an authority.

@@ -139,7 +139,7 @@ impl Origins<'_> {
 
 /// Appends text without its control characters, until `out` is that long.
 #[inline(never)]
-fn write_text(text: &str, end: usize, out: &mut String) {
+pub(crate) fn write_text(text: &str, end: usize, out: &mut String) {
     for char in text.chars().filter(|char| !char.is_control()) {
         if out.len().saturating_add(char.len_utf8()) > end {
             return;

@@ -57,6 +57,7 @@ mod retries;
 mod routing;
 mod streams;
 mod success_rates;
+mod tags;
 mod timeouts;
 mod torn_frames;
 mod values;

@@ -1,7 +1,7 @@
 //! Spans that go by HTTP, which is the connection manager's to speak.
 
 use meltemi_sockets::Side;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::collector;
 use crate::spans::{ID, PARENT, SECOND, count, lines, sampled, world};
@@ -31,11 +31,11 @@ impl World {
     }
 }
 
-/// A world whose collector takes spans by HTTP, in which a call was made and its span sent.
-fn posted() -> World {
-    let mut world = world(
-        json!({"tracing": {"sampling": 0, "collector": "outbound|4318||otel.example.org", "path": "/v1/traces"}}),
-    );
+/// A world whose collector takes spans by HTTP with these headers, in which a call was made and its span sent.
+pub fn posted(headers: Value) -> World {
+    let collector = "outbound|4318||otel.example.org";
+    let tracing = json!({"sampling": 0, "collector": collector, "path": "/v1/traces", "headers": headers});
+    let mut world = world(json!({"tracing": tracing}));
     let client = world.connect();
     let call = world.call_and_wait(client, sampled("find"));
     assert_eq!(world.calls[call].error(), None);
@@ -45,7 +45,7 @@ fn posted() -> World {
 
 #[test]
 fn spans_go_by_http_where_the_plan_has_a_path() {
-    let mut world = posted();
+    let mut world = posted(json!({}));
     let [Posted { stream, fields, body }] = &world.manager.posted[..] else { panic!("one request") };
     let (stream, length) = (*stream, body.len().to_string());
     for (name, value) in [
@@ -67,13 +67,13 @@ fn spans_go_by_http_where_the_plan_has_a_path() {
 
 #[test]
 fn what_is_not_taken_by_http_is_counted() {
-    let mut world = posted();
+    let mut world = posted(json!({}));
     let stream = world.manager.posted[0].stream;
     world.respond(stream, "503", b"no healthy upstream");
     assert_eq!((count(&mut world, "error"), count(&mut world, "exported")), (1, 0));
     assert_eq!(lines(&world), [("error", "HTTP status 503 no healthy upstream", 0)]);
     // One that never answers is given up, and what it says after that is nobody's.
-    let mut world = posted();
+    let mut world = posted(json!({}));
     let stream = world.manager.posted[0].stream;
     world.run_for(15 * SECOND);
     assert_eq!(count(&mut world, "deadline"), 1);

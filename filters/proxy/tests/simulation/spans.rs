@@ -60,7 +60,7 @@ pub fn sampled(method: &str) -> Ask {
 }
 
 /// All spans that the collector was given.
-fn spans(world: &World) -> Vec<Span> {
+pub fn spans(world: &World) -> Vec<Span> {
     world.limiter.asked.iter().flat_map(|asked| asked.spans.clone()).collect()
 }
 
