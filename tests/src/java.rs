@@ -41,6 +41,23 @@ impl Peer {
         Self { version: version.to_owned(), remote: Remote::start(&format!("dubbo-{version}"), &mut java) }
     }
 
+    /// Starts Apache Dubbo `version` as the service `name`, with OpenTelemetry's agent, which gives a collector at an address
+    /// the spans that it makes.
+    pub fn start_traced(version: &str, name: &str, collector: SocketAddr) -> Self {
+        let jars = jars(version);
+        let mut java = command(&jars, "org.meltemi.demo.Peer");
+        java.env(
+            "JAVA_TOOL_OPTIONS",
+            format!("-javaagent:{}", jars.join("agent/opentelemetry.jar").display()),
+        )
+        .env("OTEL_SERVICE_NAME", name)
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}"))
+        .env("OTEL_BSP_SCHEDULE_DELAY", "200")
+        .envs(["METRICS", "LOGS"].map(|kind| (format!("OTEL_{kind}_EXPORTER"), "none")));
+        Self { version: version.to_owned(), remote: Remote::start(&format!("dubbo-{version}"), &mut java) }
+    }
+
     /// Starts a server of Apache Dubbo `version` named `name` on a free port.
     pub fn serve(version: &str, name: &str) -> (Self, SocketAddr) {
         let peer = Self::start(version);

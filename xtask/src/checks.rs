@@ -21,7 +21,7 @@ pub(crate) enum Check {
     Module,
     /// Each fuzz target runs for a while.
     Fuzzing,
-    /// The programs of the mesh are built: ten minutes on two cores, nothing when cached.
+    /// The programs of the mesh are built: thirteen minutes on two cores, nothing when cached.
     MeshPrograms,
     /// Every test, on real Envoys, Apache Dubbo and a real Istio mesh.
     Tests,

@@ -7,8 +7,8 @@
 //! pods and their status ([`Pod`]), those of Deployments with their containers ([`Mesh::deploy`]), EndpointSlices and
 //! names ([`Mesh::settle`]).
 //!
-//! Root is needed. Debian has `etcd`, `kubectl`, `docker-registry`, `iptables` and `ip`; istiod, the agent and the API
-//! server are built once from their sources by `cargo run -p meltemi-mesh-tests --bin mesh-tools` or by the first test,
+//! Root is needed. Debian has `etcd`, `kubectl`, `docker-registry`, `iptables` and `ip`; istiod, the agent, the API
+//! server and Jaeger are built once from their sources by `cargo run -p meltemi-mesh-tests --bin mesh-tools` or by the first test,
 //! and kept in `~/.cache/meltemi/mesh`; Go is fetched to there where the `PATH` has none. One mesh runs on a machine at
 //! a time: others wait. It ends with the process that started it, however that ends. The logs of its programs stay in
 //! `target/mesh`.
@@ -18,6 +18,7 @@ mod container;
 mod endpoints;
 mod files;
 mod istiod;
+mod jaeger;
 mod mesh;
 mod namespace;
 mod network;
@@ -28,6 +29,7 @@ mod tools;
 
 pub use cluster::Cluster;
 pub use files::FileServer;
+pub use jaeger::{Jaeger, Seen};
 pub use mesh::Mesh;
 pub use namespace::Namespace;
 pub use network::Network;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::container::Images;
 use crate::files::FileServer;
+use crate::jaeger::Jaeger;
 use crate::network::{Network, run_path};
 use crate::pod::{self, Pod, Workload};
 use crate::process::Process;
@@ -70,6 +71,11 @@ impl Mesh {
     /// A registry of images that agents can reach.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Starts Jaeger in a pod.
+    pub fn start_jaeger(&self, namespace: &str, pod: &str) -> Jaeger {
+        self.pod(namespace, pod).enter(|| Jaeger::start(&self.tools.jaeger))
     }
 
     /// Makes the namespace `name`, if it is not there.

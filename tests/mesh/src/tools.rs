@@ -34,6 +34,8 @@ pub struct Tools {
     pub pilot_agent: PathBuf,
     /// The API server of Kubernetes.
     pub kube_apiserver: PathBuf,
+    /// Jaeger, which collects spans.
+    pub jaeger: PathBuf,
     /// The newest stock Envoy that Meltemi supports.
     pub envoy: PathBuf,
     /// The oldest.
@@ -45,8 +47,8 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Finds the programs. Those of Istio and Kubernetes are built from their sources unless they are in the cache, which
-    /// takes two cores ten minutes.
+    /// Finds the programs. Those of Istio, Kubernetes and Jaeger are built from their sources unless they are in the
+    /// cache, which takes two cores thirteen minutes.
     ///
     /// # Panics
     ///
@@ -70,13 +72,14 @@ impl Tools {
                 fs::copy(sources.join(file), out.join(name)).unwrap();
             }
         });
-        let kube = built("kube", |_, _| ());
+        let [kube, jaeger] = ["kube", "jaeger"].map(|name| built(name, |_, _| ()));
         let envoys: Vec<PathBuf> = Envoy::all().into_iter().map(|envoy| envoy.binary).collect();
         let one = |envoy: Option<&PathBuf>| envoy.expect("MELTEMI_ENVOY_VERSIONS names no version").clone();
         Self {
             pilot_discovery: istio.join("pilot-discovery"),
             pilot_agent: istio.join("pilot-agent"),
             kube_apiserver: kube.join("kube-apiserver"),
+            jaeger: jaeger.join("jaeger"),
             envoy: one(envoys.last()),
             oldest_envoy: one(envoys.first()),
             crds: istio.join(CRDS.1),

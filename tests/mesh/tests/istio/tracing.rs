@@ -1,23 +1,32 @@
 //! Spans of the sidecars of both sides, as Istio's own resources ask for them.
 
-use meltemi_mesh_tests::Pod;
+use std::net::Ipv4Addr;
+
+use meltemi_mesh_tests::{Jaeger, Seen};
 use meltemi_tests::collector::{Collector, Span, hex, values};
+use meltemi_tests::java::{Peer, VERSIONS};
 use meltemi_tests::{Client, Frame, eventually};
 use serde_json::{Value, json};
 
-use crate::stage::{self, DEMO, SERVERS, SHOP, Stage};
+use crate::stage::{self, DEMO, JAVA, SERVERS, SHOP, Service, Stage, router, to};
 
 /// A trace whose caller wants it sampled.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
-const CLUSTER: &str = "outbound|4317||otel.example.org";
+/// The port of the collector.
+const PORT: u16 = 4317;
+
+/// The cluster of a collector's service at that port.
+fn cluster(port: u16) -> String {
+    format!("outbound|{port}||otel.example.org")
+}
 
 const CLIENT: i32 = 3;
 const SERVER: i32 = 2;
 
 /// The collector's service, whose one endpoint is a pod of another namespace, and the mesh that names it.
-fn collector_in(pod: &Pod) -> [Value; 2] {
+fn collector_at(address: Ipv4Addr, port: u16) -> [Value; 2] {
     let service = json!({
         "apiVersion": "networking.istio.io/v1",
         "kind": "ServiceEntry",
@@ -26,13 +35,13 @@ fn collector_in(pod: &Pod) -> [Value; 2] {
             "hosts": ["otel.example.org"],
             "location": "MESH_INTERNAL",
             "resolution": "STATIC",
-            "ports": [{"name": "grpc-otlp", "number": 4317, "protocol": "GRPC"}],
+            "ports": [{"name": "grpc-otlp", "number": port, "protocol": "GRPC"}],
             // The sidecar there speaks mutual TLS.
-            "endpoints": [{"address": pod.address(), "labels": {"security.istio.io/tlsMode": "istio"}}],
+            "endpoints": [{"address": address, "labels": {"security.istio.io/tlsMode": "istio"}}],
         },
     });
     let mesh = json!({
-        "extensionProviders": [{"name": "otel", "opentelemetry": {"service": "otel.example.org", "port": 4317}}],
+        "extensionProviders": [{"name": "otel", "opentelemetry": {"service": "otel.example.org", "port": port}}],
     });
     let map = json!({
         "apiVersion": "v1",
@@ -52,10 +61,12 @@ fn telemetry(rule: Value) -> String {
     telemetry.to_string()
 }
 
-/// Waits until the sidecars of the client and of the servers give spans to that collector, or to none.
-fn wait_for_collector(stage: &Stage, wanted: Option<&str>) {
-    let (of_client, of_server) =
-        (format!("{}:{}", DEMO.host(), DEMO.port), format!("inbound.{}:{}", DEMO.host(), DEMO.target));
+/// Waits until the sidecars of a service's client and of its servers give spans to that collector, or to none.
+fn wait_for_collector(stage: &Stage, service: Service, wanted: Option<&str>) {
+    let (of_client, of_server) = (
+        format!("{}:{}", service.host(), service.port),
+        format!("inbound.{}:{}", service.host(), service.target),
+    );
     let has = |plan: &Value, service: &str| {
         let service = &plan["services"][service];
         service.is_object() && service["tracing"]["collector"].as_str() == wanted
@@ -94,14 +105,14 @@ fn pair(collector: &Collector, method: &str) -> Option<[Span; 2]> {
 fn telemetries_have_both_sidecars_report_spans_of_one_tree() {
     let mut stage = stage::take();
     let pod = stage.mesh.pod("plain", "bystander");
-    let (collector, _) = pod.enter(|| Collector::start((pod.address(), 4317).into()));
-    let objects = collector_in(pod);
+    let (collector, _) = pod.enter(|| Collector::start((pod.address(), PORT).into()));
+    let objects = collector_at(pod.address(), PORT);
     // It is there before, and stays.
     let mut connection = stage.connect(DEMO.address);
     connection.ask("sayHello", "x");
     objects.iter().for_each(|object| stage.apply(&object.to_string()));
     stage.apply(&telemetry(json!({"providers": [{"name": "otel"}], "randomSamplingPercentage": 100})));
-    wait_for_collector(&stage, Some(CLUSTER));
+    wait_for_collector(&stage, DEMO, Some(&cluster(PORT)));
 
     let [client, server] = eventually("the collector has spans of both sidecars", || {
         call(&mut connection, "traced");
@@ -125,9 +136,79 @@ fn telemetries_have_both_sidecars_report_spans_of_one_tree() {
     assert_ne!(hex(&client.trace_id), TRACE);
 
     stage.mesh.apply(&telemetry(json!({"providers": [{"name": "otel"}], "disableSpanReporting": true})));
-    wait_for_collector(&stage, None);
+    wait_for_collector(&stage, DEMO, None);
     eventually("what the caller says goes on as it came", || {
         call(&mut connection, "untraced");
         told(&stage, "untraced").contains(&format!("00-{TRACE}-{PARENT}-01")).then_some(())
     });
+}
+
+/// The spans of a call, each the child of the one before: by its caller's agent, by both sidecars, and by the server's agent.
+fn chain(trace: &[Seen]) -> Option<[&Seen; 4]> {
+    let of = |service: &str, kind: &str| {
+        let is_meant = |span: &&Seen| span.service == service && span.tags["span.kind"] == kind;
+        trace.iter().find(is_meant)
+    };
+    let child = |parent: &Seen, kind: &str| {
+        let is_meant = |span: &&Seen| {
+            span.parent.as_ref() == Some(&parent.id)
+                && span.tags["span.kind"] == kind
+                && span.tags.contains_key("meltemi.try")
+        };
+        trace.iter().find(is_meant)
+    };
+    let caller = of(CALLER, "client")?;
+    let by_client = child(caller, "client")?;
+    let by_server = child(by_client, "server")?;
+    let called = of(CALLED, "server").filter(|called| called.parent.as_ref() == Some(&by_server.id))?;
+    Some([caller, by_client, by_server, called])
+}
+
+/// The services that OpenTelemetry's agents name.
+const CALLER: &str = "java-caller";
+const CALLED: &str = "java-called";
+
+#[test]
+fn jaeger_has_java_peers_and_both_sidecars_in_one_tree() {
+    let mut stage = stage::take();
+    // Pods reach no registry. Each version is on one side.
+    VERSIONS.into_iter().for_each(Peer::install);
+    let [of_client, of_server] = VERSIONS;
+    let jaeger = stage.mesh.start_jaeger("plain", "bystander");
+    let address = stage.mesh.pod("plain", "bystander").address();
+    let start = |pod: &str, version, name| {
+        stage.pod(pod).enter(|| Peer::start_traced(version, name, (address, Jaeger::PORT).into()))
+    };
+    let (client, server) = (start("client", of_client, CALLER), start("v1", of_server, CALLED));
+    server.serve_at("v1", (stage.pod("v1").address(), JAVA.target).into());
+    collector_at(address, Jaeger::PORT).iter().for_each(|object| stage.apply(&object.to_string()));
+    let tags = json!({"zone": {"literal": {"value": "eu"}}, "who": {"header": {"name": "user", "defaultValue": "nobody"}}});
+    stage.apply(&telemetry(json!({"providers": [{"name": "otel"}], "customTags": tags})));
+    stage.route(JAVA, &router(JAVA, json!([{"name": "v1", "route": [to(JAVA, "v1")]}])));
+    wait_for_collector(&stage, JAVA, Some(&cluster(Jaeger::PORT)));
+
+    client.connect("greeter", JAVA.address.parse().unwrap(), "");
+    let spans = eventually("Jaeger has the spans of a call in one tree", || {
+        let attachments = json!({"user": "ada"});
+        // A worker of a sidecar may not have the route yet.
+        let _ = client.call("greeter", "sayHello", &json!({"text": "Ada", "attachments": attachments}));
+        let traces = stage.mesh.pod("plain", "bystander").enter(|| jaeger.traces(CALLER));
+        traces.iter().find_map(|trace| chain(trace).map(|spans| spans.map(Seen::clone)))
+    });
+    let [caller, by_client, by_server, called] = &spans;
+    assert_eq!(caller.parent, None);
+    for span in &spans {
+        assert_eq!(span.name, "org.meltemi.demo.Greeter/sayHello");
+        assert!(!span.tags.contains_key("error"), "{span:?}");
+    }
+    for span in [by_client, by_server] {
+        let of = |tag: &str| span.tags.get(tag).map(String::as_str);
+        assert_eq!(
+            [of("zone"), of("who"), of("rpc.system")],
+            [Some("eu"), Some("ada"), Some("apache_dubbo")]
+        );
+    }
+    for span in [caller, called] {
+        assert!(!span.tags.contains_key("zone"), "{span:?}");
+    }
 }
