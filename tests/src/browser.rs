@@ -2,11 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::{env, fs};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
+use crate::files;
 use crate::wait::eventually;
 
 /// The key that a WebDriver sends for Tab.
@@ -139,9 +141,19 @@ impl Browser {
         self.post("/goog/cdp/execute", &command);
     }
 
-    /// A picture of what is to be seen, as PNG.
-    pub fn picture(&self) -> Vec<u8> {
-        BASE64_STANDARD.decode(self.get("/screenshot")).unwrap()
+    /// What is seen is a picture of the documentation, made anew where `UPDATE_SAMPLES` is set.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn is_pictured(&self, name: &str) {
+        let folder = files::root().join("docs/pictures");
+        let file = folder.join(format!("{name}.png"));
+        if env::var_os("UPDATE_SAMPLES").is_some() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&file, BASE64_STANDARD.decode(self.get("/screenshot")).unwrap()).unwrap();
+        }
+        assert!(file.is_file(), "{} is not there: UPDATE_SAMPLES=1 makes it", file.display());
     }
 
     /// What the browser complains of: errors of scripts, and what the page may not load.

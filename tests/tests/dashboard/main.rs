@@ -1,15 +1,14 @@
 //! `meltemi dashboard` in a real browser, with calls through real Envoys.
 
+use std::env;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::{env, fs};
 
 use meltemi_tests::browser::{Browser, ENTER};
 use meltemi_tests::dubbo::INTERFACE;
 use meltemi_tests::{
-    Action, Backend, Client, DEADLINE, Proxy, Setup, Traffic, each_envoy, eventually, files, signal,
+    Action, Backend, Client, DEADLINE, Proxy, Setup, Traffic, each_envoy, eventually, signal,
 };
 use serde_json::json;
 
@@ -55,17 +54,6 @@ fn start(envoy: &meltemi_tests::Envoy, servers: [&Backend; 2]) -> Proxy {
     Setup::new().servers(servers[0].address(), servers[1].address()).service(&service).start(envoy)
 }
 
-/// The picture of a view in the documentation, made anew where `UPDATE_SAMPLES` is set.
-fn picture(browser: &Browser, name: &str) {
-    if env::var_os("UPDATE_SAMPLES").is_some() {
-        let folder = files::root().join("docs/pictures");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(format!("dashboard-{name}.png")), browser.picture()).unwrap();
-    }
-    let of = Path::new("docs/pictures").join(format!("dashboard-{name}.png"));
-    assert!(files::root().join(&of).is_file(), "{} is not there: UPDATE_SAMPLES=1 makes it", of.display());
-}
-
 #[test]
 fn calls_are_seen_as_they_go() {
     each_envoy(|envoy| {
@@ -103,7 +91,7 @@ fn calls_are_seen_as_they_go() {
             (points.as_u64() > Some(40)).then_some(())
         });
         assert_eq!(browser.run("return document.querySelector('tbody th').isRead"), true);
-        picture(&browser, "service");
+        browser.is_pictured("dashboard-service");
         browser.prefer("dark");
         let dark = browser.run("return getComputedStyle(document.body).backgroundColor");
         browser.prefer("light");
@@ -154,7 +142,7 @@ fn routes_endpoints_and_plans_are_shown() {
             let share: f64 = share.strip_suffix(" %")?.parse().ok()?;
             (70.0..=80.0).contains(&share).then_some(())
         });
-        picture(&browser, "routes");
+        browser.is_pictured("dashboard-routes");
         // Attributes and names are shown as they are, also one that all objects of JavaScript have.
         let name = "<img src=x onerror=alert(1)>";
         proxy.update_service(&json!({"protocol": "dubbo", "routes": [{

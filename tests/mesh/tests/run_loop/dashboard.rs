@@ -143,6 +143,7 @@ fn the_page_asks_for_a_token() {
     let named = |role: &str, name: &str| vec![(role.to_owned(), name.to_owned())];
     assert_eq!(browser.accessible("form"), named("form", "Sign in"));
     assert_eq!(browser.accessible("#token"), named("textbox", "Token"));
+    browser.is_pictured("dashboard-sign-in");
     browser.press("nonsense");
     browser.press(ENTER);
     browser.shows(&["does not take the token"]);
