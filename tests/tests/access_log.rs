@@ -1,6 +1,6 @@
 //! Lines of Envoy's log for calls: for those that a plan means, and that Istio's resources mean.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use meltemi::generate::{IstioVersion, Options, generate};
 use meltemi::world::{World, documents};
@@ -165,5 +165,51 @@ fn a_telemetry_says_which_calls_are_logged() {
             logged.retain(|method| wanted.contains(&&**method) || !may_be(method));
             assert_eq!(logged, wanted, "{expression}");
         }
+    });
+}
+
+/// Each worker of Envoy writes whole lines, whatever clients say.
+#[test]
+fn lines_have_the_format_of_the_plan() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let format = "%START_TIME% \"%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% \"%REQ(tag)%\" \
+                      %UPSTREAM_CLUSTER% end\n";
+        let setup = Setup::new().servers(v1.address(), v2.address());
+        let mut proxy = setup.plan(&plan(&json!({"textFormat": format}))).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        let before = SystemTime::now();
+        let forged = "gray\" 200 -\n[2026-01-01][warning][wasm] meltemi: forged\u{85}";
+        client.call_with("sayHello", "x", &[("tag", forged)]);
+        let line = eventually("the line is there", || {
+            let log = proxy.log();
+            let line = log.lines().find(|line| line.contains(" end"))?;
+            Some(format!("20{}", line.split_once("meltemi: 20")?.1))
+        });
+        let (time, rest) = line.split_once(' ').unwrap();
+        let escaped = "gray\\\" 200 -\\u000a[2026-01-01][warning][wasm] meltemi: forged\\u0085";
+        let wanted = format!("\"POST /{INTERFACE}/sayHello dubbo\" 200 - \"{escaped}\" demo end");
+        // Envoy may add a word of its own after the line.
+        assert!(rest.starts_with(&wanted), "{rest}");
+        // Envoy's clock and ours are one.
+        let seconds = before.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        assert!(time.len() == "1970-01-01T00:00:00.000Z".len() && time.ends_with('Z'), "{time}");
+        assert!(!proxy.log().lines().any(|line| line.starts_with("[2026-01-01]")), "a line was forged");
+
+        let object = json!({"seconds": "%START_TIME(%s)%", "tag": "%REQ(tag)%", "bytes": "%BYTES_SENT%",
+            "none": "%REQ(none)%", "host": "%UPSTREAM_HOST%"});
+        proxy.update(&plan(&json!({"jsonFormat": object})));
+        let entry = eventually("the worker has the new plan", || {
+            client.call_with("sayHello", "x", &[("tag", forged)]);
+            let log = proxy.log();
+            let line = log.lines().find(|line| line.contains("\"seconds\""))?;
+            let text = line.get(line.find('{')?..)?;
+            serde_json::Deserializer::from_str(text).into_iter::<Value>().next()?.ok()
+        });
+        assert_eq!((&entry["tag"], &entry["none"]), (&json!(forged), &Value::Null));
+        assert!(entry["bytes"].as_u64().is_some_and(|bytes| bytes > 16), "{entry}");
+        assert!(entry["seconds"].as_str().unwrap().parse::<u64>().unwrap() >= seconds, "{entry}");
+        let hosts = [&v1, &v2].map(|server| json!(server.address().to_string()));
+        assert!(hosts.contains(&entry["host"]), "{entry}");
     });
 }

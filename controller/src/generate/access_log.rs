@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use meltemi_proxy::plan::Span;
 use serde_json::{Value, json};
 
+use super::log_format::LogFormat;
 use super::mesh::Mesh;
 use super::options::AccessLog;
 use super::report::Reports;
@@ -15,18 +16,27 @@ use crate::istio::{AccessLogging, MeshConfig, ModeSelector, Telemetry};
 
 /// The calls that have lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Lines {
+struct Lines {
     errors: bool,
     slower_than: Option<Span>,
 }
 
 /// What the mesh configuration says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Configured {
     has_file: bool,
+    /// The format of that file.
+    format: Option<LogFormat>,
     defaults: BTreeSet<String>,
-    /// The names of all providers in lower case, as Istio compares them, and whether they are files.
-    providers: BTreeMap<String, bool>,
+    /// By their names in lower case, as Istio compares them.
+    providers: BTreeMap<String, Provider>,
+}
+
+/// Something that lines may go to.
+#[derive(Debug, Clone, PartialEq)]
+struct Provider {
+    is_file: bool,
+    format: Option<LogFormat>,
 }
 
 /// Which calls of which proxies have lines.
@@ -42,8 +52,8 @@ pub(super) struct AccessLogs<'a> {
 const ENVOY: &str = "envoy";
 
 impl Lines {
-    /// The plan's `accessLog`.
-    pub(super) fn plan(self) -> Value {
+    /// The plan's `accessLog`, without a format.
+    fn plan(self) -> Value {
         let mut plan = json!({"errors": self.errors});
         if let Some(slower_than) = self.slower_than {
             plan["slowerThan"] = slower_than.to_string().into();
@@ -91,20 +101,31 @@ impl Lines {
 
 impl Configured {
     /// Adds what a revision's configuration says.
-    pub(super) fn add(&mut self, config: &MeshConfig) {
+    pub(super) fn add(&mut self, config: &MeshConfig, map: &ResourceRef) {
         self.has_file |= config.access_log_file.as_ref().is_some_and(|file| !file.is_empty());
         let defaults =
             config.default_providers.iter().flat_map(|defaults| &defaults.access_logging).flatten();
         self.defaults.extend(defaults.map(|name| name.to_ascii_lowercase()));
+        self.format = self.format.take().or_else(|| LogFormat::of_mesh(config, map, ENVOY));
         for provider in config.extension_providers.iter().flatten() {
-            let is_file = provider.envoy_file_access_log.is_some();
-            self.providers.insert(provider.name.to_ascii_lowercase(), is_file);
+            let file = provider.envoy_file_access_log.as_ref();
+            let format = file.and_then(|file| LogFormat::of_provider(file, map, &provider.name));
+            let provider_of = Provider { is_file: file.is_some(), format };
+            self.providers.insert(provider.name.to_ascii_lowercase(), provider_of);
         }
     }
 
     /// Whether a provider is a file, if there is one of the name.
     fn is_file(&self, name: &str) -> Option<bool> {
-        self.providers.get(name).copied().or((name == ENVOY).then_some(true))
+        self.providers.get(name).map(|provider| provider.is_file).or((name == ENVOY).then_some(true))
+    }
+
+    /// The format of a provider.
+    fn format(&self, name: &str) -> Option<&LogFormat> {
+        match self.providers.get(name) {
+            Some(provider) => provider.format.as_ref(),
+            None => self.format.as_ref().filter(|_| name == ENVOY),
+        }
     }
 }
 
@@ -121,14 +142,31 @@ impl<'a> AccessLogs<'a> {
         Self { telemetries, mesh, unsaid }
     }
 
-    /// The calls of some proxies.
-    pub(super) fn of(&self, whose: Whose<'_>, reports: &mut Reports) -> Option<Lines> {
+    /// The plan's `accessLog` for some proxies.
+    pub(super) fn of(&self, whose: Whose<'_>, reports: &mut Reports) -> Option<Value> {
         let levels = self.telemetries.levels(whose, ("access logs", parts), reports);
-        if levels.is_empty() {
-            return self.unsaid;
+        let providers = match levels.is_empty() {
+            true => self.inherited().into_iter().map(|name| (name, self.unsaid)).collect(),
+            false => self.merged(&levels, whose.side, reports),
+        };
+        let on = || providers.iter().filter_map(|(name, lines)| Some((name, (*lines)?)));
+        let mut plan = on().map(|(_, lines)| lines).reduce(Lines::or)?.plan();
+        let mut formats = on().filter_map(|(name, _)| self.mesh.logs.format(name));
+        if let Some(format) = formats.next() {
+            if let Some((field, format)) = format.field(reports) {
+                plan[field] = format;
+            }
+            formats.for_each(|other| other.report_other(format, reports));
         }
-        let lines = self.merged(&levels, whose.side, reports).into_values().flatten();
-        lines.reduce(Lines::or)
+        Some(plan)
+    }
+
+    /// The providers that hold where no Telemetry names any.
+    fn inherited(&self) -> BTreeSet<String> {
+        match self.mesh.logs.defaults.is_empty() && self.unsaid.is_some() {
+            true => BTreeSet::from([ENVOY.to_owned()]),
+            false => self.mesh.logs.defaults.clone(),
+        }
     }
 
     /// What each provider that is a file has, by all levels that hold: later ones count.
@@ -139,10 +177,7 @@ impl<'a> AccessLogs<'a> {
         reports: &mut Reports,
     ) -> BTreeMap<String, Option<Lines>> {
         let mut providers: BTreeMap<String, Option<Lines>> = BTreeMap::new();
-        let mut inherited: BTreeSet<String> = self.mesh.logs.defaults.clone();
-        if inherited.is_empty() && self.unsaid.is_some() {
-            inherited.insert(ENVOY.to_owned());
-        }
+        let mut inherited = self.inherited();
         for telemetry in levels {
             let all = telemetry.spec.access_logging.iter().enumerate();
             let of_mode = all.filter(|(_, logging)| side.is_meant(logging.of.as_ref()));

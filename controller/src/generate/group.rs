@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::access_log::Lines;
 use super::entry::{Authority, Entry};
 use super::module::{self, Module};
 use super::object::{Object, Role};
@@ -25,7 +24,7 @@ pub(super) struct Group<'a> {
     /// Policies guard it: where there is no module, no connection passes, nor one that the plan does not know.
     pub(super) fails_closed: bool,
     /// The calls that have lines in their logs. Default: none.
-    pub(super) access_log: Option<Lines>,
+    pub(super) access_log: Option<Value>,
     /// The name of the first shard.
     base: String,
     entries: BTreeMap<Arc<str>, Entry>,
@@ -141,8 +140,8 @@ impl<'a> Group<'a> {
         if options.istio_metrics {
             plan.insert("metrics".into(), Tree::from(serde_json::json!({"istio": {}})));
         }
-        if let Some(lines) = &self.access_log {
-            plan.insert("accessLog".into(), Tree::from(lines.plan()));
+        if let Some(access_log) = &self.access_log {
+            plan.insert("accessLog".into(), Tree::from(access_log.clone()));
         }
         if self.fails_closed {
             plan.insert("unknownAuthority".into(), Tree::from(Value::from("refuse")));

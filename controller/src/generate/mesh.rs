@@ -61,7 +61,7 @@ impl Mesh {
     }
 
     fn add(&mut self, config: MeshConfig, map: &ResourceRef) {
-        self.logs.add(&config);
+        self.logs.add(&config, map);
         self.traces.add(&config, map);
         self.distributes |= config.locality_lb_setting.is_some_and(|setting| setting.distributes());
         if let Some(root) = config.root_namespace.filter(|root| !root.is_empty()) {

@@ -20,6 +20,7 @@ mod group;
 mod headers;
 mod host;
 mod lacking;
+mod log_format;
 mod mesh;
 mod module;
 mod object;

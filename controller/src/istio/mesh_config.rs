@@ -21,6 +21,10 @@ pub struct MeshConfig {
     pub locality_lb_setting: Option<LocalitySetting>,
     /// The file that proxies write a line for each call to. Default: none.
     pub access_log_file: Option<String>,
+    /// How the lines in it are written: in the form of [`access_log_encoding`](Self::access_log_encoding).
+    pub access_log_format: Option<String>,
+    /// `TEXT`, which is the default, or `JSON`.
+    pub access_log_encoding: Option<Value>,
     /// Calls are traced by what [`default_config`](Self::default_config) says, where nobody says it otherwise. Default: yes.
     pub enable_tracing: Option<bool>,
     /// What proxies start with.

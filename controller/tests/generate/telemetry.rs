@@ -138,3 +138,70 @@ fn what_cannot_be_honoured_is_reported() {
     ];
     assert_eq!(findings(&output), wanted);
 }
+
+#[test]
+fn formats_of_the_mesh_are_those_of_plans() {
+    let of = |plan: &Value| {
+        let mut plan = plan.clone();
+        plan.as_object_mut().unwrap().remove("errors");
+        plan
+    };
+    let file = "accessLogFile: /dev/stdout";
+    let provider = "extensionProviders: [{name: f, envoyFileAccessLog: {path: /a, logFormat: {labels: {m: '%REQ(method)%', n: 5}}}}]";
+    for (config, wanted) in [
+        (format!("{{{file}, accessLogFormat: ''}}"), json!({})),
+        (
+            format!("{{{file}, accessLogFormat: '%REQ(X-REQUEST-ID)% %DURATION%'}}"),
+            json!({"textFormat": "%REQ(x-request-id)% %DURATION%"}),
+        ),
+        (
+            format!(
+                "{{{file}, accessLogEncoding: JSON, accessLogFormat: '{{\\\"m\\\": \\\"%REQ(:PATH)%\\\"}}'}}"
+            ),
+            json!({"jsonFormat": {"m": "%REQ(:path)%"}}),
+        ),
+        (format!("{{{file}, accessLogEncoding: JSON}}"), json!({})),
+        (
+            format!("{{defaultProviders: {{accessLogging: [F]}}, {provider}}}"),
+            json!({"jsonFormat": {"m": "%REQ(method)%", "n": "5"}}),
+        ),
+        // The format of another log is not that of this one.
+        (format!("{{{file}, {provider}}}"), json!({})),
+    ] {
+        let output = made(&(mesh_of_two() + &mesh(&config)));
+        let [web, ..] = lines(&output);
+        assert_eq!(of(&web), wanted, "{config}");
+        assert_eq!(findings(&output), Vec::<String>::new(), "{config}");
+    }
+    // A Telemetry names the provider with the format.
+    let text = mesh_of_two() + &mesh(provider) + &telemetry("web", "f", "", "{providers: [{name: f}]}");
+    let [web, shop, _] = lines(&made(&text));
+    assert_eq!((&web["jsonFormat"]["m"], shop), (&json!("%REQ(method)%"), Value::Null));
+}
+
+#[test]
+fn what_formats_have_of_http_alone_is_reported() {
+    let text =
+        |format: &str| mesh_of_two() + &mesh(&format!("{{accessLogFile: /a, accessLogFormat: '{format}'}}"));
+    let output = made(&text("%REQUESTED_SERVER_NAME% %RESP(X)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% 100%"));
+    assert_eq!(lines(&output)[0]["textFormat"], "- - %REQ(:path)% 100%%");
+    let begin = "NotHonoured ConfigMap istio-system/istio: data.mesh: ";
+    let dashes = "the format of the access log \"envoy\" has %REQUESTED_SERVER_NAME%, %RESP(X)%, %, of which calls of managed \
+                  protocols know nothing: their lines have a dash there";
+    assert_eq!(findings(&output), [format!("{begin}{dashes}")]);
+
+    let output = made(&text(&"%DURATION%".repeat(100)));
+    assert_eq!(lines(&output)[0], json!({"errors": false}));
+    let refused = "the format of the access log \"envoy\" is not that of managed protocols, whose lines have their own: the format \
+                   has 100 operators; at most 64 are allowed";
+    assert_eq!(findings(&output), [format!("{begin}{refused}")]);
+
+    // One line for two logs.
+    let providers = "extensionProviders: [{name: b, envoyFileAccessLog: {logFormat: {text: b}}}, \
+                     {name: a, envoyFileAccessLog: {logFormat: {text: a}}}]";
+    let both = telemetry("web", "all", "", "{providers: [{name: b}, {name: a}]}");
+    let output = made(&(mesh_of_two() + &mesh(providers) + &both));
+    assert_eq!(lines(&output)[0]["textFormat"], "a");
+    let other = "a call of managed protocols has one line, for all access logs: not in the format of \"b\", but of \"a\"";
+    assert_eq!(findings(&output), [format!("{begin}{other}")]);
+}

@@ -18,6 +18,7 @@ use super::{
     json::Json,
     layout::layout,
     listed::Listed,
+    log_format::{LogFormat, log_format},
     map::Map,
     matcher::Rule,
     matches::{attributes, matches, names_operation},
@@ -51,7 +52,9 @@ pub(super) async fn plan(raw: &raw::Plan, routes: &[Option<Vec<Json<'_>>>], code
     let access_log =
         raw.access_log.as_ref().map(|raw| access_log(&root.key("accessLog"), raw)).transpose()?;
     let logged = raw.access_log.as_ref().and_then(|raw| raw.matches.as_deref());
-    let all = Whole { is_bounded: max_calls.is_some(), logged };
+    let log_format = access_log.as_ref().and_then(|log| log.format.as_ref());
+    let log_format = log_format.filter(|format| !format.attributes.is_empty());
+    let all = Whole { is_bounded: max_calls.is_some(), logged, log_format };
 
     let declared = &protocols(&root.key("protocols"), &raw.protocols, codecs)?;
     let path = root.key("services");
@@ -75,12 +78,15 @@ struct Whole<'a> {
     is_bounded: bool,
     /// Their calls that may have lines in the log, where that is not all of them.
     logged: Option<&'a [raw::Match]>,
+    /// How their lines are written, where they have attributes of calls.
+    log_format: Option<&'a Rc<LogFormat>>,
 }
 
 fn access_log(path: &Path<'_>, raw: &raw::AccessLog) -> Result<AccessLog> {
     logged(path, raw.matches.as_deref(), &Patterns::default())?;
     let share = share(&path.key("percent"), raw.percent)?;
-    Ok(AccessLog { errors: raw.errors, slower_than: raw.slower_than.map(Span::duration), share })
+    let slower_than = raw.slower_than.map(Span::duration);
+    Ok(AccessLog { errors: raw.errors, slower_than, share, format: log_format(path, raw)? })
 }
 
 /// The rules for the calls that may have lines in the log; each service has its own, as it reads calls by its protocol.
@@ -192,7 +198,9 @@ async fn of_codec(
         let tested = [&*rules, limited, asked, &logged].into_iter().flat_map(attributes);
         tested.chain(sent).chain(keys.flat_map(HashKey::attributes)).chain(told)
     };
-    let depths = read().filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
+    let written = || all.log_format.iter().flat_map(|format| &format.attributes).map(|name| &**name);
+    let depths =
+        read().chain(written()).filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
     let traced = if is_traced { Depth::Attachments } else { Depth::Operation };
     let depth = depths.max().unwrap_or(Depth::Operation).max(traced);
     let asks_source = read().any(is_source);
@@ -219,6 +227,7 @@ async fn of_codec(
         local_rate_limit: limit.map(Box::new),
         global_rate_limits: global.map(Box::new),
         logged: (!logged.is_empty()).then(|| Box::new(Index::new(logged))),
+        log_format: all.log_format.cloned(),
         on_no_match: raw.on_no_match,
         default_route: Rc::new(default_route),
         retry_budget: retry_budget(&path.key("retryBudget"), &raw.retry_budget)?,

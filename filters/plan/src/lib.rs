@@ -31,6 +31,7 @@ mod index;
 mod json;
 mod layout;
 mod listed;
+mod log_format;
 mod map;
 mod matcher;
 mod matches;
@@ -78,6 +79,7 @@ pub use fuzz::{fuzz_calls, fuzz_layout, fuzz_plan};
 pub use global_rate_limit::{Entry, EntryValue, GlobalRateLimit, GlobalRateLimits, MOST_DESCRIPTORS};
 pub use hash::HashKey;
 pub use hedge::{Hedge, Latencies};
+pub use log_format::{LogForm, LogFormat, LogOperator, LogPart, escape, mend_log_format};
 pub use mirror::Mirror;
 pub use packed::MOST as MOST_PACKED;
 pub use parsing::Parsing;
@@ -120,6 +122,15 @@ pub fn check_block(text: &str) -> Result<(), String> {
 /// It has an operator that is none, or too many of them: what is wrong, and what mends it.
 pub fn check_value(text: &str) -> Result<(), String> {
     values::value(&Path::Root, text, "").map(|_| ()).map_err(|error| error.message)
+}
+
+/// Checks the format of lines of the log.
+///
+/// # Errors
+///
+/// It is too long, or has an operator that is none: what is wrong, and what mends it.
+pub fn check_log_format(raw: &raw::AccessLog) -> Result<(), String> {
+    log_format::log_format(&Path::Root, raw).map(|_| ()).map_err(|error| error.message)
 }
 
 /// Checks the name of an attribute of calls.
@@ -195,7 +206,7 @@ pub struct Plan {
 }
 
 /// Which calls have a line in Envoy's log, of those that [may](Service::may_log).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessLog {
     /// Those that did not succeed.
     pub errors: bool,
@@ -203,6 +214,8 @@ pub struct AccessLog {
     pub slower_than: Option<Duration>,
     /// The share of them.
     pub share: Share,
+    /// Their format. Default: an object of JSON with all that is known.
+    pub format: Option<Rc<LogFormat>>,
 }
 
 impl AccessLog {

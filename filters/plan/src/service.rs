@@ -5,7 +5,8 @@ use meltemi_codecs::{Codec, Depth, Head, Sharing};
 
 use super::{
     cluster::Clusters, dry_run::DryRun, explain::Explanation, global_rate_limit::GlobalRateLimits,
-    guard::Guard, index::Index, rate_limit::LocalRateLimit, route::Route, tracing::Tracing,
+    guard::Guard, index::Index, log_format::LogFormat, rate_limit::LocalRateLimit, route::Route,
+    tracing::Tracing,
 };
 
 /// A service: its protocol, its routes and what protects it.
@@ -30,6 +31,8 @@ pub struct Service {
     pub dry_run: Option<Box<DryRun>>,
     /// The calls that may have a line in the log, where that is not all of them.
     pub(super) logged: Option<Box<Index>>,
+    /// How their lines are written, where those have attributes of calls.
+    pub log_format: Option<Rc<LogFormat>>,
     /// What happens to calls that no route matches.
     pub on_no_match: OnNoMatch,
     /// The route of those calls when it is [`OnNoMatch::Default`].

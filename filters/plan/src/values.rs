@@ -65,11 +65,8 @@ pub(super) fn value(path: &Path<'_>, text: &str, route: &str) -> Result<Value> {
     let mut plain = String::new();
     let mut operators = 0_usize;
     let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
+    while let Some((before, operator, after)) = next(path, rest)? {
         plain.push_str(before);
-        let Some((operator, after)) = after.split_once('%') else {
-            return fail(path, "\"%\" opens an operator that does not end; a percent sign is written %%");
-        };
         rest = after;
         if operator.is_empty() {
             plain.push('%');
@@ -96,41 +93,87 @@ pub(super) fn value(path: &Path<'_>, text: &str, route: &str) -> Result<Value> {
     Ok(parts.into())
 }
 
+/// Finds the next operator: what is before it, what is between its percent signs, and what follows.
+pub(super) fn next<'a>(path: &Path<'_>, text: &'a str) -> Result<Option<(&'a str, &'a str, &'a str)>> {
+    let Some((before, after)) = text.split_once('%') else { return Ok(None) };
+    let Some(end) = end(after.as_bytes()) else {
+        return fail(path, "\"%\" opens an operator that does not end; a percent sign is written %%");
+    };
+    let (operator, after) = after.split_at(end);
+    Ok(Some((before, operator, after.get(1..).unwrap_or_default())))
+}
+
+/// Where the operator ends that begins this text: at a percent sign, but for those in its brackets.
+fn end(text: &[u8]) -> Option<usize> {
+    let find = |from: usize, wanted: u8| {
+        let place = text.get(from..)?.iter().position(|byte| *byte == wanted)?;
+        Some(place.saturating_add(from))
+    };
+    let is_name = |byte: &u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_');
+    let name = text.iter().take_while(|byte| is_name(byte)).count();
+    let has_brackets = text.get(name) == Some(&b'(');
+    let close = if has_brackets { find(name, b')') } else { None };
+    close.and_then(|close| find(close, b'%')).or_else(|| find(0, b'%'))
+}
+
 /// Reads what is between two percent signs: what it stands for, or else, and how many bytes at most. The name of the
 /// route, which is known, is none of the operators.
 fn command(path: &Path<'_>, text: &str) -> Result<(Option<Operator>, Option<Operator>, usize)> {
-    let (command, most) = match text.rsplit_once(':') {
-        Some((command, most)) if !most.ends_with(')') => match most.parse() {
-            Ok(most) if (1..=MOST_WRITTEN).contains(&most) => (command, most),
-            _ => return fail(path, format!("{most:?} is no length; write 1 to {MOST_WRITTEN}")),
-        },
-        _ => (text, MOST_WRITTEN),
-    };
-    let request = command.strip_prefix("REQ(").and_then(|names| names.strip_suffix(')'));
-    let (what, or) = match (request, command) {
-        (Some(names), _) => match names.split_once('?') {
-            Some((name, other)) => (Some(attribute(path, name)?), Some(attribute(path, other)?)),
-            None => (Some(attribute(path, names)?), None),
-        },
-        (None, "ROUTE_NAME") => (None, None),
-        (None, "DOWNSTREAM_REMOTE_ADDRESS") => (Some(Operator::Peer), None),
-        (None, "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT") => (Some(Operator::Ip), None),
-        (None, "DOWNSTREAM_PEER_URI_SAN") => (Some(Operator::Uri), None),
-        (None, "UPSTREAM_CLUSTER") => (Some(Operator::Cluster), None),
-        (None, "UPSTREAM_HOST") => (Some(Operator::Host), None),
-        (None, "UPSTREAM_REQUEST_ATTEMPT_COUNT") => (Some(Operator::Attempt), None),
-        _ => {
-            return fail(
-                path,
-                format!("no operator %{text}%; write one of {KNOWN}, and %% for a percent sign"),
-            );
+    let (command, most) = length(path, text)?;
+    let most = most.unwrap_or(MOST_WRITTEN);
+    if most > MOST_WRITTEN {
+        return fail(path, format!("\"{most}\" is no length; write 1 to {MOST_WRITTEN}"));
+    }
+    let (what, or) = match (request(command), command) {
+        (Some((name, other)), _) => {
+            (Some(attribute(path, name)?), other.map(|name| attribute(path, name)).transpose()?)
         }
+        (None, "ROUTE_NAME") => (None, None),
+        (None, command) => match operator(command) {
+            Some(what) => (Some(what), None),
+            None => return unknown(path, text, KNOWN),
+        },
     };
     Ok((what, or, most))
 }
 
+/// An operator without the most bytes of it that are written, and those, if it says them.
+pub(super) fn length<'a>(path: &Path<'_>, text: &'a str) -> Result<(&'a str, Option<usize>)> {
+    match text.rsplit_once(':') {
+        Some((command, most)) if !most.ends_with(')') => match most.parse() {
+            Ok(most) if most > 0 => Ok((command, Some(most))),
+            _ => fail(path, format!("{most:?} is no length; write 1 to {MOST_WRITTEN}")),
+        },
+        _ => Ok((text, None)),
+    }
+}
+
+/// The name in `REQ(name)`, and the other of `REQ(name?other)`.
+pub(super) fn request(command: &str) -> Option<(&str, Option<&str>)> {
+    let names = command.strip_prefix("REQ(")?.strip_suffix(')')?;
+    Some(names.split_once('?').map_or((names, None), |(name, other)| (name, Some(other))))
+}
+
+/// What an operator without names stands for.
+pub(super) fn operator(command: &str) -> Option<Operator> {
+    Some(match command {
+        "DOWNSTREAM_REMOTE_ADDRESS" => Operator::Peer,
+        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Operator::Ip,
+        "DOWNSTREAM_PEER_URI_SAN" => Operator::Uri,
+        "UPSTREAM_CLUSTER" => Operator::Cluster,
+        "UPSTREAM_HOST" => Operator::Host,
+        "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Operator::Attempt,
+        _ => return None,
+    })
+}
+
+/// No operator is called so.
+pub(super) fn unknown<T>(path: &Path<'_>, text: &str, known: &str) -> Result<T> {
+    fail(path, format!("no operator %{text}%; write one of {known}, and %% for a percent sign"))
+}
+
 /// The attribute of the call or of its connection that has this name.
-fn attribute(path: &Path<'_>, name: &str) -> Result<Operator> {
+pub(super) fn attribute(path: &Path<'_>, name: &str) -> Result<Operator> {
     match name {
         source::IP => Ok(Operator::Ip),
         source::PRINCIPAL => Ok(Operator::Principal),

@@ -2,7 +2,7 @@
 
 use meltemi_codecs::{Codec, Edit, Error, Failure, Outcome};
 
-use crate::calls::{CallId, Cause, End, Origin, Stage, Try, pause};
+use crate::calls::{self, CallId, Cause, End, Origin, Stage, Try, pause};
 use crate::deadlines::Timed;
 use crate::endpoints::EndpointId;
 use crate::matching::Matching;
@@ -135,7 +135,7 @@ impl Worker {
                 return;
             }
         }
-        let left = call.record().request_bytes.saturating_sub(request.len());
+        let left = (call.record().request_bytes as usize).saturating_sub(request.len());
         if left > 0 {
             call.cut();
         }
@@ -246,7 +246,7 @@ impl Worker {
         let origin = call.origin();
         let record = call.record_mut();
         record.destination = destination;
-        record.response_bytes = bytes.len();
+        record.response_bytes = calls::bytes(bytes.len());
         if let Origin::Client { id: client_key, .. } = origin {
             let Some(client) = self.clients.get_mut(client_key) else { return };
             let (record, edit) = (call.record(), &call.route().response_edit);
@@ -273,7 +273,7 @@ impl Worker {
                     return;
                 }
             }
-            call.record_mut().response_bytes = written;
+            call.record_mut().response_bytes = calls::bytes(written);
             let queued = client.unsent(&self.net);
             self.watch_answers(client_key, queued);
             if self.is_much(queued) {

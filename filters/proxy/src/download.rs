@@ -4,7 +4,7 @@
 
 use meltemi_codecs::{Edit, Frame, Kind, Outcome, Peer};
 
-use crate::calls::End;
+use crate::calls::{End, bytes};
 use crate::client::ClientId;
 use crate::clock::Instant;
 use crate::inbox::Progress;
@@ -137,7 +137,7 @@ impl Worker {
         client.set_arrival(Some(arrival));
         let sent = if pool.is_watched() { waiting.sent_on(key) } else { None };
         waiting.answered(key, None, self.now);
-        waiting.record_mut().response_bytes = len;
+        waiting.record_mut().response_bytes = bytes(len);
         let mut judged = None;
         if let Some(connection) = self.connections.get_mut(key) {
             judged = Some((connection.pool(), connection.endpoint()));

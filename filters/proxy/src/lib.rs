@@ -35,6 +35,7 @@ mod intake;
 mod leaving;
 mod limiting;
 mod line_limit;
+mod lines;
 mod matching;
 mod net;
 mod outliers;

@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use meltemi_codecs::{Failure, Frame, Kind, Outcome};
 
-use crate::calls::{Call, CallId, End, Origin, Record, Stage};
+use crate::calls::{Call, CallId, End, Origin, Record, Stage, bytes};
 use crate::client::{Client, ClientId};
+use crate::lines::Said;
 use crate::net::Net;
 use crate::plan::Route;
 use crate::pool::Pool;
@@ -32,7 +33,7 @@ impl Worker {
         if let Some((client_key, client)) = client_key.and_then(|key| Some((key, self.clients.get_mut(key)?)))
         {
             let written = write_reply(&mut self.net, client, Some((id, call)), call.frame(), failure, detail);
-            call.record_mut().response_bytes = written;
+            call.record_mut().response_bytes = bytes(written);
             let queued = client.unsent(&self.net);
             self.watch_answers(client_key, queued);
         }
@@ -58,15 +59,16 @@ impl Worker {
         if !is_settled {
             self.end_stage(id, end);
         }
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.record_mut().end = Some(end);
+        let is_traced = call.record().trace.is_some();
         if self.plan.access_log.is_some() {
             self.log_call(id, end);
         }
-        let Some(call) = self.calls.get(id) else { return };
-        if call.record().trace.is_some() {
+        if is_traced {
             self.tell_call(id, end);
         }
-        let Some(call) = self.calls.get_mut(id) else { return };
-        call.record_mut().end = Some(end);
+        let Some(call) = self.calls.get(id) else { return };
         match call.origin() {
             Origin::Client { .. } => {
                 self.telemetry.ended(call.record(), self.now, self.plan.max_operations);
@@ -176,6 +178,7 @@ impl Worker {
         record.route = route.cloned();
         record.trace = self.trace.take();
         record.may_log = record.service.may_log(Some(&self.head));
+        record.said = Said::of(&record.service, record.may_log, &self.head);
         Some((label, record))
     }
 
@@ -203,7 +206,7 @@ impl Worker {
         if let Some(request) = request
             && let Some(client) = self.clients.get_mut(client_key)
         {
-            record.response_bytes = write_reply(&mut self.net, client, None, request, failure, detail);
+            record.response_bytes = bytes(write_reply(&mut self.net, client, None, request, failure, detail));
             let queued = client.unsent(&self.net);
             self.watch_answers(client_key, queued);
         }
@@ -238,7 +241,18 @@ impl Worker {
         let rules = self.plan.access_log.as_ref().filter(|_| record.may_log)?;
         let failed = !matches!(end, End::Answered(Outcome::Success) | End::Sent);
         let has_line = rules.has(failed, self.now.since(record.started), random);
-        has_line.then(|| self.line("call", record, label.clone(), outcome(end), ""))
+        if !has_line {
+            return None;
+        }
+        // A call that began by another plan has the line of that one.
+        let said = record.said.as_deref();
+        let Some(format) = said.map(Said::format).or(rules.format.as_ref()) else {
+            return Some(self.line("call", record, label.clone(), outcome(end), ""));
+        };
+        let (now, pools, reports) = (self.now, &self.pools, &self.reports);
+        let told = Told { record, label, end, is_copy: false, now, pools, reports };
+        let status = self.plan.istio.map(|istio| istio.exception_status);
+        Some(LocalReply { event: "call", text: Some(told.line(format, status)), ..LocalReply::default() })
     }
 
     /// A line of the log.
@@ -267,9 +281,10 @@ impl Worker {
             principal: source.and_then(|source| source.principal.clone()),
             trace_id: record.trace.as_ref().map(|trace| trace.id().to_owned()),
             tries: record.tries,
-            request_bytes: record.request_bytes,
-            response_bytes: record.response_bytes,
+            request_bytes: record.request_bytes as usize,
+            response_bytes: record.response_bytes as usize,
             elapsed: self.now.since(record.started),
+            text: None,
             suppressed: 0,
         }
     }

@@ -23,7 +23,7 @@ use crate::pool::Pool;
 
 pub use self::parties::Workload;
 pub(crate) use self::parties::{PartyId, Server};
-pub(crate) use self::verdict::flags;
+pub(crate) use self::verdict::{Verdict, flags, of as verdict, told};
 
 /// The counts of one Envoy thread. Workers that come and go share them: what one has not reported, another does.
 #[derive(Debug, Clone, Default)]
@@ -98,14 +98,14 @@ impl Reports {
             let cluster = pool.map_or("", |pool| pool.cluster());
             state.parties.unserved(source, cluster, &record.service)
         });
-        let key = Key { source, destination, verdict: verdict::of(record, rules) };
+        let key = Key { source, destination, verdict: verdict::of(record, rules.exception_status) };
         let at = match state.all.get(state.last) {
             Some(last) if last.key == key => state.last,
             _ => state.find(key, rules.max_series),
         };
         state.last = at;
         let Some(series) = state.all.get_mut(at) else { return };
-        series.add(now.since(record.started), record.request_bytes, record.response_bytes);
+        series.add(now.since(record.started), record.request_bytes as usize, record.response_bytes as usize);
         if !core::mem::replace(&mut series.is_dirty, true) {
             state.dirty.push(at);
             state.due = state.due.or(Some(now.after(INTERVAL)));

@@ -152,7 +152,7 @@ impl Spans {
                 route: record.route.as_ref().map_or("", |route| &route.name),
                 is_copy: told.is_copy,
                 number: one.number,
-                sizes: [record.request_bytes, record.response_bytes],
+                sizes: [record.request_bytes as usize, record.response_bytes as usize],
                 tags: trace.tags(),
             };
             span.write(&mut batch.spans);

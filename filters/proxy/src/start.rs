@@ -7,6 +7,7 @@ use meltemi_codecs::{Depth, Failure, Frame};
 use crate::calls::{Call, CallId, Origin, Record};
 use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
+use crate::lines::Said;
 use crate::matching::Matching;
 use crate::plan::{Destination, OnNoMatch, Route, Service};
 use crate::policy::{Bucket, Verdict, admit_later};
@@ -137,6 +138,7 @@ impl Worker {
         let operation = self.operation_of(likely, &service, &route);
         // A copy may read the head in its own way.
         let may_log = service.may_log(Some(&self.head));
+        let said = Said::of(&service, may_log, &self.head);
         if !route.mirrors.is_empty() && start == Start::Now {
             self.mirror(&service, &route, source.as_ref(), operation, bytes, frame);
         }
@@ -145,7 +147,7 @@ impl Worker {
         if is_traced {
             record.trace = self.trace.take();
         }
-        record.may_log = may_log;
+        (record.may_log, record.said) = (may_log, said);
         self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
         let call = self.begin(origin, record, Routed { route, pool, bytes, head: frame.head, bucket }, start);
         if let (Some(call), Some(question)) = (call, question) {
@@ -192,7 +194,7 @@ impl Worker {
         start: Start,
     ) -> Option<CallId> {
         let Routed { route, pool: pool_key, bytes, head, bucket } = routed;
-        let left = record.request_bytes.saturating_sub(bytes.len());
+        let left = (record.request_bytes as usize).saturating_sub(bytes.len());
         let chosen = match bucket {
             _ if start != Start::Now => None,
             // Of those that wait, none waits for what a known bucket leads to.

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use meltemi_codecs::{Edit, Failure, Frame, Kind, Outcome};
 
-use crate::calls::{CallId, End, Try};
+use crate::calls::{self, CallId, End, Try};
 use crate::client::{Client, ClientId};
 use crate::clock::earliest;
 use crate::net::HIGH_WATERMARK;
@@ -57,7 +57,7 @@ impl Worker {
         let Some(open) = call.open_try() else { return };
         let Some(connection) = self.connections.get(open.connection) else { return };
         let record = call.record_mut();
-        record.request_bytes = record.request_bytes.saturating_add(bytes.len());
+        record.request_bytes = record.request_bytes.saturating_add(calls::bytes(bytes.len()));
         if let Some(out) = self.net.write(connection.socket()) {
             let edit = Edit { id: connection.slots().id(open.slot), ..Edit::default() };
             // A change of the id alone never fails.
@@ -128,7 +128,7 @@ impl Worker {
         let Some(client) = self.clients.get_mut(key) else { return };
         let record = call.record_mut();
         record.destination = destination;
-        record.response_bytes = record.response_bytes.saturating_add(bytes.len());
+        record.response_bytes = record.response_bytes.saturating_add(calls::bytes(bytes.len()));
         if let Some(out) = client.write(&mut self.net) {
             let edit = Edit { id: Some(record.request_id), ..Edit::default() };
             let _ = record.service.codec.rewrite(bytes, &edit, out);

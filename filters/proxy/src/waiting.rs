@@ -94,7 +94,7 @@ impl Worker {
         while let Some(next) = self.pools.get(pool_key).and_then(|pool| pool.waiting().next(from, &blocked)) {
             from = next.turn;
             let (avoid, in_part, bucket) = self.calls.get(next.call).map_or((None, false, None), |call| {
-                (call.avoid(), call.record().request_bytes > call.frame().len(), call.bucket())
+                (call.avoid(), call.record().request_bytes as usize > call.frame().len(), call.bucket())
             });
             let bucket = bucket.filter(|_| avoid.is_none());
             let mut choice = match bucket {

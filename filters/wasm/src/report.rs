@@ -7,7 +7,6 @@ use std::cell::RefCell;
 
 use meltemi_proxy::{Label, Labels, LocalReply, Metric, Names, Reports, Sink, Workload};
 use rustc_hash::FxHashMap;
-use serde::Serialize;
 
 use crate::host::{self, MetricKind};
 
@@ -70,30 +69,6 @@ const OWN: [&[&str]; 7] = [
     &["CLUSTER_ID"],
 ];
 
-/// A local reply as a line of the log has it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Line<'a> {
-    event: &'static str,
-    reason: &'static str,
-    detail: &'a str,
-    authority: &'a str,
-    service: &'a str,
-    method: &'a str,
-    route: Option<&'a str>,
-    cluster: Option<&'a str>,
-    endpoint: Option<&'a str>,
-    request_id: u64,
-    peer: Option<&'a str>,
-    source_principal: Option<&'a str>,
-    trace_id: Option<&'a str>,
-    tries: u32,
-    request_bytes: usize,
-    response_bytes: usize,
-    elapsed_micros: u64,
-    suppressed: u64,
-}
-
 /// The metrics and the log of the Envoy that runs this module.
 pub(crate) struct Report;
 
@@ -113,28 +88,7 @@ impl Sink for Report {
     }
 
     fn log(&mut self, reply: &LocalReply) {
-        let line = Line {
-            event: reply.event,
-            reason: reply.reason,
-            detail: &reply.detail,
-            authority: &reply.authority,
-            service: &reply.operation.service,
-            method: &reply.operation.method,
-            route: reply.route.as_deref(),
-            cluster: reply.cluster.as_deref(),
-            endpoint: reply.endpoint.as_deref(),
-            request_id: reply.request_id,
-            peer: reply.peer.as_deref(),
-            source_principal: reply.principal.as_deref(),
-            trace_id: reply.trace_id.as_deref(),
-            tries: reply.tries,
-            request_bytes: reply.request_bytes,
-            response_bytes: reply.response_bytes,
-            elapsed_micros: u64::try_from(reply.elapsed.as_micros()).unwrap_or(u64::MAX),
-            suppressed: reply.suppressed,
-        };
-        // Nothing in it cannot be written.
-        log::warn!("meltemi: {}", serde_json::to_string(&line).unwrap_or_default());
+        log::warn!("meltemi: {}", reply.line());
     }
 }
 

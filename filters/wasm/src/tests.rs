@@ -365,6 +365,7 @@ fn a_local_reply_is_one_line_of_json() {
         request_bytes: 240,
         response_bytes: 62,
         elapsed: Duration::from_millis(3),
+        text: None,
         suppressed: 5,
     };
     Report.log(&reply);

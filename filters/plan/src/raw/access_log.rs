@@ -1,5 +1,5 @@
 use super::{Match, all, object::object};
-use crate::Span;
+use crate::{Span, Table};
 
 /// Which calls have a line in Envoy's log. Default: all.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,15 +18,30 @@ pub struct AccessLog {
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[cfg_attr(feature = "schema", serde(rename = "match", skip_serializing_if = "Option::is_none"), schemars(!skip_serializing_if))]
     pub matches: Option<Vec<Match>>,
+    /// Their lines: text with Envoy's command operators. Default: an object of JSON with all that is known.
+    #[cfg_attr(feature = "schema", schemars(length(max = 8192)))]
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"), schemars(!skip_serializing_if))]
+    pub text_format: Option<String>,
+    /// Their lines, in place of `textFormat`: an object of JSON with these names, and values with the same operators.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Table::is_empty"), schemars(!skip_serializing_if))]
+    pub json_format: Table<String>,
 }
 
 object! {
     AccessLog from Self::default();
-    optional errors, slower_than as "slowerThan", percent, matches as "match";
+    optional errors, slower_than as "slowerThan", percent, matches as "match",
+        text_format as "textFormat", json_format as "jsonFormat";
 }
 
 impl Default for AccessLog {
     fn default() -> Self {
-        Self { errors: false, slower_than: None, percent: all(), matches: None }
+        Self {
+            errors: false,
+            slower_than: None,
+            percent: all(),
+            matches: None,
+            text_format: None,
+            json_format: Table::default(),
+        }
     }
 }

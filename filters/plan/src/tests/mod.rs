@@ -1,6 +1,7 @@
 //! What plans are refused, and what those that are not do.
 #![allow(clippy::arithmetic_side_effects)]
 
+mod access_logs;
 mod guards;
 mod index;
 mod layouts;

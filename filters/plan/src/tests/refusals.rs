@@ -444,20 +444,3 @@ fn retries_that_cannot_work_are_refused() {
         assert_eq!(refuse(&retry(members.clone())), format!("{path}{message}"), "{members}");
     }
 }
-
-#[test]
-fn faults_of_the_access_log_are_refused() {
-    for (rules, message) in [
-        (
-            json!({"match": []}),
-            "accessLog.match: an empty list matches no call; leave \"match\" out to match every call",
-        ),
-        (
-            json!({"match": [{"attributes": {"source.port": {"exact": "1"}}}]}),
-            "accessLog.match[0].attributes[\"source.port\"]: ",
-        ),
-    ] {
-        let refusal = refuse(&json!({"services": {}, "accessLog": rules}));
-        assert!(refusal.starts_with(message), "{refusal}");
-    }
-}

@@ -11,7 +11,7 @@ mod table;
 mod tries;
 
 pub(crate) use self::call::{Call, CallId, Origin};
-pub(crate) use self::record::{End, Record};
+pub(crate) use self::record::{End, Record, bytes};
 pub(crate) use self::stage::{Cause, Stage};
 pub(crate) use self::stream::Stream;
 pub(crate) use self::table::{Calls, ClientCalls, PoolCalls};

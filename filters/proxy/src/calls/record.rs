@@ -4,6 +4,7 @@ use meltemi_codecs::{Failure, Frame, Kind, Outcome};
 
 use crate::clock::Instant;
 use crate::endpoints::EndpointId;
+use crate::lines::Said;
 use crate::peers::PeerId;
 use crate::plan::{Route, Service};
 use crate::pool::PoolId;
@@ -35,6 +36,8 @@ pub(crate) struct Record {
     pub(crate) endpoint: Option<EndpointId>,
     /// Number of the server that answered, where its workload or identity is known.
     pub(crate) destination: Option<PeerId>,
+    /// What its line has of what it says.
+    pub(crate) said: Option<Box<Said>>,
     /// The trace that it belongs to, where the service has calls traced.
     pub(crate) trace: Option<Box<Trace>>,
     pub(crate) started: Instant,
@@ -49,15 +52,20 @@ pub(crate) struct Record {
     /// Tries lost with their connection.
     pub(crate) resets: u16,
     /// The length of the request as it came.
-    pub(crate) request_bytes: usize,
+    pub(crate) request_bytes: u32,
     /// The length of the answer as the client got it; of one of the proxy's own calls, as it came.
-    pub(crate) response_bytes: usize,
+    pub(crate) response_bytes: u32,
     /// `None` while it is on its way.
     pub(crate) end: Option<End>,
 }
 
 /// What is larger is not copied in place, but by a call of its own.
 const _: () = assert!(size_of::<Record>() <= 128);
+
+/// A length as records have it.
+pub(crate) fn bytes(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +102,7 @@ impl Record {
             pool: None,
             endpoint: None,
             destination: None,
+            said: None,
             trace: None,
             started,
             is_delayed: false,
@@ -101,7 +110,7 @@ impl Record {
             retries: 0,
             timeouts: 0,
             resets: 0,
-            request_bytes: frame.len,
+            request_bytes: bytes(frame.len),
             response_bytes: 0,
             end: None,
         }

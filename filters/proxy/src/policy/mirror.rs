@@ -74,7 +74,7 @@ impl Worker {
         let Some(call) = self.calls.get(id).filter(|call| !call.record().is_stream) else { return };
         let (route, bytes, record) = (call.route().clone(), call.frame().clone(), call.record());
         let kind = if record.is_one_way { Kind::OneWay } else { Kind::Request };
-        let frame = Frame { len: record.request_bytes, head: 0, kind, id: record.request_id };
+        let frame = Frame { len: record.request_bytes as usize, head: 0, kind, id: record.request_id };
         let (service, source, operation) = (record.service.clone(), record.source.clone(), record.operation);
         self.trace = record.trace.as_ref().map(|trace| trace.copy(&mut self.random));
         // Other requests have been read since.

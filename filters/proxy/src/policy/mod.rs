@@ -41,7 +41,7 @@ pub(crate) use self::global_rate_limit::{Answer, NoAnswer, Question};
 use self::mirror::Mirrors;
 pub(crate) use self::outlier::{Health, least_rate};
 use self::rate_limit::Leases;
-pub(crate) use self::values::{Sent, Values, write_text};
+pub(crate) use self::values::{Origins, Sent, Values, write_text};
 use crate::clock::Instant;
 use crate::plan::{Plan, Route, Service};
 

@@ -28,10 +28,10 @@ pub(crate) struct Sent<'a> {
 }
 
 /// What values are made of.
-struct Origins<'a> {
-    record: &'a Record,
-    pool: Option<&'a Pool>,
-    endpoint: Option<EndpointId>,
+pub(crate) struct Origins<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) pool: Option<&'a Pool>,
+    pub(crate) endpoint: Option<EndpointId>,
 }
 
 /// Changes whose memory is kept.
@@ -111,7 +111,8 @@ impl Origins<'_> {
         }
     }
 
-    fn write_operator(&self, operator: &Operator, head: &Head, most: usize, out: &mut String) {
+    /// Appends what an operator stands for, at most so many bytes of it.
+    pub(crate) fn write_operator(&self, operator: &Operator, head: &Head, most: usize, out: &mut String) {
         let source = self.record.source.as_deref();
         let principal = source.and_then(|source| source.principal.as_deref());
         let end = out.len().saturating_add(most);

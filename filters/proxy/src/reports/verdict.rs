@@ -3,7 +3,6 @@
 use meltemi_codecs::{Failure, Outcome};
 
 use crate::calls::{End, Record};
-use crate::plan::IstioMetrics;
 
 /// What is told of each end: in our own words, as a status of gRPC and as Envoy's response flags.
 const TOLD: [(&str, u32, &str); 16] = [
@@ -42,11 +41,11 @@ pub(crate) fn flags(outcome: &str) -> &'static str {
     row.map(|(.., flags)| *flags).filter(|flags| *flags != "-").unwrap_or_default()
 }
 
-/// The number of how a call ended.
-pub(super) fn of(record: &Record, rules: &IstioMetrics) -> u32 {
+/// The number of how a call ended; a service's own exception has that status.
+pub(crate) fn of(record: &Record, exception_status: u32) -> u32 {
     let row = match record.end {
         Some(End::Answered(Outcome::Success)) => 0,
-        Some(End::Answered(Outcome::Exception)) => 1 | rules.exception_status << STATUS,
+        Some(End::Answered(Outcome::Exception)) => 1 | exception_status << STATUS,
         Some(End::Answered(Outcome::Error(_))) => 2,
         Some(End::Sent) => 3,
         Some(End::Cancelled) | None => 4,
@@ -67,8 +66,22 @@ pub(super) fn of(record: &Record, rules: &IstioMetrics) -> u32 {
     row | if record.is_delayed { DELAYED } else { 0 }
 }
 
-/// The fields that tell it.
-pub(super) fn fields(verdict: u32) -> [(&'static str, String); 4] {
+/// What is told of how a call ended.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// In our own words.
+    pub(crate) outcome: &'static str,
+    /// The code of the answer.
+    pub(crate) code: &'static str,
+    /// The status of gRPC.
+    pub(crate) status: u32,
+    /// Envoy's response flags.
+    pub(crate) flags: String,
+}
+
+/// What is told of an end by its number.
+#[inline(never)]
+pub(crate) fn told(verdict: u32) -> Verdict {
     let row = TOLD.get((verdict & 0xff) as usize).copied();
     let (outcome, status, flags) = row.unwrap_or(("other", INTERNAL, "-"));
     let flags = match verdict & DELAYED {
@@ -78,9 +91,15 @@ pub(super) fn fields(verdict: u32) -> [(&'static str, String); 4] {
     };
     // Of a call that nobody waited for there is no response.
     let code = if status == CANCELLED { "0" } else { "200" };
+    Verdict { outcome, code, status: status | verdict >> STATUS, flags }
+}
+
+/// The fields that tell it.
+pub(super) fn fields(verdict: u32) -> [(&'static str, String); 4] {
+    let Verdict { outcome, code, status, flags } = told(verdict);
     [
         ("x-response-code", code.to_owned()),
-        ("x-grpc-response-status", (status | verdict >> STATUS).to_string()),
+        ("x-grpc-response-status", status.to_string()),
         ("x-response-flags", flags),
         ("x-rpc-outcome", outcome.to_owned()),
     ]

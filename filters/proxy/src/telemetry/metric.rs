@@ -238,6 +238,8 @@ pub struct LocalReply {
     pub response_bytes: usize,
     /// Time since the request was read.
     pub elapsed: Duration,
+    /// All that is written, where the plan has a format for lines of calls; what else is here is nothing then.
+    pub text: Option<String>,
     /// Replies for the same reason since the last line of it, which are counted but have no line.
     pub suppressed: u64,
 }

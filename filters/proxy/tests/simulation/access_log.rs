@@ -5,6 +5,7 @@ use std::time::Duration;
 use meltemi_proxy::LocalReply;
 use serde_json::{Value, json};
 
+use crate::dubbo::INTERFACE;
 use crate::servers::{Policy, Reply, What};
 use crate::world::{Ask, Setup, World};
 
@@ -114,4 +115,85 @@ fn a_share_of_the_calls_is_drawn() {
     world.await_all(&calls);
     let lines = world.metrics.replies.len();
     assert!((180..320).contains(&lines), "{lines} lines");
+}
+
+/// The lines of calls with these tags, by a plan with this access log.
+fn written(rules: &Value, tags: &[&str]) -> Vec<String> {
+    let mut world = world(rules);
+    let client = world.connect();
+    for tag in tags {
+        world.call_and_wait(client, Ask::new("echo").with("tag", tag));
+    }
+    let lines = world.metrics.replies.iter().map(|line| line.text.clone().unwrap_or_default());
+    lines.collect()
+}
+
+#[test]
+fn lines_are_written_in_the_format_of_the_plan() {
+    let text = "[%START_TIME(%Y)%] \"%REQ(:METHOD)% %REQ(x-none?:path)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% \
+                %RESPONSE_CODE_DETAILS% %GRPC_STATUS_NUMBER% %DURATION% \"%REQ(tag)%\" %REQ(tag):2% %REQ(x-none)% \
+                %REQ(:AUTHORITY)% %ROUTE_NAME% %UPSTREAM_CLUSTER% %UPSTREAM_CLUSTER_RAW% %UPSTREAM_HOST% \
+                %UPSTREAM_REQUEST_ATTEMPT_COUNT% %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %TRACE_ID% 100%%\n";
+    let wanted = |tag: &str, two: &str| {
+        format!(
+            "[1970] \"POST /{INTERFACE}/echo dubbo\" 200 - success 0 1 \"{tag}\" {two} - demo rest demo demo {A} 1 \
+             192.0.2.1 - 100%"
+        )
+    };
+    let lines = written(&json!({"textFormat": text}), &["gray", "a\"b\\c\nd\u{85}\u{7f}é", ""]);
+    assert_eq!(
+        lines,
+        [wanted("gray", "gr"), wanted("a\\\"b\\\\c\\u000ad\\u0085\\u007fé", "a\\\""), wanted("", ""),]
+    );
+}
+
+#[test]
+fn lines_of_json_have_numbers_strings_and_nulls() {
+    let format = json!({"jsonFormat": {
+        "a \"name\"": "%DURATION%", "tag": "%REQ(tag)%", "both": "\"%REQ(tag)%/%REQ(x-none)%\"", "none": "%REQ(x-none)%",
+        "flags": "%RESPONSE_FLAGS%", "code": "%RESPONSE_CODE%", "tries": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%", "plain": "50%%\n",
+    }});
+    let lines = written(&format, &["a\nb\"}", "x"]);
+    let read = |line: &String| serde_json::from_str::<Value>(line).unwrap();
+    let wanted = |tag: &str| {
+        json!({"a \"name\"": 1, "tag": tag, "both": format!("\"{tag}/-\""), "none": null, "flags": "-", "code": 200,
+            "tries": 1, "plain": "50%\n"})
+    };
+    assert_eq!(lines.iter().map(read).collect::<Vec<_>>(), [wanted("a\nb\"}"), wanted("x")]);
+}
+
+#[test]
+fn what_a_client_says_takes_bounded_room_in_a_line() {
+    let huge = "\n".repeat(60_000);
+    let lines = written(&json!({"textFormat": "%REQ(tag)% %REQ(tag):10000% %REQ(tag):1%"}), &[&huge]);
+    assert_eq!(lines, [["\\u000a".repeat(1024), "\\u000a".repeat(1024), "\\u000a".to_owned()].join(" ")]);
+}
+
+#[test]
+fn calls_that_are_answered_early_have_lines_of_the_format_as_well() {
+    let mut world = world(
+        &json!({"errors": true, "textFormat": "%REQ(method)% %REQ(tag)% %RESPONSE_FLAGS% %ROUTE_NAME%"}),
+    );
+    let client = world.connect();
+    world.call_and_wait(client, Ask::new("lost").with("tag", "gray"));
+    world.call_and_wait(client, Ask::new("late").with("tag", "blue"));
+    let calls = world.metrics.replies.iter().filter(|line| line.event == "call");
+    let lines: Vec<_> = calls.map(|line| line.text.as_deref().unwrap_or_default()).collect();
+    assert_eq!(lines, ["lost gray NR -", "late blue UT late"]);
+}
+
+#[test]
+fn a_call_under_way_has_the_line_of_the_plan_that_it_began_by() {
+    let plan = |format: &str| json!({"services": {"demo": {"protocol": "dubbo"}}, "accessLog": {"textFormat": format}});
+    let mut world = World::new(Setup { plan: plan("old %REQ(tag)%"), ..Setup::default() });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    world.serve(|_, _| What::Echo(0).after(Duration::from_millis(50)));
+    let client = world.connect();
+    let call = world.call(client, Ask::new("echo").with("tag", "gray"));
+    world.run_for(Duration::from_millis(20));
+    world.set_plan(&plan("new %REQ(other)% %REQ(tag)%"));
+    world.await_all(&[call]);
+    world.call_and_wait(client, Ask::new("echo").with("tag", "blue"));
+    let lines: Vec<_> = world.metrics.replies.iter().map(|line| line.text.as_deref()).collect();
+    assert_eq!(lines, [Some("old gray"), Some("new - blue")]);
 }
