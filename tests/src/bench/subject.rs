@@ -217,6 +217,14 @@ pub fn plain(protocol: Protocol) -> String {
     }
 }
 
+/// The same with that access log.
+#[must_use]
+pub fn logged(access_log: &Value) -> String {
+    let mut plan: Value = serde_json::from_str(&routes(1)).unwrap_or_default();
+    plan["accessLog"] = access_log.clone();
+    plan.to_string()
+}
+
 /// A plan for Dubbo of `count` routes, each for one interface and one method, of which the last is that of the calls made here. It asks of
 /// Meltemi what the configuration asks of `dubbo_proxy`: to find the route, and no retries or time-outs.
 #[must_use]

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use serde_json::json;
 
 use super::load::{self, Measurement, Span};
 use super::report::{Limit, Sample, Verdict, median, rows};
@@ -129,16 +130,50 @@ pub fn routes(parts: &Parts, effort: Effort) -> Result<Findings> {
     let contender = |name, subject| Contender { name, subject, proxy: Proxy::Meltemi };
     let contenders = [contender("10 routes", &few), contender("10000 routes", &many)];
     let samples = compare(&contenders, &[BUSY], Effort { rounds: 2 * effort.rounds, ..effort })?;
-    // What disturbs one of a round mostly disturbs both.
-    let (few, many) = samples.split_at(samples.len() / 2);
-    let differences = few.iter().zip(many).map(|(few, many)| many.cpu - few.cpu).collect();
     let mut findings = brief(&samples)?;
     findings.verdicts.push(Verdict {
         what: format!("{BUSY}: µs per request that 10000 routes cost more than 10"),
-        value: median(differences).unwrap_or(f64::NAN),
+        value: difference(&samples, "10 routes", "10000 routes"),
         limit: Limit::AtMost(1.0),
     });
     Ok(findings)
+}
+
+/// No lines in the log, a line for each call, and one in a format.
+///
+/// # Errors
+///
+/// An Envoy that does not start or cannot be measured.
+pub fn lines(parts: &Parts, effort: Effort) -> Result<Findings> {
+    let text = "[%START_TIME%] %REQ(:PATH)% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %UPSTREAM_HOST%";
+    let plain = subject::logged(&json!({}));
+    let formatted = subject::logged(&json!({"textFormat": text}));
+    let none = Subject::start(&Parts { plan: &subject::routes(1), ..*parts })?;
+    let plain = Subject::start(&Parts { plan: &plain, ..*parts })?;
+    let formatted = Subject::start(&Parts { plan: &formatted, ..*parts })?;
+    let names = ["no lines", "lines of JSON", "lines in a format"];
+    let contender = |(name, subject)| Contender { name, subject, proxy: Proxy::Meltemi };
+    let contenders = names.into_iter().zip([&none, &plain, &formatted]).map(contender);
+    let samples = compare(&contenders.collect::<Vec<_>>(), &[BUSY], effort)?;
+    let mut findings = brief(&samples)?;
+    for name in names.iter().skip(1) {
+        findings.verdicts.push(Verdict {
+            what: format!("{BUSY}: µs per request that {name} cost"),
+            value: difference(&samples, names[0], name),
+            limit: Limit::AtMost(4.0),
+        });
+    }
+    Ok(findings)
+}
+
+/// The CPU time of a request that the one costs more than the other: what disturbs one of a round mostly disturbs both.
+fn difference(samples: &[Sample], one: &str, other: &str) -> f64 {
+    let pairs = cpu_of(samples, one).zip(cpu_of(samples, other));
+    median(pairs.map(|(one, other)| other - one).collect()).unwrap_or(f64::NAN)
+}
+
+fn cpu_of<'a>(samples: &'a [Sample], what: &'a str) -> impl Iterator<Item = f64> + 'a {
+    samples.iter().filter(move |sample| sample.what == what).map(|sample| sample.cpu)
 }
 
 /// The short table: a line for each row.

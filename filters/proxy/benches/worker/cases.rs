@@ -14,10 +14,12 @@ pub struct Case {
     pub has_identities: bool,
     /// Calls are reported as Istio's metrics.
     pub reports: bool,
+    /// The plan's `accessLog`.
+    pub access_log: fn() -> Value,
     pub service: fn() -> Value,
 }
 
-pub const CASES: [Case; 30] = [
+pub const CASES: [Case; 32] = [
     Case { in_flight: 1, ..of_policy("1 client, 1 in flight", plain) },
     of_policy("1 client, 32 in flight", plain),
     // The operation is not that of the client's last call.
@@ -41,6 +43,8 @@ pub const CASES: [Case; 30] = [
     of_policy("1 client, 32 in flight, 2 values", values),
     of_policy("1 client, 32 in flight, traces", traces),
     of_policy("1 client, 32 in flight, spans", spans),
+    Case { access_log: lines, ..of_policy("1 client, 32 in flight, lines", plain) },
+    Case { access_log: formatted_lines, ..of_policy("1 client, 32 in flight, lines in a format", plain) },
     of_policy("1 client, 32 in flight, deadlines read", deadlines),
     // Those of the route are shorter.
     of_policy("1 client, 32 in flight, deadlines written", shorter_deadlines),
@@ -64,6 +68,7 @@ const fn of_policy(name: &'static str, service: fn() -> Value) -> Case {
         body: 200,
         has_identities: false,
         reports: false,
+        access_log: no_lines,
         service,
     }
 }
@@ -160,6 +165,23 @@ fn traces() -> Value {
 /// All are sampled, and their spans sent.
 fn spans() -> Value {
     json!({"protocol": "dubbo", "tracing": {"sampling": 100, "collector": "collector"}})
+}
+
+fn no_lines() -> Value {
+    Value::Null
+}
+
+/// Every call has a line.
+fn lines() -> Value {
+    json!({})
+}
+
+/// The same in the format of Istio's default, as far as it is about these calls, without attachments.
+fn formatted_lines() -> Value {
+    let text = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% \
+                %RESPONSE_CODE_DETAILS% - \"-\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% - \"%REQ(:AUTHORITY)%\" \
+                \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER% - - %DOWNSTREAM_REMOTE_ADDRESS% - %ROUTE_NAME%\n";
+    json!({"textFormat": text})
 }
 
 /// The same by values that are made for each call.

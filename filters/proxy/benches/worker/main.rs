@@ -120,7 +120,9 @@ impl Sink for Silent {
         black_box((metric, change));
     }
 
-    fn log(&mut self, _: &LocalReply) {}
+    fn log(&mut self, reply: &LocalReply) {
+        black_box(reply.line());
+    }
 }
 
 impl World {
@@ -129,7 +131,12 @@ impl World {
         // Clients say how long they wait where that counts.
         let has_time = service["defaultRoute"]["propagateDeadline"].is_boolean();
         let metrics = if case.reports { json!({"istio": {}}) } else { json!({}) };
-        let plan = json!({"services": {"demo": service}, "metrics": metrics}).to_string();
+        let mut plan = json!({"services": {"demo": service}, "metrics": metrics});
+        let access_log = (case.access_log)();
+        if access_log.is_object() {
+            plan["accessLog"] = access_log;
+        }
+        let plan = plan.to_string();
         let plan = Rc::new(Plan::parse(plan.as_bytes(), &Codecs::all())?);
         let mut requests = Vec::new();
         for client in 0..case.clients {
