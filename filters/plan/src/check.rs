@@ -69,11 +69,12 @@ pub(super) fn header(path: &Path<'_>, name: &str, value: &str) -> Result<()> {
 }
 
 /// Headers that say how a request is carried, or what it is.
-const OWN_HEADERS: [&str; 12] = [
+const OWN_HEADERS: [&str; 13] = [
     "connection",
     "content-encoding",
     "content-length",
     "content-type",
+    "expect",
     "host",
     "keep-alive",
     "proxy-connection",

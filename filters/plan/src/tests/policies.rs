@@ -43,6 +43,11 @@ fn traces_are_written_by_nobody_else() {
             json!({"tracing": {"headers": {"content-type": "a"}}}),
             "tracing.headers.content-type: is a header of the proxy's own; leave it out",
         ),
+        // Envoy answers it first, by a head that is not the collector's.
+        (
+            json!({"tracing": {"headers": {"Expect": "100-continue"}}}),
+            "tracing.headers.Expect: is a header of the proxy's own; leave it out",
+        ),
         (json!({"tracing": {"headers": {":path": "/"}}}), &format!("tracing.headers[\":path\"]: {header}")),
         (json!({"tracing": {"headers": {"a": "x\r\ny"}}}), &format!("tracing.headers.a: {header}")),
         (json!({"tracing": {"headers": {"a": "x", "A": "y"}}}), &format!("tracing.headers.a: {twice}")),
