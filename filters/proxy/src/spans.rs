@@ -80,6 +80,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Batches to one collector that have no answer yet.
 const MOST_IN_FLIGHT: usize = 2;
 
+/// The log tells so many bytes of what a collector says.
+const MOST_SAID: usize = 512;
+
 /// The log has a line for each collector so often, while spans are dropped.
 const TOLD: Duration = Duration::from_secs(60);
 
@@ -323,7 +326,7 @@ impl Worker {
         self.telemetry.log(LocalReply {
             event: "spans_dropped",
             reason: why,
-            detail: said.to_owned(),
+            detail: said.get(..said.floor_char_boundary(MOST_SAID)).unwrap_or_default().to_owned(),
             cluster: Some(sent.collector.cluster.to_string()),
             suppressed: core::mem::take(&mut batch.untold),
             ..LocalReply::default()

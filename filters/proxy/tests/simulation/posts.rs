@@ -72,6 +72,22 @@ fn what_is_not_taken_by_http_is_counted() {
     world.respond(stream, "503", b"no healthy upstream");
     assert_eq!((count(&mut world, "error"), count(&mut world, "exported")), (1, 0));
     assert_eq!(lines(&world), [("error", "HTTP status 503 no healthy upstream", 0)]);
+    // The log has no more of it than a line's worth.
+    let mut world = posted(json!({}));
+    let stream = world.manager.posted[0].stream;
+    world.respond(stream, "500", "é".repeat(8_000).as_bytes());
+    world.run_for(SECOND);
+    let [("error", detail, 0)] = lines(&world)[..] else { panic!("{:?}", lines(&world)) };
+    assert!(
+        detail.starts_with("HTTP status 500 é") && (511..=512).contains(&detail.len()),
+        "{}",
+        detail.len()
+    );
+    // What is no answer of OTLP's has all spans taken.
+    let mut world = posted(json!({}));
+    let stream = world.manager.posted[0].stream;
+    world.respond(stream, "200", &[0xff; 1000]);
+    assert_eq!((count(&mut world, "exported"), lines(&world).len()), (1, 0));
     // One that never answers is given up, and what it says after that is nobody's.
     let mut world = posted(json!({}));
     let stream = world.manager.posted[0].stream;
