@@ -1,5 +1,7 @@
 //! What an operator sees: metrics with labels, and a log line for each reply of the proxy's own.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use meltemi_tests::dubbo::{Frame, INTERFACE};
 use meltemi_tests::{Action, Backend, Client, Setup, each_envoy, eventually};
 use serde_json::{Value, json};
@@ -62,6 +64,72 @@ fn calls_are_counted_by_service_and_method() {
         assert_eq!(metric("meltemi_latency_microseconds_bucket", "sayHello", "le=\"+Inf\""), 3);
         assert_eq!(metric("meltemi_latency_microseconds_bucket", "sayHello", "le=\"10000000\""), 3);
         assert!(metric("meltemi_latency_microseconds_sum", "sayHello", "") > 0);
+    });
+}
+
+/// The second that it is, so many later.
+fn in_seconds(more: u64) -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + more
+}
+
+/// The line of an event about a call, once there is one.
+fn line(log: &str, event: &str, method: &str) -> Option<Value> {
+    let lines = log.lines().filter_map(|line| Some(line.split_once("meltemi: {")?.1));
+    let values = lines.filter_map(|json| {
+        serde_json::Deserializer::from_str(&format!("{{{json}")).into_iter::<Value>().next()?.ok()
+    });
+    values.into_iter().find(|line| line["event"] == event && line["method"] == method)
+}
+
+/// A tap tells of the calls that it takes, and stops by the clock of the proxy, whatever its plan.
+#[test]
+fn taps_tell_of_calls_until_they_end() {
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let service = json!({"protocol": "dubbo", "defaultRoute": {"cluster": "v1"}});
+        let plan = |until: u64| {
+            let mut plan = meltemi_tests::proxy::plan_of(&service);
+            let matches = json!([{"attributes": {"method": {"prefix": "say"}}}]);
+            plan["taps"] = json!([
+                {"name": "now", "until": until, "match": matches, "attributes": ["tenant"]},
+                {"name": "past", "until": 1},
+                {"name": "elsewhere", "until": u32::MAX, "pods": ["another"]},
+            ]);
+            // By its line a call shows that there is none of a tap.
+            plan["accessLog"] = json!({});
+            plan
+        };
+        let mut proxy =
+            Setup::new().servers(v1.address(), v2.address()).plan(&plan(u32::MAX.into())).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        client.call_with("sayHello", "x", &[("tenant", "a\u{1b}[31m\n"), ("password", "s3cret")]);
+        client.call("other", "x");
+        let told = eventually("the calls have lines", || {
+            line(&proxy.log(), "call", "other")?;
+            line(&proxy.log(), "tap", "sayHello")
+        });
+        assert_eq!(told["taps"], json!({"now": {"tenant": "a\u{1b}[31m\n"}}));
+        let of = |field: &str| told[field].as_str();
+        let told = ["detail", "reason", "cluster"].map(of);
+        assert_eq!(told, ["defaultRoute", "success", "v1"].map(Some));
+        let log = proxy.log();
+        assert!(!log.contains('\u{1b}') && !log.contains("s3cret"), "{log}");
+        assert_eq!(line(&log, "tap", "other"), None);
+        assert!(!log.contains("past\":") && !log.contains("elsewhere\":"), "{log}");
+
+        // What is over while nobody says so: the first calls may have lines yet, a later one has none.
+        proxy.update(&plan(in_seconds(2)));
+        let mut number = 0;
+        eventually("a call has no line of a tap", || {
+            number += 1;
+            let method = format!("say{number}");
+            client.ask(&method, "x");
+            let log = eventually("it has its own", || {
+                let log = proxy.log();
+                line(&log, "call", &method).map(|_| log)
+            });
+            line(&log, "tap", &method).is_none().then_some(())
+        });
     });
 }
 

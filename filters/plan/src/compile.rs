@@ -31,6 +31,7 @@ use super::{
     share::share,
     span::Span,
     table::Table,
+    tap::{self, taps},
     tracing::{self, Tag},
 };
 
@@ -54,7 +55,8 @@ pub(super) async fn plan(raw: &raw::Plan, routes: &[Option<Vec<Json<'_>>>], code
     let logged = raw.access_log.as_ref().and_then(|raw| raw.matches.as_deref());
     let log_format = access_log.as_ref().and_then(|log| log.format.as_ref());
     let log_format = log_format.filter(|format| !format.attributes.is_empty());
-    let all = Whole { is_bounded: max_calls.is_some(), logged, log_format };
+    taps(&root.key("taps"), &raw.taps, &Patterns::default())?;
+    let all = Whole { is_bounded: max_calls.is_some(), logged, log_format, taps: &raw.taps };
 
     let declared = &protocols(&root.key("protocols"), &raw.protocols, codecs)?;
     let path = root.key("services");
@@ -80,6 +82,8 @@ struct Whole<'a> {
     logged: Option<&'a [raw::Match]>,
     /// How their lines are written, where they have attributes of calls.
     log_format: Option<&'a Rc<LogFormat>>,
+    /// Their calls that are told of one by one.
+    taps: &'a [raw::Tap],
 }
 
 fn access_log(path: &Path<'_>, raw: &raw::AccessLog) -> Result<AccessLog> {
@@ -183,6 +187,7 @@ async fn of_codec(
         .transpose()?;
     let global = global_rate_limits(&path.key("globalRateLimits"), &raw.global_rate_limits, &patterns)?;
     let logged = logged(&Path::Root.key("accessLog"), all.logged, &patterns)?;
+    let taps = taps(&Path::Root.key("taps"), all.taps, &patterns)?;
     let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, &*codec, is_traced)?;
     let clusters = clusters(&path.key("upstream"), &raw.upstream)?;
     let keys = || {
@@ -203,7 +208,8 @@ async fn of_codec(
         read().chain(written()).filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
     let traced = if is_traced { Depth::Attachments } else { Depth::Operation };
     let depth = depths.max().unwrap_or(Depth::Operation).max(traced);
-    let asks_source = read().any(is_source);
+    let tapped = tap::read(&taps, &*codec);
+    let asks_source = read().any(is_source) || tapped.asks_source;
     let dry_run = raw.dry_run.as_ref();
     let dry_run = dry_run.map(|raw| dry_run::dry_run(&path.key("dryRun"), raw, &patterns)).transpose()?;
 
@@ -219,7 +225,7 @@ async fn of_codec(
         is_pinned: raw.upstream.sharing == Some(raw::UpstreamSharing::Pinned),
         codec,
         others: None,
-        depth: depth.max(guarded),
+        depth: depth.max(guarded).max(tapped.depth),
         asks_source,
         is_guarded,
         dry_run: dry_run.map(Box::new),
@@ -228,6 +234,7 @@ async fn of_codec(
         global_rate_limits: global.map(Box::new),
         logged: (!logged.is_empty()).then(|| Box::new(Index::new(logged))),
         log_format: all.log_format.cloned(),
+        taps: (!taps.is_empty()).then(|| taps.into_boxed_slice()),
         on_no_match: raw.on_no_match,
         default_route: Rc::new(default_route),
         retry_budget: retry_budget(&path.key("retryBudget"), &raw.retry_budget)?,

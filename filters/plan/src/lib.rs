@@ -52,6 +52,7 @@ pub mod source;
 mod span;
 mod steps;
 mod table;
+mod tap;
 mod tracing;
 mod values;
 mod warning;
@@ -93,6 +94,7 @@ pub use service::{Limits, OnNoMatch, RetryBudget, Service, UpstreamOptions};
 pub use share::Share;
 pub use span::Span;
 pub use table::Table;
+pub use tap::Tap;
 pub use tracing::{B3, B3_FIELDS, Collector, LONGEST_TAG, TRACEPARENT, Tag, Tracing, trace_fields};
 pub use values::{MOST_WRITTEN, Operator, Part, Value};
 pub use warning::Warning;
@@ -248,15 +250,17 @@ impl Plan {
         plan
     }
 
-    async fn read(json: &[u8], codecs: &Codecs) -> Result<Self, PlanError> {
+    /// What of the taps a proxy does not have (`has`) is not looked at.
+    async fn read(json: &[u8], codecs: &Codecs, has: fn(&raw::Tap) -> bool) -> Result<Self, PlanError> {
         let json = if json.trim_ascii().is_empty() { b"{}" } else { json };
         let mut json: Json<'_> = serde_json::from_slice(json)?;
         pause().await;
         let unpacked = packed::unpack(&mut json)?;
         packed::put(&mut json, &unpacked)?;
         let routes = listed::take(&mut json);
-        let raw = raw::Plan::deserialize(Reader::new(&json, &Path::Root))?;
+        let mut raw = raw::Plan::deserialize(Reader::new(&json, &Path::Root))?;
         drop(json);
+        raw.taps.retain(has);
         compile::plan(&raw, &routes, codecs).await.map_err(|error| *error)
     }
 

@@ -8,7 +8,7 @@ use core::{
 
 use meltemi_codecs::Codecs;
 
-use super::{Plan, PlanError};
+use super::{Plan, PlanError, raw};
 
 /// The text, and what was read.
 type Read = (Vec<u8>, Result<Plan, PlanError>);
@@ -19,8 +19,13 @@ pub struct Parsing(Pin<Box<dyn Future<Output = Read>>>);
 impl Parsing {
     /// Is to read a plan, as [`Plan::parse`] does.
     pub fn new(json: Vec<u8>, codecs: Codecs) -> Self {
+        Self::of_proxy(json, codecs, |_| true)
+    }
+
+    /// The same for a proxy that has some of the taps, of which the others are not looked at.
+    pub fn of_proxy(json: Vec<u8>, codecs: Codecs, has: fn(&raw::Tap) -> bool) -> Self {
         Self(Box::pin(async move {
-            let plan = Plan::read(&json, &codecs).await;
+            let plan = Plan::read(&json, &codecs, has).await;
             (json, plan)
         }))
     }

@@ -13,6 +13,7 @@ mod mirror;
 mod object;
 mod rate_limit;
 mod retry;
+mod tap;
 mod tracing;
 mod upstream;
 
@@ -34,6 +35,7 @@ pub use self::mirror::Mirror;
 use self::object::object;
 pub use self::rate_limit::{Condition, DescriptorEntry, GlobalRateLimit, LocalRateLimit, TokenBucket};
 pub use self::retry::{Backoff, Hedge, MOST_ATTEMPTS, Retry, Status, Trigger};
+pub use self::tap::Tap;
 pub use self::tracing::{Tag, Tracing};
 pub use self::upstream::{CircuitBreaker, Cluster, OutlierDetection, Upstream, UpstreamSharing};
 use super::{span::Span, table::Table};
@@ -67,13 +69,17 @@ pub struct Plan {
     /// Lines in Envoy's log for calls. Default: none.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub access_log: Option<AccessLog>,
+    /// Calls that are told of one by one in Envoy's log, for a time.
+    #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
+    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
+    pub taps: Vec<Tap>,
 }
 
 object! {
     Plan from Self::default();
     optional services, protocols, unknown_authority as "unknownAuthority", metrics,
         memory_budget_bytes as "memoryBudgetBytes", max_calls as "maxCalls",
-        access_log as "accessLog";
+        access_log as "accessLog", taps;
 }
 
 impl Default for Plan {
@@ -86,6 +92,7 @@ impl Default for Plan {
             memory_budget_bytes: memory_budget(),
             max_calls: None,
             access_log: None,
+            taps: Vec::new(),
         }
     }
 }

@@ -5,8 +5,8 @@ use meltemi_codecs::{Codec, Depth, Head, Sharing};
 
 use super::{
     cluster::Clusters, dry_run::DryRun, explain::Explanation, global_rate_limit::GlobalRateLimits,
-    guard::Guard, index::Index, log_format::LogFormat, rate_limit::LocalRateLimit, route::Route,
-    tracing::Tracing,
+    guard::Guard, index::Index, log_format::LogFormat, matcher::Rule, rate_limit::LocalRateLimit,
+    route::Route, tap::Tap, tracing::Tracing,
 };
 
 /// A service: its protocol, its routes and what protects it.
@@ -33,6 +33,8 @@ pub struct Service {
     pub(super) logged: Option<Box<Index>>,
     /// How their lines are written, where those have attributes of calls.
     pub log_format: Option<Rc<LogFormat>>,
+    /// The calls that are told of one by one, if any are.
+    pub taps: Option<Box<[Tap]>>,
     /// What happens to calls that no route matches.
     pub on_no_match: OnNoMatch,
     /// The route of those calls when it is [`OnNoMatch::Default`].
@@ -123,6 +125,20 @@ impl Service {
     /// The same, and the default route after them.
     pub(super) fn all_routes(&self) -> impl Iterator<Item = &Rc<Route>> {
         self.routes.iter().chain([&self.default_route])
+    }
+
+    /// Why a call takes a route: where in the service the plan says it. `head` must be read to [`depth`](Service::depth).
+    #[inline(never)]
+    pub fn reason(&self, route: &Rc<Route>, head: &Head) -> String {
+        let Some(number) = self.routes.iter().position(|known| Rc::ptr_eq(known, route)) else {
+            return "defaultRoute".to_owned();
+        };
+        let mut alternatives = self.index.rules().iter().filter(|rule| rule.route == number);
+        let is_met = |rule: &Rule| !rule.predicates.is_empty() && rule.obstacle(head).is_none();
+        match alternatives.position(is_met) {
+            Some(alternative) => format!("routes[{number}].match[{alternative}]"),
+            None => format!("routes[{number}]"),
+        }
     }
 
     /// Which route matches the call, and why those before it do not.

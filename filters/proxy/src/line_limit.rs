@@ -12,9 +12,15 @@ pub(crate) struct LineLimit {
 #[derive(Debug)]
 struct Reason {
     name: &'static str,
-    /// When the span began that `lines` were admitted in.
+    lines: Lines,
+}
+
+/// Lines of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    /// When the span began that `admitted` were admitted in.
     since: Instant,
-    lines: u32,
+    admitted: u32,
     suppressed: u64,
 }
 
@@ -28,20 +34,27 @@ impl LineLimit {
     pub(crate) fn admit(&mut self, name: &'static str, now: Instant) -> Option<u64> {
         let known = self.reasons.iter().position(|reason| reason.name == name);
         let index = known.unwrap_or_else(|| {
-            self.reasons.push(Reason { name, since: now, lines: 0, suppressed: 0 });
+            self.reasons.push(Reason { name, lines: Lines::default() });
             self.reasons.len().saturating_sub(1)
         });
-        let reason = self.reasons.get_mut(index)?;
-        if now.since(reason.since) >= SPAN {
-            reason.since = now;
-            reason.lines = 0;
+        self.reasons.get_mut(index)?.lines.admit(MOST_LINES, now)
+    }
+}
+
+impl Lines {
+    /// Whether a line may be written, of which `most` may be in a [`SPAN`]; with the number of those that were not since the
+    /// last one.
+    pub(crate) fn admit(&mut self, most: u32, now: Instant) -> Option<u64> {
+        if now.since(self.since) >= SPAN {
+            self.since = now;
+            self.admitted = 0;
         }
-        if reason.lines >= MOST_LINES {
-            reason.suppressed = reason.suppressed.saturating_add(1);
+        if self.admitted >= most {
+            self.suppressed = self.suppressed.saturating_add(1);
             return None;
         }
-        reason.lines = reason.lines.saturating_add(1);
-        Some(core::mem::take(&mut reason.suppressed))
+        self.admitted = self.admitted.saturating_add(1);
+        Some(core::mem::take(&mut self.suppressed))
     }
 }
 

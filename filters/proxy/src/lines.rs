@@ -88,6 +88,10 @@ impl LocalReply {
                 }
             }
         }
+        if let Some(tapped) = &self.tapped {
+            line.push_str(",\"taps\":");
+            tapped.write(&mut line);
+        }
         line.push('}');
         line
     }

@@ -65,6 +65,9 @@ impl Worker {
         if self.plan.access_log.is_some() {
             self.log_call(id, end);
         }
+        if self.taps.has_calls() {
+            self.tell_tapped(id, end);
+        }
         if is_traced {
             self.tell_call(id, end);
         }
@@ -151,6 +154,7 @@ impl Worker {
         route: Option<&Rc<Route>>,
     ) -> Option<Early<'a>> {
         let (label, record) = self.noted(client_key, frame, route)?;
+        self.tap(&record.service, route, true);
         self.telemetry.request(&record, self.plan.max_operations);
         Some(Early { request: (!record.is_one_way).then_some(bytes), label, record })
     }
@@ -197,6 +201,7 @@ impl Worker {
         let source = Some(client.source().clone());
         let mut record = Record::new(client.service().clone(), source, operation, frame, self.now);
         record.may_log = record.service.may_log(None);
+        self.tap(&record.service, None, false);
         self.answer_early(client_key, Early { request, label, record }, failure, detail);
     }
 
@@ -220,6 +225,10 @@ impl Worker {
         let random = self.random.u32(..);
         if let Some(line) = self.line_of(&record, &label, End::Failed(failure), random) {
             self.telemetry.log(line);
+        }
+        if let Some(tapped) = self.taps.last.take() {
+            let line = self.line("tap", &record, label.clone(), reason(failure), detail);
+            self.tell_taps(tapped, line);
         }
         let reply = self.line("local_reply", &record, label, reason(failure), detail);
         self.telemetry.reply(record.operation, reply, self.now);
@@ -286,6 +295,7 @@ impl Worker {
             elapsed: self.now.since(record.started),
             text: None,
             suppressed: 0,
+            tapped: None,
         }
     }
 }

@@ -23,7 +23,8 @@ use crate::pool::Pool;
 
 pub use self::parties::Workload;
 pub(crate) use self::parties::{PartyId, Server};
-pub(crate) use self::verdict::{Verdict, flags, of as verdict, told};
+pub use self::verdict::flags;
+pub(crate) use self::verdict::{Verdict, of as verdict, told};
 
 /// The counts of one Envoy thread. Workers that come and go share them: what one has not reported, another does.
 #[derive(Debug, Clone, Default)]

@@ -139,6 +139,7 @@ impl Worker {
         // A copy may read the head in its own way.
         let may_log = service.may_log(Some(&self.head));
         let said = Said::of(&service, may_log, &self.head);
+        let is_tapped = service.taps.is_some() && self.tap(&service, Some(&route), true);
         if !route.mirrors.is_empty() && start == Start::Now {
             self.mirror(&service, &route, source.as_ref(), operation, bytes, frame);
         }
@@ -150,6 +151,9 @@ impl Worker {
         (record.may_log, record.said) = (may_log, said);
         self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
         let call = self.begin(origin, record, Routed { route, pool, bytes, head: frame.head, bucket }, start);
+        if is_tapped {
+            self.taps.last = None;
+        }
         if let (Some(call), Some(question)) = (call, question) {
             self.ask(call, question);
         }
@@ -218,6 +222,9 @@ impl Worker {
             && call.stream().is_none()
             && Matching::new(call.record().service.sharing).has_turns();
         let id = self.calls.insert(call, client, pool.begin_call(self.now));
+        if self.taps.last.is_some() {
+            self.taps.begin(id, origin);
+        }
         if has_turn && let Some(client) = origin.client().and_then(|key| self.clients.get_mut(key)) {
             client.turns_mut().begin(id);
         }

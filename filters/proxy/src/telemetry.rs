@@ -368,6 +368,7 @@ impl Telemetry {
     }
 
     /// Notes the line of a call.
+    #[inline(never)]
     pub(crate) fn log(&mut self, line: LocalReply) {
         self.replies.push(line);
     }

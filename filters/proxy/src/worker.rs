@@ -17,6 +17,7 @@ use crate::relays::Relays;
 use crate::reports::Reports;
 use crate::room::Windows;
 use crate::spans::Spans;
+use crate::taps::Taps;
 use crate::telemetry::{Names, Sink, Telemetry};
 use crate::tracing::Trace;
 use crate::upstream::Connection;
@@ -51,6 +52,7 @@ pub struct Worker {
     pub(crate) telemetry: Telemetry,
     pub(crate) reports: Reports,
     pub(crate) spans: Spans,
+    pub(crate) taps: Taps,
     pub(crate) random: fastrand::Rng,
     pub(crate) head: Head,
     /// That of the request that was read last, until its record has it.
@@ -87,6 +89,7 @@ impl Worker {
             telemetry: Telemetry::default(),
             reports: Reports::default(),
             spans: Spans::default(),
+            taps: Taps::default(),
             random: fastrand::Rng::with_seed(seed),
             head: Head::new(),
             trace: None,

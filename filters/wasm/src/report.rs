@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 
+use meltemi_proxy::plan::raw;
 use meltemi_proxy::{Label, Labels, LocalReply, Metric, Names, Reports, Sink, Workload};
 use rustc_hash::FxHashMap;
 
@@ -45,6 +46,19 @@ fn own_workload() -> Workload {
         values.map(|value| String::from_utf8_lossy(&value).into_owned()).find(|value| !value.is_empty())
     });
     Workload::parse(&known.map(Option::unwrap_or_default).join(";"))
+}
+
+/// Whether this proxy has a tap, by the pod that Istio's bootstrap describes.
+pub(crate) fn has_tap(tap: &raw::Tap) -> bool {
+    let label = |name: &str| own(&["LABELS\0", name].concat());
+    tap.selects(own("NAME").as_deref().unwrap_or_default(), &label)
+}
+
+/// What the metadata of the node has under a path.
+#[inline(never)]
+fn own(path: &str) -> Option<String> {
+    let value = host::property(&["xds\0node\0metadata\0", path].concat())?;
+    Some(String::from_utf8_lossy(&value).into_owned())
 }
 
 /// What Envoy's own tracers, and Istio's, call the service that this proxy is part of.

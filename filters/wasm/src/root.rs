@@ -6,7 +6,7 @@ use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::{Parsing, Plan, PlanError};
 
 use crate::host;
-use crate::report::PlanGauges;
+use crate::report::{PlanGauges, has_tap};
 use crate::stream::Stream;
 
 /// The plan of one plugin, as all its contexts in this VM see it.
@@ -214,7 +214,7 @@ impl Root {
         // Whatever is being read is older.
         self.plan.next.take();
         let must_go_on = self.plan.must_go_on(&json);
-        let parsing = Parsing::new(json, self.codecs.clone());
+        let parsing = Parsing::of_proxy(json, self.codecs.clone(), has_tap);
         if must_go_on {
             self.is_reading = true;
             host::tick_every(BREAK);

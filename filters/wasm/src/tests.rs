@@ -2,14 +2,14 @@ use core::time::Duration;
 
 use meltemi_codecs::{Codecs, Failure};
 use meltemi_proxy::plan::Plan;
-use meltemi_proxy::{Class, Instant, Label, Labels, Ledger, LocalReply, Metric, Sink};
+use meltemi_proxy::{Class, Instant, Label, Labels, Ledger, LocalReply, Metric, Sink, Tapped, Told};
 use meltemi_sockets::Side;
 
 use crate::fake_host as host;
 use crate::host::{Buffer, now, wall_time};
 use crate::ledger::SharedLedger;
 use crate::logger;
-use crate::report::{Report, metric_name};
+use crate::report::{Report, has_tap, metric_name};
 use crate::root::Root;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -367,6 +367,7 @@ fn a_local_reply_is_one_line_of_json() {
         elapsed: Duration::from_millis(3),
         text: None,
         suppressed: 5,
+        tapped: None,
     };
     Report.log(&reply);
     let (_, line) = host::with(|host| host.log.pop()).unwrap();
@@ -380,6 +381,30 @@ fn a_local_reply_is_one_line_of_json() {
     assert_eq!(value["sourcePrincipal"], "td/ns/a/sa/b");
     assert_eq!(value["traceId"], "ab");
     assert!(!line.contains('\n'));
+    assert_eq!(value.get("taps"), None);
+
+    let attributes = vec![("a\"".into(), "x\n\u{1b}[2J".into())];
+    let told = Told { tap: "t".into(), attributes };
+    let taps = vec![told, Told { tap: "u".into(), ..Told::default() }];
+    let mut tapped = Tapped::default();
+    tapped.taps = taps;
+    Report.log(&LocalReply { event: "tap", tapped: Some(tapped.into()), ..reply });
+    let (_, line) = host::with(|host| host.log.pop()).unwrap();
+    assert!(!line.contains(['\n', '\u{1b}']), "{line}");
+    let value: serde_json::Value = serde_json::from_str(line.split_once(": ").unwrap().1).unwrap();
+    assert_eq!(value["event"], "tap");
+    assert_eq!(value["taps"], serde_json::json!({"t": {"a\"": "x\n\u{1b}[2J"}, "u": {}}));
+}
+
+#[test]
+fn taps_are_for_pods_by_what_the_node_says_of_them() {
+    // The host says `meltemi` of everything.
+    let has = |tap: serde_json::Value| has_tap(&serde_json::from_value(tap).unwrap());
+    assert!(has(
+        serde_json::json!({"name": "t", "until": 1, "pods": ["a", "meltemi"], "labels": {"app": "meltemi"}})
+    ));
+    assert!(!has(serde_json::json!({"name": "t", "until": 1, "pods": ["a"]})));
+    assert!(!has(serde_json::json!({"name": "t", "until": 1, "labels": {"app": "cart"}})));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod packed;
 mod parsing;
 mod policies;
 mod refusals;
+mod taps;
 
 use std::rc::Rc;
 

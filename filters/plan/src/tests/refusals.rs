@@ -39,7 +39,7 @@ fn faults_of_shape_are_refused() {
         (json!([]), "expected an object, found an array"),
         (
             json!({"service": {}}),
-            "service: unknown field `service`, expected one of `services`, `protocols`, `unknownAuthority`, `metrics`, `memoryBudgetBytes`, `maxCalls`, `accessLog`",
+            "service: unknown field `service`, expected one of `services`, `protocols`, `unknownAuthority`, `metrics`, `memoryBudgetBytes`, `maxCalls`, `accessLog`, `taps`",
         ),
         (json!({"services": []}), "services: expected an object, found an array"),
         (json!({"services": {"demo": 5}}), "services[\"demo\"]: expected an object, found 5"),

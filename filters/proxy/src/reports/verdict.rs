@@ -36,7 +36,7 @@ const STATUS: u32 = 16;
 
 /// Envoy's response flags of what ended so, in our own words; empty if it has none.
 #[inline(never)]
-pub(crate) fn flags(outcome: &str) -> &'static str {
+pub fn flags(outcome: &str) -> &'static str {
     let row = TOLD.iter().find(|(known, ..)| *known == outcome);
     row.map(|(.., flags)| *flags).filter(|flags| *flags != "-").unwrap_or_default()
 }

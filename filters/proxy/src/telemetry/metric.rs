@@ -7,6 +7,7 @@ use std::rc::Rc;
 use meltemi_codecs::{Failure, Outcome};
 
 use crate::calls::End;
+use crate::taps::Tapped;
 
 /// How a response ended its call, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,7 +207,7 @@ impl Hash for Labels {
 /// were dropped, it has what is not about a call.
 #[derive(Debug, Clone, Default)]
 pub struct LocalReply {
-    /// `local_reply`, `dry_run`, `call` of any that has ended, or `spans_dropped`.
+    /// `local_reply`, `dry_run`, `call` of any that has ended, `tap` of one that is tapped, or `spans_dropped`.
     pub event: &'static str,
     /// Why, as the metric's label has it; of a call, how it ended.
     pub reason: &'static str,
@@ -240,8 +241,10 @@ pub struct LocalReply {
     pub elapsed: Duration,
     /// All that is written, where the plan has a format for lines of calls; what else is here is nothing then.
     pub text: Option<String>,
-    /// Replies for the same reason since the last line of it, which are counted but have no line.
+    /// Replies for the same reason since the last line of it, or calls that are tapped, which are counted but have no line.
     pub suppressed: u64,
+    /// What taps tell of it, where it is a line of theirs.
+    pub tapped: Option<Box<Tapped>>,
 }
 
 /// Where telemetry goes: Envoy's metrics and log, or a test.

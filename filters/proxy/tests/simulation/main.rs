@@ -58,6 +58,7 @@ mod routing;
 mod streams;
 mod success_rates;
 mod tags;
+mod taps;
 mod timeouts;
 mod torn_frames;
 mod values;

@@ -1,0 +1,160 @@
+//! Calls that are tapped: told of one by one in the log, for a time, whatever else is logged.
+
+use std::rc::Rc;
+
+use crate::calls::{CallId, End, Origin};
+use crate::line_limit::Lines;
+use crate::plan::{Route, Service, escape};
+use crate::telemetry::{LocalReply, outcome};
+use crate::worker::Worker;
+
+/// What is told of a call that is tapped, beside its record.
+#[derive(Debug, Clone, Default)]
+pub struct Tapped {
+    /// What each of its taps tells.
+    pub taps: Vec<Told>,
+    /// Where in the service the plan says that the call takes its route; empty if it takes none.
+    why: String,
+    /// Nanoseconds from the Unix epoch to when the last of its taps ends.
+    until: u64,
+    /// Calls since the last one that are not told of, as there were too many.
+    suppressed: u64,
+}
+
+/// What a tap tells of a call.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// The name of the tap.
+    pub tap: Rc<str>,
+    /// The attributes that it names, those that the call has.
+    pub attributes: Vec<(Rc<str>, String)>,
+}
+
+/// What taps tell of calls that have not ended.
+#[derive(Debug, Default)]
+pub(crate) struct Taps {
+    /// How many they have told of.
+    lines: Lines,
+    /// Of the request that was read last, until it is a call or has an answer.
+    pub(crate) last: Option<Box<Tapped>>,
+    /// In no order, at most [`MOST_CALLS`].
+    calls: Vec<(CallId, Box<Tapped>)>,
+}
+
+/// How many calls a worker tells of in a second.
+const MOST_LINES: u32 = 100;
+
+/// How many calls under way taps tell of.
+const MOST_CALLS: usize = 1000;
+
+/// How much of a value is told, in bytes.
+const LONGEST_VALUE: usize = 256;
+
+impl Tapped {
+    /// What taps tell, by their names, as an object of JSON.
+    pub(crate) fn write(&self, line: &mut String) {
+        let mut start = '{';
+        for Told { tap, attributes } in &self.taps {
+            line.push(start);
+            quote(tap, line);
+            line.push(':');
+            start = '{';
+            for (name, value) in attributes {
+                line.push(start);
+                quote(name, line);
+                line.push(':');
+                quote(value, line);
+                start = ',';
+            }
+            line.push_str(if attributes.is_empty() { "{}" } else { "}" });
+            start = ',';
+        }
+        line.push('}');
+    }
+}
+
+fn quote(text: &str, line: &mut String) {
+    line.push('"');
+    escape(text, line);
+    line.push('"');
+}
+
+impl Taps {
+    /// The request that was read last has become a call, or it is a copy of it that has.
+    #[inline(never)]
+    pub(crate) fn begin(&mut self, id: CallId, origin: Origin) {
+        if origin != Origin::Proxy {
+            self.calls.extend(self.last.take().map(|tapped| (id, tapped)));
+        }
+    }
+
+    /// Whether they tell of calls that have not ended.
+    #[inline]
+    pub(crate) fn has_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    fn end(&mut self, id: CallId) -> Option<Box<Tapped>> {
+        let at = self.calls.iter().position(|(known, _)| *known == id)?;
+        Some(self.calls.swap_remove(at).1)
+    }
+}
+
+impl Worker {
+    /// Whether taps tell of the request that was read last, or of one that is not read.
+    #[inline(never)]
+    pub(crate) fn tap(&mut self, service: &Service, route: Option<&Rc<Route>>, is_read: bool) -> bool {
+        let head = Some(&self.head).filter(|_| is_read);
+        let (mut taps, mut until) = (Vec::new(), 0);
+        for tap in service.taps.iter().flatten() {
+            let is_meant = tap.takes(head, self.random.u32(..));
+            if !is_meant || tap.until <= self.reports.wall_time(self.now) {
+                continue;
+            }
+            let mut attributes = Vec::new();
+            for name in &tap.attributes {
+                if let Some(value) = head.and_then(|head| head.get(name)) {
+                    attributes.push((name.clone(), cut(value).to_owned()));
+                }
+            }
+            taps.push(Told { tap: tap.name.clone(), attributes });
+            until = tap.until.max(until);
+        }
+        self.taps.last = None;
+        if taps.is_empty() {
+            return false;
+        }
+        let most = if self.taps.calls.len() < MOST_CALLS { MOST_LINES } else { 0 };
+        let Some(suppressed) = self.taps.lines.admit(most, self.now) else { return false };
+        let why = route.zip(head).map(|(route, head)| service.reason(route, head)).unwrap_or_default();
+        self.taps.last = Some(Box::new(Tapped { taps, why, until, suppressed }));
+        true
+    }
+
+    /// Tells of a call that ends so, if it is tapped.
+    #[inline(never)]
+    pub(crate) fn tell_tapped(&mut self, id: CallId, end: End) {
+        let (Some(tapped), Some(call)) = (self.taps.end(id), self.calls.get(id)) else { return };
+        let label = self.telemetry.label(call.record().operation);
+        let line = self.line("tap", call.record(), label, outcome(end), "");
+        self.tell_taps(tapped, line);
+    }
+
+    /// Writes the line of a request that has ended, unless its taps have ended before it.
+    pub(crate) fn tell_taps(&mut self, tapped: Box<Tapped>, mut line: LocalReply) {
+        if tapped.until > self.reports.wall_time(self.now) {
+            if !tapped.why.is_empty() && !line.detail.is_empty() {
+                line.detail.insert_str(0, "; ");
+            }
+            line.detail.insert_str(0, &tapped.why);
+            line.suppressed = tapped.suppressed;
+            line.tapped = Some(tapped);
+            self.telemetry.log(line);
+        }
+    }
+}
+
+/// As much of a value as is told.
+fn cut(value: &str) -> &str {
+    value.get(..value.floor_char_boundary(LONGEST_VALUE)).unwrap_or_default()
+}
