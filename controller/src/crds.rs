@@ -59,6 +59,7 @@ fn columns(kind: &str) -> &'static [Column] {
             ("Action", ".spec.action", "What happens to the calls"),
             ("Dry run", ".spec.dryRun", "Whether it is only tried out"),
         ],
+        "Tap" => &[("Duration", ".spec.duration", "How long calls are told of")],
         "DubboAuthorizationPolicy" => &[("Action", ".spec.action", "What happens to the calls")],
         _ => &[],
     }

@@ -64,6 +64,8 @@ macro_rules! kinds {
                 redis_destinations: $crate::api::aeraki::RedisDestination, redis_destination;
                 /// Who may call what, in every protocol.
                 meltemi_authorization_policies: $crate::api::MeltemiAuthorizationPolicy, meltemi_authorization_policy;
+                /// Calls that are told of one by one, for a time.
+                taps: $crate::api::Tap, tap;
                 /// Who may call what of Dubbo's services.
                 dubbo_authorization_policies: $crate::api::aeraki::DubboAuthorizationPolicy, dubbo_authorization_policy;
             }

@@ -4,6 +4,7 @@
 //! resource is for the controller.
 
 pub(super) mod adaptive;
+pub(super) mod tap;
 
 use meltemi_proxy::plan::raw::MOST_ATTEMPTS;
 use schemars::Schema;

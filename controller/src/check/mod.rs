@@ -11,6 +11,7 @@ mod notes;
 mod policy;
 mod redis;
 mod router;
+mod tap;
 mod text;
 
 use kube::{Resource, ResourceExt};
@@ -68,6 +69,11 @@ pub fn dubbo_authorization_policy(policy: &aeraki::DubboAuthorizationPolicy) -> 
 /// Checks who may call what in every protocol.
 pub fn meltemi_authorization_policy(policy: &api::MeltemiAuthorizationPolicy) -> Vec<Finding> {
     of_spec(|notes| policy::meltemi_authorization(notes, &policy.spec))
+}
+
+/// Checks which calls are told of one by one.
+pub fn tap(tap: &api::Tap) -> Vec<Finding> {
+    of_spec(|notes| tap::tap(notes, &tap.spec))
 }
 
 fn of_spec(look: impl FnOnce(&mut Notes)) -> Vec<Finding> {

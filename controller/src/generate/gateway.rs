@@ -19,6 +19,7 @@ use super::report::Reports;
 use super::scope;
 use super::service::{Labels, Service, cluster, selects};
 use super::sockets::Proxies;
+use super::taps::Taps;
 use super::telemetries::{Side, Whose};
 use super::tracing::Traces;
 use super::tunnel::{TELLS_IDENTITY, Tunnel};
@@ -54,6 +55,7 @@ pub(super) struct Gateways<'a> {
     pub(super) mesh: &'a Mesh,
     pub(super) logs: &'a AccessLogs<'a>,
     pub(super) traces: &'a Traces<'a>,
+    pub(super) taps: &'a Taps,
     pub(super) services: &'a [Service],
     pub(super) claims: &'a Claims,
     pub(super) protocols: &'a Protocols,
@@ -96,6 +98,7 @@ pub(super) fn objects(
         let access_log = gateways.logs.of(whose, reports);
         let mut group = Group::new(namespace, Proxies::Gateways, selector);
         group.access_log = access_log;
+        group.taps = gateways.taps.of(namespace, group.selector.as_ref());
         for entrance in &entrances {
             group.add(entrance.authority(), entrance.plan.entry.clone());
         }

@@ -25,6 +25,8 @@ pub(super) struct Group<'a> {
     pub(super) fails_closed: bool,
     /// The calls that have lines in their logs. Default: none.
     pub(super) access_log: Option<Value>,
+    /// Those that are told of one by one.
+    pub(super) taps: Vec<Value>,
     /// The name of the first shard.
     base: String,
     entries: BTreeMap<Arc<str>, Entry>,
@@ -59,6 +61,7 @@ impl<'a> Group<'a> {
             selector,
             fails_closed: false,
             access_log: None,
+            taps: Vec::new(),
             base,
             entries: BTreeMap::new(),
         }
@@ -142,6 +145,9 @@ impl<'a> Group<'a> {
         }
         if let Some(access_log) = &self.access_log {
             plan.insert("accessLog".into(), Tree::from(access_log.clone()));
+        }
+        if !self.taps.is_empty() {
+            plan.insert("taps".into(), Tree::from(Value::from(self.taps.clone())));
         }
         if self.fails_closed {
             plan.insert("unknownAuthority".into(), Tree::from(Value::from("refuse")));

@@ -44,6 +44,7 @@ mod sockets;
 mod subsets;
 mod tags;
 mod takeover;
+mod taps;
 mod telemetries;
 mod telemetry;
 mod terms;
@@ -70,6 +71,7 @@ use protocol::Protocols;
 use redis::Redis;
 use report::Reports;
 use sidecar::Sidecars;
+use taps::Taps;
 use telemetries::Telemetries;
 use tracing::Traces;
 use visibility::Visibility;
@@ -140,13 +142,14 @@ pub fn generate(world: &World, options: &Options) -> Output {
         scope::with_sidecars(world, &mesh.root_namespace, named.chain(authorization.namespaces()));
     let telemetries = Telemetries::new(world, &mesh.root_namespace);
     let logs = AccessLogs::new(&telemetries, &mesh, options.access_log);
+    let taps = Taps::new(world, &mut reports);
     let traces = Traces { telemetries: &telemetries, collectors, visibility: &visibility };
     let mut sidecars = Sidecars::new(
         &services,
         &claims,
         &visibility,
         &authorization,
-        (&logs, &traces),
+        (&logs, &traces, &taps),
         protocols.layouts(),
         options,
     );
@@ -163,12 +166,14 @@ pub fn generate(world: &World, options: &Options) -> Output {
         mesh: &mesh,
         logs: &logs,
         traces: &traces,
+        taps: &taps,
         services: &services,
         claims: &claims,
         protocols: &protocols,
         routings: &routings,
     };
     objects.extend(gateway::objects(&gateways, &mut planner, options, &mut reports));
+    taps.report_unused(&mut reports);
     objects.sort_by_cached_key(|object| {
         let Object { kind, metadata, .. } = object;
         (object.role(), *kind, metadata.namespace.clone(), metadata.name.clone())

@@ -19,6 +19,7 @@ use super::reader::Reader;
 use super::report::Reports;
 use super::service::{Labels, Service};
 use super::sockets::Proxies;
+use super::taps::Taps;
 use super::telemetries::{Side, Whose};
 use super::tracing::Traces;
 use super::tunnel::{self, TELLS_IDENTITY, Tunnel, original_destination};
@@ -33,6 +34,7 @@ pub(super) struct Sidecars<'a> {
     authorization: &'a Authorization<'a>,
     logs: &'a AccessLogs<'a>,
     traces: &'a Traces<'a>,
+    taps: &'a Taps,
     layouts: &'a Layouts,
     options: &'a Options,
     /// What leads clients to a port of a service: most namespaces have the same.
@@ -48,12 +50,12 @@ impl<'a> Sidecars<'a> {
         claims: &'a Claims,
         visibility: &'a Visibility<'a>,
         authorization: &'a Authorization<'a>,
-        (logs, traces): (&'a AccessLogs<'a>, &'a Traces<'a>),
+        (logs, traces, taps): (&'a AccessLogs<'a>, &'a Traces<'a>, &'a Taps),
         layouts: &'a Layouts,
         options: &'a Options,
     ) -> Self {
         let ways = HashMap::new();
-        Self { services, claims, visibility, authorization, logs, traces, layouts, options, ways }
+        Self { services, claims, visibility, authorization, logs, traces, taps, layouts, options, ways }
     }
 
     /// The objects for the sidecars of a namespace: none if they see no managed service and serve none. What they have as
@@ -78,8 +80,10 @@ impl<'a> Sidecars<'a> {
             let whose = Whose { namespace, labels: scope.as_ref(), side: Side::Client };
             let tracing = self.traces.of(whose, Proxies::Sidecars, reports);
             let access_log = self.logs.of(whose, reports);
+            let taps = self.taps.of(namespace, scope.as_ref());
             let mut group = Group::new(namespace, Proxies::Sidecars, scope);
             group.access_log = access_log;
+            group.taps = taps;
             for Seen { service, port, .. } in &clients.seen {
                 let entry = planner.outbound(&clients, service, port, tracing.as_ref(), reports);
                 group.add(authority(Scope::Clients, service, port.number), entry);
@@ -143,8 +147,10 @@ impl<'a> Sidecars<'a> {
             let whose = Whose { namespace, labels: selector.as_ref(), side: Side::Server };
             let tracing = self.traces.of(whose, Proxies::Sidecars, reports);
             let access_log = self.logs.of(whose, reports);
+            let taps = self.taps.of(namespace, selector.as_ref());
             let mut group = Group::of_servers(namespace, &name, selector);
             group.access_log = access_log;
+            group.taps = taps;
             for (service, reader, target) in &servers {
                 let traced = tracing.as_ref().and_then(|tracing| tracing.of(reader, reports));
                 let mut add = |authority, entry| {

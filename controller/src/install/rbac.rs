@@ -37,6 +37,8 @@ pub fn objects(settings: &Settings) -> Vec<Value> {
         let statuses: Vec<&str> = statuses.iter().map(String::as_str).collect();
         cluster.push(rule(group, &statuses, &["patch"]));
     }
+    // Those that have ended.
+    cluster.push(rule("meltemi.io", &["taps"], &["delete"]));
     cluster.push(rule("events.k8s.io", &["events"], &["create", "patch"]));
     cluster.push(json!({
         "apiGroups": ["admissionregistration.k8s.io"], "resources": ["validatingwebhookconfigurations"],

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::feed::{Feed, Kept, Shared};
 use super::feeds::{Feeds, Guarded, Subject, owned, resource_ref};
-use crate::api::{self, aeraki};
+use crate::api::{self, Tap, aeraki};
 use crate::check;
 use crate::findings::{Report, ResourceRef};
 use crate::generate::MANAGED_BY;
@@ -82,6 +82,11 @@ impl Cache {
     /// The generated objects in the cluster.
     pub fn written(&self) -> Vec<Arc<DynamicObject>> {
         self.written.iter().flat_map(Feed::objects).collect()
+    }
+
+    /// The taps, those that have ended among them.
+    pub fn taps(&self) -> Vec<Tap> {
+        self.feeds.taps.readable(&mut Vec::new())
     }
 
     /// The Secrets that resources name, by namespace and name.

@@ -27,6 +27,7 @@ mod secrets;
 mod secure;
 mod serve;
 mod status;
+mod taps;
 mod viewers;
 mod warming;
 mod webhook;
@@ -145,6 +146,7 @@ async fn control(options: &Options) -> Result<(), String> {
             },
         ),
         teller: status::Teller::new(client.clone(), identity.clone(), metrics.clone()),
+        client: client.clone(),
         metrics: metrics.clone(),
         made: None,
         versions: None,

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
@@ -18,7 +20,7 @@ use super::metrics::Metrics;
 use super::pulse::{Change, Pulse};
 use super::secrets::Secrets;
 use super::status::{Found, Teller};
-use super::turned_on;
+use super::{taps, turned_on};
 use crate::findings::{Report, ResourceRef};
 use crate::generate::{self, Delivery, IstioVersion, Output, Places, generate};
 
@@ -48,6 +50,8 @@ pub struct Reconciler {
     pub installation: Installation,
     /// Who writes objects.
     pub applier: Applier,
+    /// Who deletes what has ended.
+    pub client: Client,
     /// Who writes statuses.
     pub teller: Teller,
     /// The counters.
@@ -64,6 +68,8 @@ pub struct Made {
     version: IstioVersion,
     objects: Arc<[Wanted]>,
     reports: Arc<Reports>,
+    /// When the first of the taps ends: then they have to be made anew.
+    until: Option<Timestamp>,
 }
 
 /// What was found in resources, and where they are in force.
@@ -140,7 +146,12 @@ impl Reconciler {
         let found = Found { reports: &reports.reports, places: &reports.places, held: &written.held };
         let untold = self.teller.tell(&found, &self.cache.subjects()).await;
         self.metrics.took("write", start.elapsed());
+        let now = Timestamp::now();
+        taps::delete_ended(&self.client, self.cache.taps(), now).await;
+        let until = self.made.as_ref().and_then(|made| made.until);
+        let until = until.map(|until| taps::instant(until, now));
         let Written { applied, deleted, failed, waiting, next, .. } = written;
+        let next = [next, until].into_iter().flatten().min();
         if applied + deleted + failed + untold > 0 {
             info!(applied, deleted, failed, waiting, untold, took = ?start.elapsed(), "pass");
         }
@@ -158,6 +169,7 @@ impl Reconciler {
         if let Some(made) = &self.made
             && made.inputs == inputs
             && made.version == version
+            && made.until.is_none_or(|until| Timestamp::now() < until)
         {
             return Some((made.objects.clone(), made.reports.clone()));
         }
@@ -169,15 +181,17 @@ impl Reconciler {
         let making = tokio::task::spawn_blocking(move || {
             let (mut world, malformed) = cache.world();
             world.secrets = secrets;
+            let (taps, until) = taps::still_on(world.taps, Timestamp::now());
+            world.taps = taps;
             let mut output = generate(&world, &options);
             add_reports(&mut output.reports, malformed);
             metrics.generated(&output);
             let places = output.places();
             let Output { objects, reports } = output;
             let objects = objects.into_iter().map(|object| Wanted::new(&object)).collect::<Result<_, _>>()?;
-            Ok::<(Arc<[Wanted]>, Arc<Reports>), serde_json::Error>((
-                objects,
-                Reports { reports, places }.into(),
+            let reports: Arc<Reports> = Reports { reports, places }.into();
+            Ok::<(Arc<[Wanted]>, Arc<Reports>, Option<Timestamp>), serde_json::Error>((
+                objects, reports, until,
             ))
         });
         match making
@@ -185,12 +199,12 @@ impl Reconciler {
             .map_err(|error| error.to_string())
             .and_then(|made| made.map_err(|error| error.to_string()))
         {
-            Ok((objects, reports)) => {
+            Ok((objects, reports, until)) => {
                 let time = start.elapsed();
                 self.metrics.took("generate", time);
                 debug!(objects = objects.len(), took = ?time, "generated");
                 self.made =
-                    Some(Made { inputs, version, objects: objects.clone(), reports: reports.clone() });
+                    Some(Made { inputs, version, objects: objects.clone(), reports: reports.clone(), until });
                 Some((objects, reports))
             }
             Err(failure) => {

@@ -301,6 +301,7 @@ fn resource_definitions_are_printed() {
             "redisservices.redis.aeraki.io",
             "redisdestinations.redis.aeraki.io",
             "meltemiauthorizationpolicies.meltemi.io",
+            "taps.meltemi.io",
             "dubboauthorizationpolicies.dubbo.aeraki.io",
         ]
     );

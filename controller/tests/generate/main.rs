@@ -17,6 +17,7 @@ mod routers;
 mod scale;
 mod services;
 mod size;
+mod taps;
 mod telemetry;
 mod tenants;
 mod tracing;
