@@ -14,7 +14,7 @@ use meltemi_codecs::{Codec, Codecs};
 use crate::command::{print, written};
 use crate::{
     command, crds, dashboard, decode, demo, install, learn, proxies, push, run as controller, sample, screen,
-    top, words,
+    tap, top, words,
 };
 
 /// Layer-7 management of any RPC protocol on a stock Envoy.
@@ -80,6 +80,10 @@ enum Command {
     ///
     /// A call that passes two proxies is counted by both: choose the pods of clients, or those of servers.
     Top(top::Top),
+    /// Show calls one by one as proxies of a cluster handle them, for a time: where each goes, why, and how it ends.
+    ///
+    /// A Tap in the cluster has the proxies tell of them; it ends by itself, whatever becomes of this command.
+    Tap(Box<tap::Tap>),
     /// Serve a page that shows what goes on in proxies: calls as they move, routes, endpoints, plans and resources.
     Dashboard(dashboard::Dashboard),
     /// Run a sample Dubbo server or client, to try a mesh with.
@@ -125,6 +129,7 @@ pub fn run() -> ExitCode {
         Command::ProxyStatus(options) => return ended(options.run()),
         Command::ProxyConfig(options) => return ended(options.run()),
         Command::Top(options) => return ended(options.run()),
+        Command::Tap(options) => return ended(options.run()),
         Command::Dashboard(options) => return ended(options.run()),
         Command::Sample(options) => sample::run(&options).map_err(|error| error.to_string()),
         Command::Schema => print(&format!("{:#}\n", meltemi_proxy::plan::schema())),

@@ -30,6 +30,7 @@ pub mod push;
 pub mod run;
 pub mod sample;
 pub mod screen;
+pub mod tap;
 pub mod top;
 mod traffic;
 pub mod validate;

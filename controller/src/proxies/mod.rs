@@ -18,7 +18,7 @@ pub(crate) use endpoints::{Endpoint, endpoints};
 pub(crate) use resources::{Resource, resources};
 pub use status::ProxyStatus;
 pub(crate) use status::{Form, Row as Standing, all as standings};
-pub(crate) use which::{PARALLEL, Proxy, Which, ask_all};
+pub(crate) use which::{CONTAINER, PARALLEL, Proxy, Which, ask_all, has_proxy};
 
 use std::future::Future;
 

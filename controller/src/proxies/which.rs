@@ -11,7 +11,7 @@ use crate::install;
 use crate::words;
 
 /// The container that has the proxy.
-const CONTAINER: &str = "istio-proxy";
+pub(crate) const CONTAINER: &str = "istio-proxy";
 
 /// How many proxies are asked at a time.
 pub(crate) const PARALLEL: usize = 16;
@@ -157,13 +157,18 @@ impl Which {
     }
 }
 
-/// The proxy of a pod, if it has one that runs.
-fn proxy(pod: &Pod, client: &Client) -> Option<Proxy> {
+/// The container of a pod's proxy, if it has one that runs.
+fn container(pod: &Pod) -> Option<&Container> {
     let is_running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
     let spec = pod.spec.as_ref().filter(|_| is_running && pod.metadata.deletion_timestamp.is_none())?;
     // A native sidecar is an init container that goes on.
-    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let container = containers.into_iter().find(|container: &&Container| container.name == CONTAINER)?;
+    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    containers.find(|container| container.name == CONTAINER)
+}
+
+/// The proxy of a pod, if it has one that runs.
+fn proxy(pod: &Pod, client: &Client) -> Option<Proxy> {
+    let container = container(pod)?;
     let (namespace, name) = (pod.namespace()?, pod.name_any());
     let site = Site {
         namespace: namespace.clone(),
@@ -176,6 +181,11 @@ fn proxy(pod: &Pod, client: &Client) -> Option<Proxy> {
         pod: Some(site),
         reach: Reach::Pod(Box::new(pods), name),
     })
+}
+
+/// Whether a pod has a proxy that runs.
+pub(crate) fn has_proxy(pod: &Pod) -> bool {
+    container(pod).is_some()
 }
 
 /// Asks many proxies at a time; the answers are in their order.

@@ -17,7 +17,7 @@ use crate::proxies::{Form, Which, block_on};
 use crate::screen;
 use crate::traffic::{Meters, State};
 use table::Table;
-pub(crate) use table::{By, Column, Row};
+pub(crate) use table::{By, Column, Row, time};
 pub(crate) use view::View;
 
 /// Shows what goes on in proxies.

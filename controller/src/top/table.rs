@@ -191,7 +191,7 @@ fn floor_tenth(number: f64) -> f64 {
     (number * 10.0).floor() / 10.0
 }
 
-fn time(micros: f64) -> String {
+pub(crate) fn time(micros: f64) -> String {
     match micros {
         ..1000.0 => format!("{micros:.0} us"),
         1000.0..100_000.0 => format!("{:.1} ms", micros / 1000.0),

@@ -1,8 +1,11 @@
-//! What of a kubelet an API server needs to forward a port to a pod: here the port is one of this machine.
+//! What of a kubelet an API server needs to forward a port to a pod, here one of this machine, and to read a pod's log, here
+//! a file.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use rustls::ServerConfig;
@@ -29,6 +32,11 @@ pub struct Kubelet {
 impl Kubelet {
     /// Starts one whose pods, by name, listen there.
     pub fn start(pods: HashMap<String, SocketAddr>) -> Self {
+        Self::start_with(pods, HashMap::new())
+    }
+
+    /// The same, with the logs of pods by name.
+    pub fn start_with(pods: HashMap<String, SocketAddr>, logs: HashMap<String, PathBuf>) -> Self {
         let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(identity.signing_key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -45,12 +53,12 @@ impl Kubelet {
         let runtime = Runtime::new().unwrap();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let pods = Arc::new(pods);
+            let known = Arc::new((pods, logs));
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, pods) = (acceptor.clone(), pods.clone());
+                let (acceptor, known) = (acceptor.clone(), known.clone());
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        forward(stream, &pods).await;
+                        answer(stream, &known.0, &known.1).await;
                     }
                 });
             }
@@ -81,6 +89,53 @@ spec:
             let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/status");
             api.patch(&path, &json!({"status": {"phase": "Running"}}));
         }
+    }
+}
+
+/// Answers the one question of a connection.
+async fn answer(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    pods: &HashMap<String, SocketAddr>,
+    logs: &HashMap<String, PathBuf>,
+) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let Ok(byte) = stream.read_u8().await else { return };
+        head.push(byte);
+    }
+    let text = String::from_utf8_lossy(&head).into_owned();
+    // /containerLogs/NAMESPACE/POD/CONTAINER?...
+    if let Some(path) = text.strip_prefix("GET /containerLogs/") {
+        let pod = path.split('/').nth(1).unwrap_or_default();
+        return tail(&mut stream, logs.get(pod)).await;
+    }
+    let (read, write) = tokio::io::split(stream);
+    forward(tokio::io::join(std::io::Cursor::new(head).chain(read), write), pods).await;
+}
+
+/// Sends the lines of a log, those that come too, each after its time.
+async fn tail(stream: &mut (impl AsyncWrite + Unpin), log: Option<&PathBuf>) {
+    let Some(log) = log else {
+        let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
+        return;
+    };
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
+    if stream.write_all(head.as_bytes()).await.is_err() {
+        return;
+    }
+    let mut sent = 0;
+    loop {
+        let text = std::fs::read_to_string(log).unwrap();
+        let whole: Vec<&str> = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
+        for line in whole.iter().skip(sent) {
+            let line = format!("2026-01-01T00:00:00.{sent:09}Z {line}");
+            let chunk = format!("{:x}\r\n{line}\r\n", line.len());
+            if stream.write_all(chunk.as_bytes()).await.is_err() || stream.flush().await.is_err() {
+                return;
+            }
+            sent += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -12,6 +12,7 @@ mod proxies;
 mod replicas;
 mod rights;
 mod size;
+mod taps;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,327 @@
+//! `meltemi tap`: calls as proxies handle them, for a time. It makes a `Tap` in the cluster, reads what proxies tell of it in
+//! their logs, and deletes it; the Tap ends by itself, whatever becomes of this command.
+
+mod call;
+mod follow;
+mod lines;
+mod matchers;
+mod target;
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ObjectMeta, PostParams};
+use kube::{Api, Error};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::api::aeraki::Status;
+use crate::api::{LONGEST_TAP, Match, StringMatch, Tap as Resource, TapSpec, parse_duration};
+use crate::check;
+use crate::findings::Severity;
+use crate::plain::Plain;
+use crate::proxies::{Form, block_on};
+use crate::{install, screen, words};
+use call::{Call, Columns};
+use follow::{Followers, Told};
+use target::{MOST_PODS, Selection};
+
+/// Shows calls as proxies handle them.
+#[derive(Debug, Args)]
+pub struct Tap {
+    /// Pods by name, or one deployment/NAME, statefulset/NAME, daemonset/NAME or service/NAME. Default: all pods with a proxy
+    /// in the namespace.
+    #[arg(value_name = "PODS")]
+    targets: Vec<String>,
+    /// The namespace. Default: the kubeconfig's.
+    #[arg(long, short, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Only pods with these labels, such as app=cart,version=v2.
+    #[arg(long, short = 'l', value_name = "LABELS")]
+    selector: Option<String>,
+    /// Only calls whose attribute is so: NAME=VALUE (* at its ends is any text), NAME~REGEX, or != and !~. May be repeated:
+    /// all must be so.
+    #[arg(long = "match", short, value_name = "CONDITION", value_parser = matchers::condition)]
+    conditions: Vec<(String, StringMatch)>,
+    /// The share of these calls, in percent.
+    #[arg(long, value_name = "PERCENT")]
+    percent: Option<f64>,
+    /// How long: 1s to 1h.
+    #[arg(long = "for", value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    duration: Duration,
+    /// End after so many calls.
+    #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Show the value of this attribute, too. May be repeated. Values go into the proxies' logs: name none that is secret.
+    #[arg(long, short, value_name = "NAME")]
+    attribute: Vec<String>,
+    /// How calls are written.
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Form,
+}
+
+/// How often it is seen which pods there are, and what the controller says.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How long lines may be on their way when the tap is over.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
+
+/// When the controller should have looked at the tap.
+const SOON: Duration = Duration::from_secs(15);
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text).map_err(|why| format!("{why}; write one such as 2m"))?;
+    let is_possible = (Duration::from_secs(1)..=LONGEST_TAP).contains(&duration);
+    is_possible.then_some(duration).ok_or_else(|| "write 1s to 1h".to_owned())
+}
+
+impl Tap {
+    /// Shows calls until the time is over, there were enough, or the user ends it.
+    ///
+    /// # Errors
+    ///
+    /// There is no cluster, no such proxy in it, or the tap cannot be made there.
+    pub fn run(&self) -> Result<ExitCode, String> {
+        block_on(async {
+            let client = install::connect().await?;
+            let namespace = self.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+            let at = (&client, &*namespace);
+            let selection = Selection::of(&self.targets, self.selector.as_deref(), at).await?;
+            let tap = self.resource(&selection)?;
+            let name = tap.metadata.name.clone().unwrap_or_default();
+            let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+            let (mut followers, mut told) = Followers::new(pods, selection.clone(), &name);
+            let mut over = Over::listen()?;
+            let count = followers.look().await?;
+            if count == 0 {
+                return Err(selection.nobody(&namespace));
+            }
+            if count > MOST_PODS {
+                return Err(format!(
+                    "{count} proxies, of which {MOST_PODS} can be followed; name some, or select them by -l"
+                ));
+            }
+            let taps: Api<Resource> = Api::namespaced(client.clone(), &namespace);
+            taps.create(&PostParams::default(), &tap).await.map_err(|error| not_made(&error, &namespace))?;
+            let proxies = if count == 1 { "1 proxy".to_owned() } else { format!("{count} proxies") };
+            screen::about(format_args!(
+                "tapping {proxies} in {namespace} for {} ({name})",
+                seconds(self.duration)
+            ));
+            let outcome = self.show(&mut followers, &mut told, (&taps, &name), &mut over).await;
+            drop(told);
+            delete(&taps, &name).await;
+            outcome
+        })
+    }
+
+    /// The tap, if it is a good one.
+    fn resource(&self, selection: &Selection) -> Result<Resource, String> {
+        let mut attributes = BTreeMap::new();
+        for (name, matcher) in &self.conditions {
+            if attributes.insert(name.clone(), matcher.clone()).is_some() {
+                return Err(format!(
+                    "--match {name}: an attribute has one condition; write it as one NAME~REGEX"
+                ));
+            }
+        }
+        let spec = TapSpec {
+            duration: seconds(self.duration),
+            selector: selection.selector(),
+            pods: selection.pods.clone(),
+            matches: (!attributes.is_empty()).then_some(Match { attributes }),
+            percent: self.percent,
+            attributes: self.attribute.clone(),
+        };
+        let name = format!("tap-{:016x}", RandomState::new().build_hasher().finish());
+        let tap = Resource {
+            metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() },
+            spec,
+            status: None,
+        };
+        match check::tap(&tap).into_iter().find(|finding| finding.severity == Severity::Error) {
+            Some(finding) => {
+                Err(format!("{}: {}", finding.path.trim_start_matches("spec."), finding.message))
+            }
+            None => Ok(tap),
+        }
+    }
+
+    /// Prints what proxies tell, until it is over.
+    async fn show(
+        &self,
+        followers: &mut Followers,
+        told: &mut mpsc::Receiver<Told>,
+        (taps, name): (&Api<Resource>, &str),
+        over: &mut Over,
+    ) -> Result<ExitCode, String> {
+        let begun = Instant::now();
+        let mut ticks = interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut printer = Printer::new(self.output);
+        let (mut left, mut is_taken, mut is_warned) = (self.count, false, false);
+        loop {
+            tokio::select! {
+                () = over.asked() => break,
+                () = sleep_until(begun + self.duration + ON_ITS_WAY) => break,
+                next = told.recv() => match next {
+                    Some(Told::Call(call)) => {
+                        // Nobody reads on.
+                        if printer.print(&call).is_err() {
+                            break;
+                        }
+                        left = left.map(|left| left - 1);
+                        if left == Some(0) {
+                            break;
+                        }
+                    }
+                    Some(Told::Unreadable(why)) => screen::warn(why),
+                    None => break,
+                },
+                _ = ticks.tick() => {
+                    if let Err(why) = followers.look().await {
+                        screen::warn(why);
+                    }
+                    if !is_taken {
+                        is_taken = taken(taps, name).await?;
+                    }
+                    if !is_taken && !is_warned && begun.elapsed() > SOON {
+                        screen::warn("the controller has not looked at the tap: does it run, and is it of this version?");
+                        is_warned = true;
+                    }
+                }
+            }
+        }
+        if printer.suppressed > 0 {
+            screen::warn(format_args!(
+                "{} more calls are not told of, as there were too many; --percent and --match take fewer",
+                printer.suppressed
+            ));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Writes calls.
+struct Printer {
+    columns: Option<Columns>,
+    suppressed: u64,
+}
+
+impl Printer {
+    fn new(form: Form) -> Self {
+        let columns = match form {
+            Form::Json => None,
+            Form::Table => {
+                let (columns, titles) = Columns::new();
+                screen::heading(titles);
+                Some(columns)
+            }
+        };
+        Self { columns, suppressed: 0 }
+    }
+
+    fn print(&mut self, call: &Call) -> io::Result<()> {
+        self.suppressed += call.suppressed();
+        let line = match &mut self.columns {
+            Some(columns) => columns.row(call),
+            None => call.json(),
+        };
+        let mut output = io::stdout().lock();
+        writeln!(output, "{line}")?;
+        output.flush()
+    }
+}
+
+/// How a user or a system ends a command.
+struct Over {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Over {
+    fn listen() -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}
+
+/// Whether the controller has taken the tap.
+async fn taken(taps: &Api<Resource>, name: &str) -> Result<bool, String> {
+    // What cannot be asked is no reason to end: the proxies may tell all the same.
+    let Ok(Some(tap)) = taps.get_opt(name).await else { return Ok(false) };
+    let Some(Status { conditions, .. }) = tap.status else { return Ok(false) };
+    let Some(accepted) = conditions.into_iter().find(|condition| condition.type_ == "Accepted") else {
+        return Ok(false);
+    };
+    match (&*accepted.status, &*accepted.reason) {
+        ("True", "Accepted") => {}
+        ("True", _) => screen::warn(accepted.message),
+        _ => return Err(format!("the controller does not take the tap: {}", Plain(accepted.message))),
+    }
+    Ok(true)
+}
+
+/// Deletes the tap. It may have ended by itself.
+async fn delete(taps: &Api<Resource>, name: &str) {
+    match taps.delete(name, &DeleteParams::default()).await {
+        Ok(_) => {}
+        Err(Error::Api(status)) if status.is_not_found() => {}
+        Err(error) => screen::warn(format_args!(
+            "the tap {name} cannot be deleted, and ends by itself: {}",
+            words::cluster(&error)
+        )),
+    }
+}
+
+fn not_made(error: &Error, namespace: &str) -> String {
+    match error {
+        Error::Api(status) if status.is_not_found() => format!(
+            "the cluster has no namespace {namespace}, or no kind Tap: `meltemi crds | kubectl apply --server-side -f -` defines it"
+        ),
+        error => format!("the tap cannot be made: {}", words::cluster(error)),
+    }
+}
+
+/// A duration as resources have it.
+fn seconds(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis()).replace("000ms", "s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_bounded_and_written_as_they_are_read() {
+        for (text, written) in
+            [("2m", "120s"), ("1500ms", "1500ms"), ("1h", "3600s"), ("1m40s", "100s"), ("1000s", "1000s")]
+        {
+            let duration = duration(text).unwrap();
+            assert_eq!(seconds(duration), written);
+            assert_eq!(parse_duration(&seconds(duration)), Ok(duration), "{text}");
+        }
+        for wrong in ["", "5", "0s", "999ms", "61m", "soon", "-1s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

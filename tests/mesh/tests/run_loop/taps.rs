@@ -1,0 +1,118 @@
+//! `meltemi tap` through a real API server, and taps that end by themselves.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+
+use meltemi_tests::eventually;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::api::{Api, shared};
+use crate::controller::Controller;
+use crate::kubelet::Kubelet;
+use crate::{make_service, plugin_path, wait_for_objects};
+
+const NAMESPACE: &str = "taps";
+
+fn meltemi(api: &Api, arguments: &[&str]) -> Child {
+    // It ends with the thread of the test.
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_mesh-meltemi")])
+        .args(["tap", "--namespace", NAMESPACE])
+        .args(arguments)
+        .env("KUBECONFIG", api.admin())
+        .env("NO_COLOR", "1")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn taps(api: &Api) -> Vec<Value> {
+    api.list(&format!("/apis/meltemi.io/v1alpha1/namespaces/{NAMESPACE}/taps"))
+}
+
+/// The taps in the plan of the namespace's clients.
+fn planned(api: &Api) -> Value {
+    api.find(&plugin_path(NAMESPACE)).unwrap()["spec"]["pluginConfig"]["taps"].clone()
+}
+
+/// Waits until there is a tap that the plan has, and says what it is called.
+fn wait_for_tap(api: &Api) -> String {
+    eventually("a tap is on", || {
+        let name = taps(api).first()?["metadata"]["name"].as_str()?.to_owned();
+        (planned(api)[0]["name"] == *name).then_some(name)
+    })
+}
+
+fn wait_for_none(api: &Api) {
+    eventually("no tap is on", || (taps(api).is_empty() && planned(api).is_null()).then_some(()));
+}
+
+/// A line as Envoy logs it.
+fn line(tap: &str, method: &str) -> String {
+    let told = json!({"event": "tap", "reason": "success", "authority": "greeter.taps.svc:20880", "service": "a.B",
+        "method": method, "detail": "routes[0]", "tries": 1, "taps": {tap: {"tenant": "x"}}});
+    format!("[2026-01-01 00:00:00.000][7][warning][wasm] [context.cc:1] wasm log: meltemi: {told}\n")
+}
+
+#[test]
+fn taps_are_made_followed_and_undone() {
+    let api = shared();
+    make_service(&api, NAMESPACE);
+    let controller = Controller::start(&api, NAMESPACE);
+    wait_for_objects(&api, NAMESPACE);
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("client.log");
+    let mut log = File::create(&path).unwrap();
+    let kubelet = Kubelet::start_with(HashMap::new(), HashMap::from([("client".to_owned(), path)]));
+    kubelet.run(&api, NAMESPACE, &[("client", "client")]);
+
+    // It shows what the proxy tells of its tap, and takes it away.
+    let wanted =
+        ["client", "--match", "method=get*", "--attribute", "tenant", "--percent", "50", "--for", "10m"];
+    let mut child = meltemi(&api, &[&wanted[..], &["--count", "2", "--output", "json"]].concat());
+    let name = wait_for_tap(&api);
+    let tap = planned(&api)[0].clone();
+    assert_eq!([&tap["pods"], &tap["attributes"]], [&json!(["client"]), &json!(["tenant"])]);
+    assert_eq!(tap["percent"].as_f64(), Some(50.0));
+    assert_eq!(tap["match"], json!([{"attributes": {"method": {"prefix": "get"}}}]));
+    write!(log, "something else\n{}{}", line("another", "getA"), line(&name, "getB")).unwrap();
+    let mut told = BufReader::new(child.stdout.take().unwrap()).lines();
+    let call: Value = serde_json::from_str(&told.next().unwrap().unwrap()).unwrap();
+    assert_eq!(
+        [&call["method"], &call["pod"], &call["side"], &call["why"]],
+        ["getB", "client", "client", "routes[0]"]
+    );
+    assert_eq!(call["attributes"], json!({"tenant": "x"}));
+    write!(log, "{}", line(&name, "getC")).unwrap();
+    assert!(told.next().unwrap().unwrap().contains("getC"));
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && told.next().is_none(), "{output:?}");
+    wait_for_none(&api);
+
+    // One that is killed leaves a tap, which ends.
+    let mut child = meltemi(&api, &["--selector", "app=client", "--for", "5s"]);
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let first = said.next().unwrap().unwrap();
+    assert!(first.starts_with("tapping 1 proxy in taps for 5s (tap-"), "{first}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_for_none(&api);
+
+    // What cannot be is said, and leaves nothing.
+    for (arguments, message) in [
+        (&["nobody"][..], "no pod of nobody that runs in namespace taps has a container istio-proxy"),
+        (&["deploy/nobody"], "Deployment taps/nobody: "),
+        (&["client", "--match", "method~a("], "match.attributes.method.regex: "),
+        (&["client", "--percent", "0"], "percent: 0 is not a share; "),
+    ] {
+        let output = meltemi(&api, arguments).wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains(message), "{arguments:?}: {said}");
+    }
+    assert_eq!(taps(&api), Vec::<Value>::new());
+    assert!(controller.end().success());
+}
