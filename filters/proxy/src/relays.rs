@@ -217,6 +217,18 @@ impl Relays {
         }
     }
 
+    /// Each side that has no more than `most` unsent may be fed again: others left it little.
+    pub(crate) fn go_on(&mut self, most: usize, net: &mut Net) {
+        for (_, relay) in self.relays.iter_mut() {
+            for side in [Side::Downstream, Side::Upstream] {
+                let (from, to) = relay.from(side);
+                if from.credit > 0 && net.queued(to.socket) < most.min(HIGH_WATERMARK) {
+                    net.consumed(from.socket, core::mem::take(&mut from.credit));
+                }
+            }
+        }
+    }
+
     /// Ends a relay, of which one side may be gone, after what is on its way.
     pub(crate) fn close(&mut self, id: RelayId, net: &mut Net) {
         if let Some(relay) = self.relays.remove(id) {

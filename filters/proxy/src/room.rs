@@ -131,6 +131,10 @@ impl Worker {
             self.windows.width = if is_some { Width::Middle } else { Width::Narrow };
             return;
         }
+        if present != Width::Wide {
+            let part = self.part();
+            self.relays.go_on(part, &mut self.net);
+        }
         // Into wider ones Envoy sends at once what it held for them, and servers what they have next.
         let wider =
             [Width::Wide, Width::Middle].into_iter().filter(|&width| width > present).find(|&width| {

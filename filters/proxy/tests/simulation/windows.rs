@@ -214,3 +214,28 @@ fn answers_for_nobody_leave_windows_wide_for_others() {
     disperse(&mut world, &crowd);
     assert_eq!(windows(&world), WIDE);
 }
+
+/// Clients of a database that read nothing for a while have what little they could have beside a crowd.
+#[test]
+fn relays_that_hold_little_leave_windows_wide_when_a_crowd_has_left() {
+    for count in [1, 5, 6, 12] {
+        let mut world = world();
+        let relays: Vec<(usize, u32)> = (0..count).map(|_| relay(&mut world)).collect();
+        let slow: Vec<usize> = relays.iter().map(|&(client, _)| client).collect();
+        set_reading(&mut world, &slow, false);
+        let crowd = gather(&mut world);
+        for &(_, stream) in &relays {
+            world.write_upstream(stream, &vec![0; 300 << 10]);
+            world.run_for(MS);
+        }
+        disperse(&mut world, &crowd);
+        // What they had queued meanwhile has come, and they stand still.
+        world.run_for(100 * MS);
+        let other = world.connect();
+        for _ in 0..3 {
+            world.call_and_wait(other, Ask::new("echo"));
+            world.run_for(100 * MS);
+        }
+        assert!(windows(&world) >= [MIB, MIB], "{:?} beside {count} relays", windows(&world));
+    }
+}
