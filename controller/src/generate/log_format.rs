@@ -1,7 +1,5 @@
 //! The formats of access logs that the mesh configuration has, as plans have them.
 
-use std::collections::HashSet;
-
 use meltemi_proxy::plan::{check_log_format, mend_log_format, raw};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -27,17 +25,7 @@ pub(super) struct LogFormat {
 impl LogFormat {
     /// That of the mesh's own log, unless it is Istio's default.
     pub(super) fn of_mesh(config: &MeshConfig, map: &ResourceRef, log: &str) -> Option<Self> {
-        let refused = |why| Self {
-            map: map.clone(),
-            log: log.to_owned(),
-            field: Err(format!("accessLogFormat is no {why}")),
-            unknown: Vec::new(),
-        };
-        let text = match config.access_log_format.as_ref()? {
-            Value::String(text) if !text.trim().is_empty() => text,
-            Value::String(_) | Value::Null => return None,
-            _ => return Some(refused("text".to_owned())),
-        };
+        let text = config.access_log_format.as_ref().filter(|text| !text.trim().is_empty())?;
         let is_json =
             config.access_log_encoding.as_ref().is_some_and(|encoding| *encoding == "JSON" || *encoding == 1);
         if !is_json {
@@ -45,7 +33,12 @@ impl LogFormat {
         }
         Some(match serde_json::from_str(text) {
             Ok(labels) => Self::labels(&labels, map, log),
-            Err(error) => refused(format!("object of JSON: {error}")),
+            Err(error) => Self {
+                map: map.clone(),
+                log: log.to_owned(),
+                field: Err(format!("accessLogFormat is no object of JSON: {error}")),
+                unknown: Vec::new(),
+            },
         })
     }
 
@@ -108,7 +101,7 @@ impl LogFormat {
                 Value::Bool(_) | Value::Number(_) => value.to_string(),
                 Value::Null | Value::Array(_) | Value::Object(_) => {
                     unknown.push(format!("{name} (which is not text)"));
-                    "-".to_owned()
+                    continue;
                 }
             };
             let (text, others) = mend_log_format(&text);
@@ -118,9 +111,7 @@ impl LogFormat {
         Self::checked(("jsonFormat", mended.into()), unknown, map, log)
     }
 
-    fn checked(field: (&'static str, Value), mut unknown: Vec<String>, map: &ResourceRef, log: &str) -> Self {
-        let mut known = HashSet::new();
-        unknown.retain(|operator| known.insert(operator.clone()));
+    fn checked(field: (&'static str, Value), unknown: Vec<String>, map: &ResourceRef, log: &str) -> Self {
         let raw = raw::AccessLog::deserialize(json!({field.0: field.1}));
         let checked = raw.map_err(|error| error.to_string()).and_then(|raw| check_log_format(&raw));
         Self { map: map.clone(), log: log.to_owned(), field: checked.map(|()| field), unknown }

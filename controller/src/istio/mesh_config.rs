@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::LocalitySetting;
@@ -21,8 +21,8 @@ pub struct MeshConfig {
     pub locality_lb_setting: Option<LocalitySetting>,
     /// The file that proxies write a line for each call to. Default: none.
     pub access_log_file: Option<String>,
-    /// How the lines in it are written: text, in the form of [`access_log_encoding`](Self::access_log_encoding).
-    pub access_log_format: Option<Value>,
+    /// How the lines in it are written: in the form of [`access_log_encoding`](Self::access_log_encoding).
+    pub access_log_format: Option<String>,
     /// `TEXT`, which is the default, or `JSON`.
     pub access_log_encoding: Option<Value>,
     /// Calls are traced by what [`default_config`](Self::default_config) says, where nobody says it otherwise. Default: yes.
@@ -59,7 +59,6 @@ pub struct OpenTelemetry {
     /// The port.
     pub port: u16,
     /// How it is called by gRPC, which it is unless `http` says otherwise.
-    #[serde(deserialize_with = "or_default")]
     pub grpc: BTreeMap<String, Value>,
     /// It is called by HTTP without gRPC.
     pub http: Option<BTreeMap<String, Value>>,
@@ -81,10 +80,8 @@ pub struct ProxyConfig {
 #[serde(rename_all = "camelCase", default)]
 pub struct ProxyTracing {
     /// The share of the calls that are sampled, in percent. Default: 0, which is 1.
-    #[serde(deserialize_with = "or_default")]
     pub sampling: f64,
     /// What spans say beside what they do anyway.
-    #[serde(deserialize_with = "or_default")]
     pub custom_tags: BTreeMap<String, Value>,
     /// Where spans go, among other things.
     #[serde(flatten)]
@@ -99,9 +96,4 @@ pub struct DefaultProviders {
     pub access_logging: Option<Vec<String>>,
     /// The names of the tracers, of which the first counts.
     pub tracing: Option<Vec<String>>,
-}
-
-/// A value, or its default where nothing stands behind the field's name, which Istio takes for the same.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
-    Option::deserialize(from).map(Option::unwrap_or_default)
 }

@@ -190,10 +190,6 @@ fn what_formats_have_of_http_alone_is_reported() {
                   protocols know nothing: their lines have a dash there";
     assert_eq!(findings(&output), [format!("{begin}{dashes}")]);
 
-    // Once, however often it is there.
-    let output = made(&text("%RESP(X)% %DURATION% %RESP(X)%"));
-    assert!(findings(&output)[0].contains("has %RESP(X)%, of which"), "{:?}", findings(&output));
-
     let output = made(&text(&"%DURATION%".repeat(100)));
     assert_eq!(lines(&output)[0], json!({"errors": false}));
     let refused = "the format of the access log \"envoy\" is not that of managed protocols, whose lines have their own: the format \
@@ -208,30 +204,4 @@ fn what_formats_have_of_http_alone_is_reported() {
     assert_eq!(lines(&output)[0]["textFormat"], "a");
     let other = "a call of managed protocols has one line, for all access logs: not in the format of \"b\", but of \"a\"";
     assert_eq!(findings(&output), [format!("{begin}{other}")]);
-}
-
-#[test]
-fn what_is_no_text_in_a_format_is_a_dash() {
-    let format = r#"{\"a\": {\"b\": \"%DURATION%\"}, \"c\": \"%DURATION%\"}"#;
-    let config = format!("{{accessLogFile: /a, accessLogEncoding: JSON, accessLogFormat: '{format}'}}");
-    let output = made(&(mesh_of_two() + &mesh(&config)));
-    assert_eq!(lines(&output)[0]["jsonFormat"], json!({"a": "-", "c": "%DURATION%"}));
-    assert!(findings(&output)[0].contains("has a (which is not text), of which"), "{:?}", findings(&output));
-}
-
-#[test]
-fn formats_that_are_none_leave_the_rest_of_the_mesh_as_it_is() {
-    let why = "NotHonoured ConfigMap istio-system/istio: data.mesh: the format of the access log \"envoy\" is not that of managed \
-               protocols, whose lines have their own: accessLogFormat is no text";
-    for (fields, wanted) in [
-        ("accessLogFormat: {m: x}", vec![why]),
-        ("accessLogFormat: null", vec![]),
-        ("defaultConfig: {tracing: {customTags: null, sampling: null}}", vec![]),
-        ("extensionProviders: [{name: otel, opentelemetry: {service: a, port: 1, grpc: null}}]", vec![]),
-    ] {
-        let config = format!("{{accessLogFile: /a, {fields}}}");
-        let output = made(&(mesh_of_two() + &mesh(&config)));
-        assert_eq!(lines(&output)[0], json!({"errors": false}), "{fields}");
-        assert_eq!(findings(&output), wanted, "{fields}");
-    }
 }

@@ -256,7 +256,9 @@ impl Plan {
         let mut json: Json<'_> = serde_json::from_slice(json)?;
         pause().await;
         let unpacked = packed::unpack(&mut json)?;
+        pause().await;
         packed::put(&mut json, &unpacked)?;
+        pause().await;
         let routes = listed::take(&mut json);
         let mut raw = raw::Plan::deserialize(Reader::new(&json, &Path::Root))?;
         drop(json);

@@ -22,6 +22,8 @@ pub(crate) struct Host {
     pub(crate) uptime: Option<u64>,
     /// Nanoseconds that go by with each look at that clock.
     pub(crate) pace: u64,
+    /// The tick periods that were asked for, in milliseconds.
+    pub(crate) ticks: Vec<u32>,
     /// Whether replacing a buffer is refused, as after the connection is gone.
     pub(crate) refuses: bool,
 }
@@ -176,7 +178,8 @@ unsafe extern "C" fn proxy_log(level: u32, message: *const u8, length: usize) ->
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_set_tick_period_milliseconds(_: u32) -> u32 {
+extern "C" fn proxy_set_tick_period_milliseconds(period: u32) -> u32 {
+    with(|host| host.ticks.push(period));
     0
 }
 

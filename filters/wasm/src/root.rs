@@ -50,9 +50,9 @@ enum Source {
 /// How often a VM looks for a plan that another one has published.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// A text of so many bytes is read a little at a time. A shorter one takes few milliseconds, and whoever connects meanwhile
-/// should find its services.
-const LARGE: usize = 256 * 1024;
+/// Steps of reading a plan that are taken at once, however long: whoever connects meanwhile should find its services, unless
+/// these are many, or have more than a thousand routes.
+const FIRST_STEPS: usize = 20;
 
 /// How long the next plan is read at once,
 const SLICE: Duration = Duration::from_millis(2);
@@ -86,9 +86,9 @@ impl PlanCell {
         self.tunnels.get() == tunnel
     }
 
-    /// Whether there are calls by the plan, for which another one, of this text, would be long to read.
-    fn must_go_on(&self, json: &[u8]) -> bool {
-        json.len() > LARGE && self.tunnels.get() > 0 && self.plan.borrow().is_some()
+    /// Whether calls go by the plan.
+    fn has_calls(&self) -> bool {
+        self.tunnels.get() > 0 && self.plan.borrow().is_some()
     }
 
     /// The plan that is in force.
@@ -108,13 +108,20 @@ impl PlanCell {
         match plan {
             Ok(plan) => {
                 let is_first = self.current().is_none();
+                if source == Source::Configuration && !is_first && self.is_overtaken(&json) {
+                    return true;
+                }
                 self.put(json, plan);
                 if source == Source::Configuration {
                     self.publish(is_first);
                 }
                 return true;
             }
-            Err(error) if source == Source::Configuration => log::error!("meltemi: plan refused: {error}"),
+            Err(error) if source == Source::Configuration => {
+                log::error!("meltemi: plan refused: {error}");
+                // What was published may not have been read to its end for this one.
+                self.revision.set(None);
+            }
             // Its own VM understood it.
             Err(error) => log::warn!(
                 "meltemi: the plan of another module is refused, connections of this one keep theirs: {error}"
@@ -122,6 +129,29 @@ impl PlanCell {
         }
         self.gauges.refuse(&json);
         false
+    }
+
+    /// Whether the plan in force has this text: it is what was wanted last, then.
+    fn has(&self, text: &[u8]) -> bool {
+        let has = self.plan.borrow().is_some() && *self.text.borrow() == text;
+        if has {
+            self.gauges.take(text);
+            self.publish(false);
+        }
+        has
+    }
+
+    /// Notes that a text is known here, if it is published.
+    fn recognize(&self, text: &[u8]) {
+        if let Some((_, change)) = host::shared_data(&self.key).filter(|(published, _)| published == text) {
+            self.known.set(change);
+        }
+    }
+
+    /// Whether another text was published since: it is looked at next.
+    fn is_overtaken(&self, text: &[u8]) -> bool {
+        let is_news = |(published, change): (Vec<u8>, u32)| published != text && change != self.known.get();
+        host::shared_data(&self.key).is_some_and(is_news)
     }
 
     /// Publishes the plan in force, unless what is published is not known here: that is newer, then, and is looked at
@@ -187,21 +217,24 @@ impl Root {
         Stream::new(self.plan.clone())
     }
 
-    /// Takes the plan of the configuration, of so many bytes; whether it can. What comes of a large one is found between calls: the
-    /// VM of Envoy's main thread, which has none, was the first to be asked.
+    /// Takes the plan of the configuration, of so many bytes; whether it can, as far as that is known at once: the VM of
+    /// Envoy's main thread, which has no calls, was the first to be asked.
     pub(crate) fn configure(&mut self, size: usize) -> bool {
         let json = if size == 0 { Vec::new() } else { host::buffer(host::Buffer::Configuration, size) };
-        host::tick_every(LOOK);
-        if host::monotonic_time().is_none() {
+        let can = self.take(json, Source::Configuration);
+        if can && !self.is_reading {
+            host::tick_every(LOOK);
+        }
+        if can && host::monotonic_time().is_none() {
             log::warn!("meltemi: the host has no monotonic time: timeouts follow the machine's clock");
         }
-        self.take(json, Source::Configuration)
+        can
     }
 
     /// Reads on in the plan that is to come, or looks for one that another VM has published.
     pub(crate) fn look(&mut self) {
         if let Some(next) = self.plan.next.take() {
-            self.read(next);
+            self.read(next, 0);
         } else if let Some(json) = self.plan.news() {
             self.take(json, Source::OtherVm);
         } else if core::mem::take(&mut self.is_reading) {
@@ -213,28 +246,35 @@ impl Root {
     fn take(&mut self, json: Vec<u8>, source: Source) -> bool {
         // Whatever is being read is older.
         self.plan.next.take();
-        let must_go_on = self.plan.must_go_on(&json);
+        if source == Source::Configuration {
+            self.plan.recognize(&json);
+            if self.plan.has(&json) {
+                return true;
+            }
+        }
         let parsing = Parsing::of_proxy(json, self.codecs.clone(), has_tap);
-        if must_go_on {
-            self.is_reading = true;
-            host::tick_every(BREAK);
-            self.read(Next { parsing, source });
-            return true;
+        if self.plan.has_calls() {
+            return self.read(Next { parsing, source }, FIRST_STEPS).unwrap_or(true);
         }
         let (json, plan) = parsing.finish();
         self.plan.decide(json, plan, source)
     }
 
-    /// Reads for a while.
-    fn read(&self, mut next: Next) {
+    /// Reads for a while, and so many steps at least. At the end: whether the plan is in force.
+    fn read(&mut self, mut next: Next, steps: usize) -> Option<bool> {
         let began = host::now();
-        while host::now().since(began) < SLICE {
+        for step in 1_usize.. {
             if let Some((json, plan)) = next.parsing.go_on() {
-                self.plan.decide(json, plan, next.source);
-                return;
+                return Some(self.plan.decide(json, plan, next.source));
+            }
+            if step >= steps && host::now().since(began) >= SLICE {
+                break;
             }
         }
         self.plan.next.replace(Some(next));
+        self.is_reading = true;
+        host::tick_every(BREAK);
+        None
     }
 }
 

@@ -1,3 +1,5 @@
+mod updates;
+
 use core::time::Duration;
 
 use meltemi_codecs::{Codecs, Failure};
@@ -169,72 +171,6 @@ fn a_plan_for_another_module_is_refused_aloud() {
     assert_eq!(text_after_a_while(&mut root), b"");
     let log = host::with(|host| host.log.clone());
     assert!(log.iter().any(|(_, line)| line.contains(r#"services["demo"].protocol"#)), "{log:?}");
-}
-
-/// A plan that takes many steps to be read.
-fn large_plan(route: &str) -> String {
-    let route = |number| {
-        format!(
-            r#"{{"name": "{route}{number}", "match": [{{"attributes": {{"method": {{"exact": "m"}}}}}}]}}"#
-        )
-    };
-    let routes: Vec<String> = (0..4000).map(route).collect();
-    format!(r#"{{"services": {{"demo": {{"protocol": "dubbo", "routes": [{}]}}}}}}"#, routes.join(","))
-}
-
-/// A VM that has a connection, and little time for everything else.
-fn busy(json: &str) -> (Root, crate::stream::Stream) {
-    host::with(|host| (host.uptime, host.pace) = (Some(0), 1_000_000));
-    let (root, _) = configure(json);
-    let mut stream = root.stream();
-    let size = host::set(Buffer::Downstream, PREFACE);
-    stream.carry(Side::Downstream, size);
-    (root, stream)
-}
-
-/// How many looks it takes until a plan of this text is in force.
-fn looks(root: &mut Root, json: &str) -> usize {
-    (0..1000).take_while(|_| text_after_a_while(root) != json.as_bytes()).count()
-}
-
-#[test]
-fn calls_have_the_worker_while_a_plan_is_read() {
-    let [small, other] = ["a", "b"].map(plan);
-    let [large, larger] = ["c", "d"].map(large_plan);
-    let (mut old, _stream) = busy(&small);
-    let (mut root, is_accepted) = configure(&large);
-    assert!(is_accepted);
-    assert_eq!(root.plan_text(), small.as_bytes());
-    assert!((5..1000).contains(&looks(&mut root, &large)), "a few routes at a time");
-
-    // Whichever root context is called, and whoever brings it.
-    elsewhere({
-        let larger = larger.clone();
-        move || drop(configure(&larger))
-    });
-    assert!((5..1000).contains(&looks(&mut old, &larger)));
-
-    // The newer one is in force, though the older takes longer.
-    let _older = configure(&large);
-    let (mut newer, _) = configure(&other);
-    assert_eq!(looks(&mut newer, &other), 0);
-    assert_eq!(looks(&mut newer, &large), 1000);
-    assert_eq!(root.plan_text(), other.as_bytes());
-}
-
-#[test]
-fn a_bad_plan_leaves_calls_the_one_that_they_have() {
-    let good = plan("a");
-    let (mut root, _stream) = busy(&good);
-    let bad = large_plan("c").replacen("c3999", "c0", 1);
-    configure(&bad);
-    let is_told = |(_, line): &(u32, String)| line.contains(r#"routes[3999].name: "c0""#);
-    let mut look = |_| {
-        root.look();
-        host::with(|host| host.log.iter().any(is_told))
-    };
-    assert!((0..1000).any(&mut look));
-    assert_eq!(root.plan_text(), good.as_bytes());
 }
 
 #[test]
