@@ -141,11 +141,11 @@ pub fn escape(text: &str, out: &mut String) {
     for char in text.chars() {
         match char {
             '"' | '\\' => out.extend(['\\', char]),
-            char if char.is_control() => {
+            // Unicode has two characters more at which a line ends for some.
+            char if char.is_control() || matches!(char, '\u{2028}' | '\u{2029}') => {
                 let digit = |shift: u32| char::from_digit(u32::from(char).wrapping_shr(shift) & 15, 16);
-                // None of them is over U+009F.
-                out.push_str("\\u00");
-                out.extend([digit(4), digit(0)].into_iter().flatten());
+                out.push_str("\\u");
+                out.extend([12, 8, 4, 0].into_iter().filter_map(digit));
             }
             char => out.push(char),
         }

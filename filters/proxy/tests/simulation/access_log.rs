@@ -140,10 +140,15 @@ fn lines_are_written_in_the_format_of_the_plan() {
              192.0.2.1 - 100%"
         )
     };
-    let lines = written(&json!({"textFormat": text}), &["gray", "a\"b\\c\nd\u{85}\u{7f}é", ""]);
+    let lines =
+        written(&json!({"textFormat": text}), &["gray", "a\"b\\c\nd\u{85}\u{7f}é\u{2028}\u{2029}", ""]);
     assert_eq!(
         lines,
-        [wanted("gray", "gr"), wanted("a\\\"b\\\\c\\u000ad\\u0085\\u007fé", "a\\\""), wanted("", ""),]
+        [
+            wanted("gray", "gr"),
+            wanted("a\\\"b\\\\c\\u000ad\\u0085\\u007fé\\u2028\\u2029", "a\\\""),
+            wanted("", ""),
+        ]
     );
 }
 
