@@ -69,7 +69,8 @@ pub(super) fn header(path: &Path<'_>, name: &str, value: &str) -> Result<()> {
 }
 
 /// Headers that say how a request is carried, or what it is.
-const OWN_HEADERS: [&str; 13] = [
+const OWN_HEADERS: [&str; 14] = [
+    "accept-encoding",
     "connection",
     "content-encoding",
     "content-length",

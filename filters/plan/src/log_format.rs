@@ -57,7 +57,7 @@ pub enum LogOperator {
     Attribute(usize),
     /// What values of calls have as well.
     Value(Operator),
-    /// When the call began, in this [format](check_time): `%START_TIME%`.
+    /// When the call began, in this format of strftime: `%START_TIME%`.
     StartTime(Box<str>),
     /// The milliseconds that it took: `%DURATION%`.
     Duration,

@@ -43,6 +43,11 @@ fn traces_are_written_by_nobody_else() {
             json!({"tracing": {"headers": {"content-type": "a"}}}),
             "tracing.headers.content-type: is a header of the proxy's own; leave it out",
         ),
+        // What comes back compressed would not be read.
+        (
+            json!({"tracing": {"headers": {"accept-encoding": "gzip"}}}),
+            "tracing.headers.accept-encoding: is a header of the proxy's own; leave it out",
+        ),
         // Envoy answers it first, by a head that is not the collector's.
         (
             json!({"tracing": {"headers": {"Expect": "100-continue"}}}),
