@@ -1,19 +1,20 @@
 //! Which calls the proxies of a namespace tell of one by one, and until when.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 use meltemi_codecs::Codecs;
-use meltemi_proxy::plan::{Plan, raw};
+use meltemi_proxy::plan::{Plan, check_regex, raw};
 use serde_json::Value;
 
 use super::age::Age;
 use super::report::Reports;
+use super::room;
 use super::service::Labels;
 use super::terms::alternatives;
 use crate::api;
-use crate::check;
+use crate::check::{self, MOST_OF_NAMESPACE};
 use crate::findings::ResourceRef;
 use crate::world::World;
 
@@ -29,6 +30,8 @@ struct Tap {
     origin: ResourceRef,
     labels: Labels,
     plan: Value,
+    /// What the tables of its expressions take in proxies.
+    table_bytes: usize,
     /// Proxies that may be selected have it.
     is_used: Cell<bool>,
 }
@@ -58,8 +61,11 @@ impl Taps {
                 reports.error(&origin, "spec", error);
                 continue;
             }
+            let namespace = tap.namespace().unwrap_or_default();
+            let table_bytes = table_bytes(&raw);
             let plan = serde_json::to_value(raw).unwrap_or_default();
-            let of_namespace = by_namespace.entry(tap.namespace().unwrap_or_default()).or_default();
+            let of_namespace = by_namespace.entry(namespace.clone()).or_default();
+            let taken: usize = of_namespace.iter().map(|tap| tap.table_bytes).sum();
             let bytes = plan.to_string().len();
             if bytes > MOST_BYTES {
                 let message =
@@ -70,10 +76,12 @@ impl Taps {
                     "the namespace has {MOST} taps that are older, and no more are allowed; delete one"
                 );
                 reports.error(&origin, "", message);
+            } else if taken + table_bytes > MOST_OF_NAMESPACE {
+                reports.error(&origin, "spec.match", room::full(&format!("the taps of {namespace}")));
             } else {
                 let selector = tap.spec.selector.as_ref();
                 let labels = selector.map(|selector| selector.match_labels.clone()).unwrap_or_default();
-                of_namespace.push(Tap { origin, labels, plan, is_used: Cell::new(false) });
+                of_namespace.push(Tap { origin, labels, plan, table_bytes, is_used: Cell::new(false) });
             }
         }
         Self { by_namespace }
@@ -117,4 +125,11 @@ fn plan(tap: &api::Tap) -> Option<raw::Tap> {
 fn tried(tap: &raw::Tap) -> Result<(), String> {
     let plan = raw::Plan { taps: vec![tap.clone()], ..raw::Plan::default() };
     Plan::compile(&plan, &Codecs::new([])).map(|_| ()).map_err(|error| error.message)
+}
+
+fn table_bytes(tap: &raw::Tap) -> usize {
+    let alternatives = tap.matches.iter().flatten();
+    let matchers = alternatives.flat_map(|one| one.attributes.iter().chain(one.not_attributes.iter()));
+    let expressions: BTreeSet<&str> = matchers.filter_map(|(_, matcher)| matcher.regex.as_deref()).collect();
+    expressions.into_iter().filter_map(|expression| check_regex(expression).ok()).sum()
 }

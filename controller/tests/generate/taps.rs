@@ -96,3 +96,26 @@ fn a_namespace_has_so_many_taps_and_the_oldest_stay() {
     assert_eq!(said.len(), 2);
     assert!(said[0].starts_with("Error Tap web/t8: : the namespace has 8 taps"), "{said:?}");
 }
+
+#[test]
+fn the_expressions_of_a_namespace_have_so_much_room_in_its_proxies() {
+    // Each is a table of a megabyte.
+    let large: String = (0..8)
+        .map(|number| {
+            let spec = format!("match: {{attributes: {{a: {{regex: \"{number}(a|b).{{20000}}\"}}}}}}");
+            tap("web", &format!("t{number}"), &spec)
+        })
+        .collect();
+    let output = made(&(mesh() + &large + &tap("web", "t9", "")));
+    let said = findings(&output);
+    assert!(
+        said.iter().any(
+            |said| said.contains("spec.match: the regular expressions of the taps of web take more than")
+        ),
+        "{said:?}"
+    );
+    let [of_web, ..] = taps(&output);
+    let names: Vec<&str> =
+        of_web.as_array().unwrap().iter().map(|tap| tap["name"].as_str().unwrap()).collect();
+    assert!(names.first() == Some(&"t0") && names.last() == Some(&"t9") && names.len() < 9, "{names:?}");
+}

@@ -55,8 +55,9 @@ pub(super) async fn plan(raw: &raw::Plan, routes: &[Option<Vec<Json<'_>>>], code
     let logged = raw.access_log.as_ref().and_then(|raw| raw.matches.as_deref());
     let log_format = access_log.as_ref().and_then(|log| log.format.as_ref());
     let log_format = log_format.filter(|format| !format.attributes.is_empty());
-    taps(&root.key("taps"), &raw.taps, &Patterns::default())?;
-    let all = Whole { is_bounded: max_calls.is_some(), logged, log_format, taps: &raw.taps };
+    let tapping = &Patterns::default();
+    taps(&root.key("taps"), &raw.taps, tapping)?;
+    let all = Whole { is_bounded: max_calls.is_some(), logged, log_format, taps: &raw.taps, tapping };
 
     let declared = &protocols(&root.key("protocols"), &raw.protocols, codecs)?;
     let path = root.key("services");
@@ -84,6 +85,8 @@ struct Whole<'a> {
     log_format: Option<&'a Rc<LogFormat>>,
     /// Their calls that are told of one by one.
     taps: &'a [raw::Tap],
+    /// The expressions of these, which all services share: what looks on for a time takes none of a service's room.
+    tapping: &'a Patterns,
 }
 
 fn access_log(path: &Path<'_>, raw: &raw::AccessLog) -> Result<AccessLog> {
@@ -187,7 +190,7 @@ async fn of_codec(
         .transpose()?;
     let global = global_rate_limits(&path.key("globalRateLimits"), &raw.global_rate_limits, &patterns)?;
     let logged = logged(&Path::Root.key("accessLog"), all.logged, &patterns)?;
-    let taps = taps(&Path::Root.key("taps"), all.taps, &patterns)?;
+    let taps = taps(&Path::Root.key("taps"), all.taps, all.tapping)?;
     let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, &*codec, is_traced)?;
     let clusters = clusters(&path.key("upstream"), &raw.upstream)?;
     let keys = || {

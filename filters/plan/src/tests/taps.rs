@@ -63,6 +63,19 @@ fn a_proxy_has_the_taps_for_its_pod() {
 }
 
 #[test]
+fn expressions_of_taps_take_no_room_of_services() {
+    let of = |text: &str| json!({"attributes": {"a": {"regex": text}}});
+    let service = json!({"protocol": "toy", "routes": [{"name": "one", "match": [of("(x|y).{20}")]}]});
+    let bytes = |taps: Value| -> Vec<usize> {
+        let plan = json!({"services": {"demo": service, "other": service}, "taps": taps});
+        parse(&plan).unwrap().services().map(|service| service.pattern_bytes).collect()
+    };
+    let own = bytes(json!([]));
+    assert!(own.len() == 2 && own[0] > 0, "{own:?}");
+    assert_eq!(bytes(json!([{"name": "t", "until": 1, "match": [of("(a|b).{500}")]}])), own);
+}
+
+#[test]
 fn the_reason_of_a_route_is_its_place() {
     let method = |name: &str| json!({"attributes": {"method": {"exact": name}}});
     let plan = parse(&demo(json!({"routes": [
