@@ -135,14 +135,14 @@ pub(super) fn log_format(path: &Path<'_>, raw: &raw::AccessLog) -> Result<Option
     writer.end(path).map(Some)
 }
 
-/// Writes a text so that it ends nothing that it stands in, neither a line nor quotes: as in a string of JSON.
+/// Writes a text so that it ends nothing that it stands in, neither a line nor quotes, and turns nothing around: as in a string
+/// of JSON.
 #[inline(never)]
 pub fn escape(text: &str, out: &mut String) {
     for char in text.chars() {
         match char {
             '"' | '\\' => out.extend(['\\', char]),
-            // Unicode has two characters more at which a line ends for some.
-            char if char.is_control() || matches!(char, '\u{2028}' | '\u{2029}') => {
+            char if char.is_control() || turns(char) => {
                 let digit = |shift: u32| char::from_digit(u32::from(char).wrapping_shr(shift) & 15, 16);
                 out.push_str("\\u");
                 out.extend([12, 8, 4, 0].into_iter().filter_map(digit));
@@ -150,6 +150,11 @@ pub fn escape(text: &str, out: &mut String) {
             char => out.push(char),
         }
     }
+}
+
+/// Whether a character that is no control ends a line for some, or turns the direction of what follows.
+fn turns(char: char) -> bool {
+    matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What has been read of a format.

@@ -62,3 +62,10 @@ fn faults_of_the_access_log_are_refused() {
         assert!(refusal.starts_with(message), "{refusal}");
     }
 }
+
+#[test]
+fn what_others_wrote_turns_no_line_around() {
+    let mut line = String::new();
+    crate::escape("a\"\u{1b}\u{9b}\u{202e}b\u{2028}\u{61c}ä", &mut line);
+    assert_eq!(line, r#"a\"\u001b\u009b\u202eb\u2028\u061cä"#);
+}
