@@ -24,9 +24,10 @@ impl Write for Escaping<'_, '_> {
     }
 }
 
-fn steers(c: char) -> bool {
+/// Whether a character does more than show itself.
+pub(crate) fn steers(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -35,7 +36,7 @@ mod tests {
 
     #[test]
     fn nothing_steers_a_terminal_or_a_log() {
-        let text = "a\u{1b}[31m\n::error::x\u{9b}\u{202e}\tä";
-        assert_eq!(Plain(text).to_string(), r"a\u{1b}[31m\n::error::x\u{9b}\u{202e}\tä");
+        let text = "a\u{1b}[31m\n::error::x\u{9b}\u{202e}\u{61c}\tä";
+        assert_eq!(Plain(text).to_string(), r"a\u{1b}[31m\n::error::x\u{9b}\u{202e}\u{61c}\tä");
     }
 }

@@ -7,7 +7,7 @@ use meltemi_proxy::flags;
 use serde::Serialize;
 
 use super::lines::Line;
-use crate::plain::Plain;
+use crate::plain::{Plain, steers};
 use crate::top::time;
 
 /// A call, as a proxy tells of it.
@@ -104,9 +104,17 @@ impl Call {
         }
     }
 
-    /// As an object of JSON, on one line.
+    /// As an object of JSON, on one line. What others wrote in it steers no terminal.
     pub(super) fn json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        let mut json = String::new();
+        for c in serde_json::to_string(self).unwrap_or_default().chars() {
+            match steers(c) {
+                // It is in a string. No such character is over U+FFFF.
+                true => json.push_str(&format!("\\u{:04x}", u32::from(c))),
+                false => json.push(c),
+            }
+        }
+        json
     }
 
     /// How many calls before it are not told of.
@@ -163,7 +171,7 @@ impl Columns {
     fn line(&mut self, cells: [String; 11], rest: &str) -> String {
         let mut line = String::new();
         for (cell, width) in cells.into_iter().zip(&mut self.0) {
-            let cell = Plain(cell).to_string();
+            let cell = one(&cell);
             let length = cell.chars().count();
             *width = (*width).max(length.min(WIDEST));
             line.push_str(&cell);
@@ -172,6 +180,22 @@ impl Columns {
         line.push_str(&Plain(rest).to_string());
         line.trim_end().to_owned()
     }
+}
+
+/// A cell that looks like no more than one: no wide space is in it, nor one at an end.
+fn one(text: &str) -> String {
+    let mut cell = String::new();
+    let mut before = ' ';
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let is_gap = c.is_whitespace() && (c != ' ' || before == ' ' || chars.peek().is_none());
+        match is_gap && !c.is_control() {
+            true => cell.extend(c.escape_unicode()),
+            false => cell.push(c),
+        }
+        before = c;
+    }
+    Plain(cell).to_string()
 }
 
 /// What is longer makes no column wider.
@@ -214,5 +238,24 @@ mod tests {
         assert!(row.contains("timeout UT  1.5 ms   2 "), "{row}");
         assert!(row.contains(r"a.B\u{1b}[2J.get") && row.contains(r#"x="a\u{202e}\n\"b""#), "{row}");
         assert!(!row.contains(['\n', '\u{1b}', '\u{202e}']) && !call.json().contains(['\n', '\u{1b}']));
+    }
+
+    #[test]
+    fn json_steers_no_terminal_either() {
+        let mut call = call("demo:1");
+        call.method = "a\u{9b}2J\u{202e}\u{7f}".to_owned();
+        let json = call.json();
+        assert!(!json.contains(['\u{9b}', '\u{202e}', '\u{7f}']), "{json:?}");
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read["method"], call.method);
+    }
+
+    #[test]
+    fn no_call_writes_cells_of_others() {
+        let (mut columns, _) = Columns::new();
+        let mut call = call("demo:1");
+        call.method = "get  success\u{3000}\u{3000}1 us ".to_owned();
+        let row = columns.row(&call);
+        assert!(row.contains(r"get \u{20}success\u{3000}\u{3000}1 us\u{20}  timeout UT"), "{row}");
     }
 }

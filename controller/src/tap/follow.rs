@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::AsyncReadExt;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::Api;
 use kube::api::LogParams;
+use kube::{Api, Error};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -27,6 +27,8 @@ pub(super) enum Told {
     Call(Box<Call>),
     /// The log cannot be read.
     Unreadable(String),
+    /// It may not be read by this user.
+    Forbidden(String),
 }
 
 /// Follows the logs of the selected pods, those that come later among them.
@@ -67,18 +69,16 @@ impl Followers {
         (followers, told)
     }
 
-    /// Looks which pods there are, and follows those that are not followed: that came, or whose proxy began anew. How many
-    /// there are.
-    pub(super) async fn look(&mut self) -> Result<usize, String> {
+    /// Looks which pods there are, and follows those that are not followed: that came, or whose proxy began anew.
+    pub(super) async fn look(&mut self) -> Result<Vec<String>, String> {
         while let Some(ended) = self.tasks.try_join_next() {
             if let Ok((pod, last)) = ended {
                 self.known.insert(pod, Known::Ended(last));
             }
         }
         let running = self.selection.running(&self.pods).await?;
-        let count = running.len();
-        for pod in running.into_iter().take(MOST_PODS) {
-            let last = match self.known.get(&pod) {
+        for pod in running.iter().take(MOST_PODS) {
+            let last = match self.known.get(pod) {
                 Some(Known::Followed) => continue,
                 Some(Known::Ended(last)) => *last,
                 None => None,
@@ -86,15 +86,16 @@ impl Followers {
             self.known.insert(pod.clone(), Known::Followed);
             let since = i64::try_from((self.begun.elapsed() + MARGIN).as_secs() + 1).unwrap_or(i64::MAX);
             let (pods, tap, tell) = (self.pods.clone(), self.tap.clone(), self.tell.clone());
+            let pod = pod.clone();
             self.tasks.spawn(async move {
                 let mut last = last;
-                if let Err(why) = follow(&pods, &pod, (since, &tap), &mut last, &tell).await {
-                    let _ = tell.send(Told::Unreadable(format!("{pod}: {why}"))).await;
+                if let Err(error) = follow(&pods, &pod, (since, &tap), &mut last, &tell).await {
+                    let _ = tell.send(unreadable(&pod, &error)).await;
                 }
                 (pod, last)
             });
         }
-        Ok(count)
+        Ok(running)
     }
 }
 
@@ -105,7 +106,7 @@ async fn follow(
     (since, tap): (i64, &str),
     last: &mut Option<Timestamp>,
     tell: &mpsc::Sender<Told>,
-) -> Result<(), String> {
+) -> Result<(), Error> {
     let params = LogParams {
         container: Some(CONTAINER.to_owned()),
         follow: true,
@@ -113,26 +114,52 @@ async fn follow(
         timestamps: true,
         ..LogParams::default()
     };
-    let log = pods.log_stream(pod, &params).await;
-    let log = log.map_err(|error| {
-        let why = words::cluster(&error);
-        format!("its log cannot be read: {why}; `get` on pods/log is needed")
-    })?;
+    let log = pods.log_stream(pod, &params).await?;
     let mut log = pin!(log);
     let mut lines = Lines::default();
     let mut bytes = vec![0; 16 << 10];
+    // A clock may be set back while a log is written: what this reading brings is told, whatever its time.
+    let before = *last;
     // A log whose reading breaks off is read on as one that ends.
     while let Ok(count @ 1..) = log.read(&mut bytes).await {
         for line in lines.take(bytes.get(..count).unwrap_or_default()) {
             let Some((time, line)) = read(&line, tap) else { continue };
-            if time.is_some() && time <= *last {
+            if time.is_some() && time <= before {
                 continue;
             }
-            *last = time.or(*last);
+            *last = time.max(*last);
             if tell.send(Told::Call(Box::new(Call::new(pod, time, line)))).await.is_err() {
                 return Ok(());
             }
         }
     }
     Ok(())
+}
+
+/// Why a pod's log is not followed.
+fn unreadable(pod: &str, error: &Error) -> Told {
+    let why = format!("{pod}: its log cannot be read: {}", words::cluster(error));
+    match error {
+        Error::Api(status) if status.code == 403 => {
+            Told::Forbidden(format!("{why}; `get` on pods/log is needed"))
+        }
+        _ => Told::Unreadable(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn who_may_not_read_logs_is_told_what_is_needed() {
+        let of = |code| unreadable("a", &Error::Api(Status::failure("no", "").with_code(code).boxed()));
+        let Told::Forbidden(why) = of(403) else { panic!() };
+        assert_eq!(why, "a: its log cannot be read: no; `get` on pods/log is needed");
+        // A container that begins anew, say.
+        let Told::Unreadable(why) = of(400) else { panic!() };
+        assert_eq!(why, "a: its log cannot be read: no");
+    }
 }

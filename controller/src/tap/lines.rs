@@ -6,8 +6,9 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A line that is longer is none of ours.
-const LONGEST: usize = 64 << 10;
+/// A line that is longer is none of ours: eight taps of a namespace have sixteen values of 256 bytes each, of which escapes
+/// take six times as much.
+const LONGEST: usize = 256 << 10;
 
 /// What stands before what the module says.
 const START: &str = "meltemi: {";
@@ -135,5 +136,17 @@ mod tests {
             assert!(lines.rest.len() <= LONGEST);
         }
         assert_eq!(lines.take(b"a\nb\n"), ["b"], "what is too long is left out");
+    }
+
+    #[test]
+    fn the_longest_line_that_proxies_write_is_none_too_long() {
+        // Eight taps of a namespace with sixteen attributes each, of which all is escaped.
+        let values =
+            BTreeMap::from_iter((0..16).map(|number| (format!("{number:0>200}"), "\u{1b}".repeat(256))));
+        let taps = BTreeMap::from_iter((0..8).map(|number| (format!("t{number}"), &values)));
+        let line = serde_json::json!({"event": "tap", "taps": taps});
+        let mut lines = Lines::default();
+        let told = lines.take(format!("meltemi: {line}\n").as_bytes());
+        assert_eq!(told.iter().filter_map(|line| read(line, "t7")).count(), 1);
     }
 }

@@ -7,7 +7,7 @@ mod lines;
 mod matchers;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use kube::{Api, Error};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::api::aeraki::Status;
 use crate::api::{LONGEST_TAP, Match, StringMatch, Tap as Resource, TapSpec, parse_duration};
@@ -75,6 +75,10 @@ const ON_ITS_WAY: Duration = Duration::from_secs(2);
 /// When the controller should have looked at the tap.
 const SOON: Duration = Duration::from_secs(15);
 
+const UNSEEN: &str = "the controller has not looked at the tap: does it run, and is it of this version?";
+
+const GONE: &str = "the tap is gone before its time: was it deleted, or is the controller's clock ahead of the API server's?";
+
 fn duration(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text).map_err(|why| format!("{why}; write one such as 2m"))?;
     let is_possible = (Duration::from_secs(1)..=LONGEST_TAP).contains(&duration);
@@ -98,10 +102,14 @@ impl Tap {
             let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
             let (mut followers, mut told) = Followers::new(pods, selection.clone(), &name);
             let mut over = Over::listen()?;
-            let count = followers.look().await?;
-            if count == 0 {
-                return Err(selection.nobody(&namespace));
+            let running = tokio::select! {
+                () = over.asked() => return Ok(ExitCode::SUCCESS),
+                running = followers.look() => running?,
+            };
+            if running.is_empty() || !selection.absent(&running).is_empty() {
+                return Err(selection.nobody(&namespace, &running));
             }
+            let count = running.len();
             if count > MOST_PODS {
                 return Err(format!(
                     "{count} proxies, of which {MOST_PODS} can be followed; name some, or select them by -l"
@@ -116,7 +124,15 @@ impl Tap {
             ));
             let outcome = self.show(&mut followers, &mut told, (&taps, &name), &mut over).await;
             drop(told);
-            delete(&taps, &name).await;
+            // Who is in a hurry waits so long.
+            let hurry = async {
+                sleep(ON_ITS_WAY).await;
+                over.asked().await;
+            };
+            tokio::select! {
+                () = delete(&taps, &name) => {}
+                () = hurry => screen::warn(format_args!("the tap {name} may be left, and ends by itself")),
+            }
             outcome
         })
     }
@@ -165,7 +181,15 @@ impl Tap {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut printer = Printer::new(self.output);
-        let (mut left, mut is_taken, mut is_warned) = (self.count, false, false);
+        let (mut left, mut is_taken) = (self.count, false);
+        let mut warned = HashSet::new();
+        // Of what goes on and on, once.
+        let mut warn = |why: String| {
+            if !warned.contains(&why) {
+                screen::warn(&why);
+                warned.insert(why);
+            }
+        };
         loop {
             tokio::select! {
                 () = over.asked() => break,
@@ -181,19 +205,34 @@ impl Tap {
                             break;
                         }
                     }
-                    Some(Told::Unreadable(why)) => screen::warn(why),
+                    Some(Told::Unreadable(why)) => warn(why),
+                    Some(Told::Forbidden(why)) => return Err(why),
                     None => break,
                 },
                 _ = ticks.tick() => {
-                    if let Err(why) = followers.look().await {
-                        screen::warn(why);
+                    let looked = async { (followers.look().await, standing(taps, name).await) };
+                    let (looked, standing) = tokio::select! {
+                        () = over.asked() => break,
+                        looked = looked => looked,
+                    };
+                    if let Err(why) = looked {
+                        warn(why);
                     }
-                    if !is_taken {
-                        is_taken = taken(taps, name).await?;
+                    match standing? {
+                        Standing::Taken(remark) => {
+                            is_taken = true;
+                            remark.into_iter().for_each(&mut warn);
+                        }
+                        Standing::Gone => {
+                            if begun.elapsed() + LOOK + ON_ITS_WAY < self.duration {
+                                warn(GONE.to_owned());
+                            }
+                            break;
+                        }
+                        Standing::Unknown => {}
                     }
-                    if !is_taken && !is_warned && begun.elapsed() > SOON {
-                        screen::warn("the controller has not looked at the tap: does it run, and is it of this version?");
-                        is_warned = true;
+                    if !is_taken && begun.elapsed() > SOON {
+                        warn(UNSEEN.to_owned());
                     }
                 }
             }
@@ -265,20 +304,35 @@ impl Over {
     }
 }
 
-/// Whether the controller has taken the tap.
-async fn taken(taps: &Api<Resource>, name: &str) -> Result<bool, String> {
-    // What cannot be asked is no reason to end: the proxies may tell all the same.
-    let Ok(Some(tap)) = taps.get_opt(name).await else { return Ok(false) };
-    let Some(Status { conditions, .. }) = tap.status else { return Ok(false) };
+/// What the controller says of a tap.
+#[derive(Debug, PartialEq)]
+enum Standing {
+    /// Nothing yet; or it cannot be asked, which is no reason to end: the proxies may tell all the same.
+    Unknown,
+    /// That it takes it, and what is to be said of that.
+    Taken(Option<String>),
+    /// There is no such tap any more.
+    Gone,
+}
+
+async fn standing(taps: &Api<Resource>, name: &str) -> Result<Standing, String> {
+    match taps.get_opt(name).await {
+        Ok(tap) => stands(tap),
+        Err(_) => Ok(Standing::Unknown),
+    }
+}
+
+fn stands(tap: Option<Resource>) -> Result<Standing, String> {
+    let Some(tap) = tap else { return Ok(Standing::Gone) };
+    let conditions = tap.status.map(|Status { conditions, .. }| conditions).unwrap_or_default();
     let Some(accepted) = conditions.into_iter().find(|condition| condition.type_ == "Accepted") else {
-        return Ok(false);
+        return Ok(Standing::Unknown);
     };
     match (&*accepted.status, &*accepted.reason) {
-        ("True", "Accepted") => {}
-        ("True", _) => screen::warn(accepted.message),
-        _ => return Err(format!("the controller does not take the tap: {}", Plain(accepted.message))),
+        ("True", "Accepted") => Ok(Standing::Taken(None)),
+        ("True", _) => Ok(Standing::Taken(Some(accepted.message))),
+        _ => Err(format!("the controller does not take the tap: {}", Plain(accepted.message))),
     }
-    Ok(true)
 }
 
 /// Deletes the tap. It may have ended by itself.
@@ -309,6 +363,8 @@ fn seconds(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -323,5 +379,24 @@ mod tests {
         for wrong in ["", "5", "0s", "999ms", "61m", "soon", "-1s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn taps_stand_as_the_controller_says() {
+        let of = |status: serde_json::Value| {
+            stands(serde_json::from_value(json!({
+                "apiVersion": "meltemi.io/v1alpha1", "kind": "Tap", "metadata": {}, "spec": {}, "status": status,
+            })).unwrap())
+        };
+        let accepted = |status: &str, reason: &str| {
+            let condition = json!({"type": "Accepted", "status": status, "reason": reason, "message": "so",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            of(json!({"conditions": [condition]}))
+        };
+        assert_eq!(of(json!(null)), Ok(Standing::Unknown));
+        assert_eq!(accepted("True", "Accepted"), Ok(Standing::Taken(None)));
+        assert_eq!(accepted("True", "Partly"), Ok(Standing::Taken(Some("so".to_owned()))));
+        assert_eq!(accepted("False", "Refused"), Err("the controller does not take the tap: so".to_owned()));
+        assert_eq!(stands(None), Ok(Standing::Gone), "deleted, or over by the clock of another");
     }
 }

@@ -80,7 +80,8 @@ impl Selection {
                     return Err(format!("{target}: name one workload, or pods alone; -l selects by labels"));
                 }
                 Some((kind, name)) => {
-                    selection.labels.extend(labels_of(kind, name, (client, namespace)).await?);
+                    let labels = labels_of(kind, name, (client, namespace)).await?;
+                    selection.labels = both(selection.labels, labels)?;
                 }
             }
         }
@@ -102,17 +103,39 @@ impl Selection {
         Ok(list.iter().filter(is_meant).filter(|pod| has_proxy(pod)).map(ResourceExt::name_any).collect())
     }
 
-    /// Why it selects none.
-    pub(super) fn nobody(&self, namespace: &str) -> String {
+    /// Those of the pods that are named that are not among the running.
+    pub(super) fn absent(&self, running: &[String]) -> Vec<&str> {
+        self.pods.iter().filter(|pod| !running.contains(pod)).map(String::as_str).collect()
+    }
+
+    /// Why it selects none, or none of a name.
+    pub(super) fn nobody(&self, namespace: &str, running: &[String]) -> String {
         let what = match (&*self.pods, self.labels.is_empty()) {
             ([], true) => String::new(),
             ([], false) => " with these labels".to_owned(),
-            (pods, _) => format!(" of {}", pods.join(", ")),
+            (_, true) => format!(" of {}", self.absent(running).join(", ")),
+            (_, false) => format!(" of {} with these labels", self.absent(running).join(", ")),
         };
         format!(
             "no pod{what} that runs in namespace {namespace} has a container {CONTAINER}: is it in the mesh?"
         )
     }
+}
+
+/// The labels that are asked for, and those of a workload.
+fn both(
+    mut asked: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, String> {
+    for (name, value) in &labels {
+        if let Some(other) = asked.get(name).filter(|other| *other != value) {
+            return Err(format!(
+                "--selector {name}={other}: the workload selects pods with {name}={value}; name another, or leave out one of both"
+            ));
+        }
+    }
+    asked.extend(labels);
+    Ok(asked)
 }
 
 /// The labels of a workload's pods, or of a service's.
@@ -175,5 +198,26 @@ mod tests {
         for wrong in ["", "app", "app!=cart", "app in (a)", "=x", "a=b,,c=d"] {
             assert!(pairs(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn each_pod_that_is_named_has_to_be_there() {
+        let selection = Selection { pods: vec!["a".to_owned(), "typo".to_owned()], ..Selection::default() };
+        let running = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(selection.absent(&running(&["a", "typo"])), Vec::<&str>::new());
+        assert_eq!(selection.absent(&running(&["a"])), ["typo"]);
+        let said = selection.nobody("shop", &running(&["a"]));
+        assert!(said.starts_with("no pod of typo that runs in namespace shop "), "{said}");
+    }
+
+    #[test]
+    fn labels_of_a_workload_that_are_others_than_asked_for_are_refused() {
+        let of = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let asked = of(&[("app", "cart"), ("version", "v2")]);
+        assert_eq!(both(asked.clone(), of(&[("app", "cart")])), Ok(asked.clone()));
+        let said = both(asked, of(&[("app", "cart"), ("version", "v1")])).unwrap_err();
+        assert!(said.starts_with("--selector version=v2: "), "{said}");
     }
 }
