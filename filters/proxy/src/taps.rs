@@ -15,8 +15,6 @@ pub struct Tapped {
     pub taps: Vec<Told>,
     /// Where in the service the plan says that the call takes its route; empty if it takes none.
     why: String,
-    /// Nanoseconds from the Unix epoch to when the last of its taps ends.
-    until: u64,
     /// Calls since the last one that are not told of, as there were too many.
     suppressed: u64,
 }
@@ -28,6 +26,8 @@ pub struct Told {
     pub tap: Rc<str>,
     /// The attributes that it names, those that the call has.
     pub attributes: Vec<(Rc<str>, String)>,
+    /// Nanoseconds from the Unix epoch to when the tap ends.
+    pub until: u64,
 }
 
 /// What taps tell of calls that have not ended.
@@ -54,7 +54,7 @@ impl Tapped {
     /// What taps tell, by their names, as an object of JSON.
     pub(crate) fn write(&self, line: &mut String) {
         let mut start = '{';
-        for Told { tap, attributes } in &self.taps {
+        for Told { tap, attributes, .. } in &self.taps {
             line.push(start);
             quote(tap, line);
             line.push(':');
@@ -105,7 +105,7 @@ impl Worker {
     #[inline(never)]
     pub(crate) fn tap(&mut self, service: &Service, route: Option<&Rc<Route>>, is_read: bool) -> bool {
         let head = Some(&self.head).filter(|_| is_read);
-        let (mut taps, mut until) = (Vec::new(), 0);
+        let mut taps = Vec::new();
         for tap in service.taps.iter().flatten() {
             let is_meant = tap.takes(head, self.random.u32(..));
             if !is_meant || tap.until <= self.reports.wall_time(self.now) {
@@ -117,8 +117,7 @@ impl Worker {
                     attributes.push((name.clone(), cut(value).to_owned()));
                 }
             }
-            taps.push(Told { tap: tap.name.clone(), attributes });
-            until = tap.until.max(until);
+            taps.push(Told { tap: tap.name.clone(), attributes, until: tap.until });
         }
         self.taps.last = None;
         if taps.is_empty() {
@@ -127,7 +126,7 @@ impl Worker {
         let most = if self.taps.calls.len() < MOST_CALLS { MOST_LINES } else { 0 };
         let Some(suppressed) = self.taps.lines.admit(most, self.now) else { return false };
         let why = route.zip(head).map(|(route, head)| service.reason(route, head)).unwrap_or_default();
-        self.taps.last = Some(Box::new(Tapped { taps, why, until, suppressed }));
+        self.taps.last = Some(Box::new(Tapped { taps, why, suppressed }));
         true
     }
 
@@ -140,9 +139,11 @@ impl Worker {
         self.tell_taps(tapped, line);
     }
 
-    /// Writes the line of a request that has ended, unless its taps have ended before it.
-    pub(crate) fn tell_taps(&mut self, tapped: Box<Tapped>, mut line: LocalReply) {
-        if tapped.until > self.reports.wall_time(self.now) {
+    /// Writes the line of a request that has ended, of those of its taps that have not ended before it.
+    pub(crate) fn tell_taps(&mut self, mut tapped: Box<Tapped>, mut line: LocalReply) {
+        let now = self.reports.wall_time(self.now);
+        tapped.taps.retain(|told| told.until > now);
+        if !tapped.taps.is_empty() {
             if !tapped.why.is_empty() && !line.detail.is_empty() {
                 line.detail.insert_str(0, "; ");
             }

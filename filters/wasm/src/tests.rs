@@ -320,7 +320,7 @@ fn a_local_reply_is_one_line_of_json() {
     assert_eq!(value.get("taps"), None);
 
     let attributes = vec![("a\"".into(), "x\n\u{1b}[2J".into())];
-    let told = Told { tap: "t".into(), attributes };
+    let told = Told { tap: "t".into(), attributes, until: 1 };
     let taps = vec![told, Told { tap: "u".into(), ..Told::default() }];
     let mut tapped = Tapped::default();
     tapped.taps = taps;

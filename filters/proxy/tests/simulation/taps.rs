@@ -150,3 +150,15 @@ fn no_more_calls_under_way_are_kept_in_mind_than_there_is_room_for() {
     world.shut_down();
     assert_eq!(told(&world).len(), 1000);
 }
+
+#[test]
+fn a_line_has_no_tap_that_has_ended() {
+    let mut world = world(&json!([]));
+    let client = world.connect();
+    world.run_for(Duration::from_secs(5));
+    let end = world.now / 1_000_000_000 + 2;
+    world.set_plan(&plan(&json!([{"name": "short", "until": end}, {"name": "long", "until": LATER}])));
+    world.run_for(Duration::from_nanos(end * 1_000_000_000 - world.now - 50_000_000));
+    world.call_and_wait(client, Ask::new("late"));
+    assert_eq!(told(&world), ["long late timeout routes[0].match[0]"]);
+}
