@@ -3,6 +3,7 @@
 //! What a client says goes into them escaped, as in a string of JSON: it ends neither the line nor quotes. What is not known
 //! is a dash, as in Envoy's lines, or null where it would be a value of JSON.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use meltemi_codecs::Head;
@@ -47,9 +48,9 @@ impl Said {
 
 impl LocalReply {
     /// All that is written of it: an object of JSON, unless the plan has another format.
-    pub fn line(&self) -> String {
+    pub fn line(&self) -> Cow<'_, str> {
         if let Some(text) = &self.text {
-            return text.clone();
+            return text.into();
         }
         let mut line = String::new();
         let fields: [(&str, Field<'_>); 18] = [
@@ -93,7 +94,7 @@ impl LocalReply {
             tapped.write(&mut line);
         }
         line.push('}');
-        line
+        line.into()
     }
 }
 
@@ -191,7 +192,7 @@ fn number(number: u64, digits: usize, out: &mut String) -> bool {
 
 /// The first so many bytes of a text, but no part of a character.
 #[inline(never)]
-fn cut(text: &str, most: usize) -> &str {
+pub(crate) fn cut(text: &str, most: usize) -> &str {
     text.get(..text.floor_char_boundary(most)).unwrap_or(text)
 }
 

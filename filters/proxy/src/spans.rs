@@ -13,6 +13,7 @@ use crate::calls::{CallId, End, Origin, Record, TryEnd, TryFailure};
 use crate::clock::{Instant, earliest};
 use crate::inquiries::{AGE, Ask, Asker, InquiryId, Outcome as Answered};
 use crate::leaving::Leave;
+use crate::lines::cut;
 use crate::plan::Collector;
 use crate::policy::NoAnswer;
 use crate::pools::Pools;
@@ -326,7 +327,7 @@ impl Worker {
         self.telemetry.log(LocalReply {
             event: "spans_dropped",
             reason: why,
-            detail: said.get(..said.floor_char_boundary(MOST_SAID)).unwrap_or_default().to_owned(),
+            detail: cut(said, MOST_SAID).to_owned(),
             cluster: Some(sent.collector.cluster.to_string()),
             suppressed: core::mem::take(&mut batch.untold),
             ..LocalReply::default()

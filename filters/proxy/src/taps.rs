@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::calls::{CallId, End, Origin};
 use crate::line_limit::Lines;
+use crate::lines::cut;
 use crate::plan::{Route, Service, escape};
 use crate::telemetry::{LocalReply, outcome};
 use crate::worker::Worker;
@@ -114,7 +115,7 @@ impl Worker {
             let mut attributes = Vec::new();
             for name in &tap.attributes {
                 if let Some(value) = head.and_then(|head| head.get(name)) {
-                    attributes.push((name.clone(), cut(value).to_owned()));
+                    attributes.push((name.clone(), cut(value, LONGEST_VALUE).to_owned()));
                 }
             }
             taps.push(Told { tap: tap.name.clone(), attributes, until: tap.until });
@@ -153,9 +154,4 @@ impl Worker {
             self.telemetry.log(line);
         }
     }
-}
-
-/// As much of a value as is told.
-fn cut(value: &str) -> &str {
-    value.get(..value.floor_char_boundary(LONGEST_VALUE)).unwrap_or_default()
 }

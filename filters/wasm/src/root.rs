@@ -131,8 +131,8 @@ impl PlanCell {
         false
     }
 
-    /// Whether the plan in force has this text: it is what was wanted last, then.
-    fn has(&self, text: &[u8]) -> bool {
+    /// Keeps the plan in force if it has this text, as what was wanted last; whether it has.
+    fn confirm(&self, text: &[u8]) -> bool {
         let has = self.plan.borrow().is_some() && *self.text.borrow() == text;
         if has {
             self.gauges.take(text);
@@ -248,7 +248,7 @@ impl Root {
         self.plan.next.take();
         if source == Source::Configuration {
             self.plan.recognize(&json);
-            if self.plan.has(&json) {
+            if self.plan.confirm(&json) {
                 return true;
             }
         }

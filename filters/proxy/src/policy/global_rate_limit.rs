@@ -12,6 +12,7 @@ use meltemi_codecs::protobuf::{Field, Fields, enclose, write_bytes, write_entry,
 use rustc_hash::FxHasher;
 
 use crate::clock::Instant;
+use crate::lines::cut;
 use crate::plan::{Entry, EntryValue, GlobalRateLimit};
 
 /// What a service is asked about a call.
@@ -108,7 +109,7 @@ fn put(entry: &Entry, head: &Head, out: &mut Vec<u8>) -> Option<()> {
         EntryValue::Literal(value) => value,
         EntryValue::Attribute(name) => {
             let value = head.get(name)?;
-            value.get(..value.floor_char_boundary(LONGEST_VALUE)).unwrap_or_default()
+            cut(value, LONGEST_VALUE)
         }
     };
     write_entry(1, &entry.key, value.as_bytes(), out);

@@ -2,6 +2,7 @@
 
 use meltemi_sockets::Accept;
 
+use crate::lines::cut;
 use crate::plan::Service;
 use crate::source;
 
@@ -236,10 +237,7 @@ const SERVICE: [&str; 3] =
 #[inline(never)]
 fn push(fields: &mut Fields, names: &[&'static str], values: &[&str]) {
     for (name, value) in names.iter().copied().zip(values.iter().copied()) {
-        let mut value = or(value.trim(), UNKNOWN);
-        if value.len() > LONGEST {
-            value = value.get(..value.floor_char_boundary(LONGEST)).unwrap_or_default();
-        }
+        let value = cut(or(value.trim(), UNKNOWN), LONGEST);
         let sent = |letter: char| if letter.is_control() { '_' } else { letter };
         fields.push((name, value.trim_end().chars().map(sent).collect()));
     }
