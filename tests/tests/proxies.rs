@@ -120,9 +120,17 @@ fn the_plan_of_a_proxy_is_shown() {
         let mut plan = plan_of(&to("v1"));
         plan["services"]["other"] =
             json!({"protocol": "thrift", "onNoMatch": "reject", "limits": {"maxCallsPerConnection": 5}});
+        let headers = json!({"authorization": "Bearer secret"});
+        plan["services"]["traced"] =
+            json!({"protocol": "dubbo", "tracing": {"collector": "v2", "headers": headers}});
         let proxy = Setup::new().servers(v1.address(), v2.address()).plan(&plan).start(envoy);
+        for format in ["json", "yaml"] {
+            let output = meltemi("proxy-config", proxy.admin(), &["--output", format]);
+            assert!(!String::from_utf8_lossy(&output.stdout).contains("secret"), "{output:?}");
+        }
         let output = meltemi("proxy-config", proxy.admin(), &["--output", "json"]);
         let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+        plan["services"]["traced"]["tracing"]["headers"]["authorization"] = "(hidden)".into();
         assert_eq!(shown[0]["plan"], plan);
         let output = meltemi("proxy-config", proxy.admin(), &["--service", "oth"]);
         let text = String::from_utf8(output.stdout).unwrap();

@@ -22,7 +22,7 @@ pub struct ProxyConfig {
     /// Only the entries whose names contain this: a service, or its port.
     #[arg(long, value_name = "TEXT", default_value = "")]
     service: String,
-    /// How it is written: a line for each service, or the plans as they are.
+    /// How it is written: a line for each service, or the plans, without what collectors of spans are told.
     #[arg(long, short, value_enum, default_value = "table")]
     output: Format,
 }
@@ -44,7 +44,7 @@ impl ProxyConfig {
                     is_complete = false;
                 }
                 Ok(own) => plans.extend(own.into_iter().map(|(name, mut plan)| {
-                    if let Some(services) = plan["services"].as_object_mut() {
+                    if let Some(services) = plan.get_mut("services").and_then(Value::as_object_mut) {
                         services.retain(|name, _| name.contains(&self.service));
                     }
                     json!({"proxy": proxy, "name": name, "plan": plan})
@@ -64,7 +64,7 @@ impl ProxyConfig {
 /// The plans of a proxy by their names, or why it does not tell them.
 type Plans = Result<Vec<(String, Value)>, String>;
 
-/// The plans that each proxy has, with packed services unpacked.
+/// The plans that each proxy has, with packed services unpacked, and without secrets.
 pub(crate) async fn plans(proxies: &[Proxy]) -> Vec<(String, Plans)> {
     let answers = ask_all(proxies, |proxy| async move {
         // What a proxy says may be anything, and what little is packed be much.
@@ -73,6 +73,7 @@ pub(crate) async fn plans(proxies: &[Proxy]) -> Vec<(String, Plans)> {
             let mut plan: Value = serde_json::from_str(&given.text).ok()?;
             let name = given.object().map_or(given.plugin.as_str(), |(_, name)| name).to_owned();
             let unpacked = unpack_within(&mut plan, &mut left);
+            hide(&mut plan);
             Some(unpacked.map(|()| (name, plan)).map_err(|_| {
                 format!("the packed services of its plans are more than {} MiB", MOST_PACKED >> 20)
             }))
@@ -80,6 +81,19 @@ pub(crate) async fn plans(proxies: &[Proxy]) -> Vec<(String, Plans)> {
         dump::ask(&proxy).await?.into_iter().filter_map(read).collect()
     });
     proxies.iter().map(|proxy| proxy.name.clone()).zip(answers.await).collect()
+}
+
+/// Hides what collectors of spans are told, such as tokens: whoever looks at routes may not know it.
+fn hide(plan: &mut Value) {
+    let services = plan.get_mut("services").and_then(Value::as_object_mut).into_iter().flatten();
+    for headers in services.filter_map(|(_, entry)| entry.pointer_mut("/tracing/headers")) {
+        let hidden = || Value::from("(hidden)");
+        match headers {
+            Value::Object(headers) => headers.values_mut().for_each(|value| *value = hidden()),
+            // A plan may be refused, and is shown all the same.
+            other => *other = hidden(),
+        }
+    }
 }
 
 fn table(plans: &[Value]) -> String {
@@ -117,4 +131,32 @@ fn table(plans: &[Value]) -> String {
         }
     }
     findings::rows(&table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_collectors_are_told_is_not_shown() {
+        let secret = "Bearer secret";
+        let entry = |headers: Value| json!({"protocol": "dubbo", "tracing": {"collector": "otel", "headers": headers}});
+        let services = json!({
+            "a": entry(json!({"authorization": secret, "x-list": [secret]})),
+            "b": entry(json!([secret])),
+            "c": entry(json!(secret)),
+            "d": {"protocol": "dubbo", "tracing": secret.len()},
+            "e": secret.len(),
+        });
+        let mut plan = json!({"services": services});
+        hide(&mut plan);
+        assert!(!plan.to_string().contains("secret"), "{plan}");
+        let headers = json!({"authorization": "(hidden)", "x-list": "(hidden)"});
+        assert_eq!(plan["services"]["a"], entry(headers));
+        for mut other in [json!({"version": 1}), json!({"services": []}), json!([]), json!("text")] {
+            let given = other.clone();
+            hide(&mut other);
+            assert_eq!(other, given);
+        }
+    }
 }
