@@ -35,12 +35,22 @@ pub(crate) struct Endpoint {
     ejected_until: Option<Instant>,
     /// Signs since the last connection that it takes no more of them; with any, it is not named.
     refusals: u32,
+    /// After it ended a connection, or asked for that.
+    absence: Option<Absence>,
     /// How its calls end, where that is judged.
     health: Health,
     /// How often Envoy chooses it, where that is counted.
     weight: Weight,
     /// Who it is in reports.
     party: Option<PartyId>,
+}
+
+/// How long an endpoint is not looked for.
+#[derive(Debug, Clone, Copy)]
+struct Absence {
+    until: Instant,
+    /// How long that is.
+    time: Duration,
 }
 
 /// Ejections grow with the refusals up to this many.
@@ -69,6 +79,7 @@ impl Endpoints {
             connections: 0,
             ejected_until: None,
             refusals: 0,
+            absence: None,
             health: Health::default(),
             weight: Weight::default(),
             party: None,
@@ -127,6 +138,34 @@ impl Endpoints {
         endpoint.ejected_until =
             time.map(|time| now.after(time.saturating_mul(endpoint.refusals.min(MOST_REFUSALS))));
         is_news
+    }
+
+    /// Notes that an endpoint has ended a connection, or asked for that. When to look for it, unless that is to come already:
+    /// after `time`, and longer the more often it has, soon after it was looked for.
+    pub(crate) fn went(&mut self, id: Option<EndpointId>, time: Duration, now: Instant) -> Option<Instant> {
+        let Some(endpoint) = self.get_mut(id) else { return Some(now.after(time)) };
+        let last = endpoint.absence;
+        if last.is_some_and(|last| now < last.until) {
+            return None;
+        }
+        let again = last.filter(|last| now < last.until.after(last.time));
+        let longer = again.map_or(Duration::ZERO, |last| last.time).saturating_add(time);
+        let time = longer.min(time.saturating_mul(MOST_REFUSALS));
+        let until = now.after(time);
+        endpoint.absence = Some(Absence { until, time });
+        Some(until)
+    }
+
+    /// Whether it is not time yet to look for an endpoint.
+    pub(crate) fn is_away(&self, id: Option<EndpointId>, now: Instant) -> bool {
+        let absence = id.and_then(|id| self.known.get(id)).and_then(|endpoint| endpoint.absence);
+        absence.is_some_and(|absence| now < absence.until)
+    }
+
+    /// When to look for the next of those that are away, and have no connections.
+    pub(crate) fn next_back(&self, now: Instant) -> Option<Instant> {
+        let away = self.known.iter().filter(|(_, endpoint)| endpoint.connections == 0);
+        away.filter_map(|(_, endpoint)| Some(endpoint.absence?.until)).filter(|until| now < *until).min()
     }
 
     /// Notes how a call of an endpoint ended. Those that are to be left out by now, and until when.
@@ -288,6 +327,26 @@ mod tests {
         let news = [0, 1, 100_000].map(|millis| endpoints.eject(b, None, at(millis)));
         assert_eq!(news, [true, false, false]);
         assert!(!endpoints.eject(None, None, at(0)), "nobody knows which it was");
+    }
+
+    #[test]
+    fn an_endpoint_that_goes_again_and_again_is_looked_for_later_and_later() {
+        let second = Duration::from_secs(1);
+        let mut endpoints = Endpoints::default();
+        let a = endpoints.find("10.0.0.1:1");
+        assert!(!endpoints.is_away(a, at(0)));
+        let back = [0, 999, 1000, 3500, 9500].map(|millis| endpoints.went(a, second, at(millis)));
+        let expected = [Some(1000), None, Some(3000), Some(6500), Some(10_500)];
+        assert_eq!(back, expected.map(|millis| millis.map(at)), "9.5 s are long after 6.5");
+        let is_away = [10_499, 10_500].map(|millis| endpoints.is_away(a, at(millis)));
+        assert_eq!(is_away, [true, false]);
+        let next = [10_499, 10_500].map(|millis| endpoints.next_back(at(millis)));
+        assert_eq!(next, [Some(at(10_500)), None]);
+        endpoints.connected(a);
+        assert_eq!(endpoints.next_back(at(10_499)), None, "it is back");
+        let last = (0..20).try_fold(at(10_500), |at, _| endpoints.went(a, second, at)).unwrap();
+        assert_eq!(endpoints.went(a, second, last), Some(last.after(8 * second)));
+        assert_eq!(endpoints.went(None, second, at(0)), Some(at(1000)), "nobody knows which it was");
     }
 
     #[test]

@@ -68,6 +68,12 @@ impl Exploration {
         next
     }
 
+    /// The same for one that two more follow, where it is short.
+    pub(crate) fn plan_thoroughly(&mut self, known: usize, at: Instant) -> Instant {
+        self.have_more_follow(known);
+        self.plan(at)
+    }
+
     /// When the next search begins.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.next
@@ -83,6 +89,10 @@ impl Exploration {
     /// Begins to search for endpoints that are new. Where a search is short, two more follow.
     pub(crate) fn begin_for_new(&mut self, known: usize, now: Instant) {
         self.begin(now);
+        self.have_more_follow(known);
+    }
+
+    fn have_more_follow(&mut self, known: usize) {
         if enough_repeats(known) <= LEAST_REPEATS {
             self.searches = self.searches.min(MORE_SEARCHES.saturating_sub(2));
         }
@@ -139,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_for_new_endpoints_is_followed_by_two_where_it_is_short() {
+    fn a_search_for_new_or_lost_endpoints_is_followed_by_two_where_it_is_short() {
         let run = |known| {
             let mut search = Exploration::new(at(0));
             let end = |search: &mut Exploration| {
@@ -147,8 +157,11 @@ mod tests {
             };
             while end(&mut search).is_some() {}
             search.begin_for_new(known, at(0));
-            core::iter::from_fn(|| end(&mut search)).count()
+            let for_new = core::iter::from_fn(|| end(&mut search)).count();
+            assert_eq!(search.plan_thoroughly(known, at(5000)), at(5000));
+            search.begin(at(5000));
+            [for_new, core::iter::from_fn(|| end(&mut search)).count()]
         };
-        assert_eq!([1, 100 * ENOUGH_REPEATS].map(run), [2, 0]);
+        assert_eq!([1, 100 * ENOUGH_REPEATS].map(run), [[2, 2], [0, 0]]);
     }
 }

@@ -4,6 +4,7 @@
 //! over the connections by least requests in flight. It opens connections until the endpoints repeat, so that one
 //! client's requests reach every endpoint, and renews them by age, so that new endpoints take part.
 
+mod exploring;
 mod hashing;
 mod limiting;
 mod open;
@@ -446,47 +447,6 @@ impl Pool {
             None => self.exploration.missed(),
         }
         (endpoint, self.eject(endpoint, now))
-    }
-
-    /// Whether connections should still be opened to find endpoints that are not known yet.
-    #[inline]
-    pub(crate) fn is_exploring(&self) -> bool {
-        self.exploration.is_under_way(self.endpoints.len())
-    }
-
-    /// Notes a connection that the search for endpoints was good for.
-    pub(crate) fn found(&mut self) {
-        self.exploration.found();
-    }
-
-    /// Notes a connection to an endpoint that has enough of them. Where that ends the search: when the next begins.
-    pub(crate) fn repeated(&mut self, now: Instant) -> Option<Instant> {
-        self.exploration.repeated(self.endpoints.len(), now)
-    }
-
-    /// Looks for endpoints that are new, when connections are renewed: once within any renewal, so that they take part by
-    /// then.
-    pub(crate) fn explore_anew(&mut self, now: Instant) {
-        let half = self.renewal_time().and_then(|time| time.checked_div(2));
-        if !half.is_some_and(|half| self.exploration.is_younger_than(half, now)) {
-            self.exploration.begin_for_new(self.endpoints.len(), now);
-        }
-    }
-
-    /// Looks for endpoints again some time after one was lost: it may be back then. Says when.
-    pub(crate) fn explore_later(&mut self, now: Instant) -> Instant {
-        self.exploration.plan(now.after(self.options().ejection_time.unwrap_or(EXPLORE_PAUSE)))
-    }
-
-    /// Looks for endpoints again if it is time to; otherwise says when it will be.
-    pub(crate) fn explore_if_due(&mut self, now: Instant) -> Result<(), Option<Instant>> {
-        match self.exploration.next() {
-            Some(at) if at <= now => {
-                self.exploration.begin(now);
-                Ok(())
-            }
-            at => Err(at),
-        }
     }
 }
 

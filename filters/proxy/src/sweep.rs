@@ -183,6 +183,7 @@ impl Worker {
                 let own = own.filter(|_| !is_overdue);
                 connection.overdue(now.after(pool.options().connect_timeout));
                 pool.explore_anew(now);
+                self.alarms.wake_at(pool.next_search());
                 self.time_connection(key);
                 self.open_connection(pool_key, own.as_deref());
                 self.list_pool(pool_key);
@@ -199,9 +200,10 @@ impl Worker {
         for key in self.pools.ids() {
             self.readmit(key);
             let Some(pool) = self.pools.get_mut(key) else { continue };
-            match pool.explore_if_due(self.now) {
-                Ok(()) => self.list_pool(key),
-                Err(at) => self.alarms.wake_at(at),
+            let is_due = pool.explore_if_due(self.now);
+            self.alarms.wake_at(pool.next_search());
+            if is_due {
+                self.list_pool(key);
             }
         }
     }

@@ -146,7 +146,8 @@ impl Worker {
         } else if is_useless {
             self.retire(key);
         } else {
-            pool.found();
+            let explore_at = pool.found(endpoint, now);
+            self.alarms.wake_at(explore_at);
             if is_named && !needs_few {
                 self.retire_overdue(pool_key, endpoint);
             }
@@ -230,7 +231,7 @@ impl Worker {
         self.net.close(connection.socket());
         let Some(pool_key) = self.drop_connection(key) else { return };
         if let Some(pool) = self.pools.get_mut(pool_key) {
-            self.alarms.wake_at(Some(pool.explore_later(self.now)));
+            self.alarms.wake_at(pool.lost(endpoint, self.now));
         }
         self.unpin(pool_key);
         if !calls.is_empty() {
@@ -345,8 +346,13 @@ impl Worker {
                     return;
                 }
                 // Once for each connection, however often the server says it.
-                if self.connections.get(key).is_some_and(|connection| connection.stage() != Stage::Retiring) {
-                    self.eject_endpoint(key);
+                if let Some(connection) = self.connections.get(key)
+                    && connection.stage() != Stage::Retiring
+                {
+                    if let Some(pool) = self.pools.get_mut(connection.pool()) {
+                        pool.eject(connection.endpoint(), self.now);
+                        self.alarms.wake_at(pool.lost(connection.endpoint(), self.now));
+                    }
                     self.pass_drain_on(key);
                 }
                 self.retire(key);

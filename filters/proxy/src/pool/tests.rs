@@ -48,10 +48,20 @@ fn who_refused_is_looked_for_again_once_it_may_be_back() {
     assert_eq!(pool.refused(Some("10.0.0.1:1"), None, None, at(1)), (named, false));
     assert!(!pool.is_exploring(), "two in a row were of no use");
     assert_eq!(pool.explore_later(at(1000)), at(3000));
-    assert_eq!(pool.explore_if_due(at(2999)), Err(Some(at(3000))));
-    assert_eq!(pool.explore_if_due(at(3000)), Ok(()));
+    assert_eq!((pool.explore_if_due(at(2999)), pool.next_search()), (false, Some(at(3000))));
+    assert!(pool.explore_if_due(at(3000)));
     assert!(pool.is_exploring());
-    assert_eq!(pool.explore_if_due(at(9000)), Err(None));
+    assert_eq!((pool.explore_if_due(at(9000)), pool.next_search()), (false, None));
+}
+
+#[test]
+fn each_that_went_is_looked_for_once_it_may_be_back() {
+    let mut pool = pool(r#""upstream": {"ejectionTime": "2s"}"#);
+    let [a, b] = ["10.0.0.1:1", "10.0.0.2:1"].map(|address| pool.endpoints_mut().find(address));
+    assert_eq!(pool.lost(a, at(0)), Some(at(2000)));
+    assert_eq!([pool.lost(a, at(500)), pool.lost(b, at(500))], [None, Some(at(2000))], "the first is sooner");
+    assert!(pool.explore_if_due(at(2000)));
+    assert_eq!(pool.next_search(), Some(at(2500)), "a search finds none that are back later");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use meltemi_sockets::Options;
 use serde_json::json;
 
 use crate::servers::{Policy, Reply, What};
+use crate::wire::Message;
 use crate::world::{Ask, Setup, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -130,4 +131,64 @@ fn services_that_share_a_cluster_keep_their_own_limits() {
     assert!(world.now - start < 1_200_000_000, "calls of one wait for the limit of the other");
     let in_flight = world.calls.iter().filter(|call| call.client == narrow && call.answer.is_some()).count();
     assert_eq!(in_flight, 1, "and the limit of the first holds for it");
+}
+
+/// Where Envoy chooses by chance, a search may miss one that is there: others follow it.
+#[test]
+fn a_server_that_ended_its_connection_takes_part_again_within_seconds() {
+    const ENDPOINTS: [&str; 2] = ["10.0.0.1:20880", "10.0.0.2:20880"];
+    for (says_so, policy, seed) in [false, true].into_iter().flat_map(|says_so| {
+        let policies = [Policy::LeastRequest, Policy::Random].into_iter();
+        policies.flat_map(move |policy| (1..=100).map(move |seed| (says_so, policy, seed)))
+    }) {
+        let mut world = World::new(Setup { seed, ..Setup::default() });
+        world.cluster("demo", &ENDPOINTS, policy);
+        let client = world.connect();
+        let calls = |world: &mut World, seconds: u64| {
+            for _ in 0..seconds {
+                let call = world.call_and_wait(client, Ask::new("echo"));
+                assert_eq!(world.calls[call].error(), None);
+                world.run_for(Duration::from_secs(1));
+            }
+        };
+        calls(&mut world, 30);
+        // Its own proxy has got another listener, say.
+        let read_only = world.wire.bytes(&Message::ReadOnly);
+        for stream in world.manager.streams_to(ENDPOINTS[1]) {
+            match says_so {
+                true => world.write_upstream(stream, &read_only),
+                false => world.close_upstream(stream, true),
+            }
+        }
+        calls(&mut world, 15);
+        let back = world.manager.streams_to(ENDPOINTS[1]).len();
+        assert_eq!(back, 1, "says so: {says_so}, {policy:?}, seed {seed}");
+    }
+}
+
+/// One that asks for that, or has none of them, as soon as it is connected to costs a connection now and then.
+#[test]
+fn a_server_that_ends_each_connection_is_not_connected_to_on_and_on() {
+    const AWAY: &str = "10.0.0.2:20880";
+    for (says_so, policy) in [false, true].into_iter().flat_map(|says_so| {
+        [Policy::LeastRequest, Policy::Random, Policy::RoundRobin].map(|policy| (says_so, policy))
+    }) {
+        let mut world = World::new(Setup::default());
+        world.cluster("demo", &["10.0.0.1:20880", AWAY], policy);
+        if says_so {
+            let read_only = world.wire.bytes(&Message::ReadOnly);
+            world.manager.greetings.insert(AWAY.to_owned(), read_only);
+        }
+        let client = world.connect();
+        for _ in 0..600 {
+            let call = world.call_and_wait(client, Ask::new("echo"));
+            assert_eq!(world.calls[call].error(), None);
+            for stream in world.manager.streams_to(AWAY).into_iter().filter(|_| !says_so) {
+                world.close_upstream(stream, true);
+            }
+            world.run_for(Duration::from_millis(100));
+        }
+        let asked = world.manager.asked.len();
+        assert!(asked < 100, "says so: {says_so}, {policy:?}: {asked} connections in a minute");
+    }
 }
