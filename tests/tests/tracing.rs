@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use meltemi_tests::collector::{Collector, hex, values};
 use meltemi_tests::dubbo::Frame;
+use meltemi_tests::zipkin::Zipkin;
 use meltemi_tests::{Action, Backend, Client, Setup, each_envoy, eventually};
 use serde_json::{Value, json};
 
@@ -151,5 +152,72 @@ fn a_collector_may_be_called_by_http() {
             (proxy.metric("meltemi_spans_total", &["outcome=\"error\""]) > 0).then_some(())
         });
         assert!(proxy.log().contains("HTTP status 404"), "{}", proxy.log());
+    });
+}
+
+#[test]
+fn zipkin_has_the_spans_between_a_client_and_its_servers() {
+    let zipkin = Zipkin::start();
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let hostile = "\"}],\u{2028}\\";
+        let service = json!({
+            "protocol": "dubbo",
+            "tracing": {
+                "sampling": 100, "collector": "zipkin", "format": "zipkin",
+                "tags": {"zone": {"value": "eu"}, "user": {"attribute": "user"}},
+            },
+            "defaultRoute": {"cluster": "v1", "retry": {"attempts": 1, "on": ["status"], "statuses": [100]}},
+        });
+        let setup = Setup::new().servers(v1.address(), v2.address()).cluster("zipkin", &[zipkin.address()]);
+        let proxy = setup.service(&service).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        v1.on("busy", Action::Status(100, "busy".to_owned()));
+        // Each Envoy has a trace of its own.
+        let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+        let trace = format!("1{nanos:031x}");
+        let user = format!("{hostile}{}", "x".repeat(60_000));
+        client.call_with("busy", "x", &[("b3", &format!("{trace}-{SPAN}-1")), ("user", &user)]);
+        client.call("alone", "x");
+
+        let told = received(&[&v1, &v2], "busy", "b3");
+        let ids: Vec<_> = told.iter().map(|value| value.split('-').nth(1).unwrap()).collect();
+        let spans = eventually("Zipkin has both spans", || {
+            zipkin.trace(&trace).filter(|spans| spans.len() == ids.len())
+        });
+        assert_eq!(ids.len(), 2, "{told:?}");
+        for id in &ids {
+            let span =
+                spans.iter().find(|span| span["id"] == **id).unwrap_or_else(|| panic!("{id}: {spans:?}"));
+            let wanted = [("traceId", &*trace), ("parentId", SPAN), ("kind", "CLIENT")];
+            wanted.iter().for_each(|(name, value)| assert_eq!(span[name], *value, "{span}"));
+            // Zipkin writes names in small letters.
+            assert!(span["name"].as_str().unwrap().ends_with("/busy"), "{span}");
+            assert_eq!(span["localEndpoint"]["serviceName"], "meltemi", "{span}");
+            assert_eq!(
+                span["remoteEndpoint"],
+                json!({"ipv4": "127.0.0.1", "port": v1.address().port()}),
+                "{span}"
+            );
+            let tags = &span["tags"];
+            assert_eq!((&tags["error"], &tags["rpc.response.status_code"]), (&json!("error"), &json!("100")));
+            assert_eq!((&tags["rpc.system"], &tags["zone"]), (&json!("apache_dubbo"), &json!("eu")));
+            let user = tags["user"].as_str().unwrap();
+            assert!(user.starts_with(hostile) && user.len() == 256, "{user}");
+            let (start, took) = (span["timestamp"].as_u64().unwrap(), span["duration"].as_u64().unwrap());
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            let end = Duration::from_micros(start + took);
+            assert!(end <= now && now - end < Duration::from_secs(600), "{span}");
+        }
+        // One that the proxy begins.
+        let values = received(&[&v1, &v2], "alone", "b3");
+        let [begun] = &values[..] else { panic!("{values:?}") };
+        let begun: Vec<_> = begun.split('-').collect();
+        let spans = eventually("Zipkin has the trace that was begun", || zipkin.trace(begun[0]));
+        assert_eq!((&spans[0]["id"], &spans[0]["parentId"]), (&json!(begun[1]), &Value::Null));
+        assert!(spans[0]["tags"].get("error").is_none() && spans.len() == 1, "{spans:?}");
+        eventually("they are counted", || {
+            (proxy.metric("meltemi_spans_total", &["outcome=\"exported\""]) == 3).then_some(())
+        });
     });
 }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use meltemi_proxy::plan::SpanFormat;
+
 use super::headers::{Headers, headers};
 use super::mesh::KEY;
 use super::report::Reports;
 use super::service::Service;
 use crate::findings::ResourceRef;
-use crate::istio::{MeshConfig, OpenTelemetry};
+use crate::istio::{MeshConfig, OpenTelemetry, Zipkin};
 
 /// A field of a resource.
 pub(super) type Place = (ResourceRef, String);
@@ -25,6 +27,8 @@ pub(super) struct Configured {
     pub(super) tags: Option<(Place, BTreeMap<String, Value>)>,
     /// The kind of the tracer that proxies start with, and who says so.
     pub(super) of_proxies: Option<(Place, &'static str)>,
+    /// The name of the provider that stands for Zipkin, where proxies start with that, and who says so.
+    pub(super) zipkin: Option<(Place, String)>,
     /// By their names in lower case, as Istio compares them.
     providers: BTreeMap<String, Provider>,
 }
@@ -41,6 +45,9 @@ struct Provider {
 #[derive(Debug, Clone, PartialEq)]
 enum Kind {
     OpenTelemetry(OpenTelemetry),
+    Zipkin(Zipkin),
+    /// Zipkin at an address.
+    Address(String),
     Other(String),
 }
 
@@ -57,6 +64,8 @@ pub(super) struct Collectors<'a> {
 pub(super) struct Collector {
     pub(super) service: Service,
     pub(super) port: u16,
+    /// What it takes them as.
+    pub(super) format: SpanFormat,
     /// Where it takes them by HTTP. Otherwise it does by gRPC.
     pub(super) path: Option<String>,
     /// What it is told with them.
@@ -64,7 +73,11 @@ pub(super) struct Collector {
 }
 
 /// The tracers that proxies may start with.
-const OF_PROXIES: [&str; 5] = ["zipkin", "lightstep", "datadog", "stackdriver", "openCensusAgent"];
+const OF_PROXIES: [&str; 5] = [ZIPKIN, "lightstep", "datadog", "stackdriver", "openCensusAgent"];
+const ZIPKIN: &str = "zipkin";
+
+/// The name of the provider that stands for it: none of Istio's can have it.
+const OF_ADDRESS: &str = "defaultConfig.tracing.zipkin";
 
 impl Configured {
     /// Adds what a revision's configuration says, which is in a ConfigMap. What was said before counts.
@@ -76,10 +89,11 @@ impl Configured {
         }
         for provider in config.extension_providers.iter().flatten() {
             let other = || provider.others.keys().next().cloned().unwrap_or_else(|| "nothing".to_owned());
-            let kind = match (&provider.opentelemetry, &provider.envoy_file_access_log) {
-                (Some(collector), _) => Kind::OpenTelemetry(collector.clone()),
-                (None, Some(_)) => Kind::Other("envoyFileAccessLog".to_owned()),
-                (None, None) => Kind::Other(other()),
+            let kind = match (&provider.opentelemetry, &provider.zipkin, &provider.envoy_file_access_log) {
+                (Some(collector), ..) => Kind::OpenTelemetry(collector.clone()),
+                (None, Some(collector), _) => Kind::Zipkin(collector.clone()),
+                (None, None, Some(_)) => Kind::Other("envoyFileAccessLog".to_owned()),
+                (None, None, None) => Kind::Other(other()),
             };
             let name = provider.name.clone();
             let key = name.to_ascii_lowercase();
@@ -98,6 +112,13 @@ impl Configured {
         if let (None, true, Some(kind)) = (&self.of_proxies, config.enable_tracing != Some(false), own.next())
         {
             self.of_proxies = Some((place(), kind));
+            let address = tracing.others.get(kind).and_then(|tracer| tracer["address"].as_str());
+            if let (ZIPKIN, Some(address)) = (kind, address) {
+                let (name, kind) = (OF_ADDRESS.to_owned(), Kind::Address(address.to_owned()));
+                let provider = Provider { map: map.clone(), name: name.clone(), kind };
+                self.providers.insert(name.to_ascii_lowercase(), provider);
+                self.zipkin = Some((place(), name));
+            }
         }
     }
 }
@@ -115,8 +136,10 @@ impl<'a> Collectors<'a> {
     pub(super) fn new(configured: &'a Configured, services: &[Service]) -> Self {
         let found = configured.providers.iter().map(|(name, provider)| {
             let found = match &provider.kind {
-                Kind::OpenTelemetry(collector) => find(collector, services),
-                Kind::Other(kind) => Err(format!("is of {kind}; name one of opentelemetry")),
+                Kind::OpenTelemetry(collector) => by_otlp(collector, services),
+                Kind::Zipkin(collector) => by_zipkin(collector, services),
+                Kind::Address(address) => at(address, services),
+                Kind::Other(kind) => Err(format!("is of {kind}; name one of opentelemetry or zipkin")),
             };
             (&**name, found)
         });
@@ -137,22 +160,32 @@ impl<'a> Collectors<'a> {
     /// Says what of a provider is not in force.
     pub(super) fn report(&self, provider: &str, reports: &mut Reports) {
         let provider = self.configured.providers.get(&*provider.to_ascii_lowercase());
-        let Some(Provider { map, name, kind: Kind::OpenTelemetry(collector) }) = provider else { return };
-        let of_http = collector.http.iter().flat_map(|http| http.keys());
-        let of_http = of_http.filter(|field| ![PATH, HEADERS].contains(&field.as_str()));
-        let of_grpc = collector.grpc.keys().filter(|field| *field != METADATA);
-        let fields = collector.others.keys().cloned().chain(of_grpc.map(|field| format!("grpc.{field}")));
-        let fields = fields.chain(of_http.map(|field| format!("http.{field}")));
-        let (list, field) = told(collector);
+        let Some(Provider { map, name, kind }) = provider else { return };
+        let (of, fields, (list, field)) = match kind {
+            Kind::OpenTelemetry(collector) => ("opentelemetry", others(collector), told(collector)),
+            Kind::Zipkin(collector) => {
+                (ZIPKIN, collector.others.keys().cloned().collect(), (collector.headers.as_ref(), HEADERS))
+            }
+            Kind::Address(_) | Kind::Other(_) => return,
+        };
         let told =
             headers(list).1.into_iter().map(|(at, why)| (format!("{field}[{at}]"), format!(": {why}")));
-        for (field, why) in fields.map(|field| (field, String::new())).chain(told) {
+        for (field, why) in fields.into_iter().map(|field| (field, String::new())).chain(told) {
             let message = format!(
-                "opentelemetry.{field} of the extensionProvider {name:?} is not in force for managed protocols{why}"
+                "{of}.{field} of the extensionProvider {name:?} is not in force for managed protocols{why}"
             );
             reports.not_honoured(map, format!("data.{KEY}"), message);
         }
     }
+}
+
+/// What is said of a collector that is not in force.
+fn others(collector: &OpenTelemetry) -> Vec<String> {
+    let of_http = collector.http.iter().flat_map(|http| http.keys());
+    let of_http = of_http.filter(|field| ![PATH, HEADERS].contains(&field.as_str()));
+    let of_grpc = collector.grpc.keys().filter(|field| *field != METADATA);
+    let fields = collector.others.keys().cloned().chain(of_grpc.map(|field| format!("grpc.{field}")));
+    fields.chain(of_http.map(|field| format!("http.{field}"))).collect()
 }
 
 /// The list of what a collector is told, and where it is.
@@ -163,12 +196,54 @@ fn told(collector: &OpenTelemetry) -> (Option<&Value>, &'static str) {
     }
 }
 
+/// A collector that takes spans by OTLP.
+fn by_otlp(collector: &OpenTelemetry, services: &[Service]) -> Result<Collector, String> {
+    let OpenTelemetry { service, port, http, .. } = collector;
+    let service = find(service, *port, services)?;
+    let path = http.as_ref().map(|http| path(http.get(PATH).and_then(Value::as_str), "/v1/traces"));
+    let (headers, _) = headers(told(collector).0);
+    Ok(Collector { service, port: *port, format: SpanFormat::Otlp, path: path.transpose()?, headers })
+}
+
+/// A collector that takes spans as Zipkin does.
+fn by_zipkin(collector: &Zipkin, services: &[Service]) -> Result<Collector, String> {
+    let Zipkin { service, port, path: own, headers: list, .. } = collector;
+    let service = find(service, *port, services)?;
+    let path = Some(path(own.as_deref(), "/api/v2/spans")?);
+    let (headers, _) = headers(list.as_ref());
+    Ok(Collector { service, port: *port, format: SpanFormat::Zipkin, path, headers })
+}
+
+/// Zipkin at an address of a host, which may be written without the domain of the cluster, and a port.
+fn at(address: &str, services: &[Service]) -> Result<Collector, String> {
+    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let Some((host, port)) = parts else { return Err(format!("has no port in its address {address:?}")) };
+    let is_short = |service: &&Service| {
+        let rest = service.host.strip_prefix(host).filter(|_| host.contains('.'));
+        rest.is_some_and(|rest| rest.starts_with(".svc.") || rest.starts_with('.') && host.ends_with(".svc"))
+    };
+    let short = services.iter().find(is_short).map(|service| service.host.clone());
+    let service = short.unwrap_or_else(|| host.to_owned());
+    by_zipkin(&Zipkin { service, port, ..Zipkin::default() }, services)
+}
+
+/// The path at which a collector takes spans.
+fn path(said: Option<&str>, default: &str) -> Result<String, String> {
+    let path = match said {
+        None | Some("") => default.to_owned(),
+        Some(path) => format!("/{}", path.trim_start_matches('/')),
+    };
+    match path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(path),
+        false => Err(format!("has the path {path:?}, which is none")),
+    }
+}
+
 /// The service of a collector. Istio looks for whole names, in all namespaces.
-fn find(collector: &OpenTelemetry, services: &[Service]) -> Result<Collector, String> {
-    let OpenTelemetry { service: name, port, http, .. } = collector;
+fn find(name: &str, port: u16, services: &[Service]) -> Result<Service, String> {
     let (namespace, host) = match name.split_once('/') {
         Some((namespace, host)) => (Some(namespace), host),
-        None => (None, &**name),
+        None => (None, name),
     };
     let is_meant = |service: &&Service| {
         service.host == host && namespace.is_none_or(|namespace| namespace == service.namespace)
@@ -183,7 +258,7 @@ fn find(collector: &OpenTelemetry, services: &[Service]) -> Result<Collector, St
         let (one, other) = (&service.namespace, &other.namespace);
         return Err(format!("names {host}, which {one} and {other} have; write {one}/{host}, or the other"));
     }
-    if !service.numbers.contains(port) {
+    if !service.numbers.contains(&port) {
         return Err(format!("names port {port} of {host}, which has none of that number"));
     }
     if service.is_original_destination {
@@ -191,13 +266,5 @@ fn find(collector: &OpenTelemetry, services: &[Service]) -> Result<Collector, St
             "names {host}, to which no cluster leads, as it is headless or without resolution"
         ));
     }
-    let path = http.as_ref().map(|http| match http.get(PATH).and_then(Value::as_str) {
-        None | Some("") => "/v1/traces".to_owned(),
-        Some(path) => format!("/{}", path.trim_start_matches('/')),
-    });
-    if let Some(path) = path.as_ref().filter(|path| !path.bytes().all(|byte| byte.is_ascii_graphic())) {
-        return Err(format!("has the path {path:?}, which is none"));
-    }
-    let (headers, _) = headers(told(collector).0);
-    Ok(Collector { service: service.clone(), port: *port, path, headers })
+    Ok(service.clone())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use meltemi_proxy::plan::{raw, trace_fields};
+use meltemi_proxy::plan::{SpanFormat, raw, trace_fields};
 use serde_json::Value;
 
 use super::collector::{Collectors, DEFAULT_SAMPLING, Place};
@@ -33,6 +33,8 @@ pub(super) struct Traced {
 struct Receiver {
     /// Its cluster.
     cluster: String,
+    /// What it takes spans as.
+    format: SpanFormat,
     /// Where it takes spans by HTTP.
     path: Option<String>,
     /// What it is told with them.
@@ -69,10 +71,11 @@ impl Traced {
     /// Puts it into an entry of a plan.
     pub(super) fn put(&self, entry: &mut raw::Service) {
         let sampling = f64::from_bits(self.sampling);
-        let Receiver { cluster, path, headers } = self.receiver.clone();
+        let Receiver { cluster, format, path, headers } = self.receiver.clone();
         entry.tracing = Some(raw::Tracing {
             sampling,
             collector: Some(cluster),
+            format,
             path,
             headers: headers.into_iter().collect(),
             tags: self.tags.iter().map(Tag::entry).collect(),
@@ -127,11 +130,12 @@ impl Traces<'_> {
             return None;
         }
         let named = said.provider.or_else(|| configured.default.clone());
+        let named = named.or_else(|| configured.zipkin.clone());
         let Some((by, provider)) = named else {
             if let (true, Some(((origin, path), kind))) = (levels.is_empty(), &configured.of_proxies) {
                 let message = format!(
                     "calls of managed protocols are not traced: defaultConfig.tracing.{kind} is not for them; name an \
-                     extensionProvider of opentelemetry in defaultProviders.tracing"
+                     extensionProvider of opentelemetry or zipkin in defaultProviders.tracing"
                 );
                 reports.not_honoured(origin, path, message);
             }
@@ -171,7 +175,8 @@ impl Traces<'_> {
         };
         if is_seen {
             let (path, headers) = (collector.path.clone(), collector.headers.clone());
-            return Ok(Receiver { cluster: service.cluster(port, None), path, headers });
+            let (cluster, format) = (service.cluster(port, None), collector.format);
+            return Ok(Receiver { cluster, format, path, headers });
         }
         let host = &service.host;
         Err(format!("names {host}, which {namespace} does not see, by its exportTo or by a Sidecar"))

@@ -45,6 +45,8 @@ pub struct ExtensionProvider {
     pub envoy_file_access_log: Option<Value>,
     /// It is a collector of OpenTelemetry.
     pub opentelemetry: Option<OpenTelemetry>,
+    /// It is a collector that takes spans as Zipkin does.
+    pub zipkin: Option<Zipkin>,
     /// What else it is, by the name of that.
     #[serde(flatten)]
     pub others: BTreeMap<String, Value>,
@@ -62,6 +64,25 @@ pub struct OpenTelemetry {
     pub grpc: BTreeMap<String, Value>,
     /// It is called by HTTP without gRPC.
     pub http: Option<BTreeMap<String, Value>>,
+    /// What else is said of it.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, Value>,
+}
+
+/// A collector of spans as Zipkin takes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Zipkin {
+    /// The host, perhaps behind its namespace and a slash.
+    pub service: String,
+    /// The port.
+    pub port: u16,
+    /// Where it takes them.
+    pub path: Option<String>,
+    /// What it is told with them.
+    pub headers: Option<Value>,
+    /// In which formats servers are told of traces.
+    pub trace_context_option: Option<Value>,
     /// What else is said of it.
     #[serde(flatten)]
     pub others: BTreeMap<String, Value>,

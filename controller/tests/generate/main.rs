@@ -22,6 +22,7 @@ mod telemetry;
 mod tenants;
 mod tracing;
 mod visibility;
+mod zipkin;
 
 use std::path::Path;
 use std::{env, fs};

@@ -16,12 +16,13 @@ metadata: {name: otel, namespace: observability}
 spec: {clusterIP: 10.0.9.9, ports: [{name: grpc-otlp, port: 4317}, {name: http-otlp, port: 4318}]}
 ";
 
-const OTEL: &str = "{name: otel, opentelemetry: {service: otel.observability.svc.cluster.local, port: 4317}}";
+pub const OTEL: &str =
+    "{name: otel, opentelemetry: {service: otel.observability.svc.cluster.local, port: 4317}}";
 
 const CLUSTER: &str = "outbound|4317||otel.observability.svc.cluster.local";
 
 /// A Telemetry with traces.
-fn telemetry(namespace: &str, name: &str, selector: &str, tracing: &str) -> String {
+pub fn telemetry(namespace: &str, name: &str, selector: &str, tracing: &str) -> String {
     format!(
         "---
 apiVersion: telemetry.istio.io/v1
@@ -33,7 +34,7 @@ spec: {{{selector} tracing: [{tracing}]}}
 }
 
 /// A mesh with these providers, and what else is said of it.
-fn mesh(providers: &str, other: &str) -> String {
+pub fn mesh(providers: &str, other: &str) -> String {
     format!(
         "---
 apiVersion: v1
@@ -48,7 +49,7 @@ data:
 }
 
 /// A service in `shop`, whose clients are in `web`, and a collector.
-fn mesh_of_two() -> String {
+pub fn mesh_of_two() -> String {
     namespace("shop") + &namespace("web") + &service("shop", "demo", "10.0.0.1") + COLLECTOR
 }
 
@@ -56,18 +57,18 @@ const DEMO: &str = "demo.shop.svc.cluster.local:20880";
 const OF_SERVERS: &str = "inbound.demo.shop.svc.cluster.local:20880";
 
 /// How calls by the sidecars of `web` are traced, by those of `shop`, and to those of `shop`.
-fn traced(output: &Output) -> [Value; 3] {
+pub fn traced(output: &Output) -> [Value; 3] {
     let (web, shop) = (plan(output, "web"), plan(output, "shop"));
     [&web[DEMO], &shop[DEMO], &shop[OF_SERVERS]].map(|entry| entry["tracing"].clone())
 }
 
-fn sampled(sampling: f64) -> Value {
+pub fn sampled(sampling: f64) -> Value {
     json!({"sampling": sampling, "collector": CLUSTER})
 }
 
 /// Whether the filter takes each plan.
 #[track_caller]
-fn assert_taken(output: &Output) {
+pub fn assert_taken(output: &Output) {
     for object in output.objects.iter().filter(|object| object.kind == "WasmPlugin") {
         let plan = json!(object.spec)["pluginConfig"].to_string();
         Plan::parse(plan.as_bytes(), &Codecs::all()).unwrap_or_else(|error| panic!("{error}: {plan}"));
@@ -116,7 +117,18 @@ fn what_gets_no_spans_is_reported() {
     let named = "NotHonoured Telemetry istio-system/all: spec.tracing[0].providers[0].name: calls of managed protocols are not \
                  traced: the provider \"p\"";
     for (provider, wanted) in [
-        ("{name: p, zipkin: {service: z, port: 9411}}", "is of zipkin; name one of opentelemetry"),
+        (
+            "{name: p, datadog: {service: d, port: 8126}}",
+            "is of datadog; name one of opentelemetry or zipkin",
+        ),
+        (
+            "{name: p, zipkin: {service: z, port: 9411}}",
+            "names the service \"z\", which is none; write its host in full, as in otel.observability.svc.cluster.local",
+        ),
+        (
+            "{name: p, zipkin: {service: otel.observability.svc.cluster.local, port: 4318, path: a b}}",
+            "has the path \"/a b\", which is none",
+        ),
         ("{name: q, prometheus: {}}", "is not among the extensionProviders of the mesh configuration"),
         (
             "{name: p, opentelemetry: {service: otel, port: 4317}}",
@@ -138,14 +150,30 @@ fn what_gets_no_spans_is_reported() {
         assert_eq!(traced(&output), none, "{provider}");
         assert_eq!(findings(&output), [format!("{named} {wanted}")], "{provider}");
     }
-    // By what proxies start with, Istio's send them to Zipkin.
-    let text = mesh_of_two() + &mesh("", "defaultConfig: {tracing: {zipkin: {address: 'zipkin:9411'}}}");
-    let output = made(&text);
-    assert_eq!(traced(&output), none);
-    let wanted = "NotHonoured ConfigMap istio-system/istio: data.mesh: calls of managed protocols are not traced: \
-                  defaultConfig.tracing.zipkin is not for them; name an extensionProvider of opentelemetry in \
-                  defaultProviders.tracing";
-    assert_eq!(findings(&output), [wanted]);
+    for (tracer, wanted) in [
+        (
+            "datadog: {address: 'datadog:8126'}",
+            "defaultConfig.tracing.datadog is not for them; name an extensionProvider of opentelemetry or zipkin in \
+             defaultProviders.tracing",
+        ),
+        (
+            "zipkin: {address: 'zipkin:9411'}",
+            "the provider \"defaultConfig.tracing.zipkin\" names the service \"zipkin\", which is none; write its host in full, \
+             as in otel.observability.svc.cluster.local",
+        ),
+        (
+            "zipkin: {address: zipkin}",
+            "the provider \"defaultConfig.tracing.zipkin\" has no port in its address \"zipkin\"",
+        ),
+    ] {
+        let text = mesh_of_two() + &mesh("", &format!("defaultConfig: {{tracing: {{{tracer}}}}}"));
+        let output = made(&text);
+        assert_eq!(traced(&output), none);
+        let wanted = format!(
+            "NotHonoured ConfigMap istio-system/istio: data.mesh: calls of managed protocols are not traced: {wanted}"
+        );
+        assert_eq!(findings(&output), [wanted]);
+    }
 }
 
 #[test]

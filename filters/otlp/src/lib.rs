@@ -34,7 +34,7 @@ pub struct Span<'a> {
     /// The same as Envoy's response flags.
     pub flags: &'a str,
     /// The status of the protocol, if it ended with one.
-    pub status: Option<u32>,
+    pub status: &'a str,
     /// The address of the server.
     pub server: &'a str,
     /// That of the client.
@@ -68,6 +68,40 @@ const OF_SPAN: u32 = 9;
 const OF_RESOURCE: u32 = 1;
 
 impl Span<'_> {
+    /// Whether it ended with an error.
+    pub fn is_error(&self) -> bool {
+        !FINE.contains(&self.outcome)
+    }
+
+    /// Its attributes that are text, of which the empty ones are not there.
+    pub fn texts(&self) -> [(&'static str, &str); 11] {
+        [
+            // OpenTelemetry has another name for one.
+            ("rpc.system", if self.protocol == "dubbo" { "apache_dubbo" } else { self.protocol }),
+            ("rpc.service", self.service),
+            ("rpc.method", self.method),
+            ("rpc.response.status_code", self.status),
+            ("error.type", if self.is_error() { self.outcome } else { "" }),
+            ("server.address", split(self.server).0),
+            ("client.address", split(self.client).0),
+            ("upstream_cluster", self.cluster),
+            ("response_flags", self.flags),
+            ("meltemi.route", self.route),
+            ("meltemi.mirror", if self.is_copy { "true" } else { "" }),
+        ]
+    }
+
+    /// Those that are numbers.
+    pub fn numbers(&self) -> [(&'static str, u64); 4] {
+        let [request, response] = self.sizes.map(|size| size as u64);
+        [
+            ("server.port", split(self.server).1),
+            ("meltemi.try", self.number.into()),
+            ("request_size", request),
+            ("response_size", response),
+        ]
+    }
+
     /// Appends it to others.
     #[inline(never)]
     pub fn write(&self, out: &mut Vec<u8>) {
@@ -80,39 +114,15 @@ impl Span<'_> {
         for (number, time) in [7, 8].into_iter().zip(self.times) {
             write_fixed64(number, time, out);
         }
-        let is_error = !FINE.contains(&self.outcome);
-        let (address, port) = split(self.server);
-        let status = self.status.map(|status| status.to_string());
-        let texts = [
-            // OpenTelemetry has another name for one.
-            ("rpc.system", if self.protocol == "dubbo" { "apache_dubbo" } else { self.protocol }),
-            ("rpc.service", self.service),
-            ("rpc.method", self.method),
-            ("rpc.response.status_code", status.as_deref().unwrap_or_default()),
-            ("error.type", if is_error { self.outcome } else { "" }),
-            ("server.address", address),
-            ("client.address", split(self.client).0),
-            ("upstream_cluster", self.cluster),
-            ("response_flags", self.flags),
-            ("meltemi.route", self.route),
-            ("meltemi.mirror", if self.is_copy { "true" } else { "" }),
-        ];
-        for (name, value) in texts {
+        for (name, value) in self.texts() {
             write_text(OF_SPAN, name, value, out);
         }
         out.extend_from_slice(self.tags);
-        let [request, response] = self.sizes.map(|size| size as u64);
-        let numbers = [
-            ("server.port", port),
-            ("meltemi.try", self.number.into()),
-            ("request_size", request),
-            ("response_size", response),
-        ];
-        for (name, value) in numbers {
+        for (name, value) in self.numbers() {
             write_name(OF_SPAN, name, of_varint(value).saturating_add(1), out);
             write_number(3, value, out);
         }
-        if is_error {
+        if self.is_error() {
             let status = out.len();
             write_number(3, ERROR, out);
             enclose(15, status, out);
@@ -126,11 +136,10 @@ pub fn write_tag(name: &str, value: &str, out: &mut Vec<u8>) {
     write_text(OF_SPAN, name, value, out);
 }
 
-/// The request that gives a collector `spans` of a service, which is this proxy if it has no name.
+/// The request that gives a collector `spans` of a service.
 #[inline(never)]
 pub fn request(service: &str, spans: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    let service = if service.is_empty() { "meltemi" } else { service };
     write_text(OF_RESOURCE, "service.name", service, &mut out);
     enclose(1, 0, &mut out);
     let start = out.len();
@@ -159,7 +168,7 @@ pub fn rejected(answer: &[u8]) -> (u64, &str) {
 
 /// The host and the port of an address; of what has no port, all of it and 0.
 #[inline(never)]
-fn split(address: &str) -> (&str, u64) {
+pub fn split(address: &str) -> (&str, u64) {
     let Some((host, port)) = address.rsplit_once(':') else { return (address, 0) };
     let digit = |port: u64, digit: u8| port.wrapping_mul(10).wrapping_add(u64::from(digit & 15));
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);

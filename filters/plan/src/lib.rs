@@ -86,7 +86,7 @@ pub use packed::MOST as MOST_PACKED;
 pub use parsing::Parsing;
 pub use pattern::MOST_TABLES;
 pub use rate_limit::{LocalRateLimit, SHORTEST_INTERVAL, TokenBucket};
-pub use raw::UnknownAuthority;
+pub use raw::{SpanFormat, UnknownAuthority};
 pub use route::{AttachmentEdit, Backoff, Destination, Retry, RetryOn, Route, USUAL_TIMEOUT, Weighted};
 #[cfg(feature = "schema")]
 pub use schema::schema;

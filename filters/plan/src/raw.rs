@@ -36,7 +36,7 @@ use self::object::object;
 pub use self::rate_limit::{Condition, DescriptorEntry, GlobalRateLimit, LocalRateLimit, TokenBucket};
 pub use self::retry::{Backoff, Hedge, MOST_ATTEMPTS, Retry, Status, Trigger};
 pub use self::tap::Tap;
-pub use self::tracing::{Tag, Tracing};
+pub use self::tracing::{SpanFormat, Tag, Tracing};
 pub use self::upstream::{CircuitBreaker, Cluster, OutlierDetection, Upstream, UpstreamSharing};
 use super::{span::Span, table::Table};
 

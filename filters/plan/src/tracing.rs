@@ -8,7 +8,7 @@ use super::{
     check::{header, name},
     error::{Path, Result, fail},
     matches::attribute_name,
-    raw,
+    raw::{self, SpanFormat},
     route::AttachmentEdit,
     share::{Share, share},
     table::Table,
@@ -52,8 +52,9 @@ pub struct Tag {
 }
 
 /// The attributes that all spans have.
-const OWN_TAGS: [&str; 15] = [
+const OWN_TAGS: [&str; 16] = [
     "client.address",
+    "error",
     "error.type",
     "meltemi.mirror",
     "meltemi.route",
@@ -69,6 +70,9 @@ const OWN_TAGS: [&str; 15] = [
     "server.port",
     "upstream_cluster",
 ];
+
+/// Where Zipkin takes spans.
+const ZIPKIN_PATH: &str = "/api/v2/spans";
 
 /// The most attributes that spans have beside their own, and the most bytes of the name of one.
 const MOST_TAGS: usize = 32;
@@ -100,6 +104,8 @@ impl Tag {
 pub struct Collector {
     /// Its cluster.
     pub cluster: Rc<str>,
+    /// What it takes them as.
+    pub format: SpanFormat,
     /// Where it takes them by HTTP. Otherwise it does by gRPC.
     pub path: Option<Rc<str>>,
     /// What it is told with them, by names in lower case.
@@ -110,12 +116,17 @@ pub(super) fn tracing(path: &Path<'_>, raw: &raw::Tracing) -> Result<Tracing> {
     if let Some(cluster) = &raw.collector {
         name(&path.key("collector"), "the name of a cluster", cluster)?;
     }
-    if let Some(text) = &raw.path
+    let path_of_format = match raw.format {
+        SpanFormat::Otlp => None,
+        SpanFormat::Zipkin => Some(ZIPKIN_PATH),
+    };
+    let at = raw.path.as_deref().or(path_of_format);
+    if let Some(text) = at
         && !(text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()))
     {
         return fail(&path.key("path"), format!("{text:?} is no path; write one as in /v1/traces"));
     }
-    if let (Some(cluster), Some(_)) = (&raw.collector, &raw.path)
+    if let (Some(cluster), Some(_)) = (&raw.collector, at)
         && !cluster.bytes().all(|byte| byte.is_ascii_graphic())
     {
         return fail(&path.key("collector"), format!("{cluster:?} is no name of a host, as HTTP needs it"));
@@ -124,7 +135,7 @@ pub(super) fn tracing(path: &Path<'_>, raw: &raw::Tracing) -> Result<Tracing> {
     let sampling = share(&path.key("sampling"), raw.sampling)?;
     let tags = tags(&path.key("tags"), &raw.tags)?;
     let collector = raw.collector.as_deref().map(|cluster| {
-        Rc::new(Collector { cluster: cluster.into(), path: raw.path.as_deref().map(Rc::from), headers })
+        Rc::new(Collector { cluster: cluster.into(), format: raw.format, path: at.map(Rc::from), headers })
     });
     Ok(Tracing { sampling, collector, tags })
 }

@@ -131,17 +131,14 @@ impl Inquiries {
     pub(crate) fn post(
         &mut self,
         (cluster, path): (&str, &str),
+        content_type: &str,
         headers: &[(String, String)],
         message: &[u8],
         asker: Asker,
         net: &mut Net,
     ) -> Result<InquiryId, Asker> {
         let length = message.len().to_string();
-        let own = [
-            ("content-type", "application/x-protobuf"),
-            ("content-length", &length),
-            ("user-agent", "meltemi"),
-        ];
+        let own = [("content-type", content_type), ("content-length", &length), ("user-agent", "meltemi")];
         let request = Request {
             method: "POST",
             scheme: "http",

@@ -8,7 +8,7 @@ mod series;
 mod verdict;
 
 use core::time::Duration;
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::rc::Rc;
 
 use meltemi_sockets::{Accept, Request};
@@ -79,9 +79,12 @@ impl Reports {
         self.0.borrow().parties.is_server(source)
     }
 
-    /// The request that gives a collector spans of this proxy.
-    pub(crate) fn request(&self, spans: &[u8]) -> Vec<u8> {
-        meltemi_otlp::request(&self.0.borrow().service, spans)
+    /// The service that this proxy is part of, as tracers name it.
+    pub(crate) fn service(&self) -> Ref<'_, str> {
+        Ref::map(self.0.borrow(), |state| match &*state.service {
+            "" => "meltemi",
+            service => service,
+        })
     }
 
     /// A server that has been connected to.

@@ -3,18 +3,22 @@
 //! Each try is a span, as is a call that was never tried. Spans gather in a batch for each collector, which is sent when
 //! there are enough of them or after a second. Nothing waits for a collector: what it does not take is dropped and counted.
 
+mod zipkin;
+
 use core::time::Duration;
 use std::rc::Rc;
 
 use meltemi_codecs::{Failure, Outcome};
-use meltemi_otlp::{EXPORT, Span, rejected};
+use meltemi_otlp::{EXPORT, Span, rejected, request};
+
+pub(crate) use self::zipkin::write_tag;
 
 use crate::calls::{CallId, End, Origin, Record, TryEnd, TryFailure};
 use crate::clock::{Instant, earliest};
 use crate::inquiries::{AGE, Ask, Asker, InquiryId, Outcome as Answered};
 use crate::leaving::Leave;
 use crate::lines::cut;
-use crate::plan::Collector;
+use crate::plan::{Collector, SpanFormat};
 use crate::policy::NoAnswer;
 use crate::pools::Pools;
 use crate::reports::{Reports, flags};
@@ -34,7 +38,7 @@ pub(crate) struct Spans {
 #[derive(Debug, Default)]
 struct Batch {
     collector: Rc<Collector>,
-    /// The spans, each a field of a message.
+    /// The spans, each as its format has it among others.
     spans: Vec<u8>,
     count: u32,
     /// When they are to be sent, if there are any.
@@ -140,6 +144,7 @@ impl Spans {
             let mut own = String::new();
             trace.write_span(one.number, &mut own);
             let endpoint = pool.and_then(|pool| pool.endpoints().address(one.endpoint));
+            let status = status.map(|status| status.to_string());
             let span = Span {
                 ids: [trace.id(), &own, trace.parent()],
                 times: [started, ended].map(|time| time.as_nanos().wrapping_add(batch.epoch)),
@@ -149,7 +154,7 @@ impl Spans {
                 method: &told.label.method,
                 outcome,
                 flags: flags(outcome),
-                status,
+                status: status.as_deref().unwrap_or_default(),
                 server: endpoint.map_or("", |address| address),
                 client: source.and_then(|source| source.peer.as_deref()).unwrap_or_default(),
                 cluster: pool.map_or("", |pool| pool.cluster()),
@@ -159,7 +164,10 @@ impl Spans {
                 sizes: [record.request_bytes as usize, record.response_bytes as usize],
                 tags: trace.tags(),
             };
-            span.write(&mut batch.spans);
+            match batch.collector.format {
+                SpanFormat::Otlp => span.write(&mut batch.spans),
+                SpanFormat::Zipkin => zipkin::write(&span, &told.reports.service(), &mut batch.spans),
+            }
             batch.count = batch.count.saturating_add(1);
         }
         Some(at)
@@ -230,8 +238,11 @@ impl Worker {
             return;
         }
         let collector = batch.collector.clone();
-        let message = self.reports.request(&batch.spans);
-        batch.spans = Vec::new();
+        let spans = core::mem::take(&mut batch.spans);
+        let message = match collector.format {
+            SpanFormat::Otlp => request(&self.reports.service(), &spans),
+            SpanFormat::Zipkin => zipkin::request(spans),
+        };
         batch.due = None;
         let count = core::mem::take(&mut batch.count);
         let sent = Sent { collector, count };
@@ -246,10 +257,14 @@ impl Worker {
     /// Gives a collector a message with spans, which are dropped if that cannot be.
     fn give(&mut self, sent: Sent, message: &[u8]) -> Option<InquiryId> {
         let collector = sent.collector.clone();
-        let Collector { cluster, path, headers } = &*collector;
+        let Collector { cluster, path, format, headers } = &*collector;
         if let Some(path) = path {
             let to = (&**cluster, &**path);
-            match self.inquiries.post(to, headers, message, Asker::Spans(sent), &mut self.net) {
+            let content_type = match format {
+                SpanFormat::Otlp => "application/x-protobuf",
+                SpanFormat::Zipkin => "application/json",
+            };
+            match self.inquiries.post(to, content_type, headers, message, Asker::Spans(sent), &mut self.net) {
                 Ok(inquiry) => return Some(inquiry),
                 Err(asker) => self.answered(Answered::none(asker, NoAnswer::NoConnection)),
             }
@@ -295,7 +310,10 @@ impl Worker {
     pub(crate) fn spans_answered(&mut self, sent: &Sent, answer: Result<Vec<u8>, NoAnswer>, said: &str) {
         match answer {
             Ok(answer) => {
-                let (rejected, why) = rejected(&answer);
+                let (rejected, why) = match sent.collector.format {
+                    SpanFormat::Otlp => rejected(&answer),
+                    SpanFormat::Zipkin => (0, ""),
+                };
                 let rejected = u32::try_from(rejected).unwrap_or(u32::MAX).min(sent.count);
                 let taken = sent.count.saturating_sub(rejected);
                 self.telemetry.add_global(Metric::Spans("exported"), taken.into());

@@ -1,17 +1,17 @@
 //! Which trace a call belongs to: read from its request, or begun, and written into what is sent of it.
 //!
 //! A trace is read in the format of the W3C, or else in Zipkin's, as one value or as several, and written in the format that it
-//! was read in. What cannot be read strictly is as if it were not there. `tracestate` and `baggage` are left to those who know
+//! was read in; one that is begun, in that of those who get spans. What cannot be read strictly is as if it were not there. `tracestate` and `baggage` are left to those who know
 //! what they mean. Each try is a span of its own.
 
 mod tries;
 
 use meltemi_codecs::Head;
-use meltemi_otlp::write_tag;
 
 pub(crate) use self::tries::TracedTry;
-use crate::plan::{B3, B3_FIELDS, LONGEST_TAG, TRACEPARENT, Tracing};
+use crate::plan::{B3, B3_FIELDS, LONGEST_TAG, SpanFormat, TRACEPARENT, Tracing};
 use crate::policy::write_text;
+use crate::spans;
 
 /// The trace of a call. Ids are kept as they are written.
 #[derive(Debug, Clone)]
@@ -61,7 +61,8 @@ impl Trace {
     /// The trace of the request that `head` is of. One that nobody has decided on is sampled if it is of the share.
     #[inline(never)]
     pub(crate) fn of(head: &Head, tracing: &Tracing, random: &mut fastrand::Rng) -> Box<Self> {
-        let (said, format) = said(head);
+        let spans = tracing.collector.as_ref().map_or(SpanFormat::Otlp, |collector| collector.format);
+        let (said, format) = said(head, spans);
         let mut trace = Box::new(Self {
             id: [b'0'; 32],
             parent: [b'0'; 16],
@@ -76,7 +77,7 @@ impl Trace {
         });
         trace.is_reported = trace.is_sampled && tracing.collector.is_some();
         if trace.is_reported && !tracing.tags.is_empty() {
-            trace.tags = tags(head, tracing);
+            trace.tags = tags(head, tracing, spans);
         }
         let mut made = String::new();
         let (id, parent) = said.ids.unwrap_or_else(|| {
@@ -181,7 +182,11 @@ impl Trace {
 
 /// What spans are to say of a call.
 #[inline(never)]
-fn tags(head: &Head, tracing: &Tracing) -> Vec<u8> {
+fn tags(head: &Head, tracing: &Tracing, format: SpanFormat) -> Vec<u8> {
+    let write_tag = match format {
+        SpanFormat::Otlp => meltemi_otlp::write_tag,
+        SpanFormat::Zipkin => spans::write_tag,
+    };
     let (mut tags, mut value) = (Vec::new(), String::new());
     for tag in &tracing.tags {
         value.clear();
@@ -191,8 +196,8 @@ fn tags(head: &Head, tracing: &Tracing) -> Vec<u8> {
     tags
 }
 
-/// What a request says of its trace, and where.
-fn said(head: &Head) -> (Said<'_>, Format) {
+/// What a request says of its trace, and where; or where it is written if none is said, as spans have this format.
+fn said(head: &Head, spans: SpanFormat) -> (Said<'_>, Format) {
     if let Some(said) = head.get(TRACEPARENT).and_then(w3c) {
         return (said, Format::W3c);
     }
@@ -204,7 +209,11 @@ fn said(head: &Head) -> (Said<'_>, Format) {
             return (said, Format::Fields(number));
         }
     }
-    (Said::default(), Format::W3c)
+    let format = match spans {
+        SpanFormat::Otlp => Format::W3c,
+        SpanFormat::Zipkin => Format::B3,
+    };
+    (Said::default(), format)
 }
 
 fn w3c(text: &str) -> Option<Said<'_>> {

@@ -1,3 +1,5 @@
+use serde::Deserialize;
+
 use super::object::object;
 use crate::Table;
 
@@ -9,10 +11,13 @@ pub struct Tracing {
     /// The share of the calls that are sampled, in percent, where no caller has decided that.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100)))]
     pub sampling: f64,
-    /// The Envoy cluster of an OpenTelemetry collector, which is sent the spans of sampled calls by OTLP. No call waits for it. Default: none are made.
+    /// The Envoy cluster of a collector, which is sent the spans of sampled calls. No call waits for it. Default: none are made.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"), schemars(!skip_serializing_if))]
     pub collector: Option<String>,
-    /// The path at which the collector takes spans by OTLP over HTTP, as `/v1/traces`; Envoy speaks the HTTP that the cluster is configured for. Default: it takes them by gRPC.
+    /// What the collector takes spans as.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "SpanFormat::is_otlp"), schemars(!skip_serializing_if))]
+    pub format: SpanFormat,
+    /// The path at which the collector takes spans by HTTP, as `/v1/traces`; Envoy speaks the HTTP that the cluster is configured for. Default: of `otlp` none, it takes them by gRPC; of `zipkin` `/api/v2/spans`.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"), schemars(!skip_serializing_if))]
     pub path: Option<String>,
     /// What the collector is told with each batch of spans, as headers of HTTP or as metadata of gRPC, such as `authorization`. Whoever reads the plan reads them.
@@ -25,12 +30,38 @@ pub struct Tracing {
 
 object! {
     Tracing from Self::default();
-    optional sampling, collector, path, headers, tags;
+    optional sampling, collector, format, path, headers, tags;
 }
 
 impl Default for Tracing {
     fn default() -> Self {
-        Self { sampling: 1.0, collector: None, path: None, headers: Table::default(), tags: Table::default() }
+        Self {
+            sampling: 1.0,
+            collector: None,
+            format: SpanFormat::default(),
+            path: None,
+            headers: Table::default(),
+            tags: Table::default(),
+        }
+    }
+}
+
+/// What a collector takes spans as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[serde(rename_all = "kebab-case")]
+pub enum SpanFormat {
+    /// OTLP, as collectors of OpenTelemetry do.
+    #[default]
+    Otlp,
+    /// Zipkin's JSON, of its second version. Traces that the proxy begins are written as `b3`.
+    Zipkin,
+}
+
+#[cfg(feature = "schema")]
+impl SpanFormat {
+    fn is_otlp(&self) -> bool {
+        *self == Self::Otlp
     }
 }
 

@@ -22,6 +22,15 @@ fn traces_are_written_by_nobody_else() {
             "tracing.collector: \"a b\" is no name of a host, as HTTP needs it",
         ),
         (
+            json!({"tracing": {"collector": "a b", "format": "zipkin"}}),
+            "tracing.collector: \"a b\" is no name of a host, as HTTP needs it",
+        ),
+        (
+            json!({"tracing": {"collector": "a", "format": "jaeger"}}),
+            "tracing.format: unknown variant `jaeger`, expected `otlp` or `zipkin`",
+        ),
+        (json!({"tracing": {"tags": {"error": {"value": "a"}}}}), &format!("tracing.tags.error: {name}")),
+        (
             json!({"tracing": {"tags": {"a": {}}}}),
             "tracing.tags.a: has no value; write \"value\", or \"attribute\" for that of the call",
         ),

@@ -64,3 +64,4 @@ mod torn_frames;
 mod values;
 mod weights;
 mod windows;
+mod zipkin;

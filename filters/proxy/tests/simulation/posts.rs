@@ -23,7 +23,7 @@ impl Posted {
 
 impl World {
     /// Answers a request by HTTP.
-    fn respond(&mut self, stream: u32, status: &str, body: &[u8]) {
+    pub fn respond(&mut self, stream: u32, status: &str, body: &[u8]) {
         self.manager.http2.head(stream, &[(":status", status)]);
         self.manager.http2.write(stream, body);
         self.manager.http2.end(stream);

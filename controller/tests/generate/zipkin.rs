@@ -1,0 +1,68 @@
+use serde_json::{Value, json};
+
+use crate::tracing::{OTEL, assert_taken, mesh, mesh_of_two, sampled, telemetry, traced};
+use crate::{findings, made};
+
+const ZIPKIN: &str = "outbound|9411||zipkin.observability.svc.cluster.local";
+
+const SERVICE_OF_ZIPKIN: &str = "---
+apiVersion: v1
+kind: Service
+metadata: {name: zipkin, namespace: observability}
+spec: {clusterIP: 10.0.9.8, ports: [{name: http, port: 9411}]}
+";
+
+#[test]
+fn a_collector_may_take_spans_as_zipkin_does() {
+    let wanted = |path: &str, headers: Value| {
+        let mut wanted = json!({"sampling": 1.0, "collector": ZIPKIN, "format": "zipkin", "path": path});
+        if headers != json!({}) {
+            wanted["headers"] = headers;
+        }
+        [wanted.clone(), wanted.clone(), wanted]
+    };
+    for (more, path, headers, others) in [
+        ("", "/api/v2/spans", json!({}), &[][..]),
+        (", path: spans, traceContextOption: USE_B3_WITH_W3C_PROPAGATION", "/spans", json!({}), &[]),
+        (
+            ", enable64bitTraceId: true, timeout: 5s, headers: [{name: X-Tenant, value: a}, {name: b, envName: B}]",
+            "/api/v2/spans",
+            json!({"x-tenant": "a"}),
+            &["enable64bitTraceId", "timeout", "headers[1]"],
+        ),
+    ] {
+        let provider = format!(
+            "{{name: p, zipkin: {{service: zipkin.observability.svc.cluster.local, port: 9411{more}}}}}"
+        );
+        let text = mesh_of_two()
+            + SERVICE_OF_ZIPKIN
+            + &mesh(&provider, "")
+            + &telemetry("istio-system", "all", "", "{providers: [{name: p}]}");
+        let output = made(&text);
+        assert_taken(&output);
+        assert_eq!(traced(&output), wanted(path, headers), "{more}");
+        let said = findings(&output);
+        assert_eq!(said.len(), others.len(), "{said:?}");
+        for other in others {
+            let start = format!(
+                "NotHonoured ConfigMap istio-system/istio: data.mesh: zipkin.{other} of the extensionProvider \"p\" is not in force"
+            );
+            assert!(said.iter().any(|line| line.starts_with(&start)), "{said:?}");
+        }
+    }
+    // What proxies start with stands where nobody names another, and is told by a short name.
+    for host in ["zipkin.observability", "zipkin.observability.svc", "zipkin.observability.svc.cluster.local"]
+    {
+        let config = format!("defaultConfig: {{tracing: {{zipkin: {{address: '{host}:9411'}}}}}}");
+        let text = mesh_of_two() + SERVICE_OF_ZIPKIN + &mesh(OTEL, &config);
+        let output = made(&text);
+        assert_taken(&output);
+        assert_eq!(traced(&output), wanted("/api/v2/spans", json!({})), "{host}");
+        assert_eq!(findings(&output), Vec::<String>::new());
+        let named = text.clone() + &telemetry("istio-system", "all", "", "{providers: [{name: otel}]}");
+        assert_eq!(traced(&made(&named)), [sampled(1.0), sampled(1.0), sampled(1.0)]);
+        let off =
+            mesh_of_two() + SERVICE_OF_ZIPKIN + &mesh("", &format!("enableTracing: false\n    {config}"));
+        assert_eq!(traced(&made(&off)), [Value::Null, Value::Null, Value::Null]);
+    }
+}
