@@ -60,6 +60,25 @@ fn user_fields_are_set_and_removed() {
 }
 
 #[test]
+fn the_numbers_of_rpcz_stay_as_they_are() {
+    let trace = changes(&[("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")], &[]);
+    for number in [None, Some(0), Some(1), Some(i64::MAX), Some(i64::MIN), Some(-1)] {
+        let request = Request {
+            log_id: number,
+            trace_id: number,
+            span_id: number,
+            parent_span_id: number,
+            ..echo().request.unwrap()
+        };
+        let meta = Meta { request: Some(request), ..echo() };
+        let edit = Edit { id: Some(300), changes: &trace, ..Edit::default() };
+        let (after, body) = (rewritten(&written(&meta, b"body"), &edit), b"body");
+        let user_fields = trace.iter().map(|change| (change.name.clone(), change.value.clone())).collect();
+        assert_eq!(read(&after), (Meta { correlation_id: Some(300), user_fields, ..meta }, &body[..]));
+    }
+}
+
+#[test]
 fn what_brpc_java_can_read_is_set_for_it() {
     let request = |seventh| Meta { request: Some(Request { seventh, ..echo().request.unwrap() }), ..echo() };
     let meta = request(vec![Entry::encoded("x-lane", "gray"), Entry::encoded("keep", "1")]);
