@@ -253,6 +253,12 @@ pub trait Codec {
         true
     }
 
+    /// Whether requests may say something by that name, which [`head`](Codec::head) reads. As provided, if they carry
+    /// attachments.
+    fn may_say(&self, _name: &str) -> bool {
+        self.carries_attachments()
+    }
+
     /// Appends an answer to `request` that the protocol's own client turns into its own exception. `request` is the
     /// frame's first [`Frame::head`] bytes, or more. To one that opens a stream it is a [reset](Kind::Reset) in the place of
     /// the server's first answer.

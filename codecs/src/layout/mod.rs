@@ -247,6 +247,11 @@ impl Codec for Layout {
         false
     }
 
+    /// What is declared.
+    fn may_say(&self, name: &str) -> bool {
+        self.depth(name) == Depth::Head
+    }
+
     fn error_reply(&self, request: &[u8], failure: Failure, text: &str, out: &mut Vec<u8>) {
         let Some(reply) = &self.error_reply else { return };
         let own = reply.statuses.iter().find(|(known, _)| *known == failure);

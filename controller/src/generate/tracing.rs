@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use meltemi_proxy::plan::{SpanFormat, raw, trace_fields};
+use meltemi_proxy::plan::{SpanFormat, raw, tells_trace, trace_fields};
 use serde_json::Value;
 
 use super::collector::{Collectors, DEFAULT_SAMPLING, Place};
@@ -109,12 +109,14 @@ impl Tracing {
     /// How calls are traced that are read so. Says where they are not.
     pub(super) fn of(&self, reader: &Reader, reports: &mut Reports) -> Option<&Traced> {
         let mut codecs = reader.codecs().into_iter().flatten();
-        if codecs.any(|codec| codec.carries_attachments()) {
+        if codecs.any(|codec| tells_trace(&**codec)) {
             return Some(&self.how);
         }
         let (origin, path) = &self.by;
-        let message =
-            format!("calls of {} are not traced: it has no place for that in calls", reader.protocol());
+        let message = format!(
+            "calls of {} are not traced: they do not say which trace they belong to",
+            reader.protocol()
+        );
         reports.not_honoured(origin, path, message);
         None
     }

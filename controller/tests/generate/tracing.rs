@@ -442,7 +442,15 @@ spec:
     assert_taken(&output);
     let own = &plan(&output, "web")["own.shop.svc.cluster.local:7000"];
     assert_eq!((&own["protocol"], &own["tracing"]), (&json!("own"), &Value::Null));
-    let wanted = "NotHonoured Telemetry istio-system/all: spec.tracing[0].providers[0].name: calls of own are not traced: it has \
-                  no place for that in calls";
+    let wanted = "NotHonoured Telemetry istio-system/all: spec.tracing[0].providers[0].name: calls of own are not traced: they do \
+                  not say which trace they belong to";
     assert_eq!(findings(&output), [wanted]);
+    // One that declares where they say it is read.
+    let told = layout.replace("    attributes:\n", "    attributes:\n      b3: {in: meta, path: '3'}\n");
+    let told = told.replace("    parts:\n", "    parts:\n    - {name: meta, prefix: u8, form: protobuf}\n");
+    assert_ne!(told, layout);
+    let output = made(&(mesh_of_two() + &mesh(OTEL, "") + &all + &told + port));
+    assert_taken(&output);
+    assert_eq!(plan(&output, "web")["own.shop.svc.cluster.local:7000"]["tracing"], sampled(1.0));
+    assert_eq!(findings(&output), Vec::<String>::new());
 }

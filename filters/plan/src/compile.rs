@@ -32,7 +32,7 @@ use super::{
     span::Span,
     table::Table,
     tap::{self, taps},
-    tracing::{self, Tag},
+    tracing::{self, B3, TRACEPARENT, Tag, tells_trace},
 };
 
 /// The name of the route of the calls that no route matches.
@@ -153,8 +153,11 @@ async fn service(
     let mut services: Vec<Rc<Service>> = Vec::new();
     for (at, protocol) in spoken {
         let codec = codec(&at, protocol, codecs)?;
-        if !is_auto && raw.tracing.is_some() && !codec.carries_attachments() {
-            let message = format!("requests of {} cannot carry a trace; leave it out", codec.name());
+        if !is_auto && raw.tracing.is_some() && !tells_trace(&*codec) {
+            let message = format!(
+                "requests of {} do not say their trace; declare an attribute {TRACEPARENT:?} or {B3:?}, or leave it out",
+                codec.name()
+            );
             return fail(&path.key("tracing"), message);
         }
         if services.iter().any(|service| Rc::ptr_eq(&service.codec, &codec)) {
@@ -178,10 +181,11 @@ async fn of_codec(
     codec: Rc<dyn Codec>,
 ) -> Result<Service> {
     let patterns = Patterns::default();
-    // Of the protocols that "auto" may be, those that can carry traces do.
-    let tracing = raw.tracing.as_ref().filter(|_| codec.carries_attachments());
+    // Of the protocols that "auto" may be, those whose calls may say their traces do.
+    let tracing = raw.tracing.as_ref().filter(|_| tells_trace(&*codec));
     let tracing = tracing.map(|raw| tracing::tracing(&path.key("tracing"), raw)).transpose()?;
-    let is_traced = tracing.is_some();
+    // Into some it cannot be written.
+    let is_traced = tracing.is_some() && codec.carries_attachments();
     let (routes, rules) = routes(&path.key("routes"), listed, &*codec, is_traced, &patterns).await?;
     pause().await;
     let limit = raw.local_rate_limit.as_ref();
@@ -209,7 +213,11 @@ async fn of_codec(
     let written = || all.log_format.iter().flat_map(|format| &format.attributes).map(|name| &**name);
     let depths =
         read().chain(written()).filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
-    let traced = if is_traced { Depth::Attachments } else { Depth::Operation };
+    let traced = match (&tracing, is_traced) {
+        (_, true) => Depth::Attachments,
+        (Some(_), false) => Depth::Head,
+        (None, false) => Depth::Operation,
+    };
     let depth = depths.max().unwrap_or(Depth::Operation).max(traced);
     let tapped = tap::read(&taps, &*codec);
     let asks_source = read().any(is_source) || tapped.asks_source;

@@ -95,7 +95,9 @@ pub use share::Share;
 pub use span::Span;
 pub use table::Table;
 pub use tap::Tap;
-pub use tracing::{B3, B3_FIELDS, Collector, LONGEST_TAG, TRACEPARENT, Tag, Tracing, trace_fields};
+pub use tracing::{
+    B3, B3_FIELDS, Collector, LONGEST_TAG, TRACEPARENT, Tag, Tracing, tells_trace, trace_fields,
+};
 pub use values::{MOST_WRITTEN, Operator, Part, Value};
 pub use warning::Warning;
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use meltemi_codecs::{Action, Change, Head};
+use meltemi_codecs::{Action, Change, Codec, Head};
 
 use super::{
     check::{header, name},
@@ -30,6 +30,11 @@ pub const B3_FIELDS: [[&str; 5]; 2] = [
 /// The names of all attachments that say which trace a call belongs to.
 pub fn trace_fields() -> impl Iterator<Item = &'static str> {
     [TRACEPARENT, B3].into_iter().chain(B3_FIELDS.into_iter().flatten())
+}
+
+/// Whether requests of a protocol may say which trace they belong to.
+pub fn tells_trace(codec: &dyn Codec) -> bool {
+    trace_fields().any(|name| codec.may_say(name))
 }
 
 /// How calls are traced.

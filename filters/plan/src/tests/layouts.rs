@@ -41,17 +41,35 @@ fn refuse(pointer: &str, value: Value) -> String {
 }
 
 #[test]
-fn a_layout_carries_no_trace() {
+fn a_layout_carries_a_trace_where_it_says_so() {
     let mut plan = plan_of(&layout());
     plan["services"]["demo"]["tracing"] = json!({});
-    let message = "services[\"demo\"].tracing: requests of own cannot carry a trace; leave it out";
+    let message = "services[\"demo\"].tracing: requests of own do not say their trace; declare an attribute \"traceparent\" or \
+                   \"b3\", or leave it out";
     assert_eq!(parse(&plan).unwrap_err().to_string(), message);
     // Of several protocols, those that can carry it do.
     plan["services"]["demo"]["protocol"] = json!("auto");
-    let plan = parse(&plan).unwrap();
-    let traced: Vec<_> =
-        plan.candidates("demo").map(|service| (service.codec.name(), service.tracing.is_some())).collect();
-    assert_eq!(traced, [("toy", true), ("own", false)]);
+    let traced = |plan: &Value| {
+        let plan = parse(plan).unwrap();
+        let services = plan.candidates("demo");
+        let traced = services.map(|service| {
+            let routes_write = service.default_route.request_edit.writes_trace;
+            (service.codec.name().to_owned(), service.tracing.is_some(), routes_write, service.depth)
+        });
+        traced.collect::<Vec<_>>()
+    };
+    let of = |name: &str, is_traced, writes, depth| (name.to_owned(), is_traced, writes, depth);
+    let toy = || of("toy", true, true, Depth::Attachments);
+    assert_eq!(traced(&plan), [toy(), of("own", false, false, Depth::Operation)]);
+    // It is read where it is declared, and written nowhere.
+    for name in ["traceparent", "b3", "x-b3-traceid"] {
+        plan["protocols"]["own"]["attributes"][name] = json!({"in": "meta", "path": "2"});
+        assert_eq!(traced(&plan), [toy(), of("own", true, false, Depth::Head)], "{name}");
+        plan["protocols"]["own"]["attributes"].as_object_mut().unwrap().remove(name);
+    }
+    plan["protocols"]["own"]["attributes"]["b3"] = json!({"in": "tags", "path": "7"});
+    plan["services"]["demo"]["protocol"] = json!("own");
+    assert_eq!(traced(&plan), [of("own", true, false, Depth::Head)]);
 }
 
 #[test]

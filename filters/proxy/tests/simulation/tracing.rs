@@ -1,12 +1,18 @@
 //! Traces: what is read of them, decided, and written into each try.
 
 use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::Duration;
 
 use meltemi_proxy::Metric;
+use meltemi_proxy::plan::TRACEPARENT;
 use serde_json::{Value, json};
 
 use crate::dubbo::THREADPOOL_EXHAUSTED;
+use crate::heads::HeadFirst;
+use crate::limiter::{Say, framed};
 use crate::servers::{Policy, Reply, What};
+use crate::spans::spans;
 use crate::world::{Ask, Setup, World, value};
 
 const A: &str = "10.0.0.1:20880";
@@ -157,6 +163,48 @@ fn what_would_be_denied_has_its_trace_in_the_log() {
     assert_eq!(lines.iter().map(|(event, _)| *event).collect::<Vec<_>>(), ["dry_run", "call"].repeat(2));
     assert_eq!((first.as_deref(), second), (Some(ID), &lines[3].1));
     assert!(second.is_some() && lines[1].1 == *first);
+}
+
+#[test]
+fn a_layout_says_the_trace_of_its_caller_and_passes_it_on() {
+    let tracing = json!({"sampling": 0, "collector": "collector"});
+    let mut plan = HeadFirst::Declared.plan(json!({"tracing": tracing}));
+    // The method is where it is.
+    plan["accessLog"] = json!({});
+    let layout = plan["protocols"]["declared"].as_object_mut().unwrap();
+    layout["parts"][0]["name"] = json!(TRACEPARENT);
+    layout.insert("service".to_owned(), json!(TRACEPARENT));
+    layout.insert("method".to_owned(), json!(TRACEPARENT));
+    let wire = Rc::new(HeadFirst::Declared);
+    let mut world = World::new(Setup { wire, plan, ..Setup::default() });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    world.limiter_cluster("collector", &["10.0.9.1:4317"]);
+    world.judge(|_, _| (Duration::from_millis(1), Say::Body(framed(&[]))));
+    world.serve(|_, _| Reply::echo());
+    let client = world.connect();
+    let parent = format!("00-{ID}-{SPAN}-01");
+    let asks = [
+        Ask::new(&parent),
+        Ask::new(&format!("00-{ID}-{SPAN}-00")),
+        Ask::new("none"),
+        Ask::new(&parent).size(100_000),
+    ];
+    for ask in asks {
+        let call = world.call_and_wait(client, ask);
+        assert_eq!(world.calls[call].error(), None);
+    }
+    world.run_for(Duration::from_secs(2));
+    let spans = spans(&world);
+    assert_eq!(spans.len(), 2, "{spans:?}");
+    for span in &spans {
+        assert_eq!((&*span.trace, &*span.parent), (ID, SPAN));
+        assert_ne!(span.id, SPAN);
+    }
+    // Servers are told what the caller says.
+    assert_eq!(world.sum(Metric::EditsSkipped), 0);
+    let lines: Vec<_> = world.metrics.replies.iter().filter(|line| line.event == "call").collect();
+    let of_caller: Vec<_> = lines.iter().map(|line| line.trace_id.as_deref() == Some(ID)).collect();
+    assert_eq!(of_caller, [true, true, false, true]);
 }
 
 #[test]
