@@ -25,8 +25,8 @@ pub struct Mesh {
     /// host's Service says nothing of it.
     #[arg(long, value_enum, default_value = "own-clients")]
     pub foreign_routers: ForeignRouters,
-    /// Report calls as Istio's standard metrics, which its dashboards and Kiali read. Needs Istio 1.30; proxies before that
-    /// report nothing.
+    /// Report calls as Istio's standard metrics, which its dashboards and Kiali read. Proxies before Istio 1.30 report where
+    /// `extraStatTags` name the labels; see docs/telemetry.md.
     #[arg(long)]
     pub istio_metrics: bool,
     /// Which calls have lines in the log of their proxies. Default: those that proxies answer themselves.

@@ -28,6 +28,8 @@ pub(super) struct Mesh {
     pub(super) logs: access_log::Configured,
     /// Who gets spans of calls.
     pub(super) traces: collector::Configured,
+    /// The labels that proxies look for in the names of metrics, by who says it.
+    pub(super) stat_tags: Vec<(ResourceRef, Vec<String>)>,
 }
 
 impl Mesh {
@@ -41,6 +43,7 @@ impl Mesh {
             distributes: false,
             logs: access_log::Configured::default(),
             traces: collector::Configured::default(),
+            stat_tags: Vec::new(),
         };
         let mut maps: Vec<&ConfigMap> =
             world.config_maps.iter().filter(|map| is_of_mesh(map, istio_namespace)).collect();
@@ -63,6 +66,10 @@ impl Mesh {
     fn add(&mut self, config: MeshConfig, map: &ResourceRef) {
         self.logs.add(&config, map);
         self.traces.add(&config, map);
+        let tags =
+            config.default_config.as_ref().and_then(|config| config.extra_stat_tags.as_ref()?.as_array());
+        let tags = tags.into_iter().flatten().filter_map(|tag| tag.as_str().map(str::to_owned));
+        self.stat_tags.push((map.clone(), tags.collect()));
         self.distributes |= config.locality_lb_setting.is_some_and(|setting| setting.distributes());
         if let Some(root) = config.root_namespace.filter(|root| !root.is_empty()) {
             self.root_namespace = root;

@@ -113,6 +113,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let mut reports = Reports::default();
     let domain = &*options.cluster_domain;
     let mesh = Mesh::new(world, &options.root_namespace, &mut reports);
+    telemetry::report_tags(&mesh, options, &mut reports);
     let protocols = Protocols::new(world, &options.codecs, &mut reports);
     let services = service::all(world, domain, &mesh, &protocols, &mut reports);
     let collectors = Collectors::new(&mesh.traces, &services);

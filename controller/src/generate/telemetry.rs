@@ -4,6 +4,10 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
+use super::mesh::{KEY, Mesh};
+use super::options::{IstioVersion, Options};
+use super::report::Reports;
+
 /// What the connection manager has for them, as for an Envoy of one's own.
 const CONFIG: &str = include_str!("../../../envoy-configs/istio-metrics.yaml");
 
@@ -29,6 +33,28 @@ pub(super) const OF_CLIENT: [(&str, &str); 2] = [
 
 /// Istio's filter that reports the tunnels as TCP: connections to nobody, beside the calls in them.
 pub(super) const OF_TCP: &str = "istio.stats";
+
+/// The first version of Istio whose proxies have such loggers.
+const HAS_LOGGERS: IstioVersion = IstioVersion(30);
+
+/// Says where proxies without loggers cannot count, since their labels are not named.
+pub(super) fn report_tags(mesh: &Mesh, options: &Options, reports: &mut Reports) {
+    if !options.istio_metrics || options.istio_version >= HAS_LOGGERS {
+        return;
+    }
+    for (map, tags) in &mesh.stat_tags {
+        let mut labels = meltemi_proxy::labels();
+        labels.retain(|label| !tags.contains(label));
+        if !labels.is_empty() {
+            let message = format!(
+                "before Istio 1.30 sidecars report Istio's metrics only where their labels are named; add to \
+                 defaultConfig.extraStatTags, and restart the pods: {}",
+                labels.join(", ")
+            );
+            reports.warn(map, format!("data.{KEY}"), message);
+        }
+    }
+}
 
 /// A connection manager with loggers for the reports.
 pub(super) fn logging(mut manager: Value) -> Value {

@@ -94,6 +94,8 @@ pub struct Zipkin {
 pub struct ProxyConfig {
     /// How calls are traced.
     pub tracing: Option<ProxyTracing>,
+    /// The labels that proxies look for in the names of metrics, as a list.
+    pub extra_stat_tags: Option<Value>,
 }
 
 /// How proxies trace calls.

@@ -1,4 +1,4 @@
-use meltemi::generate::{AccessLog, Options, Output, generate};
+use meltemi::generate::{AccessLog, IstioVersion, Options, Output, generate};
 use serde_json::{Value, json};
 
 use crate::{findings, made, namespace, options, service, spec, world};
@@ -204,4 +204,20 @@ fn what_formats_have_of_http_alone_is_reported() {
     assert_eq!(lines(&output)[0]["textFormat"], "a");
     let other = "a call of managed protocols has one line, for all access logs: not in the format of \"b\", but of \"a\"";
     assert_eq!(findings(&output), [format!("{begin}{other}")]);
+}
+
+#[test]
+fn labels_that_old_sidecars_need_are_named() {
+    let text = |tags: &str| mesh_of_two() + &mesh(&format!("{{defaultConfig: {{extraStatTags: [{tags}]}}}}"));
+    let found = |text: &str, version, istio_metrics| {
+        let options = Options { istio_metrics, istio_version: IstioVersion(version), ..options("dubbo") };
+        findings(&generate(&world(text), &options))
+    };
+    let [finding] = found(&text("reporter, le, service"), 29, true).try_into().unwrap();
+    assert!(finding.contains("extraStatTags") && finding.contains("rpc_outcome"), "{finding}");
+    assert!(!finding.contains("reporter"), "{finding}");
+    assert_eq!(found(&mesh_of_two(), 29, true), Vec::<String>::new(), "the mesh is not known");
+    assert_eq!(found(&text("le"), 29, false), Vec::<String>::new());
+    assert_eq!(found(&text("le"), 30, true), Vec::<String>::new());
+    assert_eq!(found(&text(&meltemi_proxy::labels().join(",")), 28, true), Vec::<String>::new());
 }

@@ -108,7 +108,8 @@ fn logged(path: &Path<'_>, raw: Option<&[raw::Match]>, patterns: &Patterns) -> R
 fn istio(path: &Path<'_>, raw: &raw::IstioMetrics) -> Result<IstioMetrics> {
     let exception_status = within(&path.key("exceptionStatus"), raw.exception_status, 0, 16)?;
     let max_series = within(&path.key("maxSeries"), raw.max_series, 1, 10_000)?;
-    Ok(IstioMetrics { exception_status: u32::try_from(exception_status).unwrap_or(0), max_series })
+    let exception_status = u32::try_from(exception_status).unwrap_or(0);
+    Ok(IstioMetrics { exception_status, max_series, by_names: raw.by_names })
 }
 
 /// The protocols that services may name: those that are declared, and the module's own.

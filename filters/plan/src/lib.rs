@@ -239,6 +239,8 @@ pub struct IstioMetrics {
     pub exception_status: u32,
     /// Combinations of labels that a worker reports.
     pub max_series: usize,
+    /// Labels are in the names of metrics, whatever the proxy's version is.
+    pub by_names: bool,
 }
 
 impl Plan {

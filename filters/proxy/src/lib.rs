@@ -71,7 +71,7 @@ pub use meltemi_plan as plan;
 pub use budget::Budget;
 pub use clock::Instant;
 pub use policy::{Grant, Ledger, Level, OwnLedger};
-pub use reports::{Reports, Workload, flags};
+pub use reports::{Counters, Reports, Way, Workload, flags, labels, push_label};
 pub use taps::{Tapped, Told};
 pub use telemetry::{Class, DRY_RUN_DENIED, LATENCY_BUCKETS, Label, Labels, LocalReply, Metric, Names, Sink};
 pub use unread::LEAST_UNREAD;

@@ -2,7 +2,9 @@
 //!
 //! What has changed is reported by short streams to the connection manager: their fields are labels and increments, which
 //! loggers of Envoy's make counters of. Each costs a good part of what a call of HTTP does, and none of them is for one call.
+//! Where there are no such loggers, counters have their labels in their names.
 
+mod names;
 mod parties;
 mod series;
 mod verdict;
@@ -13,6 +15,7 @@ use std::rc::Rc;
 
 use meltemi_sockets::{Accept, Request};
 
+use self::names::Counting;
 use self::parties::Parties;
 use self::series::{Key, Series};
 use crate::calls::Record;
@@ -21,6 +24,7 @@ use crate::net::Net;
 use crate::plan::IstioMetrics;
 use crate::pool::Pool;
 
+pub use self::names::{Counters, labels, push_label};
 pub use self::parties::Workload;
 pub(crate) use self::parties::{PartyId, Server};
 pub use self::verdict::flags;
@@ -44,6 +48,20 @@ struct State {
     service: String,
     /// Tells the nanoseconds since the Unix epoch.
     wall_clock: Option<fn() -> u64>,
+    way: Way,
+    counting: Counting,
+}
+
+/// How counts become metrics of Envoy's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Way {
+    /// By streams to the connection manager, whose loggers count.
+    #[default]
+    Streams,
+    /// By counters with names.
+    Names,
+    /// Not at all.
+    Nowhere,
 }
 
 /// How long counts gather before they are reported.
@@ -52,6 +70,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// So many series are reported at once, and more after a pause: calls wait meanwhile.
 const MOST_AT_ONCE: usize = 10;
 const PAUSE: Duration = Duration::from_millis(100);
+/// The pause after some names of counters.
+const SHORT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where reports go in the connection manager.
 const PATH: &str = "/report";
@@ -62,6 +82,15 @@ impl Reports {
     pub fn new(own: Workload, service: String, wall_clock: fn() -> u64) -> Self {
         let (parties, wall_clock) = (Parties::new(own), Some(wall_clock));
         Self(Rc::new(RefCell::new(State { parties, service, wall_clock, ..State::default() })))
+    }
+
+    /// Tells the host's counters for metrics by names, and which way counts go unless the plan says that it is by names.
+    /// What `shadows` names has no label: Envoy would find it in the names of ours.
+    #[must_use]
+    pub fn with_way(self, way: Way, counters: Counters, shadows: &[&str]) -> Self {
+        self.0.borrow_mut().way = way;
+        self.0.borrow_mut().counting = Counting::new(counters, shadows);
+        self
     }
 
     /// The nanoseconds since the Unix epoch; where no clock tells them, the worker's own time is that.
@@ -96,6 +125,9 @@ impl Reports {
     #[inline(never)]
     pub(crate) fn ended(&self, record: &Record, pool: Option<&Pool>, now: Instant, rules: &IstioMetrics) {
         let state = &mut *self.0.borrow_mut();
+        if state.way == Way::Nowhere && !rules.by_names {
+            return;
+        }
         let source = record.source.as_ref().map(|source| source.party).unwrap_or_default();
         let served = pool.and_then(|pool| pool.endpoints().party(record.endpoint));
         let destination = served.unwrap_or_else(|| {
@@ -122,24 +154,38 @@ impl Reports {
     }
 
     /// Reports what has gathered, or some of it, if that is due.
-    pub(crate) fn flush(&self, net: &mut Net, now: Instant) {
+    pub(crate) fn flush(&self, net: &mut Net, now: Instant, rules: Option<&IstioMetrics>) {
         let state = &mut *self.0.borrow_mut();
-        if state.due.is_none_or(|due| due > now) || !net.is_open() {
+        let by_names = state.way == Way::Names || rules.is_some_and(|rules| rules.by_names);
+        if state.due.is_none_or(|due| due > now) || !by_names && !net.is_open() {
             return;
         }
+        let clock = state.wall_clock.unwrap_or(|| 0);
         for _ in 0..MOST_AT_ONCE {
             let Some(at) = state.dirty.pop() else { break };
             let Some(series) = state.all.get_mut(at) else { continue };
-            series.is_dirty = false;
             let Key { source, destination, verdict } = series.key;
             let ends = [source, destination].map(|party| state.parties.fields(party));
             let labels = verdict::fields(verdict);
-            series.report(|counts| {
-                let fields = ends.into_iter().chain([&labels[..], counts]).flatten();
+            let labels = [ends[0], ends[1], &labels];
+            if by_names && !state.counting.define(&labels, &mut series.counters, clock) {
+                state.dirty.push(at);
+                break;
+            }
+            series.is_dirty = false;
+            let parts = series.take();
+            if by_names {
+                state.counting.count(&parts, &series.counters);
+                continue;
+            }
+            for part in parts {
+                let counts = part.fields();
+                let fields = labels.into_iter().chain([&counts[..]]).flatten();
                 send(net, &fields.map(|(name, value)| (*name, value.as_str())).collect::<Vec<_>>());
-            });
+            }
         }
-        state.due = (!state.dirty.is_empty()).then(|| now.after(PAUSE));
+        let pause = if by_names { SHORT_PAUSE } else { PAUSE };
+        state.due = (!state.dirty.is_empty()).then(|| now.after(pause));
     }
 }
 

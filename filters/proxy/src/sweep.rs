@@ -60,7 +60,7 @@ impl Worker {
             self.catch_up();
         }
         if let Some(due) = self.reports.due() {
-            self.reports.flush(&mut self.net, self.now);
+            self.reports.flush(&mut self.net, self.now, self.plan.istio.as_ref());
             self.alarms.wake_at(self.reports.due().or(Some(due)).filter(|due| *due > self.now));
         }
         // What is due already is flushed right after.

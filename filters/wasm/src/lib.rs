@@ -16,6 +16,7 @@ mod abi;
 #[cfg(test)]
 mod fake_host;
 mod host;
+mod istio;
 mod ledger;
 mod logger;
 mod report;

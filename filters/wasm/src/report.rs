@@ -3,13 +3,14 @@
 //! Labels travel in the metric's name, in the form `<label>=.=<value>;.;` that Istio's `extraStatTags` and Envoy's
 //! `stats_tags` turn into tags. Latencies are counters in the form of Prometheus's histograms, with the label `le`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
-use meltemi_proxy::plan::raw;
-use meltemi_proxy::{Label, Labels, LocalReply, Metric, Names, Reports, Sink, Workload};
+use meltemi_proxy::plan::{IstioMetrics, raw};
+use meltemi_proxy::{Counters, Label, Labels, LocalReply, Metric, Names, Reports, Sink, Way, Workload};
 use rustc_hash::FxHashMap;
 
 use crate::host::{self, MetricKind};
+use crate::istio::Tags;
 
 /// The host's numbers of metrics.
 #[derive(Default)]
@@ -25,7 +26,8 @@ type Ids = Vec<(Metric, Option<u32>)>;
 thread_local! {
     static METRICS: RefCell<MetricIds> = RefCell::default();
     static NAMES: Names = Names::default();
-    static REPORTS: Reports = Reports::new(own_workload(), own_service(), host::wall_time);
+    static REPORTS: Reports = new_reports();
+    static HAS_CHECKED: Cell<bool> = Cell::default();
 }
 
 /// The names that the metrics of all workers of this VM share.
@@ -36,6 +38,27 @@ pub(crate) fn names() -> Names {
 /// What the workers of this VM count for reports.
 pub(crate) fn reports() -> Reports {
     REPORTS.with(Reports::clone)
+}
+
+/// No counts yet. They go the way that this proxy's version knows.
+fn new_reports() -> Reports {
+    let reports = Reports::new(own_workload(), own_service(), host::wall_time);
+    let counters = Counters { define: |name| host::define_metric(MetricKind::Counter, name), add };
+    let tags = Tags::own();
+    reports.with_way(tags.way(), counters, &tags.shadows())
+}
+
+/// Says once why calls are not reported, where Istio's metrics are wanted of a proxy that cannot have them.
+pub(crate) fn check(wanted: Option<&IstioMetrics>) {
+    if wanted.is_none_or(|wanted| wanted.by_names) || HAS_CHECKED.replace(true) {
+        return;
+    }
+    let tags = Tags::own();
+    if let (Way::Nowhere, Some(label)) = (tags.way(), tags.missing()) {
+        log::warn!(
+            "meltemi: Istio's metrics are not reported: before Istio 1.30 extraStatTags have to name all of their labels, and {label} is missing"
+        );
+    }
 }
 
 /// The workload of this proxy, as Istio's bootstrap describes it.
@@ -56,7 +79,7 @@ pub(crate) fn has_tap(tap: &raw::Tap) -> bool {
 
 /// What the metadata of the node has under a path.
 #[inline(never)]
-fn own(path: &str) -> Option<String> {
+pub(crate) fn own(path: &str) -> Option<String> {
     let value = host::property(&["xds\0node\0metadata\0", path].concat())?;
     Some(String::from_utf8_lossy(&value).into_owned())
 }
@@ -88,10 +111,8 @@ pub(crate) struct Report;
 
 impl Sink for Report {
     fn count(&mut self, metric: Metric, labels: Option<&Labels>, n: u64) {
-        match (metric_id(metric, labels, MetricKind::Counter), n) {
-            (Some(id), 0) => host::count_nothing(id),
-            (Some(id), n) => host::increment_metric(id, i64::try_from(n).unwrap_or(i64::MAX)),
-            (None, _) => {}
+        if let Some(id) = metric_id(metric, labels, MetricKind::Counter) {
+            add(id, n);
         }
     }
 
@@ -103,6 +124,14 @@ impl Sink for Report {
 
     fn log(&mut self, reply: &LocalReply) {
         log::warn!("meltemi: {}", reply.line());
+    }
+}
+
+/// Adds to a counter.
+fn add(id: u32, n: u64) {
+    match n {
+        0 => host::count_nothing(id),
+        n => host::increment_metric(id, i64::try_from(n).unwrap_or(i64::MAX)),
     }
 }
 
@@ -246,12 +275,8 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
 }
 
 /// Adds a label. Its value may come from the wire: what could end it early, or is no part of a name, becomes `_`.
-#[inline(never)]
 fn push_label(name: &mut String, label: &str, value: &str) {
-    name.push_str(label);
-    name.push_str("=.=");
     let is_plain =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '$' | '/' | ':' | '+');
-    name.extend(value.chars().map(|c| if is_plain(c) { c } else { '_' }));
-    name.push_str(";.;");
+    meltemi_proxy::push_label(name, label, value, is_plain);
 }

@@ -6,7 +6,7 @@ use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::{Parsing, Plan, PlanError};
 
 use crate::host;
-use crate::report::{PlanGauges, has_tap};
+use crate::report::{self, PlanGauges, has_tap};
 use crate::stream::Stream;
 
 /// The plan of one plugin, as all its contexts in this VM see it.
@@ -99,6 +99,7 @@ impl PlanCell {
     fn put(&self, text: Vec<u8>, plan: Plan) {
         log::info!("meltemi: plan with {} services is now active", plan.services().count());
         self.gauges.take(&text);
+        report::check(plan.istio.as_ref());
         *self.plan.borrow_mut() = Some(Rc::new(plan));
         *self.text.borrow_mut() = text;
     }

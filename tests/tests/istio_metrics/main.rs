@@ -1,5 +1,6 @@
 //! Istio's standard metrics, as Envoy's loggers make them of the module's reports: every label and every bucket.
 
+mod names;
 mod queries;
 mod stage;
 

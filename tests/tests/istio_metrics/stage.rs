@@ -19,10 +19,23 @@ pub fn at<'a>(list: &'a mut Value, name: &str) -> &'a mut Value {
     list.as_array_mut().unwrap().iter_mut().find(|item| item["name"] == name).unwrap()
 }
 
-/// A proxy of the workload `web-v1` as Istio describes it, whose listener `demo` leads to the endpoint `to` of `cluster`.
+/// A proxy of the workload `web-v1` as Istio describes it, whose listener `demo` leads to the endpoint `to` of `cluster`, and
+/// whose connection manager has loggers for reports.
 pub fn setup(cluster: &'static str, to: SocketAddr) -> Setup {
     let text = fs::read_to_string(files::root().join(CONFIG)).unwrap();
     let config = Config::parse(CONFIG, &text).unwrap();
+    described(cluster, to).change(|bootstrap| {
+        let listeners = &mut bootstrap["static_resources"]["listeners"];
+        let manager = &mut at(listeners, "meltemi")["filter_chains"][0]["filters"];
+        let manager = &mut at(manager, "envoy.filters.network.http_connection_manager")["typed_config"];
+        manager["access_log"] = config.value()["access_log"].clone();
+        let routes = &mut manager["route_config"]["virtual_hosts"][0]["routes"];
+        routes.as_array_mut().unwrap().insert(0, config.value()["route"].clone());
+    })
+}
+
+/// The same without loggers.
+pub fn described(cluster: &'static str, to: SocketAddr) -> Setup {
     let setup = Setup::new().cluster(cluster, &[to]).servers(to, to);
     setup.change(move |bootstrap| {
         bootstrap["node"]["metadata"] = json!({
@@ -39,9 +52,7 @@ pub fn setup(cluster: &'static str, to: SocketAddr) -> Setup {
         let resources = &mut bootstrap["static_resources"];
         let manager = &mut at(&mut resources["listeners"], "meltemi")["filter_chains"][0]["filters"];
         let manager = &mut at(manager, "envoy.filters.network.http_connection_manager")["typed_config"];
-        manager["access_log"] = config.value()["access_log"].clone();
         let routes = &mut manager["route_config"]["virtual_hosts"][0]["routes"];
-        routes.as_array_mut().unwrap().insert(0, config.value()["route"].clone());
         let headers = routes
             .as_array_mut()
             .unwrap()

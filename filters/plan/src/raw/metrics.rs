@@ -8,7 +8,7 @@ pub struct Metrics {
     /// Pairs of service and method that have metrics of their own; all others are counted as `other`.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 100000)))]
     pub max_operations: u32,
-    /// Istio's standard metrics, where Envoy has loggers that make metrics of reports. Default: none.
+    /// Istio's standard metrics. Default: none.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
     pub istio: Option<IstioMetrics>,
 }
@@ -35,15 +35,18 @@ pub struct IstioMetrics {
     /// Combinations of labels that a worker reports; who calls and who answers in all others is `other`.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10000)))]
     pub max_series: u32,
+    /// Metrics have their labels in their names, for `stats_tags`, as Envoys before 1.37 need it.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "super::is_default"), schemars(!skip_serializing_if))]
+    pub by_names: bool,
 }
 
 object! {
     IstioMetrics from Self::default();
-    optional exception_status as "exceptionStatus", max_series as "maxSeries";
+    optional exception_status as "exceptionStatus", max_series as "maxSeries", by_names as "byNames";
 }
 
 impl Default for IstioMetrics {
     fn default() -> Self {
-        Self { exception_status: 2, max_series: 500 }
+        Self { exception_status: 2, max_series: 500, by_names: false }
     }
 }

@@ -58,7 +58,7 @@ const LONGEST: usize = 256;
 const UNKNOWN: &str = "unknown";
 
 /// The fields for the workloads of both ends, in the order of [`Workload`].
-const SOURCE: [&str; 7] = [
+pub(super) const SOURCE: [&str; 7] = [
     "x-source-workload",
     "x-source-workload-namespace",
     "x-source-canonical-service",
@@ -67,7 +67,7 @@ const SOURCE: [&str; 7] = [
     "x-source-version",
     "x-source-cluster",
 ];
-const DESTINATION: [&str; 7] = [
+pub(super) const DESTINATION: [&str; 7] = [
     "x-destination-workload",
     "x-destination-workload-namespace",
     "x-destination-canonical-service",
@@ -76,13 +76,13 @@ const DESTINATION: [&str; 7] = [
     "x-destination-version",
     "x-destination-cluster",
 ];
-const SOURCE_PRINCIPAL: &str = "x-source-principal";
-const DESTINATION_PRINCIPAL: &str = "x-destination-principal";
+pub(super) const SOURCE_PRINCIPAL: &str = "x-source-principal";
+pub(super) const DESTINATION_PRINCIPAL: &str = "x-destination-principal";
 
 /// Those that are kept where all else is `other`: they have few values.
-const REPORTER: &str = "x-reporter";
-const POLICY: &str = "x-connection-security-policy";
-const PROTOCOL: &str = "x-rpc-system";
+pub(super) const REPORTER: &str = "x-reporter";
+pub(super) const POLICY: &str = "x-connection-security-policy";
+pub(super) const PROTOCOL: &str = "x-rpc-system";
 
 /// The clusters of servers' own sidecars.
 const INBOUND: &str = "inbound|";
@@ -229,7 +229,7 @@ impl Parties {
     }
 }
 
-const SERVICE: [&str; 3] =
+pub(super) const SERVICE: [&str; 3] =
     ["x-destination-service", "x-destination-service-name", "x-destination-service-namespace"];
 
 /// Adds fields. Their values may come from afar: what is too long is cut, what no field may have becomes `_`, since Envoy would

@@ -24,6 +24,19 @@ pub(super) struct Series {
     families: [Family; 3],
     /// Every bucket was reported once: between buckets that are not there Prometheus would guess.
     is_complete: bool,
+    /// The host's numbers of what it counts, where it counts by names.
+    pub(super) counters: Vec<Option<u32>>,
+}
+
+/// A part of what is told of a series.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// The upper bound of the buckets, by its place and as the label `le`; without one these are the sums.
+    pub(super) bound: Option<(usize, &'static str)>,
+    /// How many calls there were.
+    pub(super) calls: u64,
+    /// For each histogram.
+    pub(super) values: [u64; 3],
 }
 
 /// One histogram, in thousandths of its unit.
@@ -57,6 +70,17 @@ const BOUNDS: [(u64, &str); 19] = [
     (3_600_000_000, "3600000"),
 ];
 
+/// The bound that all values are under.
+const ANY: &str = "+Inf";
+
+/// Buckets of a histogram.
+pub(super) const BUCKETS: usize = BOUNDS.len() + 1;
+
+/// The upper bound of the bucket at that place.
+pub(super) fn bound(place: usize) -> &'static str {
+    BOUNDS.get(place).map_or(ANY, |(_, bound)| bound)
+}
+
 /// The fields for the histograms' numbers.
 const FIELDS: [&str; 3] = ["x-duration", "x-request", "x-response"];
 
@@ -65,7 +89,14 @@ const REPORT: &str = "x-meltemi-report";
 
 impl Series {
     pub(super) fn new(key: Key) -> Self {
-        Self { key, is_dirty: false, calls: 0, families: Default::default(), is_complete: false }
+        Self {
+            key,
+            is_dirty: false,
+            calls: 0,
+            families: Default::default(),
+            is_complete: false,
+            counters: Vec::new(),
+        }
     }
 
     /// Counts a call.
@@ -79,16 +110,11 @@ impl Series {
         of_response.add(bytes[1]);
     }
 
-    /// Gives the fields of each report to `send`: one of the sums, and one for each bucket.
-    pub(super) fn report(&mut self, mut send: impl FnMut(&[(&'static str, String)])) {
+    /// What there is to tell since it was told last: the sums, and what is new in each bucket.
+    pub(super) fn take(&mut self) -> Vec<Part> {
         let calls = core::mem::take(&mut self.calls);
-        let mut counts = Vec::with_capacity(5);
-        counts.push((REPORT, "sums".to_owned()));
-        counts.push(("x-calls", calls.to_string()));
-        for (name, family) in FIELDS.into_iter().zip(&mut self.families) {
-            counts.push((name, family.take_sum().to_string()));
-        }
-        send(&counts);
+        let mut parts = Vec::with_capacity(BOUNDS.len());
+        parts.push(Part { bound: None, calls, values: self.families.each_mut().map(Family::take_sum) });
         let mut below = [0_u64; 3];
         for (at, (_, bound)) in BOUNDS.iter().enumerate() {
             for (below, family) in below.iter_mut().zip(&mut self.families) {
@@ -96,19 +122,25 @@ impl Series {
                 *below = below.saturating_add(values.unwrap_or(0));
             }
             if !self.is_complete || below.iter().any(|n| *n > 0) {
-                send(&bucket(bound, below));
+                parts.push(Part { bound: Some((at, bound)), calls, values: below });
             }
         }
-        send(&bucket("+Inf", [calls; 3]));
+        parts.push(Part { bound: Some((BOUNDS.len(), ANY)), calls, values: [calls; 3] });
         self.is_complete = true;
+        parts
     }
 }
 
-/// The fields of a bucket's report.
-fn bucket(bound: &str, values: [u64; 3]) -> Vec<(&'static str, String)> {
-    let mut fields = vec![(REPORT, "bucket".to_owned()), ("x-le", bound.to_owned())];
-    fields.extend(FIELDS.into_iter().zip(values.map(|n| n.to_string())));
-    fields
+impl Part {
+    /// The fields of its report.
+    pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = match self.bound {
+            None => vec![(REPORT, "sums".to_owned()), ("x-calls", self.calls.to_string())],
+            Some((_, bound)) => vec![(REPORT, "bucket".to_owned()), ("x-le", bound.to_owned())],
+        };
+        fields.extend(FIELDS.into_iter().zip(self.values.map(|n| n.to_string())));
+        fields
+    }
 }
 
 impl Family {
@@ -133,9 +165,8 @@ mod tests {
     use super::*;
 
     fn reports(series: &mut Series) -> Vec<Vec<String>> {
-        let mut all = Vec::new();
-        series.report(|fields| all.push(fields.iter().map(|(_, value)| value.clone()).collect()));
-        all
+        let fields = series.take().into_iter().map(|part| part.fields());
+        fields.map(|fields| fields.into_iter().map(|(_, value)| value).collect()).collect()
     }
 
     #[test]

@@ -95,12 +95,11 @@ pub(crate) fn told(verdict: u32) -> Verdict {
 }
 
 /// The fields that tell it.
-pub(super) fn fields(verdict: u32) -> [(&'static str, String); 4] {
+pub(super) fn fields(verdict: u32) -> Vec<(&'static str, String)> {
     let Verdict { outcome, code, status, flags } = told(verdict);
-    [
-        ("x-response-code", code.to_owned()),
-        ("x-grpc-response-status", status.to_string()),
-        ("x-response-flags", flags),
-        ("x-rpc-outcome", outcome.to_owned()),
-    ]
+    FIELDS.into_iter().zip([code.to_owned(), status.to_string(), flags, outcome.to_owned()]).collect()
 }
+
+/// What they are called.
+pub(super) const FIELDS: [&str; 4] =
+    ["x-response-code", "x-grpc-response-status", "x-response-flags", "x-rpc-outcome"];
