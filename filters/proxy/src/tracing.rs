@@ -284,10 +284,13 @@ fn text(digits: &[u8]) -> &str {
 /// Appends a number in 16 digits.
 #[inline(never)]
 fn hex(number: u64, out: &mut String) {
-    for place in (0..16_u32).rev() {
-        let digit = number.wrapping_shr(place.wrapping_mul(4)) as u8 & 15;
-        out.push(char::from(if digit < 10 { b'0' | digit } else { b'W'.wrapping_add(digit) }));
+    let (mut digits, mut left) = ([0; 16], number);
+    for place in digits.iter_mut().rev() {
+        let digit = left as u8 & 15;
+        *place = if digit < 10 { b'0' | digit } else { b'W'.wrapping_add(digit) };
+        left >>= 4;
     }
+    out.push_str(text(&digits));
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub struct Case {
     pub service: fn() -> Value,
 }
 
-pub const CASES: [Case; 32] = [
+pub const CASES: [Case; 33] = [
     Case { in_flight: 1, ..of_policy("1 client, 1 in flight", plain) },
     of_policy("1 client, 32 in flight", plain),
     // The operation is not that of the client's last call.
@@ -43,6 +43,7 @@ pub const CASES: [Case; 32] = [
     of_policy("1 client, 32 in flight, 2 values", values),
     of_policy("1 client, 32 in flight, traces", traces),
     of_policy("1 client, 32 in flight, spans", spans),
+    of_policy("1 client, 32 in flight, spans with 4 tags", tagged),
     Case { access_log: lines, ..of_policy("1 client, 32 in flight, lines", plain) },
     Case { access_log: formatted_lines, ..of_policy("1 client, 32 in flight, lines in a format", plain) },
     of_policy("1 client, 32 in flight, deadlines read", deadlines),
@@ -165,6 +166,16 @@ fn traces() -> Value {
 /// All are sampled, and their spans sent.
 fn spans() -> Value {
     json!({"protocol": "dubbo", "tracing": {"sampling": 100, "collector": "collector"}})
+}
+
+/// The same with tags: two of texts, and two of what the call says.
+fn tagged() -> Value {
+    let tags = json!({
+        "zone": {"value": "eu-central-1"}, "mesh": {"value": "production"},
+        "what": {"attribute": "method"}, "lane": {"attribute": "tag", "value": "none"},
+    });
+    let tracing = json!({"sampling": 100, "collector": "collector", "tags": tags});
+    json!({"protocol": "dubbo", "tracing": tracing})
 }
 
 fn no_lines() -> Value {
