@@ -117,6 +117,11 @@ impl Call {
         json
     }
 
+    /// Whether it is of no call, but of those that a proxy left out.
+    pub(super) fn is_none(&self) -> bool {
+        self.outcome == "left_out"
+    }
+
     /// How many calls before it are not told of.
     pub(super) fn suppressed(&self) -> u64 {
         self.suppressed

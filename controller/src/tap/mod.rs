@@ -195,6 +195,7 @@ impl Tap {
                 () = over.asked() => break,
                 () = sleep_until(begun + self.duration + ON_ITS_WAY) => break,
                 next = told.recv() => match next {
+                    Some(Told::Call(call)) if call.is_none() => printer.suppressed += call.suppressed(),
                     Some(Told::Call(call)) => {
                         // Nobody reads on.
                         if printer.print(&call).is_err() {

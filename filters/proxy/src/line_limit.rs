@@ -24,7 +24,7 @@ pub(crate) struct Lines {
     suppressed: u64,
 }
 
-const SPAN: Duration = Duration::from_secs(1);
+pub(crate) const SPAN: Duration = Duration::from_secs(1);
 
 /// Lines of one reason in a [`SPAN`].
 const MOST_LINES: u32 = 10;
@@ -42,6 +42,16 @@ impl LineLimit {
 }
 
 impl Lines {
+    /// Whether no more of `most` lines may be written in this [`SPAN`].
+    pub(crate) fn is_full(&self, most: u32, now: Instant) -> bool {
+        self.admitted >= most && now.since(self.since) < SPAN
+    }
+
+    /// Takes the number of lines that were not written since the last one.
+    pub(crate) fn take_suppressed(&mut self) -> u64 {
+        core::mem::take(&mut self.suppressed)
+    }
+
     /// Whether a line may be written, of which `most` may be in a [`SPAN`]; with the number of those that were not since the
     /// last one.
     pub(crate) fn admit(&mut self, most: u32, now: Instant) -> Option<u64> {

@@ -63,6 +63,12 @@ impl Worker {
             self.reports.flush(&mut self.net, self.now, self.plan.istio.as_ref());
             self.alarms.wake_at(self.reports.due().or(Some(due)).filter(|due| *due > self.now));
         }
+        if let Some(due) = self.taps.due() {
+            if due <= self.now {
+                self.tell_left_out();
+            }
+            self.alarms.wake_at(self.taps.due());
+        }
         // What is due already is flushed right after.
         let flush = self.telemetry.due().filter(|flush| *flush > self.now);
         self.alarms.wake_at(flush);

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use crate::calls::{CallId, End, Origin};
-use crate::line_limit::Lines;
+use crate::clock::Instant;
+use crate::line_limit::{Lines, SPAN};
 use crate::lines::cut;
 use crate::plan::{Route, Service, escape};
 use crate::telemetry::{LocalReply, outcome};
@@ -34,16 +35,28 @@ pub struct Told {
 /// What taps tell of calls that have not ended.
 #[derive(Debug, Default)]
 pub(crate) struct Taps {
-    /// How many they have told of.
-    lines: Lines,
+    /// How many all of them have told of,
+    all: Lines,
+    /// and each, by its name.
+    each: Vec<(Rc<str>, Lines)>,
+    /// When it is told how many were left out, unless a line says it before.
+    due: Option<Instant>,
     /// Of the request that was read last, until it is a call or has an answer.
     pub(crate) last: Option<Box<Tapped>>,
     /// In no order, at most [`MOST_CALLS`].
     calls: Vec<(CallId, Box<Tapped>)>,
 }
 
-/// How many calls a worker tells of in a second.
+/// How many calls a worker tells of in a second, for each tap
 const MOST_LINES: u32 = 100;
+/// and for all.
+const MOST_OF_ALL: u32 = 400;
+
+/// How many taps are remembered: twice as many as a plan has.
+const MOST_TAPS: usize = 32;
+
+/// What a line says that is of no call, but of those that were left out.
+const LEFT_OUT: &str = "left_out";
 
 /// How many calls under way taps tell of.
 const MOST_CALLS: usize = 1000;
@@ -95,6 +108,31 @@ impl Taps {
         !self.calls.is_empty()
     }
 
+    /// Whether a line may be written for the tap, and how many were not since its last one.
+    #[inline(never)]
+    fn admit(&mut self, tap: &Rc<str>, now: Instant) -> Option<u64> {
+        let has_room = self.calls.len() < MOST_CALLS && !self.all.is_full(MOST_OF_ALL, now);
+        let known = self.each.iter().position(|(known, _)| known == tap);
+        let at = known.unwrap_or_else(|| {
+            if self.each.len() >= MOST_TAPS {
+                self.each.remove(0);
+            }
+            self.each.push((tap.clone(), Lines::default()));
+            self.each.len().saturating_sub(1)
+        });
+        let (_, lines) = self.each.get_mut(at)?;
+        let suppressed = lines.admit(if has_room { MOST_LINES } else { 0 }, now);
+        if suppressed.is_none() {
+            self.due = self.due.or(Some(now.after(SPAN)));
+        }
+        suppressed
+    }
+
+    /// When it is told how many calls were left out.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
     fn end(&mut self, id: CallId) -> Option<Box<Tapped>> {
         let at = self.calls.iter().position(|(known, _)| *known == id)?;
         Some(self.calls.swap_remove(at).1)
@@ -106,12 +144,14 @@ impl Worker {
     #[inline(never)]
     pub(crate) fn tap(&mut self, service: &Service, route: Option<&Rc<Route>>, is_read: bool) -> bool {
         let head = Some(&self.head).filter(|_| is_read);
-        let mut taps = Vec::new();
+        let (mut taps, mut left_out) = (Vec::new(), 0_u64);
         for tap in service.taps.iter().flatten() {
             let is_meant = tap.takes(head, self.random.u32(..));
             if !is_meant || tap.until <= self.reports.wall_time(self.now) {
                 continue;
             }
+            let Some(suppressed) = self.taps.admit(&tap.name, self.now) else { continue };
+            left_out = left_out.saturating_add(suppressed);
             let mut attributes = Vec::new();
             for name in &tap.attributes {
                 if let Some(value) = head.and_then(|head| head.get(name)) {
@@ -124,10 +164,9 @@ impl Worker {
         if taps.is_empty() {
             return false;
         }
-        let most = if self.taps.calls.len() < MOST_CALLS { MOST_LINES } else { 0 };
-        let Some(suppressed) = self.taps.lines.admit(most, self.now) else { return false };
+        self.taps.all.admit(MOST_OF_ALL, self.now);
         let why = route.zip(head).map(|(route, head)| service.reason(route, head)).unwrap_or_default();
-        self.taps.last = Some(Box::new(Tapped { taps, why, suppressed }));
+        self.taps.last = Some(Box::new(Tapped { taps, why, suppressed: left_out }));
         true
     }
 
@@ -138,6 +177,27 @@ impl Worker {
         let label = self.telemetry.label(call.record().operation);
         let line = self.line("tap", call.record(), label, outcome(end), "");
         self.tell_taps(tapped, line);
+    }
+
+    /// Tells how many calls were left out since the last line of each tap.
+    #[inline(never)]
+    pub(crate) fn tell_left_out(&mut self) {
+        self.taps.due = None;
+        for (tap, lines) in &mut self.taps.each {
+            let suppressed = lines.take_suppressed();
+            if suppressed > 0 {
+                let taps = vec![Told { tap: tap.clone(), ..Told::default() }];
+                let tapped = Some(Box::new(Tapped { taps, ..Tapped::default() }));
+                let line = LocalReply {
+                    event: "tap",
+                    reason: LEFT_OUT,
+                    suppressed,
+                    tapped,
+                    ..LocalReply::default()
+                };
+                self.telemetry.log(line);
+            }
+        }
     }
 
     /// Writes the line of a request that has ended, of those of its taps that have not ended before it.

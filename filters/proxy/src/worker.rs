@@ -183,6 +183,7 @@ impl Worker {
             self.finish(call, End::Cancelled);
         }
         self.tell_limits(true);
+        self.tell_left_out();
         self.end_spans();
         self.telemetry.flush(self.now, sink);
         self.telemetry.flush_counts(sink);

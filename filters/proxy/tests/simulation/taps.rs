@@ -109,8 +109,59 @@ fn a_tap_tells_of_so_many_calls_a_second_and_how_many_it_left_out() {
     world.await_all(&calls);
     assert_eq!(told(&world).len(), 100);
     world.run_for(Duration::from_secs(2));
-    world.call_and_wait(client, Ask::new("echo"));
+    assert_eq!(told(&world)[100..], ["t  left_out "], "it is told, though there are no more calls");
     assert_eq!(lines(&world).last().map(|line| line.suppressed), Some(900));
+    world.call_and_wait(client, Ask::new("echo"));
+    assert_eq!(lines(&world).last().map(|line| line.suppressed), Some(0));
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(told(&world).len(), 102, "it is told once");
+}
+
+#[test]
+fn a_wide_tap_leaves_lines_to_others() {
+    let gray = json!([{"attributes": {"tag": {"exact": "gray"}}}]);
+    let mut world = world(&json!([
+        {"name": "all", "until": LATER},
+        {"name": "gray", "until": LATER, "match": gray},
+    ]));
+    let client = world.connect();
+    let calls = world.call_all(client, (0..500).map(|_| Ask::new("echo")));
+    world.await_all(&calls);
+    world.call_and_wait(client, Ask::new("echo").with("tag", "gray"));
+    let told = told(&world);
+    assert_eq!((told.len(), told[100].starts_with("gray echo ")), (101, true), "{:?}", told.last());
+    assert_eq!(lines(&world).last().map(|line| line.suppressed), Some(0), "nothing of its own was left out");
+}
+
+#[test]
+fn there_is_a_bound_for_all_taps_together() {
+    let taps: Vec<_> = (0..8)
+        .map(|tap| {
+            let own = json!([{"attributes": {"tag": {"exact": tap.to_string()}}}]);
+            json!({"name": format!("t{tap}"), "until": LATER, "match": own})
+        })
+        .collect();
+    let mut world = world(&json!(taps));
+    let client = world.connect();
+    for tap in 0..8 {
+        let ask = || Ask::new("echo").with("tag", &tap.to_string());
+        let calls = world.call_all(client, (0..100).map(|_| ask()));
+        world.await_all(&calls);
+    }
+    assert_eq!(told(&world).len(), 400);
+    world.run_for(Duration::from_secs(3));
+    let left_out: u64 = lines(&world).map(|line| line.suppressed).sum();
+    assert_eq!(left_out, 400);
+}
+
+#[test]
+fn a_worker_that_ends_tells_what_was_left_out() {
+    let mut world = world(&json!([{"name": "t", "until": LATER}]));
+    let client = world.connect();
+    let calls = world.call_all(client, (0..150).map(|_| Ask::new("echo")));
+    world.await_all(&calls);
+    world.shut_down();
+    assert_eq!(lines(&world).last().map(|line| line.suppressed), Some(50));
 }
 
 #[test]
@@ -148,7 +199,7 @@ fn no_more_calls_under_way_are_kept_in_mind_than_there_is_room_for() {
         world.run_for(Duration::from_secs(2));
     }
     world.shut_down();
-    assert_eq!(told(&world).len(), 1000);
+    assert_eq!(lines(&world).filter(|line| line.reason == "cancelled").count(), 1000);
 }
 
 #[test]
