@@ -137,8 +137,17 @@ pub(super) fn log_format(path: &Path<'_>, raw: &raw::AccessLog) -> Result<Option
 
 /// Writes a text so that it ends nothing that it stands in, neither a line nor quotes, and turns nothing around: as in a string
 /// of JSON.
-#[inline(never)]
+#[inline]
 pub fn escape(text: &str, out: &mut String) {
+    let is_plain = |byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    match text.bytes().all(is_plain) {
+        true => out.push_str(text),
+        false => escape_each(text, out),
+    }
+}
+
+#[inline(never)]
+fn escape_each(text: &str, out: &mut String) {
     for char in text.chars() {
         match char {
             '"' | '\\' => out.extend(['\\', char]),

@@ -25,6 +25,9 @@ pub(crate) struct Said {
 /// The status of gRPC of a service's own exception, where a plan does not say it: `UNKNOWN`.
 const UNKNOWN: u32 = 2;
 
+/// Room for most lines, in bytes.
+const USUAL: usize = 512;
+
 const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
 
 impl Said {
@@ -52,7 +55,7 @@ impl LocalReply {
         if let Some(text) = &self.text {
             return text.into();
         }
-        let mut line = String::new();
+        let mut line = String::with_capacity(USUAL);
         let fields: [(&str, Field<'_>); 18] = [
             ("event", Field::Text(Some(self.event))),
             ("reason", Field::Text(Some(self.reason))),
@@ -109,7 +112,7 @@ impl Told<'_> {
     #[inline(never)]
     pub(crate) fn line(&self, format: &LogFormat, exception_status: Option<u32>) -> String {
         let verdict = told(verdict(self.record, exception_status.unwrap_or(UNKNOWN)));
-        let (mut line, mut value) = (String::new(), String::new());
+        let (mut line, mut value) = (String::with_capacity(USUAL), String::new());
         for part in &format.parts {
             let (what, or, most, form) = match part {
                 LogPart::Text(text) => {
@@ -182,11 +185,12 @@ impl Told<'_> {
 /// Appends a number of at least so many digits.
 #[inline(never)]
 fn number(number: u64, digits: usize, out: &mut String) -> bool {
-    let number = number.to_string();
+    let mut buffer = itoa::Buffer::new();
+    let number = buffer.format(number);
     for _ in number.len()..digits {
         out.push('0');
     }
-    out.push_str(&number);
+    out.push_str(number);
     true
 }
 
@@ -225,7 +229,15 @@ fn write_time(format: &str, nanos: u64, out: &mut String) {
                 (fraction.checked_div(unit).unwrap_or(0), digits)
             }
             b'F' | b'T' => {
-                write_time(if directive == b'F' { "%Y-%m-%d" } else { "%H:%M:%S" }, nanos, out);
+                let (first, others, between) = match directive {
+                    b'F' => ((year, 4), [month, day], "-"),
+                    _ => ((of_day / 3600, 2), [of_day / 60 % 60, of_day % 60], ":"),
+                };
+                number(first.0, first.1, out);
+                for other in others {
+                    out.push_str(between);
+                    number(other, 2, out);
+                }
                 continue;
             }
             other => {

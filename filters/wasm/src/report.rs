@@ -9,7 +9,7 @@ use meltemi_proxy::plan::{IstioMetrics, raw};
 use meltemi_proxy::{Counters, Label, Labels, LocalReply, Metric, Names, Reports, Sink, Way, Workload};
 use rustc_hash::FxHashMap;
 
-use crate::host::{self, MetricKind};
+use crate::host::{self, Level, MetricKind};
 use crate::istio::Tags;
 
 /// The host's numbers of metrics.
@@ -123,7 +123,7 @@ impl Sink for Report {
     }
 
     fn log(&mut self, reply: &LocalReply) {
-        log::warn!("meltemi: {}", reply.line());
+        host::log(Level::Warn, &["meltemi: ", &reply.line()].concat());
     }
 }
 
