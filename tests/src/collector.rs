@@ -87,7 +87,10 @@ impl Collector {
 }
 
 /// Listens on an address, and serves in a thread of its own; the address with its port.
-fn serve(address: SocketAddr, serve: impl AsyncFnOnce(net::TcpListener) + Send + 'static) -> SocketAddr {
+pub(crate) fn serve(
+    address: SocketAddr,
+    serve: impl AsyncFnOnce(net::TcpListener) + Send + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind(address).unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();

@@ -20,6 +20,7 @@ pub mod halves;
 pub mod hessian;
 pub mod java;
 pub mod limiter;
+pub mod logs;
 pub mod mangled;
 pub mod proxy;
 pub mod remote;

@@ -1,4 +1,4 @@
-//! Which calls have lines in the logs of their proxies: what Telemetries, the flags and the mesh configuration say.
+//! Which calls are logged, and where: what Telemetries, the flags and the mesh configuration say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,11 +6,14 @@ use meltemi_proxy::plan::Span;
 use serde_json::{Value, json};
 
 use super::log_format::LogFormat;
-use super::mesh::Mesh;
+use super::loggers::{Draft, Logging, Provider, Receiver, Receivers};
+use super::mesh::KEY;
 use super::options::AccessLog;
 use super::report::Reports;
-use super::telemetries::{Side, Telemetries, Whose};
+use super::sockets::Proxies;
+use super::telemetries::{Telemetries, Whose};
 use super::terms::duration;
+use super::visibility::Visibility;
 use crate::findings::ResourceRef;
 use crate::istio::{AccessLogging, MeshConfig, ModeSelector, Telemetry};
 
@@ -24,29 +27,29 @@ struct Lines {
 /// What the mesh configuration says.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Configured {
-    has_file: bool,
+    /// The file that lines go to where nobody says it.
+    file: Option<String>,
     /// The format of that file.
     format: Option<LogFormat>,
-    defaults: BTreeSet<String>,
+    /// The logs that hold where no Telemetry says it, and who says so.
+    defaults: BTreeMap<String, ResourceRef>,
     /// By their names in lower case, as Istio compares them.
-    providers: BTreeMap<String, Provider>,
+    pub(super) providers: BTreeMap<String, Provider>,
 }
 
-/// Something that lines may go to.
-#[derive(Debug, Clone, PartialEq)]
-struct Provider {
-    is_file: bool,
-    format: Option<LogFormat>,
-}
-
-/// Which calls of which proxies have lines.
+/// Which calls of which proxies are logged, and where.
 #[derive(Debug)]
 pub(super) struct AccessLogs<'a> {
-    telemetries: &'a Telemetries<'a>,
-    mesh: &'a Mesh,
-    /// What holds where no Telemetry says it.
-    unsaid: Option<Lines>,
+    pub(super) telemetries: &'a Telemetries<'a>,
+    pub(super) configured: &'a Configured,
+    pub(super) receivers: Receivers<'a>,
+    pub(super) visibility: &'a Visibility<'a>,
+    /// The calls that have lines in the logs of their proxies where no Telemetry says it.
+    pub(super) flag: Option<AccessLog>,
 }
+
+/// Some proxies: those of a namespace, of a side, and whether they are gateways.
+type Of<'p> = (Whose<'p>, Proxies);
 
 /// The provider that each mesh has.
 const ENVOY: &str = "envoy";
@@ -102,85 +105,98 @@ impl Lines {
 impl Configured {
     /// Adds what a revision's configuration says.
     pub(super) fn add(&mut self, config: &MeshConfig, map: &ResourceRef) {
-        self.has_file |= config.access_log_file.as_ref().is_some_and(|file| !file.is_empty());
+        let file = config.access_log_file.as_ref().filter(|file| !file.is_empty());
+        self.file = self.file.take().or_else(|| file.cloned());
         let defaults =
             config.default_providers.iter().flat_map(|defaults| &defaults.access_logging).flatten();
-        self.defaults.extend(defaults.map(|name| name.to_ascii_lowercase()));
+        self.defaults.extend(defaults.map(|name| (name.to_ascii_lowercase(), map.clone())));
         self.format = self.format.take().or_else(|| LogFormat::of_mesh(config, map, ENVOY));
         for provider in config.extension_providers.iter().flatten() {
-            let file = provider.envoy_file_access_log.as_ref();
-            let format = file.and_then(|file| LogFormat::of_provider(file, map, &provider.name));
-            let provider_of = Provider { is_file: file.is_some(), format };
-            self.providers.insert(provider.name.to_ascii_lowercase(), provider_of);
+            self.providers.insert(provider.name.to_ascii_lowercase(), Provider::new(provider, map));
         }
     }
 
-    /// Whether a provider is a file, if there is one of the name.
-    fn is_file(&self, name: &str) -> Option<bool> {
-        self.providers.get(name).map(|provider| provider.is_file).or((name == ENVOY).then_some(true))
-    }
-
-    /// The format of a provider.
-    fn format(&self, name: &str) -> Option<&LogFormat> {
-        match self.providers.get(name) {
-            Some(provider) => provider.format.as_ref(),
-            None => self.format.as_ref().filter(|_| name == ENVOY),
-        }
+    /// The provider of a name, in lower case.
+    fn provider(&self, name: &str) -> Option<Provider> {
+        let of_mesh =
+            || Provider::file(ENVOY, self.file.clone().unwrap_or_default(), self.format.clone(), None);
+        self.providers.get(name).cloned().or_else(|| (name == ENVOY).then(of_mesh))
     }
 }
 
-impl<'a> AccessLogs<'a> {
-    /// Those of a mesh whose flags say this.
-    pub(super) fn new(telemetries: &'a Telemetries<'a>, mesh: &'a Mesh, flag: Option<AccessLog>) -> Self {
-        let by_flag = flag.map(|calls| Lines { errors: calls == AccessLog::Errors, slower_than: None });
-        let logs = &mesh.logs;
-        let is_on = match logs.defaults.is_empty() {
-            true => logs.has_file,
-            false => logs.defaults.iter().any(|name| logs.is_file(name) == Some(true)),
+impl AccessLogs<'_> {
+    /// What is logged by some proxies, and where.
+    pub(super) fn of(&self, whose: Whose<'_>, proxies: Proxies, reports: &mut Reports) -> Option<Logging> {
+        let of = (whose, proxies);
+        let levels = self.telemetries.levels(whose, ("access logs", parts), reports);
+        let said = match levels.is_empty() {
+            true => self.inherited().into_iter().map(|name| (name, self.unsaid())).collect(),
+            false => self.merged(&levels, of, reports),
         };
-        let unsaid = by_flag.or(is_on.then(Lines::default));
-        Self { telemetries, mesh, unsaid }
+        // The flag is about the proxies' own logs.
+        let is_by_flag = levels.is_empty() && self.flag.is_some();
+        let mut draft = Draft::new(is_by_flag);
+        let mut all: Option<Lines> = None;
+        for (name, lines) in said {
+            let Some(lines) = lines else { continue };
+            match self.place(&name, of) {
+                Ok((provider, _)) if is_by_flag => draft.add_own(provider),
+                Ok((provider, receiver)) => draft.add(provider, receiver, reports),
+                Err(_) if is_by_flag => {}
+                Err(why) => {
+                    if let Some(map) = self.configured.defaults.get(&name) {
+                        let message = format!("calls of managed protocols: the access log {name:?} {why}");
+                        reports.not_honoured(map, format!("data.{KEY}"), message);
+                    }
+                    continue;
+                }
+            }
+            all = Some(all.map_or(lines, |others| others.or(lines)));
+        }
+        Some(draft.finish(all?.plan(), reports))
     }
 
-    /// The plan's `accessLog` for some proxies.
-    pub(super) fn of(&self, whose: Whose<'_>, reports: &mut Reports) -> Option<Value> {
-        let levels = self.telemetries.levels(whose, ("access logs", parts), reports);
-        let providers = match levels.is_empty() {
-            true => self.inherited().into_iter().map(|name| (name, self.unsaid)).collect(),
-            false => self.merged(&levels, whose.side, reports),
-        };
-        let on = || providers.iter().filter_map(|(name, lines)| Some((name, (*lines)?)));
-        let mut plan = on().map(|(_, lines)| lines).reduce(Lines::or)?.plan();
-        let mut formats = on().filter_map(|(name, _)| self.mesh.logs.format(name));
-        if let Some(format) = formats.next() {
-            if let Some((field, format)) = format.field(reports) {
-                plan[field] = format;
-            }
-            formats.for_each(|other| other.report_other(format, reports));
-        }
-        Some(plan)
+    /// What holds where no Telemetry says it.
+    fn unsaid(&self) -> Option<Lines> {
+        let is_on = self.configured.file.is_some() || !self.configured.defaults.is_empty();
+        let by_flag = self.flag.map(|calls| Lines { errors: calls == AccessLog::Errors, slower_than: None });
+        by_flag.or(is_on.then(Lines::default))
     }
 
     /// The providers that hold where no Telemetry names any.
     fn inherited(&self) -> BTreeSet<String> {
-        match self.mesh.logs.defaults.is_empty() && self.unsaid.is_some() {
+        match self.configured.defaults.is_empty() && self.unsaid().is_some() {
             true => BTreeSet::from([ENVOY.to_owned()]),
-            false => self.mesh.logs.defaults.clone(),
+            false => self.configured.defaults.keys().cloned().collect(),
         }
     }
 
-    /// What each provider that is a file has, by all levels that hold: later ones count.
+    /// A provider, and who is told by it, if that is no file.
+    fn place(&self, name: &str, (whose, proxies): Of<'_>) -> Result<(Provider, Option<Receiver>), String> {
+        let provider = self.configured.provider(name).ok_or(
+            "is not among the extensionProviders of the mesh configuration; name the provider envoy",
+        )?;
+        if let Some(kind) = provider.other() {
+            return Err(format!(
+                "is of {kind}; name one of envoyFileAccessLog, envoyHttpAls or envoyOtelAls, or the provider {ENVOY}"
+            ));
+        }
+        let receiver = self.receivers.of(name, (whose.namespace, proxies), self.visibility)?;
+        Ok((provider, receiver))
+    }
+
+    /// What each provider has, by all levels that hold: later ones count.
     fn merged(
         &self,
         levels: &[&Telemetry],
-        side: Side,
+        of: Of<'_>,
         reports: &mut Reports,
     ) -> BTreeMap<String, Option<Lines>> {
         let mut providers: BTreeMap<String, Option<Lines>> = BTreeMap::new();
         let mut inherited = self.inherited();
         for telemetry in levels {
             let all = telemetry.spec.access_logging.iter().enumerate();
-            let of_mode = all.filter(|(_, logging)| side.is_meant(logging.of.as_ref()));
+            let of_mode = all.filter(|(_, logging)| of.0.side.is_meant(logging.of.as_ref()));
             let mut named = BTreeSet::new();
             let mut said = Vec::new();
             for (at, logging) in of_mode {
@@ -188,15 +204,14 @@ impl<'a> AccessLogs<'a> {
                     logging.providers.iter().map(|provider| provider.name.to_ascii_lowercase()).collect();
                 named.extend(own.iter().cloned());
                 let names = if own.is_empty() { inherited.clone() } else { own };
-                said.push((names, self.lines(telemetry, at, logging, reports)));
+                said.push((names, self.lines((telemetry, at), logging, of, reports)));
             }
             if !named.is_empty() {
                 providers.retain(|name, _| named.contains(name));
                 inherited = named;
             }
             for (names, lines) in said {
-                let files = names.into_iter().filter(|name| self.mesh.logs.is_file(name) == Some(true));
-                providers.extend(files.map(|name| (name, lines)));
+                providers.extend(names.into_iter().map(|name| (name, lines)));
             }
         }
         providers
@@ -205,9 +220,9 @@ impl<'a> AccessLogs<'a> {
     /// The calls that one entry of a Telemetry means.
     fn lines(
         &self,
-        telemetry: &Telemetry,
-        at: usize,
+        (telemetry, at): (&Telemetry, usize),
         logging: &AccessLogging,
+        of: Of<'_>,
         reports: &mut Reports,
     ) -> Option<Lines> {
         let origin = ResourceRef::of(telemetry);
@@ -215,16 +230,10 @@ impl<'a> AccessLogs<'a> {
             return None;
         }
         for (number, provider) in logging.providers.iter().enumerate() {
-            let message = match self.mesh.logs.is_file(&provider.name.to_ascii_lowercase()) {
-                Some(true) => continue,
-                Some(false) => {
-                    "is not of envoyFileAccessLog: calls have lines in the log of their proxy alone"
-                }
-                None => "is not among the extensionProviders of the mesh configuration",
-            };
-            let path = format!("spec.accessLogging[{at}].providers[{number}].name");
-            let message = format!("{:?} {message}; name the provider {ENVOY}", provider.name);
-            reports.not_honoured(&origin, path, message);
+            if let Err(why) = self.place(&provider.name.to_ascii_lowercase(), of) {
+                let path = format!("spec.accessLogging[{at}].providers[{number}].name");
+                reports.not_honoured(&origin, path, format!("{:?} {why}", provider.name));
+            }
         }
         let Some(filter) = logging.filter.as_ref().filter(|filter| !filter.expression.is_empty()) else {
             return Some(Lines::default());

@@ -239,8 +239,8 @@ fn path(said: Option<&str>, default: &str) -> Result<String, String> {
     }
 }
 
-/// The service of a collector. Istio looks for whole names, in all namespaces.
-fn find(name: &str, port: u16, services: &[Service]) -> Result<Service, String> {
+/// The service that a provider names. Istio looks for whole names, in all namespaces.
+pub(super) fn find(name: &str, port: u16, services: &[Service]) -> Result<Service, String> {
     let (namespace, host) = match name.split_once('/') {
         Some((namespace, host)) => (Some(namespace), host),
         None => (None, name),

@@ -95,7 +95,7 @@ pub(super) fn objects(
             _ => None,
         };
         let whose = Whose { namespace, labels: selector.as_ref(), side: Side::Client };
-        let access_log = gateways.logs.of(whose, reports);
+        let access_log = gateways.logs.of(whose, Proxies::Gateways, reports);
         let mut group = Group::new(namespace, Proxies::Gateways, selector);
         group.access_log = access_log;
         group.taps = gateways.taps.of(namespace, group.selector.as_ref());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::entry::{Authority, Entry};
+use super::loggers::Logging;
 use super::module::{self, Module};
 use super::object::{Object, Role};
 use super::options::Options;
@@ -23,8 +24,8 @@ pub(super) struct Group<'a> {
     pub(super) selector: Option<Labels>,
     /// Policies guard it: where there is no module, no connection passes, nor one that the plan does not know.
     pub(super) fails_closed: bool,
-    /// The calls that have lines in their logs. Default: none.
-    pub(super) access_log: Option<Value>,
+    /// The calls that are logged. Default: none.
+    pub(super) access_log: Option<Logging>,
     /// Those that are told of one by one.
     pub(super) taps: Vec<Value>,
     /// The name of the first shard.
@@ -119,6 +120,7 @@ impl<'a> Group<'a> {
                 module: module.discovery_name,
                 fails_closed: self.fails_closed,
                 reports: options.istio_metrics,
+                loggers: self.access_log.as_ref().map_or(&[], |log| &log.loggers),
             };
             let sockets = sockets.patches(self.proxies);
             let spec = envoy_filter(selector, sockets);
@@ -144,7 +146,7 @@ impl<'a> Group<'a> {
             plan.insert("metrics".into(), Tree::from(serde_json::json!({"istio": {}})));
         }
         if let Some(access_log) = &self.access_log {
-            plan.insert("accessLog".into(), Tree::from(access_log.clone()));
+            plan.insert("accessLog".into(), Tree::from(access_log.plan.clone()));
         }
         if !self.taps.is_empty() {
             plan.insert("taps".into(), Tree::from(Value::from(self.taps.clone())));

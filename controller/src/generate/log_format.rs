@@ -56,14 +56,7 @@ impl LogFormat {
     pub(super) fn field(&self, reports: &mut Reports) -> Option<(&'static str, Value)> {
         let path = || format!("data.{KEY}");
         let log = &self.log;
-        if !self.unknown.is_empty() {
-            let message = format!(
-                "the format of the access log {log:?} has {}, of which calls of managed protocols know nothing: their lines have \
-                 a dash there",
-                self.unknown.join(", ")
-            );
-            reports.not_honoured(&self.map, path(), message);
-        }
+        report_unknown(&self.unknown, &self.map, log, reports);
         match &self.field {
             Ok(field) => Some(field.clone()),
             Err(why) => {
@@ -76,38 +69,27 @@ impl LogFormat {
         }
     }
 
-    /// Says that another format counts, if it is another.
-    pub(super) fn report_other(&self, other: &Self, reports: &mut Reports) {
-        if self.field == other.field {
+    /// Says that this format counts, and not that of another log, if it has another or none.
+    pub(super) fn report_other(&self, log: &str, other: Option<&Self>, reports: &mut Reports) {
+        if other.is_some_and(|other| other.field == self.field) {
             return;
         }
         let message = format!(
-            "a call of managed protocols has one line, for all access logs: not in the format of {:?}, but of {:?}",
-            self.log, other.log
+            "a call of managed protocols has one line, for all access logs: not in {} of {log:?}, but in that of {:?}",
+            if other.is_some() { "the format" } else { "the usual form" },
+            self.log
         );
-        reports.not_honoured(&self.map, format!("data.{KEY}"), message);
+        let map = other.map_or(&self.map, |other| &other.map);
+        reports.not_honoured(map, format!("data.{KEY}"), message);
     }
 
-    fn text(text: &str, map: &ResourceRef, log: &str) -> Self {
+    pub(super) fn text(text: &str, map: &ResourceRef, log: &str) -> Self {
         let (mended, unknown) = mend_log_format(text);
         Self::checked(("textFormat", mended.into()), unknown, map, log)
     }
 
     fn labels(labels: &Map<String, Value>, map: &ResourceRef, log: &str) -> Self {
-        let (mut mended, mut unknown) = (Map::new(), Vec::new());
-        for (name, value) in labels {
-            let text = match value {
-                Value::String(text) => text.clone(),
-                Value::Bool(_) | Value::Number(_) => value.to_string(),
-                Value::Null | Value::Array(_) | Value::Object(_) => {
-                    unknown.push(format!("{name} (which is not text)"));
-                    continue;
-                }
-            };
-            let (text, others) = mend_log_format(&text);
-            mended.insert(name.clone(), text.into());
-            unknown.extend(others);
-        }
+        let (mended, unknown) = mended(labels);
         Self::checked(("jsonFormat", mended.into()), unknown, map, log)
     }
 
@@ -115,5 +97,36 @@ impl LogFormat {
         let raw = raw::AccessLog::deserialize(json!({field.0: field.1}));
         let checked = raw.map_err(|error| error.to_string()).and_then(|raw| check_log_format(&raw));
         Self { map: map.clone(), log: log.to_owned(), field: checked.map(|()| field), unknown }
+    }
+}
+
+/// Labels as plans have them, and what of them stands for nothing in the calls of managed protocols.
+pub(super) fn mended(labels: &Map<String, Value>) -> (Map<String, Value>, Vec<String>) {
+    let (mut mended, mut unknown) = (Map::new(), Vec::new());
+    for (name, value) in labels {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Bool(_) | Value::Number(_) => value.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                unknown.push(format!("{name} (which is not text)"));
+                continue;
+            }
+        };
+        let (text, others) = mend_log_format(&text);
+        mended.insert(name.clone(), text.into());
+        unknown.extend(others);
+    }
+    (mended, unknown)
+}
+
+/// Says what of the format of a log stands for nothing.
+pub(super) fn report_unknown(unknown: &[String], map: &ResourceRef, log: &str, reports: &mut Reports) {
+    if !unknown.is_empty() {
+        let message = format!(
+            "the format of the access log {log:?} has {}, of which calls of managed protocols know nothing: their lines have a \
+             dash there",
+            unknown.join(", ")
+        );
+        reports.not_honoured(map, format!("data.{KEY}"), message);
     }
 }

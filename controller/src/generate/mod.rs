@@ -21,6 +21,7 @@ mod headers;
 mod host;
 mod lacking;
 mod log_format;
+mod loggers;
 mod mesh;
 mod module;
 mod object;
@@ -65,6 +66,7 @@ use claims::Claims;
 use collector::Collectors;
 use gateway::Gateways;
 use lacking::Lacking;
+use loggers::Receivers;
 use mesh::Mesh;
 use plan::Planner;
 use protocol::Protocols;
@@ -117,6 +119,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let protocols = Protocols::new(world, &options.codecs, &mut reports);
     let services = service::all(world, domain, &mesh, &protocols, &mut reports);
     let collectors = Collectors::new(&mesh.traces, &services);
+    let receivers = Receivers::new(&mesh.logs, &services);
     let (services, claims) = Claims::new(services, &mut reports);
     let routers = router::meta_routers(world, domain, mesh.routes, &mut reports);
     let routings = virtual_service::routings(world, domain, mesh.routes);
@@ -142,7 +145,13 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let namespaces =
         scope::with_sidecars(world, &mesh.root_namespace, named.chain(authorization.namespaces()));
     let telemetries = Telemetries::new(world, &mesh.root_namespace);
-    let logs = AccessLogs::new(&telemetries, &mesh, options.access_log);
+    let logs = AccessLogs {
+        telemetries: &telemetries,
+        configured: &mesh.logs,
+        receivers,
+        visibility: &visibility,
+        flag: options.access_log,
+    };
     let taps = Taps::new(world, &mut reports);
     let traces = Traces { telemetries: &telemetries, collectors, visibility: &visibility };
     let mut sidecars = Sidecars::new(

@@ -79,7 +79,7 @@ impl<'a> Sidecars<'a> {
         if !clients.seen.is_empty() {
             let whose = Whose { namespace, labels: scope.as_ref(), side: Side::Client };
             let tracing = self.traces.of(whose, Proxies::Sidecars, reports);
-            let access_log = self.logs.of(whose, reports);
+            let access_log = self.logs.of(whose, Proxies::Sidecars, reports);
             let taps = self.taps.of(namespace, scope.as_ref());
             let mut group = Group::new(namespace, Proxies::Sidecars, scope);
             group.access_log = access_log;
@@ -146,7 +146,7 @@ impl<'a> Sidecars<'a> {
             let selector = servers.first().and_then(|(service, ..)| service.selector.clone());
             let whose = Whose { namespace, labels: selector.as_ref(), side: Side::Server };
             let tracing = self.traces.of(whose, Proxies::Sidecars, reports);
-            let access_log = self.logs.of(whose, reports);
+            let access_log = self.logs.of(whose, Proxies::Sidecars, reports);
             let taps = self.taps.of(namespace, selector.as_ref());
             let mut group = Group::of_servers(namespace, &name, selector);
             group.access_log = access_log;

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::loggers;
 use super::service::Labels;
 use super::telemetry;
 use super::tree::{Part, Tree};
@@ -36,6 +37,8 @@ pub(super) struct Sockets<'a> {
     pub(super) fails_closed: bool,
     /// Calls are reported as Istio's standard metrics.
     pub(super) reports: bool,
+    /// The loggers that are told of calls.
+    pub(super) loggers: &'a [Value],
 }
 
 /// The first version whose Envoy has loggers that make metrics of reports.
@@ -54,8 +57,8 @@ impl Sockets<'_> {
             }
             json!({"applyTo": apply_to, "match": matches, "patch": {"operation": "ADD", "value": value}})
         };
-        let Self { shard, module, fails_closed, reports } = self;
-        let plain = connection_manager(shard, reports);
+        let Self { shard, module, fails_closed, reports, loggers } = self;
+        let plain = loggers::logging(connection_manager(shard, reports), loggers);
         let listener = |manager| listener(shard, module, fails_closed, manager);
         let mut patches = vec![add("CLUSTER", None, cluster(shard))];
         if reports {

@@ -60,11 +60,20 @@ pub(super) fn report_tags(mesh: &Mesh, options: &Options, reports: &mut Reports)
 pub(super) fn logging(mut manager: Value) -> Value {
     static LOADED: LazyLock<Value> = LazyLock::new(|| serde_saphyr::from_str(CONFIG).unwrap_or_default());
     let config = &mut manager["typed_config"];
-    config["access_log"] = LOADED["access_log"].clone();
+    let loggers = LOADED["access_log"].as_array().into_iter().flatten().cloned();
+    add_loggers(config, loggers);
     if let Some(routes) = config["route_config"]["virtual_hosts"][0]["routes"].as_array_mut() {
         routes.insert(0, LOADED["route"].clone());
     }
     manager
+}
+
+/// Adds loggers to what configures a connection manager.
+pub(super) fn add_loggers(config: &mut Value, loggers: impl Iterator<Item = Value>) {
+    match config["access_log"].as_array_mut() {
+        Some(others) => others.extend(loggers),
+        None => config["access_log"] = loggers.collect(),
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use meltemi_proxy::plan::{SpanFormat, raw, tells_trace, trace_fields};
 use serde_json::Value;
 
-use super::collector::{Collectors, DEFAULT_SAMPLING, Place};
+use super::collector::{Collector, Collectors, DEFAULT_SAMPLING, Place};
 use super::headers::Headers;
 use super::reader::Reader;
 use super::report::Reports;
@@ -170,18 +170,9 @@ impl Traces<'_> {
     /// A provider's collector, as the proxies of a namespace reach it.
     fn receiver(&self, provider: &str, namespace: &str, proxies: Proxies) -> Result<Receiver, String> {
         let collector = self.collectors.of(provider)?;
-        let (service, port) = (&collector.service, collector.port);
-        let is_seen = match proxies {
-            Proxies::Sidecars => self.visibility.is_seen(service, port, namespace),
-            Proxies::Gateways => service.exports.reach(namespace),
-        };
-        if is_seen {
-            let (path, headers) = (collector.path.clone(), collector.headers.clone());
-            let (cluster, format) = (service.cluster(port, None), collector.format);
-            return Ok(Receiver { cluster, format, path, headers });
-        }
-        let host = &service.host;
-        Err(format!("names {host}, which {namespace} does not see, by its exportTo or by a Sidecar"))
+        let cluster = self.visibility.cluster(&collector.service, collector.port, (namespace, proxies))?;
+        let Collector { format, path, headers, .. } = collector;
+        Ok(Receiver { cluster, format: *format, path: path.clone(), headers: headers.clone() })
     }
 }
 

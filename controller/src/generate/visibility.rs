@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::host;
 use super::service::{Labels, Service};
+use super::sockets::Proxies;
 use crate::istio::{EgressListener, Sidecar};
 use crate::world::World;
 
@@ -62,6 +63,30 @@ impl<'a> Visibility<'a> {
     pub(super) fn is_seen(&self, service: &Service, port: u16, namespace: &'a str) -> bool {
         let selected = self.of_selected(namespace).map(|(_, view)| view);
         std::iter::once(self.of_namespace(namespace)).chain(selected).any(|view| view.sees(service, port))
+    }
+
+    /// The cluster that leads proxies of a namespace to a port of a service.
+    ///
+    /// # Errors
+    ///
+    /// They have none: why, as the rest of a sentence about who names the service.
+    pub(super) fn cluster(
+        &self,
+        service: &Service,
+        port: u16,
+        (namespace, proxies): (&'a str, Proxies),
+    ) -> Result<String, String> {
+        let is_seen = match proxies {
+            Proxies::Sidecars => self.is_seen(service, port, namespace),
+            Proxies::Gateways => service.exports.reach(namespace),
+        };
+        let host = &service.host;
+        match is_seen {
+            true => Ok(service.cluster(port, None)),
+            false => {
+                Err(format!("names {host}, which {namespace} does not see, by its exportTo or by a Sidecar"))
+            }
+        }
     }
 
     /// Whether the workloads that a service selects are called by what a Sidecar says, not by what the service does.

@@ -8,6 +8,7 @@ mod detection;
 mod gateways;
 mod layouts;
 mod limits;
+mod loggers;
 mod message_size;
 mod order;
 mod own_authorization;

@@ -84,7 +84,7 @@ fn the_mesh_configuration_switches_lines_on() {
         ("accessLogFile: ''", [Value::Null, Value::Null, Value::Null]),
         ("defaultProviders: {accessLogging: [envoy]}", wanted.clone()),
         (
-            "{defaultProviders: {accessLogging: [f]}, extensionProviders: [{name: f, envoyFileAccessLog: {path: /a}}]}",
+            "{defaultProviders: {accessLogging: [f]}, extensionProviders: [{name: f, envoyFileAccessLog: {path: /dev/stdout}}]}",
             wanted,
         ),
         (
@@ -127,8 +127,8 @@ fn what_cannot_be_honoured_is_reported() {
     let output = made(&text);
     assert_eq!(lines(&output), [json!({"errors": true}), Value::Null, Value::Null]);
     let wanted = [
-        "NotHonoured Telemetry shop/c: spec.accessLogging[0].providers[0].name: \"otel\" is not of envoyFileAccessLog: calls have \
-         lines in the log of their proxy alone; name the provider envoy",
+        "NotHonoured Telemetry shop/c: spec.accessLogging[0].providers[0].name: \"otel\" names the service \"\", which is none; \
+         write its host in full, as in otel.observability.svc.cluster.local",
         "NotHonoured Telemetry shop/c: spec.accessLogging[0].providers[1].name: \"nobody\" is not among the extensionProviders of \
          the mesh configuration; name the provider envoy",
         "NotHonoured Telemetry web/a: spec.selector: not for access logs of managed protocols as mode CLIENT: the proxies of the \
@@ -147,7 +147,7 @@ fn formats_of_the_mesh_are_those_of_plans() {
         plan
     };
     let file = "accessLogFile: /dev/stdout";
-    let provider = "extensionProviders: [{name: f, envoyFileAccessLog: {path: /a, logFormat: {labels: {m: '%REQ(method)%', n: 5}}}}]";
+    let provider = "extensionProviders: [{name: f, envoyFileAccessLog: {path: /dev/stdout, logFormat: {labels: {m: '%REQ(method)%', n: 5}}}}]";
     for (config, wanted) in [
         (format!("{{{file}, accessLogFormat: ''}}"), json!({})),
         (
@@ -181,8 +181,9 @@ fn formats_of_the_mesh_are_those_of_plans() {
 
 #[test]
 fn what_formats_have_of_http_alone_is_reported() {
-    let text =
-        |format: &str| mesh_of_two() + &mesh(&format!("{{accessLogFile: /a, accessLogFormat: '{format}'}}"));
+    let text = |format: &str| {
+        mesh_of_two() + &mesh(&format!("{{accessLogFile: /dev/stdout, accessLogFormat: '{format}'}}"))
+    };
     let output = made(&text("%REQUESTED_SERVER_NAME% %RESP(X)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% 100%"));
     assert_eq!(lines(&output)[0]["textFormat"], "- - %REQ(:path)% 100%%");
     let begin = "NotHonoured ConfigMap istio-system/istio: data.mesh: ";
@@ -202,7 +203,7 @@ fn what_formats_have_of_http_alone_is_reported() {
     let both = telemetry("web", "all", "", "{providers: [{name: b}, {name: a}]}");
     let output = made(&(mesh_of_two() + &mesh(providers) + &both));
     assert_eq!(lines(&output)[0]["textFormat"], "a");
-    let other = "a call of managed protocols has one line, for all access logs: not in the format of \"b\", but of \"a\"";
+    let other = "a call of managed protocols has one line, for all access logs: not in the format of \"b\", but in that of \"a\"";
     assert_eq!(findings(&output), [format!("{begin}{other}")]);
 }
 

@@ -93,7 +93,8 @@ fn access_log(path: &Path<'_>, raw: &raw::AccessLog) -> Result<AccessLog> {
     logged(path, raw.matches.as_deref(), &Patterns::default())?;
     let share = share(&path.key("percent"), raw.percent)?;
     let slower_than = raw.slower_than.map(Span::duration);
-    Ok(AccessLog { errors: raw.errors, slower_than, share, format: log_format(path, raw)? })
+    let format = log_format(path, raw)?;
+    Ok(AccessLog { errors: raw.errors, slower_than, share, has_lines: raw.log, format })
 }
 
 /// The rules for the calls that may have lines in the log; each service has its own, as it reads calls by its protocol.

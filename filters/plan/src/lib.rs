@@ -80,7 +80,7 @@ pub use fuzz::{fuzz_calls, fuzz_layout, fuzz_plan};
 pub use global_rate_limit::{Entry, EntryValue, GlobalRateLimit, GlobalRateLimits, MOST_DESCRIPTORS};
 pub use hash::HashKey;
 pub use hedge::{Hedge, Latencies};
-pub use log_format::{LogForm, LogFormat, LogOperator, LogPart, escape, mend_log_format};
+pub use log_format::{LogField, LogForm, LogFormat, LogOperator, LogPart, escape, mend_log_format};
 pub use mirror::Mirror;
 pub use packed::MOST as MOST_PACKED;
 pub use parsing::Parsing;
@@ -209,7 +209,7 @@ pub struct Plan {
     services: Map<Rc<Service>>,
 }
 
-/// Which calls have a line in Envoy's log, of those that [may](Service::may_log).
+/// Which calls are told of in Envoy's log, or to the loggers of its connection manager, of those that [may](Service::may_log).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessLog {
     /// Those that did not succeed.
@@ -218,7 +218,9 @@ pub struct AccessLog {
     pub slower_than: Option<Duration>,
     /// The share of them.
     pub share: Share,
-    /// Their format. Default: an object of JSON with all that is known.
+    /// They have lines in Envoy's log.
+    pub has_lines: bool,
+    /// What is told of them, and how. Default: a line that is an object of JSON with all that is known.
     pub format: Option<Rc<LogFormat>>,
 }
 

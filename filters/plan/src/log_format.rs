@@ -5,20 +5,33 @@ mod mend;
 use std::rc::Rc;
 
 use super::{
+    check::{header, within},
     error::{Path, Result, fail},
     raw,
+    table::Table,
     values::{self, MOST_WRITTEN, Operator},
 };
 
 pub use mend::mend_log_format;
 
-/// The format of a line: its parts follow one another.
+/// What is told of a call, and how.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct LogFormat {
-    /// The parts.
+    /// The parts of its line, which follow one another. Without any, it is an object of JSON with all that is known.
     pub parts: Box<[LogPart]>,
+    /// What loggers are told of it.
+    pub fields: Box<[LogField]>,
     /// The attributes of requests that parts name.
     pub attributes: Box<[Box<str>]>,
+}
+
+/// A header in which loggers are told of a call.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LogField {
+    /// Its name.
+    pub name: Box<str>,
+    /// The parts of its value.
+    pub parts: Box<[LogPart]>,
 }
 
 /// A part of a line.
@@ -26,6 +39,8 @@ pub struct LogFormat {
 pub enum LogPart {
     /// This text, as it is.
     Text(Box<str>),
+    /// The line of the call, in what loggers are told of it: `%LINE%`.
+    Line,
     /// What an operator stands for.
     Operator {
         /// What it stands for.
@@ -95,23 +110,32 @@ const MOST_OPERATORS: usize = 64;
 /// The most bytes of a format, names included.
 const MOST_BYTES: usize = 8192;
 
+/// The most headers that loggers are told of a call.
+const MOST_FIELDS: u32 = 64;
+
+/// What stands for the line of the call.
+const LINE: &str = "LINE";
+
 const KNOWN: &str = "%START_TIME%, %DURATION%, %REQ(name)%, %RESPONSE_CODE%, %RESPONSE_CODE_DETAILS%, \
     %RESPONSE_FLAGS%, %GRPC_STATUS_NUMBER%, %BYTES_RECEIVED%, %BYTES_SENT%, %PROTOCOL%, %ROUTE_NAME%, \
     %TRACE_ID%, %STREAM_ID%, %UPSTREAM_CLUSTER%, %UPSTREAM_HOST%, %UPSTREAM_REQUEST_ATTEMPT_COUNT%, \
     %DOWNSTREAM_REMOTE_ADDRESS%, %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%, %DOWNSTREAM_PEER_URI_SAN%";
 
-/// The format that a plan has for lines, if it has any.
+/// The format that a plan has for lines, and for what loggers are told, if it has any.
 pub(super) fn log_format(path: &Path<'_>, raw: &raw::AccessLog) -> Result<Option<Rc<LogFormat>>> {
     let mut writer = Writer::default();
     let table = &raw.json_format;
+    let mut parts = Box::default();
     match (&raw.text_format, table.is_empty()) {
-        (None, true) => return Ok(None),
+        (None, true) if raw.fields.is_empty() => return Ok(None),
+        (None, true) => {}
         (Some(text), true) => {
             let path = path.key("textFormat");
             // Lines of the log end by themselves.
             let text = text.strip_suffix('\n').unwrap_or(text);
             writer.check(&path, text.len())?;
             writer.text(&path, text, |text, out| out.push_str(text))?;
+            parts = writer.parts(&path)?;
         }
         (None, false) => {
             let path = path.key("jsonFormat");
@@ -127,12 +151,30 @@ pub(super) fn log_format(path: &Path<'_>, raw: &raw::AccessLog) -> Result<Option
                 writer.value(&path.key(name), value)?;
             }
             writer.plain.push('}');
+            parts = writer.parts(&path)?;
         }
         (Some(_), false) => {
             return fail(&path.key("jsonFormat"), "lines have one format; leave out this or \"textFormat\"");
         }
     }
-    writer.end(path).map(Some)
+    let fields = fields(&path.key("fields"), &raw.fields, &mut writer)?;
+    Ok(Some(Rc::new(LogFormat { parts, fields, attributes: writer.attributes.into() })))
+}
+
+/// What loggers are told, by the names of headers.
+fn fields(path: &Path<'_>, raw: &Table<String>, writer: &mut Writer) -> Result<Box<[LogField]>> {
+    within(path, u32::try_from(raw.len()).unwrap_or(u32::MAX), 0, MOST_FIELDS)?;
+    writer.is_of_line = true;
+    let mut fields = Vec::new();
+    for (name, text) in raw.iter() {
+        let path = path.key(name);
+        let name = name.to_ascii_lowercase();
+        header(&path, &name, "")?;
+        writer.check(&path, text.len())?;
+        writer.text(&path, text, |text, out| out.push_str(text))?;
+        fields.push(LogField { name: name.into(), parts: writer.parts(&path)? });
+    }
+    Ok(fields.into())
 }
 
 /// Writes a text so that it ends nothing that it stands in, neither a line nor quotes, and turns nothing around: as in a string
@@ -173,6 +215,8 @@ struct Writer {
     attributes: Vec<Box<str>>,
     /// The text since the last operator.
     plain: String,
+    /// What is read may name the line of the call.
+    is_of_line: bool,
 }
 
 impl Writer {
@@ -213,6 +257,11 @@ impl Writer {
     }
 
     fn operator(&mut self, path: &Path<'_>, text: &str, is_value: bool) -> Result<()> {
+        if self.is_of_line && text == LINE {
+            self.end_text();
+            self.parts.push(LogPart::Line);
+            return Ok(());
+        }
         let (command, most) = values::length(path, text)?;
         let (what, or) = match values::request(command) {
             Some((name, other)) => {
@@ -221,9 +270,7 @@ impl Writer {
             }
             None => (named(path, command, text)?, None),
         };
-        if !self.plain.is_empty() {
-            self.parts.push(LogPart::Text(core::mem::take(&mut self.plain).into()));
-        }
+        self.end_text();
         let form = match (is_value, what.is_number()) {
             (false, _) => LogForm::Text,
             (true, false) => LogForm::String,
@@ -258,18 +305,24 @@ impl Writer {
         })
     }
 
-    fn end(mut self, path: &Path<'_>) -> Result<Rc<LogFormat>> {
-        let operators = self.parts.iter().filter(|part| matches!(part, LogPart::Operator { .. })).count();
+    fn end_text(&mut self) {
+        if !self.plain.is_empty() {
+            self.parts.push(LogPart::Text(core::mem::take(&mut self.plain).into()));
+        }
+    }
+
+    /// The parts that were read since the last time, as one format.
+    fn parts(&mut self, path: &Path<'_>) -> Result<Box<[LogPart]>> {
+        self.end_text();
+        let parts: Box<[LogPart]> = core::mem::take(&mut self.parts).into();
+        let operators = parts.iter().filter(|part| !matches!(part, LogPart::Text(_))).count();
         if operators > MOST_OPERATORS {
             return fail(
                 path,
                 format!("the format has {operators} operators; at most {MOST_OPERATORS} are allowed"),
             );
         }
-        if !self.plain.is_empty() {
-            self.parts.push(LogPart::Text(self.plain.into()));
-        }
-        Ok(Rc::new(LogFormat { parts: self.parts.into(), attributes: self.attributes.into() }))
+        Ok(parts)
     }
 }
 

@@ -36,6 +36,7 @@ mod leaving;
 mod limiting;
 mod line_limit;
 mod lines;
+mod loggers;
 mod matching;
 mod net;
 mod outliers;

@@ -24,7 +24,17 @@ pub(crate) struct Lines {
     suppressed: u64,
 }
 
+/// Lines about something that goes on: one a minute.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    told_at: Option<Instant>,
+    untold: u64,
+}
+
 pub(crate) const SPAN: Duration = Duration::from_secs(1);
+
+/// How often there is a line of what goes on.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Lines of one reason in a [`SPAN`].
 const MOST_LINES: u32 = 10;
@@ -65,6 +75,18 @@ impl Lines {
         }
         self.admitted = self.admitted.saturating_add(1);
         Some(core::mem::take(&mut self.suppressed))
+    }
+}
+
+impl Rare {
+    /// Whether a line may be written; with the number of those that were not since the last one.
+    pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
+        if self.told_at.is_some_and(|told_at| told_at.after(MINUTE) > now) {
+            self.untold = self.untold.saturating_add(1);
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(core::mem::take(&mut self.untold))
     }
 }
 

@@ -108,22 +108,30 @@ enum Field<'a> {
 }
 
 impl Told<'_> {
-    /// The line of a call that has ended; a service's own exception has that status of gRPC.
+    /// How the call ended; a service's own exception has that status of gRPC.
+    pub(crate) fn verdict(&self, exception_status: Option<u32>) -> Verdict {
+        told(verdict(self.record, exception_status.unwrap_or(UNKNOWN)))
+    }
+
+    /// What is told of the call that ended so, in a format; its line, where that has it, is `own`.
     #[inline(never)]
-    pub(crate) fn line(&self, format: &LogFormat, exception_status: Option<u32>) -> String {
-        let verdict = told(verdict(self.record, exception_status.unwrap_or(UNKNOWN)));
+    pub(crate) fn text(&self, parts: &[LogPart], verdict: &Verdict, own: &str) -> String {
         let (mut line, mut value) = (String::with_capacity(USUAL), String::new());
-        for part in &format.parts {
+        for part in parts {
             let (what, or, most, form) = match part {
                 LogPart::Text(text) => {
                     line.push_str(text);
                     continue;
                 }
+                LogPart::Line => {
+                    line.push_str(own);
+                    continue;
+                }
                 LogPart::Operator { what, or, most, form } => (what, or, *most, *form),
             };
             value.clear();
-            let is_known = self.write(what, &verdict, &mut value)
-                || or.as_ref().is_some_and(|other| self.write(other, &verdict, &mut value));
+            let is_known = self.write(what, verdict, &mut value)
+                || or.as_ref().is_some_and(|other| self.write(other, verdict, &mut value));
             let quote = if form == LogForm::String && is_known { "\"" } else { "" };
             line.push_str(quote);
             match (is_known, form) {

@@ -18,6 +18,8 @@ pub(crate) struct Net {
     reach: Reach,
     /// The receive windows of either side while there is room.
     windows: [u32; 2],
+    /// How many calls loggers are being told of.
+    entries: usize,
 }
 
 /// The owner of a socket.
@@ -30,6 +32,8 @@ pub(crate) enum Owner {
     Channel(ChannelId),
     /// A request by HTTP, whose answer matters.
     Request(InquiryId),
+    /// One that tells loggers of a call.
+    Entry,
     /// A relay, for that side of it.
     Relay(RelayId, Side),
 }
@@ -47,12 +51,15 @@ enum Reach {
 /// Unsent bytes on a socket at which what feeds it has to wait, until [`Event::Writable`].
 pub(crate) const HIGH_WATERMARK: usize = 1024 * 1024;
 
+/// How many calls a worker tells loggers of at once. Each is answered at once; what comes in between is bounded.
+const MOST_ENTRIES: usize = 1024;
+
 impl Net {
     /// No sockets yet. Its watermarks are not for `options` to set.
     pub(crate) fn new(options: Options) -> Self {
         let options = Options { write_high: HIGH_WATERMARK, write_low: HIGH_WATERMARK / 4, ..options };
         let windows = [options.receive_window_downstream, options.receive_window_upstream];
-        Self { sockets: Sockets::new(options), owners: Vec::new(), reach: Reach::Open, windows }
+        Self { sockets: Sockets::new(options), owners: Vec::new(), reach: Reach::Open, windows, entries: 0 }
     }
 
     #[inline]
@@ -92,6 +99,17 @@ impl Net {
         let socket = self.sockets.request(request);
         self.note(socket.is_some());
         socket
+    }
+
+    /// Tells loggers of a call by a request, unless there are many of those on their way, or no more can be sent.
+    pub(crate) fn log(&mut self, request: &Request<'_>) -> bool {
+        if self.entries >= MOST_ENTRIES || !self.is_open() {
+            return false;
+        }
+        let Some(stream) = self.request(request) else { return false };
+        self.own(stream, Owner::Entry);
+        self.entries = self.entries.saturating_add(1);
+        true
     }
 
     fn note(&mut self, is_open: bool) {
@@ -141,6 +159,9 @@ impl Net {
             && let Some(entry) = self.owners.get_mut(id.index())
         {
             *entry = None;
+        }
+        if owner == Owner::Entry {
+            self.entries = self.entries.saturating_sub(1);
         }
         owner
     }

@@ -8,6 +8,7 @@ use meltemi_codecs::{Failure, Frame, Kind, Outcome};
 use crate::calls::{Call, CallId, End, Origin, Record, Stage, bytes};
 use crate::client::{Client, ClientId};
 use crate::lines::Said;
+use crate::loggers::{Entry, Logged};
 use crate::net::Net;
 use crate::plan::Route;
 use crate::pool::Pool;
@@ -223,9 +224,8 @@ impl Worker {
         let added = self.spans.add(&told);
         self.spans_added(added);
         let random = self.random.u32(..);
-        if let Some(line) = self.line_of(&record, &label, End::Failed(failure), random) {
-            self.telemetry.log(line);
-        }
+        let logged = self.logged(&record, &label, End::Failed(failure), random);
+        self.log(logged);
         if let Some(tapped) = self.taps.last.take() {
             let line = self.line("tap", &record, label.clone(), reason(failure), detail);
             self.tell_taps(tapped, line);
@@ -240,28 +240,36 @@ impl Worker {
         let Some(call) = self.calls.get(id).filter(|call| call.origin() != Origin::Proxy) else { return };
         let (record, random) = (call.record(), self.random.u32(..));
         let label = self.telemetry.label(record.operation);
-        if let Some(line) = self.line_of(record, &label, end, random) {
-            self.telemetry.log(line);
-        }
+        let logged = self.logged(record, &label, end, random);
+        self.log(logged);
     }
 
-    /// The line of a request that ends so, if it has one.
-    fn line_of(&self, record: &Record, label: &Label, end: End, random: u32) -> Option<LocalReply> {
+    /// What is logged of a request that ends so, if anything is.
+    #[inline(never)]
+    fn logged(&self, record: &Record, label: &Label, end: End, random: u32) -> Option<Logged> {
         let rules = self.plan.access_log.as_ref().filter(|_| record.may_log)?;
         let failed = !matches!(end, End::Answered(Outcome::Success) | End::Sent);
-        let has_line = rules.has(failed, self.now.since(record.started), random);
-        if !has_line {
+        let is_logged = rules.has(failed, self.now.since(record.started), random);
+        if !is_logged {
             return None;
         }
-        // A call that began by another plan has the line of that one.
+        // Of a call that began by another plan that one says what is told.
         let said = record.said.as_deref();
-        let Some(format) = said.map(Said::format).or(rules.format.as_ref()) else {
-            return Some(self.line("call", record, label.clone(), outcome(end), ""));
-        };
+        let format = said.map(Said::format).or(rules.format.as_ref());
+        let whole = || self.line("call", record, label.clone(), outcome(end), "");
+        let Some(format) = format else { return Some(Logged { line: Some(whole()), entry: None }) };
         let (now, pools, reports) = (self.now, &self.pools, &self.reports);
         let told = Told { record, label, end, is_copy: false, now, pools, reports };
-        let status = self.plan.istio.map(|istio| istio.exception_status);
-        Some(LocalReply { event: "call", text: Some(told.line(format, status)), ..LocalReply::default() })
+        let verdict = told.verdict(self.plan.istio.map(|istio| istio.exception_status));
+        let line = match format.parts.is_empty() {
+            true => whole(),
+            false => {
+                let text = Some(told.text(&format.parts, &verdict, ""));
+                LocalReply { event: "call", text, ..LocalReply::default() }
+            }
+        };
+        let entry = Entry::of(&told, format, &verdict, &line.line());
+        Some(Logged { line: rules.has_lines.then_some(line), entry })
     }
 
     /// A line of the log.

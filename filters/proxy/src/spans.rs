@@ -17,6 +17,7 @@ use crate::calls::{CallId, End, Origin, Record, TryEnd, TryFailure};
 use crate::clock::{Instant, earliest};
 use crate::inquiries::{AGE, Ask, Asker, InquiryId, Outcome as Answered};
 use crate::leaving::Leave;
+use crate::line_limit::Rare;
 use crate::lines::cut;
 use crate::plan::{Collector, SpanFormat};
 use crate::policy::NoAnswer;
@@ -47,9 +48,8 @@ struct Batch {
     epoch: u64,
     /// What was sent and is not answered: how long that is waited for, and how many spans it has.
     in_flight: Vec<(InquiryId, Instant, u32)>,
-    /// When the log had a line of what was dropped, and how often something was since.
-    told_at: Option<Instant>,
-    untold: u64,
+    /// The lines of what was dropped.
+    lines: Rare,
 }
 
 /// Spans that a collector was sent.
@@ -87,9 +87,6 @@ const MOST_IN_FLIGHT: usize = 2;
 
 /// The log tells so many bytes of what a collector says.
 const MOST_SAID: usize = 512;
-
-/// The log has a line for each collector so often, while spans are dropped.
-const TOLD: Duration = Duration::from_secs(60);
 
 impl Told<'_> {
     /// How a try ended: when, in the word of the metrics, and with which status of the protocol, if with any.
@@ -337,17 +334,13 @@ impl Worker {
         self.telemetry.add_global(Metric::Spans(why), count.into());
         let at = self.spans.find(&sent.collector);
         let Some(batch) = self.spans.batches.get_mut(at) else { return };
-        if batch.told_at.is_some_and(|told_at| told_at.after(TOLD) > self.now) {
-            batch.untold = batch.untold.saturating_add(1);
-            return;
-        }
-        batch.told_at = Some(self.now);
+        let Some(suppressed) = batch.lines.admit(self.now) else { return };
         self.telemetry.log(LocalReply {
             event: "spans_dropped",
             reason: why,
             detail: cut(said, MOST_SAID).to_owned(),
             cluster: Some(sent.collector.cluster.to_string()),
-            suppressed: core::mem::take(&mut batch.untold),
+            suppressed,
             ..LocalReply::default()
         });
     }

@@ -9,6 +9,7 @@ use crate::clock::Instant;
 use crate::deadlines::Deadlines;
 use crate::inquiries::Inquiries;
 use crate::leaving::Leave;
+use crate::line_limit::Rare;
 use crate::net::{Net, Owner};
 use crate::plan::Plan;
 use crate::policy::{Ledger, States};
@@ -53,6 +54,7 @@ pub struct Worker {
     pub(crate) reports: Reports,
     pub(crate) spans: Spans,
     pub(crate) taps: Taps,
+    pub(crate) loggers: Rare,
     pub(crate) random: fastrand::Rng,
     pub(crate) head: Head,
     /// That of the request that was read last, until its record has it.
@@ -90,6 +92,7 @@ impl Worker {
             reports: Reports::default(),
             spans: Spans::default(),
             taps: Taps::default(),
+            loggers: Rare::default(),
             random: fastrand::Rng::with_seed(seed),
             head: Head::new(),
             trace: None,
@@ -215,7 +218,7 @@ impl Worker {
                 Owner::Connection(key) => self.connection_data(key, bytes),
                 Owner::Channel(key) => self.service_data(key, bytes),
                 Owner::Relay(key, side) => self.relay_data(key, side, bytes),
-                Owner::Request(_) | Owner::Nobody => self.net.consumed(id, bytes.len()),
+                Owner::Request(_) | Owner::Entry | Owner::Nobody => self.net.consumed(id, bytes.len()),
             },
             Event::Ended { id } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_ended(key),
@@ -225,28 +228,29 @@ impl Worker {
                     self.service_lost(key);
                 }
                 Owner::Relay(key, side) => self.relay_ended(key, side),
-                Owner::Request(_) | Owner::Nobody => self.net.close(id),
+                Owner::Request(_) | Owner::Entry | Owner::Nobody => self.net.close(id),
             },
             Event::Reset { id, .. } => match self.net.release(id) {
                 Owner::Client(key) => self.drop_client(key),
                 Owner::Connection(key) => self.connection_lost(key, "the upstream connection was reset"),
                 Owner::Channel(key) => self.service_lost(key),
                 Owner::Relay(key, _) => self.relays.close(key, &mut self.net),
+                Owner::Entry => self.entry_answered(0),
                 Owner::Request(_) | Owner::Nobody => {}
             },
             Event::Writable { id } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_writable(key),
                 Owner::Connection(key) => self.connection_writable(key),
                 Owner::Relay(key, side) => self.relays.writable(key, side, &mut self.net),
-                Owner::Channel(_) | Owner::Request(_) | Owner::Nobody => {}
+                Owner::Channel(_) | Owner::Request(_) | Owner::Entry | Owner::Nobody => {}
             },
             Event::Alarm => self.alarms.rang(self.now),
             Event::GoingAway { side: Side::Upstream } => self.leave(),
-            Event::Response { id, status, body, .. } => {
-                if let Owner::Request(key) = self.net.release(id) {
-                    self.responded(key, status, body);
-                }
-            }
+            Event::Response { id, status, body, .. } => match self.net.release(id) {
+                Owner::Request(key) => self.responded(key, status, body),
+                Owner::Entry => self.entry_answered(status),
+                _ => {}
+            },
             Event::GoingAway { side: Side::Downstream } => {}
         }
     }

@@ -228,9 +228,10 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::LocalReplies(reason)
         | Metric::ClientConnectionsGivenUp(reason)
         | Metric::Undetected(reason) => push_label(&mut name, "reason", reason),
-        Metric::Mirrored(outcome) | Metric::RateLimitAnswers(outcome) | Metric::Spans(outcome) => {
-            push_label(&mut name, "outcome", outcome)
-        }
+        Metric::Mirrored(outcome)
+        | Metric::RateLimitAnswers(outcome)
+        | Metric::Spans(outcome)
+        | Metric::LogEntries(outcome) => push_label(&mut name, "outcome", outcome),
         Metric::LatencyBucket(Some(bound)) => push_label(&mut name, "le", &bound.to_string()),
         Metric::LatencyBucket(None) => push_label(&mut name, "le", "+Inf"),
         _ => {}
@@ -249,6 +250,7 @@ pub(crate) fn metric_name(metric: Metric, labels: Option<&Labels>) -> String {
         Metric::Mirrored(_) => "mirrored_total",
         Metric::RateLimitAnswers(_) => "rate_limit_answers_total",
         Metric::Spans(_) => "spans_total",
+        Metric::LogEntries(_) => "log_entries_total",
         Metric::InFlight => "in_flight",
         Metric::LatencyBucket(_) => "latency_microseconds_bucket",
         Metric::LatencySum => "latency_microseconds_sum",

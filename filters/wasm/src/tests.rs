@@ -367,6 +367,7 @@ fn every_metric_is_documented() {
         Metric::Mirrored("dropped"),
         Metric::RateLimitAnswers("over_limit"),
         Metric::Spans("full"),
+        Metric::LogEntries("full"),
         Metric::InFlight,
         Metric::LatencyBucket(None),
         Metric::LatencySum,

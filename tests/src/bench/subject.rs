@@ -46,6 +46,8 @@ pub struct Parts<'a> {
     pub endpoints: usize,
     /// How many workers Envoy has.
     pub workers: usize,
+    /// The connection manager has a logger that writes calls to a file.
+    pub has_logger: bool,
     /// The first plan, a JSON text.
     pub plan: &'a str,
 }
@@ -62,6 +64,23 @@ fn shipped(protocol: Protocol) -> [&'static str; 2] {
 fn endpoint(address: &SocketAddr) -> Value {
     let address = json!({"address": address.ip().to_string(), "port_value": address.port()});
     json!({"endpoint": {"address": {"socket_address": address}}})
+}
+
+/// Has the connection managers behind modules log calls to a file.
+fn add_logger(config: &mut Config, loggers: &Value, file: &Path) {
+    let mut logger = loggers["access_log"][0].clone();
+    logger["typed_config"]["path"] = file.display().to_string().into();
+    let listeners = config.value_mut()["static_resources"]["listeners"].as_array_mut();
+    for listener in listeners.into_iter().flatten() {
+        let filters = listener["filter_chains"][0]["filters"].as_array_mut();
+        for filter in filters.into_iter().flatten() {
+            let manager = &mut filter["typed_config"];
+            if let Some(routes) = manager["route_config"]["virtual_hosts"][0]["routes"].as_array_mut() {
+                routes.insert(0, loggers["route"].clone());
+                manager["access_log"] = json!([logger]);
+            }
+        }
+    }
 }
 
 impl Subject {
@@ -105,6 +124,10 @@ impl Subject {
         demo["connect_timeout"] = "10s".into();
         if parts.protocol.proxies().contains(&Proxy::PassThrough) {
             pass_through::add(&mut config, folder.path(), &Proxy::PassThrough.listener(parts.protocol))?;
+        }
+        if parts.has_logger {
+            let loggers = read("envoy-configs/access-loggers.yaml")?;
+            add_logger(&mut config, loggers.value(), &folder.path().join("calls.log"));
         }
         let path = folder.path().join("envoy.yaml");
         config.write(&path)?;

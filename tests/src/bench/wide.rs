@@ -139,7 +139,7 @@ pub fn routes(parts: &Parts, effort: Effort) -> Result<Findings> {
     Ok(findings)
 }
 
-/// No lines in the log, a line for each call, and one in a format.
+/// No lines in the log, a line for each call, one in a format, and one in a file of a logger.
 ///
 /// # Errors
 ///
@@ -151,9 +151,12 @@ pub fn lines(parts: &Parts, effort: Effort) -> Result<Findings> {
     let none = Subject::start(&Parts { plan: &subject::routes(1), ..*parts })?;
     let plain = Subject::start(&Parts { plan: &plain, ..*parts })?;
     let formatted = Subject::start(&Parts { plan: &formatted, ..*parts })?;
-    let names = ["no lines", "lines of JSON", "lines in a format"];
+    let told =
+        subject::logged(&json!({"textFormat": text, "fields": {"x-call-line": "%LINE%"}, "log": false}));
+    let told = Subject::start(&Parts { plan: &told, has_logger: true, ..*parts })?;
+    let names = ["no lines", "lines of JSON", "lines in a format", "lines by a logger"];
     let contender = |(name, subject)| Contender { name, subject, proxy: Proxy::Meltemi };
-    let contenders = names.into_iter().zip([&none, &plain, &formatted]).map(contender);
+    let contenders = names.into_iter().zip([&none, &plain, &formatted, &told]).map(contender);
     let samples = compare(&contenders.collect::<Vec<_>>(), &[BUSY], effort)?;
     let mut findings = brief(&samples)?;
     for name in names.iter().skip(1) {

@@ -27,8 +27,8 @@ use dashboard::Dashboard;
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Metrics that Envoy has here no reason to count: identities are known with mutual TLS only, and the plan edits nothing
-/// and has neither faults, mirrors nor global rate limits, and no adaptive concurrency, nor a collector of spans. It is enough that Prometheus understands the expressions with them.
-const ELSEWHERE: [&str; 11] = [
+/// and has neither faults, mirrors nor global rate limits, and no adaptive concurrency, nor a collector of spans or a logger. It is enough that Prometheus understands the expressions with them.
+const ELSEWHERE: [&str; 12] = [
     "meltemi_source_requests_total",
     "meltemi_destination_requests_total",
     "meltemi_edits_skipped_total",
@@ -40,6 +40,7 @@ const ELSEWHERE: [&str; 11] = [
     "meltemi_concurrency_blocked_total",
     "meltemi_concurrency_limit",
     "meltemi_spans_total",
+    "meltemi_log_entries_total",
 ];
 
 /// Asks `condition` again and again until it gives something.

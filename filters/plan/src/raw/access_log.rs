@@ -1,7 +1,7 @@
 use super::{Match, all, object::object};
 use crate::{Span, Table};
 
-/// Which calls have a line in Envoy's log. Default: all.
+/// Which calls have a line in Envoy's log, or are told to the loggers of its connection manager. Default: all.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields, default))]
@@ -25,12 +25,18 @@ pub struct AccessLog {
     /// Their lines, in place of `textFormat`: an object of JSON with these names, and values with the same operators.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Table::is_empty"), schemars(!skip_serializing_if))]
     pub json_format: Table<String>,
+    /// What loggers of the connection manager are told of each: headers, by their names, as text with the same operators, and `%LINE%` for the line. Default: nothing.
+    #[cfg_attr(feature = "schema", schemars(extend("maxProperties" = 64)))]
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Table::is_empty"), schemars(!skip_serializing_if))]
+    pub fields: Table<String>,
+    /// Their lines are in Envoy's log.
+    pub log: bool,
 }
 
 object! {
     AccessLog from Self::default();
     optional errors, slower_than as "slowerThan", percent, matches as "match",
-        text_format as "textFormat", json_format as "jsonFormat";
+        text_format as "textFormat", json_format as "jsonFormat", fields, log;
 }
 
 impl Default for AccessLog {
@@ -42,6 +48,8 @@ impl Default for AccessLog {
             matches: None,
             text_format: None,
             json_format: Table::default(),
+            fields: Table::default(),
+            log: true,
         }
     }
 }

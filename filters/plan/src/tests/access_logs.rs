@@ -55,7 +55,28 @@ fn faults_of_the_access_log_are_refused() {
         ),
         (
             json!({"textFormat": "%DURATION%".repeat(65)}),
-            "accessLog: the format has 65 operators; at most 64 are allowed",
+            "accessLog.textFormat: the format has 65 operators; at most 64 are allowed",
+        ),
+        (json!({"textFormat": "%LINE%"}), "accessLog.textFormat: no operator %LINE%; write one of "),
+        (
+            json!({"fields": {"x-a": "%DURATIO%"}}),
+            "accessLog.fields.x-a: no operator %DURATIO%; write one of ",
+        ),
+        (json!({"fields": {"x-a": ""}}), "accessLog.fields.x-a: is empty; "),
+        (json!({"fields": {"X_ä": "a"}}), "accessLog.fields[\"X_ä\"]: is no header: "),
+        (
+            json!({"fields": (0..65).map(|number| (format!("x-{number}"), json!("a"))).collect::<serde_json::Map<_, _>>()}),
+            "accessLog.fields: 65 is out of bounds; write 0 to 64",
+        ),
+        (json!({"fields": {":path": "a"}}), "accessLog.fields[\":path\"]: is no header: "),
+        (json!({"fields": {"te": "a"}}), "accessLog.fields.te: is a header of the proxy's own; leave it out"),
+        (
+            json!({"fields": {"x-meltemi-cluster": "a"}}),
+            "accessLog.fields.x-meltemi-cluster: is a header of the proxy's own; leave it out",
+        ),
+        (
+            json!({"fields": {"x-a": "%LINE%".repeat(65)}}),
+            "accessLog.fields.x-a: the format has 65 operators; at most 64 are allowed",
         ),
     ] {
         let refusal = refuse(&json!({"services": {}, "accessLog": rules}));

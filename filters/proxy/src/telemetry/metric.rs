@@ -100,6 +100,8 @@ pub enum Metric {
     RateLimitAnswers(&'static str),
     /// Counter: spans made for a collector, by what became of them. No operation.
     Spans(&'static str),
+    /// Counter: calls that loggers of the connection manager were to be told of, by what became of that. No operation.
+    LogEntries(&'static str),
     /// Gauge: calls without an answer as yet.
     InFlight,
     /// Counter: answers that took at most so many microseconds, of [`LATENCY_BUCKETS`]; `None` = any time.

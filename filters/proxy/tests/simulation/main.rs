@@ -39,6 +39,7 @@ mod hashing;
 mod hedging;
 mod hostile;
 mod last;
+mod loggers;
 mod mirrors;
 mod mixups;
 mod months;

@@ -14,6 +14,7 @@ use meltemi_sockets::Side;
 
 use crate::clients::call_of;
 use crate::http2::{Connection, Habits, Role};
+use crate::loggers::Logs;
 use crate::posts::Posted;
 use crate::random::Random;
 use crate::wire::Message;
@@ -48,6 +49,7 @@ pub struct ConnectionManager {
     /// The fields of the reports that came.
     pub reports: Vec<Vec<(String, String)>>,
     pub alarms_out: usize,
+    pub logs: Logs,
     /// Requests by HTTP.
     pub posted: Vec<Posted>,
     /// Connections that were asked for, in their order: cluster, and the endpoint if it was named.
@@ -123,6 +125,7 @@ impl ConnectionManager {
             has_alarms: true,
             alarms_set: 0,
             reports: Vec::new(),
+            logs: Logs::default(),
             alarms_out: 0,
             posted: Vec::new(),
             asked: Vec::new(),
@@ -309,6 +312,7 @@ impl World {
                 self.manager.http2.head(stream, &[(":status", "204")]);
                 self.manager.http2.end(stream);
             }
+            (Some("POST"), Some(_)) if field("x-meltemi-log").is_some() => self.log(stream, fields),
             (Some("POST"), Some(_)) => self.manager.posted.push(Posted::new(stream, fields)),
             (Some("CONNECT"), None) => {
                 assert_eq!(field(":authority"), Some("meltemi"));

@@ -1,0 +1,233 @@
+use meltemi::generate::{Options, Output, generate};
+use meltemi_codecs::Codecs;
+use meltemi_proxy::plan::Plan;
+use serde_json::{Value, json};
+
+use crate::{findings, made, namespace, options, service, spec, world};
+
+/// A service that takes logs, in a namespace without sidecars.
+const LOGS: &str = "---
+apiVersion: v1
+kind: Service
+metadata: {name: logs, namespace: observability}
+spec: {clusterIP: 10.0.9.9, ports: [{name: grpc, port: 9000}]}
+";
+
+const CLUSTER: &str = "outbound|9000||logs.observability.svc.cluster.local";
+
+const AT: &str = "service: logs.observability.svc.cluster.local, port: 9000";
+
+/// A service in `shop`, whose clients are in `web`; a service for logs; and a mesh with these providers.
+fn mesh(providers: &str, other: &str) -> String {
+    let config = format!(
+        "---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: istio, namespace: istio-system}}
+data:
+  mesh: |
+    extensionProviders: [{providers}]
+    {other}
+"
+    );
+    namespace("shop") + &namespace("web") + &service("shop", "demo", "10.0.0.1") + LOGS + &config
+}
+
+/// A Telemetry that names providers.
+fn telemetry(namespace: &str, providers: &str) -> String {
+    format!(
+        "---
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {{name: logs, namespace: {namespace}}}
+spec: {{accessLogging: [{{providers: [{providers}]}}]}}
+"
+    )
+}
+
+/// What the plan of a namespace's clients says of their log; the module can read it.
+fn plan(output: &Output, namespace: &str) -> Value {
+    let config = spec(output, "WasmPlugin", namespace, "meltemi")["pluginConfig"].clone();
+    Plan::parse(config.to_string().as_bytes(), &Codecs::all()).unwrap_or_else(|error| panic!("{error}"));
+    config["accessLog"].clone()
+}
+
+/// The connection managers of a namespace's clients: one for each kind of proxy.
+fn managers(output: &Output, namespace: &str) -> Vec<Value> {
+    let patches = spec(output, "EnvoyFilter", namespace, "meltemi-sockets")["configPatches"].clone();
+    let of_listeners = patches.as_array().unwrap().iter().filter(|patch| patch["applyTo"] == "LISTENER");
+    let manager = |patch: &Value| {
+        let filters = patch["patch"]["value"]["filter_chains"][0]["filters"].as_array().unwrap().clone();
+        filters.last().unwrap()["typed_config"].clone()
+    };
+    of_listeners.map(manager).collect()
+}
+
+/// The loggers of the one connection manager, without their filters, by their kinds; each is told of calls alone.
+fn loggers(output: &Output, namespace: &str) -> Vec<(String, Value)> {
+    let [manager] = &managers(output, namespace)[..] else { panic!("several kinds of proxies") };
+    let loggers = manager["access_log"].as_array().cloned().unwrap_or_default();
+    let of_calls = json!({"header_filter": {"header": {"name": "x-meltemi-log", "present_match": true}}});
+    let routes = manager["route_config"]["virtual_hosts"][0]["routes"].as_array().unwrap();
+    let is_first = routes[0]["match"]["headers"][0]["name"] == "x-meltemi-log";
+    assert_eq!(is_first, !loggers.is_empty(), "the route is there if there are loggers");
+    let logger = |logger: &Value| {
+        assert_eq!(logger["filter"], of_calls);
+        let name = logger["name"].as_str().unwrap().strip_prefix("envoy.access_loggers.").unwrap();
+        (name.to_owned(), logger["typed_config"].clone())
+    };
+    loggers.iter().map(logger).collect()
+}
+
+#[test]
+fn lines_go_to_the_file_of_a_provider_for_those_who_have_it() {
+    let file = "{name: f, envoyFileAccessLog: {path: /var/log/f, logFormat: {text: '%REQ(method)%'}}}";
+    let output = made(&(mesh(file, "") + &telemetry("web", "{name: f}")));
+    let wanted = json!({"errors": false, "textFormat": "%REQ(method)%", "fields": {"x-call-line": "%LINE%"}, "log": false});
+    assert_eq!(plan(&output, "web"), wanted);
+    let [(kind, config)] = &loggers(&output, "web")[..] else { panic!("one logger") };
+    assert_eq!((&**kind, &config["path"]), ("file", &json!("/var/log/f")));
+    assert_eq!(config["log_format"]["text_format_source"]["inline_string"], "%REQ(x-call-line)%\n");
+    // The calls of other namespaces, and what those call, are none of theirs.
+    assert_eq!((plan(&output, "shop"), loggers(&output, "shop")), (Value::Null, vec![]));
+    assert_eq!(findings(&output), Vec::<String>::new());
+
+    // Beside the log of the proxy.
+    let output = made(&(mesh(file, "") + &telemetry("web", "{name: envoy}, {name: F}")));
+    let usual = "NotHonoured ConfigMap istio-system/istio: data.mesh: a call of managed protocols has one line, for all access logs: \
+                 not in the usual form of \"envoy\", but in that of \"f\"";
+    assert_eq!((plan(&output, "web")["log"].clone(), loggers(&output, "web").len()), (Value::Null, 1));
+    assert_eq!(findings(&output), [usual]);
+}
+
+#[test]
+fn the_file_of_the_mesh_may_be_any() {
+    for (file, count) in [("/dev/stdout", 0), ("/dev/stderr", 0), ("/var/log/calls", 1)] {
+        let output = made(&mesh("", &format!("accessLogFile: {file}")));
+        assert_eq!(loggers(&output, "web").len(), count, "{file}");
+        assert_eq!(plan(&output, "web")["fields"].is_null(), count == 0, "{file}");
+        // The flag is about the log of the proxy.
+        let flag = Options { access_log: Some(meltemi::generate::AccessLog::Errors), ..options("dubbo") };
+        let output = generate(&world(&mesh("", &format!("accessLogFile: {file}"))), &flag);
+        assert_eq!((plan(&output, "web"), loggers(&output, "web").len()), (json!({"errors": true}), 0));
+    }
+}
+
+#[test]
+fn an_access_log_service_is_told_of_calls() {
+    let als = format!(
+        "{{name: als, envoyHttpAls: {{{AT}, logName: calls, additionalRequestHeadersToLog: [X-TENANT, tenantId, x-envoy-a, te], \
+         filterStateObjectsToLog: [a]}}}}"
+    );
+    let output = made(&(mesh(&als, "defaultProviders: {accessLogging: [als]}")));
+    let plan = plan(&output, "web");
+    assert_eq!((&plan["log"], &plan["fields"]["x-tenant"]), (&json!(false), &json!("%REQ(x-tenant)%")));
+    assert_eq!(plan["fields"]["x-call-outcome"], "%RESPONSE_CODE_DETAILS%");
+    let [(kind, config)] = &loggers(&output, "web")[..] else { panic!("one logger") };
+    let common = &config["common_config"];
+    assert_eq!((&**kind, &common["log_name"]), ("http_grpc", &json!("calls")));
+    let service = json!({"cluster_name": CLUSTER, "authority": "logs.observability.svc.cluster.local"});
+    assert_eq!(common["grpc_service"]["envoy_grpc"], service);
+    let headers = config["additional_request_headers_to_log"].as_array().unwrap();
+    assert_eq!(headers.len(), plan["fields"].as_object().unwrap().len());
+    assert_eq!(headers[headers.len() - 2..], ["x-tenant", "tenantid"]);
+    assert_eq!(plan["fields"]["tenantid"], "%REQ(tenantId)%");
+    let begin = "NotHonoured ConfigMap istio-system/istio: data.mesh: ";
+    let end = "of the extensionProvider \"als\" is not in force for managed protocols";
+    let own = "which is a header of the proxy's own; leave it out,";
+    let wanted = [
+        format!("{begin}envoyHttpAls.filterStateObjectsToLog {end}"),
+        format!("{begin}\"-\", {own} {end}"),
+        format!("{begin}\"%REQ(te)%\", {own} {end}"),
+    ];
+    assert_eq!(findings(&output), wanted);
+}
+
+#[test]
+fn opentelemetry_has_the_text_and_the_labels_of_its_provider() {
+    let otel = format!(
+        "{{name: o.1, envoyOtelAls: {{{AT}, logFormat: {{text: \"%REQ(:PATH)%\\n%DURATION%\", labels: {{b: '%REQ(X-B)%', a: prod}}}}}}}}, \
+         {{name: plain, envoyOtelAls: {{{AT}}}}}"
+    );
+    let output = made(&(mesh(&otel, "") + &telemetry("web", "{name: o.1}, {name: plain}")));
+    let fields = json!({
+        "x-log-o_2e1-text": "%REQ(:path)% %DURATION%", "x-log-o_2e1-1": "%REQ(x-b)%", "x-call-line": "%LINE%",
+    });
+    assert_eq!(plan(&output, "web"), json!({"errors": false, "fields": fields, "log": false}));
+    let [(_, first), (_, second)] = &loggers(&output, "web")[..] else { panic!("two loggers") };
+    assert_eq!(first["body"]["string_value"], "%REQ(x-log-o_2e1-text)%");
+    let text = |text: &str| json!({"string_value": text});
+    let values =
+        json!([{"key": "a", "value": text("prod")}, {"key": "b", "value": text("%REQ(x-log-o_2e1-1)%")}]);
+    assert_eq!(first["attributes"]["values"], values);
+    assert_eq!((&second["body"], &second["attributes"]), (&text("%REQ(x-call-line)%"), &Value::Null));
+    assert_eq!(second["common_config"]["log_name"], "otel_envoy_accesslog");
+    assert_eq!(findings(&output), Vec::<String>::new());
+}
+
+#[test]
+fn what_no_proxy_can_tell_of_calls_is_reported() {
+    let providers = format!(
+        "{{name: tcp, envoyTcpAls: {{{AT}}}}}, {{name: lost, envoyHttpAls: {{service: lost.observability, port: 1}}}}, \
+         {{name: als, envoyHttpAls: {{{AT}}}}}"
+    );
+    let scope = "---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default, namespace: web}
+spec: {egress: [{hosts: [shop/*]}]}
+";
+    let names = "{name: tcp}, {name: lost}, {name: als}";
+    let output = made(&(mesh(&providers, "") + scope + &telemetry("web", names)));
+    assert_eq!((plan(&output, "web"), loggers(&output, "web")), (Value::Null, vec![]));
+    let place = |number: usize| {
+        format!("NotHonoured Telemetry web/logs: spec.accessLogging[0].providers[{number}].name: ")
+    };
+    let wanted = [
+        "\"tcp\" is of envoyTcpAls; name one of envoyFileAccessLog, envoyHttpAls or envoyOtelAls, or the provider envoy",
+        "\"lost\" names the service \"lost.observability\", which is none; write its host in full, as in \
+         otel.observability.svc.cluster.local",
+        "\"als\" names logs.observability.svc.cluster.local, which web does not see, by its exportTo or by a Sidecar",
+    ];
+    let wanted: Vec<_> = wanted.iter().enumerate().map(|(at, text)| place(at) + text).collect();
+    assert_eq!(findings(&output), wanted);
+
+    let output = made(&mesh(&providers, "defaultProviders: {accessLogging: [tcp]}"));
+    assert_eq!((plan(&output, "web"), loggers(&output, "web")), (Value::Null, vec![]));
+    let wanted = "NotHonoured ConfigMap istio-system/istio: data.mesh: calls of managed protocols: the access log \"tcp\" is of \
+                  envoyTcpAls; name one of envoyFileAccessLog, envoyHttpAls or envoyOtelAls, or the provider envoy";
+    assert_eq!(findings(&output), [wanted]);
+}
+
+#[test]
+fn labels_take_no_more_room_than_plans_have() {
+    let labels: Vec<_> = (0..70).map(|number| format!("l{number}: '%REQ(a)%'")).collect();
+    let otel =
+        format!("{{name: o, envoyOtelAls: {{{AT}, logFormat: {{labels: {{{}}}}}}}}}", labels.join(", "));
+    let output = made(&(mesh(&otel, "") + &telemetry("web", "{name: o}")));
+    assert_eq!(plan(&output, "web")["fields"].as_object().unwrap().len(), 64);
+    let over = "is one of more than 64 headers, or there already, of the extensionProvider \"o\"";
+    let findings = findings(&output);
+    assert!(findings.len() == 1 && findings[0].contains(over), "{findings:?}");
+}
+
+#[test]
+fn loggers_of_calls_are_beside_those_that_make_metrics() {
+    let file = "{name: f, envoyFileAccessLog: {path: /var/log/f}}";
+    let with_metrics = Options { istio_metrics: true, ..options("dubbo") };
+    let output = generate(&world(&(mesh(file, "") + &telemetry("web", "{name: f}"))), &with_metrics);
+    let kinds = |manager: &Value| -> Vec<String> {
+        let loggers = manager["access_log"].as_array().unwrap().iter();
+        loggers
+            .map(|logger| logger["name"].as_str().unwrap().rsplit('.').next().unwrap().to_owned())
+            .collect()
+    };
+    let managers = managers(&output, "web");
+    assert_eq!(
+        managers.iter().map(kinds).collect::<Vec<_>>(),
+        [vec!["file", "stats", "stats"], vec!["file"]]
+    );
+    let paths = managers[0]["route_config"]["virtual_hosts"][0]["routes"].as_array().unwrap();
+    assert_eq!(paths[0]["match"]["path"], "/report");
+    assert_eq!(paths[1]["match"]["headers"][0]["name"], "x-meltemi-log");
+}
