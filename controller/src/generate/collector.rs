@@ -9,7 +9,7 @@ use meltemi_proxy::plan::SpanFormat;
 use super::headers::{Headers, headers};
 use super::mesh::KEY;
 use super::report::Reports;
-use super::service::Service;
+use super::service::{Service, Standing};
 use crate::findings::ResourceRef;
 use crate::istio::{MeshConfig, OpenTelemetry, Zipkin};
 
@@ -132,13 +132,13 @@ const METADATA: &str = "initialMetadata";
 pub(super) const DEFAULT_SAMPLING: f64 = 1.0;
 
 impl<'a> Collectors<'a> {
-    /// Those of a mesh with these services.
-    pub(super) fn new(configured: &'a Configured, services: &[Service]) -> Self {
+    /// Those of a mesh with these services, in a cluster of that domain.
+    pub(super) fn new(configured: &'a Configured, services: &[Service], domain: &str) -> Self {
         let found = configured.providers.iter().map(|(name, provider)| {
             let found = match &provider.kind {
                 Kind::OpenTelemetry(collector) => by_otlp(collector, services),
                 Kind::Zipkin(collector) => by_zipkin(collector, services),
-                Kind::Address(address) => at(address, services),
+                Kind::Address(address) => at(address, services, domain),
                 Kind::Other(kind) => Err(format!("is of {kind}; name one of opentelemetry or zipkin")),
             };
             (&**name, found)
@@ -215,15 +215,14 @@ fn by_zipkin(collector: &Zipkin, services: &[Service]) -> Result<Collector, Stri
 }
 
 /// Zipkin at an address of a host, which may be written without the domain of the cluster, and a port.
-fn at(address: &str, services: &[Service]) -> Result<Collector, String> {
+fn at(address: &str, services: &[Service], domain: &str) -> Result<Collector, String> {
     let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
     let Some((host, port)) = parts else { return Err(format!("has no port in its address {address:?}")) };
-    let is_short = |service: &&Service| {
-        let rest = service.host.strip_prefix(host).filter(|_| host.contains('.'));
-        rest.is_some_and(|rest| rest.starts_with(".svc.") || rest.starts_with('.') && host.ends_with(".svc"))
-    };
-    let short = services.iter().find(is_short).map(|service| service.host.clone());
-    let service = short.unwrap_or_else(|| host.to_owned());
+    // As DNS has it, Services go before other hosts. Only they have short names: whoever may write a ServiceEntry chooses its host.
+    let rest = if host.ends_with(".svc") { "." } else { ".svc." };
+    let full = format!("{host}{rest}{domain}");
+    let is_short = services.iter().any(|service| service.standing != Standing::Entry && service.host == full);
+    let service = if is_short { full } else { host.to_owned() };
     by_zipkin(&Zipkin { service, port, ..Zipkin::default() }, services)
 }
 

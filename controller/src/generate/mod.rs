@@ -118,7 +118,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
     telemetry::report_tags(&mesh, options, &mut reports);
     let protocols = Protocols::new(world, &options.codecs, &mut reports);
     let services = service::all(world, domain, &mesh, &protocols, &mut reports);
-    let collectors = Collectors::new(&mesh.traces, &services);
+    let collectors = Collectors::new(&mesh.traces, &services, domain);
     let receivers = Receivers::new(&mesh.logs, &services);
     let (services, claims) = Claims::new(services, &mut reports);
     let routers = router::meta_routers(world, domain, mesh.routes, &mut reports);

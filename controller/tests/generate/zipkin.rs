@@ -66,3 +66,37 @@ fn a_collector_may_take_spans_as_zipkin_does() {
         assert_eq!(traced(&made(&off)), [Value::Null, Value::Null, Value::Null]);
     }
 }
+
+#[test]
+fn a_short_name_is_that_of_a_service_alone() {
+    let entry = |namespace: &str, host: &str| {
+        format!(
+            "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: z, namespace: {namespace}}}
+spec: {{hosts: [{host}], location: MESH_EXTERNAL, resolution: DNS, ports: [{{number: 9411, name: http, protocol: HTTP}}]}}
+"
+        )
+    };
+    let collector = |host: &str, others: &str| {
+        let config = format!("defaultConfig: {{tracing: {{zipkin: {{address: '{host}:9411'}}}}}}");
+        let output = made(&(mesh_of_two() + &mesh("", &config) + others));
+        assert_taken(&output);
+        traced(&output)[0]["collector"].clone()
+    };
+    // Whoever may write a ServiceEntry chooses its host.
+    let exact = entry("observability", "zipkin.example.com");
+    for tenant in ["zipkin.example.com.svc.attacker", "zipkin.example.com.svc.cluster.local"] {
+        let tenant = entry("web", tenant);
+        for both in [tenant.clone() + &exact, exact.clone() + &tenant] {
+            assert_eq!(collector("zipkin.example.com", &both), "outbound|9411||zipkin.example.com");
+        }
+        assert_eq!(collector("zipkin.example.com", &tenant), Value::Null);
+    }
+    let short = "zipkin.observability";
+    for host in [short, "zipkin.observability.svc", "zipkin.observability.svc.attacker"] {
+        let tenant = entry("web", host);
+        assert_eq!(collector(short, &(tenant + SERVICE_OF_ZIPKIN)), ZIPKIN, "{host}");
+    }
+}
