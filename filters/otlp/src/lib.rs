@@ -169,10 +169,11 @@ pub fn rejected(answer: &[u8]) -> (u64, &str) {
 /// The host and the port of an address; of what has no port, all of it and 0.
 #[inline(never)]
 pub fn split(address: &str) -> (&str, u64) {
-    let Some((host, port)) = address.rsplit_once(':') else { return (address, 0) };
-    let digit = |port: u64, digit: u8| port.wrapping_mul(10).wrapping_add(u64::from(digit & 15));
+    let Some((host, digits)) = address.rsplit_once(':') else { return (address, 0) };
+    let port = digits.parse::<u16>().ok().filter(|_| !digits.starts_with('+'));
+    let Some(port) = port else { return (address, 0) };
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    (host, port.bytes().take(5).fold(0, digit))
+    (host, port.into())
 }
 
 /// Appends an id of so many digits, if there is one.
@@ -240,7 +241,14 @@ mod tests {
             ("10.0.0.1:20880", "10.0.0.1", 20880),
             ("[fd00::1]:80", "fd00::1", 80),
             ("demo:65535", "demo", 65535),
+            ("[fe80::1%eth0]:80", "fe80::1%eth0", 80),
+            ("envoy://connect_originate/10.0.0.1:8080", "envoy://connect_originate/10.0.0.1", 8080),
+            ("demo:0", "demo", 0),
             ("@internal", "@internal", 0),
+            ("demo:65536", "demo:65536", 0),
+            ("demo:+80", "demo:+80", 0),
+            ("/run/demo:zyxwv", "/run/demo:zyxwv", 0),
+            ("demo:", "demo:", 0),
             ("", "", 0),
         ] {
             assert_eq!(split(address), (host, port), "{address}");

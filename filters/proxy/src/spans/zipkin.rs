@@ -1,5 +1,7 @@
 //! Spans in the format of Zipkin: [JSON of its second version](https://zipkin.io/zipkin-api/).
 
+use core::net::IpAddr;
+
 use meltemi_otlp::{Span, split};
 
 use crate::plan::escape;
@@ -25,10 +27,12 @@ pub(super) fn write(span: &Span<'_>, service: &str, spans: &mut Vec<u8>) {
     write_text("serviceName", service, &mut out);
     end_object(&mut out);
     let (host, port) = split(if span.is_server { span.client } else { span.server });
-    if !host.is_empty() {
+    // Envoy knows endpoints by other names too, such as the path of a socket. Those are tags alone: one that is no address here
+    // may have a collector refuse the whole batch.
+    if let Ok(ip) = host.parse::<IpAddr>() {
         write_name("remoteEndpoint", &mut out);
         out.push('{');
-        write_text(if host.contains(':') { "ipv6" } else { "ipv4" }, host, &mut out);
+        write_text(if ip.is_ipv6() { "ipv6" } else { "ipv4" }, host, &mut out);
         write_number("port", port, &mut out);
         end_object(&mut out);
     }
@@ -96,4 +100,33 @@ fn write_name(name: &str, out: &mut String) {
 fn end_object(out: &mut String) {
     out.pop();
     out.push_str("},");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn endpoints_are_those_that_have_addresses() {
+        for (server, endpoint) in [
+            ("10.0.0.1:20880", json!({"ipv4": "10.0.0.1", "port": 20880})),
+            ("[fd00::1]:80", json!({"ipv6": "fd00::1", "port": 80})),
+            ("10.0.0.1", json!({"ipv4": "10.0.0.1"})),
+            ("10.0.0.1:0", json!({"ipv4": "10.0.0.1"})),
+            ("[fe80::1%eth0]:80", Value::Null),
+            ("envoy://connect_originate/10.0.0.1:8080", Value::Null),
+            ("10.0.0.1:65536", Value::Null),
+            ("10.0.0.1:zyxwv", Value::Null),
+            ("/run/demo.sock", Value::Null),
+            ("@internal", Value::Null),
+            ("", Value::Null),
+        ] {
+            let mut spans = Vec::new();
+            write(&Span { server, ..Span::default() }, "shop", &mut spans);
+            let spans: Value = serde_json::from_slice(&request(spans)).unwrap();
+            assert_eq!(spans[0]["remoteEndpoint"], endpoint, "{server}");
+        }
+    }
 }
