@@ -86,12 +86,17 @@ pub(crate) async fn plans(proxies: &[Proxy]) -> Vec<(String, Plans)> {
 /// Hides what collectors of spans are told, such as tokens: whoever looks at routes may not know it.
 fn hide(plan: &mut Value) {
     let services = plan.get_mut("services").and_then(Value::as_object_mut).into_iter().flatten();
-    for headers in services.filter_map(|(_, entry)| entry.pointer_mut("/tracing/headers")) {
+    for tracing in services.filter_map(|(_, entry)| entry.get_mut("tracing")) {
         let hidden = || Value::from("(hidden)");
-        match headers {
-            Value::Object(headers) => headers.values_mut().for_each(|value| *value = hidden()),
-            // A plan may be refused, and is shown all the same.
-            other => *other = hidden(),
+        // A plan may be refused, and is shown all the same.
+        let Value::Object(fields) = tracing else {
+            *tracing = hidden();
+            continue;
+        };
+        match fields.get_mut("headers") {
+            Some(Value::Object(headers)) => headers.values_mut().for_each(|value| *value = hidden()),
+            Some(other) => *other = hidden(),
+            None => {}
         }
     }
 }
@@ -145,8 +150,9 @@ mod tests {
             "a": entry(json!({"authorization": secret, "x-list": [secret]})),
             "b": entry(json!([secret])),
             "c": entry(json!(secret)),
-            "d": {"protocol": "dubbo", "tracing": secret.len()},
-            "e": secret.len(),
+            "d": {"protocol": "dubbo", "tracing": secret},
+            "e": {"protocol": "dubbo", "tracing": [{"headers": {"authorization": secret}}]},
+            "f": secret.len(),
         });
         let mut plan = json!({"services": services});
         hide(&mut plan);

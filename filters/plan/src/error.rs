@@ -96,6 +96,15 @@ impl<'a> Path<'a> {
         Path::Index(self, index)
     }
 
+    /// Whether it is of what may be a secret: what a collector of spans is told, wherever in `tracing` that was written.
+    pub(super) fn is_secret(&self) -> bool {
+        match self {
+            Path::Root => false,
+            Path::Key(_, "tracing") => true,
+            Path::Key(parent, _) | Path::Index(parent, _) => parent.is_secret(),
+        }
+    }
+
     fn push_to(&self, text: &mut String) {
         match self {
             Path::Root => {}

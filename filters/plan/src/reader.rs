@@ -29,7 +29,14 @@ impl<'a> Reader<'a> {
     }
 
     fn unexpected(self, expected: &dyn Expected) -> Fault {
-        Fault::invalid_type(self.value.unexpected(), expected).or_at(self.path)
+        let found = match self.value.unexpected() {
+            Unexpected::Str(_) if self.path.is_secret() => Unexpected::Other("a string"),
+            Unexpected::Unsigned(_) | Unexpected::Signed(_) if self.path.is_secret() => {
+                Unexpected::Other("a number")
+            }
+            found => found,
+        };
+        Fault::invalid_type(found, expected).or_at(self.path)
     }
 
     /// What the visitor made of the value.
@@ -102,6 +109,7 @@ impl Error for Fault {
             Unexpected::Unit => Self::custom(format_args!("expected {expected}, found null")),
             Unexpected::Seq => Self::custom(format_args!("expected {expected}, found an array")),
             Unexpected::Map => Self::custom(format_args!("expected {expected}, found an object")),
+            Unexpected::Other(kind) => Self::custom(format_args!("expected {expected}, found {kind}")),
             _ => Self::custom(format_args!("expected {expected}")),
         }
     }

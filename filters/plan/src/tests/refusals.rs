@@ -444,3 +444,27 @@ fn retries_that_cannot_work_are_refused() {
         assert_eq!(refuse(&retry(members.clone())), format!("{path}{message}"), "{members}");
     }
 }
+
+#[test]
+fn what_collectors_are_told_is_in_no_error() {
+    for (headers, message) in [
+        (json!("Bearer s3cret"), ": expected an object, found a string"),
+        (json!(5333), ": expected an object, found a number"),
+        (json!(["s3cret"]), ": expected an object, found an array"),
+        (json!({"a": 5333}), ".a: expected a string, found a number"),
+        (json!({"a": -5333}), ".a: expected a string, found a number"),
+        (json!({"a": 5333.5}), ".a: expected a string, found a fraction"),
+        (json!({"a": {"b": "s3cret"}}), ".a: expected a string, found an object"),
+        (
+            json!({"a": "s3cret\n"}),
+            ".a: is no header: a name is a token, a value plain ASCII without spaces at its ends",
+        ),
+    ] {
+        let plan = demo(json!({"tracing": {"collector": "otel", "headers": headers}}));
+        assert_eq!(refuse(&plan), format!("services[\"demo\"].tracing.headers{message}"), "{plan}");
+    }
+    assert_eq!(
+        refuse(&demo(json!({"tracing": "Bearer s3cret"}))),
+        "services[\"demo\"].tracing: expected an object, found a string"
+    );
+}
