@@ -11,6 +11,7 @@ mod verdict;
 
 use core::time::Duration;
 use std::cell::{Ref, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use meltemi_sockets::{Accept, Request};
@@ -42,7 +43,10 @@ struct State {
     index: Vec<(Key, usize)>,
     /// The one that counted last, and mostly counts next.
     last: usize,
-    dirty: Vec<usize>,
+    /// Those that have something to tell, the longest first.
+    dirty: VecDeque<usize>,
+    /// Those of them whose counters are still to be defined, which takes long: the others do not wait for it.
+    naming: VecDeque<usize>,
     due: Option<Instant>,
     /// The service that this proxy is part of, as tracers name it.
     service: String,
@@ -143,7 +147,7 @@ impl Reports {
         let Some(series) = state.all.get_mut(at) else { return };
         series.add(now.since(record.started), record.request_bytes as usize, record.response_bytes as usize);
         if !core::mem::replace(&mut series.is_dirty, true) {
-            state.dirty.push(at);
+            state.dirty.push_back(at);
             state.due = state.due.or(Some(now.after(INTERVAL)));
         }
     }
@@ -160,32 +164,38 @@ impl Reports {
         if state.due.is_none_or(|due| due > now) || !by_names && !net.is_open() {
             return;
         }
-        let clock = state.wall_clock.unwrap_or(|| 0);
-        for _ in 0..MOST_AT_ONCE {
-            let Some(at) = state.dirty.pop() else { break };
+        if !by_names {
+            state.dirty.append(&mut state.naming);
+        }
+        let way = if by_names { Way::Names } else { Way::Streams };
+        let mut told = 0_usize;
+        while told < MOST_AT_ONCE
+            && let Some(at) = state.dirty.pop_front()
+        {
             let Some(series) = state.all.get_mut(at) else { continue };
-            let Key { source, destination, verdict } = series.key;
-            let ends = [source, destination].map(|party| state.parties.fields(party));
-            let labels = verdict::fields(verdict);
-            let labels = [ends[0], ends[1], &labels];
-            if by_names && !state.counting.define(&labels, &mut series.counters, clock) {
-                state.dirty.push(at);
-                break;
+            if by_names && !state.counting.has_all(&series.counters) {
+                state.naming.push_back(at);
+                continue;
             }
+            told = told.saturating_add(1);
             series.is_dirty = false;
-            let parts = series.take();
+            let parts = series.take(way);
             if by_names {
                 state.counting.count(&parts, &series.counters);
                 continue;
             }
+            let outcome = verdict::fields(series.key.verdict);
+            let labels = state.parties.labels(&series.key, &outcome);
             for part in parts {
                 let counts = part.fields();
                 let fields = labels.into_iter().chain([&counts[..]]).flatten();
                 send(net, &fields.map(|(name, value)| (*name, value.as_str())).collect::<Vec<_>>());
             }
         }
+        state.name();
         let pause = if by_names { SHORT_PAUSE } else { PAUSE };
-        state.due = (!state.dirty.is_empty()).then(|| now.after(pause));
+        let is_more = !state.dirty.is_empty() || !state.naming.is_empty();
+        state.due = is_more.then(|| now.after(pause));
     }
 }
 
@@ -202,6 +212,21 @@ fn send(net: &mut Net, fields: &[(&str, &str)]) {
 }
 
 impl State {
+    /// Defines some counters of the series that has waited longest for them.
+    fn name(&mut self) {
+        let Some(at) = self.naming.front().copied() else { return };
+        if let Some(series) = self.all.get_mut(at) {
+            let outcome = verdict::fields(series.key.verdict);
+            let labels = self.parties.labels(&series.key, &outcome);
+            let clock = self.wall_clock.unwrap_or(|| 0);
+            if !self.counting.define(&labels, &mut series.counters, clock) {
+                return;
+            }
+        }
+        self.naming.pop_front();
+        self.dirty.push_back(at);
+    }
+
     /// Where calls like this count: by themselves, or once there are `most` of their kind, with the others.
     fn find(&mut self, key: Key, most: usize) -> usize {
         let found = self.index.binary_search_by(|(known, _)| known.cmp(&key));

@@ -92,24 +92,26 @@ impl Counting {
         clock: fn() -> u64,
     ) -> bool {
         let Some(Counters { define, .. }) = self.counters else { return true };
-        if known.len() >= COUNTERS {
-            return true;
-        }
         let mut name = self.front.clone();
         for (field, value) in labels.iter().copied().flatten() {
             push(&mut name, &label(field), value);
         }
         push(&mut name, REQUEST_PROTOCOL[0], REQUEST_PROTOCOL[1]);
         let (front, began) = (name.len(), clock());
-        loop {
+        while known.len() < COUNTERS {
             push_counter(&mut name, known.len());
             known.push(define(&name));
             name.truncate(front);
-            if known.len() >= COUNTERS || clock().saturating_sub(began) >= SLICE {
+            if clock().saturating_sub(began) >= SLICE {
                 break;
             }
         }
-        known.len() >= COUNTERS
+        self.has_all(known)
+    }
+
+    /// Whether these are all counters of a series.
+    pub(super) fn has_all(&self, known: &[Option<u32>]) -> bool {
+        self.counters.is_none() || known.len() >= COUNTERS
     }
 
     /// Counts what there is of a series, whose counters are `known`.
@@ -165,6 +167,7 @@ pub fn push_label(name: &mut String, label: &str, value: &str, is_plain: fn(char
 #[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use super::*;
+    use crate::reports::Way;
     use std::cell::RefCell;
     use std::collections::BTreeMap;
     use std::time::Duration;
@@ -206,10 +209,10 @@ mod tests {
             slices += 1;
         }
         assert_eq!(slices, 34, "two in a slice");
-        counting.count(&series.take(), &series.counters);
+        counting.count(&series.take(Way::Names), &series.counters);
         series.add(Duration::from_millis(3), 30, 1);
         assert!(counting.define(&labels, &mut series.counters, clock));
-        counting.count(&series.take(), &series.counters);
+        counting.count(&series.take(Way::Names), &series.counters);
         let front = "source_app=.=a_._reporter_._x_.;.;rpc_outcome=.=success;.;request_protocol=.=grpc;.;";
         let counters = HOST.with_borrow(Clone::clone).into_iter();
         let counters: BTreeMap<_, _> =

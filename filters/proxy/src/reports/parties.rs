@@ -2,6 +2,8 @@
 
 use meltemi_sockets::Accept;
 
+use super::names::Labels;
+use super::series::Key;
 use crate::lines::cut;
 use crate::plan::Service;
 use crate::source;
@@ -112,8 +114,13 @@ impl Parties {
     }
 
     /// The fields of one end.
-    pub(super) fn fields(&self, id: PartyId) -> &[(&'static str, String)] {
+    fn fields(&self, id: PartyId) -> &[(&'static str, String)] {
         self.all.get(id.0 as usize).map_or(&[], |party| &party.fields)
+    }
+
+    /// The labels of a series whose calls ended with this `outcome`.
+    pub(super) fn labels<'a>(&'a self, key: &Key, outcome: &'a [(&'static str, String)]) -> Labels<'a> {
+        [self.fields(key.source), self.fields(key.destination), outcome]
     }
 
     /// Whether that client's calls come to the server's own proxy.

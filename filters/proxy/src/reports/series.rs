@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::Way;
 use super::parties::PartyId;
 
 /// What the calls of a series have in common.
@@ -22,8 +23,8 @@ pub(super) struct Series {
     calls: u64,
     /// By time, by the length of the request and by that of the answer.
     families: [Family; 3],
-    /// Every bucket was reported once: between buckets that are not there Prometheus would guess.
-    is_complete: bool,
+    /// The way that every bucket was reported once: between buckets that are not there Prometheus would guess.
+    complete: Option<Way>,
     /// The host's numbers of what it counts, where it counts by names.
     pub(super) counters: Vec<Option<u32>>,
 }
@@ -94,7 +95,7 @@ impl Series {
             is_dirty: false,
             calls: 0,
             families: Default::default(),
-            is_complete: false,
+            complete: None,
             counters: Vec::new(),
         }
     }
@@ -111,9 +112,10 @@ impl Series {
     }
 
     /// What there is to tell since it was told last: the sums, and what is new in each bucket.
-    pub(super) fn take(&mut self) -> Vec<Part> {
+    pub(super) fn take(&mut self, way: Way) -> Vec<Part> {
         let calls = core::mem::take(&mut self.calls);
         let mut parts = Vec::with_capacity(BOUNDS.len());
+        let is_complete = self.complete.replace(way) == Some(way);
         parts.push(Part { bound: None, calls, values: self.families.each_mut().map(Family::take_sum) });
         let mut below = [0_u64; 3];
         for (at, (_, bound)) in BOUNDS.iter().enumerate() {
@@ -121,12 +123,11 @@ impl Series {
                 let values = family.buckets.get_mut(at).map(core::mem::take);
                 *below = below.saturating_add(values.unwrap_or(0));
             }
-            if !self.is_complete || below.iter().any(|n| *n > 0) {
+            if !is_complete || below.iter().any(|n| *n > 0) {
                 parts.push(Part { bound: Some((at, bound)), calls, values: below });
             }
         }
         parts.push(Part { bound: Some((BOUNDS.len(), ANY)), calls, values: [calls; 3] });
-        self.is_complete = true;
         parts
     }
 }
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
 
     fn reports(series: &mut Series) -> Vec<Vec<String>> {
-        let fields = series.take().into_iter().map(|part| part.fields());
+        let fields = series.take(Way::Streams).into_iter().map(|part| part.fields());
         fields.map(|fields| fields.into_iter().map(|(_, value)| value).collect()).collect()
     }
 

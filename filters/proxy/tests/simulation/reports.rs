@@ -1,8 +1,10 @@
 //! Calls reported as Istio's standard metrics.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use meltemi_proxy::{Counters, Reports, Way, Workload};
 use serde_json::{Value, json};
 
 use crate::servers::{Endpoint, Policy, Reply, What};
@@ -12,11 +14,47 @@ const A: &str = "10.0.0.1:20880";
 const CLUSTER: &str = "outbound|20880||demo.shop.svc.cluster.local";
 const INBOUND: &str = "inbound|20880||";
 
-fn world(service: &Value, istio: &Value) -> World {
+thread_local! {
+    /// Counters with names.
+    static HOST: RefCell<Vec<(String, u64)>> = RefCell::default();
+    static TIME: RefCell<u64> = RefCell::default();
+}
+
+/// A host that takes a millisecond for each name, and so makes one at once.
+fn slow_host() -> Reports {
+    let define = |name: &str| {
+        TIME.with_borrow_mut(|time| *time += 1_000_000);
+        HOST.with_borrow_mut(|host| {
+            host.push((name.to_owned(), 0));
+            u32::try_from(host.len() - 1).ok()
+        })
+    };
+    let add = |id: u32, n| HOST.with_borrow_mut(|host| host[id as usize].1 += n);
+    let reports = Reports::new(Workload::default(), String::new(), || TIME.with_borrow(|time| *time));
+    reports.with_way(Way::Streams, Counters { define, add }, &[])
+}
+
+/// The calls that were counted by names, of clients whose identity ends like that.
+fn counted(identity: &str) -> u64 {
+    let part = format!("/{identity};.;");
+    HOST.with_borrow(|host| {
+        let calls = host.iter().filter(|(name, _)| name.ends_with("istio_requests_total"));
+        calls.filter(|(name, _)| name.contains(&part)).map(|(_, n)| n).sum()
+    })
+}
+
+fn plan(service: &Value, istio: &Value) -> Value {
     let mut service = service.clone();
     service["protocol"] = "dubbo".into();
-    let plan = json!({"services": {"demo": service}, "metrics": {"istio": istio}});
-    let mut world = World::new(Setup { plan, ..Setup::default() });
+    json!({"services": {"demo": service}, "metrics": {"istio": istio}})
+}
+
+fn world(service: &Value, istio: &Value) -> World {
+    world_of(service, istio, Reports::default())
+}
+
+fn world_of(service: &Value, istio: &Value, reports: Reports) -> World {
+    let mut world = World::new(Setup { plan: plan(service, istio), reports, ..Setup::default() });
     world.cluster(CLUSTER, &[A], Policy::RoundRobin);
     world.cluster(INBOUND, &[A], Policy::RoundRobin);
     let fields = vec![
@@ -168,6 +206,64 @@ fn many_series_are_reported_in_turns() {
     assert_eq!(calls(&world, &["rpc-outcome"]), expect(&[("success", 10)]));
     world.run_for(Duration::from_secs(1));
     assert_eq!(calls(&world, &["rpc-outcome"]), expect(&[("success", 25)]));
+}
+
+/// Clients with identities of their own.
+fn clients<const N: usize>(world: &mut World) -> [usize; N] {
+    core::array::from_fn(|number| {
+        let identity = format!("spiffe://td/ns/a/sa/{number}");
+        world.connect_with("demo", INBOUND, &[("x-meltemi-peer-identity", &identity)])
+    })
+}
+
+#[test]
+fn known_series_do_not_wait_for_the_names_of_new_ones() {
+    let mut world = world_of(&json!({}), &json!({"byNames": true}), slow_host());
+    let [known, new @ ..] = clients::<25>(&mut world);
+    world.call_and_wait(known, Ask::new("echo"));
+    world.run_for(Duration::from_secs(7));
+    assert_eq!(counted("0"), 1);
+    world.call_and_wait(known, Ask::new("echo"));
+    for client in new {
+        world.call_and_wait(client, Ask::new("echo"));
+    }
+    world.run_for(Duration::from_secs(7));
+    assert_eq!([counted("0"), counted("1"), counted("24")], [2, 1, 0], "names are made in turn");
+    world.call_and_wait(known, Ask::new("echo"));
+    world.run_for(Duration::from_secs(5));
+    assert_eq!([counted("0"), counted("24")], [3, 0], "names are still made");
+    world.run_for(Duration::from_secs(20));
+    assert_eq!(counted("24"), 1);
+    assert_eq!(HOST.with_borrow(Vec::len), 25 * 67);
+}
+
+#[test]
+fn every_bucket_is_told_by_each_way() {
+    let by = |names: bool| json!({"byNames": names});
+    let mut world = world_of(&json!({}), &by(true), slow_host());
+    let [client] = clients(&mut world);
+    world.call_and_wait(client, Ask::new("echo"));
+    world.run_for(Duration::from_secs(7));
+    world.set_plan(&plan(&json!({}), &by(false)));
+    assert_eq!((counted("0"), world.manager.reports.len()), (1, 0));
+    world.call_and_wait(client, Ask::new("echo"));
+    world.run_for(Duration::from_secs(7));
+    assert_eq!(world.manager.reports.len(), 1 + 20);
+    assert_eq!(calls(&world, &["rpc-outcome"]), expect(&[("success", 1)]));
+}
+
+#[test]
+fn series_whose_names_are_not_made_are_told_the_other_way() {
+    let by = |names: bool| json!({"byNames": names});
+    let mut world = world_of(&json!({}), &by(true), slow_host());
+    for client in clients::<3>(&mut world) {
+        world.call_and_wait(client, Ask::new("echo"));
+    }
+    world.run_for(Duration::from_millis(5200));
+    assert!(HOST.with_borrow(Vec::len) < 67, "names are still made");
+    world.set_plan(&plan(&json!({}), &by(false)));
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(calls(&world, &["rpc-outcome"]), expect(&[("success", 3)]));
 }
 
 #[test]

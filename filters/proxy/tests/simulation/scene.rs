@@ -263,6 +263,7 @@ impl Scene {
             downstream: habits(random),
             upstream: habits(random),
             options,
+            ..Setup::default()
         }
     }
 

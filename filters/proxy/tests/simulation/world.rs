@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use meltemi_codecs::Codecs;
-use meltemi_proxy::{Instant, LEAST_UNREAD, Labels, LocalReply, Metric, Sink, Worker, plan::Plan};
+use meltemi_proxy::{Instant, LEAST_UNREAD, Labels, LocalReply, Metric, Reports, Sink, Worker, plan::Plan};
 use meltemi_sockets::{Options, Side};
 use serde_json::{Value, json};
 
@@ -32,6 +32,7 @@ pub struct Setup {
     pub downstream: Habits,
     pub upstream: Habits,
     pub options: Options,
+    pub reports: Reports,
 }
 
 impl Default for Setup {
@@ -44,6 +45,7 @@ impl Default for Setup {
             downstream: Habits::default(),
             upstream: Habits::default(),
             options: Options::default(),
+            reports: Reports::default(),
         }
     }
 }
@@ -236,7 +238,7 @@ impl World {
             callbacks: 0,
             passed_unread: 0,
             is_told: std::env::var_os("MELTEMI_TRACE").is_some(),
-            worker: Worker::new(plan, setup.options, setup.seed),
+            worker: Worker::new(plan, setup.options, setup.seed).with_reports(&setup.reports),
             wire: setup.wire,
             codecs,
             delay: setup.delay,
