@@ -44,13 +44,21 @@ impl Tags {
     }
 
     /// Labels of other metrics that Envoy would find at the end of ours.
-    pub(crate) fn shadows(&self) -> Vec<&'static str> {
-        SHADOWS.into_iter().filter(|name| self.has(name)).collect()
+    /// The short ones come first, so that they are not found in others of these.
+    pub(crate) fn shadows(&self) -> Vec<&str> {
+        let labels = labels();
+        let ends_one = |name: &str| {
+            labels.iter().any(|label| label.strip_suffix(name).is_some_and(|rest| rest.ends_with('_')))
+        };
+        let mut shadows: Vec<&str> = Vec::new();
+        for name in self.names.split([',', '\0']) {
+            if ends_one(name) && !shadows.contains(&name) {
+                shadows.insert(shadows.partition_point(|known| known.len() <= name.len()), name);
+            }
+        }
+        shadows
     }
 }
-
-/// Labels of Meltemi's own metrics as which some of Istio's end.
-const SHADOWS: [&str; 2] = ["service", "outcome"];
 
 /// Whether the proxies of that version of Istio have such loggers: those of 1.30 and later.
 fn has_loggers(version: &str) -> bool {
@@ -80,8 +88,14 @@ mod tests {
 
     #[test]
     fn labels_of_other_metrics_are_not_found_in_ours() {
-        let tags = Tags { names: "service,method,le,destination_workload".to_owned(), has_loggers: false };
-        assert_eq!(tags.shadows(), ["service"]);
+        let shadows = |names: &str| {
+            let tags = Tags { names: names.to_owned(), has_loggers: false };
+            tags.shadows().join(" ")
+        };
+        assert_eq!(shadows("service,method,le,destination_workload"), "service");
+        let names = "cluster\0\0canonical_service\0\0app,service,,app,pp,s";
+        assert_eq!(shadows(names), "app cluster service canonical_service");
+        assert_eq!(shadows(&labels().join(",")), "", "none of Istio's ends as another");
     }
 
     #[test]
