@@ -93,7 +93,6 @@ impl LocalReply {
             }
         }
         if let Some(tapped) = &self.tapped {
-            line.push_str(",\"taps\":");
             tapped.write(&mut line);
         }
         line.push('}');

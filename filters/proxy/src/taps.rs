@@ -17,8 +17,6 @@ pub struct Tapped {
     pub taps: Vec<Told>,
     /// Where in the service the plan says that the call takes its route; empty if it takes none.
     why: String,
-    /// Calls since the last one that are not told of, as there were too many.
-    suppressed: u64,
 }
 
 /// What a tap tells of a call.
@@ -28,6 +26,8 @@ pub struct Told {
     pub tap: Rc<str>,
     /// The attributes that it names, those that the call has.
     pub attributes: Vec<(Rc<str>, String)>,
+    /// Calls of the tap since its last line that are not told of, as there were too many.
+    pub suppressed: u64,
     /// Nanoseconds from the Unix epoch to when the tap ends.
     pub until: u64,
 }
@@ -37,14 +37,21 @@ pub struct Told {
 pub(crate) struct Taps {
     /// How many all of them have told of,
     all: Lines,
-    /// and each, by its name.
-    each: Vec<(Rc<str>, Lines)>,
+    /// and each.
+    each: Vec<Each>,
     /// When it is told how many were left out, unless a line says it before.
     due: Option<Instant>,
     /// Of the request that was read last, until it is a call or has an answer.
     pub(crate) last: Option<Box<Tapped>>,
     /// In no order, at most [`MOST_CALLS`].
     calls: Vec<(CallId, Box<Tapped>)>,
+}
+
+/// What one of them has told.
+#[derive(Debug)]
+struct Each {
+    tap: Rc<str>,
+    lines: Lines,
 }
 
 /// How many calls a worker tells of in a second, for each tap
@@ -65,8 +72,14 @@ const MOST_CALLS: usize = 1000;
 const LONGEST_VALUE: usize = 256;
 
 impl Tapped {
-    /// What taps tell, by their names, as an object of JSON.
+    /// How many calls are not told of, of all its taps: one that two of them left out is two.
+    fn suppressed(&self) -> u64 {
+        self.taps.iter().fold(0, |sum, told| sum.saturating_add(told.suppressed))
+    }
+
+    /// What taps tell and how many calls they left out, by their names, as fields of an object of JSON.
     pub(crate) fn write(&self, line: &mut String) {
+        line.push_str(",\"taps\":");
         let mut start = '{';
         for Told { tap, attributes, .. } in &self.taps {
             line.push(start);
@@ -81,6 +94,15 @@ impl Tapped {
                 start = ',';
             }
             line.push_str(if attributes.is_empty() { "{}" } else { "}" });
+            start = ',';
+        }
+        line.push_str("},\"suppressedByTap\":");
+        let mut start = '{';
+        for Told { tap, suppressed, .. } in &self.taps {
+            line.push(start);
+            quote(tap, line);
+            line.push(':');
+            line.push_str(itoa::Buffer::new().format(*suppressed));
             start = ',';
         }
         line.push('}');
@@ -112,16 +134,16 @@ impl Taps {
     #[inline(never)]
     fn admit(&mut self, tap: &Rc<str>, now: Instant) -> Option<u64> {
         let has_room = self.calls.len() < MOST_CALLS && !self.all.is_full(MOST_OF_ALL, now);
-        let known = self.each.iter().position(|(known, _)| known == tap);
+        let known = self.each.iter().position(|known| known.tap == *tap);
         let at = known.unwrap_or_else(|| {
             if self.each.len() >= MOST_TAPS {
                 self.each.remove(0);
             }
-            self.each.push((tap.clone(), Lines::default()));
+            self.each.push(Each { tap: tap.clone(), lines: Lines::default() });
             self.each.len().saturating_sub(1)
         });
-        let (_, lines) = self.each.get_mut(at)?;
-        let suppressed = lines.admit(if has_room { MOST_LINES } else { 0 }, now);
+        let each = self.each.get_mut(at)?;
+        let suppressed = each.lines.admit(if has_room { MOST_LINES } else { 0 }, now);
         if suppressed.is_none() {
             self.due = self.due.or(Some(now.after(SPAN)));
         }
@@ -144,21 +166,20 @@ impl Worker {
     #[inline(never)]
     pub(crate) fn tap(&mut self, service: &Service, route: Option<&Rc<Route>>, is_read: bool) -> bool {
         let head = Some(&self.head).filter(|_| is_read);
-        let (mut taps, mut left_out) = (Vec::new(), 0_u64);
+        let mut taps = Vec::new();
         for tap in service.taps.iter().flatten() {
             let is_meant = tap.takes(head, self.random.u32(..));
             if !is_meant || tap.until <= self.reports.wall_time(self.now) {
                 continue;
             }
             let Some(suppressed) = self.taps.admit(&tap.name, self.now) else { continue };
-            left_out = left_out.saturating_add(suppressed);
             let mut attributes = Vec::new();
             for name in &tap.attributes {
                 if let Some(value) = head.and_then(|head| head.get(name)) {
                     attributes.push((name.clone(), cut(value, LONGEST_VALUE).to_owned()));
                 }
             }
-            taps.push(Told { tap: tap.name.clone(), attributes, until: tap.until });
+            taps.push(Told { tap: tap.name.clone(), attributes, suppressed, until: tap.until });
         }
         self.taps.last = None;
         if taps.is_empty() {
@@ -166,7 +187,7 @@ impl Worker {
         }
         self.taps.all.admit(MOST_OF_ALL, self.now);
         let why = route.zip(head).map(|(route, head)| service.reason(route, head)).unwrap_or_default();
-        self.taps.last = Some(Box::new(Tapped { taps, why, suppressed: left_out }));
+        self.taps.last = Some(Box::new(Tapped { taps, why }));
         true
     }
 
@@ -183,10 +204,10 @@ impl Worker {
     #[inline(never)]
     pub(crate) fn tell_left_out(&mut self) {
         self.taps.due = None;
-        for (tap, lines) in &mut self.taps.each {
+        for Each { tap, lines, .. } in &mut self.taps.each {
             let suppressed = lines.take_suppressed();
             if suppressed > 0 {
-                let taps = vec![Told { tap: tap.clone(), ..Told::default() }];
+                let taps = vec![Told { tap: tap.clone(), suppressed, ..Told::default() }];
                 let tapped = Some(Box::new(Tapped { taps, ..Tapped::default() }));
                 let line = LocalReply {
                     event: "tap",
@@ -209,7 +230,7 @@ impl Worker {
                 line.detail.insert_str(0, "; ");
             }
             line.detail.insert_str(0, &tapped.why);
-            line.suppressed = tapped.suppressed;
+            line.suppressed = tapped.suppressed();
             line.tapped = Some(tapped);
             self.telemetry.log(line);
         }

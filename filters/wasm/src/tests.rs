@@ -320,7 +320,7 @@ fn a_local_reply_is_one_line_of_json() {
     assert_eq!(value.get("taps"), None);
 
     let attributes = vec![("a\"".into(), "x\n\u{1b}[2J".into())];
-    let told = Told { tap: "t".into(), attributes, until: 1 };
+    let told = Told { tap: "t".into(), attributes, suppressed: 3, until: 1 };
     let taps = vec![told, Told { tap: "u".into(), ..Told::default() }];
     let mut tapped = Tapped::default();
     tapped.taps = taps;
@@ -330,6 +330,7 @@ fn a_local_reply_is_one_line_of_json() {
     let value: serde_json::Value = serde_json::from_str(line.split_once(": ").unwrap().1).unwrap();
     assert_eq!(value["event"], "tap");
     assert_eq!(value["taps"], serde_json::json!({"t": {"a\"": "x\n\u{1b}[2J"}, "u": {}}));
+    assert_eq!(value["suppressedByTap"], serde_json::json!({"t": 3, "u": 0}));
 }
 
 #[test]

@@ -133,6 +133,39 @@ fn a_wide_tap_leaves_lines_to_others() {
     assert_eq!(lines(&world).last().map(|line| line.suppressed), Some(0), "nothing of its own was left out");
 }
 
+/// How many calls each tap of a line left out.
+fn left_out(line: &LocalReply) -> Vec<(&str, u64)> {
+    let tapped = line.tapped.as_ref().unwrap();
+    tapped.taps.iter().map(|told| (&*told.tap, told.suppressed)).collect()
+}
+
+#[test]
+fn each_tap_says_what_it_left_out_itself() {
+    let gray = json!([{"attributes": {"tag": {"exact": "gray"}}}]);
+    let taps = json!([{"name": "all", "until": LATER}, {"name": "gray", "until": LATER, "match": gray}]);
+    let mut world = world(&taps);
+    let client = world.connect();
+    let calls = world.call_all(client, (0..100).map(|_| Ask::new("echo")));
+    world.await_all(&calls);
+    world.run_for(Duration::from_millis(500));
+    let calls = world.call_all(client, (0..50).map(|_| Ask::new("echo")));
+    world.await_all(&calls);
+    world.run_for(Duration::from_millis(600));
+    world.call_and_wait(client, Ask::new("echo").with("tag", "gray"));
+    let last = lines(&world).last().unwrap();
+    assert_eq!(left_out(last), [("all", 50), ("gray", 0)]);
+    assert!(last.line().contains(r#","suppressedByTap":{"all":50,"gray":0}"#), "{}", last.line());
+    assert_eq!(last.suppressed, 50);
+    // What both leave out is of both.
+    let calls = world.call_all(client, (0..150).map(|_| Ask::new("echo").with("tag", "gray")));
+    world.await_all(&calls);
+    world.run_for(Duration::from_secs(2));
+    world.call_and_wait(client, Ask::new("echo"));
+    let sum =
+        |name| lines(&world).flat_map(left_out).filter(|(tap, _)| *tap == name).map(|(_, n)| n).sum::<u64>();
+    assert_eq!((sum("all"), sum("gray")), (50 + 51, 51));
+}
+
 #[test]
 fn there_is_a_bound_for_all_taps_together() {
     let taps: Vec<_> = (0..8)
