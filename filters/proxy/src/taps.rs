@@ -1,9 +1,10 @@
 //! Calls that are tapped: told of one by one in the log, for a time, whatever else is logged.
 
+use core::time::Duration;
 use std::rc::Rc;
 
 use crate::calls::{CallId, End, Origin};
-use crate::clock::Instant;
+use crate::clock::{Instant, earliest};
 use crate::line_limit::{Lines, SPAN};
 use crate::lines::cut;
 use crate::plan::{Route, Service, escape};
@@ -43,7 +44,7 @@ pub(crate) struct Taps {
     due: Option<Instant>,
     /// Of the request that was read last, until it is a call or has an answer.
     pub(crate) last: Option<Box<Tapped>>,
-    /// In no order, at most [`MOST_CALLS`].
+    /// In no order, at most [`MOST_CALLS_OF_ALL`].
     calls: Vec<(CallId, Box<Tapped>)>,
 }
 
@@ -52,6 +53,8 @@ pub(crate) struct Taps {
 struct Each {
     tap: Rc<str>,
     lines: Lines,
+    /// How many of its calls have not ended.
+    calls: usize,
 }
 
 /// How many calls a worker tells of in a second, for each tap
@@ -65,8 +68,10 @@ const MOST_TAPS: usize = 32;
 /// What a line says that is of no call, but of those that were left out.
 const LEFT_OUT: &str = "left_out";
 
-/// How many calls under way taps tell of.
-const MOST_CALLS: usize = 1000;
+/// How many calls under way each tap tells of,
+const MOST_CALLS: usize = 250;
+/// and all of them.
+const MOST_CALLS_OF_ALL: usize = 1000;
 
 /// How much of a value is told, in bytes.
 const LONGEST_VALUE: usize = 256;
@@ -120,7 +125,9 @@ impl Taps {
     #[inline(never)]
     pub(crate) fn begin(&mut self, id: CallId, origin: Origin) {
         if origin != Origin::Proxy {
-            self.calls.extend(self.last.take().map(|tapped| (id, tapped)));
+            let Some(tapped) = self.last.take() else { return };
+            self.count(&tapped, |calls| calls.saturating_add(1));
+            self.calls.push((id, tapped));
         }
     }
 
@@ -130,22 +137,23 @@ impl Taps {
         !self.calls.is_empty()
     }
 
-    /// Whether a line may be written for the tap, and how many were not since its last one.
+    /// Whether a line may be written for the tap, which ends in a while, and how many were not since its last one.
     #[inline(never)]
-    fn admit(&mut self, tap: &Rc<str>, now: Instant) -> Option<u64> {
-        let has_room = self.calls.len() < MOST_CALLS && !self.all.is_full(MOST_OF_ALL, now);
+    fn admit(&mut self, tap: &Rc<str>, now: Instant, left: Duration) -> Option<u64> {
+        let has_room = self.calls.len() < MOST_CALLS_OF_ALL && !self.all.is_full(MOST_OF_ALL, now);
         let known = self.each.iter().position(|known| known.tap == *tap);
         let at = known.unwrap_or_else(|| {
             if self.each.len() >= MOST_TAPS {
                 self.each.remove(0);
             }
-            self.each.push(Each { tap: tap.clone(), lines: Lines::default() });
+            self.each.push(Each { tap: tap.clone(), lines: Lines::default(), calls: 0 });
             self.each.len().saturating_sub(1)
         });
         let each = self.each.get_mut(at)?;
+        let has_room = has_room && each.calls < MOST_CALLS;
         let suppressed = each.lines.admit(if has_room { MOST_LINES } else { 0 }, now);
         if suppressed.is_none() {
-            self.due = self.due.or(Some(now.after(SPAN)));
+            self.due = earliest(self.due, Some(now.after(SPAN.min(left))));
         }
         suppressed
     }
@@ -157,7 +165,18 @@ impl Taps {
 
     fn end(&mut self, id: CallId) -> Option<Box<Tapped>> {
         let at = self.calls.iter().position(|(known, _)| *known == id)?;
-        Some(self.calls.swap_remove(at).1)
+        let (_, tapped) = self.calls.swap_remove(at);
+        self.count(&tapped, |calls| calls.saturating_sub(1));
+        Some(tapped)
+    }
+
+    /// Changes the number of calls under way of the taps of one.
+    fn count(&mut self, tapped: &Tapped, change: impl Fn(usize) -> usize) {
+        for each in &mut self.each {
+            if tapped.taps.iter().any(|told| told.tap == each.tap) {
+                each.calls = change(each.calls);
+            }
+        }
     }
 }
 
@@ -169,10 +188,14 @@ impl Worker {
         let mut taps = Vec::new();
         for tap in service.taps.iter().flatten() {
             let is_meant = tap.takes(head, self.random.u32(..));
-            if !is_meant || tap.until <= self.reports.wall_time(self.now) {
+            if !is_meant {
                 continue;
             }
-            let Some(suppressed) = self.taps.admit(&tap.name, self.now) else { continue };
+            let left = Duration::from_nanos(tap.until.saturating_sub(self.reports.wall_time(self.now)));
+            if left.is_zero() {
+                continue;
+            }
+            let Some(suppressed) = self.taps.admit(&tap.name, self.now, left) else { continue };
             let mut attributes = Vec::new();
             for name in &tap.attributes {
                 if let Some(value) = head.and_then(|head| head.get(name)) {
@@ -200,7 +223,7 @@ impl Worker {
         self.tell_taps(tapped, line);
     }
 
-    /// Tells how many calls were left out since the last line of each tap.
+    /// Tells how many calls were left out since the last line of each tap: a second after the first of them, or when it ends.
     #[inline(never)]
     pub(crate) fn tell_left_out(&mut self) {
         self.taps.due = None;

@@ -139,6 +139,11 @@ fn left_out(line: &LocalReply) -> Vec<(&str, u64)> {
     tapped.taps.iter().map(|told| (&*told.tap, told.suppressed)).collect()
 }
 
+/// How many calls the tap left out, by all lines.
+fn left_out_of(world: &World, name: &str) -> u64 {
+    lines(world).flat_map(left_out).filter(|(tap, _)| *tap == name).map(|(_, calls)| calls).sum()
+}
+
 #[test]
 fn each_tap_says_what_it_left_out_itself() {
     let gray = json!([{"attributes": {"tag": {"exact": "gray"}}}]);
@@ -161,9 +166,7 @@ fn each_tap_says_what_it_left_out_itself() {
     world.await_all(&calls);
     world.run_for(Duration::from_secs(2));
     world.call_and_wait(client, Ask::new("echo"));
-    let sum =
-        |name| lines(&world).flat_map(left_out).filter(|(tap, _)| *tap == name).map(|(_, n)| n).sum::<u64>();
-    assert_eq!((sum("all"), sum("gray")), (50 + 51, 51));
+    assert_eq!((left_out_of(&world, "all"), left_out_of(&world, "gray")), (50 + 51, 51));
 }
 
 #[test]
@@ -185,6 +188,24 @@ fn there_is_a_bound_for_all_taps_together() {
     world.run_for(Duration::from_secs(3));
     let left_out: u64 = lines(&world).map(|line| line.suppressed).sum();
     assert_eq!(left_out, 400);
+}
+
+#[test]
+fn what_a_tap_left_out_is_told_when_it_ends_and_not_after() {
+    let mut world = world(&json!([]));
+    let client = world.connect();
+    world.run_for(Duration::from_secs(5));
+    let end = world.now / 1_000_000_000 + 2;
+    world.set_plan(&plan(&json!([{"name": "t", "until": end}])));
+    world.run_for(Duration::from_nanos(end * 1_000_000_000 - world.now - 500_000_000));
+    let calls = world.call_all(client, (0..150).map(|_| Ask::new("echo")));
+    world.await_all(&calls);
+    assert_eq!(told(&world).len(), 100);
+    world.run_for(Duration::from_nanos(end * 1_000_000_000 - world.now + 50_000_000));
+    assert_eq!(told(&world)[100..], ["t  left_out "]);
+    assert_eq!(lines(&world).last().map(|line| line.suppressed), Some(50));
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(told(&world).len(), 101);
 }
 
 #[test]
@@ -231,8 +252,32 @@ fn no_more_calls_under_way_are_kept_in_mind_than_there_is_room_for() {
         world.call_all(client, (0..100).map(|_| Ask::new("ever")));
         world.run_for(Duration::from_secs(2));
     }
+    assert_eq!(left_out_of(&world, "t"), 1500 - 250);
     world.shut_down();
-    assert_eq!(lines(&world).filter(|line| line.reason == "cancelled").count(), 1000);
+    assert_eq!(lines(&world).filter(|line| line.reason == "cancelled").count(), 250);
+}
+
+#[test]
+fn calls_under_way_of_a_wide_tap_leave_room_to_others() {
+    let gray = json!([{"attributes": {"tag": {"exact": "gray"}}}]);
+    let taps = json!([{"name": "all", "until": LATER}, {"name": "gray", "until": LATER, "match": gray}]);
+    let mut world = world(&taps);
+    world.serve(|arrival, _| if arrival.method == "ever" { What::Nothing.now() } else { Reply::echo() });
+    let client = world.connect();
+    for _ in 0..15 {
+        world.call_all(client, (0..100).map(|_| Ask::new("ever")));
+        world.run_for(Duration::from_secs(2));
+    }
+    for _ in 0..3 {
+        let asks = (0..100).map(|_| Ask::new("echo").with("tag", "gray"));
+        let calls = world.call_all(client, asks);
+        world.await_all(&calls);
+        world.run_for(Duration::from_secs(2));
+    }
+    // Those that have ended make room.
+    let of_gray = lines(&world).filter(|line| line.reason == "success").map(left_out);
+    assert_eq!(of_gray.collect::<Vec<_>>(), vec![[("gray", 0)]; 300]);
+    assert_eq!(left_out_of(&world, "all"), 1500 - 250 + 300);
 }
 
 #[test]
