@@ -51,6 +51,10 @@ struct Absence {
     until: Instant,
     /// How long that is.
     time: Duration,
+    /// It has been connected to since.
+    is_back: bool,
+    /// And has gone once more, or had a short time before: it may end each of its connections.
+    again: bool,
 }
 
 /// Ejections grow with the refusals up to this many.
@@ -117,6 +121,9 @@ impl Endpoints {
                 endpoint.refusals = 0;
                 endpoint.ejected_until = None;
             }
+            if let Some(absence) = &mut endpoint.absence {
+                absence.is_back = true;
+            }
             endpoint.connections = endpoint.connections.saturating_add(1);
         }
     }
@@ -140,26 +147,26 @@ impl Endpoints {
         is_news
     }
 
-    /// Notes that an endpoint has ended a connection, or asked for that. When to look for it, unless that is to come already:
-    /// after `time`, and longer the more often it has, soon after it was looked for.
-    pub(crate) fn went(&mut self, id: Option<EndpointId>, time: Duration, now: Instant) -> Option<Instant> {
-        let Some(endpoint) = self.get_mut(id) else { return Some(now.after(time)) };
-        let last = endpoint.absence;
-        if last.is_some_and(|last| now < last.until) {
-            return None;
+    /// Notes that an endpoint has ended a connection, or asked for that. When to look for it, and whether that is news: after
+    /// `time`, and longer the more often it has, soon after it was looked for.
+    pub(crate) fn went(&mut self, id: Option<EndpointId>, time: Duration, now: Instant) -> (Instant, bool) {
+        let Some(endpoint) = self.get_mut(id) else { return (now.after(time), true) };
+        if let Some(last) = endpoint.absence.as_mut().filter(|last| now < last.until) {
+            last.again |= last.is_back;
+            return (last.until, false);
         }
-        let again = last.filter(|last| now < last.until.after(last.time));
-        let longer = again.map_or(Duration::ZERO, |last| last.time).saturating_add(time);
+        let before = endpoint.absence.filter(|last| now < last.until.after(last.time));
+        let longer = before.map_or(Duration::ZERO, |last| last.time).saturating_add(time);
         let time = longer.min(time.saturating_mul(MOST_REFUSALS));
         let until = now.after(time);
-        endpoint.absence = Some(Absence { until, time });
-        Some(until)
+        endpoint.absence = Some(Absence { until, time, is_back: false, again: before.is_some() });
+        (until, true)
     }
 
-    /// Whether it is not time yet to look for an endpoint.
-    pub(crate) fn is_away(&self, id: Option<EndpointId>, now: Instant) -> bool {
+    /// Whether an endpoint goes again and again, and it is not time yet to look for it.
+    pub(crate) fn goes_on_and_on(&self, id: Option<EndpointId>, now: Instant) -> bool {
         let absence = id.and_then(|id| self.known.get(id)).and_then(|endpoint| endpoint.absence);
-        absence.is_some_and(|absence| now < absence.until)
+        absence.is_some_and(|absence| absence.again && now < absence.until)
     }
 
     /// When to look for the next of those that are away, and have no connections.
@@ -334,19 +341,32 @@ mod tests {
         let second = Duration::from_secs(1);
         let mut endpoints = Endpoints::default();
         let a = endpoints.find("10.0.0.1:1");
-        assert!(!endpoints.is_away(a, at(0)));
         let back = [0, 999, 1000, 3500, 9500].map(|millis| endpoints.went(a, second, at(millis)));
-        let expected = [Some(1000), None, Some(3000), Some(6500), Some(10_500)];
-        assert_eq!(back, expected.map(|millis| millis.map(at)), "9.5 s are long after 6.5");
-        let is_away = [10_499, 10_500].map(|millis| endpoints.is_away(a, at(millis)));
-        assert_eq!(is_away, [true, false]);
+        let expected = [(1000, true), (1000, false), (3000, true), (6500, true), (10_500, true)];
+        assert_eq!(back, expected.map(|(millis, is_news)| (at(millis), is_news)), "9.5 s are long after 6.5");
         let next = [10_499, 10_500].map(|millis| endpoints.next_back(at(millis)));
         assert_eq!(next, [Some(at(10_500)), None]);
         endpoints.connected(a);
         assert_eq!(endpoints.next_back(at(10_499)), None, "it is back");
-        let last = (0..20).try_fold(at(10_500), |at, _| endpoints.went(a, second, at)).unwrap();
-        assert_eq!(endpoints.went(a, second, last), Some(last.after(8 * second)));
-        assert_eq!(endpoints.went(None, second, at(0)), Some(at(1000)), "nobody knows which it was");
+        let last = (0..20).fold(at(10_500), |at, _| endpoints.went(a, second, at).0);
+        assert_eq!(endpoints.went(a, second, last), (last.after(8 * second), true));
+        assert_eq!(endpoints.went(None, second, at(0)), (at(1000), true), "nobody knows which it was");
+    }
+
+    #[test]
+    fn an_endpoint_that_goes_once_with_all_its_connections_does_not_go_on_and_on() {
+        let second = Duration::from_secs(1);
+        let mut endpoints = Endpoints::default();
+        let a = endpoints.find("10.0.0.1:1");
+        for _ in 0..3 {
+            endpoints.went(a, second, at(0));
+        }
+        endpoints.connected(a);
+        assert!(!endpoints.goes_on_and_on(a, at(1)));
+        endpoints.went(a, second, at(2));
+        assert_eq!([999, 1000].map(|millis| endpoints.goes_on_and_on(a, at(millis))), [true, false]);
+        endpoints.went(a, second, at(1500));
+        assert!(endpoints.goes_on_and_on(a, at(1501)), "a short time before");
     }
 
     #[test]

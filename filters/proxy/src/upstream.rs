@@ -146,7 +146,8 @@ impl Worker {
         } else if is_useless {
             self.retire(key);
         } else {
-            let explore_at = pool.found(endpoint, now);
+            let chosen = endpoint.filter(|_| bucket.is_none() && !is_named);
+            let explore_at = pool.found(chosen, now);
             self.alarms.wake_at(explore_at);
             if is_named && !needs_few {
                 self.retire_overdue(pool_key, endpoint);
@@ -231,7 +232,7 @@ impl Worker {
         self.net.close(connection.socket());
         let Some(pool_key) = self.drop_connection(key) else { return };
         if let Some(pool) = self.pools.get_mut(pool_key) {
-            self.alarms.wake_at(pool.lost(endpoint, self.now));
+            self.alarms.wake_at(Some(pool.lost(endpoint, self.now)));
         }
         self.unpin(pool_key);
         if !calls.is_empty() {
@@ -351,7 +352,7 @@ impl Worker {
                 {
                     if let Some(pool) = self.pools.get_mut(connection.pool()) {
                         pool.eject(connection.endpoint(), self.now);
-                        self.alarms.wake_at(pool.lost(connection.endpoint(), self.now));
+                        self.alarms.wake_at(Some(pool.lost(connection.endpoint(), self.now)));
                     }
                     self.pass_drain_on(key);
                 }

@@ -13,10 +13,10 @@ impl Pool {
         self.exploration.is_under_way(self.endpoints.len())
     }
 
-    /// Notes a connection to an endpoint that has not enough of them. One that has just ended another may end each, and says
-    /// no more than one that has enough. Where that ends the search: when the next begins.
-    pub(crate) fn found(&mut self, endpoint: Option<EndpointId>, now: Instant) -> Option<Instant> {
-        if self.endpoints.is_away(endpoint, now) {
+    /// Notes a connection to an endpoint that has not enough of them; `chosen`, if Envoy chose it freely. One that ends each
+    /// says no more than one that has enough. Where that ends the search: when the next begins.
+    pub(crate) fn found(&mut self, chosen: Option<EndpointId>, now: Instant) -> Option<Instant> {
+        if self.endpoints.goes_on_and_on(chosen, now) {
             return self.repeated(now);
         }
         self.exploration.found();
@@ -44,10 +44,12 @@ impl Pool {
     }
 
     /// The same, more thoroughly, after an endpoint has ended a connection, or asked for that: it may have got no more than
-    /// another listener of its proxy. `None` where it has just done so.
-    pub(crate) fn lost(&mut self, endpoint: Option<EndpointId>, now: Instant) -> Option<Instant> {
-        let back = self.endpoints.went(endpoint, self.ejection_time(), now)?;
-        Some(self.exploration.plan_thoroughly(self.endpoints.len(), back))
+    /// another listener of its proxy.
+    pub(crate) fn lost(&mut self, endpoint: Option<EndpointId>, now: Instant) -> Instant {
+        match self.endpoints.went(endpoint, self.ejection_time(), now) {
+            (back, true) => self.exploration.plan_thoroughly(self.endpoints.len(), back),
+            (back, false) => self.exploration.plan(back),
+        }
     }
 
     fn ejection_time(&self) -> Duration {

@@ -58,10 +58,16 @@ fn who_refused_is_looked_for_again_once_it_may_be_back() {
 fn each_that_went_is_looked_for_once_it_may_be_back() {
     let mut pool = pool(r#""upstream": {"ejectionTime": "2s"}"#);
     let [a, b] = ["10.0.0.1:1", "10.0.0.2:1"].map(|address| pool.endpoints_mut().find(address));
-    assert_eq!(pool.lost(a, at(0)), Some(at(2000)));
-    assert_eq!([pool.lost(a, at(500)), pool.lost(b, at(500))], [None, Some(at(2000))], "the first is sooner");
+    assert_eq!(pool.lost(a, at(0)), at(2000));
+    assert_eq!([pool.lost(a, at(500)), pool.lost(b, at(500))], [at(2000); 2], "the first is sooner");
     assert!(pool.explore_if_due(at(2000)));
     assert_eq!(pool.next_search(), Some(at(2500)), "a search finds none that are back later");
+    assert!(pool.explore_if_due(at(2500)));
+    assert_eq!(pool.next_search(), None);
+    let back = pool.lost(b, at(2500));
+    pool.endpoints_mut().connected(b);
+    assert!(pool.explore_if_due(back));
+    assert_eq!(pool.lost(b, at(2600)), back, "which the search before does not know");
 }
 
 #[test]

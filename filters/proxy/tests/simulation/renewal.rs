@@ -192,3 +192,29 @@ fn a_server_that_ends_each_connection_is_not_connected_to_on_and_on() {
         assert!(asked < 100, "says so: {says_so}, {policy:?}: {asked} connections in a minute");
     }
 }
+
+/// As where all sidecars of a service get another listener.
+#[test]
+fn servers_that_all_end_their_connections_share_the_calls_at_once() {
+    let endpoints: Vec<_> = (0..10).map(|n| format!("10.0.0.{n}:20880")).collect();
+    let names: Vec<_> = endpoints.iter().map(String::as_str).collect();
+    let mut world = World::new(Setup::default());
+    world.cluster("demo", &names, Policy::RoundRobin);
+    let client = world.connect();
+    let calls = |world: &mut World| {
+        for _ in 0..20 {
+            let call = world.call_and_wait(client, Ask::new("echo"));
+            assert_eq!(world.calls[call].error(), None);
+            world.run_for(Duration::from_millis(100));
+        }
+    };
+    calls(&mut world);
+    for name in &names {
+        for stream in world.manager.streams_to(name) {
+            world.close_upstream(stream, true);
+        }
+    }
+    calls(&mut world);
+    let back = names.iter().filter(|name| !world.manager.streams_to(name).is_empty()).count();
+    assert_eq!(back, names.len());
+}
