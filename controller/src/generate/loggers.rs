@@ -329,7 +329,7 @@ impl Draft {
     }
 
     /// The whole, with a plan that says which calls are logged.
-    pub(super) fn finish(self, mut plan: Value, reports: &mut Reports) -> Logging {
+    pub(super) fn finish(mut self, mut plan: Value, reports: &mut Reports) -> Logging {
         let of_log = |(_, format): &(String, Option<LogFormat>)| format.clone();
         if let Some(format) = self.formats.iter().find_map(of_log) {
             if let Some((field, format)) = format.field(reports) {
@@ -339,7 +339,11 @@ impl Draft {
                 format.report_other(log, other.as_ref(), reports);
             }
         }
-        if !self.fields.is_empty() {
+        if !self.loggers.is_empty() {
+            if self.fields.is_empty() {
+                // What loggers say is the same for all calls.
+                self.fields.insert(LINE.0.to_owned(), LINE.1.into());
+            }
             plan["fields"] = self.fields.into();
             if !self.is_own {
                 plan["log"] = false.into();

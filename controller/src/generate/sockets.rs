@@ -164,6 +164,8 @@ fn connection_manager(shard: &str, reports: bool) -> Value {
             "stat_prefix": shard,
             "codec_type": "HTTP2",
             "generate_request_id": false,
+            // Paths are those of calls: Istio's proxies would make others of them.
+            "normalize_path": false,
             // A stream is a connection to a server: it lives as long as that, busy or idle.
             "common_http_protocol_options": {"idle_timeout": "0s"},
             "stream_idle_timeout": "0s",

@@ -94,6 +94,9 @@ fn access_log(path: &Path<'_>, raw: &raw::AccessLog) -> Result<AccessLog> {
     let share = share(&path.key("percent"), raw.percent)?;
     let slower_than = raw.slower_than.map(Span::duration);
     let format = log_format(path, raw)?;
+    if !raw.log && raw.fields.is_empty() {
+        return fail(&path.key("log"), "nobody is told of calls then; give \"fields\", or leave this out");
+    }
     Ok(AccessLog { errors: raw.errors, slower_than, share, has_lines: raw.log, format })
 }
 

@@ -34,6 +34,21 @@ pub struct LogField {
     pub parts: Box<[LogPart]>,
 }
 
+impl LogField {
+    /// Whether it has what a client says, at its length.
+    #[inline]
+    pub fn is_said(&self) -> bool {
+        self.parts.iter().any(|part| match part {
+            LogPart::Text(_) => false,
+            LogPart::Line => true,
+            LogPart::Operator { what, or, .. } => [Some(what), or.as_ref()]
+                .into_iter()
+                .flatten()
+                .any(|what| matches!(what, LogOperator::Attribute(_))),
+        })
+    }
+}
+
 /// A part of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum LogPart {
@@ -170,6 +185,9 @@ fn fields(path: &Path<'_>, raw: &Table<String>, writer: &mut Writer) -> Result<B
         let path = path.key(name);
         let name = name.to_ascii_lowercase();
         header(&path, &name, "")?;
+        if name.starts_with("x-forwarded-") {
+            return fail(&path, "is a header that Envoy writes itself; choose another");
+        }
         writer.check(&path, text.len())?;
         writer.text(&path, text, |text, out| out.push_str(text))?;
         fields.push(LogField { name: name.into(), parts: writer.parts(&path)? });

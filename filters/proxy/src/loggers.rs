@@ -8,7 +8,7 @@ use std::rc::Rc;
 use meltemi_sockets::Request;
 
 use crate::lines::cut;
-use crate::plan::{LogField, LogFormat};
+use crate::plan::LogFormat;
 use crate::reports::Verdict;
 use crate::spans::Told;
 use crate::telemetry::{LocalReply, Metric};
@@ -50,14 +50,18 @@ impl Entry {
             return None;
         }
         let mut room = MOST_BYTES;
-        let value = |field: &LogField| {
-            let text = told.text(&field.parts, verdict, line);
-            // A format may have several lines, and spaces at its ends; a header has neither.
-            let text = cut(&text, room).replace(|char: char| char.is_ascii_control(), " ");
-            room = room.saturating_sub(text.len());
-            text.trim().to_owned()
-        };
-        let values = format.fields.iter().map(value).collect();
+        let mut values = vec![String::new(); format.fields.len()];
+        // What clients say takes no room from what the proxy says of them.
+        for is_said in [false, true] {
+            let fields = format.fields.iter().zip(&mut values);
+            for (field, value) in fields.filter(|(field, _)| field.is_said() == is_said) {
+                let text = told.text(&field.parts, verdict, line);
+                // A format may have several lines, and spaces at its ends; a header has neither.
+                let text = cut(&text, room).replace(|char: char| char.is_ascii_control(), " ");
+                room = room.saturating_sub(text.len());
+                value.push_str(text.trim());
+            }
+        }
         let authority = told.record.service.name.clone();
         let path = path(&[&told.label.service, &told.label.method]);
         Some(Self { authority, path, format: format.clone(), values })
@@ -70,7 +74,7 @@ fn path(names: &[&str]) -> String {
     for name in names {
         path.push('/');
         for byte in name.bytes() {
-            match byte.is_ascii_alphanumeric() || b"-._~$:/".contains(&byte) {
+            match byte.is_ascii_alphanumeric() || b"-._~$:".contains(&byte) {
                 true => path.push(byte.into()),
                 false => {
                     path.push('%');
@@ -142,6 +146,7 @@ mod tests {
     fn paths_have_no_byte_that_ends_them() {
         assert_eq!(path(&["org.x.Greeter$1", "say-hello_2"]), "/org.x.Greeter$1/say-hello_2");
         assert_eq!(path(&["a b?#%\n", "\u{e9}\"<"]), "/a%20b%3f%23%25%0a/%c3%a9%22%3c");
+        assert_eq!(path(&["a/b", "../c"]), "/a%2fb/..%2fc", "nor any that is of another name");
         assert_eq!(path(&["", ""]), "//");
     }
 }

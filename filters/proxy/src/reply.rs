@@ -269,7 +269,9 @@ impl Worker {
             }
         };
         let entry = Entry::of(&told, format, &verdict, &line.line());
-        Some(Logged { line: rules.has_lines.then_some(line), entry })
+        // That of a plan without loggers has its line, whoever is told now.
+        let has_line = rules.has_lines || entry.is_none();
+        Some(Logged { line: has_line.then_some(line), entry })
     }
 
     /// A line of the log.

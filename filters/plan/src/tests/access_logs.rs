@@ -69,6 +69,11 @@ fn faults_of_the_access_log_are_refused() {
             "accessLog.fields: 65 is out of bounds; write 0 to 64",
         ),
         (json!({"fields": {":path": "a"}}), "accessLog.fields[\":path\"]: is no header: "),
+        (
+            json!({"fields": {"X-Forwarded-Proto": "a"}}),
+            "accessLog.fields.X-Forwarded-Proto: is a header that ",
+        ),
+        (json!({"log": false}), "accessLog.log: nobody is told of calls then; give \"fields\", or "),
         (json!({"fields": {"te": "a"}}), "accessLog.fields.te: is a header of the proxy's own; leave it out"),
         (
             json!({"fields": {"x-meltemi-cluster": "a"}}),

@@ -185,6 +185,33 @@ fn what_a_client_says_takes_bounded_room_in_an_entry() {
 }
 
 #[test]
+fn what_a_client_says_hides_nothing_that_the_proxy_says_of_it() {
+    let fields = json!({"a": "%REQ(a)%", "b": "%REQ(none?b)%", "c": "%REQ(c)%", "x-outcome": "%RESPONSE_CODE_DETAILS%"});
+    let mut world = world(&json!({"fields": fields}));
+    let client = world.connect();
+    let long = "\n".repeat(2000);
+    world.call_and_wait(client, Ask::new("echo").with("a", &long).with("b", &long).with("c", &long));
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(field(&world.manager.logs.entries[0], "x-outcome"), Some("success"));
+}
+
+#[test]
+fn a_call_under_way_is_told_of_where_loggers_take_the_place_of_lines() {
+    let mut world = world(&json!({"textFormat": "%REQ(tag)%"}));
+    world.serve(|_, _| What::Echo(0).after(Duration::from_millis(50)));
+    let client = world.connect();
+    let call = world.call(client, Ask::new("echo").with("tag", "gray"));
+    world.run_for(Duration::from_millis(20));
+    let rules = json!({"textFormat": "%REQ(tag)%", "log": false, "fields": {"x-call-line": "%LINE%"}});
+    world.set_plan(&plan(&rules));
+    world.await_all(&[call]);
+    world.run_for(Duration::from_secs(1));
+    let lines: Vec<_> = world.metrics.replies.iter().filter(|line| line.event == "call").collect();
+    assert_eq!(lines.iter().map(|line| line.line()).collect::<Vec<_>>(), ["gray"]);
+    assert!(world.manager.logs.entries.is_empty());
+}
+
+#[test]
 fn a_call_under_way_is_told_of_as_the_plan_says_that_it_began_by() {
     let rules = |name: &str| json!({"log": false, "fields": {name: "%REQ(tag)%"}});
     let mut world = world(&rules("x-old"));
