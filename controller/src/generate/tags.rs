@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use meltemi_proxy::plan::{check_tag, raw};
+use meltemi_proxy::plan::{SpanFormat, check_tag, raw};
 use serde_json::Value;
 
 use super::collector::Place;
@@ -26,12 +26,12 @@ impl Tag {
         (name, raw::Tag { attribute, value })
     }
 
-    /// A tag as resources have it.
+    /// A tag as resources have it, of spans in a format.
     ///
     /// # Errors
     ///
     /// It cannot be in force: why not.
-    fn new(name: &str, custom: &Value) -> Result<Self, String> {
+    fn new(name: &str, custom: &Value, format: SpanFormat) -> Result<Self, String> {
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         let (attribute, value) = match custom.as_object().and_then(|kinds| kinds.iter().next()) {
             Some((kind, literal)) if kind == "literal" => (None, text(&literal["value"])),
@@ -54,7 +54,7 @@ impl Tag {
         }
         let tag = Self { name: name.to_owned(), attribute, value };
         let (name, raw) = tag.entry();
-        check_tag(&name, &raw).map(|()| tag)
+        check_tag(&name, &raw, format).map(|()| tag)
     }
 }
 
@@ -64,15 +64,16 @@ fn attribute(format: &str) -> Option<String> {
     (!name.contains(['%', '?', '(', ')'])).then(|| name.to_owned())
 }
 
-/// The tags that can be in force. Says which cannot.
+/// The tags that can be in force in spans of a format. Says which cannot.
 pub(super) fn tags(
     (origin, path): &Place,
     custom: &BTreeMap<String, Value>,
+    format: SpanFormat,
     reports: &mut Reports,
 ) -> Vec<Tag> {
     let mut tags = Vec::new();
     for (name, custom) in custom {
-        let tag = Tag::new(name, custom).and_then(|tag| match tags.len() < MOST {
+        let tag = Tag::new(name, custom, format).and_then(|tag| match tags.len() < MOST {
             true => Ok(tag),
             false => Err(format!("there are more than {MOST}")),
         });

@@ -163,7 +163,8 @@ impl Traces<'_> {
         self.collectors.report(&provider, reports);
         let sampling = said.sampling.or(configured.sampling).unwrap_or(DEFAULT_SAMPLING).clamp(0.0, 100.0);
         let custom = said.tags.filter(|(_, custom)| !custom.is_empty()).or_else(|| configured.tags.clone());
-        let tags = custom.map_or_else(Vec::new, |(place, custom)| tags(&place, &custom, reports));
+        let tags =
+            custom.map_or_else(Vec::new, |(place, custom)| tags(&place, &custom, receiver.format, reports));
         Some(Tracing { how: Traced { sampling: sampling.to_bits(), receiver, tags }, by })
     }
 

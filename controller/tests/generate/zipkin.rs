@@ -100,3 +100,19 @@ spec: {{hosts: [{host}], location: MESH_EXTERNAL, resolution: DNS, ports: [{{num
         assert_eq!(collector(short, &(tenant + SERVICE_OF_ZIPKIN)), ZIPKIN, "{host}");
     }
 }
+
+#[test]
+fn spans_for_zipkin_alone_have_an_error_of_their_own() {
+    let zipkin = "{name: zipkin, zipkin: {service: zipkin.observability.svc.cluster.local, port: 9411}}";
+    let text = mesh_of_two() + SERVICE_OF_ZIPKIN + &mesh(&format!("{OTEL}, {zipkin}"), "");
+    for (provider, tags, said) in [("otel", json!({"error": {"value": "no"}}), 0), ("zipkin", Value::Null, 1)]
+    {
+        let rule = format!(
+            "{{providers: [{{name: {provider}}}], customTags: {{error: {{literal: {{value: 'no'}}}}}}}}"
+        );
+        let output = made(&(text.clone() + &telemetry("web", "a", "", &rule)));
+        assert_taken(&output);
+        assert_eq!(traced(&output)[0]["tags"], tags, "{provider}");
+        assert_eq!(findings(&output).len(), said, "{:?}", findings(&output));
+    }
+}

@@ -146,13 +146,13 @@ pub fn check_attribute(name: &str) -> Result<(), String> {
     matches::attribute_name(&Path::Root, name).map_err(|error| error.message)
 }
 
-/// Checks an attribute of spans.
+/// Checks an attribute of spans in a format.
 ///
 /// # Errors
 ///
 /// Its name or its value is none: what is wrong, and what mends it.
-pub fn check_tag(name: &str, raw: &raw::Tag) -> Result<(), String> {
-    tracing::tag(&Path::Root, name, raw).map(|_| ()).map_err(|error| error.message)
+pub fn check_tag(name: &str, raw: &raw::Tag, format: SpanFormat) -> Result<(), String> {
+    tracing::tag(&Path::Root, name, raw, format).map(|_| ()).map_err(|error| error.message)
 }
 
 /// Checks a header for a collector of spans.

@@ -57,9 +57,8 @@ pub struct Tag {
 }
 
 /// The attributes that all spans have.
-const OWN_TAGS: [&str; 16] = [
+const OWN_TAGS: [&str; 15] = [
     "client.address",
-    "error",
     "error.type",
     "meltemi.mirror",
     "meltemi.route",
@@ -75,6 +74,9 @@ const OWN_TAGS: [&str; 16] = [
     "server.port",
     "upstream_cluster",
 ];
+
+/// What Zipkin calls the one with the kind of an error.
+const ZIPKIN_ERROR: &str = "error";
 
 /// Where Zipkin takes spans.
 const ZIPKIN_PATH: &str = "/api/v2/spans";
@@ -138,7 +140,7 @@ pub(super) fn tracing(path: &Path<'_>, raw: &raw::Tracing) -> Result<Tracing> {
     }
     let headers = headers(&path.key("headers"), &raw.headers)?;
     let sampling = share(&path.key("sampling"), raw.sampling)?;
-    let tags = tags(&path.key("tags"), &raw.tags)?;
+    let tags = tags(&path.key("tags"), &raw.tags, raw.format)?;
     let collector = raw.collector.as_deref().map(|cluster| {
         Rc::new(Collector { cluster: cluster.into(), format: raw.format, path: at.map(Rc::from), headers })
     });
@@ -166,11 +168,11 @@ fn headers(path: &Path<'_>, raw: &Table<String>) -> Result<Vec<(String, String)>
     Ok(headers)
 }
 
-fn tags(path: &Path<'_>, raw: &Table<raw::Tag>) -> Result<Vec<Tag>> {
+fn tags(path: &Path<'_>, raw: &Table<raw::Tag>, format: SpanFormat) -> Result<Vec<Tag>> {
     let mut tags = Vec::new();
     for (name, raw) in raw.iter() {
         let path = path.key(name);
-        tags.push(tag(&path, name, raw)?);
+        tags.push(tag(&path, name, raw, format)?);
         if tags.len() > MOST_TAGS {
             return fail(&path, "is one of more than 32; leave some out");
         }
@@ -178,11 +180,12 @@ fn tags(path: &Path<'_>, raw: &Table<raw::Tag>) -> Result<Vec<Tag>> {
     Ok(tags)
 }
 
-/// Checks an attribute of spans.
+/// Checks an attribute of spans in a format.
 #[inline(never)]
-pub(super) fn tag(path: &Path<'_>, name: &str, raw: &raw::Tag) -> Result<Tag> {
+pub(super) fn tag(path: &Path<'_>, name: &str, raw: &raw::Tag, format: SpanFormat) -> Result<Tag> {
     let raw::Tag { attribute, value } = raw;
-    if name.is_empty() || name.len() > LONGEST_NAME || OWN_TAGS.contains(&name) {
+    let is_own = OWN_TAGS.contains(&name) || format == SpanFormat::Zipkin && name == ZIPKIN_ERROR;
+    if name.is_empty() || name.len() > LONGEST_NAME || is_own {
         return fail(
             path,
             "has a name of more than 128 bytes, of none, or that all spans have; choose another",

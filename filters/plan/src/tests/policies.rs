@@ -29,7 +29,10 @@ fn traces_are_written_by_nobody_else() {
             json!({"tracing": {"collector": "a", "format": "jaeger"}}),
             "tracing.format: unknown variant `jaeger`, expected `otlp` or `zipkin`",
         ),
-        (json!({"tracing": {"tags": {"error": {"value": "a"}}}}), &format!("tracing.tags.error: {name}")),
+        (
+            json!({"tracing": {"format": "zipkin", "tags": {"error": {"value": "a"}}}}),
+            &format!("tracing.tags.error: {name}"),
+        ),
         (
             json!({"tracing": {"tags": {"a": {}}}}),
             "tracing.tags.a: has no value; write \"value\", or \"attribute\" for that of the call",
@@ -77,7 +80,11 @@ fn traces_are_written_by_nobody_else() {
     ] {
         assert_eq!(refuse(&demo(service)), format!("services[\"demo\"].{message}"));
     }
-    for service in [json!({"defaultRoute": set}), json!({"tracing": {}, "defaultRoute": {"reject": {}}})] {
+    for service in [
+        json!({"defaultRoute": set}),
+        json!({"tracing": {}, "defaultRoute": {"reject": {}}}),
+        json!({"tracing": {"tags": {"error": {"value": "a"}}}}),
+    ] {
         assert_eq!(parse(&demo(service)).unwrap().warnings(), []);
     }
 }
