@@ -56,6 +56,9 @@ fn of_istio(setup: Setup, version: &str, tags: &[String]) -> Setup {
     })
 }
 
+/// The histograms.
+const FAMILIES: [&str; 3] = ["request_duration_milliseconds", "request_bytes", "response_bytes"];
+
 /// Who calls.
 fn called_by(setup: Setup, workload: &str) -> Setup {
     setup.change(|bootstrap| {
@@ -75,9 +78,8 @@ fn called_by(setup: Setup, workload: &str) -> Setup {
 
 /// Every sample of Istio's metrics, but for times, without what Istio's tags find in values.
 fn all(proxy: &Proxy) -> BTreeMap<String, BTreeMap<Labels, u64>> {
-    let families = ["request_duration_milliseconds", "request_bytes", "response_bytes"];
     let endings = ["bucket", "sum", "count"];
-    let names = families.iter().flat_map(|family| endings.map(|ending| format!("istio_{family}_{ending}")));
+    let names = FAMILIES.iter().flat_map(|family| endings.map(|ending| format!("istio_{family}_{ending}")));
     let names = names.chain(["istio_requests_total".to_owned()]);
     let of = |name: String| {
         let is_timed = name.contains("duration") && !name.ends_with("count");
@@ -90,6 +92,13 @@ fn all(proxy: &Proxy) -> BTreeMap<String, BTreeMap<Labels, u64>> {
     names.map(of).collect()
 }
 
+/// Whether every bucket of the five calls is there.
+fn is_whole(proxy: &Proxy, family: &str) -> bool {
+    let buckets = samples(proxy, &format!("istio_{family}_bucket"));
+    let last = buckets.iter().filter(|(labels, _)| labels.get("le").is_some_and(|bound| bound == "+Inf"));
+    buckets.len() == 5 * 20 && last.map(|(_, n)| n).sum::<u64>() == 5
+}
+
 /// Makes five calls, of which each ends in another way, and gives what there is of them.
 fn calls(setup: Setup, envoy: &Envoy) -> (BTreeMap<String, BTreeMap<Labels, u64>>, Proxy) {
     let proxy = setup.start(envoy);
@@ -99,6 +108,10 @@ fn calls(setup: Setup, envoy: &Envoy) -> (BTreeMap<String, BTreeMap<Labels, u64>
         client.call(method, "x");
     }
     once(&proxy, 5);
+    // Reports of buckets come after those of sums.
+    eventually("every bucket is reported", || {
+        FAMILIES.iter().all(|family| is_whole(&proxy, family)).then_some(())
+    });
     (all(&proxy), proxy)
 }
 
