@@ -35,6 +35,9 @@ pub(super) struct Line {
     pub(super) request_bytes: u64,
     pub(super) response_bytes: u64,
     pub(super) elapsed_micros: u64,
+    suppressed_by_tap: BTreeMap<String, u64>,
+    /// Calls before it that the tap left out.
+    #[serde(skip)]
     pub(super) suppressed: u64,
     /// Those that the tap names.
     #[serde(skip)]
@@ -62,6 +65,7 @@ pub(super) fn read(text: &str, tap: &str) -> Option<(Option<Timestamp>, Line)> {
     let json = text.get(before.len() + START.len() - 1..)?;
     let mut line = serde_json::Deserializer::from_str(json).into_iter::<Line>().next()?.ok()?;
     line.attributes = line.taps.remove(tap).filter(|_| line.event == "tap")?;
+    line.suppressed = line.suppressed_by_tap.remove(tap).unwrap_or(0);
     Some((time, line))
 }
 

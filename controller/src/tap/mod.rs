@@ -195,10 +195,10 @@ impl Tap {
                 () = over.asked() => break,
                 () = sleep_until(begun + self.duration + ON_ITS_WAY) => break,
                 next = told.recv() => match next {
-                    Some(Told::Call(call)) if call.is_none() => printer.suppressed += call.suppressed(),
                     Some(Told::Call(call)) => {
+                        let Some(row) = printer.row(&call) else { continue };
                         // Nobody reads on.
-                        if printer.print(&call).is_err() {
+                        if print(&row).is_err() {
                             break;
                         }
                         left = left.map(|left| left - 1);
@@ -267,16 +267,21 @@ impl Printer {
         Self { columns, suppressed: 0 }
     }
 
-    fn print(&mut self, call: &Call) -> io::Result<()> {
+    /// What is printed of it, if it is a call; counts those that are not told of.
+    fn row(&mut self, call: &Call) -> Option<String> {
         self.suppressed += call.suppressed();
-        let line = match &mut self.columns {
+        let is_call = !call.is_none();
+        is_call.then(|| match &mut self.columns {
             Some(columns) => columns.row(call),
             None => call.json(),
-        };
-        let mut output = io::stdout().lock();
-        writeln!(output, "{line}")?;
-        output.flush()
+        })
     }
+}
+
+fn print(row: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    writeln!(output, "{row}")?;
+    output.flush()
 }
 
 /// How a user or a system ends a command.
@@ -379,6 +384,25 @@ mod tests {
         }
         for wrong in ["", "5", "0s", "999ms", "61m", "soon", "-1s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_a_tap_left_out_is_counted_and_is_no_row() {
+        let take = |printer: &mut Printer, reason: &str, left_out: serde_json::Value| {
+            let line = json!({"event": "tap", "reason": reason, "suppressed": 50, "taps": {"all": {}, "gray": {}},
+                "suppressedByTap": left_out});
+            let (time, line) = lines::read(&format!("meltemi: {line}"), "gray").unwrap();
+            printer.row(&Call::new("cart-1", time, line)).is_some()
+        };
+        for form in [Form::Json, Form::Table] {
+            let mut printer = Printer::new(form);
+            assert!(take(&mut printer, "success", json!({"all": 43, "gray": 7})));
+            assert_eq!(printer.suppressed, 7, "the rest is of another tap");
+            assert!(!take(&mut printer, "left_out", json!({"gray": 50})));
+            assert_eq!(printer.suppressed, 57);
+            assert!(take(&mut printer, "success", json!({"all": 50, "gray": 0})));
+            assert_eq!(printer.suppressed, 57);
         }
     }
 
