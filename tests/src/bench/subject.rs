@@ -72,12 +72,13 @@ fn add_logger(config: &mut Config, loggers: &Value, file: &Path) {
     logger["typed_config"]["path"] = file.display().to_string().into();
     let listeners = config.value_mut()["static_resources"]["listeners"].as_array_mut();
     for listener in listeners.into_iter().flatten() {
-        let filters = listener["filter_chains"][0]["filters"].as_array_mut();
+        // Other listeners and filters have none of these.
+        let filters = listener.pointer_mut("/filter_chains/0/filters").and_then(Value::as_array_mut);
         for filter in filters.into_iter().flatten() {
-            let manager = &mut filter["typed_config"];
-            if let Some(routes) = manager["route_config"]["virtual_hosts"][0]["routes"].as_array_mut() {
+            let routes = filter.pointer_mut("/typed_config/route_config/virtual_hosts/0/routes");
+            if let Some(routes) = routes.and_then(Value::as_array_mut) {
                 routes.insert(0, loggers["route"].clone());
-                manager["access_log"] = json!([logger]);
+                filter["typed_config"]["access_log"] = json!([logger]);
             }
         }
     }
