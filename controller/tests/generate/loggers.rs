@@ -3,7 +3,7 @@ use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Plan;
 use serde_json::{Value, json};
 
-use crate::{findings, made, namespace, options, service, spec, world};
+use crate::{findings, made, namespace, options, service, spec, tracing, world};
 
 /// A service that takes logs, in a namespace without sidecars.
 const LOGS: &str = "---
@@ -19,18 +19,11 @@ const AT: &str = "service: logs.observability.svc.cluster.local, port: 9000";
 
 /// A service in `shop`, whose clients are in `web`; a service for logs; and a mesh with these providers.
 fn mesh(providers: &str, other: &str) -> String {
-    let config = format!(
-        "---
-apiVersion: v1
-kind: ConfigMap
-metadata: {{name: istio, namespace: istio-system}}
-data:
-  mesh: |
-    extensionProviders: [{providers}]
-    {other}
-"
-    );
-    namespace("shop") + &namespace("web") + &service("shop", "demo", "10.0.0.1") + LOGS + &config
+    namespace("shop")
+        + &namespace("web")
+        + &service("shop", "demo", "10.0.0.1")
+        + LOGS
+        + &tracing::mesh(providers, other)
 }
 
 /// A Telemetry that names providers.

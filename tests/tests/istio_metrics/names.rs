@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use meltemi_tests::{Action, Backend, Client, Envoy, Proxy, Setup, each_envoy, eventually};
 use serde_json::{Value, json};
 
-use crate::stage::{INBOUND, at, described, plan, setup};
+use crate::stage::{INBOUND, called_by, described, plan, setup};
 use crate::{Labels, once, samples};
 
 /// What Istio's bootstrap looks for anywhere in names, before and after the tags that a mesh names.
@@ -58,23 +58,6 @@ fn of_istio(setup: Setup, version: &str, tags: &[String]) -> Setup {
 
 /// The histograms.
 const FAMILIES: [&str; 3] = ["request_duration_milliseconds", "request_bytes", "response_bytes"];
-
-/// Who calls.
-fn called_by(setup: Setup, workload: &str) -> Setup {
-    setup.change(|bootstrap| {
-        let tunnel = &mut at(&mut bootstrap["static_resources"]["listeners"], "demo");
-        let tunnel = &mut tunnel["filter_chains"][0]["filters"][0]["typed_config"]["tunneling_config"];
-        let headers = tunnel["headers_to_add"].as_array_mut().unwrap();
-        headers.retain(|header| header["header"]["key"] != "x-meltemi-peer-identity");
-        for (name, value) in [
-            ("x-meltemi-peer-identity", "spiffe://cluster.local/ns/clients/sa/client"),
-            ("x-meltemi-own-identity", "spiffe://cluster.local/ns/web/sa/web"),
-            ("x-meltemi-peer-workload", workload),
-        ] {
-            headers.push(json!({"header": {"key": name, "value": value}}));
-        }
-    })
-}
 
 /// Every sample of Istio's metrics, but for times, without what Istio's tags find in values.
 fn all(proxy: &Proxy) -> BTreeMap<String, BTreeMap<Labels, u64>> {

@@ -7,7 +7,7 @@ use meltemi_tests::{Action, Backend, Client, Envoy, eventually};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::stage::{CLUSTER, INBOUND, at, plan, setup};
+use crate::stage::{CLUSTER, INBOUND, called_by, plan, setup};
 
 /// Debian's Prometheus.
 struct Prometheus {
@@ -73,19 +73,8 @@ fn dashboards_and_graphs_find_what_they_ask_for() {
     let envoy = Envoy::fetch("1.40.0");
     let backend = Backend::start("v1");
     backend.on("oops", Action::Status(70, "oops".to_owned()));
-    let server = setup(INBOUND, backend.address()).plan(&plan(&json!({}))).change(|bootstrap| {
-        let tunnel = &mut at(&mut bootstrap["static_resources"]["listeners"], "demo");
-        let tunnel = &mut tunnel["filter_chains"][0]["filters"][0]["typed_config"]["tunneling_config"];
-        let headers = tunnel["headers_to_add"].as_array_mut().unwrap();
-        headers.retain(|header| header["header"]["key"] != "x-meltemi-peer-identity");
-        for (name, value) in [
-            ("x-meltemi-peer-identity", "spiffe://cluster.local/ns/clients/sa/client"),
-            ("x-meltemi-own-identity", "spiffe://cluster.local/ns/web/sa/web"),
-            ("x-meltemi-peer-workload", "client-v3;clients;client;v3;client;v3;Kubernetes"),
-        ] {
-            headers.push(json!({"header": {"key": name, "value": value}}));
-        }
-    });
+    let server = setup(INBOUND, backend.address()).plan(&plan(&json!({})));
+    let server = called_by(server, "client-v3;clients;client;v3;client;v3;Kubernetes");
     let server = server.start(&envoy);
     let client = setup(CLUSTER, server.meltemi()).plan(&plan(&json!({}))).start(&envoy);
     let prometheus = Prometheus::start(&[client.admin(), server.admin()].map(|admin| admin.to_string()));

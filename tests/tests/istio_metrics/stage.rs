@@ -80,6 +80,23 @@ pub fn described(cluster: &'static str, to: SocketAddr) -> Setup {
     })
 }
 
+/// An Envoy before a server, whose client has an identity and is of this workload.
+pub fn called_by(setup: Setup, workload: &str) -> Setup {
+    setup.change(|bootstrap| {
+        let tunnel = &mut at(&mut bootstrap["static_resources"]["listeners"], "demo");
+        let tunnel = &mut tunnel["filter_chains"][0]["filters"][0]["typed_config"]["tunneling_config"];
+        let headers = tunnel["headers_to_add"].as_array_mut().unwrap();
+        headers.retain(|header| header["header"]["key"] != "x-meltemi-peer-identity");
+        for (name, value) in [
+            ("x-meltemi-peer-identity", "spiffe://cluster.local/ns/clients/sa/client"),
+            ("x-meltemi-own-identity", "spiffe://cluster.local/ns/web/sa/web"),
+            ("x-meltemi-peer-workload", workload),
+        ] {
+            headers.push(json!({"header": {"key": name, "value": value}}));
+        }
+    })
+}
+
 /// A plan whose service `demo` is `service`, and whose calls are reported.
 pub fn plan(service: &Value) -> Value {
     let mut service = service.clone();
