@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use meltemi_proxy::plan::Span;
 use serde_json::{Value, json};
 
-use super::log_format::LogFormat;
 use super::loggers::{Draft, Logging, Provider, Receiver, Receivers};
 use super::mesh::KEY;
+use super::mesh_logs::{Configured, ENVOY};
 use super::options::AccessLog;
 use super::report::Reports;
 use super::sockets::Proxies;
@@ -15,26 +15,13 @@ use super::telemetries::{Telemetries, Whose};
 use super::terms::duration;
 use super::visibility::Visibility;
 use crate::findings::ResourceRef;
-use crate::istio::{AccessLogging, MeshConfig, ModeSelector, Telemetry};
+use crate::istio::{AccessLogging, ModeSelector, Telemetry};
 
 /// The calls that have lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Lines {
     errors: bool,
     slower_than: Option<Span>,
-}
-
-/// What the mesh configuration says.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Configured {
-    /// The file that lines go to where nobody says it.
-    file: Option<String>,
-    /// The format of that file.
-    format: Option<LogFormat>,
-    /// The logs that hold where no Telemetry says it, and who says so.
-    defaults: BTreeMap<String, ResourceRef>,
-    /// By their names in lower case, as Istio compares them.
-    pub(super) providers: BTreeMap<String, Provider>,
 }
 
 /// Which calls of which proxies are logged, and where.
@@ -50,9 +37,6 @@ pub(super) struct AccessLogs<'a> {
 
 /// Some proxies: those of a namespace, of a side, and whether they are gateways.
 type Of<'p> = (Whose<'p>, Proxies);
-
-/// The provider that each mesh has.
-const ENVOY: &str = "envoy";
 
 impl Lines {
     /// The plan's `accessLog`, without a format.
@@ -102,28 +86,6 @@ impl Lines {
     }
 }
 
-impl Configured {
-    /// Adds what a revision's configuration says.
-    pub(super) fn add(&mut self, config: &MeshConfig, map: &ResourceRef) {
-        let file = config.access_log_file.as_ref().filter(|file| !file.is_empty());
-        self.file = self.file.take().or_else(|| file.cloned());
-        let defaults =
-            config.default_providers.iter().flat_map(|defaults| &defaults.access_logging).flatten();
-        self.defaults.extend(defaults.map(|name| (name.to_ascii_lowercase(), map.clone())));
-        self.format = self.format.take().or_else(|| LogFormat::of_mesh(config, map, ENVOY));
-        for provider in config.extension_providers.iter().flatten() {
-            self.providers.insert(provider.name.to_ascii_lowercase(), Provider::new(provider, map));
-        }
-    }
-
-    /// The provider of a name, in lower case.
-    fn provider(&self, name: &str) -> Option<Provider> {
-        let of_mesh =
-            || Provider::file(ENVOY, self.file.clone().unwrap_or_default(), self.format.clone(), None);
-        self.providers.get(name).cloned().or_else(|| (name == ENVOY).then(of_mesh))
-    }
-}
-
 impl AccessLogs<'_> {
     /// What is logged by some proxies, and where.
     pub(super) fn of(&self, whose: Whose<'_>, proxies: Proxies, reports: &mut Reports) -> Option<Logging> {
@@ -139,12 +101,16 @@ impl AccessLogs<'_> {
         let mut all: Option<Lines> = None;
         for (name, lines) in said {
             let Some(lines) = lines else { continue };
+            self.configured.report_others(&name, reports);
+            if levels.is_empty() && !is_by_flag {
+                self.configured.report_silent(&name, reports);
+            }
             match self.place(&name, of) {
                 Ok((provider, _)) if is_by_flag => draft.add_own(provider),
                 Ok((provider, receiver)) => draft.add(provider, receiver, reports),
                 Err(_) if is_by_flag => {}
                 Err(why) => {
-                    if let Some(map) = self.configured.defaults.get(&name) {
+                    if let Some(map) = self.configured.by_default(&name) {
                         let message = format!("calls of managed protocols: the access log {name:?} {why}");
                         reports.not_honoured(map, format!("data.{KEY}"), message);
                     }
@@ -158,16 +124,17 @@ impl AccessLogs<'_> {
 
     /// What holds where no Telemetry says it.
     fn unsaid(&self) -> Option<Lines> {
-        let is_on = self.configured.file.is_some() || !self.configured.defaults.is_empty();
+        let is_on = !self.configured.inherited().is_empty();
         let by_flag = self.flag.map(|calls| Lines { errors: calls == AccessLog::Errors, slower_than: None });
         by_flag.or(is_on.then(Lines::default))
     }
 
     /// The providers that hold where no Telemetry names any.
     fn inherited(&self) -> BTreeSet<String> {
-        match self.configured.defaults.is_empty() && self.unsaid().is_some() {
+        let inherited = self.configured.inherited();
+        match inherited.is_empty() && self.flag.is_some() {
             true => BTreeSet::from([ENVOY.to_owned()]),
-            false => self.configured.defaults.keys().cloned().collect(),
+            false => inherited,
         }
     }
 

@@ -8,6 +8,7 @@ use meltemi_proxy::plan::SpanFormat;
 
 use super::headers::{Headers, headers};
 use super::mesh::KEY;
+use super::mesh_logs::report_other;
 use super::report::Reports;
 use super::service::{Service, Standing};
 use crate::findings::ResourceRef;
@@ -40,6 +41,8 @@ struct Provider {
     map: ResourceRef,
     name: String,
     kind: Kind,
+    /// The ConfigMaps of other revisions, which mean something else by its name.
+    others: Vec<ResourceRef>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -97,7 +100,11 @@ impl Configured {
             };
             let name = provider.name.clone();
             let key = name.to_ascii_lowercase();
-            self.providers.entry(key).or_insert_with(|| Provider { map: map.clone(), name, kind });
+            let new = || Provider { map: map.clone(), name, kind: kind.clone(), others: Vec::new() };
+            let first = self.providers.entry(key).or_insert_with(new);
+            if first.kind != kind {
+                first.others.push(map.clone());
+            }
         }
         let Some(tracing) = config.default_config.as_ref().and_then(|config| config.tracing.as_ref()) else {
             return;
@@ -115,7 +122,7 @@ impl Configured {
             let address = tracing.others.get(kind).and_then(|tracer| tracer["address"].as_str());
             if let (ZIPKIN, Some(address)) = (kind, address) {
                 let (name, kind) = (OF_ADDRESS.to_owned(), Kind::Address(address.to_owned()));
-                let provider = Provider { map: map.clone(), name: name.clone(), kind };
+                let provider = Provider { map: map.clone(), name: name.clone(), kind, others: Vec::new() };
                 self.providers.insert(name.to_ascii_lowercase(), provider);
                 self.zipkin = Some((place(), name));
             }
@@ -160,7 +167,10 @@ impl<'a> Collectors<'a> {
     /// Says what of a provider is not in force.
     pub(super) fn report(&self, provider: &str, reports: &mut Reports) {
         let provider = self.configured.providers.get(&*provider.to_ascii_lowercase());
-        let Some(Provider { map, name, kind }) = provider else { return };
+        let Some(Provider { map, name, kind, others: of_others }) = provider else { return };
+        for other in of_others {
+            report_other(&format!("extensionProvider {name:?}"), map, other, reports);
+        }
         let (of, fields, (list, field)) = match kind {
             Kind::OpenTelemetry(collector) => ("opentelemetry", others(collector), told(collector)),
             Kind::Zipkin(collector) => {

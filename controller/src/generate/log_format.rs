@@ -69,9 +69,14 @@ impl LogFormat {
         }
     }
 
+    /// Whether lines in two formats are the same, if there are formats.
+    pub(super) fn are_alike((one, other): (Option<&Self>, Option<&Self>)) -> bool {
+        one.map(|format| &format.field) == other.map(|format| &format.field)
+    }
+
     /// Says that this format counts, and not that of another log, if it has another or none.
     pub(super) fn report_other(&self, log: &str, other: Option<&Self>, reports: &mut Reports) {
-        if other.is_some_and(|other| other.field == self.field) {
+        if Self::are_alike((Some(self), other)) {
             return;
         }
         let message = format!(

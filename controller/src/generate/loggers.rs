@@ -1,15 +1,16 @@
 //! Loggers of connection managers that are told of calls: files, access log services and collectors of logs.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::LazyLock;
 
 use meltemi_proxy::plan::{check_log_format, mend_log_format, raw};
 use serde_json::{Map, Value, json};
 
-use super::access_log::Configured;
 use super::collector;
 use super::log_format::{LogFormat, mended, report_unknown};
 use super::mesh::KEY;
+use super::mesh_logs::Configured;
 use super::report::Reports;
 use super::service::Service;
 use super::sockets::Proxies;
@@ -155,6 +156,16 @@ impl Provider {
         }
     }
 
+    /// The ConfigMap that has it, if one has.
+    pub(super) fn map(&self) -> Option<&ResourceRef> {
+        self.map.as_ref()
+    }
+
+    /// Whether another is the same for proxies.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        mem::discriminant(&self.kind) == mem::discriminant(&other.kind) && self.said == other.said
+    }
+
     fn report(&self, what: &str, reports: &mut Reports) {
         if let Some(map) = &self.map {
             let message = format!(
@@ -178,16 +189,16 @@ impl Provider {
 impl<'a> Receivers<'a> {
     /// Those of a mesh with these services.
     pub(super) fn new(configured: &'a Configured, services: &[Service]) -> Self {
-        let of_service = |(name, provider): (&'a String, &Provider)| {
+        let of_service = |(name, provider): (&'a str, &Provider)| {
             if !matches!(provider.kind, Kind::Http | Kind::OpenTelemetry) {
                 return None;
             }
             let service = provider.said["service"].as_str().unwrap_or_default();
             let port = provider.said["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
             let found = collector::find(service, port, services).map(|service| (service, port));
-            Some((&**name, found))
+            Some((name, found))
         };
-        Self(configured.providers.iter().filter_map(of_service).collect())
+        Self(configured.providers().filter_map(of_service).collect())
     }
 
     /// That of a provider for the proxies of a namespace, if it is a service.

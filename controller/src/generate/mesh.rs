@@ -3,9 +3,9 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
-use super::access_log;
 use super::collector;
 use super::exports::Unsaid;
+use super::mesh_logs;
 use super::report::Reports;
 use crate::findings::ResourceRef;
 use crate::istio::MeshConfig;
@@ -25,7 +25,7 @@ pub(super) struct Mesh {
     /// Endpoints have weights by where they are.
     pub(super) distributes: bool,
     /// The logs that lines for calls may go to.
-    pub(super) logs: access_log::Configured,
+    pub(super) logs: mesh_logs::Configured,
     /// Who gets spans of calls.
     pub(super) traces: collector::Configured,
     /// The labels that proxies look for in the names of metrics, by who says it.
@@ -41,7 +41,7 @@ impl Mesh {
             routes: Unsaid::All,
             destination_rules: Unsaid::All,
             distributes: false,
-            logs: access_log::Configured::default(),
+            logs: mesh_logs::Configured::default(),
             traces: collector::Configured::default(),
             stat_tags: Vec::new(),
         };

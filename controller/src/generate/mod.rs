@@ -23,6 +23,7 @@ mod lacking;
 mod log_format;
 mod loggers;
 mod mesh;
+mod mesh_logs;
 mod module;
 mod object;
 mod options;

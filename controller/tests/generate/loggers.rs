@@ -224,3 +224,71 @@ fn loggers_of_calls_are_beside_those_that_make_metrics() {
     assert_eq!(paths[0]["match"]["path"], "/report");
     assert_eq!(paths[1]["match"]["headers"][0]["name"], "x-meltemi-log");
 }
+
+/// The ConfigMap of another revision, with these providers.
+fn canary(providers: &str, other: &str) -> String {
+    tracing::mesh(providers, other).replace("name: istio,", "name: istio-canary,")
+}
+
+#[test]
+fn what_two_revisions_mean_by_one_name_is_told_with_both() {
+    let on = "NotHonoured ConfigMap istio-system/istio-canary: data.mesh: calls of managed protocols: the ";
+    let all =
+        "is as ConfigMap istio-system/istio has it, for the proxies of all revisions; write the same here";
+    let ours = format!("{{name: als, envoyHttpAls: {{{AT}}}}}");
+    let with =
+        |theirs: &str| made(&(mesh(&ours, "") + &canary(theirs, "") + &telemetry("web", "{name: als}")));
+    for theirs in [format!("{{name: ALS, envoyHttpAls: {{{AT}, logName: b}}}}"), ours.replace("Http", "Otel")]
+    {
+        let output = with(&theirs);
+        let [(kind, config)] = &loggers(&output, "web")[..] else { panic!("one logger") };
+        let log = &config["common_config"]["log_name"];
+        assert_eq!((&**kind, log), ("http_grpc", &json!("http_envoy_accesslog")));
+        assert_eq!(findings(&output), [format!("{on}access log \"als\" {all}")]);
+    }
+    for theirs in [ours.clone(), format!("{{name: other, envoyHttpAls: {{{AT}, logName: b}}}}")] {
+        assert_eq!(findings(&with(&theirs)), Vec::<String>::new(), "{theirs}");
+    }
+}
+
+#[test]
+fn the_log_of_the_mesh_is_that_of_one_revision() {
+    let on = "NotHonoured ConfigMap istio-system/istio-canary: data.mesh: calls of managed protocols: the ";
+    let all =
+        "is as ConfigMap istio-system/istio has it, for the proxies of all revisions; write the same here";
+    let ours = "accessLogFile: /var/log/ours";
+    // That of a file is not in the format of another revision.
+    let theirs = "accessLogFile: /var/log/theirs\n    accessLogFormat: '%DURATION%'";
+    let output = made(&(mesh("", ours) + &canary("", theirs)));
+    let wanted = json!({"errors": false, "fields": {"x-call-line": "%LINE%"}, "log": false});
+    assert_eq!(plan(&output, "web"), wanted);
+    assert_eq!(loggers(&output, "web")[0].1["path"], "/var/log/ours");
+    assert_eq!(findings(&output), [format!("{on}access log \"envoy\" {all}")]);
+    assert_eq!(findings(&made(&(mesh("", ours) + &canary("", ours)))), Vec::<String>::new());
+}
+
+#[test]
+fn the_logs_of_all_revisions_hold_where_no_telemetry_says_it() {
+    let file = "{name: f, envoyFileAccessLog: {path: /var/log/f}}";
+    let theirs = canary(file, "defaultProviders: {accessLogging: [f]}");
+    let output = made(&(mesh("", "accessLogFile: /dev/stdout") + &theirs));
+    let [(_, config)] = &loggers(&output, "web")[..] else { panic!("one logger") };
+    assert_eq!((&config["path"], &plan(&output, "web")["log"]), (&json!("/var/log/f"), &Value::Null));
+    let place = |map: &str| {
+        format!("NotHonoured ConfigMap istio-system/{map}: data.mesh: calls of managed protocols: ")
+    };
+    let all = |name: &str, map: &str| {
+        format!(
+            "the access log {name:?} is that of the proxies of all revisions, as ConfigMap istio-system/{map} names it; \
+             write the same here"
+        )
+    };
+    let is_as = "the access log \"envoy\" is as ConfigMap istio-system/istio has it, for the proxies of all revisions; \
+                 write the same here";
+    let wanted = [
+        place("istio") + &all("f", "istio-canary"),
+        place("istio-canary") + is_as,
+        place("istio-canary") + &all("envoy", "istio"),
+    ];
+    assert_eq!(findings(&output), wanted);
+}

@@ -454,3 +454,20 @@ spec:
     assert_eq!(plan(&output, "web")["own.shop.svc.cluster.local:7000"]["tracing"], sampled(1.0));
     assert_eq!(findings(&output), Vec::<String>::new());
 }
+
+#[test]
+fn of_two_revisions_with_one_name_the_first_has_the_spans() {
+    let config = |name: &str, port: u16| {
+        let otel = OTEL.replace("4317", &port.to_string());
+        let config = mesh(&otel, "defaultProviders: {tracing: [otel]}");
+        config.replace("name: istio,", &format!("name: {name},"))
+    };
+    let made = |theirs| made(&(mesh_of_two() + &config("istio", 4317) + &config("istio-canary", theirs)));
+    let output = made(4318);
+    assert_eq!(traced(&output)[0]["collector"], CLUSTER);
+    let wanted = "NotHonoured ConfigMap istio-system/istio-canary: data.mesh: calls of managed protocols: the \
+                  extensionProvider \"otel\" is as ConfigMap istio-system/istio has it, for the proxies of all revisions; \
+                  write the same here";
+    assert_eq!(findings(&output), [wanted]);
+    assert_eq!(findings(&made(4317)), Vec::<String>::new());
+}
