@@ -107,19 +107,29 @@ impl AccessLogs<'_> {
             }
             match self.place(&name, of) {
                 Ok((provider, _)) if is_by_flag => draft.add_own(provider),
-                Ok((provider, receiver)) => draft.add(provider, receiver, reports),
+                Ok((provider, receiver)) => {
+                    for why in receiver.iter().flat_map(|receiver| &receiver.lost) {
+                        self.report_default(&name, why, reports);
+                    }
+                    draft.add(provider, receiver, reports);
+                }
                 Err(_) if is_by_flag => {}
                 Err(why) => {
-                    if let Some(map) = self.configured.by_default(&name) {
-                        let message = format!("calls of managed protocols: the access log {name:?} {why}");
-                        reports.not_honoured(map, format!("data.{KEY}"), message);
-                    }
+                    self.report_default(&name, &why, reports);
                     continue;
                 }
             }
             all = Some(all.map_or(lines, |others| others.or(lines)));
         }
         Some(draft.finish(all?.plan(), reports))
+    }
+
+    /// Says what of a provider that holds by default is not in force.
+    fn report_default(&self, name: &str, why: &str, reports: &mut Reports) {
+        if let Some(map) = self.configured.by_default(name) {
+            let message = format!("calls of managed protocols: the access log {name:?} {why}");
+            reports.not_honoured(map, format!("data.{KEY}"), message);
+        }
     }
 
     /// What holds where no Telemetry says it.
@@ -148,7 +158,7 @@ impl AccessLogs<'_> {
                 "is of {kind}; name one of envoyFileAccessLog, envoyHttpAls or envoyOtelAls, or the provider {ENVOY}"
             ));
         }
-        let receiver = self.receivers.of(name, (whose.namespace, proxies), self.visibility)?;
+        let receiver = self.receivers.of(name, (whose, proxies), self.visibility)?;
         Ok((provider, receiver))
     }
 
@@ -197,7 +207,11 @@ impl AccessLogs<'_> {
             return None;
         }
         for (number, provider) in logging.providers.iter().enumerate() {
-            if let Err(why) = self.place(&provider.name.to_ascii_lowercase(), of) {
+            let lost = match self.place(&provider.name.to_ascii_lowercase(), of) {
+                Ok((_, receiver)) => receiver.map(|receiver| receiver.lost).unwrap_or_default(),
+                Err(why) => vec![why],
+            };
+            for why in lost {
                 let path = format!("spec.accessLogging[{at}].providers[{number}].name");
                 reports.not_honoured(&origin, path, format!("{:?} {why}", provider.name));
             }

@@ -8,12 +8,14 @@ use meltemi_proxy::plan::{check_log_format, mend_log_format, raw};
 use serde_json::{Map, Value, json};
 
 use super::collector;
+use super::host;
 use super::log_format::{LogFormat, mended, report_unknown};
 use super::mesh::KEY;
 use super::mesh_logs::Configured;
 use super::report::Reports;
 use super::service::Service;
 use super::sockets::Proxies;
+use super::telemetries::Whose;
 use super::telemetry::add_loggers;
 use super::visibility::Visibility;
 use crate::findings::ResourceRef;
@@ -47,13 +49,24 @@ enum Kind {
 
 /// The services of all providers that are services, or why there is none, by the names of the providers.
 #[derive(Debug)]
-pub(super) struct Receivers<'a>(BTreeMap<&'a str, Result<(Service, u16), String>>);
+pub(super) struct Receivers<'a>(BTreeMap<&'a str, Result<Found, String>>);
+
+/// A port of a service that calls are logged to.
+#[derive(Debug)]
+struct Found {
+    service: Service,
+    port: u16,
+    /// Istio's clusters speak HTTP/2 to it, without which there is no gRPC.
+    speaks_http2: bool,
+}
 
 /// A service that calls are logged to, as proxies reach it.
 #[derive(Debug)]
 pub(super) struct Receiver {
     host: String,
     cluster: String,
+    /// Which calls it is not told of all the same, as the rest of a sentence about the provider.
+    pub(super) lost: Vec<String>,
 }
 
 /// What plans say of calls that are logged, and the loggers that are told of them.
@@ -187,21 +200,25 @@ impl Provider {
 }
 
 impl<'a> Receivers<'a> {
-    /// Those of a mesh with these services.
-    pub(super) fn new(configured: &'a Configured, services: &[Service]) -> Self {
+    /// Those of a mesh with these services, of which DestinationRules upgrade hosts to HTTP/2.
+    pub(super) fn new(configured: &'a Configured, services: &[Service], upgraded: &[String]) -> Self {
         let of_service = |(name, provider): (&'a str, &Provider)| {
             if !matches!(provider.kind, Kind::Http | Kind::OpenTelemetry) {
                 return None;
             }
             let service = provider.said["service"].as_str().unwrap_or_default();
             let port = provider.said["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
-            let found = collector::find(service, port, services).map(|service| (service, port));
+            let found = collector::find(service, port, services).map(|service| {
+                let is_upgraded = upgraded.iter().any(|pattern| host::matches(pattern, &service.host));
+                let speaks_http2 = service.http2.contains(&port) || is_upgraded;
+                Found { service, port, speaks_http2 }
+            });
             Some((name, found))
         };
         Self(configured.providers().filter_map(of_service).collect())
     }
 
-    /// That of a provider for the proxies of a namespace, if it is a service.
+    /// That of a provider for some proxies, if it is a service.
     ///
     /// # Errors
     ///
@@ -209,13 +226,27 @@ impl<'a> Receivers<'a> {
     pub(super) fn of(
         &self,
         provider: &str,
-        proxies: (&str, Proxies),
+        of @ (whose, proxies): (Whose<'_>, Proxies),
         visibility: &Visibility<'_>,
     ) -> Result<Option<Receiver>, String> {
         let Some(found) = self.0.get(provider) else { return Ok(None) };
-        let (service, port) = found.as_ref().map_err(Clone::clone)?;
-        let cluster = visibility.cluster(service, *port, proxies)?;
-        Ok(Some(Receiver { host: service.host.clone(), cluster }))
+        let Found { service, port, speaks_http2 } = found.as_ref().map_err(Clone::clone)?;
+        let cluster = visibility.cluster(service, *port, of)?;
+        let host = &service.host;
+        let mut lost = Vec::new();
+        if !speaks_http2 {
+            lost.push(format!(
+                "names port {port} of {host}, which is not of gRPC or HTTP/2 by its name or appProtocol: Envoy sends to it by \
+                 HTTP/1.1, and all is lost. Name the port grpc or grpc-…, or write appProtocol: grpc"
+            ));
+        }
+        if proxies == Proxies::Sidecars {
+            let unseen = visibility.unseen(service, *port, whose).into_iter();
+            lost.extend(
+                unseen.map(|who| format!("names {host}, which {who} do not see: their calls are lost")),
+            );
+        }
+        Ok(Some(Receiver { host: host.clone(), cluster, lost }))
     }
 }
 

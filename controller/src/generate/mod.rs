@@ -120,7 +120,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let protocols = Protocols::new(world, &options.codecs, &mut reports);
     let services = service::all(world, domain, &mesh, &protocols, &mut reports);
     let collectors = Collectors::new(&mesh.traces, &services, domain);
-    let receivers = Receivers::new(&mesh.logs, &services);
+    let receivers = Receivers::new(&mesh.logs, &services, &subsets::upgraded(world, domain));
     let (services, claims) = Claims::new(services, &mut reports);
     let routers = router::meta_routers(world, domain, mesh.routes, &mut reports);
     let routings = virtual_service::routings(world, domain, mesh.routes);

@@ -51,6 +51,8 @@ pub(super) struct Service {
     pub(super) ports: Vec<ManagedPort>,
     /// The numbers of all ports.
     pub(super) numbers: BTreeSet<u16>,
+    /// Those that Istio's clusters speak HTTP/2 to, whoever is the client.
+    pub(super) http2: BTreeSet<u16>,
     /// What its owner says of messages and connections.
     pub(super) wishes: Wishes,
 }
@@ -158,7 +160,8 @@ pub(super) fn all(
     protocols: &Protocols,
     reports: &mut Reports,
 ) -> Vec<Service> {
-    let reader = Reader { domain, unsaid: mesh.services, protocols, endpoints: Endpoints::new(world) };
+    let endpoints = Endpoints::new(world);
+    let reader = Reader { domain, unsaid: mesh.services, upgrades: mesh.upgrades, protocols, endpoints };
     let mut services: Vec<Service> =
         world.services.iter().filter_map(|service| reader.kubernetes(service, reports)).collect();
     for entry in &world.service_entries {
@@ -187,6 +190,8 @@ pub(super) fn all(
 struct Reader<'a> {
     domain: &'a str,
     unsaid: Unsaid,
+    /// Istio's clusters speak HTTP/2 to ports of HTTP.
+    upgrades: bool,
     protocols: &'a Protocols,
     endpoints: Endpoints<'a>,
 }
@@ -258,6 +263,16 @@ fn wishes<T: Resource>(
 }
 
 impl Reader<'_> {
+    /// Whether Istio's clusters speak HTTP/2 to a port, by the name of its protocol, behind which there may be more.
+    fn is_http2(&self, protocol: &str) -> bool {
+        let protocol = protocol.to_ascii_lowercase();
+        match protocol.split('-').next() {
+            Some("grpc" | "http2" | "kubernetes.io/h2c") => true,
+            Some("http") => self.upgrades,
+            _ => false,
+        }
+    }
+
     fn kubernetes(&self, service: &core::Service, reports: &mut Reports) -> Option<Service> {
         let (name, namespace) = (service.metadata.name.as_deref()?, service.metadata.namespace.as_deref()?);
         let spec = service.spec.as_ref()?;
@@ -265,7 +280,7 @@ impl Reader<'_> {
         let selector = spec.selector.clone().filter(|selector| !selector.is_empty());
         let is_alias = spec.type_.as_deref() == Some("ExternalName");
         let mut ports = Vec::new();
-        let mut numbers = BTreeSet::new();
+        let (mut numbers, mut http2) = (BTreeSet::new(), BTreeSet::new());
         for (at, port) in spec.ports.iter().flatten().enumerate().filter(|_| !is_alias) {
             let Some(number) = u16::try_from(port.port).ok().filter(|&number| number > 0) else {
                 let message = format!("{} is not a port; write one of 1 to 65535", port.port);
@@ -274,6 +289,9 @@ impl Reader<'_> {
             };
             numbers.insert(number);
             let named = (port.name.as_deref(), port.app_protocol.as_deref());
+            if self.is_http2(named.1.or(named.0).unwrap_or_default()) {
+                http2.insert(number);
+            }
             let path = || format!("spec.ports[{at}]");
             let Some(protocol) = self.protocols.of_port(named, service.annotations(), &origin, path, reports)
             else {
@@ -312,6 +330,7 @@ impl Reader<'_> {
             selector,
             ports,
             numbers,
+            http2,
             wishes,
             origin,
         })
@@ -375,6 +394,7 @@ impl Reader<'_> {
             return Vec::new();
         }
         let wishes = wishes(entry, &origin, &ports, reports);
+        let http2 = spec.ports.iter().filter(|port| self.is_http2(&port.protocol));
         let service = |host: &String| Service {
             id: 0,
             host: host.clone(),
@@ -390,6 +410,7 @@ impl Reader<'_> {
             selector: spec.workload_selector.as_ref().map(|selector| selector.labels.clone()),
             ports: if host::is_name(host) { ports.clone() } else { Vec::new() },
             numbers: spec.ports.iter().map(|port| port.number).collect(),
+            http2: http2.clone().map(|port| port.number).collect(),
             wishes,
         };
         spec.hosts.iter().map(service).collect()

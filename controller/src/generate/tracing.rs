@@ -146,7 +146,7 @@ impl Traces<'_> {
         let mut not_honoured = |(origin, path): &Place, message: &str| {
             reports.not_honoured(origin, path.as_str(), message);
         };
-        let receiver = self.receiver(&provider, whose.namespace, proxies);
+        let receiver = self.receiver(&provider, whose, proxies);
         if let Err(why) = &receiver {
             let message =
                 format!("calls of managed protocols are not traced: the provider {provider:?} {why}");
@@ -168,10 +168,10 @@ impl Traces<'_> {
         Some(Tracing { how: Traced { sampling: sampling.to_bits(), receiver, tags }, by })
     }
 
-    /// A provider's collector, as the proxies of a namespace reach it.
-    fn receiver(&self, provider: &str, namespace: &str, proxies: Proxies) -> Result<Receiver, String> {
+    /// A provider's collector, as some proxies reach it.
+    fn receiver(&self, provider: &str, whose: Whose<'_>, proxies: Proxies) -> Result<Receiver, String> {
         let collector = self.collectors.of(provider)?;
-        let cluster = self.visibility.cluster(&collector.service, collector.port, (namespace, proxies))?;
+        let cluster = self.visibility.cluster(&collector.service, collector.port, (whose, proxies))?;
         let Collector { format, path, headers, .. } = collector;
         Ok(Receiver { cluster, format: *format, path: path.clone(), headers: headers.clone() })
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use super::host;
 use super::service::{Labels, Service};
 use super::sockets::Proxies;
+use super::telemetries::Whose;
+use crate::findings::ResourceRef;
 use crate::istio::{EgressListener, Sidecar};
 use crate::world::World;
 
@@ -49,23 +51,22 @@ impl<'a> Visibility<'a> {
 
     /// What the sidecars see that a namespace's Sidecars select, each with its selector.
     pub(super) fn of_selected(&self, namespace: &'a str) -> impl Iterator<Item = (&'a Labels, View<'a>)> {
+        self.selecting(namespace).map(|(_, labels, view)| (labels, view))
+    }
+
+    /// The Sidecars of a namespace that select some of its workloads, with their selectors, and what those see.
+    fn selecting(&self, namespace: &'a str) -> impl Iterator<Item = (&'a Sidecar, &'a Labels, View<'a>)> {
         self.of(namespace).filter_map(move |sidecar| {
             let egress = &*sidecar.spec.egress;
             let view = match egress.is_empty() {
                 true => self.of_namespace(namespace),
                 false => View { namespace, egress: Some(egress) },
             };
-            selector(sidecar).map(|labels| (labels, view))
+            Some((sidecar, selector(sidecar)?, view))
         })
     }
 
-    /// Whether some sidecars of a namespace see a port of a service.
-    pub(super) fn is_seen(&self, service: &Service, port: u16, namespace: &'a str) -> bool {
-        let selected = self.of_selected(namespace).map(|(_, view)| view);
-        std::iter::once(self.of_namespace(namespace)).chain(selected).any(|view| view.sees(service, port))
-    }
-
-    /// The cluster that leads proxies of a namespace to a port of a service.
+    /// The cluster that leads proxies of a namespace to a port of a service: those with these labels, or some of them.
     ///
     /// # Errors
     ///
@@ -74,10 +75,11 @@ impl<'a> Visibility<'a> {
         &self,
         service: &Service,
         port: u16,
-        (namespace, proxies): (&'a str, Proxies),
+        (whose, proxies): (Whose<'a>, Proxies),
     ) -> Result<String, String> {
+        let namespace = whose.namespace;
         let is_seen = match proxies {
-            Proxies::Sidecars => self.is_seen(service, port, namespace),
+            Proxies::Sidecars => self.views(whose).iter().any(|(_, view)| view.sees(service, port)),
             Proxies::Gateways => service.exports.reach(namespace),
         };
         let host = &service.host;
@@ -87,6 +89,35 @@ impl<'a> Visibility<'a> {
                 Err(format!("names {host}, which {namespace} does not see, by its exportTo or by a Sidecar"))
             }
         }
+    }
+
+    /// Which of the sidecars with these labels do not see a port of a service, where others may, as a part of a sentence.
+    pub(super) fn unseen(&self, service: &Service, port: u16, whose: Whose<'a>) -> Vec<String> {
+        let views = self.views(whose).into_iter();
+        let unseen = views.filter(|(_, view)| !view.sees(service, port));
+        let said = |(sidecar, _): (Option<&Sidecar>, _)| match sidecar {
+            Some(sidecar) => format!("the workloads that {} selects", ResourceRef::of(sidecar)),
+            None => format!("the workloads of {} that no Sidecar selects", whose.namespace),
+        };
+        unseen.map(said).collect()
+    }
+
+    /// What the sidecars of a namespace may see that have some labels, perhaps among others, with the Sidecar that selects them.
+    fn views(&self, whose: Whose<'a>) -> Vec<(Option<&'a Sidecar>, View<'a>)> {
+        let own = |key| whose.labels.and_then(|labels| labels.get(key));
+        let mut views = Vec::new();
+        let mut is_for_all = false;
+        for (sidecar, labels, view) in self.selecting(whose.namespace) {
+            let differs = |(key, value)| own(key).is_some_and(|own| own != value);
+            if !labels.iter().any(differs) {
+                is_for_all |= labels.iter().all(|(key, value)| own(key) == Some(value));
+                views.push((Some(sidecar), view));
+            }
+        }
+        if !is_for_all {
+            views.push((None, self.of_namespace(whose.namespace)));
+        }
+        views
     }
 
     /// Whether the workloads that a service selects are called by what a Sidecar says, not by what the service does.

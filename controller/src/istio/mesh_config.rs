@@ -19,6 +19,8 @@ pub struct MeshConfig {
     pub default_destination_rule_export_to: Option<Vec<String>>,
     /// How connections are distributed over localities, where no DestinationRule says it.
     pub locality_lb_setting: Option<LocalitySetting>,
+    /// Whether HTTP/1.1 becomes HTTP/2, where no DestinationRule says it.
+    pub h2_upgrade_policy: Option<Value>,
     /// The file that proxies write a line for each call to. Default: none.
     pub access_log_file: Option<String>,
     /// How the lines in it are written: in the form of [`access_log_encoding`](Self::access_log_encoding).

@@ -292,3 +292,101 @@ fn the_logs_of_all_revisions_hold_where_no_telemetry_says_it() {
     ];
     assert_eq!(findings(&output), wanted);
 }
+
+#[test]
+fn a_port_that_is_not_of_grpc_is_told() {
+    let als = format!("{{name: als, envoyHttpAls: {{{AT}}}}}");
+    let with = |port: &str, more: &str| {
+        let output = made(
+            &(mesh(&als, more).replace("ports: [{name: grpc,", &format!("ports: [{{{port}"))
+                + &telemetry("web", "{name: als}")),
+        );
+        assert_eq!(loggers(&output, "web").len(), 1, "it is there all the same, as an EnvoyFilter may help");
+        findings(&output)
+    };
+    for port in [
+        "name: grpc-logs,",
+        "name: http2-logs,",
+        "name: GRPC-web-logs,",
+        "appProtocol: grpc,",
+        "name: tcp-logs, appProtocol: kubernetes.io/h2c,",
+    ] {
+        assert_eq!(with(port, ""), Vec::<String>::new(), "{port}");
+    }
+    let lost = "NotHonoured Telemetry web/logs: spec.accessLogging[0].providers[0].name: \"als\" names port 9000 of \
+                logs.observability.svc.cluster.local, which is not of gRPC or HTTP/2 by its name or appProtocol: Envoy sends to \
+                it by HTTP/1.1, and all is lost. Name the port grpc or grpc-…, or write appProtocol: grpc";
+    for port in ["", "name: grpclogs,", "name: tcp-grpc,", "name: http,", "name: grpc, appProtocol: http,"] {
+        assert_eq!(with(port, ""), [lost], "{port}");
+    }
+    // Istio's ways to have HTTP/2 there.
+    let upgrades = "h2UpgradePolicy: UPGRADE";
+    assert_eq!(with("name: http,", upgrades), Vec::<String>::new());
+    assert_eq!(with("name: tcp,", upgrades), [lost]);
+    let rule = "
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: logs, namespace: observability}
+spec: {host: logs, trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}}
+";
+    assert_eq!(with("name: tcp,", rule), Vec::<String>::new());
+    let other = rule.replace("host: logs", "host: others");
+    assert_eq!(with("name: tcp,", &other), [lost]);
+}
+
+#[test]
+fn sidecars_that_some_workloads_have_may_hide_a_service() {
+    let als = format!("{{name: als, envoyHttpAls: {{{AT}}}}}");
+    let sidecar = |name: &str, selector: &str, hosts: &str| {
+        format!(
+            "---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: {name}, namespace: web}}
+spec: {{{selector} egress: [{{hosts: [{hosts}]}}]}}
+"
+        )
+    };
+    let labels = "workloadSelector: {labels: {app: narrow}},";
+    let base = mesh(&als, "") + &telemetry("web", "{name: als}");
+    let at = "NotHonoured Telemetry web/logs: spec.accessLogging[0].providers[0].name: \"als\" names \
+              logs.observability.svc.cluster.local, which the workloads";
+    let output = made(&(base.clone() + &sidecar("narrow", labels, "shop/*")));
+    assert_eq!(loggers(&output, "web").len(), 1);
+    let told = format!("{at} that Sidecar web/narrow selects do not see: their calls are lost");
+    assert_eq!(findings(&output), [told]);
+    // The other way round.
+    let both = sidecar("default", "", "shop/*") + &sidecar("wide", labels, "'*/*'");
+    let output = made(&(base.clone() + &both));
+    assert_eq!(loggers(&output, "web").len(), 1);
+    let told = format!("{at} of web that no Sidecar selects do not see: their calls are lost");
+    assert_eq!(findings(&output), [told]);
+    let sees = sidecar("narrow", labels, "shop/*, observability/logs.observability.svc.cluster.local");
+    assert_eq!(findings(&made(&(base + &sees))), Vec::<String>::new());
+}
+
+#[test]
+fn servers_have_what_their_own_sidecar_shows_them() {
+    let als = format!("{{name: als, envoyHttpAls: {{{AT}}}}}");
+    let sidecar = |app: &str| {
+        format!(
+            "---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: own, namespace: shop}}
+spec: {{workloadSelector: {{labels: {{app: {app}}}}}, egress: [{{hosts: [./*]}}]}}
+"
+        )
+    };
+    let named = telemetry("shop", "{name: als}").replace("[{providers", "[{match: {mode: SERVER}, providers");
+    let of = |app: &str| {
+        let output = made(&(mesh(&als, "") + &named + &sidecar(app)));
+        let config = spec(&output, "WasmPlugin", "shop", "meltemi-server-demo")["pluginConfig"].clone();
+        (config["accessLog"]["fields"].is_object(), findings(&output))
+    };
+    let hidden = "NotHonoured Telemetry shop/logs: spec.accessLogging[0].providers[0].name: \"als\" names \
+                  logs.observability.svc.cluster.local, which shop does not see, by its exportTo or by a Sidecar";
+    assert_eq!(of("demo"), (false, vec![hidden.to_owned()]));
+    assert_eq!(of("another"), (true, vec![]));
+}
