@@ -1,6 +1,6 @@
 use core::time::Duration;
 
-use crate::{Action, Change, Error, Head};
+use crate::{Action, Change, Error, Head, Place};
 
 /// Who sent the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +165,8 @@ pub struct Edit<'a> {
     pub changes: &'a [Change],
     /// How long the caller still waits, to write in place of what [`Codec::time`] tells of a request; `None` keeps that.
     pub time: Option<Duration>,
+    /// Where the frame has the attachment of the one change, as [`Head::place`] says of it. A codec need not heed that.
+    pub place: Option<Place>,
 }
 
 impl Edit<'_> {
@@ -219,6 +221,21 @@ pub trait Codec {
     ///
     /// The frame's ends are known, but what is between them cannot be read. Attributes read so far are in `head`.
     fn head(&self, request: &[u8], depth: Depth, head: &mut Head) -> Result<(), Error>;
+
+    /// Whether [`find`](Codec::find) costs less than all attachments. As provided, it does not.
+    fn finds(&self) -> bool {
+        false
+    }
+
+    /// Adds to `head` those attachments of `request` that have one of these names, as [`head`](Codec::head) would; others may
+    /// come with them. `head` has been read of that request.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`head`](Codec::head).
+    fn find(&self, request: &[u8], _names: &[&str], head: &mut Head) -> Result<(), Error> {
+        self.head(request, Depth::Attachments, head)
+    }
 
     /// How long the client of `request`, a complete frame, waits for the answer, if it says so. That costs what the
     /// attachments of the request do.

@@ -2,11 +2,14 @@
 mod choices;
 mod front;
 mod java;
+mod places;
 mod verified;
 
 pub use choices::Choices;
 pub use front::fuzz_front;
 pub use verified::fuzz_verified;
+
+use places::check_places;
 
 use crate::dubbo::Header;
 use crate::{
@@ -150,6 +153,9 @@ fn check_frame(codec: &dyn Codec, from: Peer, bytes: &[u8], (kind, id): (Kind, u
     assert!(again.kind == kind || matches!(kind, Kind::Drain | Kind::Last(_)), "{kind:?}");
 
     check_edit(codec, from, bytes, kind);
+    if is_request(kind) {
+        check_places(codec, bytes);
+    }
     fuzz_front(codec, from, bytes);
     if !answers && frame.kind == Kind::Request {
         codec.error_reply(bytes, Failure::Timeout, "", &mut Vec::new());

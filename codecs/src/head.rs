@@ -15,6 +15,22 @@ pub struct Head {
     /// A bit for each name, shared by names that look alike: most names that are not here have none of these.
     marks: u64,
     attachments: usize,
+    /// Where in the frame attachments end, if all that were looked for are here; else 0.
+    room: usize,
+}
+
+/// Where in a frame an attachment is, or is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Its value is the `len` bytes from offset `at` on.
+    Over {
+        /// Offset of the value.
+        at: usize,
+        /// Length of the value in bytes.
+        len: usize,
+    },
+    /// There is none of its name. One may be added before the byte at this offset, with which the attachments end.
+    Before(usize),
 }
 
 #[derive(Debug, Clone)]
@@ -24,6 +40,8 @@ struct Entry {
     middle: usize,
     end: usize,
     kind: Kind,
+    /// Where its value is in the frame; 0 if nobody says.
+    at: usize,
 }
 
 impl Entry {
@@ -84,6 +102,7 @@ impl Head {
         self.sorted.clear();
         self.marks = 0;
         self.attachments = 0;
+        self.room = 0;
     }
 
     /// Adds an attribute that the protocol itself names, such as Dubbo's `interface`, unless it is known already.
@@ -92,7 +111,7 @@ impl Head {
     pub fn push(&mut self, name: &str, value: &str) {
         let mark = mark(name);
         if self.marks & mark == 0 || self.gives_way(name) {
-            self.add(name, value, Kind::Own, mark);
+            self.add(name, value, Kind::Own, mark, 0);
         }
     }
 
@@ -123,11 +142,37 @@ impl Head {
     /// Adds an attribute that the caller of the RPC named: an attachment, a metadata entry. One that is known already is
     /// not added, nor any after the [first so many](Head::MOST_ATTACHMENTS).
     pub fn push_attachment(&mut self, name: &str, value: &str) {
+        self.push_attachment_at(name, value, 0);
+    }
+
+    /// The same; whether it is added. Unless `at` is 0, the value is in the frame from that offset on as it is here.
+    pub(crate) fn push_attachment_at(&mut self, name: &str, value: &str, at: usize) -> bool {
         let mark = mark(name);
         let kind = if self.marks & mark == 0 { Some(Kind::Attachment) } else { self.kind_of_new(name) };
-        if let Some(kind) = kind.filter(|_| self.attachments < Self::MOST_ATTACHMENTS) {
+        let kind = kind.filter(|_| self.attachments < Self::MOST_ATTACHMENTS);
+        if let Some(kind) = kind {
             self.attachments = self.attachments.saturating_add(1);
-            self.add(name, value, kind, mark);
+            self.add(name, value, kind, mark, at);
+        }
+        kind.is_some()
+    }
+
+    /// Notes that the attachments of the frame end with the byte at that offset, and that all that were looked for are here,
+    /// each under a name of its own.
+    pub(crate) fn set_room(&mut self, at: usize) {
+        self.room = at;
+    }
+
+    /// Where in the frame that was read the attachment of that name is, or may be added, if the codec can tell: for an
+    /// [`Edit`](crate::Edit) of that frame. Where only some attachments were [looked for](crate::Codec::find), of those alone.
+    pub fn place(&self, name: &str) -> Option<Place> {
+        let mut named =
+            self.entries.iter().filter(|entry| entry.kind != Kind::Own && self.is_named(entry, name));
+        match if self.marks & mark(name) == 0 { None } else { named.next() } {
+            _ if self.room == 0 => None,
+            None => Some(Place::Before(self.room)),
+            Some(entry) if entry.at == 0 || entry.kind == Kind::Gone => None,
+            Some(entry) => Some(Place::Over { at: entry.at, len: entry.value().len() }),
         }
     }
 
@@ -149,7 +194,7 @@ impl Head {
             }
         }
         if let Some(value) = value {
-            self.add(name, value, Kind::Own, mark);
+            self.add(name, value, Kind::Own, mark, 0);
         }
     }
 
@@ -174,13 +219,13 @@ impl Head {
     }
 
     #[inline]
-    fn add(&mut self, name: &str, value: &str, kind: Kind, mark: u64) {
+    fn add(&mut self, name: &str, value: &str, kind: Kind, mark: u64, at: usize) {
         let start = self.text.len();
         self.text.push_str(name);
         let middle = self.text.len();
         self.text.push_str(value);
         self.marks |= mark;
-        self.entries.push(Entry { start, middle, end: self.text.len(), kind });
+        self.entries.push(Entry { start, middle, end: self.text.len(), kind, at });
         if self.entries.len() >= MANY {
             self.sort_last();
         }
@@ -299,151 +344,4 @@ fn mark(name: &str) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::{collection::vec, prelude::*};
-
-    use super::*;
-
-    fn all(head: &Head) -> Vec<(&str, &str)> {
-        head.iter().collect()
-    }
-
-    #[test]
-    fn what_replaces_is_all_that_is_known() {
-        let mut head = Head::new();
-        head.push("method", "a");
-        head.push_attachment("source.ip", "forged");
-        head.push("source.ip", "forged too");
-        head.push_attachment("tag", "x");
-        head.replace("source.ip", Some("10.0.0.1"));
-        assert_eq!(all(&head), [("method", "a"), ("tag", "x"), ("source.ip", "10.0.0.1")]);
-        assert_eq!(head.attachments().collect::<Vec<_>>(), [("tag", "x")]);
-        head.replace("source.ip", None);
-        head.replace("never", None);
-        assert_eq!(all(&head), [("method", "a"), ("tag", "x")]);
-        assert_eq!(head.get("source.ip"), None);
-    }
-
-    #[test]
-    fn the_first_of_a_name_is_kept() {
-        let mut head = Head::new();
-        head.push("path", "own");
-        for (name, value) in [("path", "a"), ("tag", "b"), ("path", "again"), ("tag", "again")] {
-            head.push_attachment(name, value);
-        }
-        head.push("path", "again");
-        assert_eq!(all(&head), [("path", "own"), ("tag", "b")]);
-        assert_eq!(head.attachments().collect::<Vec<_>>(), [("path", "a"), ("tag", "b")]);
-        head.push("tag", "own");
-        assert_eq!(all(&head), [("path", "own"), ("tag", "own")]);
-    }
-
-    #[test]
-    fn numbers_are_text() {
-        for value in [0, 1, -1, 9, 10, 1_234_567_890, i64::MAX, i64::MIN] {
-            let mut head = Head::new();
-            head.push_number("n", value);
-            assert_eq!(head.get("n"), Some(&*value.to_string()));
-        }
-    }
-
-    #[test]
-    fn attachments_are_bounded() {
-        let mut head = Head::new();
-        (0..1000).for_each(|number| head.push_attachment(&format!("name{number}"), "x"));
-        assert_eq!(head.attachments().count(), 256);
-        assert_eq!((head.get("name255"), head.get("name256")), (Some("x"), None));
-    }
-
-    #[test]
-    fn large_requests_leave_little_memory() {
-        let mut head = Head::new();
-        let large = "x".repeat(1 << 20);
-        head.push("interface", &large);
-        head.push("path", &large);
-        (0..10_000).for_each(|number| head.push(&number.to_string(), ""));
-        head.clear();
-        let kept = head.text.capacity()
-            + head.entries.capacity() * size_of::<Entry>()
-            + head.sorted.capacity() * size_of::<usize>();
-        assert!(kept <= 2 * MOST_KEPT, "{kept}");
-        // What is usual is not allocated again.
-        head.push("interface", "org.example.Greeter");
-        let text = head.text.as_ptr();
-        head.clear();
-        head.push("interface", "org.example.Greeter");
-        assert_eq!(head.text.as_ptr(), text);
-    }
-
-    /// Names that share their marks, and few enough that they repeat.
-    fn name() -> impl Strategy<Value = String> {
-        prop_oneof![(0..100_u32).prop_map(|number| format!("{number:03}x")), "[a-c]{0,2}"]
-    }
-
-    #[derive(Debug, Clone)]
-    enum Act {
-        Push(String),
-        Attach(String),
-        Replace(String, bool),
-    }
-
-    fn act() -> impl Strategy<Value = Act> {
-        prop_oneof![
-            2 => name().prop_map(Act::Push),
-            6 => name().prop_map(Act::Attach),
-            1 => (name(), any::<bool>()).prop_map(|(name, is_some)| Act::Replace(name, is_some)),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        /// Few or many, attributes are found as two maps would find them.
-        #[test]
-        fn lookups_agree_with_two_maps(acts in vec(act(), 0..120)) {
-            let mut head = Head::new();
-            let (mut own, mut attached) = (BTreeMap::new(), BTreeMap::new());
-            for (number, act) in acts.iter().enumerate() {
-                let value = number.to_string();
-                match act {
-                    Act::Push(name) => {
-                        head.push(name, &value);
-                        own.entry(name.as_str()).or_insert(value);
-                    }
-                    Act::Attach(name) => {
-                        assert_eq!(head.has_attachment(name), attached.contains_key(name.as_str()));
-                        head.push_attachment(name, &value);
-                        attached.entry(name.as_str()).or_insert(value);
-                    }
-                    Act::Replace(name, is_some) => {
-                        head.replace(name, is_some.then_some(value.as_str()));
-                        attached.remove(name.as_str());
-                        match is_some {
-                            true => own.insert(name.as_str(), value),
-                            false => own.remove(name.as_str()),
-                        };
-                    }
-                }
-            }
-            let mut found = attached.clone();
-            found.extend(own.clone());
-            let to_map = |entries: Vec<(&str, &str)>| {
-                let map: BTreeMap<_, _> =
-                    entries.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-                assert_eq!(map.len(), entries.len(), "a name occurs twice");
-                map
-            };
-            let expected = |map: &BTreeMap<&str, String>| -> BTreeMap<String, String> {
-                map.iter().map(|(name, value)| (name.to_string(), value.clone())).collect()
-            };
-            assert_eq!(to_map(head.iter().collect()), expected(&found));
-            assert_eq!(to_map(head.attributes().collect()), expected(&own));
-            assert_eq!(to_map(head.attachments().collect()), expected(&attached));
-            for name in (0..100).map(|number| format!("{number:03}x")).chain(["a".to_owned(), String::new()]) {
-                assert_eq!(head.get(&name), found.get(name.as_str()).map(String::as_str), "{name}");
-            }
-        }
-    }
-}
+mod tests;

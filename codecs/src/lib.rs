@@ -37,7 +37,7 @@ pub use codecs::Codecs;
 pub use dubbo::Dubbo;
 pub use edit::{Action, Change};
 pub use error::Error;
-pub use head::Head;
+pub use head::{Head, Place};
 pub use layout::Layout;
 pub use thrift::Thrift;
 pub use trpc::Trpc;

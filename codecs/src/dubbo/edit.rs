@@ -3,7 +3,7 @@ use super::response::Content;
 use super::{request, response, status};
 use crate::edit::{Fate, Pass, grown};
 use crate::hessian::{END, Fault, MAP, Map, Marks, Reader, Value, write_text};
-use crate::{Edit, Error};
+use crate::{Action, Change, Edit, Error, Place};
 
 /// Where the id is in a header, and where it ends.
 const ID: (usize, usize) = (4, 12);
@@ -31,6 +31,12 @@ pub(super) fn rewrite(
         out.extend_from_slice(rest);
         return Ok(());
     }
+    if let (Some(place), None, [change]) = (edit.place, edit.time, edit.changes) {
+        if write_at(place, frame, &id, change, out).is_some() {
+            return Ok(());
+        }
+        out.truncate(start);
+    }
     let mut reader = Reader::default();
     let Some(map) = attachments(header, frame, edit, &mut reader)? else {
         return rewrite(header, frame, &Edit { id: edit.id, ..Edit::default() }, out);
@@ -46,6 +52,34 @@ pub(super) fn rewrite(
         out.truncate(start);
     }
     written
+}
+
+/// Appends `frame` with that id, and with a change where it goes without looking at the rest; `None` if that cannot be.
+fn write_at(place: Place, frame: &[u8], id: &[u8], change: &Change, out: &mut Vec<u8>) -> Option<()> {
+    let start = out.len();
+    match place {
+        Place::Over { at, len } if change.action == Action::Set && change.value.len() == len => {
+            out.extend_from_slice(frame);
+            let place = out.get_mut(start..)?.get_mut(at..)?.get_mut(..len)?;
+            // As many bytes are as many units.
+            if !place.is_ascii() || !change.value.is_ascii() {
+                return None;
+            }
+            place.copy_from_slice(change.value.as_bytes());
+        }
+        Place::Before(at) if change.action != Action::Remove => {
+            let (before, after) =
+                frame.split_at_checked(at).filter(|(_, after)| after.starts_with(&[END]))?;
+            out.extend_from_slice(before);
+            write_text(out, &change.name);
+            write_text(out, &change.value);
+            out.extend_from_slice(after);
+            set_length(start, out).ok()?;
+        }
+        _ => return None,
+    }
+    out.get_mut(start..)?.get_mut(ID.0..ID.1)?.copy_from_slice(id);
+    Some(())
 }
 
 /// The frame's bytes from its attachments on, empty when it ends without; `None` when nothing is to be changed.

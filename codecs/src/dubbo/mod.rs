@@ -55,6 +55,8 @@ mod verify;
 
 pub use header::Header;
 
+use header::HESSIAN2;
+
 /// The Dubbo 2 codec.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Dubbo;
@@ -140,6 +142,19 @@ impl Codec for Dubbo {
         match Header::parse(request)? {
             Some(header) => request::read(&header, request, depth, head),
             None => Err(truncated(request)),
+        }
+    }
+
+    fn finds(&self) -> bool {
+        true
+    }
+
+    fn find(&self, request: &[u8], names: &[&str], head: &mut Head) -> Result<(), Error> {
+        match Header::parse(request)? {
+            Some(header) if header.serialization() == HESSIAN2 => {
+                request::find(&header, request, names, head)
+            }
+            _ => self.head(request, Depth::Attachments, head),
         }
     }
 

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use super::front::{Front, front};
 use super::header::{self, FASTJSON2, HESSIAN2, Header};
 use super::verify::{Check, is_trimmed};
@@ -23,7 +25,7 @@ pub(super) fn read(header: &Header, frame: &[u8], depth: Depth, head: &mut Head)
         None => head.push("serialization", &id.to_string()),
     }
     match id {
-        HESSIAN2 => hessian(body, depth, head).map_err(|error| Fault::at(error, end)),
+        HESSIAN2 => hessian(body, depth, head, end).map_err(|error| Fault::at(error, end)),
         FASTJSON2 => match fastjson2::read(body, depth, head) {
             Err(Unread::TooMany) => {
                 Err(Error::Unsupported { what: "number of attachments", offset: Header::LEN })
@@ -38,13 +40,23 @@ pub(super) fn read(header: &Header, frame: &[u8], depth: Depth, head: &mut Head)
     }
 }
 
+/// Adds the attachments of these names of a request in Hessian 2.
+pub(super) fn find(header: &Header, frame: &[u8], names: &[&str], head: &mut Head) -> Result<(), Error> {
+    let body = header.body(frame);
+    let end = Header::LEN.saturating_add(body.len());
+    let mut reader = Reader::default();
+    let found = attachments(&mut reader, body)
+        .and_then(|(rest, ())| push_attachments(&mut reader, rest, Some(names), head, end));
+    found.map_err(|error| Fault::at(error, end))
+}
+
 /// Reads the attributes of [`Depth::Head`] of the front of a body; whether the whole body has no others.
 pub(super) fn front_is_known(header: &Header, body: &[u8], head: &mut Head) -> bool {
     if header.serialization() != HESSIAN2 {
         return false;
     }
     head.push("serialization", "hessian2");
-    let is_read = hessian(body, Depth::Head, head).is_ok();
+    let is_read = hessian(body, Depth::Head, head, 0).is_ok();
     let is_generic = matches!(head.get("method"), Some("$invoke" | "$invokeAsync"));
     is_read && (!is_generic || head.get("genericMethod").is_some())
 }
@@ -71,7 +83,8 @@ fn operation(body: &[u8], head: &mut Head) -> Result<(), nom::Err<Fault>> {
     Ok(())
 }
 
-fn hessian(body: &[u8], depth: Depth, head: &mut Head) -> Result<(), nom::Err<Fault>> {
+/// Reads a body that ends at offset `end` of the frame.
+fn hessian(body: &[u8], depth: Depth, head: &mut Head, end: usize) -> Result<(), nom::Err<Fault>> {
     let mut rest = body;
     let mut next = || {
         let (after, text) = optional_text(rest)?;
@@ -99,7 +112,7 @@ fn hessian(body: &[u8], depth: Depth, head: &mut Head) -> Result<(), nom::Err<Fa
     }
     let mut reader = Reader::default();
     let (rest, ()) = skip_arguments(&front, &mut reader, rest)?;
-    push_attachments(&mut reader, rest, head)
+    push_attachments(&mut reader, rest, None, head, end)
 }
 
 /// Refuses strings at the front of a body in which not every reader sees the same text.
@@ -188,10 +201,10 @@ const MAPS: [&str; 5] = [
 /// Finds the attachments of a request in Hessian 2.
 pub(super) fn attachments<'a>(reader: &mut Reader, body: &'a [u8]) -> Parsed<'a, ()> {
     let mut rest = body;
-    let mut types = None;
-    for _ in 0..5 {
-        (rest, types) = optional_text(rest)?;
+    for _ in 1..FRONT {
+        (rest, ()) = skip_optional_text(rest)?;
     }
+    let (rest, types) = optional_text(rest)?;
     skip_arguments(&Front::of_types(types), reader, rest)
 }
 
@@ -206,12 +219,15 @@ fn skip_arguments<'a>(front: &Front<'_>, reader: &mut Reader, input: &'a [u8]) -
     Ok((rest, ()))
 }
 
-/// Adds the entries of the map at `input` that are text, numbers or truth values; what follows the most that a head
-/// holds is an error. No map at all is an empty one.
+/// Adds the entries of the map at `input` that are text, numbers or truth values: all, or those of these names. What follows
+/// the most that a head holds is an error. No map at all is an empty one. The input ends at offset `end` of the frame; 0 if their places in it do
+/// not matter.
 pub(super) fn push_attachments(
     reader: &mut Reader,
     input: &[u8],
+    names: Option<&[&str]>,
     head: &mut Head,
+    end: usize,
 ) -> Result<(), nom::Err<Fault>> {
     if input.is_empty() {
         return Ok(());
@@ -219,15 +235,34 @@ pub(super) fn push_attachments(
     let (_, Some(mut map)) = Map::open(reader, input)? else {
         return Ok(());
     };
-    let mut left = Head::MOST_ATTACHMENTS;
-    while let Some(entry) = map.next(reader)? {
+    let (mut left, mut is_all) = (Head::MOST_ATTACHMENTS, true);
+    loop {
+        if let Some(names) = names {
+            map.pass(names);
+        }
+        let Some(entry) = map.next(reader)? else { break };
         left = match left.checked_sub(1) {
             Some(left) => left,
             None => return Fault::unsupported(map.rest(), "number of attachments").map(|(_, ())| ()),
         };
-        if let (Some(key), Some(value)) = (entry.key, Value::into_text(entry.value)) {
-            head.push_attachment(&key, &value);
+        if let (Some(names), Some(key)) = (names, entry.key.as_deref())
+            && !names.contains(&key)
+        {
+            continue;
         }
+        let at = match &entry.value {
+            Value::Text(Cow::Borrowed(text)) => {
+                end.saturating_sub(map.rest().len()).saturating_sub(text.len())
+            }
+            _ => 0,
+        };
+        is_all &= match (entry.key, Value::into_text(entry.value)) {
+            (Some(key), Some(value)) => head.push_attachment_at(&key, &value, at),
+            _ => false,
+        };
+    }
+    if is_all {
+        head.set_room(end.saturating_sub(map.rest().len()).saturating_sub(1));
     }
     Ok(())
 }

@@ -108,7 +108,7 @@ fn hessian(body: &[u8], content: Content, head: &mut Head) -> Result<(), nom::Er
             rest
         }
     };
-    if content.attachments { request::push_attachments(&mut reader, rest, head) } else { Ok(()) }
+    if content.attachments { request::push_attachments(&mut reader, rest, None, head, 0) } else { Ok(()) }
 }
 
 /// Reads an exception: its class and its message.

@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 
 use super::number::byte;
+use super::text::{is_text, short_text, skip_text};
 use super::{END, Fault, MAP, Marks, NULL, Parsed, Reader, Value};
 
 /// The entries of the map at the front of the input, one after the other.
@@ -61,6 +62,17 @@ impl<'a> Map<'a> {
             before,
             uses: reader.take_uses(),
         }))
+    }
+
+    /// Passes over the next entries as long as they are strings by other names than these.
+    pub(crate) fn pass(&mut self, names: &[&str]) {
+        while let Some((key, value)) = short_text(self.rest)
+            && !names.iter().any(|name| name.as_bytes() == key)
+            && value.first().is_some_and(|tag| is_text(*tag))
+            && let Ok((rest, ())) = skip_text(value)
+        {
+            self.rest = rest;
+        }
     }
 
     /// What follows the map, once [`next`](Self::next) has given `None`.

@@ -6,11 +6,8 @@ use super::{Fault, NULL, Parsed};
 /// Reads a string, chunked or not (section 4.12). What no Unicode text can hold, such as half a surrogate pair, reads as
 /// U+FFFD.
 pub(crate) fn text(input: &[u8]) -> Parsed<'_, Cow<'_, str>> {
-    // Nearly every string is short and ASCII, and has as many bytes as units.
-    if let Some((&tag @ 0x00..=0x1f, rest)) = input.split_first()
-        && let Some((bytes, rest)) = rest.split_at_checked(tag.into())
+    if let Some((bytes, rest)) = short_text(input)
         && let Ok(text) = str::from_utf8(bytes)
-        && text.is_ascii()
     {
         return Ok((rest, Cow::Borrowed(text)));
     }
@@ -30,6 +27,12 @@ pub(crate) fn text(input: &[u8]) -> Parsed<'_, Cow<'_, str>> {
     }
 }
 
+/// Reads a string as nearly all are: short and ASCII, with as many bytes as units.
+pub(super) fn short_text(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&tag @ 0x00..=0x1f, rest) = input.split_first()? else { return None };
+    rest.split_at_checked(tag.into()).filter(|(bytes, _)| bytes.is_ascii())
+}
+
 /// Reads a string or null.
 pub(crate) fn optional_text(input: &[u8]) -> Parsed<'_, Option<Cow<'_, str>>> {
     match input.split_first() {
@@ -40,6 +43,9 @@ pub(crate) fn optional_text(input: &[u8]) -> Parsed<'_, Option<Cow<'_, str>>> {
 
 /// Passes over a string.
 pub(super) fn skip_text(input: &[u8]) -> Parsed<'_, ()> {
+    if let Some((_, rest)) = short_text(input) {
+        return Ok((rest, ()));
+    }
     let mut rest = input;
     loop {
         let (after, (_, last)) = piece(rest)?;

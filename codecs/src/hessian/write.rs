@@ -14,7 +14,12 @@ pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
             0x20..=0x3ff => out.extend_from_slice(&[0x30 | high, low]),
             _ => out.extend_from_slice(&[b'S', high, low]),
         }
-        write_units(out, piece);
+        if units == bytes {
+            // ASCII throughout.
+            out.extend_from_slice(piece.as_bytes());
+        } else {
+            write_units(out, piece);
+        }
         if tail.is_empty() {
             return;
         }

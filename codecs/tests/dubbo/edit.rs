@@ -1,6 +1,6 @@
 use meltemi_codecs::dubbo::Header;
 use meltemi_codecs::dubbo::message::{Request, Value, read_arguments};
-use meltemi_codecs::{Action, Change, Codec, Depth, Dubbo, Edit, Error, Head, Kind, Outcome, Peer};
+use meltemi_codecs::{Action, Change, Codec, Depth, Dubbo, Edit, Error, Head, Kind, Outcome, Peer, Place};
 
 use super::{LIMIT, all_vectors, entries, frame, vector, vectors};
 
@@ -266,4 +266,69 @@ fn attachments_are_added_where_there_are_none_and_grow_where_there_are() {
     };
     assert!(edited("user").is_err());
     assert_eq!(read(&edited("boss").unwrap()).get("boss"), Some("x"));
+}
+
+/// The place of an attachment in a frame whose attachments are these bytes, and what is written there.
+fn written_at(map: &[u8], name: &str, value: &str) -> (Option<Place>, Vec<u8>) {
+    let mut bytes = Vec::new();
+    Request { interface: "a.B", method: "m", ..Request::default() }.write(&mut bytes);
+    bytes.truncate(bytes.iter().rposition(|byte| *byte == b'H').unwrap());
+    let start = bytes.len();
+    bytes.extend_from_slice(map);
+    let length = u32::try_from(bytes.len() - 16).unwrap();
+    bytes[12..16].copy_from_slice(&length.to_be_bytes());
+    let mut head = Head::new();
+    Dubbo.head(&bytes, Depth::Operation, &mut head).unwrap();
+    Dubbo.find(&bytes, &["k", "none"], &mut head).unwrap();
+    let place = head.place(name);
+    let changes = [Change::set(name, value)];
+    let mut out = Vec::new();
+    let edit = Edit { id: Some(9), changes: &changes, place, ..Edit::default() };
+    Dubbo.rewrite(&bytes, &edit, &mut out).unwrap();
+    assert_eq!(frame(Peer::Client, &out).len, out.len());
+    assert_eq!((frame(Peer::Client, &out).id, read(&out).get(name)), (9, Some(value)));
+    (place, out[start..].to_vec())
+}
+
+#[test]
+fn what_was_found_is_written_over_and_what_was_not_is_added() {
+    let is_over = |place| matches!(place, Some(Place::Over { .. }));
+    let (place, written) = written_at(b"H\x01a\x01b\x01k\x03one\x01e\x90\x01c\x01dZ", "k", "two");
+    assert!(is_over(place), "{place:?}");
+    assert_eq!(written, b"H\x01a\x01b\x01k\x03two\x01e\x90\x01c\x01dZ");
+    // Of another length, or no ASCII: it goes to the end, as without a place.
+    for (text, bytes) in [("three", "\x05three"), ("é!", "\x02é!")] {
+        let (place, written) = written_at(b"H\x01k\x03one\x01c\x01dZ", "k", text);
+        assert!(is_over(place), "{place:?}");
+        assert_eq!(written, format!("H\x01c\x01d\x01k{bytes}Z").into_bytes());
+    }
+    let (place, written) = written_at("H\x01k\x02én\x01c\x01dZ".as_bytes(), "k", "two");
+    assert!(is_over(place), "{place:?}");
+    assert_eq!(written, b"H\x01c\x01d\x01k\x03twoZ");
+    let (place, written) = written_at(b"H\x01a\x01bZafter", "none", "é");
+    assert!(matches!(place, Some(Place::Before(_))), "{place:?}");
+    assert_eq!(written, "H\x01a\x01b\x04none\x01éZafter".as_bytes());
+}
+
+#[test]
+fn what_may_be_there_twice_or_is_no_plain_text_has_no_place() {
+    for (map, rest) in [
+        // Twice, of which Java keeps the last.
+        (&b"H\x01k\x03one\x01k\x03oneZ"[..], &b"H\x01k\x03twoZ"[..]),
+        (b"H\x01k\x03one\x30\x01k\x03oneZ", b"H\x01k\x03twoZ"),
+        (b"H\x01k\x03oneR\x00\x01kS\x00\x00\x03oneZ", b"H\x01k\x03twoZ"),
+        // A number, null, an object, and a name that is none.
+        (b"H\x01k\xe1Z", b"H\x01k\x03twoZ"),
+        (b"H\x01kNZ", b"H\x01k\x03twoZ"),
+        (b"H\x01kHZZ", b"H\x01k\x03twoZ"),
+        (b"H\x91\x01k\x01k\x03oneZ", b"H\x91\x01k\x01k\x03twoZ"),
+        // In two pieces.
+        (b"H\x01kR\x00\x01o\x02neZ", b"H\x01k\x03twoZ"),
+        // No map at all.
+        (b"N", b"H\x01k\x03twoZ"),
+        (b"", b"H\x01k\x03twoZ"),
+    ] {
+        let (place, written) = written_at(map, "k", "two");
+        assert_eq!((place, &*written), (None, rest), "{map:?}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use meltemi_proxy::plan::{SpanFormat, raw, tells_trace, trace_fields};
+use meltemi_proxy::plan::{SpanFormat, TRACE_FIELDS, raw, tells_trace};
 use serde_json::Value;
 
 use super::collector::{Collector, Collectors, DEFAULT_SAMPLING, Place};
@@ -93,7 +93,7 @@ impl Traced {
                 let mut names = tables
                     .flat_map(|table| table.iter().map(|(name, _)| name))
                     .chain(remove.iter().map(String::as_str));
-                if let Some(name) = names.find(|name| trace_fields().any(|field| field == *name)) {
+                if let Some(name) = names.find(|name| TRACE_FIELDS.contains(name)) {
                     let message =
                         format!("calls to {about} are not traced, since the route changes {name:?} itself");
                     reports.warn(share.origin, draft.places.of("requestAttachments"), message);

@@ -218,12 +218,13 @@ async fn of_codec(
     let written = || all.log_format.iter().flat_map(|format| &format.attributes).map(|name| &**name);
     let depths =
         read().chain(written()).filter(|name| !is_source(name)).map(|attribute| codec.depth(attribute));
+    let finds_trace = is_traced && codec.finds();
     let traced = match (&tracing, is_traced) {
+        _ if finds_trace => Depth::Operation,
         (_, true) => Depth::Attachments,
         (Some(_), false) => Depth::Head,
         (None, false) => Depth::Operation,
     };
-    let depth = depths.max().unwrap_or(Depth::Operation).max(traced);
     let tapped = tap::read(&taps, &*codec);
     let asks_source = read().any(is_source) || tapped.asks_source;
     let dry_run = raw.dry_run.as_ref();
@@ -233,6 +234,7 @@ async fn of_codec(
     let is_guarded =
         routes.iter().any(rejects) || matches!(default_route.destination, Destination::Reject(_));
     let guarded = if is_guarded { guard::depth(&rules) } else { Depth::Operation };
+    let depth = depths.fold(traced, Depth::max).max(guarded).max(tapped.depth);
 
     Ok(Service {
         name: authority.to_owned(),
@@ -241,7 +243,8 @@ async fn of_codec(
         is_pinned: raw.upstream.sharing == Some(raw::UpstreamSharing::Pinned),
         codec,
         others: None,
-        depth: depth.max(guarded).max(tapped.depth),
+        depth,
+        finds_trace: finds_trace && depth < Depth::Attachments,
         asks_source,
         is_guarded,
         dry_run: dry_run.map(Box::new),

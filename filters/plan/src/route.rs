@@ -161,8 +161,8 @@ impl AttachmentEdit {
         self.changes.is_empty() && self.values.is_empty()
     }
 
-    /// Whether the plan names a change.
-    pub(super) fn is_asked_for(&self) -> bool {
+    /// Whether the plan names a change, beside that of the trace.
+    pub fn is_asked_for(&self) -> bool {
         !self.changes.is_empty() || self.values.len() > usize::from(self.writes_trace)
     }
 }

@@ -23,6 +23,8 @@ pub struct Service {
     pub is_pinned: bool,
     /// How far a request must be read for [`route`](Service::route) to determine its route.
     pub depth: Depth,
+    /// Whether the attachments that say a call's trace are read beside.
+    pub finds_trace: bool,
     /// Whether routes match on what the tunnel reports of a connection: the attributes that begin with `source.`.
     pub asks_source: bool,
     /// Whether routes reject calls: none passes unread.
@@ -114,7 +116,7 @@ impl Service {
 
     /// Whether the front of a request is all that must be read of it before it goes on.
     pub fn is_told_by_front(&self) -> bool {
-        self.depth <= Depth::Head && !self.is_pinned && self.dry_run.is_none()
+        self.depth <= Depth::Head && !self.finds_trace && !self.is_pinned && self.dry_run.is_none()
     }
 
     /// The routes, in the order in which they are tried.

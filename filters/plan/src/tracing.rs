@@ -28,13 +28,14 @@ pub const B3_FIELDS: [[&str; 5]; 2] = [
 ];
 
 /// The names of all attachments that say which trace a call belongs to.
-pub fn trace_fields() -> impl Iterator<Item = &'static str> {
-    [TRACEPARENT, B3].into_iter().chain(B3_FIELDS.into_iter().flatten())
-}
+pub const TRACE_FIELDS: [&str; 12] = {
+    let [[a, b, c, d, e], [f, g, h, i, j]] = B3_FIELDS;
+    [TRACEPARENT, B3, a, b, c, d, e, f, g, h, i, j]
+};
 
 /// Whether requests of a protocol may say which trace they belong to.
 pub fn tells_trace(codec: &dyn Codec) -> bool {
-    trace_fields().any(|name| codec.may_say(name))
+    TRACE_FIELDS.iter().any(|name| codec.may_say(name))
 }
 
 /// How calls are traced.
@@ -205,7 +206,7 @@ pub(super) fn tag(path: &Path<'_>, name: &str, raw: &raw::Tag, format: SpanForma
 /// Has an edit write the trace of a call as well.
 pub(super) fn traced(path: &Path<'_>, mut edit: AttachmentEdit) -> Result<AttachmentEdit> {
     let changes = edit.changes.iter().chain(edit.values.iter().map(|(change, _)| change));
-    if let Some(name) = trace_fields().find(|name| changes.clone().any(|change| change.name == *name)) {
+    if let Some(name) = TRACE_FIELDS.iter().find(|name| changes.clone().any(|change| change.name == **name)) {
         return fail(path, format!("{name:?} is what \"tracing\" writes; keep one of the two"));
     }
     // Of no parts, which adds nothing: the edit is one with values.

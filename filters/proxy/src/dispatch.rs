@@ -10,6 +10,7 @@ use crate::plan::Span;
 use crate::policy::Sent;
 use crate::pool::{Pool, PoolId};
 use crate::telemetry::Metric;
+use crate::tracing::Trace;
 use crate::upstream::{Connection, ConnectionId};
 use crate::worker::Worker;
 
@@ -120,13 +121,17 @@ impl Worker {
         let service = &call.record().service;
         let most = service.limits.max_request_bytes;
         let edit = &call.route().request_edit;
+        let mut place = None;
         let changes = if edit.values.is_empty() {
             &*edit.changes
         } else {
+            if !edit.is_asked_for() {
+                place = call.record().trace.as_deref().and_then(Trace::place);
+            }
             let sent = Sent { call, fresh, endpoint };
             self.policies.values.make(edit, &sent, &self.pools, &mut self.head)
         };
-        let edit = Edit { id: Some(request_id), changes, time: call.time_left(self.now) };
+        let edit = Edit { id: Some(request_id), changes, time: call.time_left(self.now), place };
         match rewrite(&*service.codec, request, &edit, most, out) {
             Ok(true) => {}
             Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
@@ -258,7 +263,7 @@ impl Worker {
                 let sent = Sent { call, fresh: None, endpoint };
                 self.policies.values.make(edit, &sent, &self.pools, &mut self.head)
             };
-            let edit = Edit { id: Some(record.request_id), changes, time: None };
+            let edit = Edit { id: Some(record.request_id), changes, ..Edit::default() };
             let (mut done, mut written) = (Ok(true), 0);
             client.answer(&mut self.net, Some(id), |out| {
                 let before = out.len();

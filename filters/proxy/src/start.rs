@@ -9,7 +9,7 @@ use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
 use crate::lines::Said;
 use crate::matching::Matching;
-use crate::plan::{Destination, OnNoMatch, Route, Service};
+use crate::plan::{Destination, OnNoMatch, Route, Service, TRACE_FIELDS};
 use crate::policy::{Bucket, Verdict, admit_later};
 use crate::pool::PoolId;
 use crate::telemetry::{Metric, OperationId};
@@ -51,7 +51,11 @@ impl Worker {
         }
         let is_whole = bytes.len() >= frame.len;
         // That of a part is read already.
-        let read = if is_whole { service.codec.head(bytes, service.depth, &mut self.head) } else { Ok(()) };
+        let mut read =
+            if is_whole { service.codec.head(bytes, service.depth, &mut self.head) } else { Ok(()) };
+        if service.finds_trace && is_whole && read.is_ok() {
+            read = service.codec.find(bytes, &TRACE_FIELDS, &mut self.head);
+        }
         if read.is_err() {
             self.telemetry.add_global(Metric::DecodeErrors, 1);
         }

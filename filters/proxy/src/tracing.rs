@@ -6,7 +6,7 @@
 
 mod tries;
 
-use meltemi_codecs::Head;
+use meltemi_codecs::{Head, Place};
 
 pub(crate) use self::tries::TracedTry;
 use crate::plan::{B3, B3_FIELDS, LONGEST_TAG, SpanFormat, TRACEPARENT, Tracing};
@@ -27,6 +27,8 @@ pub(crate) struct Trace {
     /// The id has 16 digits, and zeros before them.
     is_short: bool,
     format: Format,
+    /// Where in the request the one attachment goes that it is written into, if that is known.
+    place: Option<Place>,
     /// Spans of it are sent to a collector.
     is_reported: bool,
     /// Those that are, as far as they have begun.
@@ -71,24 +73,29 @@ impl Trace {
             is_forced: said.is_forced,
             is_short: false,
             format,
+            place: None,
             is_reported: false,
             tries: Vec::new(),
             tags: Vec::new(),
         });
+        if let [field] = trace.fields() {
+            trace.place = head.place(field);
+        }
         trace.is_reported = trace.is_sampled && tracing.collector.is_some();
         if trace.is_reported && !tracing.tags.is_empty() {
             trace.tags = tags(head, tracing, spans);
         }
-        let mut made = String::new();
-        let (id, parent) = said.ids.unwrap_or_else(|| {
+        if let Some((id, parent)) = said.ids {
+            trace.is_short = id.len() == 16;
+            write_end(&mut trace.id, id);
+            write_end(&mut trace.parent, parent);
+        } else {
             // None is 0.
-            hex(random.u64(..).max(1), &mut made);
-            hex(random.u64(..), &mut made);
-            (&made, "")
-        });
-        trace.is_short = id.len() == 16;
-        write_end(&mut trace.id, id);
-        write_end(&mut trace.parent, parent);
+            let halves = [random.u64(..).max(1), random.u64(..)];
+            for (place, half) in trace.id.chunks_exact_mut(16).zip(halves) {
+                place.copy_from_slice(&hex(half));
+            }
+        }
         trace
     }
 
@@ -116,7 +123,7 @@ impl Trace {
 
     /// Appends the id of the span of the try of that number.
     pub(crate) fn write_span(&self, number: u32, out: &mut String) {
-        hex(self.span(number), out);
+        out.push_str(text(&hex(self.span(number))));
     }
 
     /// The span of the try of that number. No two tries have the same, and none has 0.
@@ -126,6 +133,11 @@ impl Trace {
         span = (span ^ span >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         span = (span ^ span >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         (span ^ span >> 31).max(1)
+    }
+
+    /// Where in the request the one attachment goes that it is written into, if that is known.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.place
     }
 
     /// The attachments that it is written into, at most [`MOST_FIELDS`].
@@ -217,18 +229,19 @@ fn said(head: &Head, spans: SpanFormat) -> (Said<'_>, Format) {
 }
 
 fn w3c(text: &str) -> Option<Said<'_>> {
-    let mut parts = text.split('-');
-    let (version, id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (version, id, parent, flags) =
+        (text.get(..2)?, text.get(3..35)?, text.get(36..52)?, text.get(53..55)?);
+    let is_cut = [2, 35, 52].iter().all(|at| text.as_bytes().get(*at) == Some(&b'-'));
     // Later versions may have more.
-    let is_right = match version {
-        "00" => parts.next().is_none(),
-        "ff" => false,
-        version => is_number(version, 2),
+    let is_right = match (version, text.get(55..)?) {
+        ("00", rest) => rest.is_empty(),
+        ("ff", _) => false,
+        (version, rest) => is_number(version, 2) && (rest.is_empty() || rest.starts_with('-')),
     };
     let is_sampled =
         flags.bytes().last().is_some_and(|digit| (digit & 1 == 1) != digit.is_ascii_alphabetic());
     let said = Said { is_sampled: Some(is_sampled), ids: Some((id, parent)), is_forced: false };
-    (is_right && is_number(flags, 2) && is_id(id, 32) && is_id(parent, 16)).then_some(said)
+    (is_cut && is_right && is_number(flags, 2) && is_id(id, 32) && is_id(parent, 16)).then_some(said)
 }
 
 fn b3(text: &str) -> Option<Said<'_>> {
@@ -262,18 +275,19 @@ fn are_ids((id, span): (&str, &str)) -> bool {
 
 /// Whether that is an id of so many digits.
 fn is_id(text: &str, digits: usize) -> bool {
-    is_number(text, digits) && text.bytes().any(|digit| digit != b'0')
+    is_number(text, digits) && text.bytes().fold(0, |bits, digit| bits | (digit ^ b'0')) != 0
 }
 
 /// Whether that is a number of so many digits, in lower case.
 fn is_number(text: &str, digits: usize) -> bool {
-    text.len() == digits && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    let are_digits = |all, digit| all & matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == digits && text.bytes().fold(true, are_digits)
 }
 
-/// Writes text to where `place` ends.
+/// Writes text to where `place` ends, if it has room.
 fn write_end(place: &mut [u8], text: &str) {
-    for (place, digit) in place.iter_mut().rev().zip(text.bytes().rev()) {
-        *place = digit;
+    if let Some(end) = place.len().checked_sub(text.len()).and_then(|start| place.get_mut(start..)) {
+        end.copy_from_slice(text.as_bytes());
     }
 }
 
@@ -281,16 +295,20 @@ fn text(digits: &[u8]) -> &str {
     core::str::from_utf8(digits).unwrap_or_default()
 }
 
-/// Appends a number in 16 digits.
-#[inline(never)]
-fn hex(number: u64, out: &mut String) {
-    let (mut digits, mut left) = ([0; 16], number);
-    for place in digits.iter_mut().rev() {
-        let digit = left as u8 & 15;
-        *place = if digit < 10 { b'0' | digit } else { b'W'.wrapping_add(digit) };
-        left >>= 4;
+/// A number in 16 digits.
+fn hex(number: u64) -> Digits<16> {
+    let mut digits = [0; 16];
+    for (digits, half) in digits.chunks_exact_mut(8).zip([number >> 32, number & 0xffff_ffff]) {
+        // Each of its four bits alone in a byte.
+        let bits = (half | half << 16) & 0x0000_ffff_0000_ffff;
+        let bits = (bits | bits << 8) & 0x00ff_00ff_00ff_00ff;
+        let bits = (bits | bits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        // Those from ten on are letters. No byte carries into the next.
+        let letters = bits.wrapping_add(0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+        let half = bits.wrapping_add(0x3030_3030_3030_3030).wrapping_add(letters.wrapping_mul(0x27));
+        digits.copy_from_slice(&half.to_be_bytes());
     }
-    out.push_str(text(&digits));
+    digits
 }
 
 #[cfg(test)]
@@ -349,11 +367,18 @@ mod tests {
             let given: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
             let trace = read(&given);
             assert!(trace.id().ends_with(short) && trace.parent == span.as_bytes(), "{trace:?}");
-            let mut own = String::new();
-            hex(trace.span(3), &mut own);
+            let own = hex(trace.span(3));
             let written: Vec<_> =
-                written(&trace, 3).into_iter().map(|(_, value)| value.replace(&own, "N")).collect();
+                written(&trace, 3).into_iter().map(|(_, value)| value.replace(text(&own), "N")).collect();
             assert_eq!(written, wanted, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_16_digits() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for number in [0, 9, 10, 0xf, 0x9a, u64::MAX].into_iter().chain((0..1000).map(|_| random.u64(..))) {
+            assert_eq!(text(&hex(number)), format!("{number:016x}"));
         }
     }
 

@@ -4,6 +4,22 @@ use super::refusals::refuse;
 use super::*;
 
 #[test]
+fn what_says_a_trace_is_found_beside_what_is_read() {
+    let read = |service: Value| {
+        let mut plan = json!({"services": {"demo": service}});
+        plan["services"]["demo"]["protocol"] = json!("dubbo");
+        let plan = Plan::parse(&serde_json::to_vec(&plan).unwrap(), &Codecs::all()).unwrap();
+        let service = plan.service("demo").unwrap();
+        (service.depth, service.finds_trace, service.is_told_by_front())
+    };
+    assert_eq!(read(json!({})), (Depth::Operation, false, true));
+    // Attachments are behind the arguments of a request, which is not passed on by its front then.
+    assert_eq!(read(json!({"tracing": {}})), (Depth::Operation, true, false));
+    let tags = json!({"lane": {"attribute": "lane"}});
+    assert_eq!(read(json!({"tracing": {"tags": tags}})), (Depth::Attachments, false, false));
+}
+
+#[test]
 fn traces_are_written_by_nobody_else() {
     let set = json!({"requestAttachments": {"remove": ["x-b3-flags"]}});
     let name = "has a name of more than 128 bytes, of none, or that all spans have; choose another";

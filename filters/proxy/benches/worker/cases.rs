@@ -10,6 +10,8 @@ pub struct Case {
     pub in_flight: usize,
     pub methods: usize,
     pub body: usize,
+    /// Attachments of its requests beside others: names and values in turn.
+    pub attachments: &'static [&'static str],
     /// Client and server have identities, as in a mesh.
     pub has_identities: bool,
     /// Calls are reported as Istio's metrics.
@@ -19,7 +21,7 @@ pub struct Case {
     pub service: fn() -> Value,
 }
 
-pub const CASES: [Case; 33] = [
+pub const CASES: [Case; 34] = [
     Case { in_flight: 1, ..of_policy("1 client, 1 in flight", plain) },
     of_policy("1 client, 32 in flight", plain),
     // The operation is not that of the client's last call.
@@ -42,13 +44,17 @@ pub const CASES: [Case; 33] = [
     of_policy("1 client, 32 in flight, 2 set", set),
     of_policy("1 client, 32 in flight, 2 values", values),
     of_policy("1 client, 32 in flight, traces", traces),
+    Case {
+        attachments: &["traceparent", TRACE],
+        ..of_policy("1 client, 32 in flight, traces go on", traces)
+    },
     of_policy("1 client, 32 in flight, spans", spans),
     of_policy("1 client, 32 in flight, spans with 4 tags", tagged),
     Case { access_log: lines, ..of_policy("1 client, 32 in flight, lines", plain) },
     Case { access_log: formatted_lines, ..of_policy("1 client, 32 in flight, lines in a format", plain) },
-    of_policy("1 client, 32 in flight, deadlines read", deadlines),
+    Case { attachments: &TIME, ..of_policy("1 client, 32 in flight, deadlines read", deadlines) },
     // Those of the route are shorter.
-    of_policy("1 client, 32 in flight, deadlines written", shorter_deadlines),
+    Case { attachments: &TIME, ..of_policy("1 client, 32 in flight, deadlines written", shorter_deadlines) },
     Case { body: 16 << 10, ..of_policy("1 client, 32 in flight, 16 KiB", plain) },
     // Passed on while it comes.
     Case { in_flight: 1, body: 1 << 20, ..of_policy("1 client, 1 in flight, 1 MiB", plain) },
@@ -59,6 +65,9 @@ pub const CASES: [Case; 33] = [
     Case { clients: 256, in_flight: 1, ..of_policy("256 clients, 1 in flight", plain) },
 ];
 
+const TIME: [&str; 2] = ["timeout", "3000"];
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+
 /// One client with 32 calls in flight.
 const fn of_policy(name: &'static str, service: fn() -> Value) -> Case {
     Case {
@@ -67,6 +76,7 @@ const fn of_policy(name: &'static str, service: fn() -> Value) -> Case {
         in_flight: 32,
         methods: 1,
         body: 200,
+        attachments: &[],
         has_identities: false,
         reports: false,
         access_log: no_lines,

@@ -43,8 +43,8 @@ pub fn put_windows(out: &mut Vec<u8>) {
     put_frame(out, WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
 }
 
-/// A Dubbo request of so many bytes, or a few more.
-pub fn request(id: u64, method: &str, size: usize, has_time: bool) -> Vec<u8> {
+/// A Dubbo request of so many bytes, or a few more, with those attachments beside others: names and values in turn.
+pub fn request(id: u64, method: &str, size: usize, more: &[&str]) -> Vec<u8> {
     let mut body = Vec::new();
     let short = |body: &mut Vec<u8>, text: &str| {
         match text.len() {
@@ -57,10 +57,8 @@ pub fn request(id: u64, method: &str, size: usize, has_time: bool) -> Vec<u8> {
         short(&mut body, text);
     }
     let mut attachments = vec![b'H'];
-    for text in ["path", "org.meltemi.demo.Greeter", "interface", "org.meltemi.demo.Greeter", "tag", "gray"] {
-        short(&mut attachments, text);
-    }
-    for text in ["timeout", "3000"].into_iter().filter(|_| has_time) {
+    let all = ["path", "org.meltemi.demo.Greeter", "interface", "org.meltemi.demo.Greeter", "tag", "gray"];
+    for text in all.iter().chain(more) {
         short(&mut attachments, text);
     }
     attachments.push(b'Z');

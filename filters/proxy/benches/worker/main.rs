@@ -129,7 +129,6 @@ impl World {
     fn new(case: &Case) -> Result<Self, Box<dyn Error>> {
         let service = (case.service)();
         // Clients say how long they wait where that counts.
-        let has_time = service["defaultRoute"]["propagateDeadline"].is_boolean();
         let metrics = if case.reports { json!({"istio": {}}) } else { json!({}) };
         let mut plan = json!({"services": {"demo": service}, "metrics": metrics});
         let access_log = (case.access_log)();
@@ -141,7 +140,9 @@ impl World {
         let mut requests = Vec::new();
         for client in 0..case.clients {
             let calls: Vec<u8> = (0..case.in_flight)
-                .flat_map(|call| request(call as u64, METHODS[call % case.methods], case.body, has_time))
+                .flat_map(|call| {
+                    request(call as u64, METHODS[call % case.methods], case.body, case.attachments)
+                })
                 .collect();
             put_data(&mut requests, tunnel(client), &calls);
         }
@@ -180,7 +181,7 @@ impl World {
             put_frame(&mut bytes, HEADERS, 4, tunnel(client), &block(&fields));
         }
         // A large one would have connections for itself while it comes.
-        put_data(&mut bytes, tunnel(0), &request(0, METHODS[0], self.body.min(1000), false));
+        put_data(&mut bytes, tunnel(0), &request(0, METHODS[0], self.body.min(1000), &[]));
         self.exchange(&bytes);
     }
 
