@@ -57,9 +57,12 @@ impl Entry {
             for (field, value) in fields.filter(|(field, _)| field.is_said() == is_said) {
                 let text = told.text(&field.parts, verdict, line);
                 // A format may have several lines, and spaces at its ends; a header has neither.
-                let text = cut(&text, room).replace(|char: char| char.is_ascii_control(), " ");
+                let text = cut(&text, room);
                 room = room.saturating_sub(text.len());
-                value.push_str(text.trim());
+                *value = match text.bytes().any(|byte| byte.is_ascii_control()) {
+                    true => text.replace(|char: char| char.is_ascii_control(), " ").trim().to_owned(),
+                    false => text.trim().to_owned(),
+                };
             }
         }
         let authority = told.record.service.name.clone();

@@ -146,18 +146,3 @@ pub(crate) fn encode_endpoint(endpoint: &str) -> String {
 fn decode_endpoint(session: &str) -> Option<String> {
     String::from_utf8(Base64::decode_vec(session).ok()?).ok()
 }
-
-/// Whether a field has another value each time, so that the compression's table is not spent on it.
-pub(crate) fn is_volatile(name: &[u8]) -> bool {
-    const NAMES: [&str; 8] = [
-        SESSION,
-        DELAY,
-        "x-envoy-original-dst-host",
-        "x-request-id",
-        "traceparent",
-        "tracestate",
-        "content-length",
-        "b3",
-    ];
-    NAMES.iter().any(|volatile| volatile.as_bytes() == name)
-}

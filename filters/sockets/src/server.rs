@@ -101,7 +101,7 @@ impl Peer<'_> {
         link.scratch.clear();
         link.encoder.begin(&mut link.scratch);
         for (name, value) in link.fields.iter() {
-            link.encoder.field(&mut link.scratch, name, value, headers::is_volatile(name));
+            link.encoder.field(&mut link.scratch, name, value);
         }
         frame::put_headers(&mut link.control, stream, end_stream, &link.scratch, link.peer.max_frame_size);
     }

@@ -21,7 +21,7 @@ pub struct Case {
     pub service: fn() -> Value,
 }
 
-pub const CASES: [Case; 34] = [
+pub const CASES: [Case; 35] = [
     Case { in_flight: 1, ..of_policy("1 client, 1 in flight", plain) },
     of_policy("1 client, 32 in flight", plain),
     // The operation is not that of the client's last call.
@@ -53,6 +53,7 @@ pub const CASES: [Case; 34] = [
     Case { access_log: lines, ..of_policy("1 client, 32 in flight, lines", plain) },
     Case { access_log: formatted_lines, ..of_policy("1 client, 32 in flight, lines in a format", plain) },
     Case { attachments: &TIME, ..of_policy("1 client, 32 in flight, deadlines read", deadlines) },
+    Case { access_log: loggers, ..of_policy("1 client, 32 in flight, loggers", plain) },
     // Those of the route are shorter.
     Case { attachments: &TIME, ..of_policy("1 client, 32 in flight, deadlines written", shorter_deadlines) },
     Case { body: 16 << 10, ..of_policy("1 client, 32 in flight, 16 KiB", plain) },
@@ -203,6 +204,19 @@ fn formatted_lines() -> Value {
                 %RESPONSE_CODE_DETAILS% - \"-\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% - \"%REQ(:AUTHORITY)%\" \
                 \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER% - - %DOWNSTREAM_REMOTE_ADDRESS% - %ROUTE_NAME%\n";
     json!({"textFormat": text})
+}
+
+/// Loggers are told of every call, as an access log service is in a mesh.
+fn loggers() -> Value {
+    json!({"log": false, "fields": {
+        "x-call-line": "%LINE%", "x-call-protocol": "%PROTOCOL%", "x-call-start": "%START_TIME%",
+        "x-call-duration": "%DURATION%", "x-call-outcome": "%RESPONSE_CODE_DETAILS%", "x-call-code": "%RESPONSE_CODE%",
+        "x-call-grpc-status": "%GRPC_STATUS_NUMBER%", "x-call-flags": "%RESPONSE_FLAGS%",
+        "x-call-request-bytes": "%BYTES_RECEIVED%", "x-call-response-bytes": "%BYTES_SENT%",
+        "x-call-route": "%ROUTE_NAME%", "x-call-cluster": "%UPSTREAM_CLUSTER%", "x-call-endpoint": "%UPSTREAM_HOST%",
+        "x-call-tries": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%", "x-call-peer": "%DOWNSTREAM_REMOTE_ADDRESS%",
+        "x-call-id": "%STREAM_ID%",
+    }})
 }
 
 /// The same by values that are made for each call.

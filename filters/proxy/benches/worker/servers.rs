@@ -34,6 +34,10 @@ impl Servers {
     pub fn answer(&mut self, sent: &[u8], out: &mut Vec<u8>) -> usize {
         for frame in frames(sent) {
             match frame.kind {
+                // What loggers are told, an alarm or a report.
+                HEADERS if frame.flags & END_STREAM != 0 => {
+                    put_frame(out, HEADERS, 4 | END_STREAM, frame.stream, &block(&[(":status", "200")]));
+                }
                 HEADERS => self.accept(frame.stream, out),
                 DATA => self.streams.entry(frame.stream).or_default().sent.extend_from_slice(frame.payload),
                 PING if frame.flags == 0 => put_frame(out, PING, 1, 0, frame.payload),

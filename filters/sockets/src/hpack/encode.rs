@@ -1,4 +1,6 @@
-use super::table::Table;
+use std::mem;
+
+use super::table::{Key, Table};
 use super::{DEFAULT_TABLE_SIZE, entry_size};
 
 /// Encodes the header blocks of one connection in their order.
@@ -6,11 +8,13 @@ pub(crate) struct Encoder {
     table: Table,
     /// The smallest and the last size that the peer has asked for since the last block.
     resize: Option<(usize, usize)>,
+    /// The hashes of fields that were not in the table, each where its first byte says.
+    seen: Box<[u32; 256]>,
 }
 
 impl Encoder {
     pub(crate) fn new() -> Self {
-        Self { table: Table::new(), resize: None }
+        Self { table: Table::new(), resize: None, seen: Box::new([0; 256]) }
     }
 
     /// The peer's SETTINGS_HEADER_TABLE_SIZE. The next block confirms it (RFC 7541 section 4.2).
@@ -34,14 +38,17 @@ impl Encoder {
         }
     }
 
-    /// Adds a field to the block. The table keeps fields that come again and again; those whose value is always another
-    /// (`volatile`) would only push them out.
-    pub(crate) fn field(&mut self, out: &mut Vec<u8>, name: &[u8], value: &[u8], volatile: bool) {
-        let found = self.table.find(name, value);
+    /// Adds a field to the block. The table keeps fields that come again: those whose value is always another, such as times and
+    /// ids, would only push them out, and leave no more than their names there.
+    pub(crate) fn field(&mut self, out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+        // Those that are larger are never in the table.
+        let fits = entry_size(name, value) <= self.table.capacity() >> 4;
+        let key = Key::new(name, if fits { value } else { &[] });
+        let found = self.table.find(key, name, value);
         if let Some((index, true)) = found {
             return integer(out, 7, 0x80, index);
         }
-        let keep = !volatile && entry_size(name, value) <= self.table.capacity() >> 2;
+        let keep = fits && (self.comes_again(key) || found.is_none());
         let index = found.map_or(0, |(index, _)| index);
         if keep {
             integer(out, 6, 0x40, index);
@@ -55,6 +62,13 @@ impl Encoder {
         if keep {
             self.table.insert(name, value);
         }
+    }
+
+    /// Whether a field was here before, not long ago and as far as its hash says it.
+    fn comes_again(&mut self, key: Key) -> bool {
+        let [place, ..] = key.whole.to_be_bytes();
+        let seen = self.seen.get_mut(usize::from(place));
+        seen.is_some_and(|seen| mem::replace(seen, key.whole) == key.whole)
     }
 }
 

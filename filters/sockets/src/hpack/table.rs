@@ -10,8 +10,31 @@ pub(super) struct Table {
 }
 
 struct Entry {
+    key: Key,
     name: Box<[u8]>,
     value: Box<[u8]>,
+}
+
+/// By which a field is looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    /// The hash of the name.
+    name: u32,
+    /// The hash of name and value.
+    pub(super) whole: u32,
+}
+
+impl Key {
+    pub(super) fn new(name: &[u8], value: &[u8]) -> Self {
+        let hash = |start: u32, text: &[u8]| {
+            let (words, rest) = text.as_chunks();
+            let words = words.iter().map(|word| u32::from_le_bytes(*word));
+            let all = words.chain(rest.iter().map(|&byte| byte.into()));
+            all.fold(start, |hash, word| (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9))
+        };
+        let name = hash(0, name);
+        Self { name, whole: hash(name, value) }
+    }
 }
 
 impl Table {
@@ -34,14 +57,15 @@ impl Table {
         let size = entry_size(name, value);
         self.evict(size);
         if size <= self.capacity {
-            self.entries.push_front(Entry { name: name.into(), value: value.into() });
+            let key = Key::new(name, value);
+            self.entries.push_front(Entry { key, name: name.into(), value: value.into() });
             self.size = self.size.saturating_add(size);
         }
     }
 
     fn evict(&mut self, room: usize) {
         while self.size.saturating_add(room) > self.capacity {
-            let Some(Entry { name, value }) = self.entries.pop_back() else { break };
+            let Some(Entry { name, value, .. }) = self.entries.pop_back() else { break };
             self.size = self.size.saturating_sub(entry_size(&name, &value));
         }
     }
@@ -58,19 +82,27 @@ impl Table {
         }
     }
 
-    /// Where a field is: the index, and whether its value is there too. Most were sent before, and are looked for first among
-    /// those.
-    pub(super) fn find(&self, name: &[u8], value: &[u8]) -> Option<(usize, bool)> {
-        let dynamic = self.entries.iter().map(|entry| (&*entry.name, &*entry.value));
-        let fixed = STATIC.iter().map(|&(name, value)| (name.as_bytes(), value.as_bytes()));
-        let indices = (STATIC.len().saturating_add(1)..).zip(dynamic).chain((1_usize..).zip(fixed));
+    /// Where a field with that key is: the index, and whether its value is there too. Most were sent before, and are looked for
+    /// first among those; the others have no name that begins with `x-`.
+    pub(super) fn find(&self, key: Key, name: &[u8], value: &[u8]) -> Option<(usize, bool)> {
         let mut by_name = None;
-        for (index, entry) in indices {
-            if entry.0 == name {
-                by_name = Some((index, entry.1 == value));
-                if entry.1 == value {
-                    break;
+        for (index, entry) in (STATIC.len().saturating_add(1)..).zip(&self.entries) {
+            if entry.key.name == key.name && *entry.name == *name {
+                if entry.key.whole == key.whole && *entry.value == *value {
+                    return Some((index, true));
                 }
+                by_name.get_or_insert((index, false));
+            }
+        }
+        if name.starts_with(b"x-") {
+            return by_name;
+        }
+        for (index, entry) in (1_usize..).zip(&STATIC) {
+            if entry.0.as_bytes() == name {
+                if entry.1.as_bytes() == value {
+                    return Some((index, true));
+                }
+                by_name.get_or_insert((index, false));
             }
         }
         by_name

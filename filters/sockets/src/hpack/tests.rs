@@ -69,7 +69,7 @@ fn agrees_with_another_implementation_both_ways() {
             ours.begin(&mut block);
         }
         for (name, value) in &fields {
-            ours.field(&mut block, name, value, random(3) == 0);
+            ours.field(&mut block, name, value);
         }
         assert_eq!(theirs.decode(&block).unwrap(), fields);
         let block = other.encode(fields.iter().map(|(name, value)| (&name[..], &value[..])));
@@ -122,14 +122,14 @@ fn refuses_what_is_malformed() {
 fn cuts_a_list_over_the_limit_but_keeps_its_tables() {
     let mut encoder = Encoder::new();
     let mut block = Vec::new();
-    encoder.field(&mut block, b"first", b"1", false);
-    encoder.field(&mut block, b"second", b"2", false);
+    encoder.field(&mut block, b"first", b"1");
+    encoder.field(&mut block, b"second", b"2");
     let mut decoder = Decoder::new();
     let mut fields = Fields::default();
     assert_eq!(decoder.decode(&block, 40, &mut fields), Ok(List::Cut));
     assert_eq!(owned(&fields), list(&[("first", "1")]));
     let mut again = Vec::new();
-    encoder.field(&mut again, b"second", b"2", false);
+    encoder.field(&mut again, b"second", b"2");
     assert_eq!(again.len(), 1);
     assert_eq!(decode(&mut decoder, &again).unwrap(), list(&[("second", "2")]));
 }
@@ -139,9 +139,43 @@ fn a_small_block_cannot_make_a_large_list() {
     let mut decoder = Decoder::new();
     let mut encoder = Encoder::new();
     let mut block = Vec::new();
-    encoder.field(&mut block, b"x", &[b'a'; 900], false);
+    encoder.field(&mut block, b"x", &[b'a'; 200]);
     block.extend(std::iter::repeat_n(0xbe, 60_000));
     let mut fields = Fields::default();
     assert_eq!(decoder.decode(&block, 65_536, &mut fields), Ok(List::Cut));
     assert!(fields.bytes.len() <= 65_536);
+}
+
+/// What loggers are told of calls: most fields are the same call by call, some never are.
+#[test]
+fn fields_that_never_come_again_do_not_push_out_those_that_do() {
+    let fields = |call: usize| {
+        let id = format!("{:08x}", (call as u32).wrapping_mul(0x9e37_79b9));
+        let mut fields = list(&[
+            (":method", "POST"),
+            (":authority", "outbound|20880||demo.shop.svc.cluster.local"),
+            (":path", ["/org.example.Greeter/sayHello", "/org.example.Greeter/sayAdieu"][call % 2]),
+            ("x-call-protocol", "dubbo"),
+            ("x-call-outcome", "success"),
+            ("x-call-cluster", "outbound|20880||demo.shop.svc.cluster.local"),
+            ("x-call-endpoint", ["10.0.0.1:20880", "10.0.0.2:20880", "10.0.0.3:20880"][call % 3]),
+        ]);
+        for name in ["x-call-start", "x-call-duration", "x-call-request-bytes", "x-call-trace", "x-call-id"] {
+            fields.push((name.into(), format!("{id}{}", name.len()).into_bytes()));
+        }
+        fields.push((b"x-call-line".to_vec(), id.repeat(50).into_bytes()));
+        fields
+    };
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
+    let mut bytes = 0;
+    for call in 0..1000 {
+        let (fields, mut block) = (fields(call), Vec::new());
+        fields.iter().for_each(|(name, value)| encoder.field(&mut block, name, value));
+        assert_eq!(decode(&mut decoder, &block).unwrap(), fields);
+        if call >= 500 {
+            bytes += block.len();
+        }
+    }
+    // 7 indices, 5 times an index and a value of 10 bytes, and the line with its name.
+    assert!(bytes / 500 <= 7 + 5 * 13 + 11 + 400 + 5, "{} bytes for a call", bytes / 500);
 }
