@@ -104,7 +104,8 @@ impl Reports {
 
     /// The client of a connection that a tunnel brings.
     pub(crate) fn source(&self, accept: &Accept) -> PartyId {
-        self.0.borrow_mut().parties.source(accept)
+        let State { parties, way, .. } = &mut *self.0.borrow_mut();
+        parties.source(accept, *way)
     }
 
     /// Whether calls of that client come to the server's own proxy.

@@ -2,6 +2,7 @@
 
 use meltemi_sockets::Accept;
 
+use super::Way;
 use super::names::Labels;
 use super::series::Key;
 use crate::lines::cut;
@@ -133,9 +134,9 @@ impl Parties {
         self.all.get(id.0 as usize).map_or(id, |party| party.other)
     }
 
-    /// The client of a connection.
+    /// The client of a connection. Where counts go another `way` than by streams, Envoys may be too old to tell who it is.
     #[inline(never)]
-    pub(super) fn source(&mut self, accept: &Accept) -> PartyId {
+    pub(super) fn source(&mut self, accept: &Accept, way: Way) -> PartyId {
         let header = |name| header(&accept.headers, name);
         let is_server = accept.cluster.as_deref().is_some_and(|cluster| cluster.starts_with(INBOUND));
         if !is_server {
@@ -145,8 +146,11 @@ impl Parties {
         }
         let (peer, own) =
             (identity(header("x-meltemi-peer-identity")), identity(header("x-meltemi-own-identity")));
-        let is_mutual = !peer.is_empty() && !own.is_empty();
-        let policy = if is_mutual { "mutual_tls" } else { "none" };
+        let policy = match way {
+            _ if !peer.is_empty() && !own.is_empty() => "mutual_tls",
+            Way::Streams => "none",
+            Way::Names | Way::Nowhere => UNKNOWN,
+        };
         let mut fields = vec![(REPORTER, "destination".to_owned()), (POLICY, policy.to_owned())];
         // What the exchange of metadata between the sidecars has left, where they have that.
         let workload = Workload::parse(header("x-meltemi-peer-workload"));

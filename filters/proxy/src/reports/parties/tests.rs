@@ -27,7 +27,7 @@ fn a_client_tells_of_itself_and_of_the_server_that_it_reaches() {
     let mut parties = Parties::new(own());
     let accept =
         Accept { cluster: Some("outbound|1||demo.a.svc.cluster.local".to_owned()), ..Accept::default() };
-    let source = parties.source(&accept);
+    let source = parties.source(&accept, Way::Streams);
     assert_eq!(
         labels(&parties, source),
         [
@@ -88,7 +88,7 @@ fn a_server_tells_of_itself_and_of_the_client_that_calls_it() {
     ];
     let mut accept =
         Accept { cluster: Some("inbound|1||".to_owned()), headers: headers(&fields), ..Accept::default() };
-    let source = parties.source(&accept);
+    let source = parties.source(&accept, Way::Streams);
     let expected = [
         ("connection-security-policy", "mutual_tls"),
         ("destination-principal", "spiffe://td/ns/shop/sa/web"),
@@ -104,9 +104,11 @@ fn a_server_tells_of_itself_and_of_the_client_that_calls_it() {
     ];
     assert_eq!(labels(&parties, source), expected);
     accept.headers = headers(&[("x-meltemi-peer-identity", "-"), ("x-meltemi-own-identity", "-")]);
-    let stranger = parties.source(&accept);
+    let stranger = parties.source(&accept, Way::Streams);
     assert!(labels(&parties, stranger).contains(&("connection-security-policy", "none")));
     assert!(labels(&parties, stranger).contains(&("source-workload", "unknown")));
+    let untold = parties.source(&accept, Way::Names);
+    assert!(labels(&parties, untold).contains(&("connection-security-policy", "unknown")));
 
     let headers = headers(&[("x-meltemi-services", r#"[ { "host" : "web.shop" , "name" : "web" } ]"#)]);
     let server = Server { cluster: "inbound|1||", service: &service("demo:1"), headers: &headers };
@@ -139,7 +141,7 @@ fn a_service_is_known_by_its_host_where_nobody_is_reached() {
     ] {
         let mut parties = Parties::new(own());
         let accept = Accept { cluster: Some(cluster.to_owned()), ..Accept::default() };
-        let source = parties.source(&accept);
+        let source = parties.source(&accept, Way::Streams);
         let cluster = if cluster.starts_with(INBOUND) { "" } else { cluster };
         let service = service(authority);
         let id = parties.unserved(source, cluster, &service);
@@ -169,7 +171,7 @@ fn there_are_only_so_many() {
             headers: headers(&fields),
             ..Accept::default()
         };
-        ids.push(parties.source(&accept));
+        ids.push(parties.source(&accept, Way::Streams));
     }
     let last = *ids.last().unwrap();
     assert_eq!((parties.all.len(), ids[MOST]), (MOST, last));
@@ -188,7 +190,7 @@ fn no_peer_makes_a_field_that_breaks_the_connection() {
         headers: headers(&[("x-meltemi-peer-workload", &told)]),
         ..Accept::default()
     };
-    let source = parties.source(&accept);
+    let source = parties.source(&accept, Way::Streams);
     let labels = labels(&parties, source);
     let of = |name: &str| labels.iter().find(|(known, _)| *known == name).unwrap().1;
     assert_eq!(
