@@ -15,6 +15,14 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
+/// The labels of Istio's metrics, as docs/telemetry.md has operators name them to sidecars before Istio 1.30.
+pub fn stat_tags() -> Vec<String> {
+    let text = fs::read_to_string(root().join("docs/telemetry.md")).unwrap();
+    let (_, list) = text.split_once("extraStatTags: [").expect("the list of tags");
+    let (list, _) = list.split_once(']').unwrap();
+    list.split(',').map(|tag| tag.trim().to_owned()).collect()
+}
+
 /// A folder of Aeraki's YAML, such as `demos`: where a copy of that lies beside a folder above the repository, as
 /// `shared/aeraki`.
 pub fn aeraki(folder: &str) -> Option<PathBuf> {

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use meltemi::envoy::Admin;
 use meltemi::generate::unpack;
-use meltemi_tests::eventually;
+use meltemi_tests::{eventually, files};
 use nix::sys::signal::Signal;
 use nix::unistd::gethostname;
 use serde_json::{Map, Value, json};
@@ -304,16 +304,19 @@ impl Pod {
         for part in ["agent", "data"] {
             give_to_proxy(&self.hosts.with_file_name(part));
         }
+        let (old, tags) = (self.workload.is_old, TAGS.map(str::to_owned).into_iter());
+        // By them older proxies count Istio's metrics, too.
+        let tags: Vec<_> = tags.chain(old.then(files::stat_tags).into_iter().flatten()).collect();
         let proxy = json!({
             "discoveryAddress": format!("istiod.{}.svc:15012", istiod::NAMESPACE),
             "binaryPath": program_path(&tools.envoy),
             "proxyBootstrapTemplatePath": "etc/istio/envoy_bootstrap.json",
             "configPath": "etc/istio/proxy",
             "concurrency": 2,
-            "extraStatTags": TAGS,
+            "extraStatTags": tags,
         });
         // What an agent says that came with such an Envoy.
-        let version = self.workload.is_old.then_some(("ISTIO_META_ISTIO_VERSION", "1.28.0"));
+        let version = old.then_some(("ISTIO_META_ISTIO_VERSION", "1.28.0"));
         let agent = self.enter(|| {
             Process::start(
                 &format!("{namespace}-{name}"),

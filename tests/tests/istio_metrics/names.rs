@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use meltemi_tests::{Action, Backend, Client, Envoy, Proxy, Setup, each_envoy, eventually};
+use meltemi_tests::{Action, Backend, Client, Envoy, Proxy, Setup, each_envoy, eventually, files};
 use serde_json::{Value, json};
 
 use crate::stage::{INBOUND, called_by, described, plan, setup};
@@ -34,13 +34,10 @@ const AFTER: [(&str, &str); 7] = [
     ("authz_dry_run_result", r"(\.shadow_(allowed|denied))"),
 ];
 
-/// The labels of Istio's metrics, as docs/telemetry.md says how to name them, and those of Meltemi's own.
+/// The labels of Istio's metrics, and those of Meltemi's own.
 fn tags() -> Vec<String> {
     let own = ["service", "method", "class", "reason", "outcome", "authority", "route", "plugin", "build"];
-    let text = std::fs::read_to_string(meltemi_tests::files::root().join("docs/telemetry.md")).unwrap();
-    let (_, list) = text.split_once("extraStatTags: [").expect("the list of tags");
-    let (list, _) = list.split_once(']').unwrap();
-    list.split(',').map(|tag| tag.trim().to_owned()).chain(own.map(str::to_owned)).collect()
+    files::stat_tags().into_iter().chain(own.map(str::to_owned)).collect()
 }
 
 /// Has the proxy be one of Istio's of that version, whose bootstrap makes labels of `tags`.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use meltemi_mesh_tests::Pod;
-use meltemi_tests::eventually;
+use meltemi_mesh_tests::{Pod, Workload};
+use meltemi_tests::{Backend, Client, eventually, files};
 use nix::sys::signal::Signal;
 
-use crate::stage::{self, DEMO, SERVERS};
+use crate::stage::{self, DEMO, SERVERS, SHOP};
 
 const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
 
@@ -90,5 +90,49 @@ fn both_sides_tell_who_calls_whom() {
             found.iter().any(|(labels, count)| is_like(labels, &expected) && *count > 0).then_some(())
         });
     }
+    drop(connection);
+
+    // A sidecar before Istio 1.30, which calls the servers and is one, counts by metrics whose names have the labels.
+    let mut old = Workload::new(SHOP, "old").label("app", "demo");
+    old.is_old = true;
+    stage.mesh.start_pods([old]);
+    let pod = stage.pod("old");
+    let _backend = pod.enter(|| Backend::start_at("old", (pod.address(), DEMO.target).into()));
+    pod.wait_for_plan(|plan| plan["metrics"]["istio"].is_object());
+    for listener in ["virtualInbound", &DEMO.address.replace(':', "_")] {
+        eventually(&format!("the tunnels of {listener} have come"), || {
+            let listener = &pod.settings()[format!("listener \"{listener}\"")];
+            listener.to_string().contains("tunneling_config").then_some(())
+        });
+    }
+    for (caller, expected) in [
+        ("old", [("reporter", "source"), ("source_workload", "old"), ("rpc_system", "dubbo")]),
+        // Envoys of Istio 1.28 do not tell who calls.
+        (
+            "client",
+            [
+                ("reporter", "destination"),
+                ("destination_workload", "old"),
+                ("connection_security_policy", "unknown"),
+            ],
+        ),
+    ] {
+        let found = eventually(&format!("the old sidecar counts the calls of {caller}"), || {
+            // Each worker looks for endpoints itself.
+            let mut connection = stage.pod(caller).enter(|| Client::connect(DEMO.address.parse().unwrap()));
+            (0..20).for_each(|_| _ = connection.ask("sayHello", "x"));
+            let mut found = requests(stage.pod("old")).into_iter();
+            found.find(|(labels, count)| is_like(labels, &expected) && *count > 0)
+        });
+        let mut labels = files::stat_tags();
+        labels.retain(|label| label != "le");
+        let missing: Vec<_> = labels.iter().filter(|label| !found.0.contains_key(*label)).collect();
+        assert!(missing.is_empty(), "{missing:?} of {found:?}");
+        assert!(
+            is_like(&found.0, &[("rpc_system", "dubbo"), ("destination_service_name", "demo")]),
+            "{found:?}"
+        );
+    }
+    stage.mesh.kill_pod(SHOP, "old");
     stage.end_controller(Signal::SIGTERM);
 }
