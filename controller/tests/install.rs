@@ -92,6 +92,28 @@ fn the_command_prints_the_manifests() {
     Command::new(env!("CARGO_BIN_EXE_meltemi")).args(arguments).arg("--help").assert().success();
 }
 
+/// Sidecars before Istio 1.30 count by metrics whose labels have to be named.
+#[test]
+fn labels_of_metrics_are_told_where_they_may_be_needed() {
+    let told = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_meltemi"));
+        command.args(["install", "--dry-run", "--image", IMAGE, "--module", MODULE]).args(flags);
+        let output = command.env("KUBECONFIG", "/nowhere").assert().success();
+        let text = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+        text.lines()
+            .find_map(|line| Some(line.split_once("add to defaultConfig.extraStatTags, ")?.1.to_owned()))
+    };
+    let all = format!("and restart the pods: {}", meltemi_proxy::labels().join(", "));
+    for (flags, expected) in [
+        (&["--istio-metrics", "--istio-version", "1.29"][..], Some(&all)),
+        (&["--istio-metrics"], Some(&all)),
+        (&["--istio-metrics", "--istio-version", "1.30"], None),
+        (&["--istio-version", "1.29"], None),
+    ] {
+        assert_eq!(told(flags).as_ref(), expected, "{flags:?}");
+    }
+}
+
 #[test]
 fn image_and_module_have_to_be_named() {
     for named in [

@@ -89,6 +89,7 @@ pub use service::NO_ADDRESS;
 pub use size::unpack;
 pub(crate) use size::unpack_within;
 pub use takeover::{Takeover, takeovers};
+pub(crate) use telemetry::{HAS_LOGGERS, unnamed_tags};
 pub use tree::{Part, Tree};
 
 /// What the generator made of a world.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::mesh::{KEY, Mesh};
 use super::options::{IstioVersion, Options};
 use super::report::Reports;
+use crate::world::World;
 
 /// What the connection manager has for them, as for an Envoy of one's own.
 const CONFIG: &str = include_str!("../../../envoy-configs/istio-metrics.yaml");
@@ -35,7 +36,7 @@ pub(super) const OF_CLIENT: [(&str, &str); 2] = [
 pub(super) const OF_TCP: &str = "istio.stats";
 
 /// The first version of Istio whose proxies have such loggers.
-const HAS_LOGGERS: IstioVersion = IstioVersion(30);
+pub(crate) const HAS_LOGGERS: IstioVersion = IstioVersion(30);
 
 /// Says where proxies without loggers cannot count, since their labels are not named.
 pub(super) fn report_tags(mesh: &Mesh, options: &Options, reports: &mut Reports) {
@@ -43,17 +44,36 @@ pub(super) fn report_tags(mesh: &Mesh, options: &Options, reports: &mut Reports)
         return;
     }
     for (map, tags) in &mesh.stat_tags {
-        let mut labels = meltemi_proxy::labels();
-        labels.retain(|label| !tags.contains(label));
-        if !labels.is_empty() {
-            let message = format!(
-                "before Istio 1.30 sidecars report Istio's metrics only where their labels are named; add to \
-                 defaultConfig.extraStatTags, and restart the pods: {}",
-                labels.join(", ")
-            );
+        if let Some(message) = unnamed(tags) {
             reports.warn(map, format!("data.{KEY}"), message);
         }
     }
+}
+
+/// What of Istio's metrics the sidecars of a mesh cannot count, where they are or may be without loggers: what the
+/// configuration in a world lacks, or all of it if that is not known.
+pub fn unnamed_tags(world: &World, options: &Options) -> Vec<String> {
+    let mesh = Mesh::new(world, &options.root_namespace, &mut Reports::default());
+    match mesh.stat_tags.is_empty() {
+        true => unnamed(&[]).into_iter().collect(),
+        false => {
+            let lacks = |(map, tags): &(_, Vec<_>)| Some(format!("{map}: {}", unnamed(tags)?));
+            mesh.stat_tags.iter().filter_map(lacks).collect()
+        }
+    }
+}
+
+/// The labels beside those `tags`, and where to name them.
+fn unnamed(tags: &[String]) -> Option<String> {
+    let mut labels = meltemi_proxy::labels();
+    labels.retain(|label| !tags.contains(label));
+    (!labels.is_empty()).then(|| {
+        format!(
+            "before Istio 1.30 sidecars report Istio's metrics only where their labels are named; add to \
+             defaultConfig.extraStatTags, and restart the pods: {}",
+            labels.join(", ")
+        )
+    })
 }
 
 /// A connection manager with loggers for the reports.

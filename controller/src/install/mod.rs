@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::command::takeover;
-use crate::generate::{IstioVersion, takeovers};
+use crate::generate::{self, HAS_LOGGERS, IstioVersion, takeovers, unnamed_tags};
 use crate::mesh::{self, Delivered, Mesh};
 use crate::screen;
 
@@ -124,6 +124,9 @@ pub fn run(options: &Options) -> Result<String, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
+    if settings.mesh.istio_metrics && !options.uninstall {
+        runtime.block_on(tell_tags(&objects, options.istio_version));
+    }
     if options.dry_run {
         match runtime.block_on(survey::world()) {
             Ok(world) => takeover::tell(&takeovers(&world, &objects)),
@@ -139,6 +142,17 @@ pub fn run(options: &Options) -> Result<String, String> {
             false => cluster::apply(&files).await,
         }
     })
+}
+
+/// Tells which labels of Istio's metrics sidecars of that version do not find, as far as a cluster shows it.
+async fn tell_tags(objects: &generate::Options, stated: Option<IstioVersion>) {
+    if stated.is_some_and(|version| version >= HAS_LOGGERS) {
+        return;
+    }
+    let (found, world) = survey::istio(&objects.root_namespace).await.unwrap_or_default();
+    if stated.or(found).is_none_or(|version| version < HAS_LOGGERS) {
+        unnamed_tags(&world, objects).into_iter().for_each(screen::warn);
+    }
 }
 
 /// The objects of a file in YAML.

@@ -1,7 +1,9 @@
-//! What a cluster has that Meltemi would take over.
+//! What a cluster has: what Meltemi would take over, and which Istio.
 
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
 use kube::core::DynamicObject;
 use kube::{Api, Client, Error};
@@ -9,6 +11,9 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::cluster::{api_resource, connect};
+use crate::generate::IstioVersion;
+use crate::run::versions;
+use crate::words;
 use crate::world::World;
 
 /// The kinds that say so.
@@ -29,9 +34,31 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// There is no cluster, or it does not show them.
 pub async fn world() -> Result<World, String> {
-    let reading = async { read(&connect().await?).await };
+    patient(async { read(&connect().await?).await }).await
+}
+
+/// The oldest Istio, where an istiod states it, and a world of the configuration of the mesh alone.
+///
+/// # Errors
+///
+/// There is no cluster, or it does not show them.
+pub async fn istio(namespace: &str) -> Result<(Option<IstioVersion>, World), String> {
+    let reading = async {
+        let client = connect().await?;
+        let unread = |error: Error| words::cluster(&error);
+        let istiods: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+        let istiods = istiods.list(&ListParams::default().labels("app=istiod")).await.map_err(unread)?;
+        let maps: Api<ConfigMap> = Api::namespaced(client, namespace);
+        let config_maps = maps.list(&ListParams::default()).await.map_err(unread)?.items;
+        Ok((versions(&istiods).first().copied(), World { config_maps, ..World::default() }))
+    };
+    patient(reading).await
+}
+
+/// What is read, unless it takes too long.
+async fn patient<T>(reading: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     match timeout(PATIENCE, reading).await {
-        Ok(world) => world,
+        Ok(read) => read,
         Err(_) => Err(format!("the cluster did not answer within {PATIENCE:?}")),
     }
 }

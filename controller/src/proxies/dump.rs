@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::reach::Question;
 use super::which::Proxy;
@@ -33,6 +33,14 @@ impl Given {
     pub(super) fn digest(&self) -> u64 {
         let step = |digest: u32, byte: u8| (digest ^ u32::from(byte)).wrapping_mul(0x0100_0193);
         self.text.bytes().fold(0x811c_9dc5, step).into()
+    }
+
+    /// The configuration as a plan, not yet checked. Without any it is an empty one.
+    pub(super) fn plan(&self) -> serde_json::Result<Value> {
+        match self.text.trim() {
+            "" => Ok(Value::Object(Map::new())),
+            text => serde_json::from_str(text),
+        }
     }
 
     /// The namespace and the name of the object that it was made of, if istiod gave it.

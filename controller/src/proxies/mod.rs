@@ -9,6 +9,7 @@ mod reach;
 mod resources;
 pub(crate) mod stats;
 mod status;
+mod tags;
 mod wanted;
 mod which;
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::block_on;
 use super::dump::{self, Given};
 use super::stats::{self, label_value};
+use super::tags;
 use super::wanted::{self, Wanted, difference, is_same};
 use super::which::{Proxy, Which, ask_all};
 use crate::command::{findings, print};
@@ -168,6 +169,8 @@ struct Answer {
     given: Vec<Given>,
     /// What is in force and what is refused, by plugin and version of the module.
     told: BTreeMap<String, BTreeMap<String, Told>>,
+    /// Why it counts none of Istio's metrics, where a plan wants them.
+    uncounted: Option<String>,
 }
 
 /// The digests of the plan that is in force in a module, and of one that it refuses; 0 where there is none.
@@ -194,7 +197,9 @@ async fn ask(proxy: &Proxy) -> Result<Answer, String> {
             _ => {}
         }
     }
-    Ok(Answer { given, told })
+    let wants = |given: &Given| given.plan().is_ok_and(|plan| tags::are_wanted(&plan));
+    let uncounted = if given.iter().any(wants) { tags::ask(proxy).await? } else { None };
+    Ok(Answer { given, told, uncounted })
 }
 
 /// A row for each plan that a proxy has or should have.
@@ -215,6 +220,11 @@ fn rows(proxy: &Proxy, answer: &Answer, wanted: &[Wanted]) -> Vec<Row> {
             row(proxy, given, builds.unwrap_or(&BTreeMap::new()), wanted.copied())
         })
         .collect();
+    // It is of the proxy: one row says it.
+    let in_force = rows.iter_mut().find(|row| row.state == State::InForce);
+    if let (Some(why), Some(row)) = (&answer.uncounted, in_force) {
+        row.why.clone_from(why);
+    }
     for wanted in wanted.iter().filter(|wanted| !given.iter().any(|given| wanted.is(given))) {
         let why =
             "istiod has not delivered it: the pod is new, or `istioctl proxy-status` tells what is rejected";
@@ -236,10 +246,7 @@ fn row(proxy: &Proxy, given: &Given, builds: &BTreeMap<String, Told>, wanted: Op
     let refusing = builds.iter().find(|(_, told)| told.refused == digest && !has_taken(told));
     // Other builds of the module may be left in Envoy with connections of theirs.
     let build = running.or(refusing).or(builds.last_key_value()).map(|(build, _)| build.clone());
-    let plan = match given.text.trim() {
-        "" => Ok(Value::Object(serde_json::Map::new())),
-        text => serde_json::from_str::<Value>(text),
-    };
+    let plan = given.plan();
     let (state, why) = match (running, refusing, &plan) {
         (None, Some(_), _) => (State::Refused, refusal(given)),
         (Some(_), _, Ok(plan)) => match wanted {

@@ -51,6 +51,7 @@ use pulse::Pulse;
 use reconcile::Reconciler;
 
 pub(crate) use certificate::{SECRET as WEBHOOK_SECRET, WEBHOOK};
+pub(crate) use istiod::versions;
 pub(crate) use lease::NAME as LEASE;
 pub use options::{LogFormat, LogLevel, Options};
 pub(crate) use viewers::PATH as DASHBOARD_PATH;

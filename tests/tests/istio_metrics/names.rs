@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::process::Command;
 
 use meltemi_tests::{Action, Backend, Client, Envoy, Proxy, Setup, each_envoy, eventually, files};
 use serde_json::{Value, json};
@@ -155,6 +156,7 @@ fn values_cannot_be_other_labels() {
         let proxy = called_by(setup, "b=.=c;clients").start(envoy);
         Client::connect(proxy.meltemi()).ask("sayHello", "a");
         let [(labels, 1)] = &once(&proxy, 1)[..] else { panic!("one call") };
+        assert_eq!(status(&proxy)[0]["why"], Value::Null, "it does count");
         assert_eq!(labels["destination_workload"], "a");
         assert_eq!((&*labels["source_workload"], &*labels["source_app"]), ("b_._c", "unknown"));
         assert_eq!(labels["reporter"], "destination");
@@ -172,6 +174,16 @@ fn nothing_is_counted_where_labels_are_not_named() {
     eventually("the log says why", || proxy.log().contains("rpc_system is missing").then_some(()));
     eventually("its own metrics count", || (proxy.metric("meltemi_requests_total", &[]) == 1).then_some(()));
     assert!(!proxy.metrics().contains("istio_request"));
+    let [row] = &status(&proxy)[..] else { panic!("one plan") };
+    let why = row["why"].as_str().unwrap_or_default();
+    assert!(row["state"] == "inForce" && why.ends_with("and restart the pod: rpc_system"), "{row}");
+}
+
+/// The rows of `meltemi proxy-status`.
+fn status(proxy: &Proxy) -> Vec<Value> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meltemi-under-test"));
+    command.args(["proxy-status", "--output", "json", "--admin", &proxy.admin().to_string()]);
+    serde_json::from_slice(&command.output().unwrap().stdout).unwrap()
 }
 
 /// On an Envoy of one's own, the plan says it.

@@ -3,9 +3,9 @@
 use meltemi_tests::eventually;
 use serde_json::json;
 
-use crate::api::{Api, shared};
+use crate::api::{Api, MODULE, shared};
 use crate::controller::Controller;
-use crate::{filter_path, generated, make_service, wait_for_condition, wait_for_objects};
+use crate::{filter_path, generated, install, make_service, wait_for_condition, wait_for_objects};
 
 #[test]
 fn lost_watches_are_taken_up_again() {
@@ -111,7 +111,13 @@ spec:
     let sockets = filter_path("version", "meltemi-sockets");
     let asks_for = |name: &str| api.find(&sockets).unwrap().to_string().contains(name);
     assert!(asks_for("extensions.istio.io/wasmplugin/version.meltemi"));
+    // Who installs is told of the labels that sidecars of this version need.
+    let image = "registry.example.org/meltemi:0.1";
+    let flags = ["--dry-run", "--image", image, "--module", MODULE, "--istio-metrics"];
+    let lacks_labels = || install(&api, &flags).1.contains("add to defaultConfig.extraStatTags");
+    assert!(lacks_labels());
     istiod("1.30.0-distroless");
+    assert!(!lacks_labels());
     eventually("the sockets ask by the new name", || {
         asks_for("extensions.istio.io/trafficextension/version.meltemi").then_some(())
     });
