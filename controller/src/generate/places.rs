@@ -3,9 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::ptr;
+use std::sync::Arc;
 
 use super::Output;
-use super::entry::Scope;
+use super::entry::{Authority, Scope};
 use crate::findings::ResourceRef;
 
 /// How many places are named.
@@ -15,38 +16,49 @@ const NAMED: usize = 3;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Places {
     /// The namespaces of the sidecars that do for the calls of their clients.
-    clients: BTreeSet<String>,
+    clients: BTreeSet<Arc<str>>,
     /// The namespaces of those that do for the calls to their servers.
-    servers: BTreeSet<String>,
+    servers: BTreeSet<Arc<str>>,
     /// The gateways, as `namespace/name`.
-    gateways: BTreeSet<String>,
-    /// The namespaces of their pods.
-    gateway_pods: BTreeSet<String>,
+    gateways: BTreeSet<Arc<str>>,
+    /// The namespaces and shards whose objects these proxies go by: those of the proxies, and that of a Gateway, which may
+    /// have its route.
+    shards: BTreeSet<(Arc<str>, Arc<str>)>,
 }
 
 impl Output {
     /// Where each resource is in force of which routes or rules were made.
     pub fn places(&self) -> HashMap<ResourceRef, Places> {
         let mut all: HashMap<ResourceRef, Places> = HashMap::new();
-        for (namespace, entry) in self.entries() {
-            let mut last = ptr::null();
-            for origin in entry.plan.origins() {
-                // The routes of a resource follow each other, and may be many.
-                if ptr::eq(&*origin.resource, last) {
-                    continue;
-                }
-                last = &*origin.resource;
-                let places = match all.get_mut(&*origin.resource) {
-                    Some(places) => places,
-                    None => all.entry((*origin.resource).clone()).or_default(),
-                };
-                match entry.authority.scope {
-                    Scope::Clients => note(&mut places.clients, namespace),
-                    Scope::Servers | Scope::ServersWithoutIdentity => note(&mut places.servers, namespace),
-                    Scope::Gateway => {
-                        note(&mut places.gateways, &entry.authority.of);
-                        note(&mut places.gateway_pods, namespace);
+        for object in self.objects.iter().filter(|object| !object.entries.is_empty()) {
+            let namespace: Arc<str> = object.metadata.namespace.as_str().into();
+            for entry in &object.entries {
+                let Authority { scope, of, namespace: owner, .. } = &entry.authority;
+                let of: Arc<str> = of.as_str().into();
+                let gateway: Option<Arc<str>> = (*scope == Scope::Gateway).then(|| owner.as_str().into());
+                let mut last = ptr::null();
+                for origin in entry.plan.origins() {
+                    // The routes of a resource follow each other, and may be many.
+                    if ptr::eq(&*origin.resource, last) {
+                        continue;
                     }
+                    last = &*origin.resource;
+                    let places = match all.get_mut(&*origin.resource) {
+                        Some(places) => places,
+                        None => all.entry((*origin.resource).clone()).or_default(),
+                    };
+                    for shard in &object.shards {
+                        for namespace in gateway.iter().chain([&namespace]) {
+                            places.shards.insert((namespace.clone(), shard.clone()));
+                        }
+                    }
+                    match scope {
+                        Scope::Clients => places.clients.insert(namespace.clone()),
+                        Scope::Servers | Scope::ServersWithoutIdentity => {
+                            places.servers.insert(namespace.clone())
+                        }
+                        Scope::Gateway => places.gateways.insert(of.clone()),
+                    };
                 }
             }
         }
@@ -54,18 +66,10 @@ impl Output {
     }
 }
 
-fn note(places: &mut BTreeSet<String>, place: &str) {
-    if !places.contains(place) {
-        places.insert(place.to_owned());
-    }
-}
-
 impl Places {
-    /// The namespaces whose objects these proxies go by: those of the proxies, and that of a Gateway, which may have its route.
-    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
-        let gateways = self.gateways.iter().filter_map(|gateway| gateway.split('/').next());
-        let proxies = self.clients.iter().chain(&self.servers).chain(&self.gateway_pods);
-        proxies.map(String::as_str).chain(gateways)
+    /// Whether one of these proxies goes by the objects of a shard.
+    pub fn go_by(&self, namespace: &Arc<str>, shard: &Arc<str>) -> bool {
+        self.shards.contains(&(namespace.clone(), shard.clone()))
     }
 }
 
@@ -76,7 +80,7 @@ impl fmt::Display for Places {
             [("for clients in", &self.clients), ("for servers in", &self.servers), ("on", &self.gateways)];
         let mut separator = "";
         for (kind, places) in kinds.into_iter().filter(|(_, places)| !places.is_empty()) {
-            let named: Vec<&str> = places.iter().take(NAMED).map(String::as_str).collect();
+            let named: Vec<&str> = places.iter().take(NAMED).map(|place| &**place).collect();
             write!(f, "{separator}{kind} {}", named.join(", "))?;
             if let Some(others @ 1..) = places.len().checked_sub(NAMED) {
                 write!(f, " and {others} more")?;
@@ -93,13 +97,11 @@ mod tests {
 
     #[test]
     fn places_are_named_as_far_as_they_are_few() {
-        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let set = |names: &[&str]| names.iter().map(|&name| name.into()).collect();
         let mut places = Places { clients: set(&["shop"]), ..Places::default() };
         assert_eq!(places.to_string(), "for clients in shop");
         places.gateways = set(&["edge/main"]);
-        places.gateway_pods = set(&["ingress"]);
         places.clients = set(&["a", "b", "c", "d", "e"]);
         assert_eq!(places.to_string(), "for clients in a, b, c and 2 more; on edge/main");
-        assert_eq!(Vec::from_iter(places.namespaces()), ["a", "b", "c", "d", "e", "ingress", "edge"]);
     }
 }

@@ -59,14 +59,15 @@ pub struct Written {
     pub failed: usize,
     /// How many tunnels wait for their sockets.
     pub waiting: usize,
-    /// The namespaces whose proxies have not all of what is wanted, and why.
+    /// Where proxies have not all of what is wanted, and why.
     pub held: Held,
     /// When the first of the objects that wait comes, or of those that linger goes.
     pub next: Option<Instant>,
 }
 
-/// Why proxies of namespaces have not all of what is wanted.
-pub type Held = BTreeMap<String, Hold>;
+/// Why proxies have not all of what is wanted, by the namespace and the shard of the objects that are not there: none, if they
+/// are of no shard.
+pub type Held = BTreeMap<(Arc<str>, Option<Arc<str>>), Hold>;
 
 /// Why what is wanted is not there; the worst comes last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,9 +79,14 @@ pub enum Hold {
 }
 
 impl Written {
-    fn hold(&mut self, namespace: &str, why: Hold) {
-        let known = self.held.entry(namespace.to_owned()).or_insert(why);
-        *known = why.max(*known);
+    /// An object is not there yet.
+    fn hold(&mut self, object: &Wanted, why: Hold) {
+        let namespace: Arc<str> = object.key.namespace.as_str().into();
+        let none = object.shards.is_empty().then_some(None);
+        for shard in object.shards.iter().cloned().map(Some).chain(none) {
+            let known = self.held.entry((namespace.clone(), shard)).or_insert(why);
+            *known = why.max(*known);
+        }
     }
 
     /// There is something to do then.
@@ -117,14 +123,14 @@ impl Applier {
             written.failed += rest.len();
             for object in rest {
                 blocked.block(object);
-                written.hold(&object.key.namespace, Hold::Failed);
+                written.hold(object, Hold::Failed);
             }
             if *role == Role::Tunnel {
                 ready.retain(|object| match warming.end(object) {
                     None => true,
                     Some(end) => {
                         written.waiting += 1;
-                        written.hold(&object.key.namespace, Hold::WarmUp);
+                        written.hold(object, Hold::WarmUp);
                         written.due(end);
                         blocked.unsettle(&object.key.namespace);
                         false
@@ -196,7 +202,7 @@ impl Applier {
                 Err(error) => {
                     warn!(kind, name, error, "cannot apply");
                     written.failed += 1;
-                    written.hold(namespace, Hold::Failed);
+                    written.hold(object, Hold::Failed);
                     blocked.block(object);
                 }
             }

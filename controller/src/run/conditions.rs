@@ -1,9 +1,11 @@
 //! What the status of a resource says, made of the findings in it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::apply::{Held, Hold};
+use super::apply::Hold;
 use crate::api::aeraki::Status;
 use crate::findings::{Finding, Severity};
 use crate::generate::Places;
@@ -12,12 +14,15 @@ use crate::words::shortened;
 /// How long the message of a condition may be, by the schema of conditions.
 const MAX_MESSAGE_LEN: usize = 32768;
 
+/// The namespaces in which a resource is not in force yet, and why.
+pub type Pending = BTreeMap<String, Hold>;
+
 /// The status that findings make, and where the resource is in force and where not yet, given the status before: a
-/// condition that stays keeps the time of its last change.
+/// condition that stays keeps the time of its last change. What is in force stays so while proxies that came later get it.
 pub fn status(
     findings: &[Finding],
     places: Option<&Places>,
-    held: &Held,
+    held: &Pending,
     generation: Option<i64>,
     before: Option<&Status>,
     now: Timestamp,
@@ -36,9 +41,13 @@ pub fn status(
         (true, false) => ("False", "NotHonoured", neglected),
         (true, true) => ("True", "Honoured", "every field is honoured".to_owned()),
     };
+    let configured = "the mesh is configured for it";
     let programmed = match (errors.is_empty(), held.values().max()) {
         (false, _) => ("False", "Invalid", "rejected".to_owned()),
-        (true, None) => ("True", "Programmed", "the mesh is configured for it".to_owned()),
+        (true, None) => ("True", "Programmed", configured.to_owned()),
+        (true, Some(Hold::WarmUp)) if was_programmed(before, generation) => {
+            ("True", "Programmed", format!("{configured}; {}", pending(held)))
+        }
         (true, Some(worst)) => ("False", reason(*worst), pending(held)),
     };
     let conditions = [("Accepted", accepted), ("Honoured", honoured), ("Programmed", programmed)]
@@ -61,6 +70,18 @@ pub fn status(
     Status { observed_generation: generation, conditions }
 }
 
+/// Whether the mesh was configured for what people wrote last.
+fn was_programmed(before: Option<&Status>, generation: Option<i64>) -> bool {
+    before.is_some_and(|before| {
+        let is_true = |condition: &Condition| {
+            condition.type_ == "Programmed"
+                && condition.status == "True"
+                && condition.observed_generation == generation
+        };
+        before.conditions.iter().any(is_true)
+    })
+}
+
 fn reason(hold: Hold) -> &'static str {
     match hold {
         Hold::WarmUp => "Pending",
@@ -69,7 +90,7 @@ fn reason(hold: Hold) -> &'static str {
 }
 
 /// Where it is not in force yet, and why.
-fn pending(held: &Held) -> String {
+fn pending(held: &Pending) -> String {
     let of = |hold: Hold, why: &str| {
         let namespaces = held.iter().filter(|(_, known)| **known == hold).map(|(name, _)| name.as_str());
         let namespaces: Vec<&str> = namespaces.collect();
@@ -138,7 +159,7 @@ mod tests {
         let error = finding(Severity::Error, "spec.hosts", "is empty");
         let neglect = finding(Severity::NotHonoured, "spec.routes[0].mirror", "is not honoured yet");
         let warning = finding(Severity::Warning, "", "two routers");
-        let fine = status(&[], None, &Held::new(), Some(1), None, at(1));
+        let fine = status(&[], None, &Pending::new(), Some(1), None, at(1));
         assert_eq!(
             told(&fine),
             [
@@ -148,7 +169,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            told(&status(&[neglect.clone(), warning.clone()], None, &Held::new(), Some(1), None, at(1))),
+            told(&status(&[neglect.clone(), warning.clone()], None, &Pending::new(), Some(1), None, at(1))),
             [
                 "Accepted=True AcceptedWithWarnings: in force; two routers",
                 "Honoured=False NotHonoured: spec.routes[0].mirror: is not honoured yet",
@@ -156,7 +177,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            told(&status(&[error, neglect], None, &Held::new(), Some(1), None, at(1))),
+            told(&status(&[error, neglect], None, &Pending::new(), Some(1), None, at(1))),
             [
                 "Accepted=False Invalid: spec.hosts: is empty",
                 "Honoured=False Invalid: rejected",
@@ -168,7 +189,7 @@ mod tests {
     #[test]
     fn what_is_held_up_is_not_in_force_yet() {
         let held = |all: &[(&str, Hold)]| all.iter().map(|(name, why)| ((*name).to_owned(), *why)).collect();
-        let told = |held: Held| told(&status(&[], None, &held, Some(1), None, at(1))).pop().unwrap();
+        let told = |held: Pending| told(&status(&[], None, &held, Some(1), None, at(1))).pop().unwrap();
         assert_eq!(
             told(held(&[("shop", Hold::WarmUp), ("web", Hold::WarmUp)])),
             "Programmed=False Pending: not yet in shop, web: sidecars are given the time to fetch the module"
@@ -181,15 +202,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_force_stays_so_while_more_proxies_get_it() {
+        let held = |why| Pending::from([("web".to_owned(), why)]);
+        let programmed = |why, generation, before: &Status| {
+            let status = status(&[], None, &held(why), Some(generation), Some(before), at(9));
+            let condition = &status.conditions[2];
+            (condition.status.clone(), condition.last_transition_time.0, condition.message.clone())
+        };
+        let in_force = status(&[], None, &Pending::new(), Some(1), None, at(1));
+        let (is_true, since, message) = programmed(Hold::WarmUp, 1, &in_force);
+        assert_eq!((&*is_true, since), ("True", at(1)));
+        assert!(message.starts_with("the mesh is configured for it; not yet in web: sidecars "), "{message}");
+        let no =
+            |why, generation, before: &Status| assert_eq!(programmed(why, generation, before).0, "False");
+        no(Hold::WarmUp, 2, &in_force);
+        no(Hold::Failed, 1, &in_force);
+        no(Hold::WarmUp, 1, &status(&[], None, &held(Hold::WarmUp), Some(1), None, at(1)));
+    }
+
+    #[test]
     fn a_condition_that_stays_keeps_its_time() {
-        let before = status(&[], None, &Held::new(), Some(1), None, at(1));
-        assert_eq!(status(&[], None, &Held::new(), Some(1), Some(&before), at(9)), before);
+        let before = status(&[], None, &Pending::new(), Some(1), None, at(1));
+        assert_eq!(status(&[], None, &Pending::new(), Some(1), Some(&before), at(9)), before);
         let neglect = [finding(Severity::NotHonoured, "spec", "x")];
-        let after = status(&neglect, None, &Held::new(), Some(2), Some(&before), at(9));
+        let after = status(&neglect, None, &Pending::new(), Some(2), Some(&before), at(9));
         assert_eq!(after.conditions[0].last_transition_time, Time(at(1)));
         assert_eq!(after.conditions[1].last_transition_time, Time(at(9)));
         assert_eq!(after.conditions[0].observed_generation, Some(2));
         assert!(!is_same_news(Some(&before), &after));
-        assert!(is_same_news(Some(&before), &status(&[], None, &Held::new(), Some(2), Some(&before), at(9))));
+        assert!(is_same_news(
+            Some(&before),
+            &status(&[], None, &Pending::new(), Some(2), Some(&before), at(9))
+        ));
     }
 }

@@ -12,8 +12,8 @@ use kube::{Api, Client, Error};
 use serde_json::json;
 use tracing::{debug, info, warn};
 
-use super::apply::{Held, MANAGER, limited};
-use super::conditions::{is_same_news, said, status};
+use super::apply::{Held, Hold, MANAGER, limited};
+use super::conditions::{Pending, is_same_news, said, status};
 use super::feeds::Subject;
 use super::metrics::{Metrics, Operation};
 use crate::api::aeraki::Status;
@@ -40,7 +40,7 @@ pub struct Teller {
 struct Told {
     findings: Vec<Finding>,
     places: Option<Places>,
-    held: Held,
+    held: Pending,
     generation: Option<i64>,
 }
 
@@ -55,13 +55,22 @@ pub struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// Where a resource is not in force yet. One of which no routes are made is for its own namespace.
-    fn held(&self, resource: &ResourceRef) -> Held {
-        let of = |namespace: &str| self.held.get(namespace).map(|why| (namespace.to_owned(), *why));
-        match self.places.get(resource) {
-            Some(places) => places.namespaces().filter_map(of).collect(),
-            None => resource.namespace.as_deref().and_then(of).into_iter().collect(),
+    /// The namespaces in which a resource is not in force yet. Where no routes are made of one, that is where
+    /// objects of its own namespace cannot be written.
+    fn held(&self, resource: &ResourceRef) -> Pending {
+        let places = self.places.get(resource);
+        let mut pending = Pending::new();
+        for ((namespace, shard), why) in self.held {
+            let is_there = match places {
+                Some(places) => shard.as_ref().is_some_and(|shard| places.go_by(namespace, shard)),
+                None => resource.namespace.as_deref() == Some(namespace) && *why == Hold::Failed,
+            };
+            if is_there {
+                let known = pending.entry(namespace.to_string()).or_insert(*why);
+                *known = (*why).max(*known);
+            }
         }
+        pending
     }
 }
 

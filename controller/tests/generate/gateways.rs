@@ -50,7 +50,8 @@ fn a_gateway_gets_a_route_a_tunnel_and_a_plan() {
     // It is in force where all of these are written.
     let places = &output.places()[&ResourceRef::new("MetaRouter", "meltemi.io", Some("shop"), "demo")];
     assert_eq!(places.to_string(), "on shop/edge");
-    assert_eq!(Vec::from_iter(places.namespaces()), ["istio-ingress", "shop"]);
+    let go_by = |namespace: &str| places.go_by(&namespace.into(), &"meltemi-gateway".into());
+    assert_eq!(["istio-ingress", "shop", "web"].map(go_by), [true, true, false]);
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Accepted`: whether the resource is taken, where it is in force, and if not, why. `Honoured`: whether all of its fields
-    /// are. `Programmed`: whether the mesh is configured for it everywhere, and since when.
+    /// are. `Programmed`: whether the mesh is configured for it, and since when.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

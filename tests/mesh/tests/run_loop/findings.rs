@@ -136,6 +136,56 @@ fn describing_a_resource_tells_where_it_is_in_force_and_what_is_not() {
 }
 
 #[test]
+fn what_is_in_force_stays_so_while_more_comes() {
+    let api = shared();
+    make_service(&api, "stays");
+    make_router(&api, "stays", 1);
+    let controller = Controller::start(&api, "stays");
+    wait_for_condition(&api, &router_path("stays"), "Programmed", "True");
+    let programmed = || {
+        let conditions = api.find(&router_path("stays")).unwrap()["status"]["conditions"].take();
+        let of_type = |condition: &&Value| condition["type"] == "Programmed";
+        conditions.as_array().unwrap().iter().find(of_type).unwrap().clone()
+    };
+    let before = programmed();
+    assert!(controller.end().success());
+
+    // Nothing that comes is in force while the next one runs.
+    let flags = ["--istio-version=1.30", "--warm-up-seconds=3600"];
+    let controller = Controller::start_with(&api, "stays-waiting", "127.0.0.1:0", &flags);
+    api.apply(
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: other, namespace: stays, annotations: {networking.istio.io/exportTo: .}}
+spec:
+  selector: {app: other}
+  ports: [{name: tcp-dubbo, port: 20880, targetPort: 20881}]
+---
+apiVersion: meltemi.io/v1alpha1
+kind: MetaRouter
+metadata: {name: other, namespace: stays}
+spec:
+  exportTo: [.]
+  hosts: [other]
+  routes: [{name: all, route: [{destination: {host: other}}]}]
+",
+    );
+    let other = router_path("stays").replace("greeter", "other");
+    let waits = "not yet in stays: sidecars are given the time to fetch the module";
+    eventually("the other waits", || {
+        (wait_for_condition(&api, &other, "Programmed", "False") == waits).then_some(())
+    });
+    let after = eventually("what waits is said", || {
+        let now = programmed();
+        now["message"].as_str()?.ends_with(waits).then_some(now)
+    });
+    let said = |condition: &Value| ["status", "lastTransitionTime"].map(|field| condition[field].clone());
+    assert_eq!(said(&after), said(&before), "{after}");
+    assert!(controller.end().success());
+}
+
+#[test]
 fn a_policy_that_cannot_be_read_lets_nobody_call() {
     let api = Api::start("policy");
     let definition =
