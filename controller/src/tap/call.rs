@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use meltemi_proxy::flags;
 use serde::Serialize;
 
-use super::lines::Line;
+use super::lines::{LEFT_OUT, Line};
 use crate::plain::{Plain, steers};
 use crate::top::time;
 
@@ -119,7 +119,7 @@ impl Call {
 
     /// Whether it is of no call, but of those that a proxy left out.
     pub(super) fn is_none(&self) -> bool {
-        self.outcome == "left_out"
+        self.outcome == LEFT_OUT
     }
 
     /// How many calls before it are not told of.

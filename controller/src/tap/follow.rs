@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::call::Call;
-use super::lines::{Lines, read};
+use super::lines::{ENDED, Lines, read};
 use super::target::{MOST_PODS, Selection};
 use crate::proxies::CONTAINER;
 use crate::words;
@@ -25,6 +25,8 @@ use crate::words;
 pub(super) enum Told {
     /// A call.
     Call(Box<Call>),
+    /// The tap has ended by the clock of the pod of that name.
+    Ended(String),
     /// The log cannot be read.
     Unreadable(String),
     /// It may not be read by this user.
@@ -40,14 +42,26 @@ pub(super) struct Followers {
     /// When this began: nothing that was written before is asked for.
     begun: Instant,
     tasks: JoinSet<(String, Option<Timestamp>)>,
-    /// Those that are followed, and of the others the last line that was read.
     known: HashMap<String, Known>,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// What is known of a pod.
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Known {
     Followed,
+    /// Its log ended, with that line as the last one.
     Ended(Option<Timestamp>),
+    /// There are too many others.
+    LeftOut,
+}
+
+/// Which pods there are.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Looked {
+    /// Those whose proxies run.
+    pub(super) running: Vec<String>,
+    /// Those of them that are not followed, as there are too many: each is told once.
+    pub(super) left_out: Vec<String>,
 }
 
 /// What is asked for reaches back so much further: clocks of two machines are no better.
@@ -70,33 +84,52 @@ impl Followers {
     }
 
     /// Looks which pods there are, and follows those that are not followed: that came, or whose proxy began anew.
-    pub(super) async fn look(&mut self) -> Result<Vec<String>, String> {
+    pub(super) async fn look(&mut self) -> Result<Looked, String> {
         while let Some(ended) = self.tasks.try_join_next() {
             if let Ok((pod, last)) = ended {
                 self.known.insert(pod, Known::Ended(last));
             }
         }
         let running = self.selection.running(&self.pods).await?;
-        for pod in running.iter().take(MOST_PODS) {
-            let last = match self.known.get(pod) {
-                Some(Known::Followed) => continue,
-                Some(Known::Ended(last)) => *last,
-                None => None,
-            };
-            self.known.insert(pod.clone(), Known::Followed);
+        let (next, left_out) = next(&running, &mut self.known);
+        for (pod, mut last) in next {
             let since = i64::try_from((self.begun.elapsed() + MARGIN).as_secs() + 1).unwrap_or(i64::MAX);
             let (pods, tap, tell) = (self.pods.clone(), self.tap.clone(), self.tell.clone());
-            let pod = pod.clone();
             self.tasks.spawn(async move {
-                let mut last = last;
                 if let Err(error) = follow(&pods, &pod, (since, &tap), &mut last, &tell).await {
                     let _ = tell.send(unreadable(&pod, &error)).await;
                 }
                 (pod, last)
             });
         }
-        Ok(running)
+        Ok(Looked { running, left_out })
     }
+}
+
+/// Which of the pods that run are followed from now on, from which line of their logs, and which are left out that were not
+/// before. Logs of pods that have gone end by themselves, and take nobody's place.
+fn next(
+    running: &[String],
+    known: &mut HashMap<String, Known>,
+) -> (Vec<(String, Option<Timestamp>)>, Vec<String>) {
+    let is_followed = |pod: &&String| known.get(*pod) == Some(&Known::Followed);
+    let mut room = MOST_PODS.saturating_sub(running.iter().filter(is_followed).count());
+    let (mut next, mut left_out) = (Vec::new(), Vec::new());
+    for pod in running {
+        let last = match known.get(pod) {
+            Some(Known::Followed) => continue,
+            Some(Known::Ended(last)) => *last,
+            Some(Known::LeftOut) | None => None,
+        };
+        if room > 0 {
+            room -= 1;
+            known.insert(pod.clone(), Known::Followed);
+            next.push((pod.clone(), last));
+        } else if known.insert(pod.clone(), Known::LeftOut) != Some(Known::LeftOut) {
+            left_out.push(pod.clone());
+        }
+    }
+    (next, left_out)
 }
 
 /// Reads a log until it ends, from so many seconds ago. What is not after `last` was read before.
@@ -128,7 +161,11 @@ async fn follow(
                 continue;
             }
             *last = time.max(*last);
-            if tell.send(Told::Call(Box::new(Call::new(pod, time, line)))).await.is_err() {
+            let told = match line.reason == ENDED {
+                true => Told::Ended(pod.to_owned()),
+                false => Told::Call(Box::new(Call::new(pod, time, line))),
+            };
+            if tell.send(told).await.is_err() {
                 return Ok(());
             }
         }
@@ -152,6 +189,31 @@ mod tests {
     use kube::core::Status;
 
     use super::*;
+
+    #[test]
+    fn pods_that_come_are_followed_as_far_as_there_is_room() {
+        let pods = |range: std::ops::Range<usize>| Vec::from_iter(range.map(|pod| format!("a-{pod:03}")));
+        let mut known = HashMap::new();
+        let mut look = |running: &[String]| {
+            let (begun, left_out) = next(running, &mut known);
+            (begun.into_iter().map(|(pod, _)| pod).collect::<Vec<_>>(), left_out)
+        };
+        assert_eq!(look(&pods(0..MOST_PODS - 1)), (pods(0..MOST_PODS - 1), Vec::new()));
+        let all = pods(0..MOST_PODS + 2);
+        assert_eq!(look(&all), (pods(MOST_PODS - 1..MOST_PODS), pods(MOST_PODS..MOST_PODS + 2)));
+        assert_eq!(look(&all), (Vec::new(), Vec::new()), "it is told once");
+        // One goes, though its log may have not ended.
+        assert_eq!(look(&all[1..]), (pods(MOST_PODS..MOST_PODS + 1), Vec::new()));
+    }
+
+    #[test]
+    fn a_log_that_ended_is_read_on() {
+        let last: Option<Timestamp> = "2026-11-30T04:05:06Z".parse().ok();
+        let mut known = HashMap::from([("a".to_owned(), Known::Ended(last))]);
+        let running = ["a".to_owned()];
+        assert_eq!(next(&running, &mut known), (vec![("a".to_owned(), last)], Vec::new()));
+        assert_eq!(next(&running, &mut known), (Vec::new(), Vec::new()));
+    }
 
     #[test]
     fn who_may_not_read_logs_is_told_what_is_needed() {

@@ -10,6 +10,11 @@ use serde_json::Value;
 /// take six times as much.
 const LONGEST: usize = 256 << 10;
 
+/// The reason of a line that is of no call, but of those that a proxy left out,
+pub(super) const LEFT_OUT: &str = "left_out";
+/// or of a tap that has ended by the clock of a proxy.
+pub(super) const ENDED: &str = "ended";
+
 /// What stands before what the module says.
 const START: &str = "meltemi: {";
 

@@ -104,7 +104,7 @@ impl Tap {
             let mut over = Over::listen()?;
             let running = tokio::select! {
                 () = over.asked() => return Ok(ExitCode::SUCCESS),
-                running = followers.look() => running?,
+                looked = followers.look() => looked?.running,
             };
             if running.is_empty() || !selection.absent(&running).is_empty() {
                 return Err(selection.nobody(&namespace, &running));
@@ -182,6 +182,7 @@ impl Tap {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut printer = Printer::new(self.output);
         let (mut left, mut is_taken) = (self.count, false);
+        let is_early = || begun.elapsed() + LOOK + ON_ITS_WAY < self.duration;
         let mut warned = HashSet::new();
         // Of what goes on and on, once.
         let mut warn = |why: String| {
@@ -206,6 +207,10 @@ impl Tap {
                             break;
                         }
                     }
+                    Some(Told::Ended(pod)) if is_early() => warn(format!(
+                        "{pod}: tells of no more calls, as the tap has ended by its clock: is that of its node ahead of the API server's?"
+                    )),
+                    Some(Told::Ended(_)) => {}
                     Some(Told::Unreadable(why)) => warn(why),
                     Some(Told::Forbidden(why)) => return Err(why),
                     None => break,
@@ -216,8 +221,9 @@ impl Tap {
                         () = over.asked() => break,
                         looked = looked => looked,
                     };
-                    if let Err(why) = looked {
-                        warn(why);
+                    match looked.map(|looked| not_followed(&looked.left_out)) {
+                        Ok(remark) => remark.into_iter().for_each(&mut warn),
+                        Err(why) => warn(why),
                     }
                     match standing? {
                         Standing::Taken(remark) => {
@@ -225,7 +231,7 @@ impl Tap {
                             remark.into_iter().for_each(&mut warn);
                         }
                         Standing::Gone => {
-                            if begun.elapsed() + LOOK + ON_ITS_WAY < self.duration {
+                            if is_early() {
                                 warn(GONE.to_owned());
                             }
                             break;
@@ -341,6 +347,16 @@ fn stands(tap: Option<Resource>) -> Result<Standing, String> {
     }
 }
 
+/// What is said of pods that came and are not followed.
+fn not_followed(pods: &[String]) -> Option<String> {
+    let named = pods.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = pods.len().saturating_sub(3);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!pods.is_empty()).then(|| {
+        format!("{named}{more}: came, and cannot be followed: {MOST_PODS} proxies are; name some, or select them by -l")
+    })
+}
+
 /// Deletes the tap. It may have ended by itself.
 async fn delete(taps: &Api<Resource>, name: &str) {
     match taps.delete(name, &DeleteParams::default()).await {
@@ -404,6 +420,14 @@ mod tests {
             assert!(take(&mut printer, "success", json!({"all": 50, "gray": 0})));
             assert_eq!(printer.suppressed, 57);
         }
+    }
+
+    #[test]
+    fn pods_that_are_left_out_are_named_as_far_as_they_are_few() {
+        let of = |count| not_followed(&Vec::from_iter((0..count).map(|pod| format!("p{pod}"))));
+        assert_eq!(of(0), None);
+        assert!(of(1).unwrap().starts_with("p0: came, "), "{:?}", of(1));
+        assert!(of(5).unwrap().starts_with("p0, p1, p2 and 2 more: came, "), "{:?}", of(5));
     }
 
     #[test]

@@ -55,6 +55,8 @@ struct Each {
     lines: Lines,
     /// How many of its calls have not ended.
     calls: usize,
+    /// It has ended by the clock of this proxy, and that is told.
+    is_over: bool,
 }
 
 /// How many calls a worker tells of in a second, for each tap
@@ -65,8 +67,10 @@ const MOST_OF_ALL: u32 = 400;
 /// How many taps are remembered: twice as many as a plan has.
 const MOST_TAPS: usize = 32;
 
-/// What a line says that is of no call, but of those that were left out.
+/// What a line says that is of no call, but of those that were left out,
 const LEFT_OUT: &str = "left_out";
+/// or of a tap that has ended by the clock of this proxy, which may be ahead of others.
+const ENDED: &str = "ended";
 
 /// How many calls under way each tap tells of,
 const MOST_CALLS: usize = 250;
@@ -141,21 +145,32 @@ impl Taps {
     #[inline(never)]
     fn admit(&mut self, tap: &Rc<str>, now: Instant, left: Duration) -> Option<u64> {
         let has_room = self.calls.len() < MOST_CALLS_OF_ALL && !self.all.is_full(MOST_OF_ALL, now);
-        let known = self.each.iter().position(|known| known.tap == *tap);
-        let at = known.unwrap_or_else(|| {
-            if self.each.len() >= MOST_TAPS {
-                self.each.remove(0);
-            }
-            self.each.push(Each { tap: tap.clone(), lines: Lines::default(), calls: 0 });
-            self.each.len().saturating_sub(1)
-        });
-        let each = self.each.get_mut(at)?;
+        let each = self.each(tap)?;
+        each.is_over = false;
         let has_room = has_room && each.calls < MOST_CALLS;
         let suppressed = each.lines.admit(if has_room { MOST_LINES } else { 0 }, now);
         if suppressed.is_none() {
             self.due = earliest(self.due, Some(now.after(SPAN.min(left))));
         }
         suppressed
+    }
+
+    /// What the tap of that name has told.
+    fn each(&mut self, tap: &Rc<str>) -> Option<&mut Each> {
+        let known = self.each.iter().position(|known| known.tap == *tap);
+        let at = known.unwrap_or_else(|| {
+            if self.each.len() >= MOST_TAPS {
+                self.each.remove(0);
+            }
+            self.each.push(Each { tap: tap.clone(), lines: Lines::default(), calls: 0, is_over: false });
+            self.each.len().saturating_sub(1)
+        });
+        self.each.get_mut(at)
+    }
+
+    /// Whether it was not told yet that the tap has ended.
+    fn is_news_that_it_ended(&mut self, tap: &Rc<str>) -> bool {
+        self.each(tap).is_some_and(|each| !core::mem::replace(&mut each.is_over, true))
     }
 
     /// When it is told how many calls were left out.
@@ -193,6 +208,9 @@ impl Worker {
             }
             let left = Duration::from_nanos(tap.until.saturating_sub(self.reports.wall_time(self.now)));
             if left.is_zero() {
+                if self.taps.is_news_that_it_ended(&tap.name) {
+                    self.telemetry.log(of_no_call(&tap.name, ENDED, 0));
+                }
                 continue;
             }
             let Some(suppressed) = self.taps.admit(&tap.name, self.now, left) else { continue };
@@ -230,16 +248,7 @@ impl Worker {
         for Each { tap, lines, .. } in &mut self.taps.each {
             let suppressed = lines.take_suppressed();
             if suppressed > 0 {
-                let taps = vec![Told { tap: tap.clone(), suppressed, ..Told::default() }];
-                let tapped = Some(Box::new(Tapped { taps, ..Tapped::default() }));
-                let line = LocalReply {
-                    event: "tap",
-                    reason: LEFT_OUT,
-                    suppressed,
-                    tapped,
-                    ..LocalReply::default()
-                };
-                self.telemetry.log(line);
+                self.telemetry.log(of_no_call(tap, LEFT_OUT, suppressed));
             }
         }
     }
@@ -258,4 +267,11 @@ impl Worker {
             self.telemetry.log(line);
         }
     }
+}
+
+/// What a tap tells of itself.
+fn of_no_call(tap: &Rc<str>, reason: &'static str, suppressed: u64) -> LocalReply {
+    let taps = vec![Told { tap: tap.clone(), suppressed, ..Told::default() }];
+    let tapped = Some(Box::new(Tapped { taps, ..Tapped::default() }));
+    LocalReply { event: "tap", reason, suppressed, tapped, ..LocalReply::default() }
 }

@@ -97,8 +97,36 @@ fn taps_end_by_the_clock_of_the_proxy() {
     // One that is under way when it ends is not told of any more.
     world.run_for(Duration::from_nanos(end * 1_000_000_000 - world.now - 50_000_000));
     world.call_and_wait(client, Ask::new("late"));
-    world.call_and_wait(client, Ask::new("echo"));
     assert_eq!(told(&world).len(), 1);
+    // Who waits for calls is told why there are none, once.
+    for _ in 0..3 {
+        world.call_and_wait(client, Ask::new("echo"));
+    }
+    assert_eq!(told(&world)[1..], ["t  ended "]);
+}
+
+#[test]
+fn a_tap_that_has_ended_before_it_began_says_so_when_calls_come() {
+    let of_secrets = json!([{"attributes": {"method": {"exact": "secret"}}}]);
+    let mut world = world(&json!([]));
+    let client = world.connect();
+    world.call_and_wait(client, Ask::new("echo"));
+    world.run_for(Duration::from_secs(5));
+    let past = world.now / 1_000_000_000 - 3;
+    let later = world.now / 1_000_000_000 + 60;
+    world.set_plan(&plan(
+        &json!([{"name": "t", "until": past}, {"name": "of-secrets", "until": past, "match": of_secrets}]),
+    ));
+    for _ in 0..3 {
+        world.call_and_wait(client, Ask::new("echo"));
+    }
+    assert_eq!(told(&world), ["t  ended "], "no call is of the other");
+    // Another of the name.
+    world.set_plan(&plan(&json!([{"name": "t", "until": later}])));
+    world.call_and_wait(client, Ask::new("echo"));
+    world.run_for(Duration::from_secs(61));
+    world.call_and_wait(client, Ask::new("echo"));
+    assert_eq!(told(&world)[1..], ["t echo success routes[2].match[0]", "t  ended "]);
 }
 
 #[test]

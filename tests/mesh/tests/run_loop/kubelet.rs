@@ -113,7 +113,10 @@ async fn answer(
     forward(tokio::io::join(std::io::Cursor::new(head).chain(read), write), pods).await;
 }
 
-/// Sends the lines of a log, those that come too, each after its time.
+/// The last line of a container that ends.
+pub const LAST: &str = "(ended)\n";
+
+/// Sends the lines of a log, those that come too, each after its time, until the container has ended.
 async fn tail(stream: &mut (impl AsyncWrite + Unpin), log: Option<&PathBuf>) {
     let Some(log) = log else {
         let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
@@ -134,6 +137,10 @@ async fn tail(stream: &mut (impl AsyncWrite + Unpin), log: Option<&PathBuf>) {
                 return;
             }
             sent += 1;
+        }
+        if whole.last() == Some(&LAST) {
+            let _ = stream.write_all(b"0\r\n\r\n").await;
+            return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
