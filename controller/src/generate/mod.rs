@@ -86,6 +86,8 @@ pub use options::{AccessLog, Delivery, ForeignRouters, IstioVersion, Options};
 pub use origin::Origin;
 pub use places::Places;
 pub use service::NO_ADDRESS;
+#[cfg(test)]
+pub(crate) use size::pack;
 pub use size::unpack;
 pub(crate) use size::unpack_within;
 pub use takeover::{Takeover, takeovers};

@@ -52,7 +52,7 @@ pub(super) fn kib(weight: usize) -> String {
     format!("{} KiB", weight.div_ceil(1 << 10))
 }
 
-fn pack(json: &str) -> Option<String> {
+pub(crate) fn pack(json: &str) -> Option<String> {
     let mut writer = GzBuilder::new().write(Vec::new(), Compression::default());
     writer.write_all(json.as_bytes()).ok()?;
     Some(BASE64_STANDARD.encode(writer.finish().ok()?))

@@ -83,10 +83,17 @@ pub(crate) async fn plans(proxies: &[Proxy]) -> Vec<(String, Plans)> {
     proxies.iter().map(|proxy| proxy.name.clone()).zip(answers.await).collect()
 }
 
+/// What is shown in the place of an entry that is none, so that nobody knows what is secret in it.
+const UNREADABLE: &str = "(not shown: neither an object nor one that is packed)";
+
 /// Hides what collectors of spans are told, such as tokens: whoever looks at routes may not know it.
 fn hide(plan: &mut Value) {
     let services = plan.get_mut("services").and_then(Value::as_object_mut).into_iter().flatten();
-    for tracing in services.filter_map(|(_, entry)| entry.get_mut("tracing")) {
+    for (_, entry) in services {
+        if !entry.is_object() {
+            *entry = UNREADABLE.into();
+        }
+        let Some(tracing) = entry.get_mut("tracing") else { continue };
         let hidden = || Value::from("(hidden)");
         // A plan may be refused, and is shown all the same.
         let Value::Object(fields) = tracing else {
@@ -141,6 +148,25 @@ fn table(plans: &[Value]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generate::pack;
+
+    #[test]
+    fn entries_that_cannot_be_read_are_not_shown() {
+        let entry = json!({"protocol": "dubbo", "tracing": {"headers": {"authorization": "Bearer secret"}}});
+        let packed = pack(&entry.to_string()).unwrap();
+        let cut = &packed[..packed.len() / 2];
+        let within = pack(&json!([entry]).to_string()).unwrap();
+        let services = json!({"good": packed, "cut": cut, "list": [entry], "within": within, "text": "secret", "none": null});
+        let mut plan = json!({"services": services});
+        unpack_within(&mut plan, &mut MOST_PACKED.clone()).unwrap();
+        hide(&mut plan);
+        assert!(!plan.to_string().contains("secret") && !plan.to_string().contains(cut), "{plan}");
+        assert_eq!(plan["services"]["good"]["tracing"]["headers"]["authorization"], "(hidden)");
+        for name in ["cut", "list", "within", "text", "none"] {
+            assert_eq!(plan["services"][name], UNREADABLE, "{name}");
+        }
+        table(&[json!({"proxy": "a", "name": "meltemi", "plan": plan})]);
+    }
 
     #[test]
     fn what_collectors_are_told_is_not_shown() {
@@ -152,7 +178,6 @@ mod tests {
             "c": entry(json!(secret)),
             "d": {"protocol": "dubbo", "tracing": secret},
             "e": {"protocol": "dubbo", "tracing": [{"headers": {"authorization": secret}}]},
-            "f": secret.len(),
         });
         let mut plan = json!({"services": services});
         hide(&mut plan);
