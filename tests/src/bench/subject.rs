@@ -249,6 +249,14 @@ pub fn logged(access_log: &Value) -> String {
     plan.to_string()
 }
 
+/// The same with a tap that takes every call, and tells of as many as it may.
+#[must_use]
+pub fn tapped() -> String {
+    let mut plan: Value = serde_json::from_str(&routes(1)).unwrap_or_default();
+    plan["taps"] = json!([{"name": "all", "until": u32::MAX}]);
+    plan.to_string()
+}
+
 /// A plan for Dubbo of `count` routes, each for one interface and one method, of which the last is that of the calls made here. It asks of
 /// Meltemi what the configuration asks of `dubbo_proxy`: to find the route, and no retries or time-outs.
 #[must_use]

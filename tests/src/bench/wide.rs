@@ -139,7 +139,7 @@ pub fn routes(parts: &Parts, effort: Effort) -> Result<Findings> {
     Ok(findings)
 }
 
-/// No lines in the log, a line for each call, one in a format, and one in a file of a logger.
+/// No lines in the log, a line for each call, one in a format, one in a file of a logger, and lines of a tap.
 ///
 /// # Errors
 ///
@@ -154,12 +154,13 @@ pub fn lines(parts: &Parts, effort: Effort) -> Result<Findings> {
     let told =
         subject::logged(&json!({"textFormat": text, "fields": {"x-call-line": "%LINE%"}, "log": false}));
     let told = Subject::start(&Parts { plan: &told, has_logger: true, ..*parts })?;
-    let names = ["no lines", "lines of JSON", "lines in a format", "lines by a logger"];
+    let tapped = Subject::start(&Parts { plan: &subject::tapped(), ..*parts })?;
+    let names = ["no lines", "lines of JSON", "lines in a format", "lines by a logger", "a tap of all calls"];
     let contender = |(name, subject)| Contender { name, subject, proxy: Proxy::Meltemi };
-    let contenders = names.into_iter().zip([&none, &plain, &formatted, &told]).map(contender);
+    let contenders = names.into_iter().zip([&none, &plain, &formatted, &told, &tapped]).map(contender);
     let samples = compare(&contenders.collect::<Vec<_>>(), &[BUSY], effort)?;
     let mut findings = brief(&samples)?;
-    for name in names.iter().skip(1) {
+    for name in &names[1..4] {
         findings.verdicts.push(Verdict {
             what: format!("{BUSY}: µs per request that {name} cost"),
             value: difference(&samples, names[0], name),
