@@ -1,6 +1,6 @@
 //! What an operator sees: metrics with labels, and a log line for each reply of the proxy's own.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use meltemi_tests::dubbo::{Frame, INTERFACE};
 use meltemi_tests::{Action, Backend, Client, Setup, each_envoy, eventually};
@@ -72,13 +72,18 @@ fn in_seconds(more: u64) -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + more
 }
 
-/// The line of an event about a call, once there is one.
-fn line(log: &str, event: &str, method: &str) -> Option<Value> {
+/// The lines of an event.
+fn lines(log: &str, event: &'static str) -> impl Iterator<Item = Value> {
     let lines = log.lines().filter_map(|line| Some(line.split_once("meltemi: {")?.1));
     let values = lines.filter_map(|json| {
         serde_json::Deserializer::from_str(&format!("{{{json}")).into_iter::<Value>().next()?.ok()
     });
-    values.into_iter().find(|line| line["event"] == event && line["method"] == method)
+    values.filter(move |line| line["event"] == event)
+}
+
+/// The line of an event about a call, once there is one.
+fn line(log: &str, event: &'static str, method: &str) -> Option<Value> {
+    lines(log, event).find(|line| line["method"] == method)
 }
 
 /// A tap tells of the calls that it takes, and stops by the clock of the proxy, whatever its plan.
@@ -115,7 +120,9 @@ fn taps_tell_of_calls_until_they_end() {
         let log = proxy.log();
         assert!(!log.contains('\u{1b}') && !log.contains("s3cret"), "{log}");
         assert_eq!(line(&log, "tap", "other"), None);
-        assert!(!log.contains("past\":") && !log.contains("elsewhere\":"), "{log}");
+        let of_past: Vec<Value> = lines(&log, "tap").filter(|line| !line["taps"]["past"].is_null()).collect();
+        assert!(of_past.len() == 1 && of_past[0]["reason"] == "ended", "{of_past:?}");
+        assert!(!log.contains("elsewhere\":"), "{log}");
 
         // What is over while nobody says so: the first calls may have lines yet, a later one has none.
         proxy.update(&plan(in_seconds(2)));
@@ -130,6 +137,35 @@ fn taps_tell_of_calls_until_they_end() {
             });
             line(&log, "tap", &method).is_none().then_some(())
         });
+    });
+}
+
+/// However many calls a tap takes, each is told of or counted, and there are no more lines than there may be.
+#[test]
+fn a_tap_of_many_calls_tells_of_few_and_counts_the_others() {
+    const CALLS: u64 = 10_000;
+    each_envoy(|envoy| {
+        let (v1, v2) = (Backend::start("v1"), Backend::start("v2"));
+        let mut plan = meltemi_tests::proxy::plan_of(&json!({"protocol": "dubbo"}));
+        plan["taps"] = json!([{"name": "all", "until": u32::MAX}]);
+        let proxy = Setup::new().servers(v1.address(), v2.address()).plan(&plan).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        let start = Instant::now();
+        for _ in 0..CALLS / 100 {
+            (0..100).for_each(|number| client.send(&Frame::request(number, "sayHello", "x")));
+            (0..100).for_each(|_| _ = client.receive());
+        }
+        let (lines, left_out) = eventually("all calls are told of or counted", || {
+            let log = proxy.log();
+            let lines: Vec<Value> = lines(&log, "tap").collect();
+            let left_out: u64 = lines.iter().filter_map(|line| line["suppressedByTap"]["all"].as_u64()).sum();
+            let told = lines.iter().filter(|line| line["reason"] == "success").count() as u64;
+            assert!(told + left_out <= CALLS, "{told} and {left_out}");
+            (told + left_out == CALLS).then_some((told, left_out))
+        });
+        // A hundred in each second that began.
+        let most = 100 * (start.elapsed().as_secs() + 2);
+        assert!((100..=most).contains(&lines) && left_out > 0, "{lines} lines, {left_out} left out");
     });
 }
 
