@@ -1,5 +1,6 @@
 //! The endpoints of a cluster, as far as Envoy has named them.
 
+mod choices;
 mod weights;
 
 use core::time::Duration;
@@ -18,6 +19,8 @@ pub(crate) use self::weights::Weights;
 #[derive(Debug, Default)]
 pub(crate) struct Endpoints {
     known: Arena<Endpoint>,
+    /// How often Envoy chose among all of them.
+    choices: u32,
     /// Until when calls are counted that are compared.
     compares_at: Option<Instant>,
 }
@@ -37,6 +40,8 @@ pub(crate) struct Endpoint {
     refusals: u32,
     /// After it ended a connection, or asked for that.
     absence: Option<Absence>,
+    /// How many choices there had been when Envoy chose it last, or it was met first.
+    chosen_at: u32,
     /// How its calls end, where that is judged.
     health: Health,
     /// How often Envoy chooses it, where that is counted.
@@ -84,6 +89,7 @@ impl Endpoints {
             ejected_until: None,
             refusals: 0,
             absence: None,
+            chosen_at: self.choices,
             health: Health::default(),
             weight: Weight::default(),
             party: None,

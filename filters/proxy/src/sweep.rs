@@ -185,8 +185,8 @@ impl Worker {
             Stage::Open { is_overdue, .. } => {
                 let own = pool.endpoints().address(connection.endpoint()).cloned();
                 let own = own.filter(|address| !address.is_empty() && pool.destination().is_none());
-                // Where that was of no use, Envoy chooses.
-                let own = own.filter(|_| !is_overdue);
+                // Where that was of no use, or was given to it by name alone for long, Envoy chooses.
+                let own = own.filter(|_| !is_overdue && !pool.passes_over(connection.endpoint()));
                 connection.overdue(now.after(pool.options().connect_timeout));
                 pool.explore_anew(now);
                 self.alarms.wake_at(pool.next_search());

@@ -52,6 +52,11 @@ impl Pool {
         }
     }
 
+    /// Whether Envoy chooses others than that endpoint: one to which calls go by weight gets few of them then.
+    pub(crate) fn passes_over(&self, endpoint: Option<EndpointId>) -> bool {
+        self.weights.is_none() && self.endpoints.is_passed_over(endpoint)
+    }
+
     fn ejection_time(&self) -> Duration {
         self.options().ejection_time.unwrap_or(EXPLORE_PAUSE)
     }

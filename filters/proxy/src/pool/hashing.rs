@@ -34,6 +34,7 @@ impl Pool {
             None => self.options().ejection_time.unwrap_or(EXPLORE_PAUSE),
         };
         let (endpoint, connection) = to.unzip();
+        self.endpoints.note_lead(endpoint);
         self.buckets.put(bucket, endpoint, connection, now, now.after(time));
     }
 }

@@ -54,6 +54,7 @@ impl Pool {
     /// Notes that Envoy has chosen an endpoint, and nobody named it. Whether the connection was opened for nothing else, as far
     /// as is known.
     pub(crate) fn chosen(&mut self, endpoint: Option<EndpointId>) -> bool {
+        self.endpoints.note_choice(endpoint);
         let Some(weights) = &mut self.weights else { return false };
         if !self.endpoints.is_ejected(endpoint) {
             self.endpoints.chosen(endpoint, weights);

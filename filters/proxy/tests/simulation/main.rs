@@ -33,6 +33,7 @@ mod cut_ends;
 mod cut_through;
 mod deadlines;
 mod detection;
+mod failover;
 mod fairness;
 mod global_limits;
 mod hashing;

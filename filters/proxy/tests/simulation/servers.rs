@@ -94,6 +94,8 @@ pub enum Policy {
     WeightedRandom,
     /// Always the first.
     First,
+    /// One of the first two, at random: those after them are of another priority.
+    FirstTwo,
     /// The original destination, whatever the cluster's endpoints.
     OriginalDestination,
 }
@@ -182,6 +184,7 @@ impl ConnectionManager {
                     BuildHasherDefault::<DefaultHasher>::default().hash_one((endpoint, key))
                 })
                 .expect("an endpoint"),
+            Policy::FirstTwo => random.pick(&cluster.endpoints[..2]),
             Policy::Random | Policy::Ring => random.pick(&cluster.endpoints),
             Policy::Weighted => {
                 // Envoy's scheduler, where a weight is divided by the streams and one.
