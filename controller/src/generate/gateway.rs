@@ -22,7 +22,7 @@ use super::sockets::Proxies;
 use super::taps::Taps;
 use super::telemetries::{Side, Whose};
 use super::tracing::Traces;
-use super::tunnel::{TELLS_IDENTITY, Tunnel};
+use super::tunnel::{Opening, TELLS_IDENTITY, Tunnel};
 use super::virtual_service::Routing;
 use crate::findings::ResourceRef;
 use crate::istio::{Gateway, Server};
@@ -114,7 +114,10 @@ pub(super) fn objects(
                 shard: &shard,
                 cluster: &cluster(&entrance.plan.host, entrance.plan.port, None),
                 is_original_destination: false,
-                tells_identity: entrance.server.tls.is_some() && options.istio_version >= TELLS_IDENTITY,
+                opening: match entrance.server.tls.is_some() && options.istio_version >= TELLS_IDENTITY {
+                    true => Opening::Handshake,
+                    false => Opening::Connection,
+                },
                 reports: options.istio_metrics,
             };
             let listener = format!("0.0.0.0_{}", entrance.server.port.number);

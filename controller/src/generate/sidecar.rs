@@ -22,8 +22,9 @@ use super::sockets::Proxies;
 use super::taps::Taps;
 use super::telemetries::{Side, Whose};
 use super::tracing::Traces;
-use super::tunnel::{self, TELLS_IDENTITY, Tunnel, original_destination};
+use super::tunnel::{self, Opening, Tunnel, original_destination};
 use super::visibility::Visibility;
+use crate::check::AUTO;
 
 /// Makes the objects for sidecars.
 #[derive(Debug)]
@@ -191,7 +192,7 @@ fn way_to(seen: &Seen<'_>, authority: &Arc<str>, shard: &Arc<str>, options: &Opt
         shard,
         cluster: &service.cluster(port, None),
         is_original_destination: service.is_original_destination,
-        tells_identity: false,
+        opening: Opening::Connection,
         reports: options.istio_metrics,
     };
     let of_shard =
@@ -334,7 +335,8 @@ fn way_from(
         shard: &shard,
         cluster: &cluster,
         is_original_destination: true,
-        tells_identity: options.istio_version >= TELLS_IDENTITY,
+        // Where the first bytes tell the protocol, servers may greet.
+        opening: Opening::of_servers(reader.protocol() != AUTO, options),
         reports: options.istio_metrics,
     };
     let patch = |shard: &Arc<str>, patch: Value| Patch {

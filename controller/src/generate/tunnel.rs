@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::options::IstioVersion;
+use super::options::{IstioVersion, Options};
 use super::sockets::Proxies;
 use super::telemetry;
 
@@ -11,6 +11,37 @@ pub(super) const TELLS_IDENTITY: IstioVersion = IstioVersion(29);
 
 /// The versions of proxies before that: they may lag behind istiod's.
 const WITHOUT_IDENTITY: &str = r"^1\.(1[0-9]|2[0-8])([^0-9]|$)";
+
+/// When a tunnel is opened, and so what is known of its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// With the connection, when nothing is known yet.
+    Connection,
+    /// After the handshake, which tells the client's identity.
+    Handshake,
+    /// With the client's first bytes, before which the exchange of metadata tells its workload.
+    Data,
+}
+
+impl Opening {
+    /// That of clients that speak first or not, to the servers of a mesh of that version.
+    pub(super) fn of_servers(speak_first: bool, options: &Options) -> Self {
+        match options.istio_version >= TELLS_IDENTITY {
+            true if speak_first && options.istio_metrics => Self::Data,
+            true => Self::Handshake,
+            false => Self::Connection,
+        }
+    }
+
+    /// What the tunnel waits for.
+    fn mode(self) -> Option<&'static str> {
+        match self {
+            Self::Connection => None,
+            Self::Handshake => Some("ON_DOWNSTREAM_TLS_HANDSHAKE"),
+            Self::Data => Some("ON_DOWNSTREAM_DATA"),
+        }
+    }
+}
 
 /// One tunnel: the connections of one filter chain, as streams to a shard's sockets.
 #[derive(Debug)]
@@ -23,8 +54,8 @@ pub(super) struct Tunnel<'a> {
     pub(super) cluster: &'a str,
     /// Whether that cluster connects to where the client meant to.
     pub(super) is_original_destination: bool,
-    /// Whether the client's identity is known, by mTLS.
-    pub(super) tells_identity: bool,
+    /// When it is opened.
+    pub(super) opening: Opening,
     /// Whether calls are reported as Istio's standard metrics.
     pub(super) reports: bool,
 }
@@ -63,10 +94,11 @@ impl Tunnel<'_> {
             header("x-meltemi-cluster", self.cluster),
             header("x-meltemi-peer", "%DOWNSTREAM_REMOTE_ADDRESS%"),
         ];
-        if self.tells_identity {
+        let mode = self.opening.mode();
+        if mode.is_some() {
             headers.push(header("x-meltemi-peer-identity", "%DOWNSTREAM_PEER_URI_SAN%"));
         }
-        if self.tells_identity && self.reports {
+        if mode.is_some() && self.reports {
             headers.extend(telemetry::OF_CLIENT.map(|(name, value)| header(name, value)));
         }
         if self.is_original_destination {
@@ -77,9 +109,8 @@ impl Tunnel<'_> {
             "cluster": self.shard,
             "tunneling_config": {"hostname": self.authority, "headers_to_add": headers},
         });
-        if self.tells_identity {
-            // By default the tunnel is opened with the connection, when nothing is known of the client yet.
-            tcp_proxy["upstream_connect_mode"] = json!("ON_DOWNSTREAM_TLS_HANDSHAKE");
+        if let Some(mode) = mode {
+            tcp_proxy["upstream_connect_mode"] = json!(mode);
             tcp_proxy["max_early_data_bytes"] = json!(64 << 10);
         }
         json!({

@@ -222,3 +222,23 @@ fn labels_that_old_sidecars_need_are_named() {
     assert_eq!(found(&text("le"), 30, true), Vec::<String>::new());
     assert_eq!(found(&text(&meltemi_proxy::labels().join(",")), 28, true), Vec::<String>::new());
 }
+
+/// Where their labels are to name the client's workload, which its first bytes tell.
+#[test]
+fn tunnels_to_servers_wait_for_what_tells_of_clients() {
+    let auto = mesh_of_two().replace("tcp-metaprotocol-dubbo", "tcp-metaprotocol-auto");
+    for (text, istio_metrics, version, mode) in [
+        (mesh_of_two(), true, 30, Some("ON_DOWNSTREAM_DATA")),
+        (mesh_of_two(), false, 30, Some("ON_DOWNSTREAM_TLS_HANDSHAKE")),
+        // A server may greet its client first.
+        (auto, true, 30, Some("ON_DOWNSTREAM_TLS_HANDSHAKE")),
+        (mesh_of_two(), true, 28, None),
+    ] {
+        let options =
+            Options { istio_metrics, istio_version: IstioVersion(version), ..options("dubbo,thrift") };
+        let objects = format!("{:?}", generate(&world(&text), &options).objects);
+        let modes: Vec<&str> = objects.split("upstream_connect_mode").skip(1).collect();
+        assert_eq!(modes.len(), usize::from(mode.is_some()), "{text}");
+        assert!(modes.iter().zip(mode).all(|(after, mode)| after[..60].contains(mode)), "{modes:?}");
+    }
+}

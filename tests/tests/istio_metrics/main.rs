@@ -10,7 +10,7 @@ use std::time::Duration;
 use meltemi_tests::{Action, Backend, Client, Envoy, Proxy, eventually};
 use serde_json::json;
 
-use stage::{CLUSTER, INBOUND, at, plan, setup};
+use stage::{CLUSTER, INBOUND, at, called_by, plan, setup};
 
 /// The oldest and the newest Envoy whose loggers can do it.
 const VERSIONS: [&str; 2] = ["1.38.2", "1.40.0"];
@@ -211,5 +211,41 @@ fn a_server_reports_who_calls_and_replies_of_its_own() {
             assert!(found.contains(&expected), "{expected:#?} in {found:#?}");
         }
         assert_eq!(found.len(), 5);
+    });
+}
+
+/// As Istio's filter reads the exchange of metadata: a filter that tells of what it has read has the tunnel wait for it.
+#[test]
+fn a_tunnel_that_waits_for_data_knows_what_filters_read() {
+    each_envoy(|envoy| {
+        let backend = Backend::start("v1");
+        let any = json!([{"any": true}]);
+        let rules = json!({"policies": {"client-v3": {"permissions": any, "principals": any}}});
+        let reader = json!({
+            "name": "envoy.filters.network.rbac",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC",
+                "stat_prefix": "reader",
+                "shadow_rules": rules,
+            },
+        });
+        let workload =
+            "%DYNAMIC_METADATA(envoy.filters.network.rbac:shadow_effective_policy_id)%;clients;-;-;-;-;-";
+        let setup = called_by(setup(INBOUND, backend.address()).plan(&plan(&json!({}))), workload);
+        let setup = setup.concurrency(1).change(|bootstrap| {
+            let listener = at(&mut bootstrap["static_resources"]["listeners"], "demo");
+            let filters = listener["filter_chains"][0]["filters"].as_array_mut().unwrap();
+            filters[0]["typed_config"]["upstream_connect_mode"] = "ON_DOWNSTREAM_DATA".into();
+            filters[0]["typed_config"]["max_early_data_bytes"] = json!(64 << 10);
+            filters.insert(0, reader.clone());
+        });
+        let proxy = setup.start(envoy);
+        Client::connect(proxy.meltemi()).ask("sayHello", "a");
+        // The next tunnels are opened at once: the way is there. One client speaks late.
+        let mut late = Client::connect(proxy.meltemi());
+        Client::connect(proxy.meltemi()).ask("sayHello", "a");
+        late.ask("sayHello", "a");
+        let [(labels, 3)] = &once(&proxy, 3)[..] else { panic!("one series of {:?}", once(&proxy, 3)) };
+        assert_eq!(labels["source_workload"], "client-v3");
     });
 }
