@@ -21,6 +21,8 @@ pub struct LogFormat {
     pub parts: Box<[LogPart]>,
     /// What loggers are told of it.
     pub fields: Box<[LogField]>,
+    /// The line of a call is among that.
+    pub tells_line: bool,
     /// The attributes of requests that parts name.
     pub attributes: Box<[Box<str>]>,
 }
@@ -173,7 +175,9 @@ pub(super) fn log_format(path: &Path<'_>, raw: &raw::AccessLog) -> Result<Option
         }
     }
     let fields = fields(&path.key("fields"), &raw.fields, &mut writer)?;
-    Ok(Some(Rc::new(LogFormat { parts, fields, attributes: writer.attributes.into() })))
+    let has_line = |field: &LogField| field.parts.contains(&LogPart::Line);
+    let tells_line = fields.iter().any(has_line);
+    Ok(Some(Rc::new(LogFormat { parts, fields, tells_line, attributes: writer.attributes.into() })))
 }
 
 /// What loggers are told, by the names of headers.

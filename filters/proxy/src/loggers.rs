@@ -43,12 +43,9 @@ const MARK: (&str, &str) = ("x-meltemi-log", "call");
 const NONE: &str = "-";
 
 impl Entry {
-    /// What the format has loggers told of a call that ended so, whose line is that.
+    /// What the format has loggers told of a call that ended so, whose line is that, if they are told of it.
     #[inline(never)]
-    pub(crate) fn of(told: &Told<'_>, format: &Rc<LogFormat>, verdict: &Verdict, line: &str) -> Option<Self> {
-        if format.fields.is_empty() {
-            return None;
-        }
+    pub(crate) fn of(told: &Told<'_>, format: &Rc<LogFormat>, verdict: &Verdict, line: &str) -> Self {
         let mut room = MOST_BYTES;
         let mut values = vec![String::new(); format.fields.len()];
         // What clients say takes no room from what the proxy says of them.
@@ -67,7 +64,7 @@ impl Entry {
         }
         let authority = told.record.service.name.clone();
         let path = path(&[&told.label.service, &told.label.method]);
-        Some(Self { authority, path, format: format.clone(), values })
+        Self { authority, path, format: format.clone(), values }
     }
 }
 

@@ -261,17 +261,23 @@ impl Worker {
         let (now, pools, reports) = (self.now, &self.pools, &self.reports);
         let told = Told { record, label, end, is_copy: false, now, pools, reports };
         let verdict = told.verdict(self.plan.istio.map(|istio| istio.exception_status));
-        let line = match format.parts.is_empty() {
-            true => whole(),
+        let is_told = !format.fields.is_empty();
+        // That of a plan without loggers has its line, whoever is told now.
+        let has_line = rules.has_lines || !is_told;
+        let line = (has_line || format.tells_line).then(|| match format.parts.is_empty() {
+            true => {
+                let line = whole();
+                let text = Some(line.line().into_owned());
+                LocalReply { text, ..line }
+            }
             false => {
                 let text = Some(told.text(&format.parts, &verdict, ""));
                 LocalReply { event: "call", text, ..LocalReply::default() }
             }
-        };
-        let entry = Entry::of(&told, format, &verdict, &line.line());
-        // That of a plan without loggers has its line, whoever is told now.
-        let has_line = rules.has_lines || entry.is_none();
-        Some(Logged { line: has_line.then_some(line), entry })
+        });
+        let text = line.as_ref().and_then(|line| line.text.as_deref()).unwrap_or_default();
+        let entry = is_told.then(|| Entry::of(&told, format, &verdict, text));
+        Some(Logged { line: line.filter(|_| has_line), entry })
     }
 
     /// A line of the log.

@@ -141,6 +141,21 @@ fn the_line_may_be_for_loggers_alone_and_of_the_usual_form() {
 }
 
 #[test]
+fn the_line_in_the_log_is_the_one_that_loggers_are_told() {
+    for more in [json!({}), json!({"textFormat": "%REQ(method)% %DURATION%"})] {
+        let mut rules = json!({"fields": {"x-call-line": "%LINE%"}});
+        rules.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut world = world(&rules);
+        let client = world.connect();
+        world.call_and_wait(client, Ask::new("echo"));
+        world.run_for(Duration::from_secs(1));
+        let line = world.metrics.replies.iter().find(|line| line.event == "call").unwrap().line();
+        assert_eq!(field(&world.manager.logs.entries[0], "x-call-line"), Some(&*line));
+        assert!(line.contains("echo"), "{line}");
+    }
+}
+
+#[test]
 fn no_call_waits_for_loggers_and_what_they_do_not_take_is_bounded() {
     let mut world = world(&json!({"log": false, "fields": {"x-tag": "%REQ(tag)%"}}));
     world.manager.logs.answer = None;
