@@ -69,6 +69,11 @@ impl LogFormat {
         }
     }
 
+    /// Whether it is one of managed protocols.
+    pub(super) fn is_one(&self) -> bool {
+        self.field.is_ok()
+    }
+
     /// Whether lines in two formats are the same, if there are formats.
     pub(super) fn are_alike((one, other): (Option<&Self>, Option<&Self>)) -> bool {
         one.map(|format| &format.field) == other.map(|format| &format.field)

@@ -372,13 +372,19 @@ impl Draft {
 
     /// The whole, with a plan that says which calls are logged.
     pub(super) fn finish(mut self, mut plan: Value, reports: &mut Reports) -> Logging {
-        let of_log = |(_, format): &(String, Option<LogFormat>)| format.clone();
-        if let Some(format) = self.formats.iter().find_map(of_log) {
-            if let Some((field, format)) = format.field(reports) {
-                plan[field] = format;
+        let mut first: Option<&LogFormat> = None;
+        for format in self.formats.iter().filter_map(|(_, format)| format.as_ref()) {
+            // Those that are none are said to be so, and no others are theirs.
+            let is_first = first.is_none() || !format.is_one();
+            if let (true, Some((field, value))) = (is_first, format.field(reports)) {
+                plan[field] = value;
+                first = Some(format);
             }
-            for (log, other) in &self.formats {
-                format.report_other(log, other.as_ref(), reports);
+        }
+        if let Some(first) = first {
+            let are_one = |format: &Option<LogFormat>| format.as_ref().is_none_or(LogFormat::is_one);
+            for (log, other) in self.formats.iter().filter(|(_, format)| are_one(format)) {
+                first.report_other(log, other.as_ref(), reports);
             }
         }
         if !self.loggers.is_empty() {

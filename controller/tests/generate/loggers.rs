@@ -390,3 +390,27 @@ spec: {{workloadSelector: {{labels: {{app: {app}}}}}, egress: [{{hosts: [./*]}}]
     assert_eq!(of("demo"), (false, vec![hidden.to_owned()]));
     assert_eq!(of("another"), (true, vec![]));
 }
+
+#[test]
+fn a_format_that_is_none_leaves_that_of_another_file() {
+    let file = |name: &str, text: &str| {
+        format!(
+            "{{name: {name}, envoyFileAccessLog: {{path: /var/log/{name}, logFormat: {{text: '{text}'}}}}}}"
+        )
+    };
+    let long = "%DURATION%".repeat(65);
+    let with = |b: &str| {
+        let providers = [file("a", &long), file("b", b)].join(", ");
+        made(&(mesh(&providers, "") + &telemetry("web", "{name: a}, {name: b}")))
+    };
+    let on = "NotHonoured ConfigMap istio-system/istio: data.mesh: the format of the access log ";
+    let is_none = "is not that of managed protocols, whose lines have their own: ";
+    let output = with("%REQ(method)%");
+    assert_eq!(plan(&output, "web")["textFormat"], "%REQ(method)%");
+    let told = findings(&output);
+    assert!(told.len() == 1 && told[0].starts_with(&format!("{on}\"a\" {is_none}")), "{told:?}");
+    let output = with(&long);
+    assert_eq!(plan(&output, "web")["textFormat"], Value::Null);
+    let told = findings(&output);
+    assert!(told.len() == 2 && told[1].starts_with(&format!("{on}\"b\" {is_none}")), "{told:?}");
+}
