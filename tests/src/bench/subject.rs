@@ -249,6 +249,14 @@ pub fn logged(access_log: &Value) -> String {
     plan.to_string()
 }
 
+/// The same with traces, of which one in a hundred is sampled.
+#[must_use]
+pub fn traced() -> String {
+    let mut plan: Value = serde_json::from_str(&routes(1)).unwrap_or_default();
+    plan["services"]["demo"]["tracing"] = json!({});
+    plan.to_string()
+}
+
 /// The same with a tap that takes every call, and tells of as many as it may.
 #[must_use]
 pub fn tapped() -> String {

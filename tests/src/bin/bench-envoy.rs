@@ -53,8 +53,8 @@ enum Part {
     Calls,
     /// Ten routes and ten thousand
     Routes,
-    /// No lines in the log, and one for each call
-    Lines,
+    /// No telemetry, traces, and lines in the log
+    Telemetry,
     /// Two endpoints and a thousand
     Endpoints,
     /// One worker and two
@@ -70,7 +70,7 @@ impl Part {
         match self {
             Self::Calls => "Beside Envoy's own proxies",
             Self::Routes => "With many routes",
-            Self::Lines => "With lines in the log",
+            Self::Telemetry => "With telemetry",
             Self::Endpoints => "With many endpoints",
             Self::Workers => "With more workers",
             Self::Idle => "Idle clients",
@@ -142,7 +142,7 @@ fn run(options: &Options) -> Result<u64> {
         let findings = match part {
             Part::Calls => calls(options, &parts, &folder, &facts)?,
             Part::Routes => wide::routes(&parts, effort)?,
-            Part::Lines => wide::lines(&parts, effort)?,
+            Part::Telemetry => wide::telemetry(&parts, effort)?,
             Part::Endpoints => wide::endpoints(&parts, effort)?,
             Part::Workers => wide::workers(&parts, effort)?,
             Part::Idle => idle::measure(&parts)?,
