@@ -144,6 +144,58 @@ fn one_cluster_may_have_other_limits_and_the_worker_one_for_all() {
     assert_eq!(told[1], "this worker has as many calls in flight as the plan allows: 3");
 }
 
+/// Whatever becomes of calls, each is counted until its end and no longer: with second tries, retries, limits of time, clients
+/// that leave, and servers that die or hang.
+#[test]
+fn a_breaker_that_has_opened_closes_again() {
+    const MOST: usize = 8;
+    for seed in 1..=60 {
+        let service = json!({
+            "upstream": {
+                "circuitBreaker": {"maxCalls": MOST, "maxWaitingCalls": MOST, "maxRetries": 2},
+                "connectTimeout": "200ms", "maxConnectionAge": "2s",
+            },
+            "defaultRoute": {"timeout": "2s", "retry": {
+                "attempts": 3, "on": ["status", "reset", "connect-failure"], "statuses": ["SERVER_ERROR"],
+                "backoff": {"base": "5ms"}, "hedge": {"after": "20ms"},
+            }},
+        });
+        let mut world = World::new(Setup { seed, ..Setup::demo(service) });
+        world.cluster("demo", &[A, B, C], Policy::Random);
+        world.serve(|_, random| match random.below(8) {
+            0 => What::Nothing.now(),
+            1 => What::Error(SERVER_ERROR).now(),
+            2 | 3 => What::Echo(0).after(Duration::from_millis(random.between(1..100))),
+            _ => Reply::echo(),
+        });
+        for round in 0..40 {
+            let client = world.connect();
+            world.call_all(
+                client,
+                (0..6).map(|n| if n == 0 { Ask::new("x").one_way() } else { Ask::new("x") }),
+            );
+            world.run_for(Duration::from_millis(20));
+            let endpoint = [A, B, C][round % 3];
+            match round % 5 {
+                0 => world.leave(client),
+                1 => world.kill(endpoint),
+                2 => world.set_endpoint(endpoint, Endpoint::Silent),
+                3 => world.cluster("demo", &[A, B, C], Policy::Random),
+                _ => world.half_close(client),
+            }
+        }
+        assert!(world.sum(Metric::LocalReplies("overloaded")) > 0, "seed {seed}: it has opened");
+        world.cluster("demo", &[A, B, C], Policy::Random);
+        world.serve(|_, _| What::Echo(0).after(Duration::from_millis(10)));
+        world.run_for(Duration::from_secs(10));
+        let client = world.connect();
+        let calls = world.call_all(client, (0..MOST + 1).map(|_| Ask::new("x")));
+        world.await_all(&calls);
+        let refused = calls.iter().filter(|call| world.calls[**call].error().is_some()).count();
+        assert_eq!(refused, 1, "seed {seed}");
+    }
+}
+
 const DETECTION: &str = r#"{"outlierDetection": {"consecutiveFailures": 3, "baseEjectionTime": "30s"}}"#;
 
 fn detecting(endpoints: &[&str]) -> World {
