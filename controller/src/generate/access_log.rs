@@ -10,6 +10,7 @@ use super::mesh::KEY;
 use super::mesh_logs::{Configured, ENVOY};
 use super::options::AccessLog;
 use super::report::Reports;
+use super::service::Service;
 use super::sockets::Proxies;
 use super::telemetries::{Telemetries, Whose};
 use super::terms::duration;
@@ -31,6 +32,8 @@ pub(super) struct AccessLogs<'a> {
     pub(super) configured: &'a Configured,
     pub(super) receivers: Receivers<'a>,
     pub(super) visibility: &'a Visibility<'a>,
+    /// All services.
+    pub(super) services: &'a [Service],
     /// The calls that have lines in the logs of their proxies where no Telemetry says it.
     pub(super) flag: Option<AccessLog>,
 }
@@ -101,7 +104,7 @@ impl AccessLogs<'_> {
         let mut all: Option<Lines> = None;
         for (name, lines) in said {
             let Some(lines) = lines else { continue };
-            self.configured.report_others(&name, reports);
+            self.configured.report_others(&name, is_by_flag, reports);
             if levels.is_empty() && !is_by_flag {
                 self.configured.report_silent(&name, reports);
             }
@@ -158,7 +161,7 @@ impl AccessLogs<'_> {
                 "is of {kind}; name one of envoyFileAccessLog, envoyHttpAls or envoyOtelAls, or the provider {ENVOY}"
             ));
         }
-        let receiver = self.receivers.of(name, (whose, proxies), self.visibility)?;
+        let receiver = self.receivers.of(name, (whose, proxies), (self.visibility, self.services))?;
         Ok((provider, receiver))
     }
 

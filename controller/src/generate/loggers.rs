@@ -89,7 +89,7 @@ pub(super) struct Draft {
 }
 
 /// Where lines are in the log of the proxy, with those of its own.
-const OWN: [&str; 3] = ["", "/dev/stdout", "/dev/stderr"];
+pub(super) const OWN: [&str; 3] = ["", "/dev/stdout", "/dev/stderr"];
 
 const FILE: &str = "envoyFileAccessLog";
 const HTTP: &str = "envoyHttpAls";
@@ -227,7 +227,7 @@ impl<'a> Receivers<'a> {
         &self,
         provider: &str,
         of @ (whose, proxies): (Whose<'_>, Proxies),
-        visibility: &Visibility<'_>,
+        (visibility, services): (&Visibility<'_>, &[Service]),
     ) -> Result<Option<Receiver>, String> {
         let Some(found) = self.0.get(provider) else { return Ok(None) };
         let Found { service, port, speaks_http2 } = found.as_ref().map_err(Clone::clone)?;
@@ -241,7 +241,7 @@ impl<'a> Receivers<'a> {
             ));
         }
         if proxies == Proxies::Sidecars {
-            let unseen = visibility.unseen(service, *port, whose).into_iter();
+            let unseen = visibility.unseen(service, *port, whose, services).into_iter();
             lost.extend(
                 unseen.map(|who| format!("names {host}, which {who} do not see: their calls are lost")),
             );

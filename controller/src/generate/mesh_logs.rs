@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::log_format::LogFormat;
-use super::loggers::Provider;
+use super::loggers::{OWN, Provider};
 use super::mesh::KEY;
 use super::report::Reports;
 use crate::findings::ResourceRef;
@@ -78,8 +78,9 @@ impl Configured {
         revisions.find(|revision| revision.inherited.contains(provider)).map(|revision| &revision.map)
     }
 
-    /// Says which revisions mean something else by the name of a provider than what counts.
-    pub(super) fn report_others(&self, name: &str, reports: &mut Reports) {
+    /// Says which revisions mean something else by the name of a provider than what counts, where lines may be in the logs of the
+    /// proxies, whatever the file is.
+    pub(super) fn report_others(&self, name: &str, is_own: bool, reports: &mut Reports) {
         let (map, others): (_, Vec<&ResourceRef>) = match self.providers.get(name).map(Vec::as_slice) {
             Some([first, rest @ ..]) => {
                 let others = rest.iter().filter(|other| !other.is_like(first));
@@ -87,7 +88,7 @@ impl Configured {
             }
             _ => {
                 let Some(own) = self.own() else { return };
-                let others = self.revisions.iter().filter(|other| !other.is_like(own));
+                let others = self.revisions.iter().filter(|other| !other.is_like(own, is_own));
                 (Some(&own.map), others.map(|other| &other.map).collect())
             }
         };
@@ -117,10 +118,11 @@ impl Configured {
 }
 
 impl Revision {
-    /// Whether it has the same log of the mesh itself.
-    fn is_like(&self, other: &Self) -> bool {
+    /// Whether it has the same log of the mesh itself, which may be that of the proxy whatever the file is.
+    fn is_like(&self, other: &Self, is_own: bool) -> bool {
+        let file = |revision: &Self| revision.file.clone().filter(|file| !OWN.contains(&&**file));
         let formats = (self.format.as_ref(), other.format.as_ref());
-        self.file == other.file && LogFormat::are_alike(formats)
+        (is_own || file(self) == file(other)) && LogFormat::are_alike(formats)
     }
 }
 

@@ -154,6 +154,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
         configured: &mesh.logs,
         receivers,
         visibility: &visibility,
+        services: &services,
         flag: options.access_log,
     };
     let taps = Taps::new(world, &mut reports);

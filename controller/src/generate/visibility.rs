@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::host;
+use super::protocol::Protocol;
 use super::service::{Labels, Service};
 use super::sockets::Proxies;
-use super::telemetries::Whose;
+use super::telemetries::{Side, Whose};
 use crate::findings::ResourceRef;
 use crate::istio::{EgressListener, Sidecar};
 use crate::world::World;
@@ -91,10 +92,24 @@ impl<'a> Visibility<'a> {
         }
     }
 
-    /// Which of the sidecars with these labels do not see a port of a service, where others may, as a part of a sentence.
-    pub(super) fn unseen(&self, service: &Service, port: u16, whose: Whose<'a>) -> Vec<String> {
-        let views = self.views(whose).into_iter();
-        let unseen = views.filter(|(_, view)| !view.sees(service, port));
+    /// Which of the sidecars with these labels do not see a port of a service, where others may, as a part of a sentence. Those of
+    /// clients are some that see one of the `services` with calls.
+    pub(super) fn unseen(
+        &self,
+        service: &Service,
+        port: u16,
+        whose: Whose<'a>,
+        services: &[Service],
+    ) -> Vec<String> {
+        let calls = |view: &View<'_>| {
+            let mut ports =
+                services.iter().flat_map(|service| service.ports.iter().map(move |port| (service, port)));
+            ports.any(|(service, port)| {
+                matches!(port.protocol, Protocol::Codec(_)) && view.sees(service, port.number)
+            })
+        };
+        let views = self.views(whose).into_iter().filter(|(_, view)| !view.sees(service, port));
+        let unseen = views.filter(|(_, view)| whose.side == Side::Server || calls(view));
         let said = |(sidecar, _): (Option<&Sidecar>, _)| match sidecar {
             Some(sidecar) => format!("the workloads that {} selects", ResourceRef::of(sidecar)),
             None => format!("the workloads of {} that no Sidecar selects", whose.namespace),
