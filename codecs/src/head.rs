@@ -84,6 +84,8 @@ impl Head {
     /// Forgets every attribute. Memory of usual size is kept, more than 64 KiB given back.
     #[inline]
     pub fn clear(&mut self) {
+        // A request may say nothing at all, and yet have room.
+        self.room = 0;
         if !self.is_empty() {
             self.forget();
         }
@@ -102,7 +104,6 @@ impl Head {
         self.sorted.clear();
         self.marks = 0;
         self.attachments = 0;
-        self.room = 0;
     }
 
     /// Adds an attribute that the protocol itself names, such as Dubbo's `interface`, unless it is known already.

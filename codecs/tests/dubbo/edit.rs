@@ -332,3 +332,25 @@ fn what_may_be_there_twice_or_is_no_plain_text_has_no_place() {
         assert_eq!((place, &*written), (None, rest), "{map:?}");
     }
 }
+
+#[test]
+fn a_place_is_of_one_frame() {
+    let of = |front: &[u8], rest: &[u8]| {
+        let mut bytes = b"\xda\xbb\xc2\0\0\0\0\0\0\0\0\x01".to_vec();
+        let length = u32::try_from(front.len() + rest.len()).unwrap();
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(front);
+        bytes.extend_from_slice(rest);
+        bytes
+    };
+    // Nothing is read of it but where it ends.
+    let nameless = of(b"NNNN\0", b"HZ");
+    let next = of(b"\x01v\x03a.B\x01v\x01m\0", b"N");
+    let mut head = Head::new();
+    Dubbo.head(&nameless, Depth::Operation, &mut head).unwrap();
+    Dubbo.find(&nameless, &["k"], &mut head).unwrap();
+    assert!(head.is_empty() && head.place("k").is_some());
+    Dubbo.head(&next, Depth::Operation, &mut head).unwrap();
+    Dubbo.find(&next, &["k"], &mut head).unwrap();
+    assert_eq!(head.place("k"), None);
+}
