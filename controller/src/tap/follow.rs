@@ -51,8 +51,8 @@ enum Known {
     Followed,
     /// Its log ended, with that line as the last one.
     Ended(Option<Timestamp>),
-    /// There are too many others.
-    LeftOut,
+    /// There are too many others. Its log may have been followed before, with that line as the last one.
+    LeftOut(Option<Timestamp>),
 }
 
 /// Which pods there are.
@@ -118,14 +118,14 @@ fn next(
     for pod in running {
         let last = match known.get(pod) {
             Some(Known::Followed) => continue,
-            Some(Known::Ended(last)) => *last,
-            Some(Known::LeftOut) | None => None,
+            Some(Known::Ended(last) | Known::LeftOut(last)) => *last,
+            None => None,
         };
         if room > 0 {
             room -= 1;
             known.insert(pod.clone(), Known::Followed);
             next.push((pod.clone(), last));
-        } else if known.insert(pod.clone(), Known::LeftOut) != Some(Known::LeftOut) {
+        } else if !matches!(known.insert(pod.clone(), Known::LeftOut(last)), Some(Known::LeftOut(_))) {
             left_out.push(pod.clone());
         }
     }
@@ -213,6 +213,20 @@ mod tests {
         let running = ["a".to_owned()];
         assert_eq!(next(&running, &mut known), (vec![("a".to_owned(), last)], Vec::new()));
         assert_eq!(next(&running, &mut known), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn a_log_that_is_left_out_for_a_while_is_read_on() {
+        let last: Option<Timestamp> = "2026-11-30T04:05:06Z".parse().ok();
+        let others = Vec::from_iter((0..MOST_PODS).map(|pod| format!("a-{pod:03}")));
+        let mut known = HashMap::from_iter(others.iter().map(|pod| (pod.clone(), Known::Followed)));
+        known.insert("z".to_owned(), Known::Ended(last));
+        let mut running = others;
+        running.push("z".to_owned());
+        assert_eq!(next(&running, &mut known), (Vec::new(), vec!["z".to_owned()]));
+        assert_eq!(next(&running, &mut known), (Vec::new(), Vec::new()));
+        running.remove(0);
+        assert_eq!(next(&running, &mut known), (vec![("z".to_owned(), last)], Vec::new()));
     }
 
     #[test]
