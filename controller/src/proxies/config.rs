@@ -88,7 +88,11 @@ const UNREADABLE: &str = "(not shown: neither an object nor one that is packed)"
 
 /// Hides what collectors of spans are told, such as tokens: whoever looks at routes may not know it.
 fn hide(plan: &mut Value) {
-    let services = plan.get_mut("services").and_then(Value::as_object_mut).into_iter().flatten();
+    let Some(services) = plan.get_mut("services") else { return };
+    let Value::Object(services) = services else {
+        *services = UNREADABLE.into();
+        return;
+    };
     for (_, entry) in services {
         if !entry.is_object() {
             *entry = UNREADABLE.into();
@@ -169,6 +173,18 @@ mod tests {
     }
 
     #[test]
+    fn services_that_are_none_are_not_shown() {
+        let entry = json!({"protocol": "dubbo", "tracing": {"headers": {"authorization": "Bearer secret"}}});
+        let packed = pack(&json!({"a": entry}).to_string()).unwrap();
+        for services in [json!([entry]), json!("secret"), json!(packed)] {
+            let mut plan = json!({"services": services});
+            unpack_within(&mut plan, &mut MOST_PACKED.clone()).unwrap();
+            hide(&mut plan);
+            assert!(!plan.to_string().contains("secret") && !plan.to_string().contains(&packed), "{plan}");
+        }
+    }
+
+    #[test]
     fn what_collectors_are_told_is_not_shown() {
         let secret = "Bearer secret";
         let entry = |headers: Value| json!({"protocol": "dubbo", "tracing": {"collector": "otel", "headers": headers}});
@@ -184,7 +200,7 @@ mod tests {
         assert!(!plan.to_string().contains("secret"), "{plan}");
         let headers = json!({"authorization": "(hidden)", "x-list": "(hidden)"});
         assert_eq!(plan["services"]["a"], entry(headers));
-        for mut other in [json!({"version": 1}), json!({"services": []}), json!([]), json!("text")] {
+        for mut other in [json!({"version": 1}), json!([]), json!("text")] {
             let given = other.clone();
             hide(&mut other);
             assert_eq!(other, given);
