@@ -14,6 +14,9 @@ use crate::words::shortened;
 /// How long the message of a condition may be, by the schema of conditions.
 const MAX_MESSAGE_LEN: usize = 32768;
 
+/// What `Accepted` says of a resource, with the places behind it if there are any.
+const IN_FORCE: &str = "in force";
+
 /// The namespaces in which a resource is not in force yet, and why.
 pub type Pending = BTreeMap<String, Hold>;
 
@@ -30,7 +33,7 @@ pub fn status(
     let errors = all_said(findings, Severity::Error);
     let neglected = all_said(findings, Severity::NotHonoured);
     let warnings = all_said(findings, Severity::Warning);
-    let in_force = places.map_or("in force".to_owned(), |places| format!("in force {places}"));
+    let in_force = places.map_or(IN_FORCE.to_owned(), |places| format!("{IN_FORCE} {places}"));
     let accepted = match (errors.is_empty(), warnings.is_empty()) {
         (false, _) => ("False", "Invalid", errors.clone()),
         (true, false) => ("True", "AcceptedWithWarnings", format!("{in_force}; {warnings}")),
@@ -70,15 +73,20 @@ pub fn status(
     Status { observed_generation: generation, conditions }
 }
 
-/// Whether the mesh was configured for what people wrote last.
+/// Whether the mesh was configured for what people wrote last, and some proxy went by it.
 fn was_programmed(before: Option<&Status>, generation: Option<i64>) -> bool {
     before.is_some_and(|before| {
-        let is_true = |condition: &Condition| {
-            condition.type_ == "Programmed"
-                && condition.status == "True"
-                && condition.observed_generation == generation
+        let is_true = |type_: &str| {
+            before.conditions.iter().find(|condition| {
+                condition.type_ == type_
+                    && condition.status == "True"
+                    && condition.observed_generation == generation
+            })
         };
-        before.conditions.iter().any(is_true)
+        let has_places = |accepted: &Condition| {
+            accepted.message.strip_prefix(IN_FORCE).is_some_and(|places| places.starts_with(' '))
+        };
+        is_true("Programmed").is_some() && is_true("Accepted").is_some_and(has_places)
     })
 }
 
@@ -205,11 +213,12 @@ mod tests {
     fn what_is_in_force_stays_so_while_more_proxies_get_it() {
         let held = |why| Pending::from([("web".to_owned(), why)]);
         let programmed = |why, generation, before: &Status| {
-            let status = status(&[], None, &held(why), Some(generation), Some(before), at(9));
+            let status =
+                status(&[], Some(&Places::default()), &held(why), Some(generation), Some(before), at(9));
             let condition = &status.conditions[2];
             (condition.status.clone(), condition.last_transition_time.0, condition.message.clone())
         };
-        let in_force = status(&[], None, &Pending::new(), Some(1), None, at(1));
+        let in_force = status(&[], Some(&Places::default()), &Pending::new(), Some(1), None, at(1));
         let (is_true, since, message) = programmed(Hold::WarmUp, 1, &in_force);
         assert_eq!((&*is_true, since), ("True", at(1)));
         assert!(message.starts_with("the mesh is configured for it; not yet in web: sidecars "), "{message}");
@@ -217,7 +226,24 @@ mod tests {
             |why, generation, before: &Status| assert_eq!(programmed(why, generation, before).0, "False");
         no(Hold::WarmUp, 2, &in_force);
         no(Hold::Failed, 1, &in_force);
-        no(Hold::WarmUp, 1, &status(&[], None, &held(Hold::WarmUp), Some(1), None, at(1)));
+        no(
+            Hold::WarmUp,
+            1,
+            &status(&[], Some(&Places::default()), &held(Hold::WarmUp), Some(1), None, at(1)),
+        );
+    }
+
+    #[test]
+    fn what_was_in_force_nowhere_is_not_in_force_before_its_proxies_have_it() {
+        // A router that is exported to a namespace whose pods are injected later.
+        let before = status(&[], None, &Pending::new(), Some(1), None, at(1));
+        let places = Places::default();
+        let held = Pending::from([("web".to_owned(), Hold::WarmUp)]);
+        let now = status(&[], Some(&places), &held, Some(1), Some(&before), at(9));
+        assert_eq!(
+            told(&now).pop().unwrap(),
+            "Programmed=False Pending: not yet in web: sidecars are given the time to fetch the module"
+        );
     }
 
     #[test]
