@@ -61,6 +61,12 @@ impl<'a> CallPolicy<'a> {
         Some(setting.distributes())
     }
 
+    /// Whether connections of HTTP are of HTTP/2, whatever the protocol of the port is.
+    pub(super) fn upgrades(self) -> bool {
+        let http = self.connection_pool.and_then(|pool| pool.http.as_ref());
+        http.and_then(|http| http.h2_upgrade_policy.as_ref()).is_some_and(|policy| policy == "UPGRADE")
+    }
+
     /// What the plan says of the cluster, if it says something. Its endpoints may have weights, or have some by where they are
     /// if the rules do not say that. What cannot be honoured is left out, and reported with the rule.
     pub(super) fn cluster(self, has_weights: bool, distributes: bool) -> Option<raw::Cluster> {

@@ -8,13 +8,13 @@ use meltemi_proxy::plan::{check_log_format, mend_log_format, raw};
 use serde_json::{Map, Value, json};
 
 use super::collector;
-use super::host;
 use super::log_format::{LogFormat, mended, report_unknown};
 use super::mesh::KEY;
 use super::mesh_logs::Configured;
 use super::report::Reports;
 use super::service::Service;
 use super::sockets::Proxies;
+use super::subsets::Subsets;
 use super::telemetries::Whose;
 use super::telemetry::add_loggers;
 use super::visibility::Visibility;
@@ -49,15 +49,16 @@ enum Kind {
 
 /// The services of all providers that are services, or why there is none, by the names of the providers.
 #[derive(Debug)]
-pub(super) struct Receivers<'a>(BTreeMap<&'a str, Result<Found, String>>);
+pub(super) struct Receivers<'a> {
+    found: BTreeMap<&'a str, Result<Found, String>>,
+    rules: Subsets<'a>,
+}
 
 /// A port of a service that calls are logged to.
 #[derive(Debug)]
 struct Found {
     service: Service,
     port: u16,
-    /// Istio's clusters speak HTTP/2 to it, without which there is no gRPC.
-    speaks_http2: bool,
 }
 
 /// A service that calls are logged to, as proxies reach it.
@@ -200,22 +201,21 @@ impl Provider {
 }
 
 impl<'a> Receivers<'a> {
-    /// Those of a mesh with these services, of which DestinationRules upgrade hosts to HTTP/2.
-    pub(super) fn new(configured: &'a Configured, services: &[Service], upgraded: &[String]) -> Self {
+    /// Those of a mesh with these services and DestinationRules.
+    pub(super) fn new(configured: &'a Configured, services: &[Service], rules: Subsets<'a>) -> Self {
         let of_service = |(name, provider): (&'a str, &Provider)| {
             if !matches!(provider.kind, Kind::Http | Kind::OpenTelemetry) {
                 return None;
             }
             let service = provider.said["service"].as_str().unwrap_or_default();
-            let port = provider.said["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
-            let found = collector::find(service, port, services).map(|service| {
-                let is_upgraded = upgraded.iter().any(|pattern| host::matches(pattern, &service.host));
-                let speaks_http2 = service.http2.contains(&port) || is_upgraded;
-                Found { service, port, speaks_http2 }
-            });
+            // Istio takes numbers in quotes as well.
+            let port = &provider.said["port"];
+            let number = port.as_u64().and_then(|port| u16::try_from(port).ok());
+            let port = number.or_else(|| port.as_str()?.parse().ok()).unwrap_or(0);
+            let found = collector::find(service, port, services).map(|service| Found { service, port });
             Some((name, found))
         };
-        Self(configured.providers().filter_map(of_service).collect())
+        Self { found: configured.providers().filter_map(of_service).collect(), rules }
     }
 
     /// That of a provider for some proxies, if it is a service.
@@ -229,15 +229,20 @@ impl<'a> Receivers<'a> {
         of @ (whose, proxies): (Whose<'_>, Proxies),
         (visibility, services): (&Visibility<'_>, &[Service]),
     ) -> Result<Option<Receiver>, String> {
-        let Some(found) = self.0.get(provider) else { return Ok(None) };
-        let Found { service, port, speaks_http2 } = found.as_ref().map_err(Clone::clone)?;
+        let Some(found) = self.found.get(provider) else { return Ok(None) };
+        let Found { service, port } = found.as_ref().map_err(Clone::clone)?;
         let cluster = visibility.cluster(service, *port, of)?;
         let host = &service.host;
         let mut lost = Vec::new();
-        if !speaks_http2 {
+        // Without HTTP/2 there is no gRPC.
+        if !service.http2.contains(port) && !self.rules.upgrade(whose.namespace, service, *port) {
+            let (by, mend) = match &*service.origin.kind {
+                "ServiceEntry" => ("protocol", "Write protocol: GRPC"),
+                _ => ("name or appProtocol", "Name the port grpc or grpc-…, or write appProtocol: grpc"),
+            };
             lost.push(format!(
-                "names port {port} of {host}, which is not of gRPC or HTTP/2 by its name or appProtocol: Envoy sends to it by \
-                 HTTP/1.1, and all is lost. Name the port grpc or grpc-…, or write appProtocol: grpc"
+                "names port {port} of {host}, which is not of gRPC or HTTP/2 by its {by}: Envoy sends to it by HTTP/1.1, and \
+                 all is lost. {mend}"
             ));
         }
         if proxies == Proxies::Sidecars {

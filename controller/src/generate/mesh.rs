@@ -24,8 +24,8 @@ pub(super) struct Mesh {
     pub(super) destination_rules: Unsaid,
     /// Endpoints have weights by where they are.
     pub(super) distributes: bool,
-    /// Istio's clusters speak HTTP/2 to ports of HTTP.
-    pub(super) upgrades: bool,
+    /// Whether Istio's clusters speak HTTP/2 to ports of HTTP by all revisions, if there is one.
+    pub(super) upgrades: Option<bool>,
     /// The logs that lines for calls may go to.
     pub(super) logs: mesh_logs::Configured,
     /// Who gets spans of calls.
@@ -43,7 +43,7 @@ impl Mesh {
             routes: Unsaid::All,
             destination_rules: Unsaid::All,
             distributes: false,
-            upgrades: false,
+            upgrades: None,
             logs: mesh_logs::Configured::default(),
             traces: collector::Configured::default(),
             stat_tags: Vec::new(),
@@ -74,7 +74,8 @@ impl Mesh {
         let tags = tags.into_iter().flatten().filter_map(|tag| tag.as_str().map(str::to_owned));
         self.stat_tags.push((map.clone(), tags.collect()));
         self.distributes |= config.locality_lb_setting.is_some_and(|setting| setting.distributes());
-        self.upgrades |= config.h2_upgrade_policy.is_some_and(|policy| policy == "UPGRADE");
+        let upgrades = config.h2_upgrade_policy.is_some_and(|policy| policy == "UPGRADE" || policy == 1);
+        self.upgrades = Some(upgrades && self.upgrades != Some(false));
         if let Some(root) = config.root_namespace.filter(|root| !root.is_empty()) {
             self.root_namespace = root;
         }

@@ -59,6 +59,8 @@ mod virtual_service;
 mod visibility;
 mod wishes;
 
+use std::collections::HashMap;
+
 use crate::findings::Report;
 use crate::world::World;
 use access_log::AccessLogs;
@@ -74,6 +76,7 @@ use protocol::Protocols;
 use redis::Redis;
 use report::Reports;
 use sidecar::Sidecars;
+use subsets::Subsets;
 use taps::Taps;
 use telemetries::Telemetries;
 use tracing::Traces;
@@ -123,7 +126,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let protocols = Protocols::new(world, &options.codecs, &mut reports);
     let services = service::all(world, domain, &mesh, &protocols, &mut reports);
     let collectors = Collectors::new(&mesh.traces, &services, domain);
-    let receivers = Receivers::new(&mesh.logs, &services, &subsets::upgraded(world, domain));
+    let receivers = Receivers::new(&mesh.logs, &services, Subsets::new(world, domain, &mesh, HashMap::new()));
     let (services, claims) = Claims::new(services, &mut reports);
     let routers = router::meta_routers(world, domain, mesh.routes, &mut reports);
     let routings = virtual_service::routings(world, domain, mesh.routes);

@@ -161,7 +161,8 @@ pub(super) fn all(
     reports: &mut Reports,
 ) -> Vec<Service> {
     let endpoints = Endpoints::new(world);
-    let reader = Reader { domain, unsaid: mesh.services, upgrades: mesh.upgrades, protocols, endpoints };
+    let reader =
+        Reader { domain, unsaid: mesh.services, upgrades: mesh.upgrades == Some(true), protocols, endpoints };
     let mut services: Vec<Service> =
         world.services.iter().filter_map(|service| reader.kubernetes(service, reports)).collect();
     for entry in &world.service_entries {

@@ -16,7 +16,7 @@ use super::router::Router;
 use super::service::{Service, parts};
 use super::virtual_service::Routing;
 use crate::findings::ResourceRef;
-use crate::istio::{DestinationRule, ServiceEntry, Settings, TrafficPolicy};
+use crate::istio::{DestinationRule, ServiceEntry, TrafficPolicy};
 use crate::world::World;
 
 /// The DestinationRules, by host.
@@ -125,6 +125,11 @@ impl<'a> Subsets<'a> {
         entry.upstream.clusters = clusters.into_iter().filter_map(policy).collect();
     }
 
+    /// Whether a namespace's clients follow rules by which Istio's clusters speak HTTP/2 to a port, whatever its protocol.
+    pub(super) fn upgrade(&self, client: &str, service: &Service, port: u16) -> bool {
+        policy(&self.followed(client, &service.host, Some(&service.namespace)), None, port).upgrades()
+    }
+
     /// Says which subsets a router names and nothing defines, and where it hashes calls that no ring leads.
     pub(super) fn check(&self, router: &Router, port: u16, reports: &mut Reports) {
         for (at, draft) in router.routes.iter().enumerate() {
@@ -200,21 +205,6 @@ fn weighted(entry: &ServiceEntry) -> &[String] {
     let mut weights = entry.spec.endpoints.iter().map(|endpoint| endpoint.weight.max(1));
     let first = weights.next();
     if weights.all(|weight| Some(weight) == first) { &[] } else { &entry.spec.hosts }
-}
-
-/// The hosts, which may be patterns, that rules have Istio's clusters speak HTTP/2 to, whatever the protocol of their ports.
-pub(super) fn upgraded(world: &World, domain: &str) -> Vec<String> {
-    let upgrades = |settings: &Settings| {
-        let http = settings.connection_pool.as_ref().and_then(|pool| pool.http.as_ref());
-        http.and_then(|http| http.h2_upgrade_policy.as_ref()).is_some_and(|policy| *policy == "UPGRADE")
-    };
-    let of_rule = |rule: &&DestinationRule| {
-        rule.spec.traffic_policy.as_ref().is_some_and(|policy| {
-            upgrades(&policy.all) || policy.port_level_settings.iter().any(|port| upgrades(&port.settings))
-        })
-    };
-    let rules = world.destination_rules.iter().filter(of_rule);
-    rules.map(|rule| host::in_full(&rule.spec.host, &rule.namespace().unwrap_or_default(), domain)).collect()
 }
 
 /// The policies of a rule, each with its path.
