@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, Status};
 use kube::{Api, Client, Error};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::changes::{Accepted, Key, Surplus, Wanted, changes, fingerprint, spec, surplus_fields};
 use super::feed::Kept;
@@ -120,10 +120,12 @@ impl Applier {
         for (role, objects) in &changes.missing {
             let (mut ready, rest): (Vec<&Wanted>, Vec<&Wanted>) =
                 objects.iter().partition(|object| !blocked.blocks(object));
-            written.failed += rest.len();
             for object in rest {
                 blocked.block(object);
-                written.hold(object, Hold::Failed);
+                if !blocked.leaving.contains(&object.key.namespace) {
+                    written.failed += 1;
+                    written.hold(object, Hold::Failed);
+                }
             }
             if *role == Role::Tunnel {
                 ready.retain(|object| match warming.end(object) {
@@ -179,14 +181,21 @@ impl Applier {
     ) {
         let client = &self.client;
         let mut outcomes = futures::stream::iter(objects.iter().copied())
-            .map(|object| async move { (object, limited(apply(client, object)).await) })
+            .map(|object| async move { (object, limited(unless_leaving(apply(client, object))).await) })
             .buffer_unordered(PARALLEL);
         while let Some((object, outcome)) = outcomes.next().await {
             let Key { kind, namespace, name } = &object.key;
             let name = format!("{namespace}/{name}");
-            self.metrics.wrote(Operation::Apply, outcome.is_ok());
+            if !matches!(outcome, Ok(None)) {
+                self.metrics.wrote(Operation::Apply, outcome.is_ok());
+            }
             match outcome {
-                Ok(mut kept) => {
+                Ok(None) => {
+                    debug!(kind, name, "not applied: its namespace is being deleted");
+                    blocked.leaving.insert(namespace.clone());
+                    blocked.block(object);
+                }
+                Ok(Some(mut kept)) => {
                     let is_new = !there.contains(&object.key);
                     info!(kind, name, is_new, "applied");
                     written.applied += 1;
@@ -242,6 +251,8 @@ struct Blocked {
     shards: BTreeSet<(String, Arc<str>)>,
     /// The namespaces that have not all of what they should have: what it takes the place of stays there.
     unsettled: BTreeSet<String>,
+    /// The namespaces that are being deleted: nothing new is taken there, and nobody misses it.
+    leaving: BTreeSet<String>,
 }
 
 impl Blocked {
@@ -273,6 +284,21 @@ pub async fn limited<T>(write: impl Future<Output = Result<T, Error>>) -> Result
         Ok(outcome) => outcome.map_err(|error| error.to_string()),
         Err(_) => Err(format!("the API server did not answer within {PATIENCE:?}")),
     }
+}
+
+/// What comes of a write, or nothing if the namespace is being deleted.
+async fn unless_leaving<T>(write: impl Future<Output = Result<T, Error>>) -> Result<Option<T>, Error> {
+    match write.await {
+        Ok(kept) => Ok(Some(kept)),
+        Err(Error::Api(status)) if is_of_leaving(&status) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the API server refuses since a namespace is being deleted.
+fn is_of_leaving(status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    status.is_forbidden() && causes.any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// Applies an object, and returns what the server keeps of it.

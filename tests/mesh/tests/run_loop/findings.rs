@@ -229,3 +229,46 @@ spec: {{action: DENY, rules: {rules}}}
     eventually("the policy is in force again", || (inbound()? == methods).then_some(()));
     assert!(controller.end().success());
 }
+
+#[test]
+fn a_namespace_that_goes_is_no_fault_of_those_who_export_there() {
+    let api = shared();
+    make_service(&api, "stands");
+    // All see it.
+    api.patch(
+        "/api/v1/namespaces/stands/services/greeter",
+        &json!({"metadata": {"annotations": {"networking.istio.io/exportTo": "*"}}}),
+    );
+    make_router(&api, "stands", 1);
+    api.patch(&router_path("stands"), &json!({"spec": {"exportTo": ["*"]}}));
+    api.apply(
+        "
+apiVersion: v1
+kind: Namespace
+metadata: {name: goes, labels: {istio-injection: enabled}}
+",
+    );
+    let controller = Controller::start(&api, "stands");
+    wait_for_condition(&api, &router_path("stands"), "Programmed", "True");
+    let of_goes = || -> Vec<String> {
+        let filters = api.list("/apis/networking.istio.io/v1alpha3/namespaces/goes/envoyfilters");
+        filters.iter().map(|filter| filter["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    eventually("it has objects", || (!of_goes().is_empty()).then_some(()));
+    // Nobody ends it here, as the API server has no controllers: it stays in between.
+    api.kubectl(&["delete", "namespace", "goes", "--wait=false"], "").unwrap();
+    api.kubectl(&["delete", "envoyfilters,wasmplugins", "--all", "--namespace", "goes"], "").unwrap();
+    // What is written there from now on would be made anew, which the API server refuses.
+    let generation = api.patch(
+        &router_path("stands"),
+        &json!({"spec": {"routes": [{"name": "all", "route": [{"destination": {"host": "greeter"}}], "timeout": "2s"}]}}),
+    )["metadata"]["generation"]
+        .take();
+    eventually("it is programmed", || {
+        let conditions = api.find(&router_path("stands"))?["status"]["conditions"].take();
+        let programmed = conditions.as_array()?.iter().find(|condition| condition["type"] == "Programmed")?;
+        (programmed["status"] == "True" && programmed["observedGeneration"] == generation).then_some(())
+    });
+    assert!(of_goes().is_empty(), "{:?}", of_goes());
+    assert!(controller.end().success());
+}
