@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
+use serde_json::{Value, json};
 
 use super::collector;
 use super::exports::Unsaid;
@@ -53,13 +54,18 @@ impl Mesh {
         maps.sort_by_key(|map| &map.metadata.name);
         for map in maps {
             let Some(text) = map.data.as_ref().and_then(|data| data.get(KEY)) else { continue };
-            match serde_saphyr::from_str::<MeshConfig>(text) {
-                Ok(config) => mesh.add(config, &ResourceRef::of(map)),
-                Err(error) => {
-                    let message = error.without_snippet().to_string();
-                    let first = message.lines().next().unwrap_or_default();
-                    let message = format!("not YAML of a mesh configuration: {first}; Istio's defaults hold");
-                    reports.error(&ResourceRef::of(map), format!("data.{KEY}"), message);
+            let origin = ResourceRef::of(map);
+            match read(text) {
+                Ok((config, unread)) => {
+                    mesh.add(config, &origin);
+                    for why in unread {
+                        let message = format!("{why}; Istio's default holds for it");
+                        reports.error(&origin, format!("data.{KEY}"), message);
+                    }
+                }
+                Err(why) => {
+                    let message = format!("not YAML of a mesh configuration: {why}; Istio's defaults hold");
+                    reports.error(&origin, format!("data.{KEY}"), message);
                 }
             }
         }
@@ -88,6 +94,45 @@ impl Mesh {
                 *default = (*default).max(Unsaid::of_mesh(&list));
             }
         }
+    }
+}
+
+/// Reads a configuration as far as it can be read, and says which of its fields cannot: others hold all the same, such as that
+/// which namespace is the root.
+fn read(text: &str) -> Result<(MeshConfig, Vec<String>), String> {
+    let read = |text: &str| {
+        serde_saphyr::from_str::<MeshConfig>(text).map_err(|error| {
+            let message = error.without_snippet().to_string();
+            message.lines().next().unwrap_or_default().to_owned()
+        })
+    };
+    let why = match read(text) {
+        Ok(config) => return Ok((config, Vec::new())),
+        Err(why) => why,
+    };
+    let Ok(Value::Object(mut fields)) = serde_saphyr::from_str(text) else { return Err(why) };
+    fields.values_mut().for_each(forget_nulls);
+    let mut unread = Vec::new();
+    fields.retain(|name, value| match read(&json!({name: value}).to_string()) {
+        Ok(_) => true,
+        Err(why) => {
+            let (why, _) = why.split_once(" at line ").unwrap_or((&why, ""));
+            unread.push(format!("{name} cannot be read: {why}"));
+            false
+        }
+    });
+    Ok((read(&Value::Object(fields).to_string())?, unread))
+}
+
+/// Leaves out what is null, as Istio does.
+fn forget_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(forget_nulls);
+        }
+        Value::Array(values) => values.iter_mut().for_each(forget_nulls),
+        _ => {}
     }
 }
 

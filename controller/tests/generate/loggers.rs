@@ -500,3 +500,19 @@ spec: {{hosts: [logs.example.org], resolution: DNS, ports: [{{name: grpc, number
         assert!(told.len() == 1 && told[0].ends_with("Write protocol: GRPC"), "{told:?}");
     }
 }
+
+#[test]
+fn what_cannot_be_read_of_a_mesh_leaves_the_rest_in_force() {
+    let with = |more: &str| {
+        let fields = format!("rootNamespace: cfg\n    defaultServiceExportTo: ['.']\n    {more}");
+        let output = made(&(mesh("", &fields) + &namespace("cfg")));
+        (crate::names(&output), findings(&output))
+    };
+    let (names, none) = with("");
+    assert!(none.is_empty() && !names.iter().any(|name| name.contains(" cfg/")), "{names:?}");
+    // Istio takes nulls for nothing.
+    assert_eq!(with("defaultConfig: {tracing: {sampling: null}}"), (names.clone(), vec![]));
+    let why = "Error ConfigMap istio-system/istio: data.mesh: defaultConfig cannot be read: invalid floating point; Istio's \
+               default holds for it";
+    assert_eq!(with("defaultConfig: {tracing: {sampling: much}}"), (names, vec![why.to_owned()]));
+}
