@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::dubbo::{BAD_REQUEST, BAD_RESPONSE};
 use crate::servers::{Policy, Reply, What};
 use crate::wire::Message;
-use crate::world::{Ask, Setup, World};
+use crate::world::{Ask, Setup, World, value};
 
 const A: &str = "10.0.0.1:20880";
 
@@ -271,5 +271,29 @@ fn a_peer_that_breaks_http2_is_reported() {
         assert_eq!(world.failure.map(|failure| failure.side), Some(side));
         world.shut_down();
         assert_eq!(world.metrics.sum(Metric::ClientConnectionsActive), 0);
+    }
+}
+
+/// Of such a request nothing is kept, and so nothing of it is left for that of another client.
+#[test]
+fn where_a_request_ends_that_says_nothing_is_not_where_another_does() {
+    let route =
+        json!({"name": "echo", "match": [{"attributes": {"method": {"exact": "echo"}}}], "cluster": "demo"});
+    let mut world = world(json!({"tracing": {}, "routes": [route], "defaultRoute": {"cluster": "none"}}));
+    let (client, stranger) = (world.connect(), world.connect());
+    let key = "Z".repeat(30);
+    for length in 0..240_u8 {
+        let mut nameless = b"\xda\xbb\x82\0\0\0\0\0\0\0\0\x01\0\0\0".to_vec();
+        nameless.push(length + 12);
+        nameless.extend_from_slice(b"NNNN\0H\x01pS\0");
+        nameless.push(length);
+        nameless.resize(nameless.len() + usize::from(length), b'p');
+        nameless.push(b'Z');
+        world.write(stranger, &nameless);
+        let ask = Ask::new("echo").with("key", &key).with("b3", "x").with("b3", "y");
+        let call = world.call_and_wait(client, ask);
+        let call = &world.calls[call];
+        assert_eq!((call.error(), call.deliveries.len()), (None, 1));
+        assert_eq!(value(&call.deliveries[0].attachments, "key"), Some(&*key), "{length}");
     }
 }
