@@ -154,6 +154,9 @@ impl Worker {
         // Since it was to be renewed.
         let is_unused =
             connection.slots().in_flight() == 0 && pool.is_unused_for(pool.options().connect_timeout, now);
+        // Nobody asked for its own endpoint.
+        let is_chosen_anew =
+            !Matching::new(pool.service().sharing).needs_few_connections() && pool.leaves_renewal(None);
         match connection.stage() {
             Stage::Connecting { .. } => {
                 self.net.close(socket);
@@ -179,14 +182,16 @@ impl Worker {
             }
             // Its endpoint is gone from the cluster, or as good as.
             Stage::Open { is_overdue: true, .. } if !is_alone || is_unused => {
-                self.eject_endpoint(key);
+                if !is_chosen_anew {
+                    self.eject_endpoint(key);
+                }
                 self.retire(key);
             }
             Stage::Open { is_overdue, .. } => {
                 let own = pool.endpoints().address(connection.endpoint()).cloned();
                 let own = own.filter(|address| !address.is_empty() && pool.destination().is_none());
-                // Where that was of no use, or was given to it by name alone for long, Envoy chooses.
-                let own = own.filter(|_| !is_overdue && !pool.passes_over(connection.endpoint()));
+                // Where that was of no use, or would tell nothing of others, Envoy chooses.
+                let own = own.filter(|_| !is_overdue && !pool.leaves_renewal(connection.endpoint()));
                 connection.overdue(now.after(pool.options().connect_timeout));
                 pool.explore_anew(now);
                 self.alarms.wake_at(pool.next_search());

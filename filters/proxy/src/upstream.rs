@@ -149,20 +149,23 @@ impl Worker {
             let chosen = endpoint.filter(|_| bucket.is_none() && !is_named);
             let explore_at = pool.found(chosen, now);
             self.alarms.wake_at(explore_at);
-            if is_named && !needs_few {
-                self.retire_overdue(pool_key, endpoint);
+            let is_for_any = !is_named && bucket.is_none() && pool.leaves_renewal(None);
+            if !needs_few && (is_named || is_for_any) {
+                self.retire_overdue(pool_key, endpoint, is_for_any);
             }
         }
         self.time_connection(key);
         self.list_pool(pool_key);
     }
 
-    /// A connection to its own endpoint has opened, which takes the place of one that was to be renewed, if there is such a one.
+    /// A connection has opened, which takes the place of one that was to be renewed, if there is such a one: of one to its own
+    /// endpoint, or of any, if Envoy has chosen where it leads.
     #[cold]
-    fn retire_overdue(&mut self, pool_key: PoolId, endpoint: Option<EndpointId>) {
+    fn retire_overdue(&mut self, pool_key: PoolId, endpoint: Option<EndpointId>, is_for_any: bool) {
         let Some(pool) = self.pools.get(pool_key) else { return };
         let is_replaced = |key: &ConnectionId| {
-            let connection = self.connections.get(*key).filter(|open| open.endpoint() == endpoint);
+            let connection = self.connections.get(*key);
+            let connection = connection.filter(|open| is_for_any || open.endpoint() == endpoint);
             connection.is_some_and(|open| matches!(open.stage(), Stage::Open { is_overdue: true, .. }))
         };
         if let Some(old) = pool.open().iter().copied().find(is_replaced) {

@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::{EXPLORE_PAUSE, Pool};
 use crate::clock::Instant;
 use crate::endpoints::EndpointId;
+use crate::matching::Matching;
 
 impl Pool {
     /// Whether connections should still be opened to find endpoints that are not known yet.
@@ -52,9 +53,12 @@ impl Pool {
         }
     }
 
-    /// Whether Envoy chooses others than that endpoint: one to which calls go by weight gets few of them then.
-    pub(crate) fn passes_over(&self, endpoint: Option<EndpointId>) -> bool {
-        self.weights.is_none() && self.endpoints.is_passed_over(endpoint)
+    /// Whether Envoy chooses what takes the place of a connection to that endpoint: where there is no search for endpoints, since
+    /// connections have one call each, and where it passes over that one. By weight, that gets few calls then.
+    pub(crate) fn leaves_renewal(&self, endpoint: Option<EndpointId>) -> bool {
+        let is_searched =
+            Matching::new(self.service.sharing).needs_few_connections() || self.buckets.are_used();
+        self.weights.is_none() && (!is_searched || self.endpoints.is_passed_over(endpoint))
     }
 
     fn ejection_time(&self) -> Duration {

@@ -1,10 +1,13 @@
 //! Zones that step in for others, as Envoy's priorities have it: it may be asked for any endpoint of the cluster by name, and
 //! chooses those of one zone by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::servers::Policy;
+use serde_json::json;
+
+use crate::servers::{Policy, What};
+use crate::toy;
 use crate::world::{Ask, Setup, World};
 
 const NEAR: [&str; 2] = ["10.0.0.1:20880", "10.0.0.2:20880"];
@@ -44,4 +47,56 @@ fn another_zone_gets_the_calls_while_the_own_is_away_and_no_longer() {
         assert!(seconds.is_some(), "seed {seed}");
         assert_eq!(calls(&mut world, client, 200), of(NEAR), "seed {seed}");
     }
+}
+
+/// By their weights, endpoints that Envoy does not choose any more get next to no calls, though connections to them stay.
+#[test]
+fn another_zone_gets_few_calls_by_weight_once_the_own_is_back() {
+    for seed in 1..=5 {
+        let mut world = World::new(Setup { seed, ..Setup::demo(json!({"upstream": {"keepWeights": true}})) });
+        world.cluster("demo", &FAR, Policy::Random);
+        let client = world.connect();
+        calls(&mut world, client, 200);
+        world.cluster("demo", &ALL, Policy::FirstTwo);
+        calls(&mut world, client, 300);
+        let of_far = |world: &World| FAR.into_iter().map(|far| world.served()[far]).sum::<usize>();
+        let before = of_far(&world);
+        calls(&mut world, client, 100);
+        let far = of_far(&world) - before;
+        assert!(far < 100, "seed {seed}: {far} of 1000 calls");
+    }
+}
+
+/// Where connections have one call each, no others are opened to find endpoints: those that are renewed find them.
+#[test]
+fn connections_of_one_call_each_follow_the_choices_of_envoy() {
+    let plan = json!({"services": {"demo": {"protocol": "ordered"}}});
+    let wire = std::rc::Rc::new(&toy::ORDERED);
+    let mut world = World::new(Setup { plan, wire, ..Setup::default() });
+    world.cluster("demo", &FAR, Policy::RoundRobin);
+    world.serve(|_, _| What::Echo(0).after(Duration::from_millis(20)));
+    let clients: Vec<usize> = (0..8).map(|_| world.connect()).collect();
+    let crowd = |world: &mut World, seconds: u64| {
+        let before = world.served();
+        for _ in 0..10 * seconds {
+            let calls = Vec::from_iter(clients.iter().map(|client| world.call(*client, Ask::new("echo"))));
+            world.await_all(&calls);
+            assert!(calls.iter().all(|call| world.calls[*call].error().is_none()));
+            world.run_for(Duration::from_millis(80));
+        }
+        let now = world.served();
+        let of = |served: &BTreeMap<String, usize>, endpoint| served.get(endpoint).copied().unwrap_or(0);
+        ALL.map(|endpoint| of(&now, endpoint) - of(&before, endpoint))
+    };
+    assert!(crowd(&mut world, 100)[2..].iter().all(|calls| *calls > 0));
+    // Endpoints that are new take part within a renewal.
+    world.cluster("demo", &ALL, Policy::RoundRobin);
+    crowd(&mut world, 100);
+    let shares = crowd(&mut world, 100);
+    assert!(shares.iter().all(|calls| *calls >= 1000), "{shares:?}");
+    // Those that are not chosen any more do not.
+    world.cluster("demo", &ALL, Policy::FirstTwo);
+    crowd(&mut world, 100);
+    assert_eq!(crowd(&mut world, 100)[2..], [0, 0]);
+    assert!(world.manager.open() <= 10, "{} connections", world.manager.open());
 }
