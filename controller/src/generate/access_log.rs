@@ -104,10 +104,11 @@ impl AccessLogs<'_> {
         let mut all: Option<Lines> = None;
         for (name, lines) in said {
             let Some(lines) = lines else { continue };
-            self.configured.report_others(&name, is_by_flag, reports);
-            if levels.is_empty() && !is_by_flag {
-                self.configured.report_silent(&name, reports);
-            }
+            let silent = match levels.is_empty() && !is_by_flag {
+                true => self.configured.report_silent(&name, reports),
+                false => Vec::new(),
+            };
+            self.configured.report_others(&name, is_by_flag, &silent, reports);
             match self.place(&name, of) {
                 Ok((provider, _)) if is_by_flag => draft.add_own(provider),
                 Ok((provider, receiver)) => {

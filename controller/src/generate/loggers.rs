@@ -1,7 +1,6 @@
 //! Loggers of connection managers that are told of calls: files, access log services and collectors of logs.
 
 use std::collections::BTreeMap;
-use std::mem;
 use std::sync::LazyLock;
 
 use meltemi_proxy::plan::{check_log_format, mend_log_format, raw};
@@ -93,6 +92,8 @@ pub(super) struct Draft {
 pub(super) const OWN: [&str; 3] = ["", "/dev/stdout", "/dev/stderr"];
 
 const FILE: &str = "envoyFileAccessLog";
+/// What is in force of one.
+const OF_FILES: [&str; 2] = ["path", "logFormat"];
 const HTTP: &str = "envoyHttpAls";
 const OPEN_TELEMETRY: &str = "envoyOtelAls";
 
@@ -175,9 +176,34 @@ impl Provider {
         self.map.as_ref()
     }
 
-    /// Whether another is the same for proxies.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
-        mem::discriminant(&self.kind) == mem::discriminant(&other.kind) && self.said == other.said
+    /// Whether another is the same for proxies, whose own logs may have the lines of either.
+    pub(super) fn is_like(&self, other: &Self, is_own: bool) -> bool {
+        let formats = LogFormat::are_alike((self.format(), other.format()));
+        if is_own {
+            return formats;
+        }
+        match (&self.kind, &other.kind) {
+            (Kind::File { path, .. }, Kind::File { path: other_path, .. }) => {
+                let is_in_own = |path: &String| OWN.contains(&&**path);
+                let are_own = is_in_own(path) && is_in_own(other_path);
+                formats && (are_own || path == other_path) && self.unknown().eq(other.unknown())
+            }
+            (kind, other_kind) => kind == other_kind && self.said == other.said,
+        }
+    }
+
+    /// The format of its lines, if it has one.
+    fn format(&self) -> Option<&LogFormat> {
+        match &self.kind {
+            Kind::File { format, .. } => format.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What is said of a file beside what is in force.
+    fn unknown(&self) -> impl Iterator<Item = (&String, &Value)> {
+        let fields = self.said.as_object().into_iter().flatten();
+        fields.filter(|(field, _)| !OF_FILES.contains(&field.as_str()))
     }
 
     fn report(&self, what: &str, reports: &mut Reports) {
@@ -273,7 +299,7 @@ impl Draft {
     pub(super) fn add(&mut self, provider: Provider, receiver: Option<Receiver>, reports: &mut Reports) {
         match (&provider.kind, receiver) {
             (Kind::File { path, .. }, _) => {
-                provider.report_others(FILE, &["path", "logFormat"], reports);
+                provider.report_others(FILE, &OF_FILES, reports);
                 match OWN.contains(&&**path) {
                     true => return self.add_own(provider),
                     false => {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::log_format::LogFormat;
-use super::loggers::{OWN, Provider};
+use super::loggers::Provider;
 use super::mesh::KEY;
 use super::report::Reports;
 use crate::findings::ResourceRef;
@@ -14,18 +14,17 @@ use crate::istio::MeshConfig;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Configured {
     revisions: Vec<Revision>,
-    /// Those of each name, in lower case, as Istio compares them: that of the first revision first.
+    /// Those of each name, in lower case, as Istio compares them: that of the first revision first. The logs of meshes that have
+    /// a file are among them.
     providers: BTreeMap<String, Vec<Provider>>,
+    /// The logs of meshes that have no file, which count where no revision says more of them: with a format, and without.
+    fileless: [Vec<Provider>; 2],
 }
 
 /// What a revision says.
 #[derive(Debug, Clone, PartialEq)]
 struct Revision {
     map: ResourceRef,
-    /// The file that lines go to where nobody says it.
-    file: Option<String>,
-    /// The format of that file.
-    format: Option<LogFormat>,
     /// The logs that hold where no Telemetry says it.
     inherited: BTreeSet<String>,
 }
@@ -44,22 +43,33 @@ impl Configured {
             inherited.insert(ENVOY.to_owned());
         }
         let format = LogFormat::of_mesh(config, map, ENVOY);
-        self.revisions.push(Revision { map: map.clone(), file, format, inherited });
+        self.revisions.push(Revision { map: map.clone(), inherited });
+        let mut is_said = false;
         for provider in config.extension_providers.iter().flatten() {
-            let of_name = self.providers.entry(provider.name.to_ascii_lowercase()).or_default();
-            of_name.push(Provider::new(provider, map));
+            let name = provider.name.to_ascii_lowercase();
+            is_said |= name == ENVOY;
+            self.providers.entry(name).or_default().push(Provider::new(provider, map));
         }
+        if is_said {
+            return;
+        }
+        let of_mesh = match &file {
+            Some(_) => self.providers.entry(ENVOY.to_owned()).or_default(),
+            None => &mut self.fileless[usize::from(format.is_none())],
+        };
+        of_mesh.push(Provider::file(ENVOY, file.unwrap_or_default(), format, Some(map.clone())));
+    }
+
+    /// What revisions mean by a name, in lower case: what counts first.
+    fn of_name(&self, name: &str) -> impl Iterator<Item = &Provider> {
+        let fileless = (name == ENVOY).then_some(&self.fileless).into_iter().flatten();
+        self.providers.get(name).into_iter().chain(fileless).flatten()
     }
 
     /// The provider of a name, in lower case.
     pub(super) fn provider(&self, name: &str) -> Option<Provider> {
-        let of_mesh = || {
-            let own = self.own();
-            let file = own.and_then(|own| own.file.clone()).unwrap_or_default();
-            Provider::file(ENVOY, file, own.and_then(|own| own.format.clone()), None)
-        };
-        let first = self.providers.get(name).and_then(|of_name| of_name.first());
-        first.cloned().or_else(|| (name == ENVOY).then(of_mesh))
+        let of_mesh = || Provider::file(ENVOY, String::new(), None, None);
+        self.of_name(name).next().cloned().or_else(|| (name == ENVOY).then(of_mesh))
     }
 
     /// The providers that count, by their names in lower case.
@@ -79,57 +89,45 @@ impl Configured {
     }
 
     /// Says which revisions mean something else by the name of a provider than what counts, where lines may be in the logs of the
-    /// proxies, whatever the file is.
-    pub(super) fn report_others(&self, name: &str, is_own: bool, reports: &mut Reports) {
-        let (map, others): (_, Vec<&ResourceRef>) = match self.providers.get(name).map(Vec::as_slice) {
-            Some([first, rest @ ..]) => {
-                let others = rest.iter().filter(|other| !other.is_like(first));
-                (first.map(), others.filter_map(Provider::map).collect())
-            }
-            _ => {
-                let Some(own) = self.own() else { return };
-                let others = self.revisions.iter().filter(|other| !other.is_like(own, is_own));
-                (Some(&own.map), others.map(|other| &other.map).collect())
-            }
-        };
-        let Some(map) = map else { return };
-        for other in others {
+    /// proxies, whatever the file is. `silent` ones are told already.
+    pub(super) fn report_others(
+        &self,
+        name: &str,
+        is_own: bool,
+        silent: &[&ResourceRef],
+        reports: &mut Reports,
+    ) {
+        let mut all = self.of_name(name);
+        let Some((first, map)) = all.next().and_then(|first| Some((first, first.map()?))) else { return };
+        let others = all.filter(|other| !other.is_like(first, is_own)).filter_map(Provider::map);
+        for other in others.filter(|other| !silent.contains(other)) {
             report_other(&format!("access log {name:?}"), map, other, reports);
         }
     }
 
-    /// Says which revisions do not have a provider hold by default, where another does.
-    pub(super) fn report_silent(&self, name: &str, reports: &mut Reports) {
-        let Some(map) = self.by_default(name) else { return };
-        for silent in self.revisions.iter().filter(|revision| !revision.inherited.contains(name)) {
+    /// Says which revisions do not have a provider hold by default, where another does. Returns those.
+    pub(super) fn report_silent(&self, name: &str, reports: &mut Reports) -> Vec<&ResourceRef> {
+        let Some(map) = self.by_default(name) else { return Vec::new() };
+        let silent = self.revisions.iter().filter(|revision| !revision.inherited.contains(name));
+        let silent: Vec<&ResourceRef> = silent.map(|revision| &revision.map).collect();
+        for other in &silent {
             let message = format!(
                 "calls of managed protocols: the access log {name:?} is that of the proxies of all revisions, as {map} names \
                  it; write the same here"
             );
-            reports.not_honoured(&silent.map, format!("data.{KEY}"), message);
+            reports.not_honoured(other, format!("data.{KEY}"), message);
         }
-    }
-
-    /// The revision whose log is that of the mesh itself.
-    fn own(&self) -> Option<&Revision> {
-        let first = |has: fn(&&Revision) -> bool| self.revisions.iter().find(has);
-        first(|revision| revision.file.is_some()).or_else(|| first(|revision| revision.format.is_some()))
+        silent
     }
 }
 
-impl Revision {
-    /// Whether it has the same log of the mesh itself, which may be that of the proxy whatever the file is.
-    fn is_like(&self, other: &Self, is_own: bool) -> bool {
-        let file = |revision: &Self| revision.file.clone().filter(|file| !OWN.contains(&&**file));
-        let formats = (self.format.as_ref(), other.format.as_ref());
-        (is_own || file(self) == file(other)) && LogFormat::are_alike(formats)
-    }
-}
-
-/// Says that a revision's configuration has something for the proxies of all revisions, and not that of another.
+/// Says that a revision's configuration has something for the proxies of all revisions, and not that of another, which may be
+/// the same one.
 pub(super) fn report_other(what: &str, first: &ResourceRef, other: &ResourceRef, reports: &mut Reports) {
-    let message = format!(
-        "calls of managed protocols: the {what} is as {first} has it, for the proxies of all revisions; write the same here"
-    );
+    let why = match first == other {
+        true => "is there twice, as capitals make no difference, and the first counts; rename one".to_owned(),
+        false => format!("is as {first} has it, for the proxies of all revisions; write the same here"),
+    };
+    let message = format!("calls of managed protocols: the {what} {why}");
     reports.not_honoured(other, format!("data.{KEY}"), message);
 }

@@ -9,6 +9,7 @@ mod gateways;
 mod layouts;
 mod limits;
 mod loggers;
+mod mesh_revisions;
 mod message_size;
 mod order;
 mod own_authorization;
