@@ -12,7 +12,7 @@ use super::which::Proxy;
 const QUESTION: Question = Question { path: "/config_dump?resource=ecds_filters", most: 16 << 20 };
 
 /// An extension that runs a module with a configuration, which is a plan if the module is ours.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Given {
     /// The name by which Envoy asked for it.
     pub(super) resource: String,

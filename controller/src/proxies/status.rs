@@ -198,7 +198,13 @@ async fn ask(proxy: &Proxy) -> Result<Answer, String> {
         }
     }
     let wants = |given: &Given| given.plan().is_ok_and(|plan| tags::are_wanted(&plan));
-    let uncounted = if given.iter().any(wants) { tags::ask(proxy).await? } else { None };
+    let uncounted = match given.iter().any(wants) {
+        // What it has of plans is known all the same.
+        true => tags::ask(proxy)
+            .await
+            .unwrap_or_else(|why| Some(format!("whether it counts Istio's metrics is not known: {why}"))),
+        false => None,
+    };
     Ok(Answer { given, told, uncounted })
 }
 
@@ -341,5 +347,44 @@ fn age(since: Timestamp, now: Timestamp) -> String {
         120..7200 => format!("{}m", seconds / 60),
         7200..172_800 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use axum::{Json, Router};
+    use clap::Parser;
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        status: ProxyStatus,
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_does_not_tell_its_version_has_its_rows() {
+        let plan = json!({"metrics": {"istio": {}}}).to_string();
+        let given = Given { text: plan.clone(), ..Given::default() };
+        let dump = json!({"configs": [{"ecds_filter": {"name": "istio-system.meltemi", "typed_config": {"config": {
+            "name": "meltemi", "configuration": {"value": plan},
+        }}}}]});
+        let counted =
+            format!("wasmcustom.meltemi.plugin=.=meltemi;.;build=.=1;.;plan_digest: {}\n", given.digest());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let router = Router::new()
+            .route("/config_dump", get(|| async { Json(dump) }))
+            .route("/stats", get(|| async { counted }));
+        tokio::spawn(axum::serve(listener, router).into_future());
+        let command = Command::parse_from(["proxy-status", "--admin", &address]);
+        let rows = all(&command.status.which, None).await.unwrap();
+        let [row] = &rows[..] else { panic!("{rows:?}") };
+        assert_eq!(row.state, State::InForce, "{row:?}");
+        assert!(row.why.starts_with("whether it counts") && row.why.contains("/server_info"), "{row:?}");
     }
 }
