@@ -1,6 +1,7 @@
 //! Writes the generated objects: applies those that differ, deletes those that are not wanted any more.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::changes::{Accepted, Key, Surplus, Wanted, changes, fingerprint, spec,
 use super::feed::Kept;
 use super::metrics::{Metrics, Operation};
 use super::recent::Recent;
-use super::warming::Warming;
+use super::warming::{self, Warming};
 use crate::generate::Role;
 use crate::kinds;
 
@@ -37,6 +38,8 @@ pub struct Applier {
     accepted: Accepted,
     recent: Recent,
     lingering: HashMap<Surplus, Instant>,
+    /// When the objects of the cluster are no longer new.
+    warm: warming::Known,
 }
 
 /// How long sockets and modules are there without tunnels.
@@ -105,6 +108,7 @@ impl Applier {
             accepted: Accepted::new(),
             recent: Recent::default(),
             lingering: HashMap::new(),
+            warm: warming::Known::new(),
         }
     }
 
@@ -115,7 +119,7 @@ impl Applier {
         let changes = changes(wanted, live.iter().map(|object| &**object), &self.accepted);
         let mut written = Written { next: self.recent.end(), ..Written::default() };
 
-        let mut warming = Warming::new(wanted, &live, self.pauses.warm_up);
+        let mut warming = Warming::new(wanted, &live, self.pauses.warm_up, mem::take(&mut self.warm));
         let mut blocked = Blocked::default();
         for (role, objects) in &changes.missing {
             let (mut ready, rest): (Vec<&Wanted>, Vec<&Wanted>) =
@@ -141,6 +145,7 @@ impl Applier {
             }
             self.apply_all(&ready, &there, &mut blocked, &mut warming, &mut written).await;
         }
+        self.warm = warming.known();
         for (role, surplus) in changes.surplus.iter().rev() {
             let (settled, rest): (Vec<&Surplus>, Vec<&Surplus>) =
                 surplus.iter().partition(|surplus| !blocked.is_unsettled(&surplus.key.namespace));
