@@ -45,7 +45,7 @@ fn another_zone_steps_in_while_the_own_is_away_and_no_longer() {
             })
             // Connections are renewed all the time, so that a renewal need not be waited for.
             .service(
-                &json!({"protocol": "dubbo", "upstream": {"maxConnectionAge": "500ms", "connectTimeout": "2s"}}),
+                &json!({"protocol": "dubbo", "upstream": {"maxConnectionAge": "200ms", "connectTimeout": "2s"}}),
             )
             .start(envoy);
         let mut client = Client::connect(proxy.meltemi());

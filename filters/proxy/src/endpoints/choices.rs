@@ -5,6 +5,8 @@ use super::{EndpointId, Endpoints};
 
 /// How unlikely it has to be that an endpoint was left out by chance, as the power of e.
 const UNLIKELY: usize = 7;
+/// How many times as seldom as others an endpoint may be chosen, by weights that the plan does not ask to be kept.
+const UNEVEN: usize = 4;
 
 impl Endpoints {
     /// Notes that Envoy has chosen an endpoint among all of them.
@@ -21,11 +23,11 @@ impl Endpoints {
         }
     }
 
-    /// Whether Envoy passes over an endpoint: had it chosen among all that have connections with equal chances, it would
-    /// hardly have left out this one so often, with as many others.
+    /// Whether Envoy passes over an endpoint: had it chosen among all that have connections with chances that are not too unlike,
+    /// it would hardly have left out this one so often, with as many others.
     ///
-    /// The chance that `choices` leave out some given ones, `out` of `all`, is no more than `exp(-choices * out / all)`, and
-    /// there are at most `exp(out * (1 + ln(all / out)))` such groups.
+    /// The chance that `choices` leave out some given ones, `out` of `all`, is no more than `exp(-choices * out / all / UNEVEN)`,
+    /// and there are at most `exp(out * (1 + ln(all / out)))` such groups.
     pub(crate) fn is_passed_over(&self, id: Option<EndpointId>) -> bool {
         let since = |chosen_at: u32| self.choices.wrapping_sub(chosen_at);
         let Some(choices) = id.and_then(|id| self.known.get(id)).map(|endpoint| since(endpoint.chosen_at))
@@ -40,7 +42,8 @@ impl Endpoints {
         let Some(share) = all.checked_div(out) else { return false };
         let groups = out.saturating_mul(share.checked_ilog2().unwrap_or(0).saturating_add(1) as usize);
         let times = usize::try_from(choices).unwrap_or(usize::MAX);
-        out < all && times.saturating_mul(out) >= all.saturating_mul(groups.saturating_add(UNLIKELY))
+        let least = all.saturating_mul(groups.saturating_add(UNLIKELY)).saturating_mul(UNEVEN);
+        out < all && times.saturating_mul(out) >= least
     }
 }
 
@@ -64,7 +67,7 @@ mod tests {
             while !ids[count / 2..].iter().all(|id| endpoints.is_passed_over(*id)) {
                 endpoints.note_choice(ids[random.usize(..count / 2)]);
                 choices += 1;
-                assert!(choices <= 20 + 3 * count, "{count}");
+                assert!(choices <= UNEVEN * (20 + 3 * count), "{count}");
             }
             assert!(!endpoints.is_passed_over(ids[0]), "{count}");
         }
@@ -92,9 +95,23 @@ mod tests {
     }
 
     #[test]
+    fn a_low_weight_is_not_taken_for_none() {
+        for (others, weight) in [(1, 10), (4, 5), (9, 4)] {
+            let (mut endpoints, ids) = endpoints(others + 1);
+            let mut random = fastrand::Rng::with_seed(3);
+            let over = (0..100_000).filter(|_| {
+                let chosen = random.usize(..others * weight + 1).div_ceil(weight);
+                endpoints.note_choice(ids[chosen]);
+                endpoints.is_passed_over(ids[0])
+            });
+            assert!(over.count() < 1000, "1:{weight} of {others}");
+        }
+    }
+
+    #[test]
     fn where_a_bucket_leads_is_chosen() {
         let (mut endpoints, ids) = endpoints(2);
-        for _ in 0..100 {
+        for _ in 0..100 * UNEVEN {
             endpoints.note_choice(ids[0]);
             endpoints.note_lead(ids[1]);
         }

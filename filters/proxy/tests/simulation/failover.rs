@@ -40,7 +40,7 @@ fn another_zone_gets_the_calls_while_the_own_is_away_and_no_longer() {
         world.cluster("demo", &ALL, Policy::FirstTwo);
         // Within a renewal the own zone takes part, and some renewals later the other does not any more.
         let is_left = |world: &World| FAR.iter().all(|far| world.manager.streams_to(far).is_empty());
-        let seconds = (0..180).find(|_| {
+        let seconds = (0..720).find(|_| {
             calls(&mut world, client, 1);
             is_left(&world)
         });
