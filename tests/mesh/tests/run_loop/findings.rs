@@ -234,13 +234,13 @@ spec: {{action: DENY, rules: {rules}}}
 fn a_namespace_that_goes_is_no_fault_of_those_who_export_there() {
     let api = shared();
     make_service(&api, "stands");
-    // All see it.
+    // The other sees it, and no namespace of another test.
     api.patch(
         "/api/v1/namespaces/stands/services/greeter",
-        &json!({"metadata": {"annotations": {"networking.istio.io/exportTo": "*"}}}),
+        &json!({"metadata": {"annotations": {"networking.istio.io/exportTo": ".,goes"}}}),
     );
     make_router(&api, "stands", 1);
-    api.patch(&router_path("stands"), &json!({"spec": {"exportTo": ["*"]}}));
+    api.patch(&router_path("stands"), &json!({"spec": {"exportTo": [".", "goes"]}}));
     api.apply(
         "
 apiVersion: v1
