@@ -220,8 +220,8 @@ fn skip_arguments<'a>(front: &Front<'_>, reader: &mut Reader, input: &'a [u8]) -
 }
 
 /// Adds the entries of the map at `input` that are text, numbers or truth values: all, or those of these names. What follows
-/// the most that a head holds is an error. No map at all is an empty one. The input ends at offset `end` of the frame; 0 if their places in it do
-/// not matter.
+/// the most that a head holds is an error. No map at all is an empty one. The input ends at offset `end` of the frame; 0 if
+/// their places in it do not matter.
 pub(super) fn push_attachments(
     reader: &mut Reader,
     input: &[u8],
