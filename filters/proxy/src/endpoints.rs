@@ -275,24 +275,26 @@ impl Endpoints {
         }
     }
 
-    /// Has those take part again whose time is over: their addresses, and when the time of the next is.
-    pub(crate) fn readmit_due(&mut self, now: Instant) -> (Vec<Rc<str>>, Option<Instant>) {
+    /// Has those take part again whose time is over: which those are, and when the time of the next is.
+    pub(crate) fn readmit_due(&mut self, now: Instant) -> (Vec<EndpointId>, Option<Instant>) {
         let out = self.known.iter().filter_map(|(id, endpoint)| Some((id, endpoint.health.ejected_until()?)));
         let (due, later): (Vec<_>, Vec<_>) = out.partition(|(_, until)| *until <= now);
         for (id, _) in &due {
             self.readmit(Some(*id));
         }
-        let due = due.into_iter().filter_map(|(id, _)| self.address(Some(id)).cloned()).collect();
-        (due, later.into_iter().map(|(_, until)| until).min())
+        (due.into_iter().map(|(id, _)| id).collect(), later.into_iter().map(|(_, until)| until).min())
     }
 
-    /// An endpoint to name for a new connection: one that did not refuse the last time, with the fewest connections.
+    /// An endpoint to name for a new connection: one that did not refuse the last time, with connections if there is such a one,
+    /// and of those the last that Envoy chose. Without connections, none that it passes over.
     pub(crate) fn living(&self, avoid: Option<EndpointId>) -> Option<&Rc<str>> {
         let endpoints = self.known.iter().filter(|(id, endpoint)| {
             endpoint.refusals == 0 && !endpoint.address.is_empty() && avoid != Some(*id)
         });
-        let endpoint = endpoints.map(|(_, endpoint)| endpoint).min_by_key(|endpoint| endpoint.connections);
-        endpoint.map(|endpoint| &endpoint.address)
+        let last = endpoints.min_by_key(|(_, endpoint)| (endpoint.connections == 0, self.since(endpoint)));
+        let (_, endpoint) =
+            last.filter(|(id, endpoint)| endpoint.connections > 0 || !self.is_passed_over(Some(*id)))?;
+        Some(&endpoint.address)
     }
 
     fn get_mut(&mut self, id: Option<EndpointId>) -> Option<&mut Endpoint> {
@@ -319,10 +321,9 @@ mod tests {
         let living =
             |endpoints: &Endpoints, avoid| endpoints.living(avoid).map(|address| address.to_string());
         let [first, second] = ["10.0.0.1:1", "10.0.0.2:1"].map(|address| Some(address.to_owned()));
-        assert_eq!(living(&endpoints, None), first, "that with the fewest connections");
-        assert_eq!(living(&endpoints, a), second);
+        assert_eq!(living(&endpoints, None), second, "it is there");
+        assert_eq!(living(&endpoints, b), first);
         assert!(endpoints.eject(a, SECOND, at(0)));
-        assert_eq!(living(&endpoints, None), second);
         assert_eq!(living(&endpoints, b), None);
         endpoints.connected(a);
         assert_eq!(living(&endpoints, b), first);

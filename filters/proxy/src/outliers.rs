@@ -120,13 +120,19 @@ impl Worker {
         true
     }
 
-    /// Opens a connection to each endpoint whose time is over.
+    /// Opens a connection to each endpoint whose time is over, unless Envoy passes over it by now.
     pub(crate) fn readmit(&mut self, pool_key: PoolId) {
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         let (due, next) = pool.endpoints_mut().readmit_due(self.now);
-        let is_idle = pool.is_idle(self.now);
         self.alarms.wake_at(next);
-        for address in due.into_iter().filter(|_| !is_idle) {
+        if pool.is_idle(self.now) {
+            return;
+        }
+        // By its weight, one may be chosen seldom.
+        let (endpoints, has_weights) = (pool.endpoints(), pool.has_weights());
+        let due = due.into_iter().map(Some).filter(|id| has_weights || !endpoints.is_passed_over(*id));
+        let due: Vec<_> = due.filter_map(|id| endpoints.address(id).cloned()).collect();
+        for address in due {
             self.open_connection(pool_key, Some(&address));
         }
     }

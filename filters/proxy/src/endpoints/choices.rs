@@ -1,7 +1,7 @@
 //! Endpoints that Envoy does not choose any more, though it would connect to them by name: those of a zone that stepped in for
 //! another, which is back.
 
-use super::{EndpointId, Endpoints};
+use super::{Endpoint, EndpointId, Endpoints};
 
 /// How unlikely it has to be that an endpoint was left out by chance, as the power of e.
 const UNLIKELY: usize = 7;
@@ -23,21 +23,25 @@ impl Endpoints {
         }
     }
 
-    /// Whether Envoy passes over an endpoint: had it chosen among all that have connections with chances that are not too unlike,
-    /// it would hardly have left out this one so often, with as many others.
+    /// How many choices there have been since Envoy chose an endpoint.
+    pub(super) fn since(&self, endpoint: &Endpoint) -> u32 {
+        self.choices.wrapping_sub(endpoint.chosen_at)
+    }
+
+    /// Whether Envoy passes over an endpoint: had it chosen among it and all that have connections with chances that are not too
+    /// unlike, it would hardly have left out this one so often, with as many others.
     ///
     /// The chance that `choices` leave out some given ones, `out` of `all`, is no more than `exp(-choices * out / all / UNEVEN)`,
     /// and there are at most `exp(out * (1 + ln(all / out)))` such groups.
     pub(crate) fn is_passed_over(&self, id: Option<EndpointId>) -> bool {
-        let since = |chosen_at: u32| self.choices.wrapping_sub(chosen_at);
-        let Some(choices) = id.and_then(|id| self.known.get(id)).map(|endpoint| since(endpoint.chosen_at))
-        else {
+        let Some(choices) = id.and_then(|id| self.known.get(id)).map(|endpoint| self.since(endpoint)) else {
             return false;
         };
         let (mut all, mut out) = (0_usize, 0_usize);
-        for (_, endpoint) in self.known.iter().filter(|(_, endpoint)| endpoint.connections > 0) {
+        let is_there = |other, endpoint: &Endpoint| endpoint.connections > 0 || Some(other) == id;
+        for (_, endpoint) in self.known.iter().filter(|(other, endpoint)| is_there(*other, endpoint)) {
             all = all.saturating_add(1);
-            out = out.saturating_add(usize::from(since(endpoint.chosen_at) >= choices));
+            out = out.saturating_add(usize::from(self.since(endpoint) >= choices));
         }
         let Some(share) = all.checked_div(out) else { return false };
         let groups = out.saturating_mul(share.checked_ilog2().unwrap_or(0).saturating_add(1) as usize);
@@ -106,6 +110,20 @@ mod tests {
             });
             assert!(over.count() < 1000, "1:{weight} of {others}");
         }
+    }
+
+    #[test]
+    fn what_is_passed_over_is_not_named() {
+        let (mut endpoints, ids) = endpoints(2);
+        (0..72).for_each(|_| endpoints.note_choice(ids[0]));
+        assert!(endpoints.living(ids[0]).is_some(), "it has a connection");
+        endpoints.left(ids[1]);
+        assert!(endpoints.is_passed_over(ids[1]));
+        assert_eq!(endpoints.living(ids[0]), None);
+        let third = endpoints.find("2");
+        assert_eq!(endpoints.living(ids[0]).map(|address| &**address), Some("2"), "it may be chosen yet");
+        endpoints.left(ids[0]);
+        assert!(endpoints.living(third).is_some(), "there is no other");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::servers::{Policy, What};
+use crate::dubbo::THREADPOOL_EXHAUSTED;
+use crate::servers::{Endpoint, Policy, Reply, What};
 use crate::toy;
 use crate::world::{Ask, Setup, World};
 
@@ -46,6 +47,52 @@ fn another_zone_gets_the_calls_while_the_own_is_away_and_no_longer() {
         });
         assert!(seconds.is_some(), "seed {seed}");
         assert_eq!(calls(&mut world, client, 200), of(NEAR), "seed {seed}");
+    }
+}
+
+/// A world in which one endpoint of the other zone stepped in, ended its connections once the own one was back, and was not
+/// chosen for a quarter of an hour.
+fn long_left(seed: u64) -> (World, usize) {
+    let retry = json!({"on": ["status", "reset", "connect-failure"], "statuses": [THREADPOOL_EXHAUSTED]});
+    let setup = Setup::demo(json!({"defaultRoute": {"retry": retry}}));
+    let mut world = World::new(Setup { seed, ..setup });
+    world.cluster("demo", &FAR[..1], Policy::First);
+    let client = world.connect();
+    calls(&mut world, client, 10);
+    world.cluster("demo", &[NEAR[0], FAR[0]], Policy::First);
+    calls(&mut world, client, 100);
+    for stream in world.manager.streams_to(FAR[0]) {
+        world.close_upstream(stream, true);
+    }
+    assert_eq!(calls(&mut world, client, 900), BTreeSet::from([NEAR[0].to_owned()]), "seed {seed}");
+    (world, client)
+}
+
+#[test]
+fn a_retry_names_no_endpoint_of_a_zone_that_was_left() {
+    for seed in 1..=5 {
+        let (mut world, client) = long_left(seed);
+        world.serve(|arrival, _| match (arrival.method, arrival.times) {
+            ("again", 1) => What::Error(THREADPOOL_EXHAUSTED).now(),
+            _ => Reply::echo(),
+        });
+        let again = world.call_and_wait(client, Ask::new("again"));
+        let tries = Vec::from_iter(world.calls[again].deliveries.iter().map(|delivery| &*delivery.endpoint));
+        assert_eq!(tries, [NEAR[0]; 2], "seed {seed}");
+        assert_eq!(calls(&mut world, client, 10), BTreeSet::from([NEAR[0].to_owned()]), "seed {seed}");
+    }
+}
+
+/// Where nothing else takes calls, any endpoint is better than none.
+#[test]
+fn an_endpoint_of_a_zone_that_was_left_is_named_where_all_others_refuse() {
+    for seed in 1..=5 {
+        let (mut world, client) = long_left(seed);
+        world.kill(NEAR[0]);
+        assert_eq!(calls(&mut world, client, 10), BTreeSet::from([FAR[0].to_owned()]), "seed {seed}");
+        world.set_endpoint(NEAR[0], Endpoint::Up);
+        calls(&mut world, client, 150);
+        assert_eq!(calls(&mut world, client, 10), BTreeSet::from([NEAR[0].to_owned()]), "seed {seed}");
     }
 }
 
