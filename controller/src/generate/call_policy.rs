@@ -1,6 +1,7 @@
 //! What DestinationRules say of calls, in the terms of plans. Envoy has it for the connections that calls share.
 
 use meltemi_proxy::plan::raw;
+use serde_json::Value;
 
 use super::duration::duration;
 use super::report::{Remarks, Reports};
@@ -61,10 +62,17 @@ impl<'a> CallPolicy<'a> {
         Some(setting.distributes())
     }
 
-    /// Whether connections of HTTP are of HTTP/2, whatever the protocol of the port is.
-    pub(super) fn upgrades(self) -> bool {
-        let http = self.connection_pool.and_then(|pool| pool.http.as_ref());
-        http.and_then(|http| http.h2_upgrade_policy.as_ref()).is_some_and(|policy| policy == "UPGRADE")
+    /// Whether connections of HTTP are of HTTP/2, whatever the protocol of the port is; `None` where that is not said.
+    pub(super) fn upgrades(self) -> Option<bool> {
+        let http = self.connection_pool?.http.as_ref()?;
+        let keeps_clients = http.use_client_protocol.as_ref().is_some_and(|keeps| *keeps == true);
+        match http.h2_upgrade_policy.as_ref().and_then(Value::as_str) {
+            // What is no client's is of HTTP/1.1.
+            _ if keeps_clients => Some(false),
+            Some("UPGRADE") => Some(true),
+            Some("DO_NOT_UPGRADE") => Some(false),
+            _ => None,
+        }
     }
 
     /// What the plan says of the cluster, if it says something. Its endpoints may have weights, or have some by where they are

@@ -261,7 +261,7 @@ impl<'a> Receivers<'a> {
         let host = &service.host;
         let mut lost = Vec::new();
         // Without HTTP/2 there is no gRPC.
-        if !service.http2.contains(port) && !self.rules.upgrade(whose.namespace, service, *port) {
+        if !service.http2.has(*port, self.rules.upgrades(whose.namespace, service, *port)) {
             let (by, mend) = match &*service.origin.kind {
                 "ServiceEntry" => ("protocol", "Write protocol: GRPC"),
                 _ => ("name or appProtocol", "Name the port grpc or grpc-…, or write appProtocol: grpc"),

@@ -19,6 +19,7 @@ mod gateway;
 mod group;
 mod headers;
 mod host;
+mod http2;
 mod lacking;
 mod log_format;
 mod loggers;

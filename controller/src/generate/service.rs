@@ -11,6 +11,7 @@ use super::age::Age;
 use super::asked::Asked;
 use super::exports::{Exports, Unsaid};
 use super::host;
+use super::http2::Http2;
 use super::mesh::Mesh;
 use super::protocol::{ManagedPort, Protocol, Protocols};
 use super::report::Reports;
@@ -51,8 +52,8 @@ pub(super) struct Service {
     pub(super) ports: Vec<ManagedPort>,
     /// The numbers of all ports.
     pub(super) numbers: BTreeSet<u16>,
-    /// Those that Istio's clusters speak HTTP/2 to, whoever is the client.
-    pub(super) http2: BTreeSet<u16>,
+    /// Those that Istio's clusters speak HTTP/2 to.
+    pub(super) http2: Http2,
     /// What its owner says of messages and connections.
     pub(super) wishes: Wishes,
 }
@@ -264,16 +265,6 @@ fn wishes<T: Resource>(
 }
 
 impl Reader<'_> {
-    /// Whether Istio's clusters speak HTTP/2 to a port, by the name of its protocol, behind which there may be more.
-    fn is_http2(&self, protocol: &str) -> bool {
-        let protocol = protocol.to_ascii_lowercase();
-        match protocol.split('-').next() {
-            Some("grpc" | "http2" | "kubernetes.io/h2c") => true,
-            Some("http") => self.upgrades,
-            _ => false,
-        }
-    }
-
     fn kubernetes(&self, service: &core::Service, reports: &mut Reports) -> Option<Service> {
         let (name, namespace) = (service.metadata.name.as_deref()?, service.metadata.namespace.as_deref()?);
         let spec = service.spec.as_ref()?;
@@ -281,7 +272,7 @@ impl Reader<'_> {
         let selector = spec.selector.clone().filter(|selector| !selector.is_empty());
         let is_alias = spec.type_.as_deref() == Some("ExternalName");
         let mut ports = Vec::new();
-        let (mut numbers, mut http2) = (BTreeSet::new(), BTreeSet::new());
+        let (mut numbers, mut http2) = (BTreeSet::new(), Http2::default());
         for (at, port) in spec.ports.iter().flatten().enumerate().filter(|_| !is_alias) {
             let Some(number) = u16::try_from(port.port).ok().filter(|&number| number > 0) else {
                 let message = format!("{} is not a port; write one of 1 to 65535", port.port);
@@ -290,9 +281,7 @@ impl Reader<'_> {
             };
             numbers.insert(number);
             let named = (port.name.as_deref(), port.app_protocol.as_deref());
-            if self.is_http2(named.1.or(named.0).unwrap_or_default()) {
-                http2.insert(number);
-            }
+            http2.add(number, named.1.or(named.0).unwrap_or_default(), self.upgrades);
             let path = || format!("spec.ports[{at}]");
             let Some(protocol) = self.protocols.of_port(named, service.annotations(), &origin, path, reports)
             else {
@@ -395,7 +384,8 @@ impl Reader<'_> {
             return Vec::new();
         }
         let wishes = wishes(entry, &origin, &ports, reports);
-        let http2 = spec.ports.iter().filter(|port| self.is_http2(&port.protocol));
+        let mut http2 = Http2::default();
+        spec.ports.iter().for_each(|port| http2.add(port.number, &port.protocol, self.upgrades));
         let service = |host: &String| Service {
             id: 0,
             host: host.clone(),
@@ -411,7 +401,7 @@ impl Reader<'_> {
             selector: spec.workload_selector.as_ref().map(|selector| selector.labels.clone()),
             ports: if host::is_name(host) { ports.clone() } else { Vec::new() },
             numbers: spec.ports.iter().map(|port| port.number).collect(),
-            http2: http2.clone().map(|port| port.number).collect(),
+            http2: http2.clone(),
             wishes,
         };
         spec.hosts.iter().map(service).collect()

@@ -125,8 +125,9 @@ impl<'a> Subsets<'a> {
         entry.upstream.clusters = clusters.into_iter().filter_map(policy).collect();
     }
 
-    /// Whether a namespace's clients follow rules by which Istio's clusters speak HTTP/2 to a port, whatever its protocol.
-    pub(super) fn upgrade(&self, client: &str, service: &Service, port: u16) -> bool {
+    /// Whether Istio's clusters speak HTTP/2 to a port by the rules that a namespace's clients follow; `None` where these do not
+    /// say it.
+    pub(super) fn upgrades(&self, client: &str, service: &Service, port: u16) -> Option<bool> {
         policy(&self.followed(client, &service.host, Some(&service.namespace)), None, port).upgrades()
     }
 

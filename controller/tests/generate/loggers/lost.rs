@@ -56,6 +56,53 @@ fn all_revisions_have_to_upgrade_a_port_of_http() {
     assert!(!is_told(upgrades, upgrades) && !is_told(upgrades, "h2UpgradePolicy: 1"));
 }
 
+/// As Istio has it: what a rule says of a port goes before what it says of all, and that before the mesh.
+#[test]
+fn rules_go_before_the_mesh_in_what_is_upgraded() {
+    let als = format!("{{name: als, envoyHttpAls: {{{AT}}}}}");
+    let is_told = |port: &str, mesh_wide: &str, policy: &str| {
+        let rule = format!(
+            "---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: logs, namespace: observability}}
+spec: {{host: logs, trafficPolicy: {{{policy}}}}}
+"
+        );
+        let mesh = mesh(&als, mesh_wide).replace("ports: [{name: grpc,", &format!("ports: [{{name: {port},"));
+        findings(&made(&(mesh + &telemetry("web", "{name: als}") + &rule)))
+            .iter()
+            .any(|finding| finding.contains("all is lost"))
+    };
+    let of_all = |http: &str| format!("connectionPool: {{http: {{{http}}}}}");
+    let of_port =
+        |number, http| format!("portLevelSettings: [{{port: {{number: {number}}}, {}}}]", of_all(http));
+    let (upgrades, yes, no) =
+        ("h2UpgradePolicy: UPGRADE", "h2UpgradePolicy: UPGRADE", "h2UpgradePolicy: DO_NOT_UPGRADE");
+    for policy in [
+        of_all(no),
+        of_port(9000, no),
+        format!("{}, {}", of_all(yes), of_port(9000, no)),
+        of_all("h2UpgradePolicy: UPGRADE, useClientProtocol: true"),
+    ] {
+        assert!(is_told("http", upgrades, &policy), "{policy}");
+        assert!(!is_told("grpc", upgrades, &policy), "gRPC is never downgraded: {policy}");
+    }
+    for policy in [
+        of_all("h2UpgradePolicy: DEFAULT"),
+        of_all("http2MaxRequests: 5"),
+        of_port(1, no),
+        format!("{}, {}", of_all(no), of_port(9000, yes)),
+        // The settings of a port are in the place of all.
+        format!(
+            "{}, portLevelSettings: [{{port: {{number: 9000}}, loadBalancer: {{simple: RANDOM}}}}]",
+            of_all(no)
+        ),
+    ] {
+        assert!(!is_told("http", upgrades, &policy), "{policy}");
+    }
+}
+
 #[test]
 fn the_port_of_a_service_entry_is_of_its_protocol() {
     // Istio takes numbers in quotes as well.
