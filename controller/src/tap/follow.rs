@@ -12,9 +12,9 @@ use kube::api::LogParams;
 use kube::{Api, Error};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::call::Call;
+use super::clock::Clock;
 use super::lines::{ENDED, Lines, read};
 use super::target::{MOST_PODS, Selection};
 use crate::proxies::CONTAINER;
@@ -29,8 +29,6 @@ pub(super) enum Told {
     Ended(String),
     /// The log cannot be read.
     Unreadable(String),
-    /// It may not be read by this user.
-    Forbidden(String),
 }
 
 /// Follows the logs of the selected pods, those that come later among them.
@@ -39,9 +37,9 @@ pub(super) struct Followers {
     selection: Selection,
     tap: Arc<str>,
     tell: mpsc::Sender<Told>,
-    /// When this began: nothing that was written before is asked for.
-    begun: Instant,
-    tasks: JoinSet<(String, Option<Timestamp>)>,
+    /// Since this began: nothing that was written before is asked for.
+    clock: Clock,
+    tasks: JoinSet<(String, Known)>,
     known: HashMap<String, Known>,
 }
 
@@ -53,6 +51,8 @@ enum Known {
     Ended(Option<Timestamp>),
     /// There are too many others. Its log may have been followed before, with that line as the last one.
     LeftOut(Option<Timestamp>),
+    /// This user may not read its log.
+    Forbidden,
 }
 
 /// Which pods there are.
@@ -62,6 +62,8 @@ pub(super) struct Looked {
     pub(super) running: Vec<String>,
     /// Those of them that are not followed, as there are too many: each is told once.
     pub(super) left_out: Vec<String>,
+    /// There are some, and this user may read no log of theirs.
+    pub(super) is_forbidden: bool,
 }
 
 /// What is asked for reaches back so much further: clocks of two machines are no better.
@@ -69,14 +71,18 @@ const MARGIN: Duration = Duration::from_secs(2);
 
 impl Followers {
     /// Of the lines of the tap of that name; and what comes of them.
-    pub(super) fn new(pods: Api<Pod>, selection: Selection, tap: &str) -> (Self, mpsc::Receiver<Told>) {
+    pub(super) fn new(
+        pods: Api<Pod>,
+        selection: Selection,
+        (tap, clock): (&str, Clock),
+    ) -> (Self, mpsc::Receiver<Told>) {
         let (tell, told) = mpsc::channel(256);
         let followers = Self {
             pods,
             selection,
             tap: tap.into(),
             tell,
-            begun: Instant::now(),
+            clock,
             tasks: JoinSet::new(),
             known: HashMap::new(),
         };
@@ -86,23 +92,26 @@ impl Followers {
     /// Looks which pods there are, and follows those that are not followed: that came, or whose proxy began anew.
     pub(super) async fn look(&mut self) -> Result<Looked, String> {
         while let Some(ended) = self.tasks.try_join_next() {
-            if let Ok((pod, last)) = ended {
-                self.known.insert(pod, Known::Ended(last));
+            if let Ok((pod, known)) = ended {
+                self.known.insert(pod, known);
             }
         }
         let running = self.selection.running(&self.pods).await?;
         let (next, left_out) = next(&running, &mut self.known);
         for (pod, mut last) in next {
-            let since = i64::try_from((self.begun.elapsed() + MARGIN).as_secs() + 1).unwrap_or(i64::MAX);
+            let since = i64::try_from((self.clock.elapsed() + MARGIN).as_secs() + 1).unwrap_or(i64::MAX);
             let (pods, tap, tell) = (self.pods.clone(), self.tap.clone(), self.tell.clone());
             self.tasks.spawn(async move {
-                if let Err(error) = follow(&pods, &pod, (since, &tap), &mut last, &tell).await {
-                    let _ = tell.send(unreadable(&pod, &error)).await;
-                }
-                (pod, last)
+                let Err(error) = follow(&pods, &pod, (since, &tap), &mut last, &tell).await else {
+                    return (pod, Known::Ended(last));
+                };
+                let (why, known) = unreadable(&pod, &error, last);
+                let _ = tell.send(Told::Unreadable(why)).await;
+                (pod, known)
             });
         }
-        Ok(Looked { running, left_out })
+        let is_forbidden = are_forbidden(&running, &self.known);
+        Ok(Looked { running, left_out, is_forbidden })
     }
 }
 
@@ -117,7 +126,7 @@ fn next(
     let (mut next, mut left_out) = (Vec::new(), Vec::new());
     for pod in running {
         let last = match known.get(pod) {
-            Some(Known::Followed) => continue,
+            Some(Known::Followed | Known::Forbidden) => continue,
             Some(Known::Ended(last) | Known::LeftOut(last)) => *last,
             None => None,
         };
@@ -130,6 +139,11 @@ fn next(
         }
     }
     (next, left_out)
+}
+
+/// Whether this user may read no log of the pods that run.
+fn are_forbidden(running: &[String], known: &HashMap<String, Known>) -> bool {
+    !running.is_empty() && running.iter().all(|pod| known.get(pod) == Some(&Known::Forbidden))
 }
 
 /// Reads a log until it ends, from so many seconds ago. What is not after `last` was read before.
@@ -173,14 +187,14 @@ async fn follow(
     Ok(())
 }
 
-/// Why a pod's log is not followed.
-fn unreadable(pod: &str, error: &Error) -> Told {
+/// Why a pod's log is not followed, with that line as the last one, and what is known of the pod by that.
+fn unreadable(pod: &str, error: &Error, last: Option<Timestamp>) -> (String, Known) {
     let why = format!("{pod}: its log cannot be read: {}", words::cluster(error));
     match error {
         Error::Api(status) if status.code == 403 => {
-            Told::Forbidden(format!("{why}; `get` on pods/log is needed"))
+            (format!("{why}; `get` on pods/log is needed, and its calls are not shown"), Known::Forbidden)
         }
-        _ => Told::Unreadable(why),
+        _ => (why, Known::Ended(last)),
     }
 }
 
@@ -230,12 +244,26 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_read_logs_is_told_what_is_needed() {
-        let of = |code| unreadable("a", &Error::Api(Status::failure("no", "").with_code(code).boxed()));
-        let Told::Forbidden(why) = of(403) else { panic!() };
-        assert_eq!(why, "a: its log cannot be read: no; `get` on pods/log is needed");
+    fn who_may_not_read_a_log_is_told_what_is_needed() {
+        let last = "2026-11-30T04:05:06Z".parse().ok();
+        let of = |code| unreadable("a", &Error::Api(Status::failure("no", "").with_code(code).boxed()), last);
+        let needed =
+            "a: its log cannot be read: no; `get` on pods/log is needed, and its calls are not shown";
+        assert_eq!(of(403), (needed.to_owned(), Known::Forbidden));
         // A container that begins anew, say.
-        let Told::Unreadable(why) = of(400) else { panic!() };
-        assert_eq!(why, "a: its log cannot be read: no");
+        assert_eq!(of(400), ("a: its log cannot be read: no".to_owned(), Known::Ended(last)));
+    }
+
+    #[test]
+    fn who_may_read_no_log_follows_none() {
+        let running = ["a", "b"].map(str::to_owned);
+        let mut known = HashMap::from([("a".to_owned(), Known::Forbidden)]);
+        assert!(!are_forbidden(&running, &known) && !are_forbidden(&[], &known));
+        assert_eq!(next(&running, &mut known), (vec![("b".to_owned(), None)], Vec::new()), "nor asks again");
+        assert!(!are_forbidden(&running, &known), "b may be read");
+        known.insert("b".to_owned(), Known::Forbidden);
+        assert!(are_forbidden(&running, &known));
+        known.insert("b".to_owned(), Known::LeftOut(None));
+        assert!(!are_forbidden(&running, &known));
     }
 }

@@ -2,6 +2,7 @@
 //! their logs, and deletes it; the Tap ends by itself, whatever becomes of this command.
 
 mod call;
+mod clock;
 mod follow;
 mod lines;
 mod matchers;
@@ -19,7 +20,7 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use kube::{Api, Error};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use crate::api::aeraki::Status;
 use crate::api::{LONGEST_TAP, Match, StringMatch, Tap as Resource, TapSpec, parse_duration};
@@ -29,6 +30,7 @@ use crate::plain::Plain;
 use crate::proxies::{Form, block_on};
 use crate::{install, screen, words};
 use call::{Call, Columns};
+use clock::Clock;
 use follow::{Followers, Told};
 use target::{MOST_PODS, Selection};
 
@@ -75,9 +77,16 @@ const ON_ITS_WAY: Duration = Duration::from_secs(2);
 /// When the controller should have looked at the tap.
 const SOON: Duration = Duration::from_secs(15);
 
+/// When the API server should have deleted it.
+const LONG: Duration = Duration::from_secs(10);
+
 const UNSEEN: &str = "the controller has not looked at the tap: does it run, and is it of this version?";
 
 const GONE: &str = "the tap is gone before its time: was it deleted, or is the controller's clock ahead of the API server's?";
+
+const SLEPT: &str = "the tap is over: this machine slept meanwhile, or its clock was set; calls of that time may not be shown";
+
+const FORBIDDEN: &str = "no log of these proxies may be read: `get` on pods/log is needed";
 
 fn duration(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text).map_err(|why| format!("{why}; write one such as 2m"))?;
@@ -100,7 +109,7 @@ impl Tap {
             let tap = self.resource(&selection)?;
             let name = tap.metadata.name.clone().unwrap_or_default();
             let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-            let (mut followers, mut told) = Followers::new(pods, selection.clone(), &name);
+            let (mut followers, mut told) = Followers::new(pods, selection.clone(), (&name, Clock::start()));
             let mut over = Over::listen()?;
             let running = tokio::select! {
                 () = over.asked() => return Ok(ExitCode::SUCCESS),
@@ -124,10 +133,10 @@ impl Tap {
             ));
             let outcome = self.show(&mut followers, &mut told, (&taps, &name), &mut over).await;
             drop(told);
-            // Who is in a hurry waits so long.
+            // Who is in a hurry waits so long, and nobody much longer: after a sleep, connections may be dead.
             let hurry = async {
                 sleep(ON_ITS_WAY).await;
-                over.asked().await;
+                let _ = timeout(LONG, over.asked()).await;
             };
             tokio::select! {
                 () = delete(&taps, &name) => {}
@@ -177,12 +186,14 @@ impl Tap {
         (taps, name): (&Api<Resource>, &str),
         over: &mut Over,
     ) -> Result<ExitCode, String> {
-        let begun = Instant::now();
+        let clock = Clock::start();
+        let end = Instant::now() + self.duration + ON_ITS_WAY;
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut printer = Printer::new(self.output);
         let (mut left, mut is_taken) = (self.count, false);
-        let is_early = || begun.elapsed() + LOOK + ON_ITS_WAY < self.duration;
+        let is_early = || clock.elapsed() + LOOK + ON_ITS_WAY < self.duration;
+        let mut has_slept = false;
         let mut warned = HashSet::new();
         // Of what goes on and on, once.
         let mut warn = |why: String| {
@@ -194,7 +205,7 @@ impl Tap {
         loop {
             tokio::select! {
                 () = over.asked() => break,
-                () = sleep_until(begun + self.duration + ON_ITS_WAY) => break,
+                () = sleep_until(end) => break,
                 next = told.recv() => match next {
                     Some(Told::Call(call)) => {
                         let Some(row) = printer.row(&call) else { continue };
@@ -212,17 +223,31 @@ impl Tap {
                     )),
                     Some(Told::Ended(_)) => {}
                     Some(Told::Unreadable(why)) => warn(why),
-                    Some(Told::Forbidden(why)) => return Err(why),
                     None => break,
                 },
                 _ = ticks.tick() => {
+                    if has_slept {
+                        break;
+                    }
+                    has_slept = clock.has_slept() && clock.elapsed() >= self.duration + ON_ITS_WAY;
+                    if has_slept {
+                        warn(SLEPT.to_owned());
+                        // What came meanwhile is shown yet.
+                        continue;
+                    }
                     let looked = async { (followers.look().await, standing(taps, name).await) };
                     let (looked, standing) = tokio::select! {
                         () = over.asked() => break,
                         looked = looked => looked,
                     };
-                    match looked.map(|looked| not_followed(&looked.left_out)) {
-                        Ok(remark) => remark.into_iter().for_each(&mut warn),
+                    match looked {
+                        Ok(looked) if looked.is_forbidden => {
+                            while let Ok(Told::Unreadable(why)) = told.try_recv() {
+                                warn(why);
+                            }
+                            return Err(FORBIDDEN.to_owned());
+                        }
+                        Ok(looked) => not_followed(&looked.left_out).into_iter().for_each(&mut warn),
                         Err(why) => warn(why),
                     }
                     match standing? {
@@ -238,7 +263,7 @@ impl Tap {
                         }
                         Standing::Unknown => {}
                     }
-                    if !is_taken && begun.elapsed() > SOON {
+                    if !is_taken && clock.awake() > SOON {
                         warn(UNSEEN.to_owned());
                     }
                 }

@@ -24,6 +24,9 @@ pub const MODULE: &str = "oci://registry.example.org/meltemi@sha256:6f0d0c2b0a8f
 
 const TOKEN: &str = "admin";
 
+/// A user without rights, and the token of that.
+pub const NOBODY: &str = "nobody";
+
 /// etcd and the API server.
 pub struct Api {
     folder: TempDir,
@@ -71,8 +74,10 @@ impl Api {
                 .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"])
                 .arg(&key),
         );
-        fs::write(folder.path().join("tokens.csv"), format!("{TOKEN},admin,admin,system:masters\n")).unwrap();
+        let tokens = format!("{TOKEN},admin,admin,system:masters\n{NOBODY},{NOBODY},{NOBODY}\n");
+        fs::write(folder.path().join("tokens.csv"), tokens).unwrap();
         write_configuration(&folder.path().join("admin"), port, TOKEN);
+        write_configuration(&folder.path().join("nobody"), port, NOBODY);
         let [etcd_url, peer_url] = [etcd_port, peer_port].map(|port| format!("http://127.0.0.1:{port}"));
         let etcd = Process::start(
             &format!("run-loop-{name}-etcd"),
@@ -168,6 +173,11 @@ impl Api {
     /// A configuration with all rights.
     pub fn admin(&self) -> PathBuf {
         self.folder.path().join("admin")
+    }
+
+    /// A configuration with the rights that a test gives to [`NOBODY`].
+    pub fn nobody(&self) -> PathBuf {
+        self.folder.path().join("nobody")
     }
 
     /// Runs `kubectl` with `arguments`, and with `input` to read.

@@ -3,24 +3,30 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use meltemi_tests::eventually;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::api::{Api, shared};
+use crate::api::{Api, NOBODY, shared};
 use crate::controller::Controller;
 use crate::kubelet::{Kubelet, LAST};
 use crate::{make_service, plugin_path, wait_for_objects};
 
 fn meltemi(api: &Api, namespace: &str, arguments: &[&str]) -> Child {
+    meltemi_with(&api.admin(), namespace, arguments)
+}
+
+/// The same with the rights of a configuration.
+fn meltemi_with(configuration: &Path, namespace: &str, arguments: &[&str]) -> Child {
     // It ends with the thread of the test.
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_mesh-meltemi")])
         .args(["tap", "--namespace", namespace])
         .args(arguments)
-        .env("KUBECONFIG", api.admin())
+        .env("KUBECONFIG", configuration)
         .env("NO_COLOR", "1")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -160,6 +166,61 @@ fn pods_that_come_and_begin_anew_are_followed() {
     write!(later, "{}", line(&name, "later")).unwrap();
     assert_eq!(next(), ["later", "later"]);
     assert!(child.wait().unwrap().success());
+    wait_for_none(&api, NAMESPACE);
+    assert!(controller.end().success());
+}
+
+#[test]
+fn a_log_that_may_not_be_read_ends_no_tap_of_others() {
+    const NAMESPACE: &str = "taps-rights";
+    let api = shared();
+    make_service(&api, NAMESPACE);
+    api.apply(&format!(
+        "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{name: some, namespace: {NAMESPACE}}}
+rules:
+- {{apiGroups: [meltemi.io], resources: [taps], verbs: [create, get, delete]}}
+- {{apiGroups: [''], resources: [pods], verbs: [list]}}
+- {{apiGroups: [''], resources: [pods/log], resourceNames: [open], verbs: [get]}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: some, namespace: {NAMESPACE}}}
+subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {NOBODY}}}]
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: some}}
+"
+    ));
+    let controller = Controller::start(&api, NAMESPACE);
+    wait_for_objects(&api, NAMESPACE);
+    let folder = TempDir::new().unwrap();
+    let path = |pod: &str| folder.path().join(pod);
+    let [mut log, _closed] = ["open", "closed"].map(|pod| File::create(path(pod)).unwrap());
+    let logs = ["open", "closed"].map(|pod| (pod.to_owned(), path(pod))).into();
+    let kubelet = Kubelet::start_with(HashMap::new(), logs);
+    kubelet.run(&api, NAMESPACE, &[("open", "client"), ("closed", "client")]);
+
+    let arguments = ["--selector", "app=client", "--for", "10m", "--count", "1", "--output", "json"];
+    let mut child = meltemi_with(&api.nobody(), NAMESPACE, &arguments);
+    let name = wait_for_tap(&api, NAMESPACE);
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let refused = said.by_ref().find(|line| line.contains("closed: its log cannot be read: ")).unwrap();
+    assert!(refused.contains("`get` on pods/log is needed"), "{refused}");
+    write!(log, "{}", line(&name, "getA")).unwrap();
+    let told = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    assert!(told.contains("getA") && told.contains("open"), "{told}");
+    assert!(child.wait().unwrap().success());
+    wait_for_none(&api, NAMESPACE);
+
+    // Where none is left, it fails, and leaves nothing.
+    let child = meltemi_with(&api.nobody(), NAMESPACE, &["closed", "--for", "10m"]);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(1) && said.contains("no log of these proxies may be read"),
+        "{said}"
+    );
     wait_for_none(&api, NAMESPACE);
     assert!(controller.end().success());
 }
