@@ -20,6 +20,7 @@ use super::recent::Recent;
 use super::warming::{self, Warming};
 use crate::generate::Role;
 use crate::kinds;
+use crate::words::shortened;
 
 /// The field manager of all that the controller writes.
 pub const MANAGER: &str = "meltemi";
@@ -29,6 +30,9 @@ const PARALLEL: usize = 4;
 
 /// How long one write may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much is kept of what the API server says.
+const MAX_WHY_LEN: usize = 1024;
 
 /// Writes objects.
 pub struct Applier {
@@ -73,22 +77,31 @@ pub struct Written {
 pub type Held = BTreeMap<(Arc<str>, Option<Arc<str>>), Hold>;
 
 /// Why what is wanted is not there; the worst comes last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hold {
     /// Sidecars get the time to fetch the module.
     WarmUp,
-    /// An object could not be written.
-    Failed,
+    /// An object could not be written: what the API server said, where it allows no such object.
+    Failed(Option<Arc<str>>),
+}
+
+impl Hold {
+    /// Whether an object could not be written.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
 }
 
 impl Written {
     /// An object is not there yet.
-    fn hold(&mut self, object: &Wanted, why: Hold) {
+    fn hold(&mut self, object: &Wanted, why: &Hold) {
         let namespace: Arc<str> = object.key.namespace.as_str().into();
         let none = object.shards.is_empty().then_some(None);
         for shard in object.shards.iter().cloned().map(Some).chain(none) {
-            let known = self.held.entry((namespace.clone(), shard)).or_insert(why);
-            *known = why.max(*known);
+            let known = self.held.entry((namespace.clone(), shard)).or_insert_with(|| why.clone());
+            if *known < *why {
+                known.clone_from(why);
+            }
         }
     }
 
@@ -125,10 +138,11 @@ impl Applier {
             let (mut ready, rest): (Vec<&Wanted>, Vec<&Wanted>) =
                 objects.iter().partition(|object| !blocked.blocks(object));
             for object in rest {
-                blocked.block(object);
+                let why = blocked.why(object);
+                blocked.block(object, why.clone());
                 if !blocked.leaving.contains(&object.key.namespace) {
                     written.failed += 1;
-                    written.hold(object, Hold::Failed);
+                    written.hold(object, &Hold::Failed(why));
                 }
             }
             if *role == Role::Tunnel {
@@ -136,7 +150,7 @@ impl Applier {
                     None => true,
                     Some(end) => {
                         written.waiting += 1;
-                        written.hold(object, Hold::WarmUp);
+                        written.hold(object, &Hold::WarmUp);
                         written.due(end);
                         blocked.unsettle(&object.key.namespace);
                         false
@@ -186,21 +200,22 @@ impl Applier {
     ) {
         let client = &self.client;
         let mut outcomes = futures::stream::iter(objects.iter().copied())
-            .map(|object| async move { (object, limited(unless_leaving(apply(client, object))).await) })
+            .map(|object| async move { (object, limited(unless_refused(apply(client, object))).await) })
             .buffer_unordered(PARALLEL);
         while let Some((object, outcome)) = outcomes.next().await {
             let Key { kind, namespace, name } = &object.key;
             let name = format!("{namespace}/{name}");
-            if !matches!(outcome, Ok(None)) {
-                self.metrics.wrote(Operation::Apply, outcome.is_ok());
+            if !matches!(outcome, Ok(Outcome::Leaving)) {
+                self.metrics.wrote(Operation::Apply, matches!(outcome, Ok(Outcome::Done(_))));
             }
-            match outcome {
-                Ok(None) => {
+            let (why, error) = match outcome {
+                Ok(Outcome::Leaving) => {
                     debug!(kind, name, "not applied: its namespace is being deleted");
                     blocked.leaving.insert(namespace.clone());
-                    blocked.block(object);
+                    blocked.block(object, None);
+                    continue;
                 }
-                Ok(Some(mut kept)) => {
+                Ok(Outcome::Done(mut kept)) => {
                     let is_new = !there.contains(&object.key);
                     info!(kind, name, is_new, "applied");
                     written.applied += 1;
@@ -212,14 +227,15 @@ impl Applier {
                         Some(given) => self.accepted.insert(key.clone(), (object.spec, given)),
                     };
                     self.recent.applied(key, kept);
+                    continue;
                 }
-                Err(error) => {
-                    warn!(kind, name, error, "cannot apply");
-                    written.failed += 1;
-                    written.hold(object, Hold::Failed);
-                    blocked.block(object);
-                }
-            }
+                Ok(Outcome::Forbidden(why)) => (Some(Arc::from(shortened(&why, MAX_WHY_LEN))), why),
+                Err(error) => (None, error),
+            };
+            warn!(kind, name, error, "cannot apply");
+            written.failed += 1;
+            blocked.block(object, why.clone());
+            written.hold(object, &Hold::Failed(why));
         }
     }
 
@@ -252,8 +268,8 @@ impl Applier {
 /// What has to wait since something else could not be written.
 #[derive(Default)]
 struct Blocked {
-    /// The shards that are not as they should be, with their namespaces.
-    shards: BTreeSet<(String, Arc<str>)>,
+    /// The shards that are not as they should be, with their namespaces, and what the API server says of that.
+    shards: BTreeMap<(String, Arc<str>), Option<Arc<str>>>,
     /// The namespaces that have not all of what they should have: what it takes the place of stays there.
     unsettled: BTreeSet<String>,
     /// The namespaces that are being deleted: nothing new is taken there, and nobody misses it.
@@ -262,16 +278,24 @@ struct Blocked {
 
 impl Blocked {
     /// An object is not as it should be.
-    fn block(&mut self, object: &Wanted) {
-        let namespace = &object.key.namespace;
-        self.shards.extend(object.shards.iter().map(|shard| (namespace.clone(), shard.clone())));
-        self.unsettle(namespace);
+    fn block(&mut self, object: &Wanted, why: Option<Arc<str>>) {
+        for key in keys(object) {
+            let known = self.shards.entry(key).or_default();
+            if *known < why {
+                known.clone_from(&why);
+            }
+        }
+        self.unsettle(&object.key.namespace);
     }
 
     /// Whether that is so of anything that has to be there before the object.
     fn blocks(&self, object: &Wanted) -> bool {
-        let namespace = &object.key.namespace;
-        object.shards.iter().any(|shard| self.shards.contains(&(namespace.clone(), shard.clone())))
+        keys(object).any(|key| self.shards.contains_key(&key))
+    }
+
+    /// What the API server says of that.
+    fn why(&self, object: &Wanted) -> Option<Arc<str>> {
+        keys(object).filter_map(|key| self.shards.get(&key)?.clone()).max()
     }
 
     fn unsettle(&mut self, namespace: &str) {
@@ -283,6 +307,11 @@ impl Blocked {
     }
 }
 
+/// The shards of an object, with its namespace.
+fn keys(object: &Wanted) -> impl Iterator<Item = (String, Arc<str>)> {
+    object.shards.iter().map(|shard| (object.key.namespace.clone(), shard.clone()))
+}
+
 /// A write, and what is the matter if it fails or takes too long.
 pub async fn limited<T>(write: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
     match timeout(PATIENCE, write).await {
@@ -291,11 +320,21 @@ pub async fn limited<T>(write: impl Future<Output = Result<T, Error>>) -> Result
     }
 }
 
-/// What comes of a write, or nothing if the namespace is being deleted.
-async fn unless_leaving<T>(write: impl Future<Output = Result<T, Error>>) -> Result<Option<T>, Error> {
+/// What comes of a write that the API server answers.
+enum Outcome<T> {
+    Done(T),
+    /// The namespace is being deleted.
+    Leaving,
+    /// It allows no such object there, as where that is over a quota: its words.
+    Forbidden(String),
+}
+
+/// What comes of a write.
+async fn unless_refused<T>(write: impl Future<Output = Result<T, Error>>) -> Result<Outcome<T>, Error> {
     match write.await {
-        Ok(kept) => Ok(Some(kept)),
-        Err(Error::Api(status)) if is_of_leaving(&status) => Ok(None),
+        Ok(kept) => Ok(Outcome::Done(kept)),
+        Err(Error::Api(status)) if is_of_leaving(&status) => Ok(Outcome::Leaving),
+        Err(Error::Api(status)) if status.is_forbidden() => Ok(Outcome::Forbidden(status.message)),
         Err(error) => Err(error),
     }
 }

@@ -1,5 +1,6 @@
 //! What the status of a resource says, made of the findings in it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -51,7 +52,7 @@ pub fn status(
         (true, Some(Hold::WarmUp)) if was_programmed(before, generation) => {
             ("True", "Programmed", format!("{configured}; {}", pending(held)))
         }
-        (true, Some(worst)) => ("False", reason(*worst), pending(held)),
+        (true, Some(worst)) => ("False", reason(worst), pending(held)),
     };
     let conditions = [("Accepted", accepted), ("Honoured", honoured), ("Programmed", programmed)]
         .into_iter()
@@ -90,23 +91,28 @@ fn was_programmed(before: Option<&Status>, generation: Option<i64>) -> bool {
     })
 }
 
-fn reason(hold: Hold) -> &'static str {
+fn reason(hold: &Hold) -> &'static str {
     match hold {
         Hold::WarmUp => "Pending",
-        Hold::Failed => "NotWritten",
+        Hold::Failed(_) => "NotWritten",
     }
 }
 
 /// Where it is not in force yet, and why.
 fn pending(held: &Pending) -> String {
-    let of = |hold: Hold, why: &str| {
-        let namespaces = held.iter().filter(|(_, known)| **known == hold).map(|(name, _)| name.as_str());
-        let namespaces: Vec<&str> = namespaces.collect();
-        (!namespaces.is_empty()).then(|| format!("not yet in {}: {why}", namespaces.join(", ")))
+    let mut by_why: BTreeMap<Reverse<&Hold>, Vec<&str>> = BTreeMap::new();
+    for (namespace, hold) in held {
+        by_why.entry(Reverse(hold)).or_default().push(namespace);
+    }
+    let of = |(Reverse(hold), namespaces): (Reverse<&Hold>, Vec<&str>)| {
+        let why = match hold {
+            Hold::WarmUp => "sidecars are given the time to fetch the module".to_owned(),
+            Hold::Failed(None) => "objects there cannot be written, see the controller's log".to_owned(),
+            Hold::Failed(Some(why)) => format!("objects there cannot be written: {why}"),
+        };
+        format!("not yet in {}: {why}", namespaces.join(", "))
     };
-    let failed = of(Hold::Failed, "objects there cannot be written, see the controller's log");
-    let waiting = of(Hold::WarmUp, "sidecars are given the time to fetch the module");
-    Vec::from_iter(failed.into_iter().chain(waiting)).join("; ")
+    Vec::from_iter(by_why.into_iter().map(of)).join("; ")
 }
 
 fn all_said(findings: &[Finding], severity: Severity) -> String {
@@ -196,16 +202,23 @@ mod tests {
 
     #[test]
     fn what_is_held_up_is_not_in_force_yet() {
-        let held = |all: &[(&str, Hold)]| all.iter().map(|(name, why)| ((*name).to_owned(), *why)).collect();
+        let held =
+            |all: &[(&str, Hold)]| all.iter().map(|(name, why)| ((*name).to_owned(), why.clone())).collect();
         let told = |held: Pending| told(&status(&[], None, &held, Some(1), None, at(1))).pop().unwrap();
         assert_eq!(
             told(held(&[("shop", Hold::WarmUp), ("web", Hold::WarmUp)])),
             "Programmed=False Pending: not yet in shop, web: sidecars are given the time to fetch the module"
         );
         assert_eq!(
-            told(held(&[("shop", Hold::WarmUp), ("web", Hold::Failed)])),
+            told(held(&[("shop", Hold::WarmUp), ("web", Hold::Failed(None))])),
             "Programmed=False NotWritten: not yet in web: objects there cannot be written, see the controller's log; \
              not yet in shop: sidecars are given the time to fetch the module"
+        );
+        let quota = || Hold::Failed(Some("exceeded quota: small".into()));
+        assert_eq!(
+            told(held(&[("shop", quota()), ("web", Hold::Failed(None)), ("work", quota())])),
+            "Programmed=False NotWritten: not yet in shop, work: objects there cannot be written: exceeded quota: small; \
+             not yet in web: objects there cannot be written, see the controller's log"
         );
     }
 
@@ -225,7 +238,7 @@ mod tests {
         let no =
             |why, generation, before: &Status| assert_eq!(programmed(why, generation, before).0, "False");
         no(Hold::WarmUp, 2, &in_force);
-        no(Hold::Failed, 1, &in_force);
+        no(Hold::Failed(None), 1, &in_force);
         no(
             Hold::WarmUp,
             1,

@@ -12,7 +12,7 @@ use kube::{Api, Client, Error};
 use serde_json::json;
 use tracing::{debug, info, warn};
 
-use super::apply::{Held, Hold, MANAGER, limited};
+use super::apply::{Held, MANAGER, limited};
 use super::conditions::{Pending, is_same_news, said, status};
 use super::feeds::Subject;
 use super::metrics::{Metrics, Operation};
@@ -63,11 +63,13 @@ impl Found<'_> {
         for ((namespace, shard), why) in self.held {
             let is_there = match places {
                 Some(places) => shard.as_ref().is_some_and(|shard| places.go_by(namespace, shard)),
-                None => resource.namespace.as_deref() == Some(namespace) && *why == Hold::Failed,
+                None => resource.namespace.as_deref() == Some(namespace) && why.is_failure(),
             };
             if is_there {
-                let known = pending.entry(namespace.to_string()).or_insert(*why);
-                *known = (*why).max(*known);
+                let known = pending.entry(namespace.to_string()).or_insert_with(|| why.clone());
+                if *known < *why {
+                    known.clone_from(why);
+                }
             }
         }
         pending

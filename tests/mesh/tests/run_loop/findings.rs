@@ -272,3 +272,67 @@ metadata: {name: goes, labels: {istio-injection: enabled}}
     assert!(of_goes().is_empty(), "{:?}", of_goes());
     assert!(controller.end().success());
 }
+
+#[test]
+fn a_quota_is_told_of_what_it_forbids_and_of_nothing_else() {
+    let api = shared();
+    make_service(&api, "shares");
+    make_router(&api, "shares", 1);
+    // One that the tenant sees as well.
+    api.apply(
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: shared, namespace: shares, annotations: {networking.istio.io/exportTo: '.,tenant'}}
+spec:
+  selector: {app: shared}
+  ports: [{name: tcp-dubbo, port: 20880, targetPort: 20882}]
+---
+apiVersion: meltemi.io/v1alpha1
+kind: MetaRouter
+metadata: {name: shared, namespace: shares}
+spec:
+  exportTo: [., tenant]
+  hosts: [shared]
+  routes: [{name: all, route: [{destination: {host: shared}}]}]
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: tenant, labels: {istio-injection: enabled}}
+---
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: small, namespace: tenant}
+spec: {hard: {count/envoyfilters.networking.istio.io: 0}}
+",
+    );
+    // The API server has no controllers here, which count.
+    let allow = |most: &str| {
+        let quota = "/api/v1/namespaces/tenant/resourcequotas/small";
+        let hard = json!({"count/envoyfilters.networking.istio.io": most});
+        api.patch(quota, &json!({"spec": {"hard": hard}}));
+        let used = json!({"count/envoyfilters.networking.istio.io": "0"});
+        api.patch(&format!("{quota}/status"), &json!({"status": {"hard": hard, "used": used}}));
+    };
+    allow("0");
+    let controller = Controller::start(&api, "shares");
+    let path = router_path("shares").replace("greeter", "shared");
+    let message = wait_for_condition(&api, &path, "Programmed", "False");
+    assert!(
+        message.starts_with(
+            "not yet in tenant: objects there cannot be written: envoyfilters.networking.istio.io "
+        ) && message.contains("exceeded quota: small, requested: "),
+        "{message}"
+    );
+    // No call to the other comes from there.
+    wait_for_condition(&api, &router_path("shares"), "Programmed", "True");
+    allow("100");
+    // What is written has the controller try again at once.
+    api.patch(
+        &path,
+        &json!({"spec": {"routes": [{"name": "all", "route": [{"destination": {"host": "shared"}}], "timeout": "2s"}]}}),
+    );
+    wait_for_condition(&api, &path, "Programmed", "True");
+    // It warned of what it could not write.
+    controller.kill();
+}
