@@ -140,6 +140,9 @@ impl Reader {
 
     /// Passes over a value of any kind. Takes time linear in its bytes, and no more memory than its class definitions.
     pub(crate) fn skip<'a>(&mut self, input: &'a [u8]) -> Parsed<'a, ()> {
+        if let Some(rest) = after_piece(input) {
+            return Ok((rest, ()));
+        }
         match self.start(input)? {
             (rest, After::Nothing) => Ok((rest, ())),
             (rest, After::Values(count)) => self.skip_values(rest, count),
@@ -338,6 +341,17 @@ fn index(input: &[u8]) -> Parsed<'_, usize> {
         Ok(number) => Ok((rest, number)),
         Err(_) => Fault::malformed(input, "negative number"),
     }
+}
+
+/// What follows a binary in one piece, as the arguments of generated code are.
+fn after_piece(input: &[u8]) -> Option<&[u8]> {
+    let (count, rest) = match input {
+        [tag @ 0x20..=0x2f, rest @ ..] => (u16::from(tag & 0x0f), rest),
+        [tag @ 0x34..=0x37, low, rest @ ..] => (u16::from_be_bytes([tag & 3, *low]), rest),
+        [b'B', high, low, rest @ ..] => (u16::from_be_bytes([*high, *low]), rest),
+        _ => return None,
+    };
+    rest.get(count.into()..)
 }
 
 /// Reads one piece of a binary: its bytes, and whether it is the last (section 4.2).

@@ -3,6 +3,16 @@ const PIECE: usize = 0x8000;
 
 /// Appends `text`, in pieces when it is long (section 4.12). No surrogate pair is ever cut.
 pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
+    if let (Ok(units @ 0..=0x3ff), true) = (u16::try_from(text.len()), text.is_ascii()) {
+        // As nearly all are.
+        let [high, low] = units.to_be_bytes();
+        match high {
+            0 if low <= 0x1f => out.push(low),
+            _ => out.extend_from_slice(&[0x30 | high, low]),
+        }
+        out.extend_from_slice(text.as_bytes());
+        return;
+    }
     let mut rest = text;
     loop {
         let (bytes, units) = measure(rest);
