@@ -1,6 +1,6 @@
 use core::time::Duration;
 
-use crate::{Action, Change, Error, Head, Place};
+use crate::{Action, Change, Error, Head, Place, Search};
 
 /// Who sent the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,13 +227,14 @@ pub trait Codec {
         false
     }
 
-    /// Adds to `head` those attachments of `request` that have one of these names, as [`head`](Codec::head) would; others may
-    /// come with them. `head` has been read of that request.
+    /// Adds to `head` the attributes of [`Depth::Operation`], and those attachments of `request` that are looked for, as
+    /// [`head`](Codec::head) would; others may come with them. `head` is empty, or has been read of that request. A search is
+    /// for requests of one protocol.
     ///
     /// # Errors
     ///
     /// Those of [`head`](Codec::head).
-    fn find(&self, request: &[u8], _names: &[&str], head: &mut Head) -> Result<(), Error> {
+    fn find(&self, request: &[u8], _search: &mut Search<'_>, head: &mut Head) -> Result<(), Error> {
         self.head(request, Depth::Attachments, head)
     }
 

@@ -1,6 +1,8 @@
 use core::cmp::Ordering;
 use core::ops::Range;
 
+use crate::marks::Marks;
+
 /// What routing reads of a request: names and values, in the order in which the codec found them.
 ///
 /// A `Head` is made once and reused: [`clear`](Head::clear) keeps memory of usual size, so that decoding a request
@@ -12,8 +14,8 @@ pub struct Head {
     entries: Vec<Entry>,
     /// Places of the entries by name, in order; kept once there are [`MANY`].
     sorted: Vec<usize>,
-    /// A bit for each name, shared by names that look alike: most names that are not here have none of these.
-    marks: u64,
+    /// Those of all names.
+    marks: Marks,
     attachments: usize,
     /// Where in the frame attachments end, if all that were looked for are here; else 0.
     room: usize,
@@ -102,7 +104,7 @@ impl Head {
         self.text.clear();
         self.entries.clear();
         self.sorted.clear();
-        self.marks = 0;
+        self.marks = Marks::default();
         self.attachments = 0;
     }
 
@@ -110,8 +112,8 @@ impl Head {
     // Codecs push in several places: one call each costs less than what of it would be inlined.
     #[inline(never)]
     pub fn push(&mut self, name: &str, value: &str) {
-        let mark = mark(name);
-        if self.marks & mark == 0 || self.gives_way(name) {
+        let mark = Marks::of(name);
+        if !self.marks.have(mark) || self.gives_way(name) {
             self.add(name, value, Kind::Own, mark, 0);
         }
     }
@@ -148,8 +150,8 @@ impl Head {
 
     /// The same; whether it is added. Unless `at` is 0, the value is in the frame from that offset on as it is here.
     pub(crate) fn push_attachment_at(&mut self, name: &str, value: &str, at: usize) -> bool {
-        let mark = mark(name);
-        let kind = if self.marks & mark == 0 { Some(Kind::Attachment) } else { self.kind_of_new(name) };
+        let mark = Marks::of(name);
+        let kind = if !self.marks.have(mark) { Some(Kind::Attachment) } else { self.kind_of_new(name) };
         let kind = kind.filter(|_| self.attachments < Self::MOST_ATTACHMENTS);
         if let Some(kind) = kind {
             self.attachments = self.attachments.saturating_add(1);
@@ -169,7 +171,7 @@ impl Head {
     pub fn place(&self, name: &str) -> Option<Place> {
         let mut named =
             self.entries.iter().filter(|entry| entry.kind != Kind::Own && self.is_named(entry, name));
-        match if self.marks & mark(name) == 0 { None } else { named.next() } {
+        match if self.marks.have(Marks::of(name)) { named.next() } else { None } {
             _ if self.room == 0 => None,
             None => Some(Place::Before(self.room)),
             Some(entry) if entry.at == 0 || entry.kind == Kind::Gone => None,
@@ -179,13 +181,13 @@ impl Head {
 
     /// Whether the caller named an attribute so.
     pub fn has_attachment(&self, name: &str) -> bool {
-        self.marks & mark(name) != 0 && self.places(name).1.is_some()
+        self.marks.have(Marks::of(name)) && self.places(name).1.is_some()
     }
 
     /// Makes `value` all that is known under `name`, whoever said something of it before; `None` leaves nothing.
     pub fn replace(&mut self, name: &str, value: Option<&str>) {
-        let mark = mark(name);
-        if self.marks & mark != 0 {
+        let mark = Marks::of(name);
+        if self.marks.have(mark) {
             let (own, attachment) = self.places(name);
             for place in [own, attachment].into_iter().flatten() {
                 if let Some(entry) = self.entries.get_mut(place) {
@@ -220,12 +222,12 @@ impl Head {
     }
 
     #[inline]
-    fn add(&mut self, name: &str, value: &str, kind: Kind, mark: u64, at: usize) {
+    fn add(&mut self, name: &str, value: &str, kind: Kind, mark: Marks, at: usize) {
         let start = self.text.len();
         self.text.push_str(name);
         let middle = self.text.len();
         self.text.push_str(value);
-        self.marks |= mark;
+        self.marks = self.marks.and(mark);
         self.entries.push(Entry { start, middle, end: self.text.len(), kind, at });
         if self.entries.len() >= MANY {
             self.sort_last();
@@ -281,7 +283,7 @@ impl Head {
 
     /// The value of the attribute `name`, the protocol's own before the caller's.
     pub fn get(&self, name: &str) -> Option<&str> {
-        if self.marks & mark(name) == 0 {
+        if !self.marks.have(Marks::of(name)) {
             return None;
         }
         let entry = if self.entries.len() < MANY {
@@ -293,6 +295,11 @@ impl Head {
             self.entries.get(*place).filter(|entry| self.is_named(entry, name))
         };
         self.text.get(entry?.value())
+    }
+
+    /// Those of all names.
+    pub(crate) fn marks(&self) -> Marks {
+        self.marks
     }
 
     /// How many attributes there are, at most.
@@ -336,12 +343,6 @@ impl Head {
     fn resolve(&self, entry: &Entry) -> Option<(&str, &str)> {
         Some((self.text.get(entry.name())?, self.text.get(entry.value())?))
     }
-}
-
-/// One bit for a name, by its length and its last byte.
-fn mark(name: &str) -> u64 {
-    let last = name.as_bytes().last().copied().unwrap_or_default();
-    1_u64.wrapping_shl(u32::from(last).wrapping_mul(5).wrapping_add(name.len() as u32))
 }
 
 #[cfg(test)]

@@ -25,7 +25,9 @@ mod hessian;
 #[cfg(feature = "inspect")]
 pub mod inspect;
 pub mod layout;
+mod marks;
 pub mod protobuf;
+mod search;
 pub mod thrift;
 pub mod trpc;
 
@@ -39,5 +41,6 @@ pub use edit::{Action, Change};
 pub use error::Error;
 pub use head::{Head, Place};
 pub use layout::Layout;
+pub use search::Search;
 pub use thrift::Thrift;
 pub use trpc::Trpc;

@@ -31,7 +31,7 @@
 use core::time::Duration;
 
 use crate::{
-    Codec, Deadlines, Depth, Edit, Error, Failure, Frame, Head, Kind, Operation, Peer, Sharing, Step,
+    Codec, Deadlines, Depth, Edit, Error, Failure, Frame, Head, Kind, Operation, Peer, Search, Sharing, Step,
 };
 
 mod descriptor;
@@ -149,10 +149,10 @@ impl Codec for Dubbo {
         true
     }
 
-    fn find(&self, request: &[u8], names: &[&str], head: &mut Head) -> Result<(), Error> {
+    fn find(&self, request: &[u8], search: &mut Search<'_>, head: &mut Head) -> Result<(), Error> {
         match Header::parse(request)? {
             Some(header) if header.serialization() == HESSIAN2 => {
-                request::find(&header, request, names, head)
+                request::find(&header, request, search, head)
             }
             _ => self.head(request, Depth::Attachments, head),
         }

@@ -5,9 +5,9 @@ use super::header::{self, FASTJSON2, HESSIAN2, Header};
 use super::verify::{Check, is_trimmed};
 use super::{fastjson2, fastjson2::Unread, generic, json, misread};
 use crate::hessian::{
-    Entry, Fault, Map, Parsed, Reader, Value, check_optional_text, optional_text, skip_optional_text,
+    Entry, Fault, MAP, Map, Parsed, Reader, Value, check_optional_text, optional_text, skip_optional_text,
 };
-use crate::{Depth, Error, Head};
+use crate::{Depth, Error, Head, Search};
 
 /// Strings at the front of a body.
 const FRONT: usize = 5;
@@ -18,7 +18,7 @@ pub(super) fn read(header: &Header, frame: &[u8], depth: Depth, head: &mut Head)
     let body = header.body(frame);
     let end = Header::LEN.saturating_add(body.len());
     if depth == Depth::Operation && id == HESSIAN2 {
-        return operation(body, head).map_err(|error| Fault::at(error, end));
+        return operation(body, head).map(|_| ()).map_err(|error| Fault::at(error, end));
     }
     match header::serialization_name(id) {
         Some(name) => head.push("serialization", name),
@@ -40,14 +40,27 @@ pub(super) fn read(header: &Header, frame: &[u8], depth: Depth, head: &mut Head)
     }
 }
 
-/// Adds the attachments of these names of a request in Hessian 2.
-pub(super) fn find(header: &Header, frame: &[u8], names: &[&str], head: &mut Head) -> Result<(), Error> {
+/// Adds what names the call, and the attachments that are looked for, of a request in Hessian 2.
+pub(super) fn find(
+    header: &Header,
+    frame: &[u8],
+    search: &mut Search<'_>,
+    head: &mut Head,
+) -> Result<(), Error> {
     let body = header.body(frame);
     let end = Header::LEN.saturating_add(body.len());
+    find_in(body, search, head, end).map_err(|error| Fault::at(error, end))
+}
+
+fn find_in(body: &[u8], search: &mut Search<'_>, head: &mut Head, end: usize) -> Result<(), nom::Err<Fault>> {
     let mut reader = Reader::default();
-    let found = attachments(&mut reader, body)
-        .and_then(|(rest, ())| push_attachments(&mut reader, rest, Some(names), head, end));
-    found.map_err(|error| Fault::at(error, end))
+    let types = operation(body, head)?;
+    let (attachments, ()) = skip_to_attachments(&mut reader, types)?;
+    if search.is_silent(attachments) {
+        head.set_room(end.saturating_sub(1));
+        return Ok(());
+    }
+    push_attachments(&mut reader, attachments, Some(search), head, end)
 }
 
 /// Reads the attributes of [`Depth::Head`] of the front of a body; whether the whole body has no others.
@@ -69,8 +82,8 @@ fn verified(depth: Depth, is_whole: bool) -> Result<(), Error> {
     }
 }
 
-/// Reads what names the call, and passes over the two versions between.
-fn operation(body: &[u8], head: &mut Head) -> Result<(), nom::Err<Fault>> {
+/// Reads what names the call, passes over the two versions between, and gives what follows.
+fn operation<'a>(body: &'a [u8], head: &mut Head) -> Result<&'a [u8], nom::Err<Fault>> {
     let mut rest = body;
     for name in ["interface", "method"] {
         let (after, ()) = skip_optional_text(rest)?;
@@ -80,7 +93,7 @@ fn operation(body: &[u8], head: &mut Head) -> Result<(), nom::Err<Fault>> {
         }
         rest = after;
     }
-    Ok(())
+    Ok(rest)
 }
 
 /// Reads a body that ends at offset `end` of the frame.
@@ -204,7 +217,12 @@ pub(super) fn attachments<'a>(reader: &mut Reader, body: &'a [u8]) -> Parsed<'a,
     for _ in 1..FRONT {
         (rest, ()) = skip_optional_text(rest)?;
     }
-    let (rest, types) = optional_text(rest)?;
+    skip_to_attachments(reader, rest)
+}
+
+/// Passes over the types of parameters, and the arguments.
+fn skip_to_attachments<'a>(reader: &mut Reader, input: &'a [u8]) -> Parsed<'a, ()> {
+    let (rest, types) = optional_text(input)?;
     skip_arguments(&Front::of_types(types), reader, rest)
 }
 
@@ -219,13 +237,13 @@ fn skip_arguments<'a>(front: &Front<'_>, reader: &mut Reader, input: &'a [u8]) -
     Ok((rest, ()))
 }
 
-/// Adds the entries of the map at `input` that are text, numbers or truth values: all, or those of these names. What follows
-/// the most that a head holds is an error. No map at all is an empty one. The input ends at offset `end` of the frame; 0 if
+/// Adds the entries of the map at `input` that are text, numbers or truth values: all, or those that are looked for. What
+/// follows the most that a head holds is an error. No map at all is an empty one. The input ends at offset `end` of the frame; 0 if
 /// their places in it do not matter.
 pub(super) fn push_attachments(
     reader: &mut Reader,
     input: &[u8],
-    names: Option<&[&str]>,
+    mut search: Option<&mut Search<'_>>,
     head: &mut Head,
     end: usize,
 ) -> Result<(), nom::Err<Fault>> {
@@ -237,16 +255,16 @@ pub(super) fn push_attachments(
     };
     let (mut left, mut is_all) = (Head::MOST_ATTACHMENTS, true);
     loop {
-        if let Some(names) = names {
-            map.pass(names);
+        if let Some(search) = &search {
+            map.pass(search.names());
         }
         let Some(entry) = map.next(reader)? else { break };
         left = match left.checked_sub(1) {
             Some(left) => left,
             None => return Fault::unsupported(map.rest(), "number of attachments").map(|(_, ())| ()),
         };
-        if let (Some(names), Some(key)) = (names, entry.key.as_deref())
-            && !names.contains(&key)
+        if let (Some(search), Some(key)) = (&search, entry.key.as_deref())
+            && !search.names().contains(&key)
         {
             continue;
         }
@@ -263,6 +281,11 @@ pub(super) fn push_attachments(
     }
     if is_all {
         head.set_room(end.saturating_sub(map.rest().len()).saturating_sub(1));
+    }
+    // Texts refer to nothing that stands before them.
+    let is_text = left == Head::MOST_ATTACHMENTS && input.first() == Some(&MAP) && map.rest().is_empty();
+    if let Some(search) = search.as_mut().filter(|_| is_text) {
+        search.keep_silent(input);
     }
     Ok(())
 }

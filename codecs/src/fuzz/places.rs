@@ -1,4 +1,4 @@
-use crate::{Change, Codec, Depth, Edit, Head, Place};
+use crate::{Change, Codec, Depth, Edit, Head, Place, Search};
 
 /// What is found by name is what is read of all, and what is written where the head says makes the frame that looking through
 /// all of it makes, but for the order of attachments.
@@ -10,12 +10,19 @@ pub(super) fn check_places(codec: &dyn Codec, bytes: &[u8]) {
     let mut names: Vec<_> = all.attachments().map(|(name, _)| name).take(3).collect();
     names.push("k");
     for name in names {
-        let find = |mut head: Head| {
+        let names = [name];
+        let mut search = Search::new(&names);
+        let mut find = |mut head: Head| {
             assert_eq!(codec.head(bytes, Depth::Operation, &mut head), Ok(()));
-            assert_eq!(codec.find(bytes, &[name], &mut head), Ok(()));
+            assert_eq!(codec.find(bytes, &mut search, &mut head), Ok(()));
+            assert!(search.may_be_in(&head) || value(&head, name).is_none(), "{name}");
             head
         };
         let found = find(Head::new());
+        // Without the operation, which is read, too.
+        let mut alone = Head::new();
+        assert_eq!(codec.find(bytes, &mut Search::new(&names), &mut alone), Ok(()));
+        assert!(alone.iter().eq(found.iter()) && alone.place(name) == found.place(name), "{name}");
         // Nothing is left of a frame that said no more than where its attachments end.
         let mut used = Head::new();
         used.set_room(1);

@@ -1,6 +1,8 @@
 use meltemi_codecs::dubbo::Header;
 use meltemi_codecs::dubbo::message::{Request, Value, read_arguments};
-use meltemi_codecs::{Action, Change, Codec, Depth, Dubbo, Edit, Error, Head, Kind, Outcome, Peer, Place};
+use meltemi_codecs::{
+    Action, Change, Codec, Depth, Dubbo, Edit, Error, Head, Kind, Outcome, Peer, Place, Search,
+};
 
 use super::{LIMIT, all_vectors, entries, frame, vector, vectors};
 
@@ -278,8 +280,7 @@ fn written_at(map: &[u8], name: &str, value: &str) -> (Option<Place>, Vec<u8>) {
     let length = u32::try_from(bytes.len() - 16).unwrap();
     bytes[12..16].copy_from_slice(&length.to_be_bytes());
     let mut head = Head::new();
-    Dubbo.head(&bytes, Depth::Operation, &mut head).unwrap();
-    Dubbo.find(&bytes, &["k", "none"], &mut head).unwrap();
+    Dubbo.find(&bytes, &mut Search::new(&["k", "none"]), &mut head).unwrap();
     let place = head.place(name);
     let changes = [Change::set(name, value)];
     let mut out = Vec::new();
@@ -346,11 +347,50 @@ fn a_place_is_of_one_frame() {
     // Nothing is read of it but where it ends.
     let nameless = of(b"NNNN\0", b"HZ");
     let next = of(b"\x01v\x03a.B\x01v\x01m\0", b"N");
-    let mut head = Head::new();
+    let (mut head, mut search) = (Head::new(), Search::new(&["k"]));
     Dubbo.head(&nameless, Depth::Operation, &mut head).unwrap();
-    Dubbo.find(&nameless, &["k"], &mut head).unwrap();
+    Dubbo.find(&nameless, &mut search, &mut head).unwrap();
     assert!(head.is_empty() && head.place("k").is_some());
     Dubbo.head(&next, Depth::Operation, &mut head).unwrap();
-    Dubbo.find(&next, &["k"], &mut head).unwrap();
+    Dubbo.find(&next, &mut search, &mut head).unwrap();
     assert_eq!(head.place("k"), None);
+}
+
+#[test]
+fn attachments_that_said_nothing_say_nothing_again() {
+    let request = |id: u64, map: &[u8]| {
+        let mut bytes = Vec::new();
+        Request { id, interface: "a.B", method: "m", ..Request::default() }.write(&mut bytes);
+        bytes.truncate(bytes.iter().rposition(|byte| *byte == b'H').unwrap());
+        bytes.extend_from_slice(map);
+        let length = u32::try_from(bytes.len() - 16).unwrap();
+        bytes[12..16].copy_from_slice(&length.to_be_bytes());
+        bytes
+    };
+    let mut search = Search::new(&["k"]);
+    for (number, (map, value)) in [
+        (&b"H\x01a\x01b\x01c\x01HZ"[..], None),
+        (b"H\x01a\x01b\x01c\x01HZ", None),
+        // The same, as the end of another.
+        (b"H\x01k\x01H\x01a\x01b\x01c\x01HZ", Some("H")),
+        (b"H\x01a\x01b\x01c\x01H\x01k\x01dZ", Some("d")),
+        (b"H\x01a\x01bS\x00\x01k\x01HZ", Some("H")),
+        (b"H\x01a\x01b\x01c\x01HZ", None),
+        // What follows the attachments may look like them.
+        (b"H\x01k\x01bZH\x01a\x01b\x01c\x01HZ", Some("b")),
+        (b"HZ", None),
+        (b"HZ", None),
+        (b"H\x01k\x01bHZ", Some("b")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let bytes = request(number as u64, map);
+        let (mut head, mut fresh) = (Head::new(), Head::new());
+        let found = Dubbo.find(&bytes, &mut search, &mut head);
+        assert_eq!(found, Dubbo.find(&bytes, &mut Search::new(&["k"]), &mut fresh), "{map:?}");
+        assert_eq!((head.get("k"), head.get("method")), (value, Some("m")), "{map:?}");
+        assert_eq!(head.place("k"), fresh.place("k"), "{map:?}");
+        assert!(search.may_be_in(&head) || value.is_none(), "{map:?}");
+    }
 }

@@ -71,6 +71,7 @@ impl Worker {
         }
         if is_traced {
             self.tell_call(id, end);
+            self.keep_trace(id);
         }
         let Some(call) = self.calls.get(id) else { return };
         match call.origin() {
@@ -100,6 +101,14 @@ impl Worker {
             if has_turns {
                 self.end_turn(client_key, id);
             }
+        }
+    }
+
+    /// Keeps the memory of the trace of a call that has been told.
+    #[inline(never)]
+    fn keep_trace(&mut self, id: CallId) {
+        if let Some(trace) = self.calls.get_mut(id).and_then(|call| call.record_mut().trace.take()) {
+            self.traces.take(trace);
         }
     }
 

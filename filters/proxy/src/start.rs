@@ -2,18 +2,18 @@
 
 use std::rc::Rc;
 
-use meltemi_codecs::{Depth, Failure, Frame};
+use meltemi_codecs::{Depth, Error, Failure, Frame, Head};
 
 use crate::calls::{Call, CallId, Origin, Record};
 use crate::client::ClientId;
 use crate::clock::{Instant, earliest};
 use crate::lines::Said;
 use crate::matching::Matching;
-use crate::plan::{Destination, OnNoMatch, Route, Service, TRACE_FIELDS};
+use crate::plan::{Destination, OnNoMatch, Route, Service};
 use crate::policy::{Bucket, Verdict, admit_later};
 use crate::pool::PoolId;
 use crate::telemetry::{Metric, OperationId};
-use crate::tracing::Trace;
+use crate::tracing::Traces;
 use crate::worker::Worker;
 
 /// A request, and where it goes.
@@ -51,11 +51,7 @@ impl Worker {
         }
         let is_whole = bytes.len() >= frame.len;
         // That of a part is read already.
-        let mut read =
-            if is_whole { service.codec.head(bytes, service.depth, &mut self.head) } else { Ok(()) };
-        if service.finds_trace && is_whole && read.is_ok() {
-            read = service.codec.find(bytes, &TRACE_FIELDS, &mut self.head);
-        }
+        let read = if is_whole { read(&service, bytes, &mut self.traces, &mut self.head) } else { Ok(()) };
         if read.is_err() {
             self.telemetry.add_global(Metric::DecodeErrors, 1);
         }
@@ -63,7 +59,7 @@ impl Worker {
             client.source().tell(&mut self.head);
         }
         let tracing = service.tracing.as_ref();
-        self.trace = tracing.map(|tracing| Trace::of(&self.head, tracing, &mut self.random));
+        self.trace = tracing.map(|tracing| self.traces.read(&self.head, tracing, &mut self.random));
         if let Some(denied) = denied {
             let (operation, mut line) = *denied;
             line.trace_id = self.trace.as_ref().map(|trace| trace.id().to_owned());
@@ -293,4 +289,18 @@ impl Worker {
     fn is_awaited(&self, pool_key: PoolId) -> bool {
         self.pools.get(pool_key).is_some_and(|pool| !pool.waiting().is_empty())
     }
+}
+
+/// Reads of a request what the service asks for.
+#[inline]
+fn read(service: &Service, request: &[u8], traces: &mut Traces, head: &mut Head) -> Result<(), Error> {
+    if !service.finds_trace {
+        return service.codec.head(request, service.depth, head);
+    }
+    if service.depth == Depth::Operation {
+        head.clear();
+    } else {
+        service.codec.head(request, service.depth, head)?;
+    }
+    service.codec.find(request, traces.search(), head)
 }

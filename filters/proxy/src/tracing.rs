@@ -4,10 +4,12 @@
 //! was read in; one that is begun, in that of those who get spans. What cannot be read strictly is as if it were not there. `tracestate` and `baggage` are left to those who know
 //! what they mean. Each try is a span of its own.
 
+mod traces;
 mod tries;
 
 use meltemi_codecs::{Head, Place};
 
+pub(crate) use self::traces::Traces;
 pub(crate) use self::tries::TracedTry;
 use crate::plan::{B3, B3_FIELDS, LONGEST_TAG, SpanFormat, TRACEPARENT, Tracing};
 use crate::policy::write_text;
@@ -47,6 +49,16 @@ enum Format {
     Fields(usize),
 }
 
+impl Format {
+    /// That of a trace that begins, as its spans have this one.
+    fn of(spans: SpanFormat) -> Self {
+        match spans {
+            SpanFormat::Otlp => Self::W3c,
+            SpanFormat::Zipkin => Self::B3,
+        }
+    }
+}
+
 /// What a request says of its trace.
 #[derive(Debug, Default)]
 struct Said<'a> {
@@ -60,12 +72,12 @@ struct Said<'a> {
 pub(crate) const MOST_FIELDS: usize = 4;
 
 impl Trace {
-    /// The trace of the request that `head` is of. One that nobody has decided on is sampled if it is of the share.
-    #[inline(never)]
-    pub(crate) fn of(head: &Head, tracing: &Tracing, random: &mut fastrand::Rng) -> Box<Self> {
+    /// The trace of the request that `head` is of, if that may say anything of one; else one that begins.
+    fn of(head: &Head, may_say: bool, tracing: &Tracing, random: &mut fastrand::Rng) -> Self {
         let spans = tracing.collector.as_ref().map_or(SpanFormat::Otlp, |collector| collector.format);
-        let (said, format) = said(head, spans);
-        let mut trace = Box::new(Self {
+        let said = if may_say { said(head) } else { None };
+        let (said, format) = said.unwrap_or_else(|| (Said::default(), Format::of(spans)));
+        let mut trace = Self {
             id: [b'0'; 32],
             parent: [b'0'; 16],
             seed: random.u64(..),
@@ -77,7 +89,7 @@ impl Trace {
             is_reported: false,
             tries: Vec::new(),
             tags: Vec::new(),
-        });
+        };
         if let [field] = trace.fields() {
             trace.place = head.place(field);
         }
@@ -151,19 +163,32 @@ impl Trace {
         }
     }
 
+    /// What is written of the try of that number, in the format of the W3C.
+    fn w3c(&self, number: u32) -> [u8; OF_W3C.len()] {
+        let mut text = OF_W3C;
+        let (span, sampled) = (hex(self.span(number)), [if self.is_sampled { b'1' } else { b'0' }]);
+        let parts: [&[u8]; 3] = [&self.id, &span, &sampled];
+        for (place, digits) in [3..35, 36..52, 54..55].into_iter().zip(parts) {
+            if let Some(place) = text.get_mut(place) {
+                place.copy_from_slice(digits);
+            }
+        }
+        text
+    }
+
     /// Appends what is written into one of them of a try, if anything.
     pub(crate) fn write(&self, field: usize, number: u32, out: &mut String) {
-        let is_whole = !matches!(self.format, Format::Fields(_));
-        let is_w3c = self.format == Format::W3c;
+        if self.format == Format::W3c {
+            out.push_str(text(&self.w3c(number)));
+            return;
+        }
+        let is_whole = self.format == Format::B3;
         let parent = self.parent();
         let sampled = match self.is_sampled {
             _ if self.is_forced => "d",
             true => "1",
             false => "0",
         };
-        if is_w3c {
-            out.push_str("00-");
-        }
         if is_whole || field == 0 {
             let skipped = if self.is_short { 16 } else { 0 };
             out.push_str(self.id().get(skipped..).unwrap_or_default());
@@ -175,7 +200,6 @@ impl Trace {
             self.write_span(number, out);
         }
         match field {
-            _ if is_w3c => out.push_str(if self.is_sampled { "-01" } else { "-00" }),
             _ if is_whole => {
                 out.push('-');
                 out.push_str(sampled);
@@ -191,6 +215,9 @@ impl Trace {
         }
     }
 }
+
+/// What is written of a trace in the format of the W3C.
+const OF_W3C: [u8; 55] = *b"00-################################-################-0#";
 
 /// What spans are to say of a call.
 #[inline(never)]
@@ -208,24 +235,18 @@ fn tags(head: &Head, tracing: &Tracing, format: SpanFormat) -> Vec<u8> {
     tags
 }
 
-/// What a request says of its trace, and where; or where it is written if none is said, as spans have this format.
-fn said(head: &Head, spans: SpanFormat) -> (Said<'_>, Format) {
+/// What a request says of its trace, and where, if anything.
+fn said(head: &Head) -> Option<(Said<'_>, Format)> {
     if let Some(said) = head.get(TRACEPARENT).and_then(w3c) {
-        return (said, Format::W3c);
+        return Some((said, Format::W3c));
     }
     if let Some(said) = head.get(B3).and_then(b3) {
-        return (said, Format::B3);
+        return Some((said, Format::B3));
     }
-    for (number, names) in B3_FIELDS.iter().enumerate() {
-        if let Some(said) = b3_fields(names.map(|name| head.get(name))) {
-            return (said, Format::Fields(number));
-        }
-    }
-    let format = match spans {
-        SpanFormat::Otlp => Format::W3c,
-        SpanFormat::Zipkin => Format::B3,
+    let fields = |(number, names): (usize, &[&str; 5])| {
+        Some((b3_fields(names.map(|name| head.get(name)))?, Format::Fields(number)))
     };
-    (Said::default(), format)
+    B3_FIELDS.iter().enumerate().find_map(fields)
 }
 
 fn w3c(text: &str) -> Option<Said<'_>> {
@@ -334,7 +355,7 @@ mod tests {
         let plan = br#"{"services": {"a": {"protocol": "dubbo", "tracing": {"sampling": 0}}}}"#;
         let plan = crate::plan::Plan::parse(plan, &meltemi_codecs::Codecs::all()).unwrap();
         let tracing = plan.service("a").unwrap().tracing.clone().unwrap();
-        Trace::of(&head(fields), &tracing, &mut fastrand::Rng::with_seed(7))
+        Traces::default().read(&head(fields), &tracing, &mut fastrand::Rng::with_seed(7))
     }
 
     #[test]

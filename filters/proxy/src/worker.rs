@@ -20,7 +20,7 @@ use crate::room::Windows;
 use crate::spans::Spans;
 use crate::taps::Taps;
 use crate::telemetry::{Names, Sink, Telemetry};
-use crate::tracing::Trace;
+use crate::tracing::{Trace, Traces};
 use crate::upstream::Connection;
 use crate::waiting::Agenda;
 use meltemi_codecs::Head;
@@ -57,6 +57,7 @@ pub struct Worker {
     pub(crate) loggers: Rare,
     pub(crate) random: fastrand::Rng,
     pub(crate) head: Head,
+    pub(crate) traces: Traces,
     /// That of the request that was read last, until its record has it.
     pub(crate) trace: Option<Box<Trace>>,
     pub(crate) now: Instant,
@@ -95,6 +96,7 @@ impl Worker {
             loggers: Rare::default(),
             random: fastrand::Rng::with_seed(seed),
             head: Head::new(),
+            traces: Traces::default(),
             trace: None,
             now: Instant::default(),
             deadlines: Deadlines::default(),

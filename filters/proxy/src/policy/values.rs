@@ -89,8 +89,9 @@ impl Values {
             place.value.clear();
             trace.write(field, call.record().tries, &mut place.value);
             place.action = if place.value.is_empty() { Action::Remove } else { Action::Set };
-            place.name.clear();
-            place.name.push_str(name);
+            if place.name != *name {
+                (*name).clone_into(&mut place.name);
+            }
             used = used.saturating_add(1);
         }
         self.changes.get(..used).unwrap_or_default()

@@ -1,0 +1,99 @@
+use crate::Head;
+use crate::marks::Marks;
+
+/// Attachments that are looked for by name, in one request of a protocol after the other.
+///
+/// Attachments are mostly those of an earlier call, byte by byte. Those that had none of the names are kept, so that they need
+/// not be looked through again.
+#[derive(Debug, Clone)]
+pub struct Search<'a> {
+    names: &'a [&'a str],
+    /// Those of all names.
+    marks: Marks,
+    /// Attachments as they were on the wire, which have none of the names whatever stands before them.
+    silent: [Vec<u8>; KEPT],
+    oldest: usize,
+}
+
+/// So many are kept: those of clients with calls of several kinds.
+const KEPT: usize = 4;
+
+/// The length of the longest that are kept.
+const LONGEST: usize = 1024;
+
+impl<'a> Search<'a> {
+    /// A search for attachments of these names.
+    pub fn new(names: &'a [&'a str]) -> Self {
+        let marks = names.iter().fold(Marks::default(), |all, name| all.and(Marks::of(name)));
+        Self { names, marks, silent: Default::default(), oldest: 0 }
+    }
+
+    /// What is looked for.
+    pub fn names(&self) -> &'a [&'a str] {
+        self.names
+    }
+
+    /// Whether any of it may be in `head`, which is for [`Head::get`] to say.
+    pub fn may_be_in(&self, head: &Head) -> bool {
+        head.marks().have(self.marks)
+    }
+
+    /// Whether these attachments are known to have none of the names.
+    pub(crate) fn is_silent(&self, attachments: &[u8]) -> bool {
+        !attachments.is_empty() && self.silent.iter().any(|known| are_same(known, attachments))
+    }
+
+    /// Keeps attachments that have none of the names, wherever they stand.
+    pub(crate) fn keep_silent(&mut self, attachments: &[u8]) {
+        let oldest = self.oldest;
+        if let Some(place) = self.silent.get_mut(oldest).filter(|_| attachments.len() <= LONGEST) {
+            place.clear();
+            place.extend_from_slice(attachments);
+            self.oldest = oldest.wrapping_add(1) % KEPT;
+        }
+    }
+}
+
+/// Whether two texts are equal, eight bytes at a time, which the module's own comparison does not do.
+fn are_same(known: &[u8], other: &[u8]) -> bool {
+    if known.len() != other.len() {
+        return false;
+    }
+    let (known, last) = known.as_chunks::<8>();
+    let (other, other_last) = other.as_chunks::<8>();
+    let differs =
+        |(known, other): (&[u8; 8], &[u8; 8])| u64::from_le_bytes(*known) ^ u64::from_le_bytes(*other);
+    known.iter().zip(other).map(differs).fold(0, |all, bits| all | bits) == 0 && last == other_last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_the_same_in_each_byte() {
+        let text: Vec<u8> = (0..50).collect();
+        for len in 0..text.len() {
+            let known = &text[..len];
+            assert!(are_same(known, known));
+            assert!(!are_same(known, &text[..len + 1]));
+            for at in 0..len {
+                let mut other = known.to_vec();
+                other[at] ^= 0x80;
+                assert!(!are_same(known, &other), "{at} of {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_few_are_kept() {
+        let mut search = Search::new(&["k"]);
+        let attachments: Vec<Vec<u8>> = (1..=6).map(|number| vec![number; 20]).collect();
+        assert!(!search.is_silent(&attachments[0]) && !search.is_silent(&[]));
+        attachments.iter().for_each(|attachments| search.keep_silent(attachments));
+        let known: Vec<_> = attachments.iter().map(|attachments| search.is_silent(attachments)).collect();
+        assert_eq!(known, [false, false, true, true, true, true]);
+        search.keep_silent(&[7; LONGEST + 1]);
+        assert!(search.is_silent(&attachments[2]), "what is too long takes nobody's place");
+    }
+}
