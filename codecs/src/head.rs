@@ -2,6 +2,7 @@ use core::cmp::Ordering;
 use core::ops::Range;
 
 use crate::marks::Marks;
+use crate::same::are_same;
 
 /// What routing reads of a request: names and values, in the order in which the codec found them.
 ///
@@ -332,8 +333,8 @@ impl Head {
     }
 
     fn is_named(&self, entry: &Entry, name: &str) -> bool {
-        entry.middle.saturating_sub(entry.start) == name.len()
-            && self.text.as_bytes().get(entry.name()) == Some(name.as_bytes())
+        let known = self.text.as_bytes().get(entry.name());
+        known.is_some_and(|known| are_same(known, name.as_bytes()))
     }
 
     fn name(&self, entry: &Entry) -> &str {

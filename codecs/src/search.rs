@@ -1,5 +1,6 @@
 use crate::Head;
 use crate::marks::Marks;
+use crate::same::are_same;
 
 /// Attachments that are looked for by name, in one request of a protocol after the other.
 ///
@@ -54,36 +55,9 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Whether two texts are equal, eight bytes at a time, which the module's own comparison does not do.
-fn are_same(known: &[u8], other: &[u8]) -> bool {
-    if known.len() != other.len() {
-        return false;
-    }
-    let (known, last) = known.as_chunks::<8>();
-    let (other, other_last) = other.as_chunks::<8>();
-    let differs =
-        |(known, other): (&[u8; 8], &[u8; 8])| u64::from_le_bytes(*known) ^ u64::from_le_bytes(*other);
-    known.iter().zip(other).map(differs).fold(0, |all, bits| all | bits) == 0 && last == other_last
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn texts_are_the_same_in_each_byte() {
-        let text: Vec<u8> = (0..50).collect();
-        for len in 0..text.len() {
-            let known = &text[..len];
-            assert!(are_same(known, known));
-            assert!(!are_same(known, &text[..len + 1]));
-            for at in 0..len {
-                let mut other = known.to_vec();
-                other[at] ^= 0x80;
-                assert!(!are_same(known, &other), "{at} of {len}");
-            }
-        }
-    }
 
     #[test]
     fn the_last_few_are_kept() {

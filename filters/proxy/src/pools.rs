@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use meltemi_codecs::are_same;
 use rustc_hash::FxHashMap;
 
 use crate::arena::Arena;
@@ -55,7 +56,8 @@ impl Pools {
             Rc::ptr_eq(own, service) || (own.name == service.name && own.shares_with(service))
         };
         let is_meant = |pool: &Pool| {
-            let is_at = **pool.cluster() == *cluster && pool.destination() == destination;
+            let is_at =
+                are_same(pool.cluster().as_bytes(), cluster.as_bytes()) && pool.destination() == destination;
             is_own(pool) && is_at && pool.owner() == owner
         };
         if let Some(id) = likely.filter(|&id| self.pools.get(id).is_some_and(is_meant)) {

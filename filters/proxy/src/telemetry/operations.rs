@@ -1,5 +1,6 @@
 use std::rc::Rc;
 
+use meltemi_codecs::are_same;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
@@ -136,7 +137,11 @@ impl Operations {
     #[inline]
     pub(super) fn is_known_as(&self, id: OperationId, service: &str, method: &str) -> bool {
         let label = self.get(id).filter(|_| id.was_known()).map(|operation| &operation.label);
-        label.is_some_and(|label| *label.method == *method && *label.service == *service)
+        let is = |label: &Label| {
+            are_same(label.method.as_bytes(), method.as_bytes())
+                && are_same(label.service.as_bytes(), service.as_bytes())
+        };
+        label.is_some_and(is)
     }
 
     /// The operation of these names, if calls of it are in flight or it is known.
