@@ -16,6 +16,12 @@ impl Marks {
         self.0 & those.0 != 0
     }
 
+    /// The same of more than one.
+    #[inline]
+    pub(crate) fn have_several(self, those: Self) -> bool {
+        (self.0 & those.0).count_ones() > 1
+    }
+
     /// These and those.
     #[inline]
     pub(crate) fn and(self, those: Self) -> Self {

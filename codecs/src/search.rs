@@ -39,6 +39,11 @@ impl<'a> Search<'a> {
         head.marks().have(self.marks)
     }
 
+    /// The same of more than one name of it.
+    pub fn may_several_be_in(&self, head: &Head) -> bool {
+        head.marks().have_several(self.marks)
+    }
+
     /// Whether these attachments are known to have none of the names.
     pub(crate) fn is_silent(&self, attachments: &[u8]) -> bool {
         !attachments.is_empty() && self.silent.iter().any(|known| are_same(known, attachments))

@@ -1,8 +1,8 @@
 //! Which trace a call belongs to: read from its request, or begun, and written into what is sent of it.
 //!
-//! A trace is read in the format of the W3C, or else in Zipkin's, as one value or as several, and written in the format that it
-//! was read in; one that is begun, in that of those who get spans. What cannot be read strictly is as if it were not there. `tracestate` and `baggage` are left to those who know
-//! what they mean. Each try is a span of its own.
+//! A trace is read in the format of the W3C, or else in Zipkin's, as one value or as several, and written in the formats that
+//! are there, as a server may prefer any of them; one that is begun, in that of those who get spans. What cannot be read strictly
+//! is as if it were not there. `tracestate` and `baggage` are left to those who know what they mean. Each try is a span of its own.
 
 mod traces;
 mod tries;
@@ -28,7 +28,8 @@ pub(crate) struct Trace {
     is_forced: bool,
     /// The id has 16 digits, and zeros before them.
     is_short: bool,
-    format: Format,
+    /// Those that it is written in, that which it was read in first.
+    formats: [Option<Format>; 4],
     /// Where in the request the one attachment goes that it is written into, if that is known.
     place: Option<Place>,
     /// Spans of it are sent to a collector.
@@ -41,15 +42,29 @@ pub(crate) struct Trace {
 
 type Digits<const N: usize> = [u8; N];
 
+/// A way to write traces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
+pub(crate) enum Format {
     W3c,
     B3,
     /// In one of the two ways of writing the names.
-    Fields(usize),
+    Fields(u8),
 }
 
 impl Format {
+    const ALL: [Self; 4] = [Self::W3c, Self::B3, Self::Fields(0), Self::Fields(1)];
+
+    /// The attachments that a trace is written into.
+    pub(crate) fn fields(self) -> &'static [&'static str] {
+        match self {
+            Self::W3c => &[TRACEPARENT],
+            Self::B3 => &[B3],
+            Self::Fields(names) => {
+                B3_FIELDS.get(usize::from(names)).and_then(|names| names.get(..4)).unwrap_or_default()
+            }
+        }
+    }
+
     /// That of a trace that begins, as its spans have this one.
     fn of(spans: SpanFormat) -> Self {
         match spans {
@@ -69,7 +84,7 @@ struct Said<'a> {
 }
 
 /// The most attachments that a trace is written into.
-pub(crate) const MOST_FIELDS: usize = 4;
+pub(crate) const MOST_FIELDS: usize = 10;
 
 impl Trace {
     /// The trace of the request that `head` is of, if that may say anything of one; else one that begins.
@@ -84,13 +99,13 @@ impl Trace {
             is_sampled: said.is_sampled.unwrap_or_else(|| tracing.sampling.has(random.u32(..))),
             is_forced: said.is_forced,
             is_short: false,
-            format,
+            formats: [Some(format), None, None, None],
             place: None,
             is_reported: false,
             tries: Vec::new(),
             tags: Vec::new(),
         };
-        if let [field] = trace.fields() {
+        if let [field] = format.fields() {
             trace.place = head.place(field);
         }
         trace.is_reported = trace.is_sampled && tracing.collector.is_some();
@@ -109,6 +124,19 @@ impl Trace {
             }
         }
         trace
+    }
+
+    /// Notes which formats are there beside that which it was read in.
+    #[cold]
+    fn find_others(&mut self, head: &Head) {
+        // None says which trace it is without the first.
+        let is_there = |other: &Format| other.fields().first().is_some_and(|name| head.get(name).is_some());
+        let own = self.formats[0];
+        let others = Format::ALL.into_iter().filter(|other| Some(*other) != own).filter(is_there);
+        for (place, other) in self.formats.iter_mut().skip(1).zip(others) {
+            *place = Some(other);
+            self.place = None;
+        }
     }
 
     /// The same for another call, whose tries are spans of their own.
@@ -152,15 +180,9 @@ impl Trace {
         self.place
     }
 
-    /// The attachments that it is written into, at most [`MOST_FIELDS`].
-    pub(crate) fn fields(&self) -> &'static [&'static str] {
-        match self.format {
-            Format::W3c => &[TRACEPARENT],
-            Format::B3 => &[B3],
-            Format::Fields(names) => {
-                B3_FIELDS.get(names).and_then(|names| names.get(..MOST_FIELDS)).unwrap_or_default()
-            }
-        }
+    /// The formats that it is written in, into at most [`MOST_FIELDS`] attachments.
+    pub(crate) fn formats(&self) -> impl Iterator<Item = Format> {
+        self.formats.into_iter().map_while(|format| format)
     }
 
     /// What is written of the try of that number, in the format of the W3C.
@@ -176,13 +198,13 @@ impl Trace {
         text
     }
 
-    /// Appends what is written into one of them of a try, if anything.
-    pub(crate) fn write(&self, field: usize, number: u32, out: &mut String) {
-        if self.format == Format::W3c {
+    /// Appends what is written into a field of a format of a try, if anything.
+    pub(crate) fn write(&self, (format, field): (Format, usize), number: u32, out: &mut String) {
+        if format == Format::W3c {
             out.push_str(text(&self.w3c(number)));
             return;
         }
-        let is_whole = self.format == Format::B3;
+        let is_whole = format == Format::B3;
         let parent = self.parent();
         let sampled = match self.is_sampled {
             _ if self.is_forced => "d",
@@ -243,10 +265,10 @@ fn said(head: &Head) -> Option<(Said<'_>, Format)> {
     if let Some(said) = head.get(B3).and_then(b3) {
         return Some((said, Format::B3));
     }
-    let fields = |(number, names): (usize, &[&str; 5])| {
+    let fields = |(number, names): (u8, &[&str; 5])| {
         Some((b3_fields(names.map(|name| head.get(name)))?, Format::Fields(number)))
     };
-    B3_FIELDS.iter().enumerate().find_map(fields)
+    (0..).zip(&B3_FIELDS).find_map(fields)
 }
 
 fn w3c(text: &str) -> Option<Said<'_>> {
@@ -343,12 +365,14 @@ mod tests {
     }
 
     fn written(trace: &Trace, number: u32) -> Vec<(String, String)> {
-        let fields = trace.fields().iter().enumerate().map(|(field, name)| {
-            let mut out = String::new();
-            trace.write(field, number, &mut out);
-            ((*name).to_owned(), out)
-        });
-        fields.collect()
+        let of_format = |format: Format| {
+            format.fields().iter().enumerate().map(move |(field, name)| {
+                let mut out = String::new();
+                trace.write((format, field), number, &mut out);
+                ((*name).to_owned(), out)
+            })
+        };
+        trace.formats().flat_map(of_format).collect()
     }
 
     fn read(fields: &[(&str, &str)]) -> Box<Trace> {
@@ -429,11 +453,12 @@ mod tests {
         for text in
             ["", "x", "1-2", &format!("{id}-00f067aa0ba902b7-2"), &format!("{id}-00f067aa0ba902b7-1-2")]
         {
-            assert_eq!(read(&[("b3", text)]).format, Format::W3c, "{text}");
+            assert_eq!(read(&[("b3", text)]).formats[0], Some(Format::W3c), "{text}");
         }
         // Only whether it is to be sampled.
         let denied = read(&[("b3", "0")]);
-        assert!((denied.format, denied.is_sampled, denied.parent) == (Format::B3, false, [b'0'; 16]));
+        assert_eq!(denied.formats, [Some(Format::B3), None, None, None]);
+        assert!(!denied.is_sampled && denied.parent == [b'0'; 16]);
         assert!(read(&[("X-B3-Sampled", "true")]).is_sampled);
         assert!(read(&[("b3", "d")]).is_sampled);
     }

@@ -11,7 +11,7 @@ use crate::plan::{AttachmentEdit, Operator, Part};
 use crate::pool::Pool;
 use crate::pools::Pools;
 use crate::source::Source;
-use crate::tracing::{MOST_FIELDS, Trace};
+use crate::tracing::MOST_FIELDS;
 
 /// The changes of one edit, with their values. Their memory is kept from call to call.
 #[derive(Debug, Default)]
@@ -83,16 +83,19 @@ impl Values {
             place.action = change.action;
             used = used.saturating_add(1);
         }
-        let trace = call.record().trace.as_deref().filter(|_| edit.writes_trace);
-        for (field, name) in trace.map_or(&[][..], Trace::fields).iter().enumerate() {
-            let (Some(place), Some(trace)) = (self.changes.get_mut(used), trace) else { break };
-            place.value.clear();
-            trace.write(field, call.record().tries, &mut place.value);
-            place.action = if place.value.is_empty() { Action::Remove } else { Action::Set };
-            if place.name != *name {
-                (*name).clone_into(&mut place.name);
+        if let Some(trace) = call.record().trace.as_deref().filter(|_| edit.writes_trace) {
+            for format in trace.formats() {
+                for (field, name) in format.fields().iter().enumerate() {
+                    let Some(place) = self.changes.get_mut(used) else { break };
+                    place.value.clear();
+                    trace.write((format, field), call.record().tries, &mut place.value);
+                    place.action = if place.value.is_empty() { Action::Remove } else { Action::Set };
+                    if place.name != *name {
+                        (*name).clone_into(&mut place.name);
+                    }
+                    used = used.saturating_add(1);
+                }
             }
-            used = used.saturating_add(1);
         }
         self.changes.get(..used).unwrap_or_default()
     }

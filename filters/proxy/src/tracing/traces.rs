@@ -31,7 +31,10 @@ impl Traces {
     /// The trace of the request that `head` is of. One that nobody has decided on is sampled if it is of the share.
     #[inline(never)]
     pub(crate) fn read(&mut self, head: &Head, tracing: &Tracing, random: &mut fastrand::Rng) -> Box<Trace> {
-        let trace = Trace::of(head, self.search.may_be_in(head), tracing, random);
+        let mut trace = Trace::of(head, self.search.may_be_in(head), tracing, random);
+        if self.search.may_several_be_in(head) {
+            trace.find_others(head);
+        }
         match self.spare.pop() {
             Some(mut spare) => {
                 *spare = trace;

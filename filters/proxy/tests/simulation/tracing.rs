@@ -85,6 +85,47 @@ fn what_came_in_zipkins_format_goes_on_in_it() {
     assert_ne!(said(&world, call, "X-B3-SpanId"), [SPAN]);
 }
 
+/// Servers that read several formats prefer one or another.
+#[test]
+fn what_came_in_several_formats_goes_on_in_all_of_them() {
+    let mut world = world(&json!({"tracing": {}}));
+    let client = world.connect();
+    let other = SPAN.replace('7', "8");
+    let w3c = ("traceparent", format!("00-{ID}-{SPAN}-01"));
+    let b3 = ("b3", format!("{ID}-{other}-0"));
+    let fields = [("x-b3-traceid", ID.to_owned()), ("x-b3-spanid", other.clone())];
+    for (is_w3c, says) in [
+        (true, vec![w3c.clone(), b3.clone()]),
+        (true, vec![b3.clone(), w3c.clone()]),
+        (true, [fields.to_vec(), vec![b3.clone(), w3c.clone()]].concat()),
+        (false, [fields.to_vec(), vec![b3.clone()]].concat()),
+        // It says nothing that is valid.
+        (true, vec![w3c.clone(), ("b3", "what".to_owned())]),
+    ] {
+        let ask = says.iter().fold(Ask::new("echo"), |ask, (name, value)| ask.with(name, value));
+        let call = world.call_and_wait(client, ask);
+        let said = |name| said(&world, call, name)[0];
+        let got_b3 = said("b3");
+        let [id, span, sampled, parent] = got_b3.split('-').collect::<Vec<_>>()[..] else {
+            panic!("{got_b3}")
+        };
+        assert!(id == ID && span != SPAN && span != other, "{got_b3}");
+        let wanted = if is_w3c { ("1", SPAN) } else { ("0", &*other) };
+        assert_eq!((sampled, parent), wanted);
+        if is_w3c {
+            assert_eq!(parts(said("traceparent")), [ID, span, "01"]);
+        } else {
+            assert_eq!(said("traceparent"), "");
+        }
+        let names = ["x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled"];
+        let fields = names.map(said);
+        match says.len() {
+            2 => assert_eq!(fields, [""; 4]),
+            _ => assert_eq!(fields, [ID, span, parent, sampled]),
+        }
+    }
+}
+
 #[test]
 fn of_what_is_said_twice_the_first_counts_and_nothing_else_goes_on() {
     let mut world = world(&json!({"tracing": {}}));
