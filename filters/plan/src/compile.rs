@@ -94,10 +94,12 @@ fn access_log(path: &Path<'_>, raw: &raw::AccessLog) -> Result<AccessLog> {
     let share = share(&path.key("percent"), raw.percent)?;
     let slower_than = raw.slower_than.map(Span::duration);
     let format = log_format(path, raw)?;
-    if !raw.log && raw.fields.is_empty() {
-        return fail(&path.key("log"), "nobody is told of calls then; give \"fields\", or leave this out");
+    if !raw.log && !raw.files && raw.fields.is_empty() {
+        let message = "nobody is told of calls then; give \"files\" or \"fields\", or leave this out";
+        return fail(&path.key("log"), message);
     }
-    Ok(AccessLog { errors: raw.errors, slower_than, share, has_lines: raw.log, format })
+    let (has_lines, has_files) = (raw.log, raw.files);
+    Ok(AccessLog { errors: raw.errors, slower_than, share, has_lines, has_files, format })
 }
 
 /// The rules for the calls that may have lines in the log; each service has its own, as it reads calls by its protocol.

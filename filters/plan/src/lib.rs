@@ -220,6 +220,8 @@ pub struct AccessLog {
     pub share: Share,
     /// They have lines in Envoy's log.
     pub has_lines: bool,
+    /// They have lines in files, which loggers of its connection manager write.
+    pub has_files: bool,
     /// What is told of them, and how. Default: a line that is an object of JSON with all that is known.
     pub format: Option<Rc<LogFormat>>,
 }

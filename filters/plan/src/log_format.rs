@@ -19,6 +19,8 @@ pub use mend::mend_log_format;
 pub struct LogFormat {
     /// The parts of its line, which follow one another. Without any, it is an object of JSON with all that is known.
     pub parts: Box<[LogPart]>,
+    /// The text of its line may have control characters.
+    pub has_controls: bool,
     /// What loggers are told of it.
     pub fields: Box<[LogField]>,
     /// The line of a call is among that.
@@ -143,6 +145,7 @@ pub(super) fn log_format(path: &Path<'_>, raw: &raw::AccessLog) -> Result<Option
     let mut writer = Writer::default();
     let table = &raw.json_format;
     let mut parts = Box::default();
+    let mut has_controls = false;
     match (&raw.text_format, table.is_empty()) {
         (None, true) if raw.fields.is_empty() => return Ok(None),
         (None, true) => {}
@@ -150,6 +153,7 @@ pub(super) fn log_format(path: &Path<'_>, raw: &raw::AccessLog) -> Result<Option
             let path = path.key("textFormat");
             // Lines of the log end by themselves.
             let text = text.strip_suffix('\n').unwrap_or(text);
+            has_controls = has_control(text);
             writer.check(&path, text.len())?;
             writer.text(&path, text, |text, out| out.push_str(text))?;
             parts = writer.parts(&path)?;
@@ -160,6 +164,7 @@ pub(super) fn log_format(path: &Path<'_>, raw: &raw::AccessLog) -> Result<Option
                 &path,
                 table.iter().map(|(name, value)| name.len().saturating_add(value.len())).sum(),
             )?;
+            has_controls = table.iter().any(|(_, value)| has_control(value));
             writer.plain.push('{');
             for (number, (name, value)) in table.iter().enumerate() {
                 writer.plain.push_str(if number == 0 { "\"" } else { ",\"" });
@@ -177,7 +182,17 @@ pub(super) fn log_format(path: &Path<'_>, raw: &raw::AccessLog) -> Result<Option
     let fields = fields(&path.key("fields"), &raw.fields, &mut writer)?;
     let has_line = |field: &LogField| field.parts.contains(&LogPart::Line);
     let tells_line = fields.iter().any(has_line);
-    Ok(Some(Rc::new(LogFormat { parts, fields, tells_line, attributes: writer.attributes.into() })))
+    Ok(Some(Rc::new(LogFormat {
+        parts,
+        has_controls,
+        fields,
+        tells_line,
+        attributes: writer.attributes.into(),
+    })))
+}
+
+fn has_control(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_control())
 }
 
 /// What loggers are told, by the names of headers.

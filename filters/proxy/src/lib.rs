@@ -25,6 +25,7 @@ mod dispatch;
 mod download;
 mod endpoints;
 mod exploration;
+mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod hashing;
@@ -71,6 +72,7 @@ pub use meltemi_plan as plan;
 
 pub use budget::Budget;
 pub use clock::Instant;
+pub use files::Leftovers;
 pub use policy::{Grant, Ledger, Level, OwnLedger};
 pub use reports::{Counters, Reports, Way, Workload, flags, labels, push_label};
 pub use taps::{Tapped, Told};

@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use meltemi_sockets::Request;
 
-use crate::lines::cut;
 use crate::plan::LogFormat;
 use crate::reports::Verdict;
 use crate::spans::Told;
@@ -17,8 +16,14 @@ use crate::worker::Worker;
 /// What is logged of a call that has ended.
 #[derive(Debug)]
 pub(crate) struct Logged {
-    /// Its line in the log.
+    /// Its line, if anybody has it.
     pub(crate) line: Option<LocalReply>,
+    /// The line is in Envoy's log.
+    pub(crate) to_log: bool,
+    /// The line is in files.
+    pub(crate) to_files: bool,
+    /// It may have control characters.
+    pub(crate) has_controls: bool,
     /// What loggers are told.
     pub(crate) entry: Option<Entry>,
 }
@@ -40,7 +45,7 @@ const MOST_BYTES: usize = 16 << 10;
 const MARK: (&str, &str) = ("x-meltemi-log", "call");
 
 /// What stands in a line for what is not known.
-const NONE: &str = "-";
+pub(crate) const NONE: &str = "-";
 
 impl Entry {
     /// What the format has loggers told of a call that ended so, whose line is that, if they are told of it.
@@ -53,18 +58,26 @@ impl Entry {
             let fields = format.fields.iter().zip(&mut values);
             for (field, value) in fields.filter(|(field, _)| field.is_said() == is_said) {
                 let text = told.text(&field.parts, verdict, line);
-                // A format may have several lines, and spaces at its ends; a header has neither.
-                let text = cut(&text, room);
-                room = room.saturating_sub(text.len());
-                *value = match text.bytes().any(|byte| byte.is_ascii_control()) {
-                    true => text.replace(|char: char| char.is_ascii_control(), " ").trim().to_owned(),
-                    false => text.trim().to_owned(),
-                };
+                *value = in_header(text, room, true);
+                room = room.saturating_sub(value.len());
             }
         }
         let authority = told.record.service.name.clone();
         let path = path(&[&told.label.service, &told.label.method]);
         Self { authority, path, format: format.clone(), values }
+    }
+}
+
+/// So many bytes of a text, as a header has them: a format may have several lines, and spaces at its ends; a header has neither.
+#[inline(never)]
+fn in_header(mut text: String, most: usize, has_controls: bool) -> String {
+    text.truncate(text.floor_char_boundary(most));
+    if has_controls && text.bytes().any(|byte| byte.is_ascii_control()) {
+        text = text.replace(|char: char| char.is_ascii_control(), " ");
+    }
+    match text.trim() {
+        trimmed if trimmed.len() < text.len() => trimmed.to_owned(),
+        _ => text,
     }
 }
 
@@ -91,16 +104,22 @@ impl Worker {
     /// Logs a call that has ended, if anything of it is.
     #[inline(never)]
     pub(crate) fn log(&mut self, logged: Option<Logged>) {
-        let Some(Logged { line, entry }) = logged else { return };
-        if let Some(line) = line {
-            self.telemetry.log(line);
+        let Some(Logged { line, to_log, to_files, has_controls, entry }) = logged else { return };
+        if let Some(mut line) = line {
+            if to_files {
+                let text = if to_log { line.text.clone() } else { line.text.take() };
+                self.file(in_header(text.unwrap_or_default(), MOST_BYTES, has_controls));
+            }
+            if to_log {
+                self.telemetry.log(line);
+            }
         }
         let Some(Entry { authority, path, format, values }) = entry else { return };
         let fields = format.fields.iter().zip(&values);
         let known = fields.filter(|(_, value)| !value.is_empty() && *value != NONE);
         let known = known.map(|(field, value)| (&*field.name, &**value));
         let headers: Vec<_> = [MARK].into_iter().chain(known).collect();
-        let is_sent = self.net.log(&Request {
+        let request = Request {
             method: "POST",
             scheme: "http",
             authority: &authority,
@@ -108,32 +127,36 @@ impl Worker {
             cluster: None,
             headers: &headers,
             body: &[],
-        });
-        if !is_sent {
-            self.entry_dropped("full");
+        };
+        if !self.net.log(&request, 1) {
+            self.entries_dropped("full", 1);
         }
     }
 
-    /// An entry has its answer, or none.
+    /// What loggers were told of so many calls has an answer, or none.
     #[inline(never)]
-    pub(crate) fn entry_answered(&mut self, status: u16) {
+    pub(crate) fn entries_answered(&mut self, status: u16, count: usize) {
         match status {
-            200 => self.telemetry.add_global(Metric::LogEntries("logged"), 1),
-            _ => self.entry_dropped("refused"),
+            200 => self.telemetry.add_global(Metric::LogEntries("logged"), count as i64),
+            _ => self.entries_dropped("refused", count),
         }
     }
 
-    /// Counts a call that loggers are not told of, and says so in the log.
+    /// Counts calls that loggers are not told of, and says so in the log.
     #[cold]
-    fn entry_dropped(&mut self, why: &'static str) {
-        self.telemetry.add_global(Metric::LogEntries(why), 1);
-        if let Some(suppressed) = self.loggers.admit(self.now) {
-            self.telemetry.log(LocalReply {
-                event: "log_entries_dropped",
-                reason: why,
-                suppressed,
-                ..LocalReply::default()
-            });
+    pub(crate) fn entries_dropped(&mut self, why: &'static str, count: usize) {
+        if count > 0 {
+            self.telemetry.add_global(Metric::LogEntries(why), count as i64);
+        }
+        for _ in 0..count {
+            if let Some(suppressed) = self.loggers.admit(self.now) {
+                self.telemetry.log(LocalReply {
+                    event: "log_entries_dropped",
+                    reason: why,
+                    suppressed,
+                    ..LocalReply::default()
+                });
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Net {
     reach: Reach,
     /// The receive windows of either side while there is room.
     windows: [u32; 2],
-    /// How many calls loggers are being told of.
+    /// How many calls loggers are being told of, and lines that go to files.
     entries: usize,
 }
 
@@ -32,8 +32,8 @@ pub(crate) enum Owner {
     Channel(ChannelId),
     /// A request by HTTP, whose answer matters.
     Request(InquiryId),
-    /// One that tells loggers of a call.
-    Entry,
+    /// One that tells loggers of a call, or has so many lines for files.
+    Entry(usize),
     /// A relay, for that side of it.
     Relay(RelayId, Side),
 }
@@ -101,14 +101,15 @@ impl Net {
         socket
     }
 
-    /// Tells loggers of a call by a request, unless there are many of those on their way, or no more can be sent.
-    pub(crate) fn log(&mut self, request: &Request<'_>) -> bool {
+    /// Tells loggers of a call, or of the lines of so many, by a request, unless there are many of those on their way, or no more
+    /// can be sent.
+    pub(crate) fn log(&mut self, request: &Request<'_>, count: usize) -> bool {
         if self.entries >= MOST_ENTRIES || !self.is_open() {
             return false;
         }
         let Some(stream) = self.request(request) else { return false };
-        self.own(stream, Owner::Entry);
-        self.entries = self.entries.saturating_add(1);
+        self.own(stream, Owner::Entry(count));
+        self.entries = self.entries.saturating_add(count);
         true
     }
 
@@ -160,8 +161,8 @@ impl Net {
         {
             *entry = None;
         }
-        if owner == Owner::Entry {
-            self.entries = self.entries.saturating_sub(1);
+        if let Owner::Entry(count) = owner {
+            self.entries = self.entries.saturating_sub(count);
         }
         owner
     }

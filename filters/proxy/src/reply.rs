@@ -266,27 +266,32 @@ impl Worker {
         let said = record.said.as_deref();
         let format = said.map(Said::format).or(rules.format.as_ref());
         let whole = || self.line("call", record, label.clone(), outcome(end), "");
-        let Some(format) = format else { return Some(Logged { line: Some(whole()), entry: None }) };
         let (now, pools, reports) = (self.now, &self.pools, &self.reports);
         let told = Told { record, label, end, is_copy: false, now, pools, reports };
-        let verdict = told.verdict(self.plan.istio.map(|istio| istio.exception_status));
-        let is_told = !format.fields.is_empty();
+        let verdict = format.map(|_| told.verdict(self.plan.istio.map(|istio| istio.exception_status)));
+        let known = format.zip(verdict.as_ref());
+        let to_files = rules.has_files;
+        let is_told = format.is_some_and(|format| !format.fields.is_empty());
         // That of a plan without loggers has its line, whoever is told now.
-        let has_line = rules.has_lines || !is_told;
-        let line = (has_line || format.tells_line).then(|| match format.parts.is_empty() {
-            true => {
+        let to_log = rules.has_lines || !is_told && !to_files;
+        let is_read = to_files || format.is_some_and(|format| format.tells_line);
+        let has_line = to_log || is_read;
+        let line = has_line.then(|| match known.filter(|(format, _)| !format.parts.is_empty()) {
+            None => {
                 let line = whole();
-                let text = Some(line.line().into_owned());
+                let text = is_read.then(|| line.line().into_owned());
                 LocalReply { text, ..line }
             }
-            false => {
-                let text = Some(told.text(&format.parts, &verdict, ""));
+            Some((format, verdict)) => {
+                let text = Some(told.text(&format.parts, verdict, ""));
                 LocalReply { event: "call", text, ..LocalReply::default() }
             }
         });
         let text = line.as_ref().and_then(|line| line.text.as_deref()).unwrap_or_default();
-        let entry = is_told.then(|| Entry::of(&told, format, &verdict, text));
-        Some(Logged { line: line.filter(|_| has_line), entry })
+        let entry = known.filter(|_| is_told);
+        let entry = entry.map(|(format, verdict)| Entry::of(&told, format, verdict, text));
+        let has_controls = format.is_some_and(|format| format.has_controls);
+        Some(Logged { line, to_log, to_files, has_controls, entry })
     }
 
     /// A line of the log.

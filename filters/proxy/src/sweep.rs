@@ -63,6 +63,7 @@ impl Worker {
             self.reports.flush(&mut self.net, self.now, self.plan.istio.as_ref());
             self.alarms.wake_at(self.reports.due().or(Some(due)).filter(|due| *due > self.now));
         }
+        self.keep_lines();
         if let Some(due) = self.taps.due() {
             if due <= self.now {
                 self.tell_left_out();

@@ -7,6 +7,7 @@ use crate::calls::{Calls, End};
 use crate::client::{Client, ClientId};
 use crate::clock::Instant;
 use crate::deadlines::Deadlines;
+use crate::files::Files;
 use crate::inquiries::Inquiries;
 use crate::leaving::Leave;
 use crate::line_limit::Rare;
@@ -55,6 +56,7 @@ pub struct Worker {
     pub(crate) spans: Spans,
     pub(crate) taps: Taps,
     pub(crate) loggers: Rare,
+    pub(crate) files: Files,
     pub(crate) random: fastrand::Rng,
     pub(crate) head: Head,
     pub(crate) traces: Traces,
@@ -94,6 +96,7 @@ impl Worker {
             spans: Spans::default(),
             taps: Taps::default(),
             loggers: Rare::default(),
+            files: Files::default(),
             random: fastrand::Rng::with_seed(seed),
             head: Head::new(),
             traces: Traces::default(),
@@ -132,6 +135,7 @@ impl Worker {
         if Rc::ptr_eq(&plan, &self.plan) {
             return;
         }
+        self.send_lines();
         self.follow(&plan);
         self.pools.set_plan(&plan);
         self.tell_limits(false);
@@ -178,6 +182,7 @@ impl Worker {
     /// Ends every gauge and gives all counts to `sink`: the connection to which this worker belongs is gone, and all its
     /// calls with it.
     pub fn shut_down(&mut self, sink: &mut dyn Sink) {
+        self.files.end();
         for client in self.clients.ids() {
             self.drop_client(client);
         }
@@ -187,6 +192,7 @@ impl Worker {
         for call in self.calls.ids() {
             self.finish(call, End::Cancelled);
         }
+        self.send_lines();
         self.tell_limits(true);
         self.tell_left_out();
         self.end_spans();
@@ -220,7 +226,7 @@ impl Worker {
                 Owner::Connection(key) => self.connection_data(key, bytes),
                 Owner::Channel(key) => self.service_data(key, bytes),
                 Owner::Relay(key, side) => self.relay_data(key, side, bytes),
-                Owner::Request(_) | Owner::Entry | Owner::Nobody => self.net.consumed(id, bytes.len()),
+                Owner::Request(_) | Owner::Entry(_) | Owner::Nobody => self.net.consumed(id, bytes.len()),
             },
             Event::Ended { id } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_ended(key),
@@ -230,27 +236,27 @@ impl Worker {
                     self.service_lost(key);
                 }
                 Owner::Relay(key, side) => self.relay_ended(key, side),
-                Owner::Request(_) | Owner::Entry | Owner::Nobody => self.net.close(id),
+                Owner::Request(_) | Owner::Entry(_) | Owner::Nobody => self.net.close(id),
             },
             Event::Reset { id, .. } => match self.net.release(id) {
                 Owner::Client(key) => self.drop_client(key),
                 Owner::Connection(key) => self.connection_lost(key, "the upstream connection was reset"),
                 Owner::Channel(key) => self.service_lost(key),
                 Owner::Relay(key, _) => self.relays.close(key, &mut self.net),
-                Owner::Entry => self.entry_answered(0),
+                Owner::Entry(count) => self.entries_answered(0, count),
                 Owner::Request(_) | Owner::Nobody => {}
             },
             Event::Writable { id } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_writable(key),
                 Owner::Connection(key) => self.connection_writable(key),
                 Owner::Relay(key, side) => self.relays.writable(key, side, &mut self.net),
-                Owner::Channel(_) | Owner::Request(_) | Owner::Entry | Owner::Nobody => {}
+                Owner::Channel(_) | Owner::Request(_) | Owner::Entry(_) | Owner::Nobody => {}
             },
             Event::Alarm => self.alarms.rang(self.now),
             Event::GoingAway { side: Side::Upstream } => self.leave(),
             Event::Response { id, status, body, .. } => match self.net.release(id) {
                 Owner::Request(key) => self.responded(key, status, body),
-                Owner::Entry => self.entry_answered(status),
+                Owner::Entry(count) => self.entries_answered(status, count),
                 _ => {}
             },
             Event::GoingAway { side: Side::Downstream } => {}

@@ -3,6 +3,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use meltemi_codecs::Codecs;
+use meltemi_proxy::Leftovers;
 use meltemi_proxy::plan::{Parsing, Plan, PlanError};
 
 use crate::host;
@@ -30,6 +31,8 @@ pub(crate) struct PlanCell {
     revision: Cell<Option<u32>>,
     /// Tunnel connections of this plugin so far.
     tunnels: Cell<u64>,
+    /// Lines that the workers of tunnel connections that are gone had for files.
+    leftovers: Leftovers,
     gauges: PlanGauges,
 }
 
@@ -71,6 +74,7 @@ impl PlanCell {
             revision_key: [b"meltemi.revision.", plugin].concat(),
             revision: Cell::default(),
             tunnels: Cell::default(),
+            leftovers: Leftovers::default(),
             gauges: PlanGauges::of(plugin),
         }
     }
@@ -89,6 +93,11 @@ impl PlanCell {
     /// Whether calls go by the plan.
     fn has_calls(&self) -> bool {
         self.tunnels.get() > 0 && self.plan.borrow().is_some()
+    }
+
+    /// What workers share of lines for files.
+    pub(crate) fn leftovers(&self) -> &Leftovers {
+        &self.leftovers
     }
 
     /// The plan that is in force.

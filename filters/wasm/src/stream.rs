@@ -52,6 +52,7 @@ impl Stream {
             let worker = Worker::new(plan.clone(), Options::default(), host::wall_time());
             let worker = worker.with_names(&report::names()).with_budget(&BUDGET.with(Rc::clone));
             let worker = worker.with_ledger(LEDGER.with(Rc::clone)).with_reports(&report::reports());
+            let worker = worker.with_leftovers(self.plan.leftovers());
             (worker, self.plan.next_tunnel())
         });
         worker.set_plan(plan);

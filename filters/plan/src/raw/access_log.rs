@@ -31,12 +31,14 @@ pub struct AccessLog {
     pub fields: Table<String>,
     /// Their lines are in Envoy's log.
     pub log: bool,
+    /// Their lines go to files, by loggers of the connection manager that are given several at a time.
+    pub files: bool,
 }
 
 object! {
     AccessLog from Self::default();
     optional errors, slower_than as "slowerThan", percent, matches as "match",
-        text_format as "textFormat", json_format as "jsonFormat", fields, log;
+        text_format as "textFormat", json_format as "jsonFormat", fields, log, files;
 }
 
 impl Default for AccessLog {
@@ -50,6 +52,7 @@ impl Default for AccessLog {
             json_format: Table::default(),
             fields: Table::default(),
             log: true,
+            files: false,
         }
     }
 }

@@ -73,7 +73,10 @@ fn faults_of_the_access_log_are_refused() {
             json!({"fields": {"X-Forwarded-Proto": "a"}}),
             "accessLog.fields.X-Forwarded-Proto: is a header that ",
         ),
-        (json!({"log": false}), "accessLog.log: nobody is told of calls then; give \"fields\", or "),
+        (
+            json!({"log": false}),
+            "accessLog.log: nobody is told of calls then; give \"files\" or \"fields\", or ",
+        ),
         (json!({"fields": {"te": "a"}}), "accessLog.fields.te: is a header of the proxy's own; leave it out"),
         (
             json!({"fields": {"x-meltemi-cluster": "a"}}),

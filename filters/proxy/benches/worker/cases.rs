@@ -21,7 +21,7 @@ pub struct Case {
     pub service: fn() -> Value,
 }
 
-pub const CASES: [Case; 35] = [
+pub const CASES: [Case; 37] = [
     Case { in_flight: 1, ..of_policy("1 client, 1 in flight", plain) },
     of_policy("1 client, 32 in flight", plain),
     // The operation is not that of the client's last call.
@@ -52,6 +52,11 @@ pub const CASES: [Case; 35] = [
     of_policy("1 client, 32 in flight, spans with 4 tags", tagged),
     Case { access_log: lines, ..of_policy("1 client, 32 in flight, lines", plain) },
     Case { access_log: formatted_lines, ..of_policy("1 client, 32 in flight, lines in a format", plain) },
+    Case { access_log: filed_lines, ..of_policy("1 client, 32 in flight, lines in files", plain) },
+    Case {
+        access_log: formatted_filed_lines,
+        ..of_policy("1 client, 32 in flight, lines in a format in files", plain)
+    },
     Case { attachments: &TIME, ..of_policy("1 client, 32 in flight, deadlines read", deadlines) },
     Case { access_log: loggers, ..of_policy("1 client, 32 in flight, loggers", plain) },
     // Those of the route are shorter.
@@ -204,6 +209,19 @@ fn formatted_lines() -> Value {
                 %RESPONSE_CODE_DETAILS% - \"-\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% - \"%REQ(:AUTHORITY)%\" \
                 \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER% - - %DOWNSTREAM_REMOTE_ADDRESS% - %ROUTE_NAME%\n";
     json!({"textFormat": text})
+}
+
+/// Every call has a line in files.
+fn filed_lines() -> Value {
+    json!({"log": false, "files": true})
+}
+
+/// The same in a format.
+fn formatted_filed_lines() -> Value {
+    let mut rules = formatted_lines();
+    rules["log"] = json!(false);
+    rules["files"] = json!(true);
+    rules
 }
 
 /// Loggers are told of every call, as an access log service is in a mesh.

@@ -18,9 +18,9 @@ const MOST: usize = 1024;
 /// What the connection manager's loggers were told.
 pub struct Logs {
     /// The fields, call by call.
-    entries: Vec<Vec<(String, String)>>,
+    pub entries: Vec<Vec<(String, String)>>,
     /// The status that it answers with at once, if it does.
-    answer: Option<&'static str>,
+    pub answer: Option<&'static str>,
     /// The streams that it has not answered.
     open: Vec<u32>,
 }
@@ -47,7 +47,7 @@ impl World {
     }
 
     /// Answers what has no answer.
-    fn log_all(&mut self) {
+    pub fn log_all(&mut self) {
         for stream in std::mem::take(&mut self.manager.logs.open) {
             self.log_with(stream, "200");
         }
@@ -83,7 +83,7 @@ fn count(world: &mut World, outcome: &'static str) -> i64 {
 }
 
 /// The events and reasons of the lines about calls that loggers were not told of, and how many more such lines there would be.
-fn dropped(world: &World) -> Vec<(&str, u64)> {
+pub fn dropped(world: &World) -> Vec<(&str, u64)> {
     let lines = world.metrics.replies.iter().filter(|line| line.event == "log_entries_dropped");
     lines.map(|line| (line.reason, line.suppressed)).collect()
 }

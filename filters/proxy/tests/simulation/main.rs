@@ -35,6 +35,7 @@ mod deadlines;
 mod detection;
 mod failover;
 mod fairness;
+mod files;
 mod global_limits;
 mod hashing;
 mod hedging;

@@ -316,6 +316,7 @@ impl World {
                 self.manager.http2.end(stream);
             }
             (Some("POST"), Some(_)) if field("x-meltemi-log").is_some() => self.log(stream, fields),
+            (Some("POST"), Some("/lines")) => self.log(stream, fields),
             (Some("POST"), Some(_)) => self.manager.posted.push(Posted::new(stream, fields)),
             (Some("CONNECT"), None) => {
                 assert_eq!(field(":authority"), Some("meltemi"));

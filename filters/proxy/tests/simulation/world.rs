@@ -8,7 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use meltemi_codecs::Codecs;
-use meltemi_proxy::{Instant, LEAST_UNREAD, Labels, LocalReply, Metric, Reports, Sink, Worker, plan::Plan};
+use meltemi_proxy::{
+    Instant, LEAST_UNREAD, Labels, Leftovers, LocalReply, Metric, Reports, Sink, Worker, plan::Plan,
+};
 use meltemi_sockets::{Options, Side};
 use serde_json::{Value, json};
 
@@ -27,12 +29,15 @@ pub struct Setup {
     pub seed: u64,
     pub wire: Rc<dyn Wire>,
     pub plan: Value,
+    /// In its place, one that another worker has.
+    pub shared_plan: Option<Rc<Plan>>,
     /// The most time that bytes spend on their way, in nanoseconds. Over a microsecond they are cut and held up at random.
     pub delay: u64,
     pub downstream: Habits,
     pub upstream: Habits,
     pub options: Options,
     pub reports: Reports,
+    pub leftovers: Leftovers,
 }
 
 impl Default for Setup {
@@ -41,11 +46,13 @@ impl Default for Setup {
             seed: 1,
             wire: Rc::new(DubboWire),
             plan: json!({"services": {"demo": {"protocol": "dubbo"}}}),
+            shared_plan: None,
             delay: 1000,
             downstream: Habits::default(),
             upstream: Habits::default(),
             options: Options::default(),
             reports: Reports::default(),
+            leftovers: Leftovers::default(),
         }
     }
 }
@@ -78,6 +85,8 @@ pub struct World {
     pub passed_unread: u64,
     /// What happens is written to stderr.
     is_told: bool,
+    /// What the worker started with.
+    pub first_plan: Rc<Plan>,
     worker: Worker,
     delay: u64,
     pipes: [Pipe; 4],
@@ -225,7 +234,8 @@ const MOST_CALLBACKS: u64 = 2_000_000;
 impl World {
     pub fn new(setup: Setup) -> Self {
         let codecs = Codecs::new([setup.wire.codec(), Rc::new(WIDE)]);
-        let plan = parse(&setup.plan, &codecs);
+        let plan = setup.shared_plan.unwrap_or_else(|| parse(&setup.plan, &codecs));
+        let worker = Worker::new(plan.clone(), setup.options, setup.seed);
         Self {
             now: 1_000_000_000,
             random: Random::new(setup.seed),
@@ -238,7 +248,8 @@ impl World {
             callbacks: 0,
             passed_unread: 0,
             is_told: std::env::var_os("MELTEMI_TRACE").is_some(),
-            worker: Worker::new(plan, setup.options, setup.seed).with_reports(&setup.reports),
+            first_plan: plan,
+            worker: worker.with_reports(&setup.reports).with_leftovers(&setup.leftovers),
             wire: setup.wire,
             codecs,
             delay: setup.delay,
