@@ -29,7 +29,7 @@ pub struct Mesh {
     /// `extraStatTags` name the labels; see docs/telemetry.md.
     #[arg(long)]
     pub istio_metrics: bool,
-    /// Which calls have lines in the log of their proxies. Default: those that proxies answer themselves.
+    /// Which calls have lines on the standard output of their proxies. Default: those that proxies answer themselves.
     #[arg(long, value_enum, value_name = "CALLS")]
     pub access_log: Option<AccessLog>,
 }

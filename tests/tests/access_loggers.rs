@@ -21,10 +21,15 @@ fn at<'a>(list: &'a mut Value, name: &str) -> &'a mut Value {
 
 /// A proxy whose connection manager logs to that file and that receiver.
 fn setup(server: SocketAddr, file: &Path, receiver: SocketAddr) -> Setup {
+    let file = file.to_str().unwrap().to_owned();
     let text = fs::read_to_string(files::root().join(CONFIG)).unwrap();
     let config = Config::parse(CONFIG, &text).unwrap();
     let mut loggers = config.value()["access_log"].clone();
-    at(&mut loggers, "envoy.access_loggers.file")["typed_config"]["path"] = file.to_str().into();
+    for logger in loggers.as_array_mut().unwrap() {
+        if logger["name"] == "envoy.access_loggers.file" {
+            logger["typed_config"]["path"] = file.as_str().into();
+        }
+    }
     let setup = Setup::new().servers(server, server).cluster("collector", &[receiver]);
     setup.change(move |bootstrap| {
         let resources = &mut bootstrap["static_resources"];
@@ -32,7 +37,8 @@ fn setup(server: SocketAddr, file: &Path, receiver: SocketAddr) -> Setup {
         let manager = &mut at(manager, "envoy.filters.network.http_connection_manager")["typed_config"];
         manager["access_log"] = loggers;
         let routes = &mut manager["route_config"]["virtual_hosts"][0]["routes"];
-        routes.as_array_mut().unwrap().insert(0, config.value()["route"].clone());
+        let first = config.value()["routes"].as_array().unwrap();
+        routes.as_array_mut().unwrap().splice(..0, first.iter().cloned());
         at(&mut resources["clusters"], "collector")["typed_extension_protocol_options"] = json!({
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -55,7 +61,7 @@ fn loggers_of_each_kind_are_told_of_calls() {
         server.on("refused", Action::Status(70, "no such method".to_owned()));
         let file = folder.path().join("calls.log");
         let (receiver, address) = LogReceiver::start("127.0.0.1:0".parse().unwrap());
-        let rules = json!({"log": false, "textFormat": "  %REQ(method)% \"%REQ(tag)%\" %RESPONSE_CODE_DETAILS%\n", "fields": {
+        let rules = json!({"log": false, "files": true, "textFormat": "  %REQ(method)% \"%REQ(tag)%\" %RESPONSE_CODE_DETAILS%\n", "fields": {
             "x-call-line": "%LINE%", "x-call-outcome": "%RESPONSE_CODE_DETAILS%", "x-call-duration": "%DURATION%",
             "x-call-cluster": "%UPSTREAM_CLUSTER%", "x-call-trace": "%TRACE_ID%",
         }});
@@ -110,7 +116,8 @@ fn loggers_of_each_kind_are_told_of_calls() {
         bodies.sort();
         assert_eq!(bodies, wanted);
         let logged = || proxy.metric("meltemi_log_entries_total", &["outcome=\"logged\""]);
-        eventually("they are counted", || (logged() == wanted.len() as u64).then_some(()));
+        // Lines in the file, and entries.
+        eventually("they are counted", || (logged() == 2 * wanted.len() as u64).then_some(()));
         assert!(
             !proxy.log().contains("\"event\":\"call\"") && !proxy.log().contains("sayHello"),
             "lines are for loggers alone"
@@ -127,17 +134,71 @@ fn calls_do_not_wait_for_who_takes_no_logs() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = silent.local_addr().unwrap();
         thread::spawn(move || silent.incoming().collect::<Vec<_>>());
-        let rules = json!({"log": false, "fields": {"x-call-line": "%LINE%"}});
+        let rules = json!({"log": false, "files": true, "textFormat": "%REQ(tag)%", "fields": {"x-call-line": "%LINE%"}});
         let file = folder.path().join("calls.log");
         let proxy = setup(server.address(), &file, address).plan(&plan(&rules)).start(envoy);
         let mut client = Client::connect(proxy.meltemi());
-        for _ in 0..2000 {
-            client.call("sayHello", "x");
+        let wanted: Vec<_> = (0..2000).map(|number| number.to_string()).collect();
+        for number in &wanted {
+            client.call_with("sayHello", "x", &[("tag", number)]);
         }
-        let lines = || fs::read_to_string(&file).unwrap_or_default().lines().count();
-        eventually("all calls are in the file", || (lines() == 2000).then_some(()));
+        // Each once, and in the order of the calls, however many came together.
+        let text = || fs::read_to_string(&file).unwrap_or_default();
+        eventually("all calls are in the file", || (text().lines().count() >= 2000).then_some(()));
+        assert_eq!(text().lines().collect::<Vec<_>>(), wanted);
         eventually("they are counted", || {
-            (proxy.metric("meltemi_log_entries_total", &["outcome=\"logged\""]) == 2000).then_some(())
+            (proxy.metric("meltemi_log_entries_total", &["outcome=\"logged\""]) == 4000).then_some(())
         });
+    });
+}
+
+/// Few of them go together, so that Envoy takes the request.
+#[test]
+fn long_lines_are_whole() {
+    each_envoy(|envoy| {
+        let (server, folder) = (Backend::start("v1"), tempfile::tempdir().unwrap());
+        let format = format!("%REQ(method)%{}", " %REQ(tag)%".repeat(12));
+        let rules = json!({"log": false, "files": true, "textFormat": format});
+        let file = folder.path().join("calls.log");
+        let setup = setup(server.address(), &file, server.address()).concurrency(1);
+        let proxy = setup.plan(&plan(&rules)).start(envoy);
+        let (mut client, tag) = (Client::connect(proxy.meltemi()), "x".repeat(1000));
+        let method = |number: usize| format!("say{number}");
+        for number in 0..20 {
+            client.call_with(&method(number), "x", &[("tag", &tag)]);
+        }
+        let text = || fs::read_to_string(&file).unwrap_or_default();
+        eventually("all calls are in the file", || (text().lines().count() >= 20).then_some(()));
+        let line = |number| method(number) + &format!(" {tag}").repeat(12);
+        assert!(text().lines().eq((0..20).map(line)), "Envoy {}", envoy.version);
+    });
+}
+
+/// What a connection leaves behind when its last client leaves is in the file, too; and lines are bare, also where the file is
+/// what Envoy itself prints to.
+#[test]
+fn lines_on_standard_output_are_bare() {
+    each_envoy(|envoy| {
+        let server = Backend::start("v1");
+        let rules = json!({"log": false, "files": true, "textFormat": "bare %REQ(tag)%"});
+        let setup = setup(server.address(), Path::new("/dev/stdout"), server.address());
+        let proxy = setup.plan(&plan(&rules)).start(envoy);
+        let mut wanted = Vec::new();
+        for number in 0..21 {
+            let mut client = Client::connect(proxy.meltemi());
+            client.call_with("sayHello", "x", &[("tag", &number.to_string())]);
+            wanted.push(format!("bare {number}"));
+        }
+        let lines = eventually("all calls are in the log", || {
+            let log = proxy.log();
+            let lines: Vec<_> =
+                log.lines().filter(|line| line.starts_with("bare ")).map(str::to_owned).collect();
+            (lines.len() >= wanted.len()).then_some(lines)
+        });
+        let number = |line: &String| line.rsplit_once(' ').unwrap().1.parse::<u32>().unwrap();
+        let mut sorted = lines;
+        sorted.sort_by_key(number);
+        assert_eq!(sorted, wanted, "Envoy {}", envoy.version);
+        assert!(!proxy.log().contains("meltemi: bare"), "lines are for the file alone");
     });
 }

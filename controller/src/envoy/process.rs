@@ -63,7 +63,9 @@ impl Envoy {
         if address.exists() {
             fs::remove_file(&address).map_err(Error::io("remove", &address))?;
         }
-        let output = File::create(&log).map_err(Error::io("write", &log))?;
+        // It may open its output again, as /dev/stdout: what is written either way is at the end of the file.
+        let output = File::create(&log).and_then(|_| File::options().append(true).open(&log));
+        let output = output.map_err(Error::io("write", &log))?;
         let errors = output.try_clone().map_err(Error::io("write", &log))?;
         let child = Command::new(&launch.binary)
             .arg("--config-path")

@@ -34,7 +34,7 @@ pub(super) struct AccessLogs<'a> {
     pub(super) visibility: &'a Visibility<'a>,
     /// All services.
     pub(super) services: &'a [Service],
-    /// The calls that have lines in the logs of their proxies where no Telemetry says it.
+    /// The calls that have lines on the standard output of their proxies where no Telemetry says it.
     pub(super) flag: Option<AccessLog>,
 }
 
@@ -98,7 +98,7 @@ impl AccessLogs<'_> {
             true => self.inherited().into_iter().map(|name| (name, self.unsaid())).collect(),
             false => self.merged(&levels, of, reports),
         };
-        // The flag is about the proxies' own logs.
+        // The flag is about the standard output of the proxies.
         let is_by_flag = levels.is_empty() && self.flag.is_some();
         let mut draft = Draft::new(is_by_flag);
         let mut all: Option<Lines> = None;
@@ -110,7 +110,7 @@ impl AccessLogs<'_> {
             };
             self.configured.report_others(&name, is_by_flag, &silent, reports);
             match self.place(&name, of) {
-                Ok((provider, _)) if is_by_flag => draft.add_own(provider),
+                Ok((provider, _)) if is_by_flag => draft.add_format(provider),
                 Ok((provider, receiver)) => {
                     for why in receiver.iter().flat_map(|receiver| &receiver.lost) {
                         self.report_default(&name, why, reports);

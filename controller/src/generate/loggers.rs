@@ -1,73 +1,20 @@
 //! Loggers of connection managers that are told of calls: files, access log services and collectors of logs.
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
+mod provider;
+mod receivers;
+mod template;
 
 use meltemi_proxy::plan::{check_log_format, mend_log_format, raw};
 use serde_json::{Map, Value, json};
 
-use super::collector;
 use super::log_format::{LogFormat, mended, report_unknown};
-use super::mesh::KEY;
-use super::mesh_logs::Configured;
 use super::report::Reports;
-use super::service::Service;
-use super::sockets::Proxies;
-use super::subsets::Subsets;
-use super::telemetries::Whose;
-use super::telemetry::add_loggers;
-use super::visibility::Visibility;
-use crate::findings::ResourceRef;
-use crate::istio::ExtensionProvider;
 
-/// What the connection manager has for them, as for an Envoy of one's own.
-const CONFIG: &str = include_str!("../../../envoy-configs/access-loggers.yaml");
+use self::provider::{FILE, HTTP, Kind, OF_FILES, OPEN_TELEMETRY, STDOUT};
 
-/// Something that calls are logged to.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Provider {
-    name: String,
-    /// The ConfigMap that has it, if one has.
-    map: Option<ResourceRef>,
-    kind: Kind,
-    /// What the mesh configuration says of it.
-    said: Value,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Kind {
-    /// A file of the proxy's, with the format of its lines.
-    File { path: String, format: Option<LogFormat> },
-    /// A service, by Envoy's own protocol.
-    Http,
-    /// A service, by OpenTelemetry's.
-    OpenTelemetry,
-    /// Nothing that calls are logged to.
-    Other(String),
-}
-
-/// The services of all providers that are services, or why there is none, by the names of the providers.
-#[derive(Debug)]
-pub(super) struct Receivers<'a> {
-    found: BTreeMap<&'a str, Result<Found, String>>,
-    rules: Subsets<'a>,
-}
-
-/// A port of a service that calls are logged to.
-#[derive(Debug)]
-struct Found {
-    service: Service,
-    port: u16,
-}
-
-/// A service that calls are logged to, as proxies reach it.
-#[derive(Debug)]
-pub(super) struct Receiver {
-    host: String,
-    cluster: String,
-    /// Which calls it is not told of all the same, as the rest of a sentence about the provider.
-    pub(super) lost: Vec<String>,
-}
+pub(super) use self::provider::Provider;
+pub(super) use self::receivers::{Receiver, Receivers};
+pub(super) use self::template::logging;
 
 /// What plans say of calls that are logged, and the loggers that are told of them.
 #[derive(Debug, Clone)]
@@ -79,23 +26,15 @@ pub(super) struct Logging {
 /// Where the calls of some proxies are logged, as it gathers.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
-    /// In the logs of the proxies.
-    is_own: bool,
+    /// The files that have lines.
+    files: Vec<String>,
     /// The formats of lines, by the logs that have lines.
     formats: Vec<(String, Option<LogFormat>)>,
-    /// What loggers are told, by the names of headers.
+    /// What services are told, by the names of headers.
     fields: Map<String, Value>,
+    /// The loggers that tell services.
     loggers: Vec<Value>,
 }
-
-/// Where lines are in the log of the proxy, with those of its own.
-pub(super) const OWN: [&str; 3] = ["", "/dev/stdout", "/dev/stderr"];
-
-const FILE: &str = "envoyFileAccessLog";
-/// What is in force of one.
-const OF_FILES: [&str; 2] = ["path", "logFormat"];
-const HTTP: &str = "envoyHttpAls";
-const OPEN_TELEMETRY: &str = "envoyOtelAls";
 
 /// The line of a call, and the header that it is in.
 const LINE: (&str, &str) = ("x-call-line", "%LINE%");
@@ -124,172 +63,15 @@ const OF_CALLS: [(&str, &str); 17] = [
 /// The headers that plans have at most.
 const MOST_FIELDS: usize = 64;
 
-static LOADED: LazyLock<Value> = LazyLock::new(|| serde_saphyr::from_str(CONFIG).unwrap_or_default());
-
-impl Provider {
-    /// That of a ConfigMap.
-    pub(super) fn new(provider: &ExtensionProvider, map: &ResourceRef) -> Self {
-        let name = &provider.name;
-        let said = provider.envoy_file_access_log.as_ref();
-        if let Some(said) = said {
-            let path = said["path"].as_str().unwrap_or_default().to_owned();
-            let format = LogFormat::of_provider(said, map, name);
-            return Self { said: said.clone(), ..Self::file(name, path, format, Some(map.clone())) };
-        }
-        let kind = match &provider.opentelemetry {
-            _ if provider.zipkin.is_some() => Kind::Other("zipkin".to_owned()),
-            Some(_) => Kind::Other("opentelemetry".to_owned()),
-            None if provider.others.contains_key(HTTP) => Kind::Http,
-            None if provider.others.contains_key(OPEN_TELEMETRY) => Kind::OpenTelemetry,
-            None => {
-                Kind::Other(provider.others.keys().next().cloned().unwrap_or_else(|| "nothing".to_owned()))
-            }
-        };
-        let said = match kind {
-            Kind::Http => provider.others[HTTP].clone(),
-            Kind::OpenTelemetry => provider.others[OPEN_TELEMETRY].clone(),
-            _ => Value::Null,
-        };
-        Self { name: name.clone(), map: Some(map.clone()), kind, said }
-    }
-
-    /// A file.
-    pub(super) fn file(
-        name: &str,
-        path: String,
-        format: Option<LogFormat>,
-        map: Option<ResourceRef>,
-    ) -> Self {
-        Self { name: name.to_owned(), map, kind: Kind::File { path, format }, said: Value::Null }
-    }
-
-    /// What it is of, if calls are not logged to it.
-    pub(super) fn other(&self) -> Option<&str> {
-        match &self.kind {
-            Kind::Other(kind) => Some(kind),
-            _ => None,
-        }
-    }
-
-    /// The ConfigMap that has it, if one has.
-    pub(super) fn map(&self) -> Option<&ResourceRef> {
-        self.map.as_ref()
-    }
-
-    /// Whether another is the same for proxies, whose own logs may have the lines of either.
-    pub(super) fn is_like(&self, other: &Self, is_own: bool) -> bool {
-        let formats = LogFormat::are_alike((self.format(), other.format()));
-        if is_own {
-            return formats;
-        }
-        match (&self.kind, &other.kind) {
-            (Kind::File { path, .. }, Kind::File { path: other_path, .. }) => {
-                let is_in_own = |path: &String| OWN.contains(&&**path);
-                let are_own = is_in_own(path) && is_in_own(other_path);
-                formats && (are_own || path == other_path) && self.unknown().eq(other.unknown())
-            }
-            (kind, other_kind) => kind == other_kind && self.said == other.said,
-        }
-    }
-
-    /// The format of its lines, if it has one.
-    fn format(&self) -> Option<&LogFormat> {
-        match &self.kind {
-            Kind::File { format, .. } => format.as_ref(),
-            _ => None,
-        }
-    }
-
-    /// What is said of a file beside what is in force.
-    fn unknown(&self) -> impl Iterator<Item = (&String, &Value)> {
-        let fields = self.said.as_object().into_iter().flatten();
-        fields.filter(|(field, _)| !OF_FILES.contains(&field.as_str()))
-    }
-
-    fn report(&self, what: &str, reports: &mut Reports) {
-        if let Some(map) = &self.map {
-            let message = format!(
-                "{what} of the extensionProvider {:?} is not in force for managed protocols",
-                self.name
-            );
-            reports.not_honoured(map, format!("data.{KEY}"), message);
-        }
-    }
-
-    /// Says which fields are not in force.
-    fn report_others(&self, kind: &str, known: &[&str], reports: &mut Reports) {
-        for field in self.said.as_object().into_iter().flat_map(Map::keys) {
-            if !known.contains(&field.as_str()) {
-                self.report(&format!("{kind}.{field}"), reports);
-            }
-        }
-    }
-}
-
-impl<'a> Receivers<'a> {
-    /// Those of a mesh with these services and DestinationRules.
-    pub(super) fn new(configured: &'a Configured, services: &[Service], rules: Subsets<'a>) -> Self {
-        let of_service = |(name, provider): (&'a str, &Provider)| {
-            if !matches!(provider.kind, Kind::Http | Kind::OpenTelemetry) {
-                return None;
-            }
-            let service = provider.said["service"].as_str().unwrap_or_default();
-            // Istio takes numbers in quotes as well.
-            let port = &provider.said["port"];
-            let number = port.as_u64().and_then(|port| u16::try_from(port).ok());
-            let port = number.or_else(|| port.as_str()?.parse().ok()).unwrap_or(0);
-            let found = collector::find(service, port, services).map(|service| Found { service, port });
-            Some((name, found))
-        };
-        Self { found: configured.providers().filter_map(of_service).collect(), rules }
-    }
-
-    /// That of a provider for some proxies, if it is a service.
-    ///
-    /// # Errors
-    ///
-    /// They do not reach it: why, as the rest of a sentence about the provider.
-    pub(super) fn of(
-        &self,
-        provider: &str,
-        of @ (whose, proxies): (Whose<'_>, Proxies),
-        (visibility, services): (&Visibility<'_>, &[Service]),
-    ) -> Result<Option<Receiver>, String> {
-        let Some(found) = self.found.get(provider) else { return Ok(None) };
-        let Found { service, port } = found.as_ref().map_err(Clone::clone)?;
-        let cluster = visibility.cluster(service, *port, of)?;
-        let host = &service.host;
-        let mut lost = Vec::new();
-        // Without HTTP/2 there is no gRPC.
-        if !service.http2.has(*port, self.rules.upgrades(whose.namespace, service, *port)) {
-            let (by, mend) = match &*service.origin.kind {
-                "ServiceEntry" => ("protocol", "Write protocol: GRPC"),
-                _ => ("name or appProtocol", "Name the port grpc or grpc-…, or write appProtocol: grpc"),
-            };
-            lost.push(format!(
-                "names port {port} of {host}, which is not of gRPC or HTTP/2 by its {by}: Envoy sends to it by HTTP/1.1, and \
-                 all is lost. {mend}"
-            ));
-        }
-        if proxies == Proxies::Sidecars {
-            let unseen = visibility.unseen(service, *port, whose, services).into_iter();
-            lost.extend(
-                unseen.map(|who| format!("names {host}, which {who} do not see: their calls are lost")),
-            );
-        }
-        Ok(Some(Receiver { host: host.clone(), cluster, lost }))
-    }
-}
-
 impl Draft {
-    /// Nowhere, or in the logs of the proxies.
-    pub(super) fn new(is_own: bool) -> Self {
-        Self { is_own, ..Self::default() }
+    /// Nowhere, or on the standard output of the proxies.
+    pub(super) fn new(is_on_stdout: bool) -> Self {
+        let files = if is_on_stdout { vec![STDOUT.to_owned()] } else { Vec::new() };
+        Self { files, ..Self::default() }
     }
 
-    /// Has calls logged in the logs of the proxies, in the format of a provider if that has lines.
-    pub(super) fn add_own(&mut self, provider: Provider) {
-        self.is_own = true;
+    /// Has lines in the format of a provider, if that has lines.
+    pub(super) fn add_format(&mut self, provider: Provider) {
         if let Kind::File { format, .. } = provider.kind {
             self.formats.push((provider.name, format));
         }
@@ -300,18 +82,11 @@ impl Draft {
         match (&provider.kind, receiver) {
             (Kind::File { path, .. }, _) => {
                 provider.report_others(FILE, &OF_FILES, reports);
-                match OWN.contains(&&**path) {
-                    true => return self.add_own(provider),
-                    false => {
-                        let mut logger = template("file");
-                        logger["typed_config"]["path"] = path.as_str().into();
-                        self.loggers.push(logger);
-                        self.field(&provider, LINE.0, LINE.1, reports);
-                    }
+                // A file of several providers has a line once.
+                if !self.files.contains(path) {
+                    self.files.push(path.clone());
                 }
-                if let Kind::File { format, .. } = provider.kind {
-                    self.formats.push((provider.name, format));
-                }
+                self.add_format(provider);
             }
             (Kind::Http, Some(receiver)) => self.add_http(&provider, &receiver, reports),
             (Kind::OpenTelemetry, Some(receiver)) => self.add_open_telemetry(&provider, &receiver, reports),
@@ -325,7 +100,7 @@ impl Draft {
         for (name, text) in OF_CALLS {
             self.field(provider, name, text, reports);
         }
-        let mut logger = template("http_grpc");
+        let mut logger = template::service("http_grpc");
         let config = &mut logger["typed_config"];
         receiver.put(config, &provider.said, "http_envoy_accesslog");
         let more = provider.said[headers].as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -344,7 +119,7 @@ impl Draft {
 
     fn add_open_telemetry(&mut self, provider: &Provider, receiver: &Receiver, reports: &mut Reports) {
         provider.report_others(OPEN_TELEMETRY, &["service", "port", "logName", "logFormat"], reports);
-        let mut logger = template("open_telemetry");
+        let mut logger = template::service("open_telemetry");
         let config = &mut logger["typed_config"];
         receiver.put(config, &provider.said, "otel_envoy_accesslog");
         let format = &provider.said["logFormat"];
@@ -424,43 +199,17 @@ impl Draft {
                 self.fields.insert(LINE.0.to_owned(), LINE.1.into());
             }
             plan["fields"] = self.fields.into();
-            if !self.is_own {
-                plan["log"] = false.into();
-            }
         }
-        Logging { plan, loggers: self.loggers }
+        if !self.files.is_empty() {
+            plan["files"] = true.into();
+        }
+        let of_files = self.files.iter().flat_map(|path| template::file(path));
+        let loggers: Vec<Value> = of_files.chain(self.loggers).collect();
+        if !loggers.is_empty() {
+            plan["log"] = false.into();
+        }
+        Logging { plan, loggers }
     }
-}
-
-impl Receiver {
-    /// Has a logger tell it, as a log of the name that a provider says.
-    fn put(&self, config: &mut Value, said: &Value, default: &str) {
-        let name = said["logName"].as_str().filter(|name| !name.is_empty()).unwrap_or(default);
-        config["common_config"]["log_name"] = name.into();
-        config["common_config"]["grpc_service"]["envoy_grpc"] =
-            json!({"cluster_name": self.cluster, "authority": self.host});
-    }
-}
-
-/// A connection manager with loggers for calls.
-pub(super) fn logging(mut manager: Value, loggers: &[Value]) -> Value {
-    if loggers.is_empty() {
-        return manager;
-    }
-    let config = &mut manager["typed_config"];
-    add_loggers(config, loggers.iter().cloned());
-    if let Some(routes) = config["route_config"]["virtual_hosts"][0]["routes"].as_array_mut() {
-        routes.insert(0, LOADED["route"].clone());
-    }
-    manager
-}
-
-/// The logger of a kind.
-fn template(kind: &str) -> Value {
-    let name = format!("envoy.access_loggers.{kind}");
-    let loggers = LOADED["access_log"].as_array();
-    let found = loggers.and_then(|loggers| loggers.iter().find(|logger| logger["name"] == *name));
-    found.cloned().unwrap_or_default()
 }
 
 /// What the names of a provider's own headers start with: no other's do, whatever it is called.
@@ -481,12 +230,29 @@ mod tests {
 
     #[test]
     fn the_configuration_for_others_has_the_same_headers() {
-        let logged = template("http_grpc")["typed_config"]["additional_request_headers_to_log"].clone();
-        assert_eq!(logged, json!(OF_CALLS.map(|(name, _)| name)));
-        let line = format!("%REQ({})%", LINE.0);
-        assert_eq!(template("open_telemetry")["typed_config"]["body"]["string_value"], line);
-        let format = &template("file")["typed_config"]["log_format"]["text_format_source"]["inline_string"];
-        assert_eq!(*format, format!("{line}\n"));
+        let logged = &template::service("http_grpc")["typed_config"]["additional_request_headers_to_log"];
+        assert_eq!(*logged, json!(OF_CALLS.map(|(name, _)| name)));
+        let body = &template::service("open_telemetry")["typed_config"]["body"]["string_value"];
+        assert_eq!(*body, format!("%REQ({})%", LINE.0));
+    }
+
+    #[test]
+    fn a_file_has_a_logger_for_each_number_of_lines() {
+        let loggers: Vec<Value> = template::file("/var/log/a").collect();
+        let counts: Vec<usize> = loggers
+            .iter()
+            .map(|logger| {
+                let header = &logger["filter"]["header_filter"]["header"];
+                assert_eq!(header["name"], "x-meltemi-lines");
+                let count = header["string_match"]["exact"].as_str().unwrap().parse().unwrap();
+                let config = &logger["typed_config"];
+                let lines: String = (1..=count).map(|line| format!("%REQ({}-{line})%\n", LINE.0)).collect();
+                assert_eq!(config["log_format"]["text_format_source"]["inline_string"], *lines);
+                assert_eq!(config["path"], "/var/log/a");
+                count
+            })
+            .collect();
+        assert_eq!(counts, [1, 4, 16]);
     }
 
     #[test]

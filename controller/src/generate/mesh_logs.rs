@@ -88,18 +88,18 @@ impl Configured {
         revisions.find(|revision| revision.inherited.contains(provider)).map(|revision| &revision.map)
     }
 
-    /// Says which revisions mean something else by the name of a provider than what counts, where lines may be in the logs of the
-    /// proxies, whatever the file is. `silent` ones are told already.
+    /// Says which revisions mean something else by the name of a provider than what counts, where lines may be in one file whatever
+    /// is said. `silent` ones are told already.
     pub(super) fn report_others(
         &self,
         name: &str,
-        is_own: bool,
+        is_one_file: bool,
         silent: &[&ResourceRef],
         reports: &mut Reports,
     ) {
         let mut all = self.of_name(name);
         let Some((first, map)) = all.next().and_then(|first| Some((first, first.map()?))) else { return };
-        let others = all.filter(|other| !other.is_like(first, is_own)).filter_map(Provider::map);
+        let others = all.filter(|other| !other.is_like(first, is_one_file)).filter_map(Provider::map);
         for other in others.filter(|other| !silent.contains(other)) {
             report_other(&format!("access log {name:?}"), map, other, reports);
         }

@@ -31,7 +31,7 @@ pub struct Options {
     pub foreign_routers: ForeignRouters,
     /// Calls are reported as Istio's standard metrics.
     pub istio_metrics: bool,
-    /// Calls have lines in Envoy's log, where no Telemetry says which.
+    /// Calls have lines on the standard output of proxies, where no Telemetry says which.
     pub access_log: Option<AccessLog>,
 }
 
@@ -56,7 +56,7 @@ impl Options {
     }
 }
 
-/// Which calls have lines in Envoy's log.
+/// Which calls have lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessLog {
     /// All.

@@ -58,53 +58,106 @@ fn managers(output: &Output, namespace: &str) -> Vec<Value> {
     of_listeners.map(manager).collect()
 }
 
-/// The loggers of the one connection manager, without their filters, by their kinds; each is told of calls alone.
+/// The loggers of the one connection manager, without their filters, by their kinds, and a file as one; each is told of calls alone.
 fn loggers(output: &Output, namespace: &str) -> Vec<(String, Value)> {
     let [manager] = &managers(output, namespace)[..] else { panic!("several kinds of proxies") };
     let loggers = manager["access_log"].as_array().cloned().unwrap_or_default();
     let of_calls = json!({"header_filter": {"header": {"name": "x-meltemi-log", "present_match": true}}});
     let routes = manager["route_config"]["virtual_hosts"][0]["routes"].as_array().unwrap();
-    let is_first = routes[0]["match"]["headers"][0]["name"] == "x-meltemi-log";
-    assert_eq!(is_first, !loggers.is_empty(), "the route is there if there are loggers");
+    for (at, mark) in MARKS.into_iter().enumerate() {
+        let is_there = routes[at]["match"]["headers"][0]["name"] == mark;
+        assert_eq!(is_there, !loggers.is_empty(), "the routes are there if there are loggers");
+    }
     let logger = |logger: &Value| {
-        assert_eq!(logger["filter"], of_calls);
         let name = logger["name"].as_str().unwrap().strip_prefix("envoy.access_loggers.").unwrap();
+        let filter = match name {
+            "file" => {
+                let lines =
+                    logger["typed_config"]["log_format"]["text_format_source"]["inline_string"].as_str();
+                let count = lines.unwrap().lines().count().to_string();
+                json!({"header_filter": {"header": {"name": "x-meltemi-lines", "string_match": {"exact": count}}}})
+            }
+            _ => of_calls.clone(),
+        };
+        assert_eq!(logger["filter"], filter);
         (name.to_owned(), logger["typed_config"].clone())
     };
-    loggers.iter().map(logger).collect()
+    let mut loggers: Vec<_> = loggers.iter().map(logger).collect();
+    loggers.dedup_by_key(|(_, config)| {
+        config["path"].as_str().map_or_else(|| config.to_string(), str::to_owned)
+    });
+    loggers
 }
+
+/// The headers by which the connection manager knows what calls are logged by.
+const MARKS: [&str; 2] = ["x-meltemi-lines", "x-meltemi-log"];
 
 #[test]
 fn lines_go_to_the_file_of_a_provider_for_those_who_have_it() {
     let file = "{name: f, envoyFileAccessLog: {path: /var/log/f, logFormat: {text: '%REQ(method)%'}}}";
     let output = made(&(mesh(file, "") + &telemetry("web", "{name: f}")));
-    let wanted = json!({"errors": false, "textFormat": "%REQ(method)%", "fields": {"x-call-line": "%LINE%"}, "log": false});
+    let wanted = json!({"errors": false, "textFormat": "%REQ(method)%", "files": true, "log": false});
     assert_eq!(plan(&output, "web"), wanted);
     let [(kind, config)] = &loggers(&output, "web")[..] else { panic!("one logger") };
     assert_eq!((&**kind, &config["path"]), ("file", &json!("/var/log/f")));
-    assert_eq!(config["log_format"]["text_format_source"]["inline_string"], "%REQ(x-call-line)%\n");
+    assert_eq!(config["log_format"]["text_format_source"]["inline_string"], "%REQ(x-call-line-1)%\n");
     // The calls of other namespaces, and what those call, are none of theirs.
     assert_eq!((plan(&output, "shop"), loggers(&output, "shop")), (Value::Null, vec![]));
     assert_eq!(findings(&output), Vec::<String>::new());
 
-    // Beside the log of the proxy.
+    // Beside the standard output.
     let output = made(&(mesh(file, "") + &telemetry("web", "{name: envoy}, {name: F}")));
     let usual = "NotHonoured ConfigMap istio-system/istio: data.mesh: a call of managed protocols has one line, for all access logs: \
                  not in the usual form of \"envoy\", but in that of \"f\"";
-    assert_eq!((plan(&output, "web")["log"].clone(), loggers(&output, "web").len()), (Value::Null, 1));
+    assert_eq!(
+        (&plan(&output, "web")["log"], paths(&output)),
+        (&json!(false), files(&["/dev/stdout", "/var/log/f"]))
+    );
     assert_eq!(findings(&output), [usual]);
+}
+
+/// The files that clients log to.
+fn paths(output: &Output) -> Vec<Value> {
+    loggers(output, "web").iter().map(|(_, config)| config["path"].clone()).collect()
+}
+
+fn files(paths: &[&str]) -> Vec<Value> {
+    paths.iter().map(|path| json!(path)).collect()
+}
+
+#[test]
+fn a_file_of_several_providers_has_each_line_once() {
+    let file =
+        "{name: f, envoyFileAccessLog: {path: /dev/stdout}}, {name: none, envoyFileAccessLog: {path: ''}}";
+    let output = made(&(mesh(file, "") + &telemetry("web", "{name: envoy}, {name: f}, {name: none}")));
+    assert_eq!(paths(&output), files(&["/dev/stdout"]));
+    assert_eq!(managers(&output, "web")[0]["access_log"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn a_file_beside_a_service_takes_no_entries() {
+    let providers = format!(
+        "{{name: f, envoyFileAccessLog: {{path: /var/log/f}}}}, {{name: o, envoyOtelAls: {{{AT}, logFormat: {{text: same}}}}}}"
+    );
+    let output = made(&(mesh(&providers, "") + &telemetry("web", "{name: o}, {name: f}")));
+    let wanted = json!({"errors": false, "files": true, "fields": {"x-call-line": "%LINE%"}, "log": false});
+    assert_eq!(plan(&output, "web"), wanted);
+    let kinds: Vec<_> = loggers(&output, "web").into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, ["file", "open_telemetry"]);
 }
 
 #[test]
 fn the_file_of_the_mesh_may_be_any() {
-    for (file, count) in [("/dev/stdout", 0), ("/dev/stderr", 0), ("/var/log/calls", 1)] {
+    for file in ["/dev/stdout", "/dev/stderr", "/var/log/calls"] {
         let output = made(&mesh("", &format!("accessLogFile: {file}")));
-        assert_eq!(loggers(&output, "web").len(), count, "{file}");
-        assert_eq!(plan(&output, "web")["fields"].is_null(), count == 0, "{file}");
-        // The flag is about the log of the proxy.
+        assert_eq!(paths(&output), files(&[file]));
+        let wanted = json!({"errors": false, "files": true, "log": false});
+        assert_eq!(plan(&output, "web"), wanted, "{file}");
+        // The flag is about the standard output of the proxy.
         let flag = Options { access_log: Some(meltemi::generate::AccessLog::Errors), ..options("dubbo") };
         let output = generate(&world(&mesh("", &format!("accessLogFile: {file}"))), &flag);
-        assert_eq!((plan(&output, "web"), loggers(&output, "web").len()), (json!({"errors": true}), 0));
+        let wanted = json!({"errors": true, "files": true, "log": false});
+        assert_eq!((plan(&output, "web"), paths(&output)), (wanted, files(&["/dev/stdout"])));
     }
 }
 
@@ -220,11 +273,11 @@ fn loggers_of_calls_are_beside_those_that_make_metrics() {
     let managers = managers(&output, "web");
     assert_eq!(
         managers.iter().map(kinds).collect::<Vec<_>>(),
-        [vec!["file", "stats", "stats"], vec!["file"]]
+        [vec!["file", "file", "file", "stats", "stats"], vec!["file"; 3]]
     );
     let paths = managers[0]["route_config"]["virtual_hosts"][0]["routes"].as_array().unwrap();
     assert_eq!(paths[0]["match"]["path"], "/report");
-    assert_eq!(paths[1]["match"]["headers"][0]["name"], "x-meltemi-log");
+    assert_eq!([1, 2].map(|at| &paths[at]["match"]["headers"][0]["name"]), MARKS);
 }
 
 /// The ConfigMap of another revision, with these providers.
@@ -262,12 +315,12 @@ fn the_log_of_the_mesh_is_that_of_one_revision() {
     // That of a file is not in the format of another revision.
     let theirs = "accessLogFile: /var/log/theirs\n    accessLogFormat: '%DURATION%'";
     let output = made(&(mesh("", ours) + &canary("", theirs)));
-    let wanted = json!({"errors": false, "fields": {"x-call-line": "%LINE%"}, "log": false});
+    let wanted = json!({"errors": false, "files": true, "log": false});
     assert_eq!(plan(&output, "web"), wanted);
-    assert_eq!(loggers(&output, "web")[0].1["path"], "/var/log/ours");
+    assert_eq!(paths(&output), files(&["/var/log/ours"]));
     assert_eq!(findings(&output), [format!("{on}access log \"envoy\" {all}")]);
     assert_eq!(findings(&made(&(mesh("", ours) + &canary("", ours)))), Vec::<String>::new());
-    // Lines are in the log of the proxy: by default in none of the canary, else in either.
+    // Lines are on standard output: by default on none of the canary, else on either.
     let (ours, envoy) = (
         mesh("", "accessLogFile: /dev/stdout") + &canary("", ""),
         telemetry("istio-system", "{name: envoy}"),
@@ -286,8 +339,7 @@ fn the_logs_of_all_revisions_hold_where_no_telemetry_says_it() {
     let file = "{name: f, envoyFileAccessLog: {path: /var/log/f}}";
     let theirs = canary(file, "defaultProviders: {accessLogging: [f]}");
     let output = made(&(mesh("", "accessLogFile: /dev/stdout") + &theirs));
-    let [(_, config)] = &loggers(&output, "web")[..] else { panic!("one logger") };
-    assert_eq!((&config["path"], &plan(&output, "web")["log"]), (&json!("/var/log/f"), &Value::Null));
+    assert_eq!(paths(&output), files(&["/dev/stdout", "/var/log/f"]));
     let place = |map: &str| {
         format!("NotHonoured ConfigMap istio-system/{map}: data.mesh: calls of managed protocols: ")
     };

@@ -71,7 +71,7 @@ fn a_provider_may_be_the_log_of_another_mesh() {
         findings(&made(&(revisions(["", ""], [own, ""]) + &telemetry("envoy")))),
         Vec::<String>::new()
     );
-    // A mesh without a file has its lines in the logs of its proxies.
+    // A mesh without a file has its lines on standard output.
     let format = "accessLogFormat: '%DURATION%'";
     let output = made(&(revisions(["", format], ["", OURS]) + &telemetry("envoy")));
     assert!(is_logged(&output, "/var/log/ours"));

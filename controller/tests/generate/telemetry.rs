@@ -31,10 +31,16 @@ fn mesh_of_two() -> String {
     namespace("shop") + &namespace("web") + &service("shop", "demo", "10.0.0.1")
 }
 
-/// The lines of calls by the sidecars of `web`, by those of `shop`, and to those of `shop`.
+/// The lines of calls by the sidecars of `web`, by those of `shop`, and to those of `shop`: in files, and not in the proxies' logs.
 fn lines(output: &Output) -> [Value; 3] {
-    let of =
-        |namespace, name| spec(output, "WasmPlugin", namespace, name)["pluginConfig"]["accessLog"].clone();
+    let of = |namespace, name| {
+        let mut lines = spec(output, "WasmPlugin", namespace, name)["pluginConfig"]["accessLog"].clone();
+        if let Some(lines) = lines.as_object_mut() {
+            let [files, log] = ["files", "log"].map(|name| lines.remove(name));
+            assert_eq!((files, log), (Some(json!(true)), Some(json!(false))));
+        }
+        lines
+    };
     [of("web", "meltemi"), of("shop", "meltemi"), of("shop", "meltemi-server-demo")]
 }
 

@@ -32,7 +32,8 @@ impl Process {
     pub fn start(name: &str, user: Option<u32>, command: &mut Command) -> Self {
         let log = checkout::target().join("mesh").join(format!("{name}.log"));
         fs::create_dir_all(log.parent().unwrap()).unwrap();
-        let file = File::create(&log).unwrap();
+        // Whichever way it is open, what is written is at its end.
+        let file = File::create(&log).and_then(|_| File::options().append(true).open(&log)).unwrap();
         std::os::unix::fs::fchown(&file, user, user).unwrap();
         let child = command
             .stdin(Stdio::null())

@@ -46,8 +46,8 @@ pub struct Parts<'a> {
     pub endpoints: usize,
     /// How many workers Envoy has.
     pub workers: usize,
-    /// The connection manager has a logger that writes calls to a file.
-    pub has_logger: bool,
+    /// The connection manager has loggers that write calls to a file.
+    pub has_loggers: bool,
     /// The first plan, a JSON text.
     pub plan: &'a str,
 }
@@ -66,10 +66,22 @@ fn endpoint(address: &SocketAddr) -> Value {
     json!({"endpoint": {"address": {"socket_address": address}}})
 }
 
-/// Has the connection managers behind modules log calls to a file.
-fn add_logger(config: &mut Config, loggers: &Value, file: &Path) {
-    let mut logger = loggers["access_log"][0].clone();
-    logger["typed_config"]["path"] = file.display().to_string().into();
+/// Has the connection managers behind modules log calls to a file: lines that come together, and each that comes alone.
+fn add_loggers(config: &mut Config, loggers: &Value, file: &Path) {
+    let all = loggers["access_log"].as_array().cloned().unwrap_or_default();
+    let of_files = all.into_iter().filter(|logger| logger["name"] == "envoy.access_loggers.file");
+    let mut files: Vec<_> = of_files.collect();
+    if let Some(mut alone) = files.first().cloned() {
+        let mark = json!({"name": "x-meltemi-log", "present_match": true});
+        alone["filter"]["header_filter"]["header"] = mark;
+        let line = json!({"inline_string": "%REQ(x-call-line)%\n"});
+        alone["typed_config"]["log_format"]["text_format_source"] = line;
+        files.push(alone);
+    }
+    for logger in &mut files {
+        logger["typed_config"]["path"] = file.display().to_string().into();
+    }
+    let all = loggers["routes"].as_array();
     let listeners = config.value_mut()["static_resources"]["listeners"].as_array_mut();
     for listener in listeners.into_iter().flatten() {
         // Other listeners and filters have none of these.
@@ -77,8 +89,8 @@ fn add_logger(config: &mut Config, loggers: &Value, file: &Path) {
         for filter in filters.into_iter().flatten() {
             let routes = filter.pointer_mut("/typed_config/route_config/virtual_hosts/0/routes");
             if let Some(routes) = routes.and_then(Value::as_array_mut) {
-                routes.insert(0, loggers["route"].clone());
-                filter["typed_config"]["access_log"] = json!([logger]);
+                routes.splice(..0, all.into_iter().flatten().cloned());
+                filter["typed_config"]["access_log"] = json!(files);
             }
         }
     }
@@ -126,9 +138,9 @@ impl Subject {
         if parts.protocol.proxies().contains(&Proxy::PassThrough) {
             pass_through::add(&mut config, folder.path(), &Proxy::PassThrough.listener(parts.protocol))?;
         }
-        if parts.has_logger {
+        if parts.has_loggers {
             let loggers = read("envoy-configs/access-loggers.yaml")?;
-            add_logger(&mut config, loggers.value(), &folder.path().join("calls.log"));
+            add_loggers(&mut config, loggers.value(), &folder.path().join("calls.log"));
         }
         let path = folder.path().join("envoy.yaml");
         config.write(&path)?;

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::load::{self, Measurement, Span};
 use super::report::{Limit, Sample, Verdict, median, rows};
@@ -155,22 +155,32 @@ pub fn telemetry(parts: &Parts, effort: Effort) -> Result<Findings> {
     let formatted = Subject::start(&Parts { plan: &formatted, ..*parts })?;
     let told =
         subject::logged(&json!({"textFormat": text, "fields": {"x-call-line": "%LINE%"}, "log": false}));
-    let told = Subject::start(&Parts { plan: &told, has_logger: true, ..*parts })?;
+    let told = Subject::start(&Parts { plan: &told, has_loggers: true, ..*parts })?;
+    let filed = |rules: Value| {
+        let mut rules = rules;
+        rules["files"] = true.into();
+        rules["log"] = false.into();
+        Subject::start(&Parts { plan: &subject::logged(&rules), has_loggers: true, ..*parts })
+    };
+    let plain_filed = filed(json!({}))?;
+    let formatted_filed = filed(json!({"textFormat": text}))?;
     let tapped = Subject::start(&Parts { plan: &subject::tapped(), ..*parts })?;
     let names = [
         "no telemetry",
         "traces",
         "lines of JSON",
         "lines in a format",
+        "lines of JSON in files",
+        "lines in a format in files",
         "lines by a logger",
         "a tap of all calls",
     ];
+    let subjects = [&none, &traced, &plain, &formatted, &plain_filed, &formatted_filed, &told, &tapped];
     let contender = |(name, subject)| Contender { name, subject, proxy: Proxy::Meltemi };
-    let contenders =
-        names.into_iter().zip([&none, &traced, &plain, &formatted, &told, &tapped]).map(contender);
+    let contenders = names.into_iter().zip(subjects).map(contender);
     let samples = compare(&contenders.collect::<Vec<_>>(), &[BUSY], effort)?;
     let mut findings = brief(&samples)?;
-    for (name, most) in names.iter().skip(1).zip([0.2, 4.0, 4.0, 4.0]) {
+    for (name, most) in names.iter().skip(1).zip([0.2, 4.0, 4.0, 4.0, 4.0]) {
         findings.verdicts.push(Verdict {
             what: format!("{BUSY}: µs per request that {name} cost"),
             value: difference(&samples, names[0], name),

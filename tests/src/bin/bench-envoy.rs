@@ -123,7 +123,7 @@ fn run(options: &Options) -> Result<u64> {
         protocol: Protocol::Dubbo,
         endpoints: 2,
         workers: 1,
-        has_logger: false,
+        has_loggers: false,
         plan: &plan,
     };
     let folder = root.join("target/bench");

@@ -85,7 +85,6 @@ pub struct World {
     pub passed_unread: u64,
     /// What happens is written to stderr.
     is_told: bool,
-    /// What the worker started with.
     pub first_plan: Rc<Plan>,
     worker: Worker,
     delay: u64,
