@@ -9,6 +9,7 @@
 //! One mesh serves all tests, one after the other. It stays as [`stage`] made it, but for what a test applies, which the
 //! next one finds removed.
 
+mod access_log;
 mod apache_dubbo;
 mod arrival;
 mod authorization;
