@@ -3,7 +3,7 @@
 //! What a client says goes into them as text of bounded length without control characters. A change that would set
 //! nothing removes instead, so that a client never speaks where the proxy has nothing to say.
 
-use meltemi_codecs::{Action, Change, Head};
+use meltemi_codecs::{Action, Change, Head, are_same};
 
 use crate::calls::{Call, Record};
 use crate::endpoints::EndpointId;
@@ -90,7 +90,7 @@ impl Values {
                     place.value.clear();
                     trace.write((format, field), call.record().tries, &mut place.value);
                     place.action = if place.value.is_empty() { Action::Remove } else { Action::Set };
-                    if place.name != *name {
+                    if !are_same(place.name.as_bytes(), name.as_bytes()) {
                         (*name).clone_into(&mut place.name);
                     }
                     used = used.saturating_add(1);
