@@ -173,6 +173,8 @@ impl Worker {
         let Some(client) = self.clients.get(client_key) else { return };
         // For the names that are counted and logged.
         let _ = client.service().codec.head(bytes, Depth::Head, &mut self.head);
+        // It may be that of a request which is stored before it goes on.
+        self.trace = None;
         self.reject(client_key, bytes, frame, None, failure, why);
     }
 

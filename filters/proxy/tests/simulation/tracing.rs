@@ -13,6 +13,7 @@ use crate::heads::HeadFirst;
 use crate::limiter::{Say, framed};
 use crate::servers::{Policy, Reply, What};
 use crate::spans::spans;
+use crate::toy::{REFUSED, WIDE};
 use crate::world::{Ask, Setup, World, value};
 
 const A: &str = "10.0.0.1:20880";
@@ -246,6 +247,36 @@ fn a_layout_says_the_trace_of_its_caller_and_passes_it_on() {
     let lines: Vec<_> = world.metrics.replies.iter().filter(|line| line.event == "call").collect();
     let of_caller: Vec<_> = lines.iter().map(|line| line.trace_id.as_deref() == Some(ID)).collect();
     assert_eq!(of_caller, [true, true, false, true]);
+}
+
+/// The trace of a request that is stored before it goes on is of no other request that comes meanwhile.
+#[test]
+fn what_is_refused_while_another_request_comes_has_not_its_trace() {
+    let retry = json!({"attempts": 1, "on": ["reset"]});
+    let mut plan = HeadFirst::Declared.plan(json!({"tracing": {}, "defaultRoute": {"retry": retry}}));
+    plan["accessLog"] = json!({});
+    plan["services"]["other"] = json!({"protocol": "wide"});
+    let layout = plan["protocols"]["declared"].as_object_mut().unwrap();
+    layout["parts"][0]["name"] = json!(TRACEPARENT);
+    layout.insert("service".to_owned(), json!(TRACEPARENT));
+    layout.insert("method".to_owned(), json!(TRACEPARENT));
+    let wire = Rc::new(HeadFirst::Declared);
+    let mut world = World::new(Setup { wire, plan, ..Setup::default() });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    world.serve(|_, _| Reply::echo());
+    let (client, other) = (world.connect(), world.connect_to("other", "other"));
+    world.proxy.clients[other].wire = Rc::new(&WIDE);
+    let parent = format!("00-{ID}-{SPAN}-01");
+    let (call, mut bytes) = world.prepare(client, Ask::new(&parent).size(1 << 20));
+    let rest = bytes.split_off(bytes.len() / 2);
+    world.write(client, &bytes);
+    world.run_for(Duration::from_millis(20));
+    world.call_and_wait(other, Ask::new(REFUSED));
+    world.write(client, &rest);
+    world.await_all(&[call]);
+    let lines: Vec<_> =
+        world.metrics.replies.iter().map(|line| (line.event, line.trace_id.as_deref())).collect();
+    assert_eq!(lines, [("call", None), ("local_reply", None), ("call", Some(ID))]);
 }
 
 #[test]
