@@ -44,9 +44,9 @@ impl Traces {
         }
     }
 
-    /// Takes the trace of a call that has ended.
+    /// Takes the trace of a call that has ended. One with spans has memory of its own beside, which is not kept.
     pub(crate) fn take(&mut self, trace: Box<Trace>) {
-        if self.spare.len() < MOST_SPARE {
+        if self.spare.len() < MOST_SPARE && !trace.is_reported() {
             self.spare.push(trace);
         }
     }
