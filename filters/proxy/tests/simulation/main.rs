@@ -64,6 +64,7 @@ mod tags;
 mod taps;
 mod timeouts;
 mod torn_frames;
+mod traces;
 mod values;
 mod weights;
 mod windows;
