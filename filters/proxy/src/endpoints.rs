@@ -50,6 +50,15 @@ pub(crate) struct Endpoint {
     party: Option<PartyId>,
 }
 
+/// What follows from how the calls of endpoints end.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    /// Those that are to be left out by now, and until when.
+    pub(crate) out: Vec<(EndpointId, Instant)>,
+    /// The address to connect to first where no other has connections: one that has not refused, if Envoy passes over it or not.
+    pub(crate) instead: Option<Rc<str>>,
+}
+
 /// How long an endpoint is not looked for.
 #[derive(Debug, Clone, Copy)]
 struct Absence {
@@ -181,20 +190,32 @@ impl Endpoints {
         away.filter_map(|(_, endpoint)| Some(endpoint.absence?.until)).filter(|until| now < *until).min()
     }
 
-    /// Notes how a call of an endpoint ended. Those that are to be left out by now, and until when.
+    /// Notes how a call of an endpoint ended.
     pub(crate) fn judge(
         &mut self,
         id: Option<EndpointId>,
         failed: bool,
         rule: &OutlierDetection,
         now: Instant,
-    ) -> Vec<(EndpointId, Instant)> {
-        let mut out = self.compare(rule, now);
-        let Some((id, endpoint)) = id.and_then(|id| Some((id, self.known.get_mut(id)?))) else { return out };
-        if endpoint.health.note(failed, rule, now) {
-            out.extend(self.leave_out(id, rule, now));
+    ) -> Judged {
+        let mut judged = Judged { out: self.compare(rule, now), instead: None };
+        if let Some(id) = id
+            && let Some(endpoint) = self.known.get_mut(id)
+            && endpoint.health.note(failed, rule, now)
+        {
+            match self.has_other(id) {
+                true => judged.out.extend(self.leave_out(id, rule, now)),
+                false => judged.instead = self.last_chosen(Some(id)).map(|(_, other)| other.address.clone()),
+            }
         }
-        out
+        judged
+    }
+
+    /// Whether another takes calls.
+    fn has_other(&self, id: EndpointId) -> bool {
+        self.known
+            .iter()
+            .any(|(other, endpoint)| other != id && endpoint.connections > 0 && !endpoint.health.is_ejected())
     }
 
     /// At the end of an interval, leaves out those of whose calls far fewer succeed than of others'.
@@ -230,12 +251,9 @@ impl Endpoints {
         let all = self.known.len();
         let out = self.known.iter().filter(|(_, endpoint)| endpoint.health.is_ejected()).count();
         let most = all.saturating_mul(rule.max_ejection_percent).checked_div(100).unwrap_or(0);
-        let has_other = self.known.iter().any(|(other, endpoint)| {
-            other != id && endpoint.connections > 0 && !endpoint.health.is_ejected()
-        });
         let left = all.saturating_sub(out).saturating_sub(1);
         let is_enough = left.saturating_mul(100) >= all.saturating_mul(rule.min_health_percent);
-        if out >= most.max(1) || !is_enough || !has_other {
+        if out >= most.max(1) || !is_enough || !self.has_other(id) {
             return None;
         }
         let endpoint = self.known.get_mut(id)?;
@@ -288,13 +306,18 @@ impl Endpoints {
     /// An endpoint to name for a new connection: one that did not refuse the last time, with connections if there is such a one,
     /// and of those the last that Envoy chose. Without connections, none that it passes over.
     pub(crate) fn living(&self, avoid: Option<EndpointId>) -> Option<&Rc<str>> {
-        let endpoints = self.known.iter().filter(|(id, endpoint)| {
-            endpoint.refusals == 0 && !endpoint.address.is_empty() && avoid != Some(*id)
-        });
-        let last = endpoints.min_by_key(|(_, endpoint)| (endpoint.connections == 0, self.since(endpoint)));
+        let last = self.last_chosen(avoid);
         let (_, endpoint) =
             last.filter(|(id, endpoint)| endpoint.connections > 0 || !self.is_passed_over(Some(*id)))?;
         Some(&endpoint.address)
+    }
+
+    /// Of those that did not refuse the last time the last that Envoy chose, with connections if there is such a one.
+    fn last_chosen(&self, avoid: Option<EndpointId>) -> Option<(EndpointId, &Endpoint)> {
+        let endpoints = self.known.iter().filter(|(id, endpoint)| {
+            endpoint.refusals == 0 && !endpoint.address.is_empty() && avoid != Some(*id)
+        });
+        endpoints.min_by_key(|(_, endpoint)| (endpoint.connections == 0, self.since(endpoint)))
     }
 
     fn get_mut(&mut self, id: Option<EndpointId>) -> Option<&mut Endpoint> {

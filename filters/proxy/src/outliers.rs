@@ -6,7 +6,7 @@ use meltemi_codecs::{Frame, Kind, Outcome};
 
 use crate::calls::{CallId, Try};
 use crate::clock::Instant;
-use crate::endpoints::EndpointId;
+use crate::endpoints::{EndpointId, Judged};
 use crate::pool::{Pool, PoolId};
 use crate::telemetry::Metric;
 use crate::upstream::{Connection, ConnectionId};
@@ -59,8 +59,13 @@ impl Worker {
     #[inline(never)]
     pub(crate) fn judge(&mut self, pool_key: PoolId, endpoint: Option<EndpointId>, failed: bool) {
         let Some(pool) = self.pools.get_mut(pool_key).filter(|pool| pool.is_judged()) else { return };
-        for (endpoint, until) in pool.judge(endpoint, failed, self.now) {
+        let Judged { out, instead } = pool.judge(endpoint, failed, self.now);
+        let instead = instead.filter(|_| pool.connecting() == 0 && pool.owner().is_none());
+        for (endpoint, until) in out {
             self.leave_out(pool_key, endpoint, until);
+        }
+        if let Some(address) = instead.filter(|_| self.net.is_open()) {
+            self.open_connection(pool_key, Some(&address));
         }
     }
 

@@ -18,7 +18,7 @@ use crate::arena::Id;
 use crate::calls::PoolCalls;
 use crate::client::ClientId;
 use crate::clock::Instant;
-use crate::endpoints::{EndpointId, Endpoints, Weights};
+use crate::endpoints::{EndpointId, Endpoints, Judged, Weights};
 use crate::exploration::Exploration;
 use crate::plan::{ClusterPolicy, Plan, Service, UpstreamOptions};
 use crate::policy::{Bucket, Buckets, Concurrency};
@@ -272,13 +272,8 @@ impl Pool {
         self.policy.as_ref().is_some_and(|policy| policy.outlier_detection.is_some()) && self.owner.is_none()
     }
 
-    /// Notes how a call of an endpoint ended. Those that are to be left out by now, and until when.
-    pub(crate) fn judge(
-        &mut self,
-        id: Option<EndpointId>,
-        failed: bool,
-        now: Instant,
-    ) -> Vec<(EndpointId, Instant)> {
+    /// Notes how a call of an endpoint ended.
+    pub(crate) fn judge(&mut self, id: Option<EndpointId>, failed: bool, now: Instant) -> Judged {
         let rule = self.policy.as_ref().and_then(|policy| policy.outlier_detection.as_ref());
         rule.map(|rule| self.endpoints.judge(id, failed, rule, now)).unwrap_or_default()
     }

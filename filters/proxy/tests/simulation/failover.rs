@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::dubbo::THREADPOOL_EXHAUSTED;
 use crate::servers::{Endpoint, Policy, Reply, What};
@@ -53,8 +53,13 @@ fn another_zone_gets_the_calls_while_the_own_is_away_and_no_longer() {
 /// A world in which one endpoint of the other zone stepped in, ended its connections once the own one was back, and was not
 /// chosen for a quarter of an hour.
 fn long_left(seed: u64) -> (World, usize) {
+    long_left_by(json!({}), seed)
+}
+
+/// The same with an upstream as `upstream` says.
+fn long_left_by(upstream: Value, seed: u64) -> (World, usize) {
     let retry = json!({"on": ["status", "reset", "connect-failure"], "statuses": [THREADPOOL_EXHAUSTED]});
-    let setup = Setup::demo(json!({"defaultRoute": {"retry": retry}}));
+    let setup = Setup::demo(json!({"defaultRoute": {"retry": retry}, "upstream": upstream}));
     let mut world = World::new(Setup { seed, ..setup });
     world.cluster("demo", &FAR[..1], Policy::First);
     let client = world.connect();
@@ -93,6 +98,26 @@ fn an_endpoint_of_a_zone_that_was_left_is_named_where_all_others_refuse() {
         world.set_endpoint(NEAR[0], Endpoint::Up);
         calls(&mut world, client, 150);
         assert_eq!(calls(&mut world, client, 10), BTreeSet::from([NEAR[0].to_owned()]), "seed {seed}");
+    }
+}
+
+/// One that answers, but only with failures, is left out for another that could answer, though Envoy passes over that one.
+#[test]
+fn an_endpoint_of_a_zone_that_was_left_is_found_where_all_others_fail() {
+    for seed in 1..=5 {
+        let detection = json!({"consecutiveFailures": 3, "baseEjectionTime": "30s"});
+        let (mut world, client) = long_left_by(json!({"outlierDetection": detection}), seed);
+        world.serve(|arrival, _| match arrival.endpoint == NEAR[0] {
+            true => What::Error(THREADPOOL_EXHAUSTED).now(),
+            false => Reply::echo(),
+        });
+        let mut failed = 0;
+        for _ in 0..200 {
+            let call = world.call_and_wait(client, Ask::new("echo"));
+            failed += usize::from(world.calls[call].error().is_some());
+            world.run_for(Duration::from_secs(1));
+        }
+        assert!(failed <= 50, "seed {seed}: {failed} of 200 failed");
     }
 }
 
