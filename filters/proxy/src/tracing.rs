@@ -60,7 +60,7 @@ impl Format {
             Self::W3c => &[TRACEPARENT],
             Self::B3 => &[B3],
             Self::Fields(names) => {
-                B3_FIELDS.get(usize::from(names)).and_then(|names| names.get(..4)).unwrap_or_default()
+                B3_FIELDS.get(usize::from(names)).map(|names| &names[..]).unwrap_or_default()
             }
         }
     }
@@ -84,7 +84,7 @@ struct Said<'a> {
 }
 
 /// The most attachments that a trace is written into.
-pub(crate) const MOST_FIELDS: usize = 10;
+pub(crate) const MOST_FIELDS: usize = 12;
 
 impl Trace {
     /// The trace of the request that `head` is of, if that may say anything of one; else one that begins.
@@ -233,6 +233,7 @@ impl Trace {
             2 => out.push_str(parent),
             // What is forced says so already.
             3 if !self.is_forced => out.push_str(sampled),
+            4 if self.is_forced => out.push('1'),
             _ => {}
         }
     }
@@ -398,7 +399,7 @@ mod tests {
             (vec![("b3", format!("{short}-{span}"))], vec![format!("{short}-N-0-{span}")]),
             (
                 vec![(upper[0], id.to_owned()), (upper[1], span.to_owned()), (upper[3], "1".to_owned())],
-                vec![id.to_owned(), "N".to_owned(), span.to_owned(), "1".to_owned()],
+                vec![id.to_owned(), "N".to_owned(), span.to_owned(), "1".to_owned(), String::new()],
             ),
             (
                 vec![
@@ -406,7 +407,7 @@ mod tests {
                     ("x-b3-spanid", span.to_owned()),
                     ("x-b3-flags", "1".to_owned()),
                 ],
-                vec![short.to_owned(), "N".to_owned(), span.to_owned(), String::new()],
+                vec![short.to_owned(), "N".to_owned(), span.to_owned(), String::new(), "1".to_owned()],
             ),
         ] {
             let given: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -417,6 +418,23 @@ mod tests {
                 written(&trace, 3).into_iter().map(|(_, value)| value.replace(text(&own), "N")).collect();
             assert_eq!(written, wanted, "{fields:?}");
         }
+    }
+
+    #[test]
+    fn nothing_goes_on_that_says_something_else() {
+        let (id, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        // Some servers read what is not valid to the letter.
+        let trace = read(&[("b3", &format!("{}-{span}-1", id.to_uppercase()))]);
+        assert_eq!(trace.formats, [Some(Format::W3c), Some(Format::B3), None, None]);
+        let said = [
+            ("traceparent", &*format!("00-{id}-{span}-00")),
+            ("X-B3-TraceId", id),
+            ("X-B3-SpanId", span),
+            ("X-B3-Flags", "1"),
+        ];
+        let written = written(&read(&said), 1);
+        let of = |name| written.iter().find(|(known, _)| known == name).map(|(_, value)| &**value);
+        assert_eq!([of("X-B3-Sampled"), of("X-B3-Flags")], [Some("0"), Some("")]);
     }
 
     #[test]

@@ -32,7 +32,9 @@ impl Traces {
     #[inline(never)]
     pub(crate) fn read(&mut self, head: &Head, tracing: &Tracing, random: &mut fastrand::Rng) -> Box<Trace> {
         let mut trace = Trace::of(head, self.search.may_be_in(head), tracing, random);
-        if self.search.may_several_be_in(head) {
+        // What says nothing that is valid, some servers may read.
+        let says_nothing = self.search.may_be_in(head) && trace.parent().is_empty();
+        if says_nothing || self.search.may_several_be_in(head) {
             trace.find_others(head);
         }
         match self.spare.pop() {
