@@ -96,7 +96,8 @@ impl Worker {
         }
         self.files.bytes = self.files.bytes.saturating_add(line.len());
         self.files.lines.push(line);
-        if self.files.lines.len() >= MOST_LINES {
+        // Without alarms none waits here.
+        if self.files.lines.len() >= MOST_LINES || !self.net.is_open() {
             self.send_lines();
         } else if self.files.due.is_none() {
             self.files.due = Some(self.now.after(PATIENCE));
@@ -122,13 +123,12 @@ impl Worker {
     #[inline(never)]
     pub(crate) fn send_lines(&mut self) {
         self.files.due = None;
-        if self.files.has_ended || !self.net.is_open() {
+        if self.files.has_ended {
             return self.leave_lines();
         }
         let (mut rest, mut dropped) = (&*self.files.lines, 0_usize);
         for (size, name) in SIZES {
-            while let Some((lines, others)) = rest.split_at_checked(size) {
-                rest = others;
+            while let Some((lines, others)) = rest.split_at_checked(size).filter(|_| self.net.is_open()) {
                 let mut headers = [(MARK, name); MOST_LINES + 1];
                 let mut count = 1_usize;
                 for ((header, name), line) in headers.iter_mut().skip(1).zip(NAMES).zip(lines) {
@@ -146,18 +146,28 @@ impl Worker {
                     body: &[],
                 };
                 if !self.net.log(&request, size) {
+                    // What nothing can be sent by any more, another worker sends.
+                    if !self.net.is_open() {
+                        break;
+                    }
                     dropped = dropped.saturating_add(size);
                 }
+                rest = others;
             }
         }
-        self.files.lines.clear();
-        self.files.bytes = 0;
+        let gone = self.files.lines.len().saturating_sub(rest.len());
+        self.files.lines.drain(..gone);
         self.entries_dropped("full", dropped);
+        self.leave_lines();
     }
 
     /// Leaves what has gathered to others.
     #[cold]
     fn leave_lines(&mut self) {
+        self.files.bytes = 0;
+        if self.files.lines.is_empty() {
+            return;
+        }
         let mut dropped = 0_usize;
         let leftovers = self.files.leftovers.clone();
         let left = &mut *leftovers.0.borrow_mut();
@@ -175,7 +185,6 @@ impl Worker {
                 false => dropped = dropped.saturating_add(1),
             }
         }
-        self.files.bytes = 0;
         self.entries_dropped("full", dropped);
     }
 

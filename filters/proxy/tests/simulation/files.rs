@@ -295,3 +295,44 @@ fn what_workers_leave_is_bounded() {
     };
     assert_eq!(all.into_iter().map(end).sum::<i64>(), 150 - 65);
 }
+
+/// What has gathered when the connection manager drains, and what comes later, is not lost.
+#[test]
+fn lines_that_can_be_sent_no_more_go_by_another_worker() {
+    for gathered in [0, 3, 15] {
+        let leftovers = Leftovers::default();
+        let mut old = beside(&world(&rules()), &leftovers);
+        let client = old.connect();
+        call(&mut old, client, 0..gathered);
+        old.go_away();
+        call(&mut old, client, gathered..18);
+        old.run_for(Duration::from_secs(1));
+        assert_eq!((told(&old).1, count(&mut old, "full")), (vec![], 0), "{gathered} had gathered");
+
+        let mut new = beside(&old, &leftovers);
+        let client = new.connect();
+        call(&mut new, client, 18..19);
+        new.run_for(Duration::from_secs(1));
+        // Those of the worker itself were there before.
+        let (_, mut tags) = told(&new);
+        tags.sort_by_key(|tag| tag.parse::<usize>().unwrap());
+        assert_eq!((tags, count(&mut new, "logged")), (numbers(0..19), 19), "{gathered} had gathered");
+    }
+}
+
+/// It may have another plan, that which was before.
+#[test]
+fn a_worker_without_lines_leaves_those_of_others() {
+    let leftovers = Leftovers::default();
+    let mut idle = beside(&world(&rules()), &leftovers);
+    let mut old = beside(&world(&rules()), &leftovers);
+    let client = old.connect();
+    call(&mut old, client, 0..3);
+    old.shut_down();
+    idle.shut_down();
+    let mut new = beside(&old, &leftovers);
+    let client = new.connect();
+    call(&mut new, client, 3..4);
+    new.run_for(Duration::from_secs(1));
+    assert_eq!(told(&new).1.len(), 4);
+}
