@@ -1,12 +1,13 @@
 //! Calls in logs of the connection manager: files, Envoy's access log service and OpenTelemetry's.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::{fs, thread};
 
 use meltemi::envoy::Config;
-use meltemi_tests::dubbo::INTERFACE;
+use meltemi_tests::dubbo::{Frame, INTERFACE};
 use meltemi_tests::logs::LogReceiver;
 use meltemi_tests::{Action, Backend, Client, Setup, each_envoy, eventually, files};
 use serde_json::{Value, json};
@@ -200,5 +201,36 @@ fn lines_on_standard_output_are_bare() {
         sorted.sort_by_key(number);
         assert_eq!(sorted, wanted, "Envoy {}", envoy.version);
         assert!(!proxy.log().contains("meltemi: bare"), "lines are for the file alone");
+    });
+}
+
+/// However many end in one of Envoy's reads.
+#[test]
+fn calls_that_are_refused_at_once_have_all_their_lines() {
+    const COUNT: u64 = 10_000;
+    each_envoy(|envoy| {
+        let (server, folder) = (Backend::start("v1"), tempfile::tempdir().unwrap());
+        let service = json!({"protocol": "dubbo", "onNoMatch": "reject", "routes": [
+            {"name": "rest", "match": [{"attributes": {"method": {"prefix": "e"}}}]},
+        ]});
+        let mut plan = meltemi_tests::proxy::plan_of(&service);
+        plan["accessLog"] = json!({"log": false, "files": true, "textFormat": "%REQ(tag)%"});
+        let file = folder.path().join("calls.log");
+        let proxy = setup(server.address(), &file, server.address()).concurrency(1).plan(&plan).start(envoy);
+        let mut client = Client::connect(proxy.meltemi());
+        let ask = |id: u64| Frame::request_with(id, "lost", "x", &[("tag", &id.to_string())]).bytes();
+        let (mut sender, calls) = (client.sender(), (0..COUNT).flat_map(ask).collect::<Vec<u8>>());
+        let sends = thread::spawn(move || sender.write_all(&calls));
+        for _ in 0..COUNT {
+            client.receive();
+        }
+        sends.join().unwrap().unwrap();
+        let counted =
+            |outcome: &str| proxy.metric("meltemi_log_entries_total", &[&format!("outcome=\"{outcome}\"")]);
+        eventually("all are counted", || (counted("logged") + counted("full") >= COUNT).then_some(()));
+        assert_eq!(counted("full"), 0, "Envoy {}", envoy.version);
+        let text = || fs::read_to_string(&file).unwrap_or_default();
+        eventually("all are in the file", || (text().lines().count() as u64 >= COUNT).then_some(()));
+        assert!(text().lines().eq((0..COUNT).map(|id| id.to_string())), "Envoy {}", envoy.version);
     });
 }

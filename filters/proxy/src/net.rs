@@ -18,7 +18,7 @@ pub(crate) struct Net {
     reach: Reach,
     /// The receive windows of either side while there is room.
     windows: [u32; 2],
-    /// How many calls loggers are being told of, and lines that go to files.
+    /// How many requests tell loggers of calls, or have lines for files; a large one counts as several.
     entries: usize,
 }
 
@@ -32,8 +32,8 @@ pub(crate) enum Owner {
     Channel(ChannelId),
     /// A request by HTTP, whose answer matters.
     Request(InquiryId),
-    /// One that tells loggers of a call, or has so many lines for files.
-    Entry(usize),
+    /// One that tells loggers of a call, or has so many lines for files, and counts as so many.
+    Entry(usize, usize),
     /// A relay, for that side of it.
     Relay(RelayId, Side),
 }
@@ -51,8 +51,11 @@ enum Reach {
 /// Unsent bytes on a socket at which what feeds it has to wait, until [`Event::Writable`].
 pub(crate) const HIGH_WATERMARK: usize = 1024 * 1024;
 
-/// How many calls a worker tells loggers of at once. Each is answered at once; what comes in between is bounded.
+/// How many requests of a worker tell loggers at once. Each is answered at once; what comes in between is bounded.
 const MOST_ENTRIES: usize = 1024;
+
+/// One of more than so many bytes, which have room for a call and for a line, counts as several.
+const ENTRY: usize = 20 << 10;
 
 impl Net {
     /// No sockets yet. Its watermarks are not for `options` to set.
@@ -107,9 +110,11 @@ impl Net {
         if self.entries >= MOST_ENTRIES || !self.is_open() {
             return false;
         }
+        let bytes: usize = request.headers.iter().map(|(_, value)| value.len()).sum();
+        let share = bytes.div_ceil(ENTRY);
         let Some(stream) = self.request(request) else { return false };
-        self.own(stream, Owner::Entry(count));
-        self.entries = self.entries.saturating_add(count);
+        self.own(stream, Owner::Entry(count, share));
+        self.entries = self.entries.saturating_add(share);
         true
     }
 
@@ -161,8 +166,8 @@ impl Net {
         {
             *entry = None;
         }
-        if let Owner::Entry(count) = owner {
-            self.entries = self.entries.saturating_sub(count);
+        if let Owner::Entry(_, share) = owner {
+            self.entries = self.entries.saturating_sub(share);
         }
         owner
     }

@@ -226,7 +226,7 @@ impl Worker {
                 Owner::Connection(key) => self.connection_data(key, bytes),
                 Owner::Channel(key) => self.service_data(key, bytes),
                 Owner::Relay(key, side) => self.relay_data(key, side, bytes),
-                Owner::Request(_) | Owner::Entry(_) | Owner::Nobody => self.net.consumed(id, bytes.len()),
+                Owner::Request(_) | Owner::Entry(..) | Owner::Nobody => self.net.consumed(id, bytes.len()),
             },
             Event::Ended { id } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_ended(key),
@@ -236,27 +236,27 @@ impl Worker {
                     self.service_lost(key);
                 }
                 Owner::Relay(key, side) => self.relay_ended(key, side),
-                Owner::Request(_) | Owner::Entry(_) | Owner::Nobody => self.net.close(id),
+                Owner::Request(_) | Owner::Entry(..) | Owner::Nobody => self.net.close(id),
             },
             Event::Reset { id, .. } => match self.net.release(id) {
                 Owner::Client(key) => self.drop_client(key),
                 Owner::Connection(key) => self.connection_lost(key, "the upstream connection was reset"),
                 Owner::Channel(key) => self.service_lost(key),
                 Owner::Relay(key, _) => self.relays.close(key, &mut self.net),
-                Owner::Entry(count) => self.entries_answered(0, count),
+                Owner::Entry(count, _) => self.entries_answered(0, count),
                 Owner::Request(_) | Owner::Nobody => {}
             },
             Event::Writable { id } => match self.net.owner(id) {
                 Owner::Client(key) => self.client_writable(key),
                 Owner::Connection(key) => self.connection_writable(key),
                 Owner::Relay(key, side) => self.relays.writable(key, side, &mut self.net),
-                Owner::Channel(_) | Owner::Request(_) | Owner::Entry(_) | Owner::Nobody => {}
+                Owner::Channel(_) | Owner::Request(_) | Owner::Entry(..) | Owner::Nobody => {}
             },
             Event::Alarm => self.alarms.rang(self.now),
             Event::GoingAway { side: Side::Upstream } => self.leave(),
             Event::Response { id, status, body, .. } => match self.net.release(id) {
                 Owner::Request(key) => self.responded(key, status, body),
-                Owner::Entry(count) => self.entries_answered(status, count),
+                Owner::Entry(count, _) => self.entries_answered(status, count),
                 _ => {}
             },
             Event::GoingAway { side: Side::Downstream } => {}

@@ -11,8 +11,8 @@ use crate::world::{Ask, Setup, World};
 
 const A: &str = "10.0.0.1:20880";
 
-/// How many lines are under way at once.
-const MOST: usize = 1024;
+/// How many lines are under way at once, if they are short.
+const MOST: usize = 1024 * 16;
 
 fn plan(rules: &Value) -> Value {
     let service = json!({"protocol": "dubbo", "onNoMatch": "reject", "routes": [
@@ -318,6 +318,30 @@ fn lines_that_can_be_sent_no_more_go_by_another_worker() {
         tags.sort_by_key(|tag| tag.parse::<usize>().unwrap());
         assert_eq!((tags, count(&mut new, "logged")), (numbers(0..19), 19), "{gathered} had gathered");
     }
+}
+
+#[test]
+fn calls_that_end_at_once_have_all_their_lines() {
+    let mut world = world(&rules());
+    let client = world.connect();
+    let ask = |number: usize| Ask::new("lost").with("tag", &number.to_string());
+    let calls = world.call_all(client, (0..5000).map(ask));
+    world.await_all(&calls);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!((told(&world).1, count(&mut world, "full")), (numbers(0..5000), 0));
+}
+
+/// The memory that they take is bounded, whatever their length.
+#[test]
+fn fewer_lines_are_under_way_if_they_are_long() {
+    let mut world = world(&json!({"log": false, "files": true, "textFormat": "%REQ(tag)% ".repeat(16)}));
+    world.manager.logs.answer = None;
+    let client = world.connect();
+    let tag = "x".repeat(1000);
+    let calls = world.call_all(client, (0..1100).map(|_| Ask::new("echo").with("tag", &tag)));
+    world.await_all(&calls);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!((batches(&world).len(), count(&mut world, "full")), (1024, 76));
 }
 
 /// It may have another plan, that which was before.
