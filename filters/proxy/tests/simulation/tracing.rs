@@ -207,12 +207,12 @@ fn what_would_be_denied_has_its_trace_in_the_log() {
     assert!(second.is_some() && lines[1].1 == *first);
 }
 
-#[test]
-fn a_layout_says_the_trace_of_its_caller_and_passes_it_on() {
-    let tracing = json!({"sampling": 0, "collector": "collector"});
-    let mut plan = HeadFirst::Declared.plan(json!({"tracing": tracing}));
-    // The method is where it is.
+/// A world whose calls have lines, with a service as `service` says of a layout whose requests say their trace where the method is,
+/// and with one of a protocol that is wide.
+fn world_of_layout(service: Value) -> World {
+    let mut plan = HeadFirst::Declared.plan(service);
     plan["accessLog"] = json!({});
+    plan["services"]["other"] = json!({"protocol": "wide"});
     let layout = plan["protocols"]["declared"].as_object_mut().unwrap();
     layout["parts"][0]["name"] = json!(TRACEPARENT);
     layout.insert("service".to_owned(), json!(TRACEPARENT));
@@ -220,6 +220,13 @@ fn a_layout_says_the_trace_of_its_caller_and_passes_it_on() {
     let wire = Rc::new(HeadFirst::Declared);
     let mut world = World::new(Setup { wire, plan, ..Setup::default() });
     world.cluster("demo", &[A], Policy::RoundRobin);
+    world
+}
+
+#[test]
+fn a_layout_says_the_trace_of_its_caller_and_passes_it_on() {
+    let tracing = json!({"sampling": 0, "collector": "collector"});
+    let mut world = world_of_layout(json!({"tracing": tracing}));
     world.limiter_cluster("collector", &["10.0.9.1:4317"]);
     world.judge(|_, _| (Duration::from_millis(1), Say::Body(framed(&[]))));
     world.serve(|_, _| Reply::echo());
@@ -253,16 +260,7 @@ fn a_layout_says_the_trace_of_its_caller_and_passes_it_on() {
 #[test]
 fn what_is_refused_while_another_request_comes_has_not_its_trace() {
     let retry = json!({"attempts": 1, "on": ["reset"]});
-    let mut plan = HeadFirst::Declared.plan(json!({"tracing": {}, "defaultRoute": {"retry": retry}}));
-    plan["accessLog"] = json!({});
-    plan["services"]["other"] = json!({"protocol": "wide"});
-    let layout = plan["protocols"]["declared"].as_object_mut().unwrap();
-    layout["parts"][0]["name"] = json!(TRACEPARENT);
-    layout.insert("service".to_owned(), json!(TRACEPARENT));
-    layout.insert("method".to_owned(), json!(TRACEPARENT));
-    let wire = Rc::new(HeadFirst::Declared);
-    let mut world = World::new(Setup { wire, plan, ..Setup::default() });
-    world.cluster("demo", &[A], Policy::RoundRobin);
+    let mut world = world_of_layout(json!({"tracing": {}, "defaultRoute": {"retry": retry}}));
     world.serve(|_, _| Reply::echo());
     let (client, other) = (world.connect(), world.connect_to("other", "other"));
     world.proxy.clients[other].wire = Rc::new(&WIDE);
