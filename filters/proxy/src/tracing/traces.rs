@@ -31,9 +31,10 @@ impl Traces {
     /// The trace of the request that `head` is of. One that nobody has decided on is sampled if it is of the share.
     #[inline(never)]
     pub(crate) fn read(&mut self, head: &Head, tracing: &Tracing, random: &mut fastrand::Rng) -> Box<Trace> {
-        let mut trace = Trace::of(head, self.search.may_be_in(head), tracing, random);
+        let may_say = self.search.may_be_in(head);
+        let mut trace = Trace::of(head, may_say, tracing, random);
         // What says nothing that is valid, some servers may read.
-        let says_nothing = self.search.may_be_in(head) && trace.parent().is_empty();
+        let says_nothing = may_say && trace.parent().is_empty();
         if says_nothing || self.search.may_several_be_in(head) {
             trace.find_others(head);
         }
