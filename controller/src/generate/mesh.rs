@@ -9,7 +9,7 @@ use super::exports::Unsaid;
 use super::mesh_logs;
 use super::report::Reports;
 use crate::findings::ResourceRef;
-use crate::istio::MeshConfig;
+use crate::istio::{ExtensionProvider, MeshConfig};
 use crate::world::World;
 
 /// What holds for the whole mesh.
@@ -58,8 +58,7 @@ impl Mesh {
             match read(text) {
                 Ok((config, unread)) => {
                     mesh.add(config, &origin);
-                    for why in unread {
-                        let message = format!("{why}; Istio's default holds for it");
+                    for message in unread {
                         reports.error(&origin, format!("data.{KEY}"), message);
                     }
                 }
@@ -97,8 +96,8 @@ impl Mesh {
     }
 }
 
-/// Reads a configuration as far as it can be read, and says which of its fields cannot: others hold all the same, such as that
-/// which namespace is the root.
+/// Reads a configuration as far as it can be read, and says which of its fields and providers cannot: others hold all the same,
+/// such as that which namespace is the root.
 fn read(text: &str) -> Result<(MeshConfig, Vec<String>), String> {
     let read = |text: &str| {
         serde_saphyr::from_str::<MeshConfig>(text).map_err(|error| {
@@ -106,30 +105,63 @@ fn read(text: &str) -> Result<(MeshConfig, Vec<String>), String> {
             message.lines().next().unwrap_or_default().to_owned()
         })
     };
-    let why = match read(text) {
-        Ok(config) => return Ok((config, Vec::new())),
-        Err(why) => why,
-    };
-    let Ok(Value::Object(mut fields)) = serde_saphyr::from_str(text) else { return Err(why) };
-    fields.values_mut().for_each(forget_nulls);
     let mut unread = Vec::new();
-    fields.retain(|name, value| match read(&json!({name: value}).to_string()) {
-        Ok(_) => true,
-        Err(why) => {
-            let (why, _) = why.split_once(" at line ").unwrap_or((&why, ""));
-            unread.push(format!("{name} cannot be read: {why}"));
-            false
+    let mut all: Value = serde_saphyr::from_str(text).unwrap_or_default();
+    forget_nulls(&mut all);
+    let providers = all.as_object_mut().and_then(|fields| fields.remove(PROVIDERS));
+    let mut config = match (read(text), all) {
+        (Ok(config), _) => config,
+        (Err(_), Value::Object(mut fields)) => {
+            fields.retain(|name, value| match read(&json!({name: value}).to_string()) {
+                Ok(_) => true,
+                Err(why) => {
+                    let (why, _) = why.split_once(" at line ").unwrap_or((&why, ""));
+                    unread.push(format!("{name} cannot be read: {why}; Istio's default holds for it"));
+                    false
+                }
+            });
+            read(&Value::Object(fields).to_string())?
         }
-    });
-    Ok((read(&Value::Object(fields).to_string())?, unread))
+        (Err(why), _) => return Err(why),
+    };
+    config.extension_providers = providers.map(|providers| read_providers(&providers, &mut unread));
+    Ok((config, unread))
 }
 
-/// Leaves out what is null, as Istio does.
+/// Reads each provider for itself, as strictly as Istio, and says which cannot be read.
+fn read_providers(providers: &Value, unread: &mut Vec<String>) -> Vec<ExtensionProvider> {
+    let Some(all) = providers.as_array() else {
+        unread.push(format!("{PROVIDERS} cannot be read: it is no list; write one"));
+        return Vec::new();
+    };
+    let read = |(at, provider): (usize, &Value)| {
+        let read: Result<ExtensionProvider, _> = serde_path_to_error::deserialize(provider);
+        let of_field = |(field, why)| (format!(".{field}"), why);
+        let checked = match read {
+            Ok(read) => read.check_access_log().map(|()| read).map_err(of_field),
+            Err(error) => match error.path().to_string() {
+                whole if whole == "." => Err((String::new(), error.inner().to_string())),
+                field => Err(of_field((field, error.inner().to_string()))),
+            },
+        };
+        let mut told = |(field, why): (String, String)| {
+            let named = provider["name"].as_str().map(|name| format!(" of {name:?}")).unwrap_or_default();
+            unread.push(format!(
+                "{PROVIDERS}[{at}]{field}{named} cannot be read: {why}; mend it: until then there is no such provider"
+            ));
+        };
+        checked.map_err(&mut told).ok()
+    };
+    all.iter().enumerate().filter_map(read).collect()
+}
+
+/// Leaves out what is null, as Istio does. Labels of lines may be null.
 fn forget_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|_, value| !value.is_null());
-            fields.values_mut().for_each(forget_nulls);
+            let typed = fields.iter_mut().filter(|(name, _)| *name != "labels");
+            typed.for_each(|(_, value)| forget_nulls(value));
         }
         Value::Array(values) => values.iter_mut().for_each(forget_nulls),
         _ => {}
@@ -137,6 +169,8 @@ fn forget_nulls(value: &mut Value) {
 }
 
 const NAME: &str = "istio";
+/// The field with the logs and tracers.
+const PROVIDERS: &str = "extensionProviders";
 /// The key of the ConfigMap that holds the configuration.
 pub const KEY: &str = "mesh";
 

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::{Deserializer, Error};
+use serde_json::{Map, Value};
 
 use super::LocalitySetting;
 
@@ -54,6 +55,55 @@ pub struct ExtensionProvider {
     pub others: BTreeMap<String, Value>,
 }
 
+/// What a provider says of an access log, by Istio's types of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "an object")]
+struct AccessLogShape {
+    path: String,
+    service: String,
+    log_name: String,
+    log_format: LogFormatShape,
+    additional_request_headers_to_log: Vec<String>,
+}
+
+/// What is said of the lines of an access log.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "an object")]
+struct LogFormatShape {
+    text: String,
+    labels: Map<String, Value>,
+}
+
+impl ExtensionProvider {
+    /// Checks what it says of access logs, if it says anything.
+    ///
+    /// # Errors
+    ///
+    /// Istio cannot read it: which field, and why.
+    pub fn check_access_log(&self) -> Result<(), (String, String)> {
+        let file = self.envoy_file_access_log.iter().map(|said| ("envoyFileAccessLog", said));
+        let services = self.others.iter().map(|(kind, said)| (&**kind, said));
+        let of_services = services.filter(|(kind, _)| ["envoyHttpAls", "envoyOtelAls"].contains(kind));
+        for (kind, said) in file.chain(of_services) {
+            let shape: Result<AccessLogShape, _> = serde_path_to_error::deserialize(said);
+            shape.map_err(|error| {
+                let field = error.path().to_string();
+                let field = if field == "." { kind.to_owned() } else { format!("{kind}.{field}") };
+                (field, error.inner().to_string())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The number of a port, which Istio takes in quotes as well.
+fn port<'de, D: Deserializer<'de>>(port: D) -> Result<u16, D::Error> {
+    let said = Value::deserialize(port)?;
+    let number = said.as_u64().and_then(|number| u16::try_from(number).ok());
+    let number = number.or_else(|| said.as_str()?.parse().ok());
+    number.ok_or_else(|| D::Error::custom(format!("{said}, expected the number of a port")))
+}
+
 /// A collector of spans.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -61,6 +111,7 @@ pub struct OpenTelemetry {
     /// The host, perhaps behind its namespace and a slash.
     pub service: String,
     /// The port.
+    #[serde(deserialize_with = "port")]
     pub port: u16,
     /// How it is called by gRPC, which it is unless `http` says otherwise.
     pub grpc: BTreeMap<String, Value>,
@@ -78,6 +129,7 @@ pub struct Zipkin {
     /// The host, perhaps behind its namespace and a slash.
     pub service: String,
     /// The port.
+    #[serde(deserialize_with = "port")]
     pub port: u16,
     /// Where it takes them.
     pub path: Option<String>,

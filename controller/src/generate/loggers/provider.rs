@@ -134,9 +134,15 @@ impl Provider {
 
     /// Says which fields are not in force.
     pub(super) fn report_others(&self, kind: &str, known: &[&str], reports: &mut Reports) {
-        for field in self.said.as_object().into_iter().flat_map(Map::keys) {
+        let fields = |of: &Value| of.as_object().into_iter().flat_map(Map::keys).cloned().collect::<Vec<_>>();
+        for field in fields(&self.said) {
             if !known.contains(&field.as_str()) {
                 self.report(&format!("{kind}.{field}"), reports);
+            } else if field == "logFormat" {
+                let others = fields(&self.said[&field]).into_iter();
+                for other in others.filter(|other| !["text", "labels"].contains(&other.as_str())) {
+                    self.report(&format!("{kind}.{field}.{other}"), reports);
+                }
             }
         }
     }

@@ -142,3 +142,58 @@ fn what_cannot_be_read_of_a_mesh_leaves_the_rest_in_force() {
                default holds for it";
     assert_eq!(with("defaultConfig: {tracing: {sampling: much}}"), (names, vec![why.to_owned()]));
 }
+
+#[test]
+fn a_provider_that_cannot_be_read_is_told_and_left_out() {
+    let of = |wrong: &str| {
+        let providers = format!("{{name: f, envoyFileAccessLog: {{path: /var/log/f}}}}, {wrong}");
+        let output = made(&(mesh(&providers, "") + &telemetry("web", "{name: f}, {name: x}")));
+        (paths(&output), findings(&output))
+    };
+    let none = "NotHonoured Telemetry web/logs: spec.accessLogging[0].providers[1].name: \"x\" is not among the \
+                extensionProviders of the mesh configuration; name the provider envoy";
+    for (wrong, field, why) in [
+        ("envoyFileAccessLog: {path: 5}", "envoyFileAccessLog.path", "integer `5`, expected a string"),
+        ("envoyFileAccessLog: {path: [/a]}", "envoyFileAccessLog.path", "sequence, expected a string"),
+        ("envoyFileAccessLog: /a", "envoyFileAccessLog", "string \"/a\", expected an object"),
+        (
+            "envoyFileAccessLog: {logFormat: {text: {a: b}}}",
+            "envoyFileAccessLog.logFormat.text",
+            "map, expected a string",
+        ),
+        (
+            "envoyFileAccessLog: {logFormat: {labels: a}}",
+            "envoyFileAccessLog.logFormat.labels",
+            "string \"a\", expected a map",
+        ),
+        ("envoyOtelAls: {logName: 7}", "envoyOtelAls.logName", "integer `7`, expected a string"),
+        ("opentelemetry: {service: 5}", "opentelemetry.service", "integer `5`, expected a string"),
+    ] {
+        let told = format!(
+            "Error ConfigMap istio-system/istio: data.mesh: extensionProviders[1].{field} of \"x\" cannot be read: invalid type: \
+             {why}; mend it: until then there is no such provider"
+        );
+        let expected = (files(&["/var/log/f"]), vec![told, none.to_owned()]);
+        assert_eq!(of(&format!("{{name: x, {wrong}}}")), expected, "{wrong}");
+    }
+    // Istio passes over what it does not know, and so do others; it is said.
+    let (paths, told) = of("{name: x, envoyFileAccessLog: {pfad: /a, logFormat: {texts: a}}}");
+    assert_eq!(paths, files(&["/var/log/f", "/dev/stdout"]));
+    let unknown = |field: &str| {
+        format!(
+            "NotHonoured ConfigMap istio-system/istio: data.mesh: envoyFileAccessLog.{field} of the extensionProvider \"x\" is not \
+             in force for managed protocols"
+        )
+    };
+    assert_eq!(told, [unknown("logFormat.texts"), unknown("pfad")]);
+}
+
+#[test]
+fn a_port_in_quotes_is_one() {
+    let collector = "{name: o, opentelemetry: {service: logs.observability.svc.cluster.local, port: '9000'}}";
+    assert_eq!(findings(&made(&mesh(collector, ""))), Vec::<String>::new());
+    let told = findings(&made(&mesh(&collector.replace("9000", "x"), "")));
+    let why = "Error ConfigMap istio-system/istio: data.mesh: extensionProviders[0].opentelemetry.port of \"o\" cannot be read: \
+               \"x\", expected the number of a port; mend it: until then there is no such provider";
+    assert_eq!(told, [why]);
+}
