@@ -54,7 +54,7 @@ pub(super) async fn plan(raw: &raw::Plan, routes: &[Option<Vec<Json<'_>>>], code
         raw.access_log.as_ref().map(|raw| access_log(&root.key("accessLog"), raw)).transpose()?;
     let logged = raw.access_log.as_ref().and_then(|raw| raw.matches.as_deref());
     let log_format = access_log.as_ref().and_then(|log| log.format.as_ref());
-    let log_format = log_format.filter(|format| !format.attributes.is_empty());
+    let log_format = log_format.filter(|format| format.is_kept);
     let tapping = &Patterns::default();
     taps(&root.key("taps"), &raw.taps, tapping)?;
     let all = Whole { is_bounded: max_calls.is_some(), logged, log_format, taps: &raw.taps, tapping };

@@ -27,6 +27,8 @@ pub struct LogFormat {
     pub tells_line: bool,
     /// The attributes of requests that parts name.
     pub attributes: Box<[Box<str>]>,
+    /// Each call keeps something for it while it is under way.
+    pub is_kept: bool,
 }
 
 /// A header in which loggers are told of a call.
@@ -95,6 +97,8 @@ pub enum LogOperator {
     StartTime(Box<str>),
     /// The milliseconds that it took: `%DURATION%`.
     Duration,
+    /// Those of them from its first try to the answer: `%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%`.
+    ServiceTime,
     /// The code of the answer, as Istio's metrics have it: `%RESPONSE_CODE%`.
     ResponseCode,
     /// How it ended, in a word: `%RESPONSE_CODE_DETAILS%`.
@@ -187,6 +191,7 @@ pub(super) fn log_format(path: &Path<'_>, raw: &raw::AccessLog) -> Result<Option
         has_controls,
         fields,
         tells_line,
+        is_kept: writer.times_service || !writer.attributes.is_empty(),
         attributes: writer.attributes.into(),
     })))
 }
@@ -250,6 +255,8 @@ fn turns(char: char) -> bool {
 struct Writer {
     parts: Vec<LogPart>,
     attributes: Vec<Box<str>>,
+    /// A part is the time from the first try to the answer.
+    times_service: bool,
     /// The text since the last operator.
     plain: String,
     /// What is read may name the line of the call.
@@ -307,6 +314,7 @@ impl Writer {
             }
             None => (named(path, command, text)?, None),
         };
+        self.times_service |= what == LogOperator::ServiceTime;
         self.end_text();
         let form = match (is_value, what.is_number()) {
             (false, _) => LogForm::Text,
@@ -387,12 +395,16 @@ fn named(path: &Path<'_>, command: &str, text: &str) -> Result<LogOperator> {
         "STREAM_ID" => LogOperator::RequestId,
         // Envoy may have another name for the same cluster.
         "UPSTREAM_CLUSTER_RAW" => LogOperator::Value(Operator::Cluster),
+        command if command.eq_ignore_ascii_case(SERVICE_TIME) => LogOperator::ServiceTime,
         command => match values::operator(command) {
             Some(operator) => LogOperator::Value(operator),
             None => return values::unknown(path, text, KNOWN),
         },
     })
 }
+
+/// What Envoy alone puts into answers, which Istio's own format has.
+const SERVICE_TIME: &str = "RESP(x-envoy-upstream-service-time)";
 
 /// How times are written that have no format.
 const USUAL_TIME: &str = "%FT%T.%3fZ";

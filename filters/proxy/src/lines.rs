@@ -8,18 +8,22 @@ use std::rc::Rc;
 
 use meltemi_codecs::Head;
 
+use crate::calls::End;
+use crate::clock::Instant;
 use crate::plan::{LogForm, LogFormat, LogOperator, LogPart, MOST_WRITTEN, Service, escape};
 use crate::policy::Origins;
 use crate::reports::{Verdict, told, verdict};
 use crate::spans::Told;
 use crate::telemetry::LocalReply;
 
-/// What a call says that its line has.
+/// What is kept of a call for its line.
 #[derive(Debug)]
 pub(crate) struct Said {
     format: Rc<LogFormat>,
     /// By the numbers that the format has of them.
     values: Vec<Option<Box<str>>>,
+    /// When its first try was sent, if any was that has an answer.
+    pub(crate) sent: Option<Instant>,
 }
 
 /// The status of gRPC of a service's own exception, where a plan does not say it: `UNKNOWN`.
@@ -41,7 +45,7 @@ impl Said {
     fn read(format: &Rc<LogFormat>, head: &Head) -> Box<Self> {
         let names = format.attributes.iter();
         let values = names.map(|name| head.get(name).map(|value| cut(value, MOST_WRITTEN).into()));
-        Box::new(Self { format: format.clone(), values: values.collect() })
+        Box::new(Self { format: format.clone(), values: values.collect(), sent: None })
     }
 
     pub(crate) fn format(&self) -> &Rc<LogFormat> {
@@ -165,6 +169,12 @@ impl Told<'_> {
                 return true;
             }
             LogOperator::Duration => return number(took.as_millis() as u64, 1, out),
+            // It is the time of the end: large answers are told as they begin, but streams as they end.
+            LogOperator::ServiceTime => {
+                let is_answered = matches!(self.end, End::Answered(_)) && !record.is_stream;
+                let sent = record.said.as_ref().filter(|_| is_answered).and_then(|said| said.sent);
+                return sent.is_some_and(|sent| number(self.now.since(sent).as_millis() as u64, 1, out));
+            }
             LogOperator::Status => return number(verdict.status.into(), 1, out),
             LogOperator::BytesReceived => return number(record.request_bytes.into(), 1, out),
             LogOperator::BytesSent => return number(record.response_bytes.into(), 1, out),

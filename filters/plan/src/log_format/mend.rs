@@ -71,7 +71,8 @@ mod tests {
     fn the_format_of_istio_keeps_its_columns() {
         let (mended, unknown) = mend_log_format(OF_ISTIO);
         let wanted = "[%START_TIME%] \"%REQ(:method)% %REQ(:path)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% \
-            %RESPONSE_CODE_DETAILS% - \"-\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% - \"%REQ(x-forwarded-for)%\" \
+            %RESPONSE_CODE_DETAILS% - \"-\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \
+            %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(x-forwarded-for)%\" \
             \"%REQ(user-agent)%\" \"%REQ(x-request-id)%\" \"%REQ(:authority)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% - - \
             %DOWNSTREAM_REMOTE_ADDRESS% - %ROUTE_NAME%\n";
         assert_eq!(mended, wanted);
@@ -80,7 +81,6 @@ mod tests {
             [
                 "%CONNECTION_TERMINATION_DETAILS%",
                 "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
-                "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",
                 "%UPSTREAM_LOCAL_ADDRESS%",
                 "%DOWNSTREAM_LOCAL_ADDRESS%",
                 "%REQUESTED_SERVER_NAME%",

@@ -206,6 +206,9 @@ impl Call {
     pub(crate) fn tried(&mut self, endpoint: Option<EndpointId>, open: Option<Try>) {
         self.tries.open(open);
         self.stage = Stage::Settled;
+        if let (Some(said), Some(open)) = (&mut self.record.said, open) {
+            said.sent.get_or_insert(open.sent_at);
+        }
         self.record.tries = self.record.tries.saturating_add(1);
         self.record.endpoint = endpoint;
         if let Some(trace) = self.record.trace.as_deref_mut().filter(|trace| trace.is_reported()) {

@@ -188,6 +188,44 @@ fn calls_that_are_answered_early_have_lines_of_the_format_as_well() {
 }
 
 #[test]
+fn the_time_of_the_service_is_that_from_the_first_try_to_the_answer() {
+    let service = json!({"protocol": "dubbo", "onNoMatch": "reject", "routes": [
+        {"name": "held", "match": [{"attributes": {"method": {"exact": "held"}}}],
+            "fault": {"delay": {"duration": "70ms"}}},
+        {"name": "again", "match": [{"attributes": {"method": {"exact": "again"}}}],
+            "retry": {"on": ["per-try-timeout"], "perTryTimeout": "30ms", "backoff": {"base": "1ms"}}},
+        {"name": "late", "match": [{"attributes": {"method": {"exact": "late"}}}], "timeout": "100ms"},
+    ]});
+    let text =
+        "%REQ(method)% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% %UPSTREAM_REQUEST_ATTEMPT_COUNT%";
+    let mut world = World::new(Setup {
+        plan: json!({"services": {"demo": service}, "accessLog": {"textFormat": text}}),
+        ..Setup::default()
+    });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    world.serve(|arrival, _| match (arrival.method, arrival.times) {
+        ("late", _) | ("again", 1) => What::Nothing.now(),
+        _ => What::Echo(0).after(Duration::from_millis(20)),
+    });
+    let client = world.connect();
+    for method in ["held", "again", "late", "lost"] {
+        world.call_and_wait(client, Ask::new(method));
+    }
+    let calls = world.metrics.replies.iter().filter(|line| line.event == "call");
+    let words = |line: &'_ LocalReply| -> [String; 4] {
+        let text = line.text.as_deref().unwrap_or_default();
+        text.split(' ').map(str::to_owned).collect::<Vec<_>>().try_into().unwrap()
+    };
+    let lines: Vec<_> = calls.map(words).collect();
+    assert_eq!(lines[0], ["held", "90", "20", "1"]);
+    let [again, whole, of_service, tries] = &lines[1];
+    assert_eq!((&**again, &**tries), ("again", "2"));
+    assert!(whole == of_service && whole.parse::<u32>().unwrap() >= 50, "{:?}", lines[1]);
+    // Those that no server answers have none.
+    assert_eq!(lines[2..].iter().map(|line| &*line[2]).collect::<Vec<_>>(), ["-", "-"]);
+}
+
+#[test]
 fn a_call_under_way_has_the_line_of_the_plan_that_it_began_by() {
     let plan = |format: &str| json!({"services": {"demo": {"protocol": "dubbo"}}, "accessLog": {"textFormat": format}});
     let mut world = World::new(Setup { plan: plan("old %REQ(tag)%"), ..Setup::default() });
