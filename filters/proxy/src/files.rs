@@ -14,12 +14,14 @@ use crate::loggers::NONE;
 use crate::plan::Plan;
 use crate::worker::Worker;
 
-/// Lines that workers had when they ended. Others of the same listener send them, while the plan is the same.
+/// Lines that workers had when they ended. Others of the same listener send them, while the plan is the same. Workers that end
+/// with an older one leave none.
 #[derive(Debug, Clone, Default)]
 pub struct Leftovers(Rc<RefCell<Left>>);
 
 #[derive(Debug, Default)]
 struct Left {
+    /// The plan that a worker was the last to begin to follow.
     plan: Weak<Plan>,
     lines: Vec<String>,
     bytes: usize,
@@ -85,7 +87,19 @@ impl Worker {
     #[must_use]
     pub fn with_leftovers(mut self, leftovers: &Leftovers) -> Self {
         self.files.leftovers = leftovers.clone();
+        self.follow_leftovers();
         self
+    }
+
+    /// Has leftovers be those of the worker's plan, which is the newest; to be called when that changes.
+    pub(crate) fn follow_leftovers(&mut self) {
+        let left = self.files.leftovers.0.clone();
+        let mut left = left.borrow_mut();
+        if left.plan.as_ptr() != Rc::as_ptr(&self.plan) {
+            let dropped = left.lines.len();
+            *left = Left { plan: Rc::downgrade(&self.plan), ..Left::default() };
+            self.entries_dropped("full", dropped);
+        }
     }
 
     /// Has a line go to files, which is as a header has it.
@@ -171,13 +185,10 @@ impl Worker {
         let mut dropped = 0_usize;
         let leftovers = self.files.leftovers.clone();
         let left = &mut *leftovers.0.borrow_mut();
-        if left.plan.as_ptr() != Rc::as_ptr(&self.plan) {
-            dropped = left.lines.len();
-            *left = Left { plan: Rc::downgrade(&self.plan), ..Left::default() };
-        }
+        let is_followed = left.plan.as_ptr() == Rc::as_ptr(&self.plan);
         for line in self.files.lines.drain(..) {
             let bytes = left.bytes.saturating_add(line.len());
-            match bytes <= MOST_LEFT {
+            match is_followed && bytes <= MOST_LEFT {
                 true => {
                     left.bytes = bytes;
                     left.lines.push(line);
@@ -188,16 +199,16 @@ impl Worker {
         self.entries_dropped("full", dropped);
     }
 
-    /// Takes what others have left, if they had the same plan.
+    /// Takes what others have left, who had the same plan.
     #[cold]
     fn take_leftovers(&mut self) {
-        if self.files.has_ended || !self.net.is_open() {
+        let leftovers = self.files.leftovers.clone();
+        let is_followed = leftovers.0.borrow().plan.as_ptr() == Rc::as_ptr(&self.plan);
+        if self.files.has_ended || !self.net.is_open() || !is_followed {
             return;
         }
-        let Left { plan, lines, .. } = self.files.leftovers.0.take();
-        match plan.as_ptr() == Rc::as_ptr(&self.plan) {
-            true => lines.into_iter().for_each(|line| self.file(line)),
-            false => self.entries_dropped("full", lines.len()),
-        }
+        let Left { plan, lines, .. } = leftovers.0.take();
+        *leftovers.0.borrow_mut() = Left { plan, ..Left::default() };
+        lines.into_iter().for_each(|line| self.file(line));
     }
 }

@@ -145,6 +145,7 @@ impl Worker {
         self.spans.forget_idle();
         self.inquiries.retain(|cluster| plan.asks(cluster), &mut self.net);
         self.plan = plan;
+        self.follow_leftovers();
         self.alarms.wake_at(Some(self.now));
     }
 

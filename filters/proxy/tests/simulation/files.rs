@@ -257,24 +257,31 @@ fn what_a_worker_has_not_sent_another_of_the_same_listener_does() {
 #[test]
 fn what_a_worker_has_not_sent_goes_to_no_files_of_another_plan() {
     let leftovers = Leftovers::default();
-    let leave = || {
-        let mut old = beside(&world(&rules()), &leftovers);
-        let client = old.connect();
-        call(&mut old, client, 0..3);
-        old
-    };
-    let all = [(); 2].map(|()| leave());
-    let mut new = beside(&world(&rules()), &leftovers);
-    let dropped = all.map(|mut old| {
+    let dropped = |mut old: World| {
         old.shut_down();
         count(&mut old, "full")
-    });
-    // That of the second takes the place of the first.
-    assert_eq!(dropped, [0, 3]);
+    };
+    let mut old = beside(&world(&rules()), &leftovers);
+    let client = old.connect();
+    call(&mut old, client, 0..3);
+    assert_eq!(dropped(old), 0);
+    // Who follows another plan has none of that, and counts it.
+    let mut late = beside(&world(&rules()), &leftovers);
+    let client = late.connect();
+    call(&mut late, client, 3..6);
+    let mut new = beside(&world(&rules()), &leftovers);
     let client = new.connect();
-    call(&mut new, client, 3..4);
-    new.run_for(Duration::from_secs(1));
-    assert_eq!((told(&new).1, count(&mut new, "full")), (numbers(3..4), 3));
+    call(&mut new, client, 6..9);
+    let mut newer = beside(&new, &leftovers);
+    assert_eq!(dropped(new), 0);
+    // One that ends late with an older plan leaves what is there of the newer one.
+    assert_eq!(dropped(late), 3 + 3);
+    let client = newer.connect();
+    call(&mut newer, client, 9..10);
+    newer.run_for(Duration::from_secs(1));
+    let (_, mut tags) = told(&newer);
+    tags.sort();
+    assert_eq!((tags, count(&mut newer, "full")), (numbers(6..10), 0));
 }
 
 #[test]
