@@ -16,6 +16,7 @@ use super::options::Options;
 use super::plan::{GatewayPlan, GatewayPort, Planner};
 use super::protocol::{Protocol, Protocols};
 use super::report::Reports;
+use super::revisions::ByRevision;
 use super::scope;
 use super::service::{Labels, Service, cluster, selects};
 use super::sockets::Proxies;
@@ -53,8 +54,8 @@ impl Entrance<'_> {
 pub(super) struct Gateways<'a> {
     pub(super) world: &'a World,
     pub(super) mesh: &'a Mesh,
-    pub(super) logs: &'a AccessLogs<'a>,
-    pub(super) traces: &'a Traces<'a>,
+    pub(super) logs: &'a ByRevision<'a, AccessLogs<'a>>,
+    pub(super) traces: &'a ByRevision<'a, Traces<'a>>,
     pub(super) taps: &'a Taps,
     pub(super) services: &'a [Service],
     pub(super) claims: &'a Claims,
@@ -95,7 +96,7 @@ pub(super) fn objects(
             _ => None,
         };
         let whose = Whose { namespace, labels: selector.as_ref(), side: Side::Client };
-        let access_log = gateways.logs.of(whose, Proxies::Gateways, reports);
+        let access_log = gateways.logs.of(whose, Proxies::Gateways).of(whose, Proxies::Gateways, reports);
         let mut group = Group::new(namespace, Proxies::Gateways, selector);
         group.access_log = access_log;
         group.taps = gateways.taps.of(namespace, group.selector.as_ref());
@@ -169,7 +170,7 @@ impl<'a> Gateways<'a> {
                     labels: Some(&gateway.spec.selector),
                     side: Side::Client,
                 };
-                let tracing = self.traces.of(whose, Proxies::Gateways, reports);
+                let tracing = self.traces.of(whose, Proxies::Gateways).of(whose, Proxies::Gateways, reports);
                 let port = GatewayPort { name: &name, namespace, server, tracing: tracing.as_ref() };
                 match planner.gateway(&port, self.services, self.claims, &protocol, reports) {
                     Some(plan) => entrances.push(Entrance { gateway, name: name.clone(), server, plan }),

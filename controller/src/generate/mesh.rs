@@ -1,5 +1,7 @@
 //! What Istio's operator says of the whole mesh.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -8,6 +10,7 @@ use super::collector;
 use super::exports::Unsaid;
 use super::mesh_logs;
 use super::report::Reports;
+use super::revisions::DEFAULT;
 use crate::findings::ResourceRef;
 use crate::istio::{ExtensionProvider, MeshConfig};
 use crate::world::World;
@@ -27,12 +30,28 @@ pub(super) struct Mesh {
     pub(super) distributes: bool,
     /// Whether Istio's clusters speak HTTP/2 to ports of HTTP by all revisions, if there is one.
     pub(super) upgrades: Option<bool>,
+    /// What all revisions say of logs and traces.
+    pub(super) told: Told,
+    /// What each of them says, by its name.
+    pub(super) own: BTreeMap<String, Told>,
+    /// The labels that proxies look for in the names of metrics, by who says it.
+    pub(super) stat_tags: Vec<(ResourceRef, Vec<String>)>,
+}
+
+/// What proxies tell of calls.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Told {
     /// The logs that lines for calls may go to.
     pub(super) logs: mesh_logs::Configured,
     /// Who gets spans of calls.
     pub(super) traces: collector::Configured,
-    /// The labels that proxies look for in the names of metrics, by who says it.
-    pub(super) stat_tags: Vec<(ResourceRef, Vec<String>)>,
+}
+
+impl Told {
+    fn add(&mut self, config: &MeshConfig, map: &ResourceRef) {
+        self.logs.add(config, map);
+        self.traces.add(config, map);
+    }
 }
 
 impl Mesh {
@@ -45,8 +64,8 @@ impl Mesh {
             destination_rules: Unsaid::All,
             distributes: false,
             upgrades: None,
-            logs: mesh_logs::Configured::default(),
-            traces: collector::Configured::default(),
+            told: Told::default(),
+            own: BTreeMap::new(),
             stat_tags: Vec::new(),
         };
         let mut maps: Vec<&ConfigMap> =
@@ -72,8 +91,9 @@ impl Mesh {
     }
 
     fn add(&mut self, config: MeshConfig, map: &ResourceRef) {
-        self.logs.add(&config, map);
-        self.traces.add(&config, map);
+        self.told.add(&config, map);
+        let revision = map.name.strip_prefix(NAME).and_then(|rest| rest.strip_prefix('-')).unwrap_or(DEFAULT);
+        self.own.entry(revision.to_owned()).or_default().add(&config, map);
         let tags =
             config.default_config.as_ref().and_then(|config| config.extra_stat_tags.as_ref()?.as_array());
         let tags = tags.into_iter().flatten().filter_map(|tag| tag.as_str().map(str::to_owned));

@@ -1,5 +1,5 @@
-//! The access logs that the mesh configuration has. Proxies of all its revisions share plans: where revisions differ, all proxies
-//! have what the first says.
+//! The access logs that the mesh configuration has: of one of its revisions, or of all. Proxies of several share plans: where
+//! those differ, such proxies have what the first says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,7 +112,7 @@ impl Configured {
         let silent: Vec<&ResourceRef> = silent.map(|revision| &revision.map).collect();
         for other in &silent {
             let message = format!(
-                "calls of managed protocols: the access log {name:?} is that of the proxies of all revisions, as {map} names \
+                "calls of managed protocols: the access log {name:?} holds where proxies of both share a plan, as {map} names \
                  it; write the same here"
             );
             reports.not_honoured(other, format!("data.{KEY}"), message);
@@ -121,12 +121,12 @@ impl Configured {
     }
 }
 
-/// Says that a revision's configuration has something for the proxies of all revisions, and not that of another, which may be
+/// Says that a revision's configuration has something for proxies of both, and not that of another, which may be
 /// the same one.
 pub(super) fn report_other(what: &str, first: &ResourceRef, other: &ResourceRef, reports: &mut Reports) {
     let why = match first == other {
         true => "is there twice, as capitals make no difference, and the first counts; rename one".to_owned(),
-        false => format!("is as {first} has it, for the proxies of all revisions; write the same here"),
+        false => format!("is as {first} has it, where proxies of both share a plan; write the same here"),
     };
     let message = format!("calls of managed protocols: the {what} {why}");
     reports.not_honoured(other, format!("data.{KEY}"), message);

@@ -36,6 +36,7 @@ mod rate_limit;
 mod reader;
 mod redis;
 mod report;
+mod revisions;
 mod room;
 mod router;
 mod routes;
@@ -71,11 +72,13 @@ use collector::Collectors;
 use gateway::Gateways;
 use lacking::Lacking;
 use loggers::Receivers;
-use mesh::Mesh;
+use mesh::{Mesh, Told};
 use plan::Planner;
 use protocol::Protocols;
 use redis::Redis;
 use report::Reports;
+use revisions::{ByRevision, Revisions};
+use service::Service;
 use sidecar::Sidecars;
 use subsets::Subsets;
 use taps::Taps;
@@ -118,6 +121,20 @@ impl Output {
     }
 }
 
+/// Who is told of calls, by what is said of that.
+struct Receiving<'a> {
+    told: &'a Told,
+    receivers: Receivers<'a>,
+    collectors: Collectors<'a>,
+}
+
+impl<'a> Receiving<'a> {
+    fn new(told: &'a Told, services: &[Service], rules: Subsets<'a>, domain: &str) -> Self {
+        let receivers = Receivers::new(&told.logs, services, rules);
+        Self { told, receivers, collectors: Collectors::new(&told.traces, services, domain) }
+    }
+}
+
 /// Makes the objects. What cannot be made of a resource is said in its report; the others are not held up by it.
 pub fn generate(world: &World, options: &Options) -> Output {
     let mut reports = Reports::default();
@@ -126,8 +143,13 @@ pub fn generate(world: &World, options: &Options) -> Output {
     telemetry::report_tags(&mesh, options, &mut reports);
     let protocols = Protocols::new(world, &options.codecs, &mut reports);
     let services = service::all(world, domain, &mesh, &protocols, &mut reports);
-    let collectors = Collectors::new(&mesh.traces, &services, domain);
-    let receivers = Receivers::new(&mesh.logs, &services, Subsets::new(world, domain, &mesh, HashMap::new()));
+    let revisions = Revisions::new(world, &mesh.root_namespace);
+    let rules = || Subsets::new(world, domain, &mesh, HashMap::new());
+    let of_all = Receiving::new(&mesh.told, &services, rules(), domain);
+    // What a single one says is what all say.
+    let own = mesh.own.iter().filter(|_| mesh.own.len() > 1);
+    let own = own.map(|(revision, told)| (&**revision, Receiving::new(told, &services, rules(), domain)));
+    let own: Vec<_> = own.collect();
     let (services, claims) = Claims::new(services, &mut reports);
     let routers = router::meta_routers(world, domain, mesh.routes, &mut reports);
     let routings = virtual_service::routings(world, domain, mesh.routes);
@@ -153,16 +175,27 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let namespaces =
         scope::with_sidecars(world, &mesh.root_namespace, named.chain(authorization.namespaces()));
     let telemetries = Telemetries::new(world, &mesh.root_namespace);
-    let logs = AccessLogs {
-        telemetries: &telemetries,
-        configured: &mesh.logs,
-        receivers,
-        visibility: &visibility,
-        services: &services,
-        flag: options.access_log,
+    let tell = |Receiving { told, receivers, collectors }| {
+        let (telemetries, visibility) = (&telemetries, &visibility);
+        let logs = AccessLogs {
+            telemetries,
+            configured: &told.logs,
+            receivers,
+            visibility,
+            services: &services,
+            flag: options.access_log,
+        };
+        (logs, Traces { telemetries, collectors, visibility })
     };
+    let (logs, traces) = tell(of_all);
+    let own = own.into_iter().map(|(revision, receiving)| {
+        let (logs, traces) = tell(receiving);
+        ((revision, logs), (revision, traces))
+    });
+    let (own_logs, own_traces) = own.unzip();
+    let logs = ByRevision::new(&revisions, logs, own_logs);
+    let traces = ByRevision::new(&revisions, traces, own_traces);
     let taps = Taps::new(world, &mut reports);
-    let traces = Traces { telemetries: &telemetries, collectors, visibility: &visibility };
     let mut sidecars = Sidecars::new(
         &services,
         &claims,

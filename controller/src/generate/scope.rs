@@ -60,7 +60,8 @@ fn is_injected(namespace: &Namespace) -> bool {
     }
 }
 
-fn has_sidecar(pod: &Pod) -> bool {
+/// Whether the proxy of a pod is a sidecar.
+pub(super) fn has_sidecar(pod: &Pod) -> bool {
     let label =
         |name: &str| pod.metadata.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
     let annotated =

@@ -17,6 +17,7 @@ use super::plan::Planner;
 use super::protocol::{Layouts, ManagedPort, Protocol};
 use super::reader::Reader;
 use super::report::Reports;
+use super::revisions::ByRevision;
 use super::service::{Labels, Service};
 use super::sockets::Proxies;
 use super::taps::Taps;
@@ -33,8 +34,8 @@ pub(super) struct Sidecars<'a> {
     claims: &'a Claims,
     visibility: &'a Visibility<'a>,
     authorization: &'a Authorization<'a>,
-    logs: &'a AccessLogs<'a>,
-    traces: &'a Traces<'a>,
+    logs: &'a ByRevision<'a, AccessLogs<'a>>,
+    traces: &'a ByRevision<'a, Traces<'a>>,
     taps: &'a Taps,
     layouts: &'a Layouts,
     options: &'a Options,
@@ -51,7 +52,7 @@ impl<'a> Sidecars<'a> {
         claims: &'a Claims,
         visibility: &'a Visibility<'a>,
         authorization: &'a Authorization<'a>,
-        (logs, traces, taps): (&'a AccessLogs<'a>, &'a Traces<'a>, &'a Taps),
+        (logs, traces, taps): (&'a ByRevision<'a, AccessLogs<'a>>, &'a ByRevision<'a, Traces<'a>>, &'a Taps),
         layouts: &'a Layouts,
         options: &'a Options,
     ) -> Self {
@@ -79,8 +80,8 @@ impl<'a> Sidecars<'a> {
         let scope = clients.scope(std::iter::empty());
         if !clients.seen.is_empty() {
             let whose = Whose { namespace, labels: scope.as_ref(), side: Side::Client };
-            let tracing = self.traces.of(whose, Proxies::Sidecars, reports);
-            let access_log = self.logs.of(whose, Proxies::Sidecars, reports);
+            let tracing = self.traces.of(whose, Proxies::Sidecars).of(whose, Proxies::Sidecars, reports);
+            let access_log = self.logs.of(whose, Proxies::Sidecars).of(whose, Proxies::Sidecars, reports);
             let taps = self.taps.of(namespace, scope.as_ref());
             let mut group = Group::new(namespace, Proxies::Sidecars, scope);
             group.access_log = access_log;
@@ -146,8 +147,8 @@ impl<'a> Sidecars<'a> {
         let of_service = |(name, servers): (String, Vec<&Server<'a>>)| {
             let selector = servers.first().and_then(|(service, ..)| service.selector.clone());
             let whose = Whose { namespace, labels: selector.as_ref(), side: Side::Server };
-            let tracing = self.traces.of(whose, Proxies::Sidecars, reports);
-            let access_log = self.logs.of(whose, Proxies::Sidecars, reports);
+            let tracing = self.traces.of(whose, Proxies::Sidecars).of(whose, Proxies::Sidecars, reports);
+            let access_log = self.logs.of(whose, Proxies::Sidecars).of(whose, Proxies::Sidecars, reports);
             let taps = self.taps.of(namespace, selector.as_ref());
             let mut group = Group::of_servers(namespace, &name, selector);
             group.access_log = access_log;

@@ -285,14 +285,24 @@ fn canary(providers: &str, other: &str) -> String {
     tracing::mesh(providers, other).replace("name: istio,", "name: istio-canary,")
 }
 
+/// A world in which nobody knows which revision has the proxies.
+fn of_both(world: &str) -> String {
+    world.replace("istio-injection: enabled", "istio.io/rev: stable")
+}
+
+fn made_of_both(world: &str) -> Output {
+    made(&of_both(world))
+}
+
 #[test]
 fn what_two_revisions_mean_by_one_name_is_told_with_both() {
     let on = "NotHonoured ConfigMap istio-system/istio-canary: data.mesh: calls of managed protocols: the ";
     let all =
-        "is as ConfigMap istio-system/istio has it, for the proxies of all revisions; write the same here";
+        "is as ConfigMap istio-system/istio has it, where proxies of both share a plan; write the same here";
     let ours = format!("{{name: als, envoyHttpAls: {{{AT}}}}}");
-    let with =
-        |theirs: &str| made(&(mesh(&ours, "") + &canary(theirs, "") + &telemetry("web", "{name: als}")));
+    let with = |theirs: &str| {
+        made_of_both(&(mesh(&ours, "") + &canary(theirs, "") + &telemetry("web", "{name: als}")))
+    };
     for theirs in [format!("{{name: ALS, envoyHttpAls: {{{AT}, logName: b}}}}"), ours.replace("Http", "Otel")]
     {
         let output = with(&theirs);
@@ -310,42 +320,42 @@ fn what_two_revisions_mean_by_one_name_is_told_with_both() {
 fn the_log_of_the_mesh_is_that_of_one_revision() {
     let on = "NotHonoured ConfigMap istio-system/istio-canary: data.mesh: calls of managed protocols: the ";
     let all =
-        "is as ConfigMap istio-system/istio has it, for the proxies of all revisions; write the same here";
+        "is as ConfigMap istio-system/istio has it, where proxies of both share a plan; write the same here";
     let ours = "accessLogFile: /var/log/ours";
     // That of a file is not in the format of another revision.
     let theirs = "accessLogFile: /var/log/theirs\n    accessLogFormat: '%DURATION%'";
-    let output = made(&(mesh("", ours) + &canary("", theirs)));
+    let output = made_of_both(&(mesh("", ours) + &canary("", theirs)));
     let wanted = json!({"errors": false, "files": true, "log": false});
     assert_eq!(plan(&output, "web"), wanted);
     assert_eq!(paths(&output), files(&["/var/log/ours"]));
     assert_eq!(findings(&output), [format!("{on}access log \"envoy\" {all}")]);
-    assert_eq!(findings(&made(&(mesh("", ours) + &canary("", ours)))), Vec::<String>::new());
+    assert_eq!(findings(&made_of_both(&(mesh("", ours) + &canary("", ours)))), Vec::<String>::new());
     // Lines are on standard output: by default on none of the canary, else on either.
     let (ours, envoy) = (
         mesh("", "accessLogFile: /dev/stdout") + &canary("", ""),
         telemetry("istio-system", "{name: envoy}"),
     );
-    let silent = format!("{on}access log \"envoy\" is that of the proxies of all revisions");
-    let told = findings(&made(&ours));
+    let silent = format!("{on}access log \"envoy\" holds where proxies of both share a plan");
+    let told = findings(&made_of_both(&ours));
     assert!(told.len() == 1 && told[0].starts_with(&silent), "{told:?}");
-    assert_eq!(findings(&made(&(ours + &envoy))), Vec::<String>::new());
+    assert_eq!(findings(&made_of_both(&(ours + &envoy))), Vec::<String>::new());
     let flag = Options { access_log: Some(meltemi::generate::AccessLog::All), ..options("dubbo") };
     let files = mesh("", "accessLogFile: /var/log/ours") + &canary("", "accessLogFile: /var/log/theirs");
-    assert_eq!(findings(&generate(&world(&files), &flag)), Vec::<String>::new());
+    assert_eq!(findings(&generate(&world(&of_both(&files)), &flag)), Vec::<String>::new());
 }
 
 #[test]
 fn the_logs_of_all_revisions_hold_where_no_telemetry_says_it() {
     let file = "{name: f, envoyFileAccessLog: {path: /var/log/f}}";
     let theirs = canary(file, "defaultProviders: {accessLogging: [f]}");
-    let output = made(&(mesh("", "accessLogFile: /dev/stdout") + &theirs));
+    let output = made_of_both(&(mesh("", "accessLogFile: /dev/stdout") + &theirs));
     assert_eq!(paths(&output), files(&["/dev/stdout", "/var/log/f"]));
     let place = |map: &str| {
         format!("NotHonoured ConfigMap istio-system/{map}: data.mesh: calls of managed protocols: ")
     };
     let all = |name: &str, map: &str| {
         format!(
-            "the access log {name:?} is that of the proxies of all revisions, as ConfigMap istio-system/{map} names it; \
+            "the access log {name:?} holds where proxies of both share a plan, as ConfigMap istio-system/{map} names it; \
              write the same here"
         )
     };

@@ -6,14 +6,20 @@ use crate::{findings, made, namespace, service, spec, tracing};
 
 const OURS: &str = "accessLogFile: /var/log/ours";
 
-/// A service in `shop`, whose clients are in `web`, and a mesh of two revisions with these providers and other fields.
+/// A service in `shop`, whose clients are in `web`, and a mesh of two revisions with these providers and other fields. Nobody
+/// knows which of them has the proxies.
 fn revisions(ours: [&str; 2], theirs: [&str; 2]) -> String {
     let mesh = |[providers, other]: [&str; 2]| tracing::mesh(providers, other);
-    namespace("shop")
-        + &namespace("web")
+    of_revision("shop", "stable")
+        + &of_revision("web", "stable")
         + &service("shop", "demo", "10.0.0.1")
         + &mesh(ours)
         + &mesh(theirs).replace("name: istio,", "name: istio-canary,")
+}
+
+/// A namespace of a revision, or of a tag of one.
+fn of_revision(name: &str, revision: &str) -> String {
+    namespace(name).replace("istio-injection: enabled", &format!("istio.io/rev: {revision}"))
 }
 
 /// A Telemetry of the whole mesh that names a provider.
@@ -40,7 +46,7 @@ fn told(map: &str, what: &str) -> String {
 
 fn as_first_has_it(first: &str) -> String {
     format!(
-        "the access log \"envoy\" is as ConfigMap istio-system/{first} has it, for the proxies of all revisions; write the \
+        "the access log \"envoy\" is as ConfigMap istio-system/{first} has it, where proxies of both share a plan; write the \
          same here"
     )
 }
@@ -80,7 +86,7 @@ fn a_provider_may_be_the_log_of_another_mesh() {
 
 #[test]
 fn a_revision_without_a_log_is_told_once() {
-    let silent = "the access log \"envoy\" is that of the proxies of all revisions, as ConfigMap istio-system/istio names it; \
+    let silent = "the access log \"envoy\" holds where proxies of both share a plan, as ConfigMap istio-system/istio names it; \
                   write the same here";
     let world = revisions(["", OURS], ["", ""]);
     assert_eq!(findings(&made(&world)), [told("istio-canary", silent)]);
@@ -95,4 +101,66 @@ fn a_name_that_is_there_twice_is_told() {
     assert!(is_logged(&output, "/var/log/a") && !is_logged(&output, "/var/log/b"));
     let twice = "the access log \"f\" is there twice, as capitals make no difference, and the first counts; rename one";
     assert_eq!(findings(&output), [told("istio", twice)]);
+}
+
+/// What proxies of a revision log to, and what is found, where clients have these namespaces and pods.
+fn own(web: &str) -> (Vec<String>, Vec<String>) {
+    let ours = "{name: f, envoyFileAccessLog: {path: /var/log/ours}}";
+    let mesh = |providers: &str| tracing::mesh(providers, "");
+    let world = namespace("shop")
+        + &service("shop", "demo", "10.0.0.1")
+        + &mesh(ours)
+        + &mesh(&ours.replace("ours", "theirs")).replace("name: istio,", "name: istio-canary,")
+        + &telemetry("f")
+        + web;
+    let output = made(&world);
+    let files = ["ours", "theirs"].map(str::to_owned);
+    let logged = files.into_iter().filter(|file| is_logged(&output, &format!("/var/log/{file}")));
+    (logged.collect(), findings(&output))
+}
+
+/// A pod of `web` with a sidecar of a revision.
+fn pod(name: &str, revision: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+  namespace: web
+  annotations: {{sidecar.istio.io/status: '{{}}', istio.io/rev: {revision}}}
+spec: {{containers: [{{name: app}}, {{name: istio-proxy}}]}}
+"
+    )
+}
+
+#[test]
+fn proxies_have_the_providers_of_their_own_revision() {
+    let only = |file: &str| (vec![file.to_owned()], Vec::<String>::new());
+    assert_eq!(own(&namespace("web")), only("ours"));
+    assert_eq!(own(&of_revision("web", "default")), only("ours"));
+    assert_eq!(own(&of_revision("web", "canary")), only("theirs"));
+    // Pods have what injected them: the revision of a tag, or the one before.
+    assert_eq!(own(&(of_revision("web", "stable") + &pod("a", "canary"))), only("theirs"));
+    assert_eq!(own(&(of_revision("web", "canary") + &pod("a", "default"))), only("ours"));
+    // Those of two revisions share a plan, and the first counts.
+    let of_all = "the access log \"f\" is as ConfigMap istio-system/istio has it, where proxies of both share a plan; write the \
+                  same here";
+    let both = (vec!["ours".to_owned()], vec![told("istio-canary", of_all)]);
+    assert_eq!(own(&(of_revision("web", "canary") + &pod("a", "default") + &pod("b", "canary"))), both);
+    assert_eq!(own(&of_revision("web", "stable")), both);
+}
+
+#[test]
+fn calls_are_traced_as_the_revision_of_their_proxies_says() {
+    let mesh = |port: &str| {
+        tracing::mesh(&tracing::OTEL.replace("4317", port), "defaultProviders: {tracing: [otel]}")
+    };
+    let world = tracing::mesh_of_two().replace("istio-injection: enabled", "istio.io/rev: canary")
+        + &mesh("4317")
+        + &mesh("4318").replace("name: istio,", "name: istio-canary,");
+    let output = made(&world);
+    let cluster = "outbound|4318||otel.observability.svc.cluster.local";
+    assert_eq!(tracing::traced(&output).map(|tracing| tracing["collector"].clone()), [cluster; 3]);
+    assert_eq!(findings(&output), Vec::<String>::new());
 }
