@@ -202,7 +202,7 @@ fn lines_have_the_format_of_the_plan() {
         assert!(!proxy.log().lines().any(|line| line.starts_with("[2026-01-01]")), "a line was forged");
 
         let object = json!({"seconds": "%START_TIME(%s)%", "tag": "%REQ(tag)%", "bytes": "%BYTES_SENT%",
-            "none": "%REQ(none)%", "host": "%UPSTREAM_HOST%"});
+            "none": "%REQ(none)%", "host": "%UPSTREAM_HOST%", "service": "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"});
         proxy.update(&plan(&json!({"jsonFormat": object})));
         let entry = eventually("the worker has the new plan", || {
             client.call_with("sayHello", "x", &[("tag", forged)]);
@@ -212,6 +212,8 @@ fn lines_have_the_format_of_the_plan() {
             serde_json::Deserializer::from_str(text).into_iter::<Value>().next()?.ok()
         });
         assert_eq!((&entry["tag"], &entry["none"]), (&json!(forged), &Value::Null));
+        let of_service = entry["service"].as_str().and_then(|millis| millis.parse::<u32>().ok());
+        assert!(of_service.is_some(), "{entry}");
         assert!(entry["bytes"].as_u64().is_some_and(|bytes| bytes > 16), "{entry}");
         assert!(entry["seconds"].as_str().unwrap().parse::<u64>().unwrap() >= seconds, "{entry}");
         let hosts = [&v1, &v2].map(|server| json!(server.address().to_string()));
