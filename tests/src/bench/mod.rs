@@ -20,6 +20,7 @@ pub mod pass_through;
 pub mod plot;
 pub mod proc;
 pub mod report;
+pub mod sink;
 pub mod subject;
 pub mod updates;
 pub mod wide;

@@ -46,10 +46,23 @@ pub struct Parts<'a> {
     pub endpoints: usize,
     /// How many workers Envoy has.
     pub workers: usize,
-    /// The connection manager has loggers that write calls to a file.
-    pub has_loggers: bool,
+    /// Who is told of calls by loggers of the connection manager.
+    pub loggers: Loggers,
     /// The first plan, a JSON text.
     pub plan: &'a str,
+}
+
+/// Who loggers tell of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loggers {
+    /// Nobody.
+    None,
+    /// A file has lines that come together, and each that comes alone.
+    File,
+    /// An access log service has each line.
+    AccessLogService(SocketAddr),
+    /// A collector of OpenTelemetry's logs has each line.
+    OpenTelemetry(SocketAddr),
 }
 
 /// The configuration and the plan of a protocol. That of Dubbo serves protocols that have none of their own: a tunnel and
@@ -66,11 +79,8 @@ fn endpoint(address: &SocketAddr) -> Value {
     json!({"endpoint": {"address": {"socket_address": address}}})
 }
 
-/// Has the connection managers behind modules log calls to a file: lines that come together, and each that comes alone.
-fn add_loggers(config: &mut Config, loggers: &Value, file: &Path) {
-    let all = loggers["access_log"].as_array().cloned().unwrap_or_default();
-    let of_files = all.into_iter().filter(|logger| logger["name"] == "envoy.access_loggers.file");
-    let mut files: Vec<_> = of_files.collect();
+/// The loggers that write to a file: lines that come together, and each that comes alone.
+fn of_file(mut files: Vec<Value>, file: &Path) -> Vec<Value> {
     if let Some(mut alone) = files.first().cloned() {
         let mark = json!({"name": "x-meltemi-log", "present_match": true});
         alone["filter"]["header_filter"]["header"] = mark;
@@ -81,6 +91,46 @@ fn add_loggers(config: &mut Config, loggers: &Value, file: &Path) {
     for logger in &mut files {
         logger["typed_config"]["path"] = file.display().to_string().into();
     }
+    files
+}
+
+/// The cluster that the shipped loggers of services send to.
+fn collector(address: &SocketAddr) -> Value {
+    let http2 = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    json!({
+        "name": "collector",
+        "load_assignment": {
+            "cluster_name": "collector", "endpoints": [{"lb_endpoints": [endpoint(address)]}],
+        },
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": http2, "explicit_http_config": {"http2_protocol_options": {}},
+        }},
+    })
+}
+
+/// Has loggers of the connection managers behind modules tell of calls.
+fn add_loggers(config: &mut Config, loggers: &Value, whom: Loggers, file: &Path) {
+    let all = loggers["access_log"].as_array().cloned().unwrap_or_default();
+    let of_kind = |kind: &str| -> Vec<Value> {
+        let name = format!("envoy.access_loggers.{kind}");
+        all.iter().filter(|logger| logger["name"] == *name).cloned().collect()
+    };
+    let (told, service) = match whom {
+        Loggers::None => return,
+        Loggers::File => (of_file(of_kind("file"), file), None),
+        Loggers::AccessLogService(address) => {
+            let mut told = of_kind("http_grpc");
+            for logger in &mut told {
+                logger["typed_config"]["additional_request_headers_to_log"] = json!(["x-call-line"]);
+            }
+            (told, Some(address))
+        }
+        Loggers::OpenTelemetry(address) => (of_kind("open_telemetry"), Some(address)),
+    };
+    let clusters = config.value_mut()["static_resources"]["clusters"].as_array_mut();
+    if let (Some(clusters), Some(address)) = (clusters, &service) {
+        clusters.push(collector(address));
+    }
     let all = loggers["routes"].as_array();
     let listeners = config.value_mut()["static_resources"]["listeners"].as_array_mut();
     for listener in listeners.into_iter().flatten() {
@@ -90,7 +140,7 @@ fn add_loggers(config: &mut Config, loggers: &Value, file: &Path) {
             let routes = filter.pointer_mut("/typed_config/route_config/virtual_hosts/0/routes");
             if let Some(routes) = routes.and_then(Value::as_array_mut) {
                 routes.splice(..0, all.into_iter().flatten().cloned());
-                filter["typed_config"]["access_log"] = json!(files);
+                filter["typed_config"]["access_log"] = json!(told);
             }
         }
     }
@@ -138,9 +188,9 @@ impl Subject {
         if parts.protocol.proxies().contains(&Proxy::PassThrough) {
             pass_through::add(&mut config, folder.path(), &Proxy::PassThrough.listener(parts.protocol))?;
         }
-        if parts.has_loggers {
+        if parts.loggers != Loggers::None {
             let loggers = read("envoy-configs/access-loggers.yaml")?;
-            add_loggers(&mut config, loggers.value(), &folder.path().join("calls.log"));
+            add_loggers(&mut config, loggers.value(), parts.loggers, &folder.path().join("calls.log"));
         }
         let path = folder.path().join("envoy.yaml");
         config.write(&path)?;

@@ -3,12 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::load::{self, Measurement, Span};
 use super::report::{Limit, Sample, Verdict, median, rows};
-use super::subject::{self, Parts, Subject};
+use super::sink::Sink;
+use super::subject::{self, Loggers, Parts, Subject};
 use super::{Case, Protocol, Proxy, markdown};
 
 /// How often, and how long, each thing is measured under each case.
@@ -139,8 +140,8 @@ pub fn routes(parts: &Parts, effort: Effort) -> Result<Findings> {
     Ok(findings)
 }
 
-/// Calls that nothing is told of, and traces, a line in the log for each call, one in a format, one in a file of a logger,
-/// and lines of a tap.
+/// Calls that nothing is told of, and traces, a line in the log for each call, one in a format, one in a file of a logger, one
+/// for an access log service and for OpenTelemetry, and lines of a tap.
 ///
 /// # Errors
 ///
@@ -155,12 +156,16 @@ pub fn telemetry(parts: &Parts, effort: Effort) -> Result<Findings> {
     let formatted = Subject::start(&Parts { plan: &formatted, ..*parts })?;
     let told =
         subject::logged(&json!({"textFormat": text, "fields": {"x-call-line": "%LINE%"}, "log": false}));
-    let told = Subject::start(&Parts { plan: &told, has_loggers: true, ..*parts })?;
+    let told = |loggers| Subject::start(&Parts { plan: &told, loggers, ..*parts });
+    let (entries, records) = (Sink::start(), Sink::start());
+    let (to_service, to_collector) =
+        (told(Loggers::AccessLogService(entries.1))?, told(Loggers::OpenTelemetry(records.1))?);
+    let told = told(Loggers::File)?;
     let filed = |rules: Value| {
         let mut rules = rules;
         rules["files"] = true.into();
         rules["log"] = false.into();
-        Subject::start(&Parts { plan: &subject::logged(&rules), has_loggers: true, ..*parts })
+        Subject::start(&Parts { plan: &subject::logged(&rules), loggers: Loggers::File, ..*parts })
     };
     let plain_filed = filed(json!({}))?;
     let formatted_filed = filed(json!({"textFormat": text}))?;
@@ -173,12 +178,27 @@ pub fn telemetry(parts: &Parts, effort: Effort) -> Result<Findings> {
         "lines of JSON in files",
         "lines in a format in files",
         "lines by a logger",
+        "lines for an access log service",
+        "lines for OpenTelemetry",
         "a tap of all calls",
     ];
-    let subjects = [&none, &traced, &plain, &formatted, &plain_filed, &formatted_filed, &told, &tapped];
+    let subjects = [
+        &none,
+        &traced,
+        &plain,
+        &formatted,
+        &plain_filed,
+        &formatted_filed,
+        &told,
+        &to_service,
+        &to_collector,
+        &tapped,
+    ];
     let contender = |(name, subject)| Contender { name, subject, proxy: Proxy::Meltemi };
     let contenders = names.into_iter().zip(subjects).map(contender);
     let samples = compare(&contenders.collect::<Vec<_>>(), &[BUSY], effort)?;
+    ensure!(entries.0.count() > 0, "the access log service got nothing");
+    ensure!(records.0.count() > 0, "OpenTelemetry got nothing");
     let mut findings = brief(&samples)?;
     for (name, most) in names.iter().skip(1).zip([0.2, 4.0, 4.0, 4.0, 4.0]) {
         findings.verdicts.push(Verdict {

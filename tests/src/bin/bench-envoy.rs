@@ -12,7 +12,7 @@ use meltemi::{checkout, envoy, module};
 use meltemi_tests::bench::load::{self, Span};
 use meltemi_tests::bench::proc::Machine;
 use meltemi_tests::bench::report::{self, Row};
-use meltemi_tests::bench::subject::{self, Parts, Subject};
+use meltemi_tests::bench::subject::{self, Loggers, Parts, Subject};
 use meltemi_tests::bench::wide::{self, BUSY, Contender, Effort, Findings};
 use meltemi_tests::bench::{Case, Protocol, Proxy, backend, idle, plot, updates};
 
@@ -123,7 +123,7 @@ fn run(options: &Options) -> Result<u64> {
         protocol: Protocol::Dubbo,
         endpoints: 2,
         workers: 1,
-        has_loggers: false,
+        loggers: Loggers::None,
         plan: &plan,
     };
     let folder = root.join("target/bench");
