@@ -65,34 +65,7 @@ impl Target {
 impl Draft {
     /// The route of the plan, for calls that come by `port`.
     pub(super) fn route(&self, name: String, port: u16) -> raw::Route {
-        let raw::DefaultRoute {
-            cluster,
-            weighted_clusters,
-            reject,
-            timeout,
-            propagate_deadline,
-            retry,
-            fault,
-            hash_by,
-            mirrors,
-            request_attachments,
-            response_attachments,
-        } = self.default_route(port);
-        raw::Route {
-            name,
-            matches: self.alternatives.clone(),
-            cluster,
-            weighted_clusters,
-            reject,
-            timeout,
-            propagate_deadline,
-            retry,
-            fault,
-            hash_by,
-            mirrors,
-            request_attachments,
-            response_attachments,
-        }
+        raw::Route { name, matches: self.alternatives.clone(), actions: self.default_route(port) }
     }
 
     /// The same as the default route.

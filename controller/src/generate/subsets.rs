@@ -232,14 +232,12 @@ fn owner<'s>(service: &'s Service, host: &str) -> Option<&'s str> {
 
 /// The clusters that an entry names.
 fn clusters(entry: &raw::Service) -> BTreeSet<String> {
-    let raw::DefaultRoute { cluster, weighted_clusters, mirrors, .. } = &entry.default_route;
     let mut names = BTreeSet::new();
-    let routes = entry.routes.iter();
-    let all = routes.map(|route| (&route.cluster, &route.weighted_clusters, &route.mirrors));
-    for (cluster, weighted, mirrors) in all.chain([(cluster, weighted_clusters, mirrors)]) {
-        names.extend(cluster.clone());
-        names.extend(weighted.iter().flatten().map(|weighted| weighted.cluster.clone()));
-        names.extend(mirrors.iter().map(|mirror| mirror.cluster.clone()));
+    let routes = entry.routes.iter().map(|route| &route.actions);
+    for actions in routes.chain([&entry.default_route]) {
+        names.extend(actions.cluster.clone());
+        names.extend(actions.weighted_clusters.iter().flatten().map(|weighted| weighted.cluster.clone()));
+        names.extend(actions.mirrors.iter().map(|mirror| mirror.cluster.clone()));
     }
     names
 }

@@ -36,7 +36,7 @@ pub(super) fn tables(drafts: &[&Draft], port: &ManagedPort) -> Result<usize, Ref
     let is_known = reader.codecs().is_some();
     let route = |(at, draft): (usize, &&Draft)| {
         let mut route = draft.route(at.to_string(), port.number);
-        if let (false, Some(retry)) = (is_known, &mut route.retry) {
+        if let (false, Some(retry)) = (is_known, &mut route.actions.retry) {
             // Statuses are called by the names of the protocol, which only its codec knows.
             retry.statuses.clear();
             retry.on = raw::Retry::default().on;

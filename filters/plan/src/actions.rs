@@ -18,72 +18,57 @@ use super::{
     values::{Part, depth, value},
 };
 
-/// What both kinds of routes have.
-pub(super) struct Actions<'a> {
-    pub(super) cluster: Option<&'a str>,
-    pub(super) weighted_clusters: Option<&'a [raw::WeightedCluster]>,
-    pub(super) reject: Option<&'a raw::Reject>,
-    pub(super) timeout: Span,
-    pub(super) propagate_deadline: Option<bool>,
-    pub(super) retry: Option<&'a raw::Retry>,
-    pub(super) fault: Option<&'a raw::Fault>,
-    pub(super) hash_by: Option<&'a [String]>,
-    pub(super) mirrors: &'a [raw::Mirror],
-    pub(super) request_attachments: &'a raw::Attachments,
-    pub(super) response_attachments: &'a raw::Attachments,
-    /// Whether calls carry their traces.
-    pub(super) is_traced: bool,
+/// A route of that name whose calls are dealt with so, and carry their traces where that `is_traced`.
+pub(super) fn actions(
+    path: &Path<'_>,
+    raw: &raw::DefaultRoute,
+    name: &str,
+    codec: &dyn Codec,
+    is_traced: bool,
+) -> Result<Route> {
+    let retry = |retry| self::retry(&path.key("retry"), retry, raw.timeout, codec);
+    let fault = |raw| fault(&path.key("fault"), raw, name).map(Box::new);
+    let edit = |field, raw| attachments(&path.key(field), raw, name, codec);
+    let request_edit = edit("requestAttachments", &raw.request_attachments)?;
+    let route = Route {
+        name: name.to_owned(),
+        destination: destination(path, raw, name)?,
+        timeout: raw.timeout.limit(),
+        propagates_deadline: deadline(&path.key("propagateDeadline"), raw.propagate_deadline, codec)?,
+        retry: raw.retry.as_ref().map(retry).transpose()?,
+        fault: raw.fault.as_ref().map(fault).transpose()?,
+        hash: raw.hash_by.as_ref().map(|names| hash_key(&path.key("hashBy"), names)).transpose()?,
+        mirrors: Box::default(),
+        request_edit: match is_traced {
+            true => traced(&path.key("requestAttachments"), request_edit)?,
+            false => request_edit,
+        },
+        response_edit: edit("responseAttachments", &raw.response_attachments)?,
+        keeps_requests: false,
+        names_operation: false,
+        latencies: Latencies::default(),
+        taken: Cell::default(),
+    };
+    let keeps_requests = route.retry.is_some() || route.response_edit.depth.is_some();
+    Ok(Route { keeps_requests, mirrors: mirrors(&path.key("mirrors"), &raw.mirrors, &route)?, ..route })
 }
 
-impl Actions<'_> {
-    pub(super) fn route(&self, path: &Path<'_>, name: &str, codec: &dyn Codec) -> Result<Route> {
-        let retry = |raw| retry(&path.key("retry"), raw, self.timeout, codec);
-        let fault = |raw| fault(&path.key("fault"), raw, name).map(Box::new);
-        let edit = |field, raw| attachments(&path.key(field), raw, name, codec);
-        let request_edit = edit("requestAttachments", self.request_attachments)?;
-        let route = Route {
-            name: name.to_owned(),
-            destination: self.destination(path, name)?,
-            timeout: self.timeout.limit(),
-            propagates_deadline: deadline(&path.key("propagateDeadline"), self.propagate_deadline, codec)?,
-            retry: self.retry.map(retry).transpose()?,
-            fault: self.fault.map(fault).transpose()?,
-            hash: self.hash_by.map(|names| hash_key(&path.key("hashBy"), names)).transpose()?,
-            mirrors: Box::default(),
-            request_edit: match self.is_traced {
-                true => traced(&path.key("requestAttachments"), request_edit)?,
-                false => request_edit,
-            },
-            response_edit: edit("responseAttachments", self.response_attachments)?,
-            keeps_requests: false,
-            names_operation: false,
-            latencies: Latencies::default(),
-            taken: Cell::default(),
-        };
-        let keeps_requests = route.retry.is_some() || route.response_edit.depth.is_some();
-        Ok(Route { keeps_requests, mirrors: mirrors(&path.key("mirrors"), self.mirrors, &route)?, ..route })
-    }
-
-    fn destination(&self, path: &Path<'_>, route: &str) -> Result<Destination> {
-        match (self.cluster, self.weighted_clusters, self.reject) {
-            (None, None, None) => Ok(Destination::Tunnel),
-            (Some(cluster), None, None) => {
-                name(&path.key("cluster"), "the name of a cluster", cluster)?;
-                Ok(Destination::Cluster(cluster.into()))
-            }
-            (None, Some(clusters), None) => weighted(&path.key("weightedClusters"), clusters),
-            (None, None, Some(raw)) => reject(&path.key("reject"), raw, route),
-            (Some(_), Some(_), None) => {
-                fail(path, "both \"cluster\" and \"weightedClusters\" say where calls go; keep one of them")
-            }
-            (cluster, _, Some(_)) => {
-                let other = if cluster.is_some() { "cluster" } else { "weightedClusters" };
-                let mend = "keep one of them";
-                fail(
-                    path,
-                    format!("{other:?} says where calls go, and \"reject\" that they go nowhere; {mend}"),
-                )
-            }
+fn destination(path: &Path<'_>, raw: &raw::DefaultRoute, route: &str) -> Result<Destination> {
+    match (&raw.cluster, &raw.weighted_clusters, &raw.reject) {
+        (None, None, None) => Ok(Destination::Tunnel),
+        (Some(cluster), None, None) => {
+            name(&path.key("cluster"), "the name of a cluster", cluster)?;
+            Ok(Destination::Cluster(cluster.as_str().into()))
+        }
+        (None, Some(clusters), None) => weighted(&path.key("weightedClusters"), clusters),
+        (None, None, Some(raw)) => reject(&path.key("reject"), raw, route),
+        (Some(_), Some(_), None) => {
+            fail(path, "both \"cluster\" and \"weightedClusters\" say where calls go; keep one of them")
+        }
+        (cluster, _, Some(_)) => {
+            let other = if cluster.is_some() { "cluster" } else { "weightedClusters" };
+            let mend = "keep one of them";
+            fail(path, format!("{other:?} says where calls go, and \"reject\" that they go nowhere; {mend}"))
         }
     }
 }

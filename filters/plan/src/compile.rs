@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     AccessLog, IstioMetrics, Plan,
-    actions::Actions,
+    actions::actions,
     check::{name, within},
     cluster::clusters,
     dry_run,
@@ -202,7 +202,7 @@ async fn of_codec(
     let global = global_rate_limits(&path.key("globalRateLimits"), &raw.global_rate_limits, &patterns)?;
     let logged = logged(&Path::Root.key("accessLog"), all.logged, &patterns)?;
     let taps = taps(&Path::Root.key("taps"), all.taps, all.tapping)?;
-    let default_route = default_route(&path.key("defaultRoute"), &raw.default_route, &*codec, is_traced)?;
+    let default_route = actions(&path.key("defaultRoute"), &raw.default_route, DEFAULT, &*codec, is_traced)?;
     let clusters = clusters(&path.key("upstream"), &raw.upstream)?;
     let keys = || {
         routes.iter().map(|route| &**route).chain([&default_route]).filter_map(|route| route.hash.as_ref())
@@ -298,22 +298,9 @@ async fn routes(
             let first = rules.len();
             matches(&path.key("match"), raw.matches.as_deref(), number, patterns, &mut rules)?;
             let own = rules.get(first..).unwrap_or_default();
-            let actions = Actions {
-                cluster: raw.cluster.as_deref(),
-                weighted_clusters: raw.weighted_clusters.as_deref(),
-                reject: raw.reject.as_ref(),
-                timeout: raw.timeout,
-                propagate_deadline: raw.propagate_deadline,
-                retry: raw.retry.as_ref(),
-                fault: raw.fault.as_ref(),
-                hash_by: raw.hash_by.as_deref(),
-                mirrors: &raw.mirrors,
-                request_attachments: &raw.request_attachments,
-                response_attachments: &raw.response_attachments,
-                is_traced,
-            };
             let names_operation = own.iter().all(|rule| names_operation(rule, codec));
-            routes.push(Rc::new(Route { names_operation, ..actions.route(path, &raw.name, codec)? }));
+            let route = actions(path, &raw.actions, &raw.name, codec, is_traced)?;
+            routes.push(Rc::new(Route { names_operation, ..route }));
         }
         pause().await;
     }
@@ -334,29 +321,6 @@ fn route_name(path: &Path<'_>, text: &str) -> Result<()> {
         DEFAULT => fail(path, "\"default\" is the name of the default route; choose another"),
         _ => Ok(()),
     }
-}
-
-fn default_route(
-    path: &Path<'_>,
-    raw: &raw::DefaultRoute,
-    codec: &dyn Codec,
-    is_traced: bool,
-) -> Result<Route> {
-    let actions = Actions {
-        cluster: raw.cluster.as_deref(),
-        weighted_clusters: raw.weighted_clusters.as_deref(),
-        reject: raw.reject.as_ref(),
-        timeout: raw.timeout,
-        propagate_deadline: raw.propagate_deadline,
-        retry: raw.retry.as_ref(),
-        fault: raw.fault.as_ref(),
-        hash_by: raw.hash_by.as_deref(),
-        mirrors: &raw.mirrors,
-        request_attachments: &raw.request_attachments,
-        response_attachments: &raw.response_attachments,
-        is_traced,
-    };
-    actions.route(path, DEFAULT, codec)
 }
 
 fn retry_budget(path: &Path<'_>, raw: &raw::RetryBudget) -> Result<RetryBudget> {

@@ -231,7 +231,6 @@ pub enum OnNoMatch {
 /// Which calls are meant, where they go, and how.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
-#[cfg_attr(feature = "schema", schemars(transform = super::schema::at_most_one_destination))]
 #[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields))]
 pub struct Route {
     /// The name of the route in metrics and logs, unique in its service. `default` is the name of the default route.
@@ -240,49 +239,16 @@ pub struct Route {
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[cfg_attr(feature = "schema", serde(default, rename = "match", skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub matches: Option<Vec<Match>>,
-    /// The Envoy cluster that calls go to. Default, without `weightedClusters` and `reject`: the tunnel's.
-    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    pub cluster: Option<String>,
-    /// Several Envoy clusters that calls are spread over by chance, in place of `cluster`.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
-    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    pub weighted_clusters: Option<Vec<WeightedCluster>>,
-    /// Calls are answered with an error in place of going anywhere.
-    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    pub reject: Option<Reject>,
-    /// How long a call may take, retries included; `0s` sets no limit.
-    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    pub timeout: Span,
-    /// Whether the time that a request gives bounds the call too, and what is left is passed on. Default: the protocol's way.
-    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    pub propagate_deadline: Option<bool>,
-    /// When and how a failed call is retried. Default: never.
-    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    pub retry: Option<Retry>,
-    /// Failures that are made on purpose. Default: none.
-    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    pub fault: Option<Fault>,
-    /// The attributes by which calls are hashed; none if they are not. Default: as `upstream` says of their cluster.
-    #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
-    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    pub hash_by: Option<Vec<String>>,
-    /// Clusters that get copies of the calls.
-    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    pub mirrors: Vec<Mirror>,
-    /// Changes to the attachments of requests.
-    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    pub request_attachments: Attachments,
-    /// Changes to the attachments of responses.
-    #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    pub response_attachments: Attachments,
+    /// Where they go, and how: the same keys as the default route has.
+    #[cfg_attr(feature = "schema", serde(flatten))]
+    pub actions: DefaultRoute,
 }
 
 object! {
     Route from Self::default();
     required name;
-    optional matches as "match", cluster, weighted_clusters as "weightedClusters", reject, timeout,
-        propagate_deadline as "propagateDeadline", retry, fault, hash_by as "hashBy", mirrors,
-        request_attachments as "requestAttachments", response_attachments as "responseAttachments";
+    optional matches as "match";
+    flattened actions: DefaultRoute;
 }
 
 /// Where the calls go that no route matches, and how.

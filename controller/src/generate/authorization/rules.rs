@@ -160,8 +160,10 @@ impl RuleRoute {
         raw::Route {
             name: self.name.clone(),
             matches: self.alternatives.as_ref().map(|all| all.matches.clone()),
-            reject: self.denies.then(|| raw::Reject { message: Some(self.message.clone()) }),
-            ..raw::Route::default()
+            actions: raw::DefaultRoute {
+                reject: self.denies.then(|| raw::Reject { message: Some(self.message.clone()) }),
+                ..raw::DefaultRoute::default()
+            },
         }
     }
 

@@ -21,18 +21,23 @@ pub(super) trait Object: Sized {
 }
 
 /// Has a struct read from an object that has all keys that are `required`, and may have those that are `optional`. What is
-/// not there is as in the value after `from`. Keys are called as fields are, or as `as` says.
+/// not there is as in the value after `from`. Keys are called as fields are, or as `as` says. The keys of a field that is
+/// `flattened` are keys of the object, none of which has to be there.
 macro_rules! object {
     (
         $type:ident from $initial:expr;
         $(required $($required:ident $(as $required_key:literal)?),+;)?
         $(optional $($optional:ident $(as $optional_key:literal)?),+;)?
+        $(flattened $flattened:ident: $inner:ident;)?
     ) => {
         impl $crate::raw::object::Object for $type {
-            const KEYS: &[&str] = &[
-                $($($crate::raw::object::key!($required $($required_key)?),)+)?
-                $($($crate::raw::object::key!($optional $($optional_key)?),)+)?
-            ];
+            const KEYS: &[&str] = $crate::raw::object::keys!(
+                [
+                    $($($crate::raw::object::key!($required $($required_key)?),)+)?
+                    $($($crate::raw::object::key!($optional $($optional_key)?),)+)?
+                ]
+                $($inner)?
+            );
             const REQUIRED: usize = <[&str]>::len(&[$($(stringify!($required)),+)?]);
 
             fn initial() -> Self {
@@ -48,12 +53,16 @@ macro_rules! object {
                 enum Field {
                     $($($required,)+)?
                     $($($optional,)+)?
+                    $($flattened,)?
                 }
                 // All of them: no field is forgotten.
-                let Self { $($($required,)+)? $($($optional,)+)? } = self;
+                let Self { $($($required,)+)? $($($optional,)+)? $($flattened)? } = self;
                 match field {
                     $($(field if field == Field::$required as usize => $crate::raw::object::read($required, from),)+)?
                     $($(field if field == Field::$optional as usize => $crate::raw::object::read($optional, from),)+)?
+                    $(field if field >= Field::$flattened as usize => {
+                        $flattened.read(field.wrapping_sub(Field::$flattened as usize), from)
+                    })?
                     _ => Ok(()),
                 }
             }
@@ -76,7 +85,32 @@ macro_rules! key {
     };
 }
 
-pub(super) use {key, object};
+/// The keys of an object, and behind them those of one that is flattened into it.
+macro_rules! keys {
+    ([$($key:expr,)*]) => {
+        &[$($key,)*]
+    };
+    ([$($key:expr,)*] $inner:ident) => {{
+        const OWN: &[&str] = &[$($key,)*];
+        const INNER: &[&str] = <$inner as $crate::raw::object::Object>::KEYS;
+        const ALL: [&str; OWN.len() + INNER.len()] = $crate::raw::object::joined(OWN, INNER);
+        &ALL
+    }};
+}
+
+pub(super) use {key, keys, object};
+
+/// The one and then the other, which are `N` together.
+pub(super) const fn joined<const N: usize>(
+    first: &[&'static str],
+    then: &[&'static str],
+) -> [&'static str; N] {
+    let mut all = [""; N];
+    let (own, inner) = all.split_at_mut(first.len());
+    own.copy_from_slice(first);
+    inner.copy_from_slice(then);
+    all
+}
 
 /// Reads an object.
 pub(super) fn from_object<'de, T: Object, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
