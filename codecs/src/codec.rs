@@ -156,6 +156,22 @@ pub enum Failure {
     Fault,
 }
 
+impl Failure {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::BadRequest,
+        Self::NoRoute,
+        Self::NoEndpoint,
+        Self::ConnectionLost,
+        Self::BadResponse,
+        Self::Timeout,
+        Self::Overloaded,
+        Self::RateLimited,
+        Self::Denied,
+        Self::Fault,
+    ];
+}
+
 /// A change to a frame on its way.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Edit<'a> {

@@ -15,20 +15,6 @@ pub enum Fault {
 /// The longest frame that a layout makes.
 const LIMIT: usize = 64 << 10;
 
-/// All of them.
-pub(super) const FAILURES: [Failure; 10] = [
-    Failure::BadRequest,
-    Failure::NoRoute,
-    Failure::NoEndpoint,
-    Failure::ConnectionLost,
-    Failure::BadResponse,
-    Failure::Timeout,
-    Failure::Overloaded,
-    Failure::RateLimited,
-    Failure::Denied,
-    Failure::Fault,
-];
-
 impl Layout {
     /// Reads every kind of frame that the layout makes with the layout itself.
     ///
@@ -59,7 +45,8 @@ impl Layout {
                 Err(_) => Err("cannot be read by the layout itself"),
             };
             let mut frame = Vec::new();
-            for (failure, text) in FAILURES.iter().flat_map(|failure| [(failure, ""), (failure, &*long)]) {
+            for (failure, text) in Failure::ALL.iter().flat_map(|failure| [(failure, ""), (failure, &*long)])
+            {
                 let Some(reply) = &self.error_reply else { break };
                 let own = reply.statuses.iter().find(|(known, _)| known == failure);
                 let status = own.map_or(reply.otherwise, |(_, status)| *status);

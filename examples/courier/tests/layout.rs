@@ -24,18 +24,7 @@ fn made(codec: &dyn Codec, from: Peer, frame: &[u8]) -> Vec<String> {
             let mut head = Head::new();
             made.push(format!("{:?}", codec.head(frame, Depth::Head, &mut head)));
             made.extend(head.iter().map(|(name, value)| format!("{name}={value}")));
-            for failure in [
-                Failure::BadRequest,
-                Failure::NoRoute,
-                Failure::NoEndpoint,
-                Failure::ConnectionLost,
-                Failure::BadResponse,
-                Failure::Timeout,
-                Failure::Overloaded,
-                Failure::RateLimited,
-                Failure::Denied,
-                Failure::Fault,
-            ] {
+            for failure in Failure::ALL {
                 codec.error_reply(&frame[..found.head], failure, "so", &mut out);
             }
         }
