@@ -3,14 +3,15 @@
 //! Envoy's rule for network filters is kept to the letter: what the worker writes towards one side leaves only in the
 //! callback for bytes of the other.
 
+mod calls;
+mod metrics;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use meltemi_codecs::Codecs;
-use meltemi_proxy::{
-    Instant, LEAST_UNREAD, Labels, Leftovers, LocalReply, Metric, Reports, Sink, Worker, plan::Plan,
-};
+use meltemi_proxy::{Instant, LEAST_UNREAD, Leftovers, Metric, Reports, Worker, plan::Plan};
 use meltemi_sockets::{Options, Side};
 use serde_json::{Value, json};
 
@@ -23,6 +24,9 @@ use crate::random::Random;
 use crate::servers::ConnectionManager;
 use crate::toy::WIDE;
 use crate::wire::Wire;
+
+pub use self::calls::{Answer, Ask, Call, Delivery, value};
+pub use self::metrics::Metrics;
 
 /// What a simulation starts with.
 pub struct Setup {
@@ -103,125 +107,6 @@ enum Way {
 enum Step {
     Deliver(Way),
     Act(Box<dyn FnOnce(&mut World)>),
-}
-
-/// One call of a client and all that became of it.
-#[derive(Debug)]
-pub struct Call {
-    pub client: usize,
-    pub ask: Ask,
-    pub sent_at: u64,
-    pub deliveries: Vec<Delivery>,
-    pub answer: Option<Answer>,
-}
-
-/// What a client asks for.
-#[derive(Debug, Clone, Default)]
-pub struct Ask {
-    pub method: String,
-    pub attachments: Vec<(String, String)>,
-    pub size: usize,
-    pub is_one_way: bool,
-}
-
-/// A request as an endpoint saw it.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    pub at: u64,
-    pub endpoint: String,
-    pub attachments: Vec<(String, String)>,
-}
-
-/// What a client got.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    pub at: u64,
-    /// Who answered; or the protocol's status and message where the framework failed.
-    pub result: Result<String, (u32, String)>,
-    pub attachments: Vec<(String, String)>,
-}
-
-/// The value of an attachment, which is there once at most.
-pub fn value<'a>(attachments: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    let mut named = attachments.iter().filter(|(known, _)| known == name);
-    let value = named.next().map(|(_, value)| value.as_str());
-    assert_eq!(named.next(), None, "{name} is there twice");
-    value
-}
-
-impl Ask {
-    pub fn new(method: &str) -> Self {
-        Self { method: method.to_owned(), size: 64, ..Self::default() }
-    }
-
-    pub fn size(self, size: usize) -> Self {
-        Self { size, ..self }
-    }
-
-    pub fn one_way(self) -> Self {
-        Self { is_one_way: true, ..self }
-    }
-
-    pub fn with(mut self, name: &str, value: &str) -> Self {
-        self.attachments.push((name.to_owned(), value.to_owned()));
-        self
-    }
-}
-
-impl Call {
-    /// The endpoint that answered.
-    pub fn endpoint(&self) -> Option<&str> {
-        self.answer.as_ref()?.result.as_deref().ok()
-    }
-
-    /// The status of the error that answered.
-    pub fn error(&self) -> Option<u32> {
-        Some(self.answer.as_ref()?.result.as_ref().err()?.0)
-    }
-}
-
-/// What the worker counted.
-#[derive(Debug, Default)]
-pub struct Metrics {
-    sums: BTreeMap<String, i64>,
-    labelled: BTreeMap<(String, Labels), u64>,
-    pub replies: Vec<LocalReply>,
-}
-
-impl Metrics {
-    /// The sum of a counter or gauge over all operations, as far as the worker has reported it.
-    pub fn sum(&self, metric: Metric) -> i64 {
-        self.sums.get(&format!("{metric:?}")).copied().unwrap_or(0)
-    }
-
-    /// A counter by its labels, as far as the worker has reported it.
-    pub fn counted(&self, metric: Metric) -> Vec<(&Labels, u64)> {
-        let name = format!("{metric:?}");
-        let counts = self.labelled.iter().filter(|((metric, _), _)| *metric == name);
-        counts.map(|((_, labels), n)| (labels, *n)).collect()
-    }
-
-    fn add(&mut self, metric: Metric, n: i64) {
-        *self.sums.entry(format!("{metric:?}")).or_default() += n;
-    }
-}
-
-impl Sink for Metrics {
-    fn count(&mut self, metric: Metric, labels: Option<&Labels>, n: u64) {
-        self.add(metric, n as i64);
-        if let Some(labels) = labels {
-            *self.labelled.entry((format!("{metric:?}"), labels.clone())).or_default() += n;
-        }
-    }
-
-    fn change(&mut self, metric: Metric, labels: Option<&Labels>, change: i64) {
-        self.add(metric, change);
-        assert!(self.sum(metric) >= 0, "{metric:?} of {labels:?} is negative");
-    }
-
-    fn log(&mut self, reply: &LocalReply) {
-        self.replies.push(reply.clone());
-    }
 }
 
 /// Envoy's buffers bring no more bytes than these to a callback.
