@@ -1,5 +1,6 @@
 //! The plans: what is said of each service, put together for the proxies that see it.
 
+mod gateways;
 mod servers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -7,7 +8,6 @@ use std::rc::Rc;
 
 use meltemi_proxy::plan::raw;
 
-use super::age::Age;
 use super::claims::Claims;
 use super::client::Clients;
 use super::draft::Draft;
@@ -27,10 +27,10 @@ use super::tracing::{Traced, Tracing};
 use super::tree::Part;
 use super::trial;
 use super::virtual_service::{Calls, Routing};
-use super::wishes::Wishes;
 use crate::findings::ResourceRef;
-use crate::istio::Server;
 use crate::world::World;
+
+pub(super) use self::gateways::{GatewayPlan, GatewayPort};
 
 /// Writes the plan's entry of each service.
 #[derive(Debug)]
@@ -292,83 +292,6 @@ impl<'a> Planner<'a> {
         routings
     }
 
-    /// What holds for the calls of a gateway's clients, by the routers that name it and may. `None` if none does.
-    pub(super) fn gateway(
-        &mut self,
-        entrance: &GatewayPort<'_>,
-        services: &[Service],
-        claims: &Claims,
-        protocol: &Protocol,
-        reports: &mut Reports,
-    ) -> Option<GatewayPlan> {
-        let mut bound: Vec<(usize, &Service, &ManagedPort)> = Vec::new();
-        for service in services {
-            let Some(port) = gateway_port(service, protocol, entrance.server.port.number) else { continue };
-            // Of several with one host it is the owner's.
-            if claims.owner(services, service).id == service.id {
-                let routers = self.bound_to(entrance, service, reports).into_iter();
-                bound.extend(routers.map(|at| (at, service, port)));
-            }
-        }
-        // The gateway's own namespace first, then who was there first.
-        let mut since: BTreeMap<&str, &Age> = BTreeMap::new();
-        for (at, ..) in &bound {
-            let Router { namespace, age, .. } = &self.routers[*at];
-            let first = since.entry(namespace).or_insert(age);
-            *first = age.min(first);
-        }
-        bound.sort_by_cached_key(|(at, ..)| {
-            let namespace = &*self.routers[*at].namespace;
-            (namespace != entrance.namespace, since.get(namespace).copied().cloned())
-        });
-        let owner = self.routers[bound.first()?.0].namespace.clone();
-        let mut left = Left::new();
-        bound.retain(|&(at, _, port)| self.admits(at, port, GATEWAYS, &mut left, reports));
-        let &(first, service, port) = bound.first()?;
-        let sizes = bound.iter().map(|(_, service, _)| service.wishes);
-        let wishes = Wishes::least(sizes);
-        let mut namespaces: Vec<&str> = Vec::new();
-        let share = |(at, ..): (usize, &Service, &ManagedPort)| {
-            let router = &self.routers[at];
-            if namespaces.last() != Some(&&*router.namespace) {
-                namespaces.push(&router.namespace);
-            }
-            Share::of_router(router, namespaces.len(), router.namespace == owner)
-        };
-        let mut shares: Vec<Share<'_>> = bound.into_iter().map(share).collect();
-        let about = format!("port {} of the Gateway {}", entrance.server.port.number, entrance.name);
-        let traced = entrance.tracing.and_then(|tracing| traced(tracing, port, reports));
-        let traced = traced.filter(|traced| traced.fits(&shares, &about, reports));
-        let finish = |entry: &mut raw::Service| {
-            if let Some(traced) = traced {
-                traced.put(entry);
-            }
-            wishes.put(entry);
-            self.subsets.put(entrance.namespace, (service, port.number), entry);
-        };
-        let entry = routes::entry(&mut shares, &[], &about, (port, &finish), reports);
-        let namespace = self.routers[first].namespace.clone();
-        let plan = GatewayPlan { entry, namespace, host: service.host.clone(), port: port.number };
-        (!shares.is_empty()).then_some(plan)
-    }
-
-    /// The routers of a service that name a gateway, as far as that admits them.
-    fn bound_to(&self, entrance: &GatewayPort<'_>, service: &Service, reports: &mut Reports) -> Vec<usize> {
-        let GatewayPort { name, namespace, server, .. } = *entrance;
-        let names_it = |router: &Router| router.gateways.iter().any(|named| named == name);
-        for router in self.by_host.get(&service.host).into_iter().flatten().map(|&at| &self.routers[at]) {
-            if names_it(router) && !server.admits(namespace, &router.namespace) {
-                let message = format!(
-                    "port {} of the Gateway {name} admits no router of {}: its hosts name other namespaces",
-                    server.port.number, router.namespace
-                );
-                reports.warn(&router.origin, "spec.gateways", message);
-            }
-        }
-        let is_bound = |router: &Router| names_it(router) && server.admits(namespace, &router.namespace);
-        self.routers_of(namespace, service, is_bound)
-    }
-
     /// The routers of a service that hold for the clients of a namespace: those of the clients' namespace first, then those of
     /// the service's; by namespace and name.
     fn routers_of(&self, client: &str, service: &Service, wanted: impl Fn(&Router) -> bool) -> Vec<usize> {
@@ -444,9 +367,6 @@ fn traced<'t>(tracing: &'t Tracing, port: &ManagedPort, reports: &mut Reports) -
     tracing.of(reader, reports)
 }
 
-/// The clients of gateways, as those whose plan has room for expressions.
-const GATEWAYS: &str = "";
-
 /// The VirtualService that calls follow: of several, Istio's sidecars take one.
 fn routing_of_calls<'a>(
     host: &str,
@@ -468,33 +388,4 @@ fn routing_of_calls<'a>(
         reports.warn(&other.origin, "spec.hosts", message);
     }
     Some(first)
-}
-
-/// A port of a Gateway.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct GatewayPort<'a> {
-    /// The Gateway, as `namespace/name`.
-    pub(super) name: &'a str,
-    pub(super) namespace: &'a str,
-    pub(super) server: &'a Server,
-    /// How its calls are traced.
-    pub(super) tracing: Option<&'a Tracing>,
-}
-
-/// What holds for the calls of a gateway's clients.
-#[derive(Debug)]
-pub(super) struct GatewayPlan {
-    pub(super) entry: Part,
-    /// The namespace of its first router.
-    pub(super) namespace: String,
-    /// The service that connections go to when there is no module.
-    pub(super) host: String,
-    pub(super) port: u16,
-}
-
-/// The port of a service that a gateway's clients are led to: the one with the server's number, else the first one of the
-/// protocol.
-fn gateway_port<'s>(service: &'s Service, protocol: &Protocol, server_port: u16) -> Option<&'s ManagedPort> {
-    let mut ports = service.ports.iter().filter(|port| port.protocol == *protocol);
-    ports.clone().find(|port| port.number == server_port).or_else(|| ports.next())
 }
