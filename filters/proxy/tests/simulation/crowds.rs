@@ -168,3 +168,26 @@ fn what_a_crowd_took_is_given_back_and_windows_are_wide_again() {
     world.run_for(20 * MS);
     assert!(world.kept() >= LARGE / 4 * 3, "{} KiB are kept", world.kept() >> 10);
 }
+
+/// What follows on their connections is for others, which do not wait for a client that does not read.
+#[test]
+fn second_answers_are_stored_until_the_first_was_read() {
+    let mut world = world();
+    let clients: Vec<usize> = (0..8).map(|_| world.connect()).collect();
+    let mut calls = Vec::new();
+    for most in [MOST, MOST + 7 * LARGE] {
+        for &client in &clients {
+            world.set_client_reading(client, false);
+            calls.push(world.call(client, Ask::new("large")));
+            world.run_for(5 * MS);
+            assert!(world.kept() < most, "{} KiB were kept", world.kept() >> 10);
+        }
+    }
+    for &client in &clients {
+        world.set_client_reading(client, true);
+    }
+    world.await_all(&calls);
+    assert!(calls.iter().all(|&call| world.calls[call].endpoint() == Some(A)));
+    world.run_for(100 * MS);
+    assert!(world.kept() < MIB / 4, "{} KiB are kept", world.kept() >> 10);
+}
