@@ -45,7 +45,7 @@ macro_rules! kinds {
                 gateways: $crate::istio::Gateway,
                 /// What sidecars see.
                 sidecars: $crate::istio::Sidecar,
-                /// Which calls have lines in logs.
+                /// Which calls have lines in logs, and how calls are traced.
                 telemetries: $crate::istio::Telemetry,
             }
             // Meltemi's and Aeraki's, which Meltemi defines, has rules for and writes the status of.
