@@ -1,6 +1,6 @@
 use core::time::Duration;
 
-use crate::{Action, Change, Error, Head, Place, Search};
+use crate::{Action, Change, Error, Head, Placed, Search};
 
 /// Who sent the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,8 +181,6 @@ pub struct Edit<'a> {
     pub changes: &'a [Change],
     /// How long the caller still waits, to write in place of what [`Codec::time`] tells of a request; `None` keeps that.
     pub time: Option<Duration>,
-    /// Where the frame has the attachment of the one change, as [`Head::place`] says of it. A codec need not heed that.
-    pub place: Option<Place>,
 }
 
 impl Edit<'_> {
@@ -281,6 +279,12 @@ pub trait Codec {
     /// The attachments cannot be edited in this frame. Nothing was appended then; a change of the id alone never fails
     /// on a frame that [`split`](Codec::split) found.
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error>;
+
+    /// Appends `request` with that id, and with an attachment where it goes, without reading on: whether it is, and else
+    /// nothing was appended. As provided, it never is.
+    fn place(&self, _request: &[u8], _id: u64, _attachment: &Placed<'_>, _out: &mut Vec<u8>) -> bool {
+        false
+    }
 
     /// Whether [`rewrite`](Codec::rewrite) can set attachments of requests. As provided, it can.
     fn carries_attachments(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Changes to the attachments of a frame, as every protocol that has attachments makes them.
 
-use crate::Edit;
 use crate::protobuf::{Field, write_entry};
+use crate::{Edit, Place};
 
 /// A change to the attachments of a frame.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -41,6 +41,17 @@ impl Change {
     pub fn remove(name: impl Into<String>) -> Self {
         Self { name: name.into(), value: String::new(), action: Action::Remove }
     }
+}
+
+/// An attachment to write where it goes in a frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Placed<'a> {
+    /// What [`Head::place`](crate::Head::place) says of its name in that frame.
+    pub place: Place,
+    /// Its name, in ASCII.
+    pub name: &'a str,
+    /// Its value, in ASCII.
+    pub value: &'a [u8],
 }
 
 /// What becomes of an attachment that is there.

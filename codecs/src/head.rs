@@ -2,7 +2,7 @@ use core::cmp::Ordering;
 use core::ops::Range;
 
 use crate::marks::Marks;
-use crate::same::are_same;
+use crate::words::are_same;
 
 /// What routing reads of a request: names and values, in the order in which the codec found them.
 ///
@@ -113,7 +113,7 @@ impl Head {
     // Codecs push in several places: one call each costs less than what of it would be inlined.
     #[inline(never)]
     pub fn push(&mut self, name: &str, value: &str) {
-        let mark = Marks::of(name);
+        let mark = Marks::of(name.as_bytes());
         if !self.marks.have(mark) || self.gives_way(name) {
             self.add(name, value, Kind::Own, mark, 0);
         }
@@ -151,7 +151,7 @@ impl Head {
 
     /// The same; whether it is added. Unless `at` is 0, the value is in the frame from that offset on as it is here.
     pub(crate) fn push_attachment_at(&mut self, name: &str, value: &str, at: usize) -> bool {
-        let mark = Marks::of(name);
+        let mark = Marks::of(name.as_bytes());
         let kind = if !self.marks.have(mark) { Some(Kind::Attachment) } else { self.kind_of_new(name) };
         let kind = kind.filter(|_| self.attachments < Self::MOST_ATTACHMENTS);
         if let Some(kind) = kind {
@@ -172,7 +172,7 @@ impl Head {
     pub fn place(&self, name: &str) -> Option<Place> {
         let mut named =
             self.entries.iter().filter(|entry| entry.kind != Kind::Own && self.is_named(entry, name));
-        match if self.marks.have(Marks::of(name)) { named.next() } else { None } {
+        match if self.marks.have(Marks::of(name.as_bytes())) { named.next() } else { None } {
             _ if self.room == 0 => None,
             None => Some(Place::Before(self.room)),
             Some(entry) if entry.at == 0 || entry.kind == Kind::Gone => None,
@@ -182,12 +182,12 @@ impl Head {
 
     /// Whether the caller named an attribute so.
     pub fn has_attachment(&self, name: &str) -> bool {
-        self.marks.have(Marks::of(name)) && self.places(name).1.is_some()
+        self.marks.have(Marks::of(name.as_bytes())) && self.places(name).1.is_some()
     }
 
     /// Makes `value` all that is known under `name`, whoever said something of it before; `None` leaves nothing.
     pub fn replace(&mut self, name: &str, value: Option<&str>) {
-        let mark = Marks::of(name);
+        let mark = Marks::of(name.as_bytes());
         if self.marks.have(mark) {
             let (own, attachment) = self.places(name);
             for place in [own, attachment].into_iter().flatten() {
@@ -284,7 +284,7 @@ impl Head {
 
     /// The value of the attribute `name`, the protocol's own before the caller's.
     pub fn get(&self, name: &str) -> Option<&str> {
-        if !self.marks.have(Marks::of(name)) {
+        if !self.marks.have(Marks::of(name.as_bytes())) {
             return None;
         }
         let entry = if self.entries.len() < MANY {

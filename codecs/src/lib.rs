@@ -27,10 +27,10 @@ pub mod inspect;
 pub mod layout;
 mod marks;
 pub mod protobuf;
-mod same;
 mod search;
 pub mod thrift;
 pub mod trpc;
+mod words;
 
 pub use brpc::Brpc;
 pub use codec::{
@@ -38,11 +38,11 @@ pub use codec::{
 };
 pub use codecs::Codecs;
 pub use dubbo::Dubbo;
-pub use edit::{Action, Change};
+pub use edit::{Action, Change, Placed};
 pub use error::Error;
 pub use head::{Head, Place};
 pub use layout::Layout;
-pub use same::are_same;
 pub use search::Search;
 pub use thrift::Thrift;
 pub use trpc::Trpc;
+pub use words::are_same;

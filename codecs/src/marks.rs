@@ -5,8 +5,8 @@ pub(crate) struct Marks(u64);
 impl Marks {
     /// That of a name, by its length and its last byte.
     #[inline]
-    pub(crate) fn of(name: &str) -> Self {
-        let last = name.as_bytes().last().copied().unwrap_or_default();
+    pub(crate) fn of(name: &[u8]) -> Self {
+        let last = name.last().copied().unwrap_or_default();
         Self(1_u64.wrapping_shl(u32::from(last).wrapping_mul(5).wrapping_add(name.len() as u32)))
     }
 

@@ -1,6 +1,6 @@
 use crate::Head;
 use crate::marks::Marks;
-use crate::same::are_same;
+use crate::words::are_same;
 
 /// Attachments that are looked for by name, in one request of a protocol after the other.
 ///
@@ -25,13 +25,8 @@ const LONGEST: usize = 1024;
 impl<'a> Search<'a> {
     /// A search for attachments of these names.
     pub fn new(names: &'a [&'a str]) -> Self {
-        let marks = names.iter().fold(Marks::default(), |all, name| all.and(Marks::of(name)));
+        let marks = names.iter().fold(Marks::default(), |all, name| all.and(Marks::of(name.as_bytes())));
         Self { names, marks, silent: Default::default(), oldest: 0 }
-    }
-
-    /// What is looked for.
-    pub fn names(&self) -> &'a [&'a str] {
-        self.names
     }
 
     /// Whether any of it may be in `head`, which is for [`Head::get`] to say.
@@ -42,6 +37,13 @@ impl<'a> Search<'a> {
     /// The same of more than one name of it.
     pub fn may_several_be_in(&self, head: &Head) -> bool {
         head.marks().have_several(self.marks)
+    }
+
+    /// Whether that is one of the names.
+    #[inline]
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        self.marks.have(Marks::of(name))
+            && self.names.iter().any(|known| known.len() == name.len() && are_same(known.as_bytes(), name))
     }
 
     /// Whether these attachments are known to have none of the names.

@@ -13,14 +13,18 @@ pub(super) fn split(types: &str) -> Option<(&str, &str)> {
 }
 
 /// The number of parameters.
-pub(super) fn count(types: &str) -> Option<usize> {
-    let mut count = 0_usize;
-    let mut rest = types;
-    while !rest.is_empty() {
-        rest = split(rest)?.1;
-        count = count.saturating_add(1);
+pub(super) fn count(types: &[u8]) -> Option<usize> {
+    let (mut count, mut rest, mut is_open) = (0_usize, types, false);
+    while let Some((first, after)) = rest.split_first() {
+        is_open = *first == b'[';
+        count = count.saturating_add(usize::from(!is_open));
+        rest = match first {
+            b'[' | b'Z' | b'B' | b'C' | b'D' | b'F' | b'I' | b'J' | b'S' | b'V' => after,
+            b'L' => after.get(after.iter().position(|byte| *byte == b';')?..)?.get(1..)?,
+            _ => return None,
+        };
     }
-    Some(count)
+    (!is_open).then_some(count)
 }
 
 /// Whether each descriptor is one by the letter. Some servers pass over what they do not know among them, and then count
@@ -56,14 +60,20 @@ fn is_identifier(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{are_proper, count};
+    use super::{are_proper, count, split};
 
     #[test]
     fn parameters_are_counted() {
-        assert_eq!(count(""), Some(0));
-        assert_eq!(count("I[[JLjava/lang/String;[Lorg/example/User;Z"), Some(5));
-        for broken in ["[", "Ljava/lang/String", "Q", "é"] {
-            assert_eq!(count(broken), None, "{broken}");
+        let counted = |types: &str| {
+            let by_one = std::iter::successors(Some(types), |rest| split(rest).map(|(_, after)| after));
+            let count = count(types.as_bytes());
+            assert_eq!(count, by_one.clone().any(str::is_empty).then(|| by_one.count() - 1), "{types}");
+            count
+        };
+        assert_eq!(counted(""), Some(0));
+        assert_eq!(counted("I[[JLjava/lang/String;[Lorg/example/User;Z"), Some(5));
+        for broken in ["[", "I[", "Ljava/lang/String", "Q", "IQ", "é", "[é", "L"] {
+            assert_eq!(counted(broken), None, "{broken}");
         }
     }
 

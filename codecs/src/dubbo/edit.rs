@@ -2,8 +2,9 @@ use super::header::{HESSIAN2, Header};
 use super::response::Content;
 use super::{request, response, status};
 use crate::edit::{Fate, Pass, grown};
-use crate::hessian::{END, Fault, MAP, Map, Marks, Reader, Value, write_text};
-use crate::{Action, Change, Edit, Error, Place};
+use crate::hessian::{END, Fault, MAP, Map, Marks, Reader, SHORT, Value, write_short, write_text};
+use crate::words::is_ascii;
+use crate::{Edit, Error, Place, Placed};
 
 /// Where the id is in a header, and where it ends.
 const ID: (usize, usize) = (4, 12);
@@ -31,12 +32,6 @@ pub(super) fn rewrite(
         out.extend_from_slice(rest);
         return Ok(());
     }
-    if let (Some(place), None, [change]) = (edit.place, edit.time, edit.changes) {
-        if write_at(place, frame, &id, change, out).is_some() {
-            return Ok(());
-        }
-        out.truncate(start);
-    }
     let mut reader = Reader::default();
     let Some(map) = attachments(header, frame, edit, &mut reader)? else {
         return rewrite(header, frame, &Edit { id: edit.id, ..Edit::default() }, out);
@@ -54,32 +49,48 @@ pub(super) fn rewrite(
     written
 }
 
-/// Appends `frame` with that id, and with a change where it goes without looking at the rest; `None` if that cannot be.
-fn write_at(place: Place, frame: &[u8], id: &[u8], change: &Change, out: &mut Vec<u8>) -> Option<()> {
+/// Appends `frame` with that id, and with an attachment where it goes: whether it is, and else nothing was appended.
+pub(super) fn place(frame: &[u8], id: u64, attachment: &Placed<'_>, out: &mut Vec<u8>) -> bool {
     let start = out.len();
-    match place {
-        Place::Over { at, len } if change.action == Action::Set && change.value.len() == len => {
-            out.extend_from_slice(frame);
-            let place = out.get_mut(start..)?.get_mut(at..)?.get_mut(..len)?;
-            // As many bytes are as many units.
-            if !place.is_ascii() || !change.value.is_ascii() {
-                return None;
-            }
-            place.copy_from_slice(change.value.as_bytes());
+    let is_placed = match attachment.place {
+        Place::Over { at, len } => {
+            len == attachment.value.len() && write_over(at, frame, attachment.value, out)
         }
-        Place::Before(at) if change.action != Action::Remove => {
-            let (before, after) =
-                frame.split_at_checked(at).filter(|(_, after)| after.starts_with(&[END]))?;
-            out.extend_from_slice(before);
-            write_text(out, &change.name);
-            write_text(out, &change.value);
-            out.extend_from_slice(after);
-            set_length(start, out).ok()?;
-        }
-        _ => return None,
+        Place::Before(at) => write_before(at, frame, attachment, out) && set_length(start, out).is_ok(),
+    };
+    match out.get_mut(start..).and_then(|frame| frame.get_mut(ID.0..ID.1)).filter(|_| is_placed) {
+        Some(place) => place.copy_from_slice(&id.to_be_bytes()),
+        None => out.truncate(start),
     }
-    out.get_mut(start..)?.get_mut(ID.0..ID.1)?.copy_from_slice(id);
-    Some(())
+    is_placed
+}
+
+fn write_over(at: usize, frame: &[u8], value: &[u8], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    out.extend_from_slice(frame);
+    let place = out.get_mut(start..).and_then(|frame| frame.get_mut(at..)?.get_mut(..value.len()));
+    // As many bytes are as many units.
+    let Some(place) = place.filter(|place| is_ascii(place)) else { return false };
+    place.copy_from_slice(value);
+    true
+}
+
+fn write_before(at: usize, frame: &[u8], attachment: &Placed<'_>, out: &mut Vec<u8>) -> bool {
+    let Placed { name, value, .. } = *attachment;
+    let Some((before, after)) = frame.split_at_checked(at) else { return false };
+    let Some((&END, after)) = after.split_first() else { return false };
+    if name.len().max(value.len()) > SHORT {
+        return false;
+    }
+    out.reserve(frame.len().saturating_add(name.len()).saturating_add(value.len()).saturating_add(4));
+    out.extend_from_slice(before);
+    write_short(out, name.as_bytes());
+    write_short(out, value);
+    out.push(END);
+    if !after.is_empty() {
+        out.extend_from_slice(after);
+    }
+    true
 }
 
 /// The frame's bytes from its attachments on, empty when it ends without; `None` when nothing is to be changed.

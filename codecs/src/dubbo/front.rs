@@ -14,11 +14,6 @@ pub(super) struct Front<'a> {
 }
 
 impl<'a> Front<'a> {
-    /// Of a body of which nothing else matters.
-    pub(super) fn of_types(types: Option<Cow<'a, str>>) -> Self {
-        Self { types, ..Self::default() }
-    }
-
     /// Whether the first argument names the method.
     pub(super) fn is_generic(&self) -> bool {
         matches!(self.method.as_deref(), Some("$invoke" | "$invokeAsync"))
@@ -31,7 +26,7 @@ impl<'a> Front<'a> {
 
     /// The number of arguments.
     pub(super) fn arguments(&self) -> Option<usize> {
-        descriptor::count(self.types()?)
+        descriptor::count(self.types()?.as_bytes())
     }
 }
 

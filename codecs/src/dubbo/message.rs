@@ -216,7 +216,7 @@ pub fn read_arguments(request: &[u8]) -> Result<Vec<Value<'_>>, Error> {
         for _ in 0..5 {
             (rest, types) = optional_text(rest)?;
         }
-        let count = descriptor::count(types.as_deref().unwrap_or_default()).unwrap_or_default();
+        let count = descriptor::count(types.as_deref().unwrap_or_default().as_bytes()).unwrap_or_default();
         let mut reader = Reader::default();
         let mut arguments = Vec::new();
         for _ in 0..count {

@@ -31,7 +31,8 @@
 use core::time::Duration;
 
 use crate::{
-    Codec, Deadlines, Depth, Edit, Error, Failure, Frame, Head, Kind, Operation, Peer, Search, Sharing, Step,
+    Codec, Deadlines, Depth, Edit, Error, Failure, Frame, Head, Kind, Operation, Peer, Placed, Search,
+    Sharing, Step,
 };
 
 mod descriptor;
@@ -191,6 +192,10 @@ impl Codec for Dubbo {
             Some(header) => edit::rewrite(&header, frame, edit, out),
             None => Err(truncated(frame)),
         }
+    }
+
+    fn place(&self, request: &[u8], id: u64, attachment: &Placed<'_>, out: &mut Vec<u8>) -> bool {
+        edit::place(request, id, attachment, out)
     }
 
     fn error_reply(&self, request: &[u8], failure: Failure, text: &str, out: &mut Vec<u8>) {

@@ -3,9 +3,10 @@ use std::borrow::Cow;
 use super::front::{Front, front};
 use super::header::{self, FASTJSON2, HESSIAN2, Header};
 use super::verify::{Check, is_trimmed};
-use super::{fastjson2, fastjson2::Unread, generic, json, misread};
+use super::{descriptor, fastjson2, fastjson2::Unread, generic, json, misread};
 use crate::hessian::{
-    Entry, Fault, MAP, Map, Parsed, Reader, Value, check_optional_text, optional_text, skip_optional_text,
+    Entry, Fault, MAP, Map, Parsed, Reader, Value, check_optional_text, optional_text, short_text,
+    skip_optional_text,
 };
 use crate::{Depth, Error, Head, Search};
 
@@ -124,7 +125,7 @@ fn hessian(body: &[u8], depth: Depth, head: &mut Head, end: usize) -> Result<(),
         return verify(&front, rest, head);
     }
     let mut reader = Reader::default();
-    let (rest, ()) = skip_arguments(&front, &mut reader, rest)?;
+    let (rest, ()) = skip_arguments(front.arguments(), &mut reader, rest)?;
     push_attachments(&mut reader, rest, None, head, end)
 }
 
@@ -151,7 +152,7 @@ fn verify(front: &Front<'_>, input: &[u8], head: &mut Head) -> Result<(), nom::E
         return doubtful(input, "method of a generic call");
     }
     let mut reader = Reader::strict();
-    let (attachments, ()) = skip_arguments(front, &mut reader, input)?;
+    let (attachments, ()) = skip_arguments(front.arguments(), &mut reader, input)?;
     let rest = verify_attachments(&mut check, &mut reader, attachments, head)?;
     if !rest.is_empty() {
         return doubtful(rest, "bytes after the attachments");
@@ -222,12 +223,15 @@ pub(super) fn attachments<'a>(reader: &mut Reader, body: &'a [u8]) -> Parsed<'a,
 
 /// Passes over the types of parameters, and the arguments.
 fn skip_to_attachments<'a>(reader: &mut Reader, input: &'a [u8]) -> Parsed<'a, ()> {
+    if let Some((types, rest)) = short_text(input) {
+        return skip_arguments(descriptor::count(types), reader, rest);
+    }
     let (rest, types) = optional_text(input)?;
-    skip_arguments(&Front::of_types(types), reader, rest)
+    skip_arguments(types.and_then(|types| descriptor::count(types.as_bytes())), reader, rest)
 }
 
-fn skip_arguments<'a>(front: &Front<'_>, reader: &mut Reader, input: &'a [u8]) -> Parsed<'a, ()> {
-    let Some(count) = front.arguments() else {
+fn skip_arguments<'a>(count: Option<usize>, reader: &mut Reader, input: &'a [u8]) -> Parsed<'a, ()> {
+    let Some(count) = count else {
         return Fault::malformed(input, "parameter types");
     };
     let mut rest = input;
@@ -256,7 +260,7 @@ pub(super) fn push_attachments(
     let (mut left, mut is_all) = (Head::MOST_ATTACHMENTS, true);
     loop {
         if let Some(search) = &search {
-            map.pass(search.names());
+            map.pass(search);
         }
         let Some(entry) = map.next(reader)? else { break };
         left = match left.checked_sub(1) {
@@ -264,7 +268,7 @@ pub(super) fn push_attachments(
             None => return Fault::unsupported(map.rest(), "number of attachments").map(|(_, ())| ()),
         };
         if let (Some(search), Some(key)) = (&search, entry.key.as_deref())
-            && !search.names().contains(&key)
+            && !search.has(key.as_bytes())
         {
             continue;
         }

@@ -1,4 +1,4 @@
-use crate::{Change, Codec, Depth, Edit, Head, Place, Search};
+use crate::{Change, Codec, Depth, Edit, Head, Place, Placed, Search};
 
 /// What is found by name is what is read of all, and what is written where the head says makes the frame that looking through
 /// all of it makes, but for the order of attachments.
@@ -30,7 +30,7 @@ pub(super) fn check_places(codec: &dyn Codec, bytes: &[u8]) {
         assert_eq!(value(&found, name), value(&all, name), "{name}");
         // What is of no use to others does not matter.
         assert!(all.place(name).is_none_or(|place| found.place(name) == Some(place)), "{name}");
-        if let Some(place) = found.place(name) {
+        if let Some(place) = found.place(name).filter(|_| name.is_ascii()) {
             check_place(codec, bytes, name, place);
         }
     }
@@ -45,25 +45,35 @@ fn check_place(codec: &dyn Codec, bytes: &[u8], name: &str, place: Place) {
         Place::Over { len, .. } => "x".repeat(len),
         Place::Before(_) => "x".to_owned(),
     };
-    for text in [&same, "é😀"] {
-        let changes = [Change::set(name, text)];
-        let written = |place| {
+    for text in [&*same, "longer than what is there"] {
+        let mut out = b"before".to_vec();
+        let attachment = Placed { place, name, value: text.as_bytes() };
+        let is_placed = codec.place(bytes, 7, &attachment, &mut out);
+        let there = out.split_off(6);
+        assert_eq!(out, b"before");
+        let written = |changes: &[Change]| {
             let mut out = Vec::new();
-            let written =
-                codec.rewrite(bytes, &Edit { changes: &changes, place, ..Edit::default() }, &mut out);
-            written.map(|()| out)
+            let edit = Edit { id: Some(7), changes, ..Edit::default() };
+            codec.rewrite(bytes, &edit, &mut out).map(|()| out)
         };
-        let (there, last) = (written(Some(place)), written(None));
-        if let (Place::Over { at, .. }, Ok(there), Ok(last)) = (place, &there, &last)
-            && text == same
-            && bytes.get(at..).and_then(|rest| rest.get(..text.len())).is_some_and(<[u8]>::is_ascii)
-        {
-            let wanted = [bytes.get(..at), Some(text.as_bytes()), bytes.get(at.saturating_add(text.len())..)];
-            assert_eq!(*there, wanted.map(Option::unwrap_or_default).concat());
-            assert_eq!(sorted(codec, there), sorted(codec, last));
-        } else {
-            assert_eq!(there, last, "{name}");
+        let last = written(&[Change::set(name, text)]);
+        assert!(is_placed || there.is_empty(), "{name}");
+        if !is_placed {
+            let is_ascii = |at| bytes.iter().skip(at).take(text.len()).all(u8::is_ascii);
+            let may_be = match place {
+                Place::Over { at, .. } => text == same && is_ascii(at),
+                Place::Before(_) => true,
+            };
+            assert!(!may_be || last.is_err(), "{name}");
+            continue;
         }
+        let mut wanted = last.unwrap_or_default();
+        if let Place::Over { at, len } = place {
+            assert_eq!(sorted(codec, &there), sorted(codec, &wanted));
+            wanted = written(&[]).unwrap_or_default();
+            wanted.splice(at..at.saturating_add(len), text.bytes());
+        }
+        assert_eq!(there, wanted, "{name}");
     }
 }
 

@@ -3,6 +3,7 @@ use std::borrow::Cow;
 use super::number::byte;
 use super::text::{is_text, short_text, skip_text};
 use super::{END, Fault, MAP, Marks, NULL, Parsed, Reader, Value};
+use crate::Search;
 
 /// The entries of the map at the front of the input, one after the other.
 #[derive(Debug)]
@@ -64,10 +65,10 @@ impl<'a> Map<'a> {
         }))
     }
 
-    /// Passes over the next entries as long as they are strings by other names than these.
-    pub(crate) fn pass(&mut self, names: &[&str]) {
+    /// Passes over the next entries as long as they are strings by other names than those that are looked for.
+    pub(crate) fn pass(&mut self, search: &Search<'_>) {
         while let Some((key, value)) = short_text(self.rest)
-            && !names.iter().any(|name| name.as_bytes() == key)
+            && !search.has(key)
             && value.first().is_some_and(|tag| is_text(*tag))
             && let Ok((rest, ())) = skip_text(value)
         {

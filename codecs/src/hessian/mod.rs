@@ -15,8 +15,8 @@ pub(crate) use fault::{Fault, Parsed};
 pub(crate) use lenient::{Lenient, Stop};
 pub(crate) use map::{Entry, Map};
 pub(crate) use reader::{Marks, Object, Reader, Value};
-pub(crate) use text::{check_optional_text, is_text, optional_text, skip_optional_text, text};
-pub(crate) use write::{write_bytes, write_int, write_text};
+pub(crate) use text::{check_optional_text, is_text, optional_text, short_text, skip_optional_text, text};
+pub(crate) use write::{SHORT, write_bytes, write_int, write_short, write_text};
 
 /// Null, `N`.
 pub(crate) const NULL: u8 = b'N';

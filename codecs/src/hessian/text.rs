@@ -2,6 +2,7 @@ use std::borrow::Cow;
 
 use super::number::{byte, bytes, short};
 use super::{Fault, NULL, Parsed};
+use crate::words::is_ascii;
 
 /// Reads a string, chunked or not (section 4.12). What no Unicode text can hold, such as half a surrogate pair, reads as
 /// U+FFFD.
@@ -28,9 +29,13 @@ pub(crate) fn text(input: &[u8]) -> Parsed<'_, Cow<'_, str>> {
 }
 
 /// Reads a string as nearly all are: short and ASCII, with as many bytes as units.
-pub(super) fn short_text(input: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (&tag @ 0x00..=0x1f, rest) = input.split_first()? else { return None };
-    rest.split_at_checked(tag.into()).filter(|(bytes, _)| bytes.is_ascii())
+pub(crate) fn short_text(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = match input {
+        [len @ 0x00..=0x1f, rest @ ..] => ([0, *len], rest),
+        [tag @ 0x30..=0x33, len, rest @ ..] => ([tag & 3, *len], rest),
+        _ => return None,
+    };
+    rest.split_at_checked(u16::from_be_bytes(len).into()).filter(|(bytes, _)| is_ascii(bytes))
 }
 
 /// Reads a string or null.
@@ -89,7 +94,7 @@ pub(super) fn check_text(input: &[u8]) -> Parsed<'_, ()> {
 
 /// Whether `bytes` are what the protocol makes of UTF-16 units: each in the shortest form that there is.
 fn is_proper(bytes: &[u8]) -> bool {
-    if bytes.is_ascii() {
+    if is_ascii(bytes) {
         return true;
     }
     let mut rest = bytes;
@@ -124,7 +129,7 @@ fn piece(input: &[u8]) -> Parsed<'_, (&[u8], bool)> {
     };
     // What is ASCII throughout has as many bytes as units.
     let width = match rest.get(..units.into()) {
-        Some(bytes) if bytes.is_ascii() => units.into(),
+        Some(bytes) if is_ascii(bytes) => units.into(),
         _ => extent(rest, units.into())?.1,
     };
     let (rest, bytes) = bytes(rest, width)?;

@@ -1,16 +1,12 @@
+use crate::words::is_ascii;
+
 /// The longest piece of a string, in UTF-16 units, and of a binary, in bytes: what the Java implementation writes.
 const PIECE: usize = 0x8000;
 
 /// Appends `text`, in pieces when it is long (section 4.12). No surrogate pair is ever cut.
 pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
-    if let (Ok(units @ 0..=0x3ff), true) = (u16::try_from(text.len()), text.is_ascii()) {
-        // As nearly all are.
-        let [high, low] = units.to_be_bytes();
-        match high {
-            0 if low <= 0x1f => out.push(low),
-            _ => out.extend_from_slice(&[0x30 | high, low]),
-        }
-        out.extend_from_slice(text.as_bytes());
+    if text.len() <= SHORT && is_ascii(text.as_bytes()) {
+        write_short(out, text.as_bytes());
         return;
     }
     let mut rest = text;
@@ -35,6 +31,21 @@ pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
         }
         rest = tail;
     }
+}
+
+/// The length of the longest text that [`write_short`] appends.
+pub(crate) const SHORT: usize = 0x3ff;
+
+/// Appends text as nearly all is: ASCII, and not longer than [`SHORT`].
+#[inline]
+pub(crate) fn write_short(out: &mut Vec<u8>, text: &[u8]) {
+    let [.., high, low] = text.len().to_be_bytes();
+    if text.len() <= 0x1f {
+        out.push(low);
+    } else {
+        out.extend_from_slice(&[0x30 | high, low]);
+    }
+    out.extend_from_slice(text);
 }
 
 /// Appends `bytes`, in pieces when they are long (section 4.2).

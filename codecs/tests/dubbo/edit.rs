@@ -1,7 +1,7 @@
 use meltemi_codecs::dubbo::Header;
 use meltemi_codecs::dubbo::message::{Request, Value, read_arguments};
 use meltemi_codecs::{
-    Action, Change, Codec, Depth, Dubbo, Edit, Error, Head, Kind, Outcome, Peer, Place, Search,
+    Action, Change, Codec, Depth, Dubbo, Edit, Error, Head, Kind, Outcome, Peer, Place, Placed, Search,
 };
 
 use super::{LIMIT, all_vectors, entries, frame, vector, vectors};
@@ -282,10 +282,15 @@ fn written_at(map: &[u8], name: &str, value: &str) -> (Option<Place>, Vec<u8>) {
     let mut head = Head::new();
     Dubbo.find(&bytes, &mut Search::new(&["k", "none"]), &mut head).unwrap();
     let place = head.place(name);
-    let changes = [Change::set(name, value)];
     let mut out = Vec::new();
-    let edit = Edit { id: Some(9), changes: &changes, place, ..Edit::default() };
-    Dubbo.rewrite(&bytes, &edit, &mut out).unwrap();
+    let is_placed = place.filter(|_| value.is_ascii()).is_some_and(|place| {
+        Dubbo.place(&bytes, 9, &Placed { place, name, value: value.as_bytes() }, &mut out)
+    });
+    if !is_placed {
+        assert!(out.is_empty());
+        let edit = Edit { id: Some(9), changes: &[Change::set(name, value)], ..Edit::default() };
+        Dubbo.rewrite(&bytes, &edit, &mut out).unwrap();
+    }
     assert_eq!(frame(Peer::Client, &out).len, out.len());
     assert_eq!((frame(Peer::Client, &out).id, read(&out).get(name)), (9, Some(value)));
     (place, out[start..].to_vec())

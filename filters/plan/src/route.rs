@@ -158,12 +158,19 @@ impl AttachmentEdit {
     /// Whether nothing changes.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.values.is_empty()
+        !self.is_asked_for() && !self.writes_trace
+    }
+
+    /// Whether something is made for each call.
+    #[inline]
+    pub fn has_values(&self) -> bool {
+        !self.values.is_empty() || self.writes_trace
     }
 
     /// Whether the plan names a change, beside that of the trace.
+    #[inline]
     pub fn is_asked_for(&self) -> bool {
-        !self.changes.is_empty() || self.values.len() > usize::from(self.writes_trace)
+        !self.changes.is_empty() || !self.values.is_empty()
     }
 }
 

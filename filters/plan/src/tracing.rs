@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use meltemi_codecs::{Action, Change, Codec, Head};
+use meltemi_codecs::{Codec, Head};
 
 use super::{
     check::{header, name},
@@ -209,9 +209,6 @@ pub(super) fn traced(path: &Path<'_>, mut edit: AttachmentEdit) -> Result<Attach
     if let Some(name) = TRACE_FIELDS.iter().find(|name| changes.clone().any(|change| change.name == **name)) {
         return fail(path, format!("{name:?} is what \"tracing\" writes; keep one of the two"));
     }
-    // Of no parts, which adds nothing: the edit is one with values.
-    let change = Change { action: Action::AddIfAbsent, ..Change::set(TRACEPARENT, "") };
-    edit.values.push((change, Box::default()));
     edit.writes_trace = true;
     Ok(edit)
 }

@@ -10,7 +10,6 @@ use crate::plan::Span;
 use crate::policy::Sent;
 use crate::pool::{Pool, PoolId};
 use crate::telemetry::Metric;
-use crate::tracing::Trace;
 use crate::upstream::{Connection, ConnectionId};
 use crate::worker::Worker;
 
@@ -120,24 +119,27 @@ impl Worker {
         let request = fresh.unwrap_or(call.frame());
         let service = &call.record().service;
         let most = service.limits.max_request_bytes;
-        let edit = &call.route().request_edit;
-        let mut place = None;
-        let changes = if edit.values.is_empty() {
-            &*edit.changes
-        } else {
-            if !edit.is_asked_for() {
-                place = call.record().trace.as_deref().and_then(Trace::place);
-            }
-            let sent = Sent { call, fresh, endpoint };
-            self.policies.values.make(edit, &sent, &self.pools, &mut self.head)
-        };
-        let edit = Edit { id: Some(request_id), changes, time: call.time_left(self.now), place };
-        match rewrite(&*service.codec, request, &edit, most, out) {
-            Ok(true) => {}
-            Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
-            Err(_) => {
-                self.answer(id, Failure::BadRequest, "the request cannot be rewritten");
-                return;
+        let (codec, number) = (&*service.codec, call.record().tries);
+        let (edit, time) = (&call.route().request_edit, call.time_left(self.now));
+        let trace = call.record().trace.as_deref();
+        let trace = trace.filter(|_| edit.writes_trace && !edit.is_asked_for() && time.is_none());
+        let is_written =
+            trace.is_some_and(|trace| trace.place(number, codec, request, request_id, most, out));
+        if !is_written {
+            let changes = if edit.has_values() {
+                let sent = Sent { call, fresh, endpoint };
+                self.policies.values.make(edit, &sent, &self.pools, &mut self.head)
+            } else {
+                &*edit.changes
+            };
+            let edit = Edit { id: Some(request_id), changes, time };
+            match rewrite(codec, request, &edit, most, out) {
+                Ok(true) => {}
+                Ok(false) => self.telemetry.add_global(Metric::EditsSkipped, 1),
+                Err(_) => {
+                    self.answer(id, Failure::BadRequest, "the request cannot be rewritten");
+                    return;
+                }
             }
         }
         let left = (call.record().request_bytes as usize).saturating_sub(request.len());
@@ -256,12 +258,12 @@ impl Worker {
             let Some(client) = self.clients.get_mut(client_key) else { return };
             let (record, edit) = (call.record(), &call.route().response_edit);
             let most = record.service.limits.max_frame_bytes;
-            let changes = if edit.values.is_empty() {
-                &*edit.changes
-            } else {
+            let changes = if edit.has_values() {
                 let endpoint = self.connections.get(connection).and_then(Connection::endpoint);
                 let sent = Sent { call, fresh: None, endpoint };
                 self.policies.values.make(edit, &sent, &self.pools, &mut self.head)
+            } else {
+                &*edit.changes
             };
             let edit = Edit { id: Some(record.request_id), changes, ..Edit::default() };
             let (mut done, mut written) = (Ok(true), 0);

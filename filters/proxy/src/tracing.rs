@@ -4,19 +4,24 @@
 //! are there, as a server may prefer any of them; one that is begun, in that of those who get spans. What cannot be read strictly
 //! is as if it were not there. `tracestate` and `baggage` are left to those who know what they mean. Each try is a span of its own.
 
+mod format;
 mod traces;
 mod tries;
+mod written;
 
-use meltemi_codecs::{Head, Place};
+use meltemi_codecs::{Codec, Head, Place, Placed};
 
+pub(crate) use self::format::Format;
+use self::format::{Said, said};
 pub(crate) use self::traces::Traces;
 pub(crate) use self::tries::TracedTry;
-use crate::plan::{B3, B3_FIELDS, LONGEST_TAG, SpanFormat, TRACEPARENT, Tracing};
+use self::written::{hex, text};
+use crate::plan::{LONGEST_TAG, SpanFormat, Tracing};
 use crate::policy::write_text;
 use crate::spans;
 
 /// The trace of a call. Ids are kept as they are written.
-#[derive(Debug, Clone)]
+#[derive(Debug, Default)]
 pub(crate) struct Trace {
     id: Digits<32>,
     /// The span that called; zeros if nobody says.
@@ -32,9 +37,14 @@ pub(crate) struct Trace {
     formats: [Option<Format>; 4],
     /// Where in the request the one attachment goes that it is written into, if that is known.
     place: Option<Place>,
-    /// Spans of it are sent to a collector.
-    is_reported: bool,
-    /// Those that are, as far as they have begun.
+    /// What a collector is told of it, if any is.
+    report: Option<Box<Report>>,
+}
+
+/// What the spans of a call say.
+#[derive(Debug, Default)]
+struct Report {
+    /// Those that have begun.
     tries: Vec<TracedTry>,
     /// What the plan has them say of the call, in the format of collectors.
     tags: Vec<u8>,
@@ -42,88 +52,38 @@ pub(crate) struct Trace {
 
 type Digits<const N: usize> = [u8; N];
 
-/// A way to write traces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
-    W3c,
-    B3,
-    /// In one of the two ways of writing the names.
-    Fields(u8),
-}
-
-impl Format {
-    const ALL: [Self; 4] = [Self::W3c, Self::B3, Self::Fields(0), Self::Fields(1)];
-
-    /// The attachments that a trace is written into.
-    pub(crate) fn fields(self) -> &'static [&'static str] {
-        match self {
-            Self::W3c => &[TRACEPARENT],
-            Self::B3 => &[B3],
-            Self::Fields(names) => {
-                B3_FIELDS.get(usize::from(names)).map(|names| &names[..]).unwrap_or_default()
-            }
-        }
-    }
-
-    /// That of a trace that begins, as its spans have this one.
-    fn of(spans: SpanFormat) -> Self {
-        match spans {
-            SpanFormat::Otlp => Self::W3c,
-            SpanFormat::Zipkin => Self::B3,
-        }
-    }
-}
-
-/// What a request says of its trace.
-#[derive(Debug, Default)]
-struct Said<'a> {
-    /// Of the trace and of the span that called, if it says any.
-    ids: Option<(&'a str, &'a str)>,
-    is_sampled: Option<bool>,
-    is_forced: bool,
-}
-
 /// The most attachments that a trace is written into.
 pub(crate) const MOST_FIELDS: usize = 12;
 
 impl Trace {
-    /// The trace of the request that `head` is of, if that may say anything of one; else one that begins.
-    fn of(head: &Head, may_say: bool, tracing: &Tracing, random: &mut fastrand::Rng) -> Self {
+    /// Makes it that of the request that `head` is of, if that may say anything of one; else one that begins.
+    fn begin(&mut self, head: &Head, may_say: bool, tracing: &Tracing, random: &mut fastrand::Rng) {
         let spans = tracing.collector.as_ref().map_or(SpanFormat::Otlp, |collector| collector.format);
         let said = if may_say { said(head) } else { None };
         let (said, format) = said.unwrap_or_else(|| (Said::default(), Format::of(spans)));
-        let mut trace = Self {
-            id: [b'0'; 32],
-            parent: [b'0'; 16],
-            seed: random.u64(..),
-            is_sampled: said.is_sampled.unwrap_or_else(|| tracing.sampling.has(random.u32(..))),
-            is_forced: said.is_forced,
-            is_short: false,
-            formats: [Some(format), None, None, None],
-            place: None,
-            is_reported: false,
-            tries: Vec::new(),
-            tags: Vec::new(),
-        };
-        if let [field] = format.fields() {
-            trace.place = head.place(field);
+        self.formats = [Some(format), None, None, None];
+        self.place = if let [field] = format.fields() { head.place(field) } else { None };
+        // One number does for both: neither shows the other.
+        self.seed = random.u64(..);
+        self.is_sampled = said.is_sampled.unwrap_or_else(|| tracing.sampling.has(self.seed as u32));
+        self.is_forced = said.is_forced;
+        self.report = None;
+        if self.is_sampled && tracing.collector.is_some() {
+            let tags = if tracing.tags.is_empty() { Vec::new() } else { tags(head, tracing, spans) };
+            self.report = Some(Box::new(Report { tries: Vec::new(), tags }));
         }
-        trace.is_reported = trace.is_sampled && tracing.collector.is_some();
-        if trace.is_reported && !tracing.tags.is_empty() {
-            trace.tags = tags(head, tracing, spans);
-        }
+        self.parent = [b'0'; 16];
+        self.is_short = false;
         if let Some((id, parent)) = said.ids {
-            trace.is_short = id.len() == 16;
-            write_end(&mut trace.id, id);
-            write_end(&mut trace.parent, parent);
+            self.is_short = id.len() == 16;
+            self.id = [b'0'; 32];
+            write_end(&mut self.id, id);
+            write_end(&mut self.parent, parent);
         } else {
             // None is 0.
-            let halves = [random.u64(..).max(1), random.u64(..)];
-            for (place, half) in trace.id.chunks_exact_mut(16).zip(halves) {
-                place.copy_from_slice(&hex(half));
-            }
+            let halves = [hex(random.u64(..).max(1)), hex(random.u64(..))];
+            self.id.copy_from_slice(halves.as_flattened());
         }
-        trace
     }
 
     /// Notes which formats are there beside that which it was read in.
@@ -142,13 +102,14 @@ impl Trace {
     /// The same for another call, whose tries are spans of their own.
     #[inline(never)]
     pub(crate) fn copy(&self, random: &mut fastrand::Rng) -> Box<Self> {
-        let tags = self.tags.clone();
-        Box::new(Self { seed: random.u64(..), tries: Vec::new(), tags, ..*self })
+        let report = self.report.as_ref();
+        let report = report.map(|report| Box::new(Report { tags: report.tags.clone(), ..Report::default() }));
+        Box::new(Self { seed: random.u64(..), report, ..*self })
     }
 
     /// What its spans say of the call beside what all do.
     pub(crate) fn tags(&self) -> &[u8] {
-        &self.tags
+        self.report.as_ref().map(|report| &*report.tags).unwrap_or_default()
     }
 
     /// Its id, in 32 digits.
@@ -175,72 +136,35 @@ impl Trace {
         (span ^ span >> 31).max(1)
     }
 
-    /// Where in the request the one attachment goes that it is written into, if that is known.
-    pub(crate) fn place(&self) -> Option<Place> {
-        self.place
+    /// Appends a request with that id and what the try of that number says, at most so many bytes, if it is known where in the
+    /// request the one attachment goes: whether it is, and else nothing was appended.
+    #[inline(never)]
+    pub(crate) fn place(
+        &self,
+        number: u32,
+        codec: &dyn Codec,
+        request: &[u8],
+        id: u64,
+        most: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let (Some(place), Some(format)) = (self.place, self.formats[0]) else { return false };
+        let [name] = format.fields() else { return false };
+        let written = self.written((format, 0), number);
+        let start = out.len();
+        let is_placed = codec.place(request, id, &Placed { place, name, value: written.bytes() }, out);
+        let has_room = out.len() <= start.saturating_add(most);
+        if !has_room {
+            out.truncate(start);
+        }
+        is_placed && has_room
     }
 
     /// The formats that it is written in, into at most [`MOST_FIELDS`] attachments.
     pub(crate) fn formats(&self) -> impl Iterator<Item = Format> {
         self.formats.into_iter().map_while(|format| format)
     }
-
-    /// What is written of the try of that number, in the format of the W3C.
-    fn w3c(&self, number: u32) -> [u8; OF_W3C.len()] {
-        let mut text = OF_W3C;
-        let (span, sampled) = (hex(self.span(number)), [if self.is_sampled { b'1' } else { b'0' }]);
-        let parts: [&[u8]; 3] = [&self.id, &span, &sampled];
-        for (place, digits) in [3..35, 36..52, 54..55].into_iter().zip(parts) {
-            if let Some(place) = text.get_mut(place) {
-                place.copy_from_slice(digits);
-            }
-        }
-        text
-    }
-
-    /// Appends what is written into a field of a format of a try, if anything.
-    pub(crate) fn write(&self, (format, field): (Format, usize), number: u32, out: &mut String) {
-        if format == Format::W3c {
-            out.push_str(text(&self.w3c(number)));
-            return;
-        }
-        let is_whole = format == Format::B3;
-        let parent = self.parent();
-        let sampled = match self.is_sampled {
-            _ if self.is_forced => "d",
-            true => "1",
-            false => "0",
-        };
-        if is_whole || field == 0 {
-            let skipped = if self.is_short { 16 } else { 0 };
-            out.push_str(self.id().get(skipped..).unwrap_or_default());
-        }
-        if is_whole {
-            out.push('-');
-        }
-        if is_whole || field == 1 {
-            self.write_span(number, out);
-        }
-        match field {
-            _ if is_whole => {
-                out.push('-');
-                out.push_str(sampled);
-                if !parent.is_empty() {
-                    out.push('-');
-                    out.push_str(parent);
-                }
-            }
-            2 => out.push_str(parent),
-            // What is forced says so already.
-            3 if !self.is_forced => out.push_str(sampled),
-            4 if self.is_forced => out.push('1'),
-            _ => {}
-        }
-    }
 }
-
-/// What is written of a trace in the format of the W3C.
-const OF_W3C: [u8; 55] = *b"00-################################-################-0#";
 
 /// What spans are to say of a call.
 #[inline(never)]
@@ -258,76 +182,6 @@ fn tags(head: &Head, tracing: &Tracing, format: SpanFormat) -> Vec<u8> {
     tags
 }
 
-/// What a request says of its trace, and where, if anything.
-fn said(head: &Head) -> Option<(Said<'_>, Format)> {
-    if let Some(said) = head.get(TRACEPARENT).and_then(w3c) {
-        return Some((said, Format::W3c));
-    }
-    if let Some(said) = head.get(B3).and_then(b3) {
-        return Some((said, Format::B3));
-    }
-    let fields = |(number, names): (u8, &[&str; 5])| {
-        Some((b3_fields(names.map(|name| head.get(name)))?, Format::Fields(number)))
-    };
-    (0..).zip(&B3_FIELDS).find_map(fields)
-}
-
-fn w3c(text: &str) -> Option<Said<'_>> {
-    let (version, id, parent, flags) =
-        (text.get(..2)?, text.get(3..35)?, text.get(36..52)?, text.get(53..55)?);
-    let is_cut = [2, 35, 52].iter().all(|at| text.as_bytes().get(*at) == Some(&b'-'));
-    // Later versions may have more.
-    let is_right = match (version, text.get(55..)?) {
-        ("00", rest) => rest.is_empty(),
-        ("ff", _) => false,
-        (version, rest) => is_number(version, 2) && (rest.is_empty() || rest.starts_with('-')),
-    };
-    let is_sampled =
-        flags.bytes().last().is_some_and(|digit| (digit & 1 == 1) != digit.is_ascii_alphabetic());
-    let said = Said { is_sampled: Some(is_sampled), ids: Some((id, parent)), is_forced: false };
-    (is_cut && is_right && is_number(flags, 2) && is_id(id, 32) && is_id(parent, 16)).then_some(said)
-}
-
-fn b3(text: &str) -> Option<Said<'_>> {
-    let mut parts = text.split('-');
-    let (id, span, sampled) = (parts.next()?, parts.next(), parts.next());
-    let is_right = parts.next().is_none_or(|parent| is_number(parent, 16)) && parts.next().is_none();
-    let ids = span.map(|span| (id, span));
-    let sampled = if span.is_none() { Some(id) } else { sampled };
-    let is_known = matches!(sampled, None | Some("0" | "1" | "d"));
-    let (is_sampled, is_forced) = (sampled.map(|sampled| sampled != "0"), sampled == Some("d"));
-    (is_right && is_known && ids.is_none_or(are_ids)).then_some(Said { ids, is_sampled, is_forced })
-}
-
-fn b3_fields<'a>([id, span, _, sampled, flags]: [Option<&'a str>; 5]) -> Option<Said<'a>> {
-    let is_forced = flags == Some("1");
-    let is_sampled = match sampled {
-        _ if is_forced => Some(true),
-        Some("1" | "true") => Some(true),
-        Some("0" | "false") => Some(false),
-        _ => None,
-    };
-    let ids = id.zip(span);
-    let is_any = ids.is_some() || is_sampled.is_some();
-    (is_any && ids.is_none_or(are_ids)).then_some(Said { ids, is_sampled, is_forced })
-}
-
-/// Whether these are ids of a trace and a span in Zipkin's format.
-fn are_ids((id, span): (&str, &str)) -> bool {
-    (is_id(id, 16) || is_id(id, 32)) && is_id(span, 16)
-}
-
-/// Whether that is an id of so many digits.
-fn is_id(text: &str, digits: usize) -> bool {
-    is_number(text, digits) && text.bytes().fold(0, |bits, digit| bits | (digit ^ b'0')) != 0
-}
-
-/// Whether that is a number of so many digits, in lower case.
-fn is_number(text: &str, digits: usize) -> bool {
-    let are_digits = |all, digit| all & matches!(digit, b'0'..=b'9' | b'a'..=b'f');
-    text.len() == digits && text.bytes().fold(true, are_digits)
-}
-
 /// Writes text to where `place` ends, if it has room.
 fn write_end(place: &mut [u8], text: &str) {
     if let Some(end) = place.len().checked_sub(text.len()).and_then(|start| place.get_mut(start..)) {
@@ -335,29 +189,11 @@ fn write_end(place: &mut [u8], text: &str) {
     }
 }
 
-fn text(digits: &[u8]) -> &str {
-    core::str::from_utf8(digits).unwrap_or_default()
-}
-
-/// A number in 16 digits.
-fn hex(number: u64) -> Digits<16> {
-    let mut digits = [0; 16];
-    for (digits, half) in digits.chunks_exact_mut(8).zip([number >> 32, number & 0xffff_ffff]) {
-        // Each of its four bits alone in a byte.
-        let bits = (half | half << 16) & 0x0000_ffff_0000_ffff;
-        let bits = (bits | bits << 8) & 0x00ff_00ff_00ff_00ff;
-        let bits = (bits | bits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-        // Those from ten on are letters. No byte carries into the next.
-        let letters = bits.wrapping_add(0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
-        let half = bits.wrapping_add(0x3030_3030_3030_3030).wrapping_add(letters.wrapping_mul(0x27));
-        digits.copy_from_slice(&half.to_be_bytes());
-    }
-    digits
-}
-
 #[cfg(test)]
 mod tests {
+    use super::format::is_id;
     use super::*;
+    use crate::plan::B3_FIELDS;
 
     fn head(fields: &[(&str, &str)]) -> Head {
         let mut head = Head::new();
@@ -368,9 +204,7 @@ mod tests {
     fn written(trace: &Trace, number: u32) -> Vec<(String, String)> {
         let of_format = |format: Format| {
             format.fields().iter().enumerate().map(move |(field, name)| {
-                let mut out = String::new();
-                trace.write((format, field), number, &mut out);
-                ((*name).to_owned(), out)
+                ((*name).to_owned(), trace.written((format, field), number).text().to_owned())
             })
         };
         trace.formats().flat_map(of_format).collect()

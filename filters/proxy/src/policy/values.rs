@@ -88,7 +88,7 @@ impl Values {
                 for (field, name) in format.fields().iter().enumerate() {
                     let Some(place) = self.changes.get_mut(used) else { break };
                     place.value.clear();
-                    trace.write((format, field), call.record().tries, &mut place.value);
+                    place.value.push_str(trace.written((format, field), call.record().tries).text());
                     place.action = if place.value.is_empty() { Action::Remove } else { Action::Set };
                     if !are_same(place.name.as_bytes(), name.as_bytes()) {
                         (*name).clone_into(&mut place.name);

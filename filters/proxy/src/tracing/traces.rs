@@ -32,19 +32,14 @@ impl Traces {
     #[inline(never)]
     pub(crate) fn read(&mut self, head: &Head, tracing: &Tracing, random: &mut fastrand::Rng) -> Box<Trace> {
         let may_say = self.search.may_be_in(head);
-        let mut trace = Trace::of(head, may_say, tracing, random);
+        let mut trace = self.spare.pop().unwrap_or_default();
+        trace.begin(head, may_say, tracing, random);
         // What says nothing that is valid, some servers may read.
         let says_nothing = may_say && trace.parent().is_empty();
         if says_nothing || self.search.may_several_be_in(head) {
             trace.find_others(head);
         }
-        match self.spare.pop() {
-            Some(mut spare) => {
-                *spare = trace;
-                spare
-            }
-            None => Box::new(trace),
-        }
+        trace
     }
 
     /// Takes the trace of a call that has ended. One with spans has memory of its own beside, which is not kept.

@@ -33,14 +33,14 @@ impl Trace {
     /// Whether its spans are sent to a collector.
     #[inline]
     pub(crate) fn is_reported(&self) -> bool {
-        self.is_reported
+        self.report.is_some()
     }
 
     /// A try was made.
     #[inline(never)]
     pub(crate) fn tried(&mut self, new: TracedTry) {
-        if self.tries.len() < MOST {
-            self.tries.push(new);
+        if let Some(report) = self.report.as_mut().filter(|report| report.tries.len() < MOST) {
+            report.tries.push(new);
         }
     }
 
@@ -48,7 +48,7 @@ impl Trace {
     #[inline(never)]
     pub(crate) fn try_ended(&mut self, connection: ConnectionId, how: TryEnd) {
         // None of a trace that is not reported.
-        let mut tries = self.tries.iter_mut().rev();
+        let mut tries = self.report.iter_mut().flat_map(|report| report.tries.iter_mut().rev());
         let is_meant = |known: &&mut TracedTry| known.connection == Some(connection) && known.end.is_none();
         if let Some(ended) = tries.find(is_meant) {
             ended.end = Some(how);
@@ -57,11 +57,11 @@ impl Trace {
 
     /// Its tries, in their order.
     pub(crate) fn tries(&self) -> &[TracedTry] {
-        &self.tries
+        self.report.as_ref().map(|report| &*report.tries).unwrap_or_default()
     }
 
     /// Whether one of them was answered, and the answer passed on.
     pub(crate) fn is_answered(&self) -> bool {
-        self.tries.iter().any(|one| one.end == Some(TryEnd::Answered))
+        self.tries().iter().any(|one| one.end == Some(TryEnd::Answered))
     }
 }

@@ -1,4 +1,6 @@
-/// Whether two texts are equal: eight bytes at a time, where the comparison that Wasm modules have goes byte by byte.
+//! Texts by eight bytes at a time, where what Wasm modules have goes by one or by four.
+
+/// Whether two texts are equal.
 #[inline(never)]
 pub fn are_same(one: &[u8], other: &[u8]) -> bool {
     if one.len() != other.len() {
@@ -17,9 +19,31 @@ pub fn are_same(one: &[u8], other: &[u8]) -> bool {
     }
 }
 
+/// Whether all of a text is ASCII.
+#[inline]
+pub(crate) fn is_ascii(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<8>();
+    let all = words.iter().fold(0, |all, word| all | u64::from_le_bytes(*word));
+    let rest = rest.iter().fold(0, |all, byte| all | byte);
+    (all & 0x8080_8080_8080_8080) == 0 && rest.is_ascii()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_are_ascii_in_each_byte() {
+        for len in 0..40 {
+            let mut text = vec![0x7f; len];
+            assert!(is_ascii(&text));
+            for at in 0..len {
+                text[at] = 0x80;
+                assert!(!is_ascii(&text), "{at} of {len}");
+                text[at] = 0x7f;
+            }
+        }
+    }
 
     #[test]
     fn texts_are_the_same_in_each_byte() {
