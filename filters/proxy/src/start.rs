@@ -140,6 +140,9 @@ impl Worker {
         let may_log = service.may_log(Some(&self.head));
         let said = Said::of(&service, may_log, &self.head);
         let is_tapped = service.taps.is_some() && self.tap(&service, Some(&route), true);
+        // Before its copies: what they name is forgotten with the last of them.
+        let source_id = source.as_ref().and_then(|source| source.id);
+        self.telemetry.begin(operation, source_id, self.plan.max_operations);
         if !route.mirrors.is_empty() && start == Start::Now {
             self.mirror(&service, &route, source.as_ref(), operation, bytes, frame);
         }
@@ -149,7 +152,6 @@ impl Worker {
             record.trace = self.trace.take();
         }
         (record.may_log, record.said) = (may_log, said);
-        self.telemetry.begin(operation, record.source_id(), self.plan.max_operations);
         let call = self.begin(origin, record, Routed { route, pool, bytes, head: frame.head, bucket }, start);
         if is_tapped {
             self.taps.last = None;

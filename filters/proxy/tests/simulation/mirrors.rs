@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meltemi_proxy::{Class, Metric};
+use meltemi_proxy::{Class, Labels, Metric};
 use serde_json::{Value, json};
 
 use crate::dubbo::THREADPOOL_EXHAUSTED;
@@ -340,4 +340,34 @@ fn a_client_that_leaves_and_a_new_plan_take_no_copy_along() {
     world.call_and_wait(stays, Ask::new("echo"));
     world.run_for(3 * SECOND);
     assert_eq!((mirrored(&mut world, "success"), got(&world, SHADOW)), (1, 1));
+}
+
+#[test]
+fn a_copy_that_ends_before_its_call_leaves_the_counts_right() {
+    let upstream = json!({"maxCallsPerConnection": 1, "connectionsPerEndpoint": 1});
+    let route = json!({"mirrors": [{"cluster": "shadow"}]});
+    let plan = plan(json!({"defaultRoute": route, "upstream": upstream}));
+    let mut world = World::new(Setup { plan, ..Setup::default() });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    world.cluster("shadow", &[SHADOW], Policy::RoundRobin);
+    world.serve(|arrival, _| match arrival.endpoint {
+        A => What::Echo(0).after(Duration::from_millis(100)),
+        _ => Reply::echo(),
+    });
+    let client = world.connect();
+    world.call_and_wait(client, Ask::new("linger"));
+    world.run_for(SECOND);
+    world.call_all(client, vec![Ask::new("linger"); 4]);
+    world.run_for(Duration::from_millis(5));
+    // A copy of the first is sent at once, which is its end, while the call waits; then the second comes, of another name.
+    world.call_all(client, vec![Ask::new("gone").one_way(), Ask::new("found")]);
+    world.run_for(SECOND * 2);
+    let counted = world.metrics.counted(Metric::Requests);
+    let of = |name: &str| {
+        let named = counted
+            .iter()
+            .filter(|(labels, _)| matches!(labels, Labels::Operation(label) if &*label.method == name));
+        named.map(|(_, n)| n).sum::<u64>()
+    };
+    assert_eq!(["linger", "found", "other"].map(of), [5, 1, 1]);
 }
