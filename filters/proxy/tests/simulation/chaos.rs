@@ -8,6 +8,7 @@ use std::time::Duration;
 use meltemi_proxy::Metric;
 use serde_json::Value;
 
+use crate::counts::{SHADOWS, check_copies, check_counts};
 use crate::dubbo::{SERVER_ERROR, SERVER_TIMEOUT, SERVICE_ERROR, THREADPOOL_EXHAUSTED};
 use crate::limiter::Say;
 use crate::mixed;
@@ -42,8 +43,16 @@ fn run(seed: u64) {
     let mut world = World::new(scene.setup(&mut random));
     let endpoints: Vec<&str> = scene.endpoints.iter().map(String::as_str).collect();
     let policies = [Policy::RoundRobin, Policy::Random, Policy::LeastRequest];
-    world.cluster("demo", &endpoints, *random.pick(&policies));
-    world.cluster("v2", &["10.0.1.1:20880", "10.0.1.2:20880"], *random.pick(&policies));
+    let policy = |random: &mut Random| match *random.pick(&policies) {
+        _ if scene.hashes => Policy::Ring,
+        policy => policy,
+    };
+    world.cluster("demo", &endpoints, policy(&mut random));
+    world.cluster("v2", &["10.0.1.1:20880", "10.0.1.2:20880"], policy(&mut random));
+    world.cluster("shadow", &SHADOWS, policy(&mut random));
+    if scene.is_superseded {
+        world.after(scene.in_span(&mut random), World::supersede);
+    }
     if scene.asks.is_some() {
         judge(&mut world, &mut random);
     }
@@ -338,8 +347,13 @@ fn check_calls(world: &World, scene: &Scene) {
         let is_gone = is_gone(world, call.client) || is_lost_unread(world, scene, call.client);
         let is_torn = client.reset == Some(8) && !scene.is_calm;
         let is_gone = is_gone || is_torn;
-        assert!(client.reset.is_none() || is_told || is_gone, "client {} was reset", call.client);
-        let tries = call.deliveries.len();
+        assert!(
+            client.reset.is_none() || is_told || is_gone,
+            "client {} was reset: {:?}",
+            call.client,
+            client.reset
+        );
+        let tries = call.deliveries.len() - check_copies(number, call);
         let most = if call.ask.is_one_way || !can_repeat { 1 } else { 1 + scene.attempts as usize };
         assert!(tries <= most, "call {number} was delivered {tries} times, at most {most} allowed");
         let is_closed = is_gone || (scene.may_close && client.closed_at.is_some());
@@ -414,6 +428,8 @@ fn quiet_down(world: &mut World, scene: &Scene) {
         assert_eq!(world.metrics.sum(gauge), 0, "{gauge:?}");
     }
     assert_eq!(world.manager.alarms_out, 0);
+    check_counts(world);
+    assert_eq!(world.kept(), 0);
     // A closed stream is reset only if its peer goes on sending, as large answers to calls given up are.
     let resets = world.manager.http2.guards().resets;
     // One for each client whose protocol was found.

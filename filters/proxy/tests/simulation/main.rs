@@ -28,6 +28,7 @@ mod budget;
 mod chaos;
 mod closing;
 mod concurrency;
+mod counts;
 mod crowds;
 mod cut_ends;
 mod cut_through;

@@ -67,6 +67,14 @@ pub struct Scene {
     pub asks: Option<bool>,
     /// The first bytes of clients tell their protocol.
     pub is_mixed: bool,
+    /// Half of the calls are copied to another cluster.
+    pub has_mirror: bool,
+    /// Calls of one method go to one endpoint.
+    pub hashes: bool,
+    /// So many calls may be in flight in all.
+    pub most_in_flight: Option<u64>,
+    /// Another worker takes the new clients at some time.
+    pub is_superseded: bool,
 }
 
 impl Scene {
@@ -130,7 +138,12 @@ impl Scene {
             cut_through: *random.pick(&[1024, 1024, 4096, 32 << 10, 256 << 20]),
             asks: (!is_calm && random.chance(0.2)).then(|| random.chance(0.5)),
             is_mixed: protocol == "dubbo" && !goes_away && random.chance(0.4),
+            has_mirror: seed % 7 == 3,
+            hashes: seed % 4 == 1,
+            most_in_flight: (!is_calm && seed % 13 == 5).then_some(1 + seed / 13 % 9),
+            is_superseded: !is_calm && !goes_away && seed % 17 == 6,
         };
+        scene.may_close |= scene.is_superseded;
         scene.hedge = scene.hedge.filter(|(after, _)| {
             let ends = [scene.timeout, scene.per_try];
             !scene.on.is_empty() && ends.into_iter().flatten().all(|end| *after < end)
@@ -161,6 +174,9 @@ impl Scene {
         }
         if self.aborts && has_policies {
             route["fault"]["abort"] = json!({"percent": 10});
+        }
+        if self.has_mirror && has_policies {
+            route["mirrors"] = json!([{"cluster": "shadow", "percent": 50}]);
         }
         if self.is_split {
             route["weightedClusters"] =
@@ -213,7 +229,7 @@ impl Scene {
                 "descriptors": names.map(|name| json!([{"key": name, "attribute": name}])),
             })
         });
-        let service = json!({
+        let mut service = json!({
             "protocol": if self.is_mixed { "auto" } else { self.protocol },
             "localRateLimit": limit,
             "globalRateLimits": asks.as_slice(),
@@ -229,15 +245,18 @@ impl Scene {
                 "connectionsPerEndpoint": self.per_endpoint,
                 "maxCallsPerConnection": self.most_calls,
                 "ejectionTime": "100ms",
-                "keepWeights": self.keeps_weights,
+                "keepWeights": self.keeps_weights && !self.hashes,
                 "outlierDetection": detection,
                 "circuitBreaker": breaker,
                 "adaptiveConcurrency": adaptive,
             },
         });
+        if self.hashes {
+            service["upstream"]["hashBy"] = json!(["method"]);
+        }
         let names = if self.is_mixed { &["demo", "mail", "beats"][..] } else { &["demo"] };
         let services: BTreeMap<_, _> = names.iter().map(|name| (*name, service.clone())).collect();
-        json!({"services": services})
+        json!({"services": services, "accessLog": {}, "maxCalls": self.most_in_flight})
     }
 
     pub fn setup(&self, random: &mut Random) -> Setup {

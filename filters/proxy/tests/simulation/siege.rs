@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use crate::counts::is_copy;
 use crate::random::Random;
 use crate::scene::Scene;
 use crate::servers::Endpoint;
-use crate::world::{Ask, World};
+use crate::world::{Ask, Call, World};
 
 /// Just what is kept of one client's requests before it is not read further.
 const LARGE: usize = 4 << 20;
@@ -110,8 +111,9 @@ pub fn check_leavers(world: &World, scene: &Scene) {
     for (number, client) in world.proxy.clients.iter().enumerate() {
         let Some(left_at) = client.left_at else { continue };
         let calls = world.calls.iter().filter(|call| call.client == number && !call.ask.is_one_way);
-        let late =
-            calls.filter(|call| call.deliveries.first().is_some_and(|first| first.at > left_at)).count();
+        let first =
+            |call: &Call| call.deliveries.iter().find(|delivery| !is_copy(&delivery.endpoint)).cloned();
+        let late = calls.filter(|call| first(call).is_some_and(|first| first.at > left_at)).count();
         assert!(
             late <= 6 * scene.most_calls as usize,
             "{late} calls of client {number} came after it had left"
