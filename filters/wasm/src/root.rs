@@ -50,14 +50,6 @@ enum Source {
     OtherVm,
 }
 
-/// What is published, next to a text: of a large plan, no VM should hold it twice for longer than it takes to compare.
-#[derive(Debug, Clone, Copy)]
-struct Published {
-    is_same: bool,
-    /// That put it there.
-    change: u32,
-}
-
 /// How often a VM looks for a plan that another one has published.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -126,16 +118,12 @@ impl PlanCell {
         match plan {
             Ok(plan) => {
                 let is_first = self.current().is_none();
-                if source == Source::OtherVm {
-                    self.put(json, plan);
+                if source == Source::Configuration && !is_first && self.is_overtaken(&json) {
                     return true;
                 }
-                let published = self.published(&json);
-                let is_overtaken =
-                    published.is_some_and(|found| !found.is_same && found.change != self.known.get());
-                if is_first || !is_overtaken {
-                    self.put(json, plan);
-                    self.publish(published, is_first);
+                self.put(json, plan);
+                if source == Source::Configuration {
+                    self.publish(is_first);
                 }
                 return true;
             }
@@ -154,37 +142,44 @@ impl PlanCell {
     }
 
     /// Keeps the plan in force if it has this text, as what was wanted last; whether it has.
-    fn confirm(&self, text: &[u8], published: Option<Published>) -> bool {
+    fn confirm(&self, text: &[u8]) -> bool {
         let has = self.plan.borrow().is_some() && *self.text.borrow() == text;
         if has {
             self.gauges.take(text);
-            self.publish(published, false);
+            self.publish(false);
         }
         has
     }
 
-    /// What is published, next to a text.
-    fn published(&self, text: &[u8]) -> Option<Published> {
-        let (published, change) = host::shared_data(&self.key)?;
-        Some(Published { is_same: published == text, change })
+    /// Notes that a text is known here, if it is published.
+    fn recognize(&self, text: &[u8]) {
+        if let Some((_, change)) = host::shared_data(&self.key).filter(|(published, _)| published == text) {
+            self.known.set(change);
+        }
     }
 
-    /// Publishes the plan in force in the place of what was `found`, unless that is not known here: it is newer, then, and
-    /// is looked at next, as is what others publish meanwhile. What a new VM finds is older than its first plan, which
-    /// another build of the module brought.
-    fn publish(&self, found: Option<Published>, is_first: bool) {
+    /// Whether another text was published since: it is looked at next.
+    fn is_overtaken(&self, text: &[u8]) -> bool {
+        let is_news = |(published, change): (Vec<u8>, u32)| published != text && change != self.known.get();
+        host::shared_data(&self.key).is_some_and(is_news)
+    }
+
+    /// Publishes the plan in force, unless what is published is not known here: that is newer, then, and is looked at
+    /// next. What a new VM finds is older than its first plan, which another build of the module brought.
+    fn publish(&self, is_first: bool) {
         self.revision.set(None);
-        let replaced = match found {
-            Some(found) if found.is_same => return self.known.set(found.change),
-            Some(found) if !is_first && found.change != self.known.get() => return,
-            Some(found) => found.change,
-            None => host::NO_CHANGE,
-        };
         let text = self.text.borrow();
+        let published = || host::shared_data(&self.key);
+        let replaced = match published() {
+            Some((known, change)) if known == *text => return self.known.set(change),
+            Some((_, change)) if !is_first && change != self.known.get() => return,
+            Some((_, change)) => change,
+            None => 0,
+        };
         if host::set_shared_data(&self.key, &text, replaced) {
             host::set_shared_data(&self.revision_key, b"changed", 0);
-            let own = self.published(&text).filter(|found| found.is_same);
-            self.known.set(own.map_or(0, |found| found.change));
+            let own = published().filter(|(known, _)| known == &*text);
+            self.known.set(own.map_or(0, |(_, change)| change));
         }
     }
 
@@ -262,11 +257,8 @@ impl Root {
         // Whatever is being read is older.
         self.plan.next.take();
         if source == Source::Configuration {
-            let published = self.plan.published(&json);
-            if let Some(found) = published.filter(|found| found.is_same) {
-                self.plan.known.set(found.change);
-            }
-            if self.plan.confirm(&json, published) {
+            self.plan.recognize(&json);
+            if self.plan.confirm(&json) {
                 return true;
             }
         }

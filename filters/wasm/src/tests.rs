@@ -162,22 +162,6 @@ fn a_new_vm_begins_with_its_own_plan_and_others_follow() {
     assert_eq!(text_after_a_while(&mut running), new.as_bytes());
 }
 
-/// What comes later replaces nothing that it has not seen, and follows it.
-#[test]
-fn of_vms_that_find_no_plan_at_the_same_time_one_publishes() {
-    let [own, others] = ["own", "others"].map(plan);
-    let publish = {
-        let others = others.clone();
-        move || elsewhere(move || drop(configure(&others)))
-    };
-    let meanwhile = |act: Box<dyn FnOnce()>| host::with(|host| host.meanwhile = Some(act));
-    // Once this one has read its plan, and looks for the second time.
-    meanwhile(Box::new(move || meanwhile(Box::new(publish))));
-    let (mut root, is_accepted) = configure(&own);
-    assert!(is_accepted);
-    assert_eq!(text_after_a_while(&mut root), others.as_bytes());
-}
-
 #[test]
 fn a_plan_for_another_module_is_refused_aloud() {
     logger::start();
