@@ -174,13 +174,14 @@ impl PlanCell {
             Some((known, change)) if known == *text => return self.known.set(change),
             Some((_, change)) if !is_first && change != self.known.get() => return,
             Some((_, change)) => change,
-            None => 0,
+            None => host::NO_CHANGE,
         };
         if host::set_shared_data(&self.key, &text, replaced) {
             host::set_shared_data(&self.revision_key, b"changed", 0);
-            let own = published().filter(|(known, _)| known == &*text);
-            self.known.set(own.map_or(0, |(_, change)| change));
         }
+        // Another VM may have been quicker with the same text, which is then no news to this one either.
+        let same = published().filter(|(known, _)| known == &*text);
+        self.known.set(same.map_or(0, |(_, change)| change));
     }
 
     /// The published text, if it is another than that of the plan in force.

@@ -162,6 +162,39 @@ fn a_new_vm_begins_with_its_own_plan_and_others_follow() {
     assert_eq!(text_after_a_while(&mut running), new.as_bytes());
 }
 
+/// Has another VM get a plan after so many looks of this one at what is shared.
+fn configure_elsewhere(after: u32, json: &str) {
+    let json = json.to_owned();
+    let act: Box<dyn FnOnce()> = match after {
+        1 => Box::new(move || elsewhere(move || drop(configure(&json)))),
+        _ => Box::new(move || configure_elsewhere(after.saturating_sub(1), &json)),
+    };
+    host::with(|host| host.meanwhile = Some(act));
+}
+
+/// What comes later replaces nothing that it has not seen, and follows it.
+#[test]
+fn of_vms_that_find_no_plan_at_the_same_time_one_publishes() {
+    let [own, others] = ["own", "others"].map(plan);
+    configure_elsewhere(2, &others);
+    let (mut root, is_accepted) = configure(&own);
+    assert!(is_accepted);
+    assert_eq!(text_after_a_while(&mut root), others.as_bytes());
+}
+
+/// The VMs of Envoy's threads get each plan at about the same time.
+#[test]
+fn a_plan_that_another_vm_publishes_at_the_same_time_hides_no_later_one() {
+    for looks in 1..4 {
+        let [a, b] = ["a", "b"].map(|name| plan(&format!("{name}{looks}")));
+        let (mut root, _) = configure(&a);
+        configure_elsewhere(looks, &b);
+        configure(&b);
+        configure(&a);
+        assert_eq!(text_after_a_while(&mut root), a.as_bytes(), "published after {looks} looks");
+    }
+}
+
 #[test]
 fn a_plan_for_another_module_is_refused_aloud() {
     logger::start();
