@@ -22,6 +22,15 @@ pub struct Limiter {
 const LOG: &str = "ratelimit.log";
 
 impl Limiter {
+    /// Builds its program, if that has not been done: to be called before a network is entered that leads nowhere.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be built.
+    pub fn build() {
+        go::program("ratelimit");
+    }
+
     /// Starts one that counts by these `limits`, its own configuration in YAML, and listens on an address; on a free port if
     /// the address has none.
     ///

@@ -181,6 +181,7 @@ fn all_servers_together_take_what_the_rate_limit_service_says() {
     let _servers = serve(&mut stage);
     stage.apply(&server);
     stage.mesh.start_pods([Workload::new(NAMESPACE, NAME).label("app", "rate-limit-server")]);
+    Limiter::build();
     let pod = stage.mesh.pod(NAMESPACE, NAME);
     let limiter = pod.enter(|| Limiter::start(LIMITS, SocketAddr::from((pod.address(), 8081))));
     apply(&mut stage, &demo, INTERFACE.1, |service| service["globalRateLimits"].is_array());

@@ -135,6 +135,7 @@ fn servers_take_as_many_calls_together_as_a_rate_limit_service_says() {
     stage.mesh.start_pods([Workload::new(SHOP, NAME).label("app", NAME)]);
     stage.apply(LIMITER);
     let address = SocketAddr::from((stage.pod(NAME).address(), 8081));
+    Limiter::build();
     let mut limiter = stage.pod(NAME).enter(|| Limiter::start(LIMITS, address));
     let asking = |denies: bool| {
         let both = json!({"destination": {"host": DEMO.host()}});
