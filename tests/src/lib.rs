@@ -25,6 +25,7 @@ pub mod mangled;
 pub mod proxy;
 pub mod remote;
 pub mod signal;
+mod streamed;
 pub mod thrift;
 pub mod traffic;
 pub mod wait;

@@ -1,21 +1,20 @@
 //! Receivers of access logs, by Envoy's own service and by OpenTelemetry's.
 
 use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value;
-use tonic::codegen::{Body, BoxFuture, Context, Poll, Service, StdError, http};
-use tonic::server::{ClientStreamingService, Grpc, NamedService};
+use tonic::codegen::BoxFuture;
+use tonic::server::ClientStreamingService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
 
 use crate::collector::{serve, values};
+use crate::streamed::{Answer, Receiving};
 
 /// What a running receiver got. It runs as long as the process.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +58,8 @@ impl LogReceiver {
     /// When it cannot listen.
     pub fn start(address: SocketAddr) -> (Self, SocketAddr) {
         let receiver = Self::default();
-        let (logs, entries) = (LogsServiceServer::new(receiver.clone()), AccessLogService(receiver.clone()));
+        let logs = LogsServiceServer::new(receiver.clone());
+        let entries: Receiving<_, wire::Message> = Receiving::new(receiver.clone());
         let address = serve(address, async |listener| {
             let server = Server::builder().add_service(logs).add_service(entries);
             server.serve_with_incoming(TcpIncoming::from(listener)).await.unwrap();
@@ -99,39 +99,12 @@ impl LogsService for LogReceiver {
     }
 }
 
-/// `envoy.service.accesslog.v3.AccessLogService`.
-#[derive(Debug, Clone)]
-struct AccessLogService(LogReceiver);
-
-impl NamedService for AccessLogService {
-    const NAME: &'static str = "envoy.service.accesslog.v3.AccessLogService";
-}
-
-impl<B> Service<http::Request<B>> for AccessLogService
-where
-    B: Body + Send + 'static,
-    B::Error: Into<StdError> + Send + 'static,
-{
-    type Response = http::Response<tonic::body::Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<Self::Response, Self::Error>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let own = self.clone();
-        Box::pin(async move { Ok(Grpc::new(ProstCodec::default()).client_streaming(own, request).await) })
-    }
-}
-
-impl ClientStreamingService<wire::Message> for AccessLogService {
-    type Response = wire::Answer;
-    type Future = BoxFuture<Response<wire::Answer>, Status>;
+impl ClientStreamingService<wire::Message> for LogReceiver {
+    type Response = Answer;
+    type Future = BoxFuture<Response<Answer>, Status>;
 
     fn call(&mut self, request: Request<Streaming<wire::Message>>) -> Self::Future {
-        let own = self.0.clone();
+        let own = self.clone();
         Box::pin(async move {
             let (mut messages, mut log) = (request.into_inner(), String::new());
             while let Some(message) = messages.message().await? {
@@ -152,7 +125,7 @@ impl ClientStreamingService<wire::Message> for AccessLogService {
                 });
                 own.0.lock().unwrap().entries.extend(entries);
             }
-            Ok(Response::new(wire::Answer {}))
+            Ok(Response::new(Answer {}))
         })
     }
 }
@@ -161,8 +134,14 @@ impl ClientStreamingService<wire::Message> for AccessLogService {
 mod wire {
     use std::collections::HashMap;
 
+    use crate::streamed::Streamed;
+
+    impl Streamed for Message {
+        const SERVICE: &'static str = "envoy.service.accesslog.v3.AccessLogService";
+    }
+
     #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Message {
+    pub struct Message {
         #[prost(message, optional, tag = "1")]
         pub(super) identifier: Option<Identifier>,
         #[prost(message, optional, tag = "2")]
@@ -205,7 +184,4 @@ mod wire {
         #[prost(message, optional, tag = "1")]
         pub(super) response_code: Option<u32>,
     }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Answer {}
 }
