@@ -5,7 +5,6 @@ use super::descriptor;
 use crate::Head;
 
 /// What the front of a body says of the rest.
-#[derive(Default)]
 pub(super) struct Front<'a> {
     pub(super) path: Option<Cow<'a, str>>,
     pub(super) version: Option<Cow<'a, str>>,

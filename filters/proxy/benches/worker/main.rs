@@ -13,7 +13,7 @@
 //!     callgrind_annotate callgrind.out.*
 //!
 //! What Envoy runs is compiled by V8, to which other things are dear: a copy of one byte costs it six nanoseconds. Node has
-//! the same V8, and runs the same program:
+//! V8 as well, and runs the same program:
 //!
 //!     cargo build -p meltemi-proxy --bench worker --profile module --target wasm32-wasip1
 //!     node filters/proxy/benches/wasi.mjs target/wasm32-wasip1/module/deps/worker-*.wasm traces
