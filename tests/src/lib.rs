@@ -38,4 +38,4 @@ pub use envoy::{Envoy, each_envoy};
 pub use proxy::{Proxy, Setup};
 pub use signal::signal;
 pub use traffic::Traffic;
-pub use wait::{DEADLINE, eventually};
+pub use wait::{DEADLINE, at_last, eventually};
