@@ -251,7 +251,7 @@ mod tests {
             all.map(argument).collect::<BTreeSet<_>>()
         );
         // The passwords of Redis are for those who use it.
-        assert!(readme.contains("kubectl get configmaps --namespace istio-system"));
+        assert!(readme.contains("kubectl get configmaps,deployments --namespace istio-system"));
         assert!(page("docs/from-aeraki.md").contains("kubectl get $INPUTS,secrets"));
     }
 

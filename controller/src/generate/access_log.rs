@@ -6,8 +6,8 @@ use meltemi_proxy::plan::Span;
 use serde_json::{Value, json};
 
 use super::loggers::{Draft, Logging, Provider, Receiver, Receivers};
-use super::mesh::KEY;
 use super::mesh_logs::{Configured, ENVOY};
+use super::mesh_maps::KEY;
 use super::options::AccessLog;
 use super::report::Reports;
 use super::service::Service;

@@ -7,8 +7,8 @@ use serde_json::Value;
 use meltemi_proxy::plan::SpanFormat;
 
 use super::headers::{Headers, headers};
-use super::mesh::KEY;
 use super::mesh_logs::report_other;
+use super::mesh_maps::KEY;
 use super::report::Reports;
 use super::service::{Service, Standing};
 use crate::findings::ResourceRef;

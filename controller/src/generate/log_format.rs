@@ -4,7 +4,7 @@ use meltemi_proxy::plan::{check_log_format, mend_log_format, raw};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::mesh::KEY;
+use super::mesh_maps::KEY;
 use super::report::Reports;
 use crate::findings::ResourceRef;
 use crate::istio::MeshConfig;

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::collector;
 use super::exports::Unsaid;
 use super::mesh_logs;
+use super::mesh_maps::{self, KEY, Maps};
 use super::report::Reports;
-use super::revisions::DEFAULT;
 use crate::findings::ResourceRef;
 use crate::istio::{ExtensionProvider, MeshConfig};
 use crate::world::World;
@@ -55,7 +54,7 @@ impl Told {
 }
 
 impl Mesh {
-    /// Reads the ConfigMaps `istio` and `istio-<revision>` of istiod's namespace. Of several revisions the strictest holds.
+    /// Reads the ConfigMaps of istiod's namespace. Of several revisions the strictest holds.
     pub(super) fn new(world: &World, istio_namespace: &str, reports: &mut Reports) -> Self {
         let mut mesh = Self {
             root_namespace: istio_namespace.to_owned(),
@@ -68,31 +67,24 @@ impl Mesh {
             own: BTreeMap::new(),
             stat_tags: Vec::new(),
         };
-        let mut maps: Vec<&ConfigMap> =
-            world.config_maps.iter().filter(|map| is_of_mesh(map, istio_namespace)).collect();
-        maps.sort_by_key(|map| &map.metadata.name);
-        for map in maps {
-            let Some(text) = map.data.as_ref().and_then(|data| data.get(KEY)) else { continue };
-            let origin = ResourceRef::of(map);
-            match read(text) {
-                Ok((config, unread)) => {
-                    mesh.add(config, &origin);
-                    for message in unread {
-                        reports.error(&origin, format!("data.{KEY}"), message);
-                    }
-                }
-                Err(why) => {
-                    let message = format!("not YAML of a mesh configuration: {why}; Istio's defaults hold");
-                    reports.error(&origin, format!("data.{KEY}"), message);
-                }
-            }
+        for Maps { revision, own, shared } in mesh_maps::by_revision(world, istio_namespace) {
+            let Some(origin) = own.or(shared).map(ResourceRef::of) else { continue };
+            // As istiod does, the one is passed over where it cannot be read, and not the other.
+            let [own, shared] = [own, shared].map(|map| read_map(map?, reports));
+            let config = match (own, shared) {
+                (Some(own), Some(shared)) => own.over(shared),
+                (own, shared) => match own.or(shared) {
+                    Some(config) => config,
+                    None => continue,
+                },
+            };
+            mesh.add(config, &origin, revision);
         }
         mesh
     }
 
-    fn add(&mut self, config: MeshConfig, map: &ResourceRef) {
+    fn add(&mut self, config: MeshConfig, map: &ResourceRef, revision: &str) {
         self.told.add(&config, map);
-        let revision = map.name.strip_prefix(NAME).and_then(|rest| rest.strip_prefix('-')).unwrap_or(DEFAULT);
         self.own.entry(revision.to_owned()).or_default().add(&config, map);
         let tags =
             config.default_config.as_ref().and_then(|config| config.extra_stat_tags.as_ref()?.as_array());
@@ -112,6 +104,24 @@ impl Mesh {
             if let Some(list) = list {
                 *default = (*default).max(Unsaid::of_mesh(&list));
             }
+        }
+    }
+}
+
+/// Reads what a ConfigMap says of the mesh, and tells what of it cannot be read.
+fn read_map(map: &ConfigMap, reports: &mut Reports) -> Option<MeshConfig> {
+    let origin = ResourceRef::of(map);
+    match read(mesh_maps::text(map)?) {
+        Ok((config, unread)) => {
+            for message in unread {
+                reports.error(&origin, format!("data.{KEY}"), message);
+            }
+            Some(config)
+        }
+        Err(why) => {
+            let message = format!("not YAML of a mesh configuration: {why}; Istio's defaults hold");
+            reports.error(&origin, format!("data.{KEY}"), message);
+            None
         }
     }
 }
@@ -188,15 +198,5 @@ fn forget_nulls(value: &mut Value) {
     }
 }
 
-const NAME: &str = "istio";
 /// The field with the logs and tracers.
 const PROVIDERS: &str = "extensionProviders";
-/// The key of the ConfigMap that holds the configuration.
-pub const KEY: &str = "mesh";
-
-/// Whether a ConfigMap may hold the configuration of a mesh, by its names.
-fn is_of_mesh(map: &ConfigMap, istio_namespace: &str) -> bool {
-    let name = map.name_any();
-    let is_named = name.strip_prefix(NAME).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-    is_named && map.namespace().as_deref() == Some(istio_namespace)
-}

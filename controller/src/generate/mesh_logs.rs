@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::log_format::LogFormat;
 use super::loggers::Provider;
-use super::mesh::KEY;
+use super::mesh_maps::KEY;
 use super::report::Reports;
 use crate::findings::ResourceRef;
 use crate::istio::MeshConfig;

@@ -25,6 +25,7 @@ mod log_format;
 mod loggers;
 mod mesh;
 mod mesh_logs;
+mod mesh_maps;
 mod module;
 mod object;
 mod options;
@@ -87,7 +88,7 @@ use tracing::Traces;
 use visibility::Visibility;
 
 pub use entry::{Authority, Entry, Scope};
-pub use mesh::KEY as MESH_CONFIG;
+pub use mesh_maps::KEY as MESH_CONFIG;
 pub use object::{BY_HAND, INSTANCE, MANAGED_BY, Metadata, Object, ROLE, Role};
 pub use options::{AccessLog, Delivery, ForeignRouters, IstioVersion, Options};
 pub use origin::Origin;

@@ -37,7 +37,7 @@ pub(super) struct ByRevision<'a, T> {
 }
 
 /// What names a revision.
-const REVISION: &str = "istio.io/rev";
+pub(super) const REVISION: &str = "istio.io/rev";
 /// The name of that whose ConfigMap is without one.
 pub(super) const DEFAULT: &str = "default";
 

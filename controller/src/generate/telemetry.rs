@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::mesh::{KEY, Mesh};
+use super::mesh::Mesh;
+use super::mesh_maps::KEY;
 use super::options::{IstioVersion, Options};
 use super::report::Reports;
 use crate::world::World;

@@ -14,7 +14,7 @@ use super::cluster::{api_resource, connect};
 use crate::generate::IstioVersion;
 use crate::run::versions;
 use crate::words;
-use crate::world::World;
+use crate::world::{ISTIOD, World};
 
 /// The kinds that say so.
 const KINDS: [(&str, &str); 5] = [
@@ -46,11 +46,12 @@ pub async fn istio(namespace: &str) -> Result<(Option<IstioVersion>, World), Str
     let reading = async {
         let client = connect().await?;
         let unread = |error: Error| words::cluster(&error);
+        let istiod = ListParams::default().labels(&format!("{}={}", ISTIOD.0, ISTIOD.1));
         let istiods: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-        let istiods = istiods.list(&ListParams::default().labels("app=istiod")).await.map_err(unread)?;
+        let istiods = istiods.list(&istiod).await.map_err(unread)?.items;
         let maps: Api<ConfigMap> = Api::namespaced(client, namespace);
         let config_maps = maps.list(&ListParams::default()).await.map_err(unread)?.items;
-        Ok((versions(&istiods).first().copied(), World { config_maps, ..World::default() }))
+        Ok((versions(&istiods).first().copied(), World { istiods, config_maps, ..World::default() }))
     };
     patient(reading).await
 }

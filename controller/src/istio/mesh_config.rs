@@ -38,6 +38,60 @@ pub struct MeshConfig {
     pub default_providers: Option<DefaultProviders>,
 }
 
+impl MeshConfig {
+    /// What the two say together, as Istio merges them: this one where both say something. What proxies start with and
+    /// the default providers are merged by field, and providers by name.
+    #[must_use]
+    pub fn over(self, other: Self) -> Self {
+        let default_config = both(self.default_config, other.default_config, |own, other| ProxyConfig {
+            tracing: own.tracing.or(other.tracing),
+            extra_stat_tags: own.extra_stat_tags.or(other.extra_stat_tags),
+        });
+        let default_providers =
+            both(self.default_providers, other.default_providers, |own, other| DefaultProviders {
+                access_logging: own.access_logging.or(other.access_logging),
+                tracing: own.tracing.or(other.tracing),
+            });
+        let extension_providers =
+            both(self.extension_providers, other.extension_providers, |own, mut all| {
+                for provider in own {
+                    match all.iter_mut().find(|known| known.name == provider.name) {
+                        Some(known) => *known = provider,
+                        None => all.push(provider),
+                    }
+                }
+                all
+            });
+        Self {
+            root_namespace: self.root_namespace.or(other.root_namespace),
+            default_service_export_to: self.default_service_export_to.or(other.default_service_export_to),
+            default_virtual_service_export_to: self
+                .default_virtual_service_export_to
+                .or(other.default_virtual_service_export_to),
+            default_destination_rule_export_to: self
+                .default_destination_rule_export_to
+                .or(other.default_destination_rule_export_to),
+            locality_lb_setting: self.locality_lb_setting.or(other.locality_lb_setting),
+            h2_upgrade_policy: self.h2_upgrade_policy.or(other.h2_upgrade_policy),
+            access_log_file: self.access_log_file.or(other.access_log_file),
+            access_log_format: self.access_log_format.or(other.access_log_format),
+            access_log_encoding: self.access_log_encoding.or(other.access_log_encoding),
+            enable_tracing: self.enable_tracing.or(other.enable_tracing),
+            default_config,
+            extension_providers,
+            default_providers,
+        }
+    }
+}
+
+/// What two say, if any says something.
+fn both<T>(one: Option<T>, other: Option<T>, merge: impl FnOnce(T, T) -> T) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(merge(one, other)),
+        (one, other) => one.or(other),
+    }
+}
+
 /// Something that proxies tell of calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

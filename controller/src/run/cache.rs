@@ -18,19 +18,19 @@ use crate::check;
 use crate::findings::{Report, ResourceRef};
 use crate::generate::MANAGED_BY;
 use crate::kinds;
-use crate::world::World;
+use crate::world::{ISTIOD, World};
 
 /// What is kept of the cluster.
 pub struct Cache {
     feeds: Feeds,
     config_maps: Feed<ConfigMap>,
-    istiods: Option<Feed<Deployment>>,
+    istiods: Feed<Deployment>,
     written: Vec<Feed<DynamicObject>>,
 }
 
 impl Cache {
-    /// Starts to keep all of it. The istiods in `istio_namespace` are followed if they are to give the version.
-    pub fn start(client: &Client, istio_namespace: &str, tell_version: bool, shared: &Shared) -> Self {
+    /// Starts to keep all of it. Istiod is in `istio_namespace`.
+    pub fn start(client: &Client, istio_namespace: &str, shared: &Shared) -> Self {
         let ours = format!("{}={}", MANAGED_BY.0, MANAGED_BY.1);
         let written = kinds::written().iter().map(|kind| {
             let resource = kind.resource();
@@ -44,10 +44,11 @@ impl Cache {
                 let api = Api::namespaced(client.clone(), istio_namespace);
                 Feed::start("ConfigMap", None, api, None, (), shared.clone())
             },
-            istiods: tell_version.then(|| {
+            istiods: {
                 let api = Api::namespaced(client.clone(), istio_namespace);
-                Feed::start("Deployment", None, api, Some("app=istiod".to_owned()), (), shared.clone())
-            }),
+                let selector = format!("{}={}", ISTIOD.0, ISTIOD.1);
+                Feed::start("Deployment", None, api, Some(selector), (), shared.clone())
+            },
             written: written.collect(),
         }
     }
@@ -57,7 +58,7 @@ impl Cache {
         let mut unsettled = self.feeds.unsettled();
         unsettled.extend((!self.config_maps.is_settled()).then(|| self.config_maps.kind()));
         unsettled.extend(self.written.iter().filter(|feed| !feed.is_settled()).map(Feed::kind));
-        unsettled.extend(self.istiods.iter().filter(|feed| !feed.is_settled()).map(Feed::kind));
+        unsettled.extend((!self.istiods.is_settled()).then(|| self.istiods.kind()));
         unsettled
     }
 
@@ -65,6 +66,7 @@ impl Cache {
     pub fn world(&self) -> (World, Vec<Report>) {
         let (mut world, mut reports) = self.feeds.world();
         world.config_maps = owned(&self.config_maps);
+        world.istiods = owned(&self.istiods);
         let all = "no service of the namespace";
         let gone = closed(&self.feeds.meltemi_authorization_policies, all, &mut reports);
         world.meltemi_authorization_policies.extend(gone.map(api::MeltemiAuthorizationPolicy::denying_all));
@@ -76,7 +78,7 @@ impl Cache {
 
     /// The Deployments of istiod.
     pub fn istiods(&self) -> Vec<Arc<Deployment>> {
-        self.istiods.as_ref().map(Feed::objects).unwrap_or_default()
+        self.istiods.objects()
     }
 
     /// The generated objects in the cluster.

@@ -104,8 +104,7 @@ async fn control(options: &Options) -> Result<(), String> {
         pulse: pulse.clone(),
         metrics: metrics.clone(),
     };
-    let tell_version = options.istio_version.is_none();
-    let cache = Arc::new(Cache::start(&client, &options.mesh.root_namespace, tell_version, &shared));
+    let cache = Arc::new(Cache::start(&client, &options.mesh.root_namespace, &shared));
 
     let (candidate, leadership) = lease::Candidate::new(
         client.clone(),

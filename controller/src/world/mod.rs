@@ -3,9 +3,11 @@
 mod addresses;
 mod read;
 
+use k8s_openapi::api::apps::v1::Deployment;
+
 use crate::kinds::kinds;
 
-pub use read::{Document, ReadError, documents};
+pub use read::{Document, ISTIOD, ReadError, documents};
 
 macro_rules! world {
     (
@@ -17,6 +19,8 @@ macro_rules! world {
         /// The objects that Meltemi reads, in no order.
         #[derive(Debug, Clone, Default)]
         pub struct World {
+            /// The istiods. Nothing is read of other Deployments.
+            pub istiods: Vec<Deployment>,
             $($(#[$of_kubernetes])* pub $kubernetes: Vec<$kubernetes_type>,)*
             $($(#[$of_few])* pub $few: Vec<$few_type>,)*
             $($(#[$of_istio])* pub $istio: Vec<$istio_type>,)*

@@ -7,6 +7,9 @@ use super::World;
 use crate::kinds::kinds;
 use crate::words;
 
+/// The label that distinguishes the Deployments of istiod from others.
+pub const ISTIOD: (&str, &str) = ("app", "istiod");
+
 /// An object as it is in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
@@ -109,6 +112,10 @@ impl World {
             )*};
         }
         kinds!(put);
+        let (label, name) = ISTIOD;
+        if is_of(&self.istiods, group, kind) && object["metadata"]["labels"][label] == name {
+            return push(&mut self.istiods, object).map(|()| true);
+        }
         Ok(false)
     }
 }

@@ -18,6 +18,7 @@ mod redis;
 mod routers;
 mod scale;
 mod services;
+mod shared_mesh;
 mod size;
 mod taps;
 mod telemetry;

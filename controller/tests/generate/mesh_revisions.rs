@@ -35,7 +35,7 @@ spec: {{accessLogging: [{{providers: [{{name: {provider}}}]}}]}}
 }
 
 /// Whether clients log to a file.
-fn is_logged(output: &Output, file: &str) -> bool {
+pub fn is_logged(output: &Output, file: &str) -> bool {
     spec(output, "EnvoyFilter", "web", "meltemi-sockets").to_string().contains(&format!("\"{file}\""))
 }
 

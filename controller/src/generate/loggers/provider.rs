@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::super::log_format::LogFormat;
-use super::super::mesh::KEY;
+use super::super::mesh_maps::KEY;
 use super::super::report::Reports;
 use crate::findings::ResourceRef;
 use crate::istio::ExtensionProvider;
