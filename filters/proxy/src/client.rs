@@ -260,9 +260,11 @@ impl Worker {
         self.close_if_ended(key);
     }
 
-    /// Closes a client connection that has ended, or is to leave, once its last answer is written.
+    /// Closes a client connection that has ended, or is to leave, once its last answer is written, and the most of it
+    /// sent: of what closed ones have to read, no more is kept than has room.
     pub(crate) fn close_if_ended(&mut self, key: ClientId) {
-        if self.clients.get(key).is_some_and(|client| client.is_done(self.now)) {
+        let is_done = |client: &Client| client.is_done(self.now) && client.unsent(&self.net) < HIGH_WATERMARK;
+        if self.clients.get(key).is_some_and(is_done) {
             self.close_client(key);
         }
     }

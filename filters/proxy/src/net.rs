@@ -178,6 +178,11 @@ impl Net {
         self.sockets.close(id);
     }
 
+    /// How many closed clients were reset since the last call, as too much was left to be sent to all of them.
+    pub(crate) fn take_dropped(&mut self) -> usize {
+        self.sockets.take_dropped(Side::Downstream)
+    }
+
     /// Closes a socket at once, and drops what is queued on it; nobody owns it then.
     pub(crate) fn reset(&mut self, id: SocketId) {
         self.release(id);

@@ -165,6 +165,7 @@ impl Worker {
         self.head.clear();
         self.keep_budget();
         self.catch_up();
+        self.count_dropped();
         self.keep_time();
         Ok(())
     }

@@ -83,6 +83,15 @@ impl SendBuffer {
         self.counted = memory;
     }
 
+    /// Frees the memory of what was sent, where that is much: no more is appended.
+    pub(crate) fn trim(&mut self) {
+        if self.bytes.capacity() > MAX_SPARE_CAPACITY {
+            self.bytes.drain(..self.sent.min(self.bytes.len()));
+            self.sent = 0;
+            self.bytes.shrink_to_fit();
+        }
+    }
+
     /// Counts it in another sum.
     pub(crate) fn move_to(&mut self, account: Account, spares: &mut Spares) {
         spares.change(self.account, self.counted, 0);
@@ -191,6 +200,18 @@ mod tests {
                 assert_eq!((spares.buffers.len(), spares.kept), (most, MAX_KEPT));
             }
         }
+    }
+
+    #[test]
+    fn what_was_sent_takes_no_memory_once_trimmed() {
+        let mut spares = Spares::default();
+        let mut buffer = SendBuffer::default();
+        buffer.tail(&mut spares).extend((0..4_000_000_u32).map(|at| at as u8));
+        buffer.advance(3_900_000, &mut spares);
+        assert!(buffer.memory() >= 4_000_000);
+        buffer.trim();
+        assert_eq!((buffer.len(), buffer.memory()), (100_000, 100_000));
+        assert_eq!(buffer.front(2), &[3_900_000_u32 as u8, 3_900_001_u32 as u8]);
     }
 
     #[test]

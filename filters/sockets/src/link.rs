@@ -28,6 +28,8 @@ pub(crate) struct Link {
     pub(crate) lingering: VecDeque<(u32, u32)>,
     /// Sockets that were closed with something left to send, oldest first: index and stream. Some may have sent it.
     pub(crate) undelivered: VecDeque<(u32, u32)>,
+    /// How many of those were reset since that was asked.
+    pub(crate) dropped: usize,
     /// Streams to be opened once the peer allows more at a time.
     pub(crate) waiting: VecDeque<Opening>,
     /// Whose DATA frame is being read: index and stream.
@@ -126,6 +128,7 @@ impl Link {
             ends: VecDeque::new(),
             lingering: VecDeque::new(),
             undelivered: VecDeque::new(),
+            dropped: 0,
             waiting: VecDeque::new(),
             target: None,
             peer: PeerSettings {

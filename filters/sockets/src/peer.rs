@@ -72,6 +72,7 @@ impl Peer<'_> {
     /// any more, and their peers may never read.
     fn limit_undelivered(&mut self, index: u32) {
         let Some(socket) = self.slab.at_mut(index).filter(|socket| !socket.send.is_empty()) else { return };
+        socket.send.trim();
         socket.send.move_to(Account::Closed(self.side), self.spares);
         let stream = socket.stream;
         self.link.undelivered.push_back((index, stream));
@@ -86,7 +87,8 @@ impl Peer<'_> {
             && let Some((index, stream)) = self.link.undelivered.pop_front()
         {
             if self.is_undelivered(index, stream) {
-                self.reset(index, self.lingering_code());
+                self.link.dropped = self.link.dropped.saturating_add(1);
+                self.reset(index, Code::Cancel);
             }
         }
     }

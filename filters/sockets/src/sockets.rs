@@ -230,6 +230,12 @@ impl Sockets {
         }
     }
 
+    /// How many closed sockets of a side were reset since the last call, as what all of them had queued was over
+    /// [`Options::max_undelivered`].
+    pub fn take_dropped(&mut self, side: Side) -> usize {
+        std::mem::take(&mut self.peer(side).link.dropped)
+    }
+
     /// Aborts with RST_STREAM(CANCEL) and drops what is queued. The id is stale at once.
     pub fn reset(&mut self, id: SocketId) {
         if let Some((mut peer, index)) = self.find(id) {

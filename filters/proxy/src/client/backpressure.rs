@@ -84,6 +84,15 @@ impl Worker {
         }
     }
 
+    /// Counts clients that were dropped after they had been closed, as they did not read.
+    pub(crate) fn count_dropped(&mut self) {
+        let dropped = self.net.take_dropped();
+        if dropped > 0 {
+            let dropped = i64::try_from(dropped).unwrap_or(i64::MAX);
+            self.telemetry.add_global(Metric::ClientConnectionsGivenUp("undelivered"), dropped);
+        }
+    }
+
     /// This client does not read the answers that `connection` brings: that is not read until the client has, and
     /// makes room for one that is.
     pub(crate) fn block(&mut self, key: ClientId, connection: ConnectionId) {

@@ -339,6 +339,9 @@ fn check_calls(world: &World, scene: &Scene) {
     // Without alarms, what was counted last is reported late.
     let is_known = reset as i64 <= torn || scene.goes_away;
     assert!(is_known, "{reset} clients were reset for {torn} answers");
+    // No client is closed with a megabyte to read, and those that are closed read.
+    let dropped = world.metrics.sum(Metric::ClientConnectionsGivenUp("undelivered"));
+    assert_eq!(dropped, 0, "clients were dropped");
     let can_repeat = scene.on.iter().any(|on| *on != "connect-failure") || scene.hedge.is_some();
     for (number, call) in world.calls.iter().enumerate() {
         let client = &world.proxy.clients[call.client];

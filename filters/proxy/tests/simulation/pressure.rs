@@ -98,6 +98,51 @@ fn a_client_that_reads_slowly_is_not_dropped() {
 }
 
 #[test]
+fn clients_that_end_first_get_large_answers_whole_as_long_as_they_read() {
+    let downstream = Habits { window: 65_535, ..Habits::default() };
+    let mut world = World::new(Setup { downstream, ..Setup::demo(json!({})) });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    world.serve(|_, _| What::Echo(5_000_000).now());
+    let clients = [(); 3].map(|()| world.connect());
+    let calls = clients.map(|client| {
+        world.set_client_reading(client, false);
+        let call = world.call(client, Ask::new("large"));
+        world.half_close(client);
+        call
+    });
+    world.run_for(Duration::from_millis(300));
+    clients.into_iter().for_each(|client| world.set_client_reading(client, true));
+    world.await_all(&calls);
+    assert!(calls.iter().all(|&call| world.calls[call].error().is_none()));
+    let is_closed =
+        |world: &World| clients.iter().all(|&client| world.proxy.clients[client].closed_at.is_some());
+    world.run_until(is_closed);
+    assert!(clients.iter().all(|&client| world.proxy.clients[client].reset.is_none()));
+}
+
+#[test]
+fn of_clients_that_are_closed_and_do_not_read_the_first_are_dropped_and_counted() {
+    let mut world = world(json!({}));
+    world.serve(|_, _| What::Echo(1_000_000).now());
+    let clients: Vec<usize> = (0..12)
+        .map(|_| {
+            let client = world.connect();
+            world.set_client_reading(client, false);
+            world.call(client, Ask::new("large"));
+            world.half_close(client);
+            world.run_for(Duration::from_millis(20));
+            client
+        })
+        .collect();
+    // Eight megabytes are left of eight, and four were closed before them.
+    let resets: Vec<_> = clients.iter().map(|&client| world.proxy.clients[client].reset).collect();
+    assert_eq!(resets, [[Some(8); 4].as_slice(), &[None; 8]].concat());
+    assert_eq!(world.sum(Metric::ClientConnectionsGivenUp("undelivered")), 4);
+    clients.into_iter().for_each(|client| world.set_client_reading(client, true));
+    world.run_until(|world| world.calls.iter().skip(4).all(|call| call.answer.is_some()));
+}
+
+#[test]
 fn a_slow_server_slows_its_clients_and_no_memory_is_spent_on_it() {
     let mut world = world(json!({}));
     let client = world.connect();

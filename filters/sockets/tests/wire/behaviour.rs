@@ -273,10 +273,16 @@ fn closed_sockets_that_are_not_read_are_reset_oldest_first_when_they_hold_much()
         raw.sockets.close(id);
         assert_eq!(raw.sockets.counted(), 0);
         let frames = raw.sent_but_pings(Side::Downstream);
-        reset.extend(frames.iter().filter(|frame| frame.kind == RST_STREAM).map(|frame| frame.stream));
+        for frame in frames.into_iter().filter(|frame| frame.kind == RST_STREAM) {
+            // What is dropped is no end of what was said.
+            assert_eq!(frame, rst(frame.stream, Code::Cancel));
+            reset.push(frame.stream);
+        }
     }
-    // Four of them at most have their memory, up to twice what is queued.
-    assert!(reset.len() >= 16, "{reset:?}");
+    // Four of them are within the limit.
+    assert_eq!(reset.len(), 16, "{reset:?}");
+    assert_eq!(raw.sockets.take_dropped(Side::Downstream), 16);
+    assert_eq!(raw.sockets.take_dropped(Side::Downstream), 0);
     assert!(reset.iter().zip((1..).step_by(2)).all(|(stream, expected)| *stream == expected), "{reset:?}");
 }
 
