@@ -13,6 +13,10 @@ use socket2::SockRef;
 use crate::dubbo::{Argument, Frame};
 use crate::wait::DEADLINE;
 
+/// How many connections may wait until they are accepted. One more connects a second later, when its SYN is sent again, and
+/// that is as long as Envoy waits in the shipped configuration; Rust's own 128 fill up on a busy machine.
+const QUEUE: i32 = 4096;
+
 /// What a backend does with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -83,6 +87,7 @@ impl Backend {
     /// start, since others may be given any other port while nobody has it.
     pub fn start_at(name: &str, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).unwrap();
+        SockRef::from(&listener).listen(QUEUE).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             name: name.to_owned(),
