@@ -136,10 +136,14 @@ def call(address, transport, protocol, *rest):
         for header in rest[:at]:
             connection.trans.set_header(*(part.encode() for part in header.split("=", 1)))
         kind = TMessageType.ONEWAY if method.endswith("note") else TMessageType.CALL
-        connection.writeMessageBegin(method, kind, number)
-        write_text(connection, 1, text)
-        connection.writeMessageEnd()
-        connection.trans.flush()
+        try:
+            connection.writeMessageBegin(method, kind, number)
+            write_text(connection, 1, text)
+            connection.writeMessageEnd()
+            connection.trans.flush()
+        except (TException, OSError) as error:
+            print(json.dumps({"lost": repr(error)}), flush=True)
+            continue
         if kind == TMessageType.ONEWAY:
             print(json.dumps({"sent": True}), flush=True)
             continue
