@@ -89,7 +89,7 @@ impl Cluster {
         let cluster = Self { control: control.clone(), api, _programs: [etcd, server, proxy] };
         let crds = tools.crds.to_string_lossy();
         cluster.kubectl(&["apply", "--server-side", "--validate=false", "-f", &crds], "");
-        cluster.kubectl(&["wait", "--for=condition=established", "--timeout=60s", "crd", "--all"], "");
+        cluster.kubectl(&["wait", "--for=condition=established", "--timeout=120s", "crd", "--all"], "");
         cluster
     }
 

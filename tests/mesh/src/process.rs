@@ -6,11 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use meltemi::checkout;
+use meltemi_tests::DEADLINE;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-/// How long a program of the mesh may take for anything. Far above what is normal, for busy machines.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An agent logs each time that it is asked in vain.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -59,8 +57,8 @@ impl Process {
                 panic!("{} ended ({status}) before: {what}\n{}", self.name, self.log_tail());
             }
             assert!(
-                start.elapsed() < PATIENCE,
-                "{} not within {PATIENCE:?}: {what}\n{}",
+                start.elapsed() < DEADLINE,
+                "{} not within {DEADLINE:?}: {what}\n{}",
                 self.name,
                 self.log_tail()
             );

@@ -126,7 +126,7 @@ impl Api {
             .output()
             .unwrap();
         assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
-        api.kubectl(&["wait", "--for=condition=established", "--timeout=60s", "crd", "--all"], "").unwrap();
+        api.kubectl(&["wait", "--for=condition=established", "--timeout=120s", "crd", "--all"], "").unwrap();
         api
     }
 

@@ -43,7 +43,7 @@ fn kinds_that_appear_are_followed() {
     }
     kept.as_object_mut().unwrap().remove("status");
     api.apply(&kept.to_string());
-    api.kubectl(&["wait", "--for=condition=established", "--timeout=60s", "crd", "--all"], "").unwrap();
+    api.kubectl(&["wait", "--for=condition=established", "--timeout=120s", "crd", "--all"], "").unwrap();
     api.apply(
         "
 apiVersion: metaprotocol.aeraki.io/v1alpha1
