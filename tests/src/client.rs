@@ -1,7 +1,6 @@
 //! A raw Dubbo client that sends what the test asks for, well formed or not.
 
 use std::io::{self, BufReader, Write};
-use std::iter;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -85,17 +84,44 @@ impl Client {
         argument: impl Into<Argument>,
         attachments: &[(&str, &str)],
     ) -> Frame {
+        self.try_call(method, argument, attachments).unwrap()
+    }
+
+    fn try_call(
+        &mut self,
+        method: &str,
+        argument: impl Into<Argument>,
+        attachments: &[(&str, &str)],
+    ) -> io::Result<Frame> {
         self.last_id += 1;
         let id = self.last_id;
-        self.send(&Frame::request_with(id, method, argument, attachments));
-        let answer = iter::repeat_with(|| self.receive()).find(|frame| *frame != Frame::read_only()).unwrap();
-        assert_eq!(answer.id, id, "an answer to another call: {answer:?}");
-        answer
+        self.try_send(&Frame::request_with(id, method, argument, attachments).bytes())?;
+        let closed = || io::Error::new(io::ErrorKind::UnexpectedEof, "the proxy closed the connection");
+        loop {
+            let answer = self.try_receive()?.ok_or_else(closed)?;
+            if answer != Frame::read_only() {
+                assert_eq!(answer.id, id, "an answer to another call: {answer:?}");
+                return Ok(answer);
+            }
+        }
     }
 
     /// Calls `method` with `text` and gives the name of the backend that answered.
     pub fn ask(&mut self, method: &str, text: &str) -> String {
         server_of(&self.call(method, text), text)
+    }
+
+    /// The same, where the way to the servers may not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost, or the answer is an error.
+    pub fn try_ask(&mut self, method: &str, text: &str) -> io::Result<String> {
+        let answer = self.try_call(method, text, &[])?;
+        match answer.message() {
+            Some(message) => Err(io::Error::other(message)),
+            None => Ok(server_of(&answer, text)),
+        }
     }
 
     /// Ends its own direction of the connection.

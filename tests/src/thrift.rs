@@ -223,13 +223,22 @@ impl Client {
 
     /// Sends a call and waits for its answer, which must be in the same form, with its name and id.
     pub fn ask(&mut self, call: &Message<'_>) -> Content<'static> {
-        self.send(call);
-        let answer = self.receive();
+        self.try_ask(call).expect("an answer")
+    }
+
+    /// The same, where the way to the servers may not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub fn try_ask(&mut self, call: &Message<'_>) -> io::Result<Content<'static>> {
+        self.connection.stream.write_all(&written(call))?;
+        let answer = self.try_receive().ok_or(io::ErrorKind::UnexpectedEof)?;
         let form = |message: &Message<'_>| {
             (message.transport, message.protocol, message.id, message.name.to_string())
         };
         assert_eq!(form(&answer), form(call));
-        answer.content
+        Ok(answer.content)
     }
 }
 

@@ -1,12 +1,12 @@
 //! Calls from outside the mesh.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use meltemi_mesh_tests::{Proxy, Workload};
-use meltemi_tests::{Client, DEADLINE, Frame, eventually, files, server_of};
+use meltemi_tests::{Client, DEADLINE, Frame, at_last, eventually, files, server_of};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -66,9 +66,12 @@ fn calls_from_outside_are_routed_by_the_gateway() {
     });
     outside.enter(|| eventually("the gateway listens", || TcpStream::connect(address).ok().map(drop)));
     // Envoy's workers learn of listeners and plans one after the other.
-    let mut connection = eventually("calls follow the routes", || {
+    let mut connection = at_last("calls follow the routes", || {
         let mut connection = outside.enter(|| Client::connect(address));
-        (0..40).all(|id| is_served(&mut connection, id)).then_some(connection)
+        let answers = (0..40).map(|_| connection.try_ask("writeOrder", "x"));
+        let servers = answers.collect::<io::Result<Vec<_>>>()?;
+        let by_route = servers == ["v1"; 40];
+        by_route.then_some(connection).ok_or_else(|| io::Error::other(format!("{servers:?}")))
     });
     let mut servers = |method: &str, attachments: &[(&str, &str)]| {
         count(40, || server_of(&connection.call_with(method, "x", attachments), "x"))
@@ -93,13 +96,6 @@ fn calls_from_outside_are_routed_by_the_gateway() {
     stage.pod("v1").admin(|admin| admin.wait(name, DEADLINE, |calls| calls >= 40)).unwrap();
     assert_eq!(stage.balanced(DEMO.address).len(), 2);
     stage.mesh.kill_pod(NAMESPACE, NAME);
-}
-
-/// Whether a call is answered by the server that its route names.
-fn is_served(connection: &mut Client, id: u64) -> bool {
-    let sent = connection.try_send(&Frame::request(id, "writeOrder", "x").bytes());
-    let answer = sent.and_then(|()| connection.try_receive());
-    answer.is_ok_and(|answer| answer.is_some_and(|answer| answer.text().as_deref() == Some("v1:x")))
 }
 
 /// The certificate of a host, and its key.
