@@ -280,10 +280,22 @@ pub trait Codec {
     /// on a frame that [`split`](Codec::split) found.
     fn rewrite(&self, frame: &[u8], edit: &Edit<'_>, out: &mut Vec<u8>) -> Result<(), Error>;
 
-    /// Appends `request` with that id, and with an attachment where it goes, without reading on: whether it is, and else
-    /// nothing was appended. As provided, it never is.
-    fn place(&self, _request: &[u8], _id: u64, _attachment: &Placed<'_>, _out: &mut Vec<u8>) -> bool {
-        false
+    /// An attachment as requests have it, with a name in ASCII, and at its end room for a value of so many bytes: for
+    /// [`place`](Codec::place).
+    fn entry(&self, _name: &str, _len: usize) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Appends `request` with that id, and with an attachment where it goes, without reading on: the room for its value, which
+    /// must become ASCII. Otherwise nothing was appended, as ever, as provided.
+    fn place<'a>(
+        &self,
+        _request: &[u8],
+        _id: u64,
+        _attachment: &Placed<'_>,
+        _out: &'a mut Vec<u8>,
+    ) -> Option<&'a mut [u8]> {
+        None
     }
 
     /// Whether [`rewrite`](Codec::rewrite) can set attachments of requests. As provided, it can.

@@ -48,10 +48,10 @@ impl Change {
 pub struct Placed<'a> {
     /// What [`Head::place`](crate::Head::place) says of its name in that frame.
     pub place: Place,
-    /// Its name, in ASCII.
-    pub name: &'a str,
-    /// Its value, in ASCII.
-    pub value: &'a [u8],
+    /// What [`Codec::entry`](crate::Codec::entry) made of its name and of the length of its value.
+    pub entry: &'a [u8],
+    /// The length of its value in bytes.
+    pub len: usize,
 }
 
 /// What becomes of an attachment that is there.

@@ -49,48 +49,53 @@ pub(super) fn rewrite(
     written
 }
 
-/// Appends `frame` with that id, and with an attachment where it goes: whether it is, and else nothing was appended.
-pub(super) fn place(frame: &[u8], id: u64, attachment: &Placed<'_>, out: &mut Vec<u8>) -> bool {
+/// An attachment with a name in ASCII, and room for a value; empty if either is long.
+pub(super) fn entry(name: &str, len: usize) -> Vec<u8> {
+    let mut entry = Vec::new();
+    if name.len().max(len) <= SHORT {
+        write_short(&mut entry, name.as_bytes());
+        write_short(&mut entry, &vec![b'0'; len]);
+    }
+    entry
+}
+
+/// Appends `frame` with that id, and with an attachment where it goes: the room for its value. Otherwise nothing was appended.
+pub(super) fn place<'a>(
+    frame: &[u8],
+    id: u64,
+    attachment: &Placed<'_>,
+    out: &'a mut Vec<u8>,
+) -> Option<&'a mut [u8]> {
+    let Placed { place, entry, len } = *attachment;
     let start = out.len();
-    let is_placed = match attachment.place {
-        Place::Over { at, len } => {
-            len == attachment.value.len() && write_over(at, frame, attachment.value, out)
+    frame.get(..Header::LEN)?;
+    let at = match place {
+        // As many bytes are as many units.
+        Place::Over { at, len: known } if known == len && is_ascii(frame.get(at..)?.get(..len)?) => {
+            out.extend_from_slice(frame);
+            at
         }
-        Place::Before(at) => write_before(at, frame, attachment, out) && set_length(start, out).is_ok(),
+        Place::Before(at) if entry.len() > len => {
+            let (before, after) = frame.split_at_checked(at)?;
+            let (&END, after) = after.split_first()? else { return None };
+            out.reserve(frame.len().saturating_add(entry.len()));
+            out.extend_from_slice(before);
+            out.extend_from_slice(entry);
+            out.push(END);
+            if !after.is_empty() {
+                out.extend_from_slice(after);
+            }
+            if set_length(start, out).is_err() {
+                out.truncate(start);
+                return None;
+            }
+            at.saturating_add(entry.len()).saturating_sub(len)
+        }
+        _ => return None,
     };
-    match out.get_mut(start..).and_then(|frame| frame.get_mut(ID.0..ID.1)).filter(|_| is_placed) {
-        Some(place) => place.copy_from_slice(&id.to_be_bytes()),
-        None => out.truncate(start),
-    }
-    is_placed
-}
-
-fn write_over(at: usize, frame: &[u8], value: &[u8], out: &mut Vec<u8>) -> bool {
-    let start = out.len();
-    out.extend_from_slice(frame);
-    let place = out.get_mut(start..).and_then(|frame| frame.get_mut(at..)?.get_mut(..value.len()));
-    // As many bytes are as many units.
-    let Some(place) = place.filter(|place| is_ascii(place)) else { return false };
-    place.copy_from_slice(value);
-    true
-}
-
-fn write_before(at: usize, frame: &[u8], attachment: &Placed<'_>, out: &mut Vec<u8>) -> bool {
-    let Placed { name, value, .. } = *attachment;
-    let Some((before, after)) = frame.split_at_checked(at) else { return false };
-    let Some((&END, after)) = after.split_first() else { return false };
-    if name.len().max(value.len()) > SHORT {
-        return false;
-    }
-    out.reserve(frame.len().saturating_add(name.len()).saturating_add(value.len()).saturating_add(4));
-    out.extend_from_slice(before);
-    write_short(out, name.as_bytes());
-    write_short(out, value);
-    out.push(END);
-    if !after.is_empty() {
-        out.extend_from_slice(after);
-    }
-    true
+    let frame = out.get_mut(start..)?;
+    frame.get_mut(ID.0..ID.1)?.copy_from_slice(&id.to_be_bytes());
+    frame.get_mut(at..)?.get_mut(..len)
 }
 
 /// The frame's bytes from its attachments on, empty when it ends without; `None` when nothing is to be changed.

@@ -194,7 +194,17 @@ impl Codec for Dubbo {
         }
     }
 
-    fn place(&self, request: &[u8], id: u64, attachment: &Placed<'_>, out: &mut Vec<u8>) -> bool {
+    fn entry(&self, name: &str, len: usize) -> Vec<u8> {
+        edit::entry(name, len)
+    }
+
+    fn place<'a>(
+        &self,
+        request: &[u8],
+        id: u64,
+        attachment: &Placed<'_>,
+        out: &'a mut Vec<u8>,
+    ) -> Option<&'a mut [u8]> {
         edit::place(request, id, attachment, out)
     }
 

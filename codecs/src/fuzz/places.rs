@@ -47,8 +47,12 @@ fn check_place(codec: &dyn Codec, bytes: &[u8], name: &str, place: Place) {
     };
     for text in [&*same, "longer than what is there"] {
         let mut out = b"before".to_vec();
-        let attachment = Placed { place, name, value: text.as_bytes() };
-        let is_placed = codec.place(bytes, 7, &attachment, &mut out);
+        let attachment = Placed { place, entry: &codec.entry(name, text.len()), len: text.len() };
+        let value = codec.place(bytes, 7, &attachment, &mut out);
+        let is_placed = value.is_some();
+        if let Some(value) = value {
+            value.copy_from_slice(text.as_bytes());
+        }
         let there = out.split_off(6);
         assert_eq!(out, b"before");
         let written = |changes: &[Change]| {

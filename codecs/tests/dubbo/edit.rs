@@ -283,10 +283,11 @@ fn written_at(map: &[u8], name: &str, value: &str) -> (Option<Place>, Vec<u8>) {
     Dubbo.find(&bytes, &mut Search::new(&["k", "none"]), &mut head).unwrap();
     let place = head.place(name);
     let mut out = Vec::new();
-    let is_placed = place.filter(|_| value.is_ascii()).is_some_and(|place| {
-        Dubbo.place(&bytes, 9, &Placed { place, name, value: value.as_bytes() }, &mut out)
-    });
-    if !is_placed {
+    let (entry, len) = (Dubbo.entry(name, value.len()), value.len());
+    let placed = place.filter(|_| value.is_ascii()).map(|place| Placed { place, entry: &entry, len });
+    if let Some(room) = placed.and_then(|placed| Dubbo.place(&bytes, 9, &placed, &mut out)) {
+        room.copy_from_slice(value.as_bytes());
+    } else {
         assert!(out.is_empty());
         let edit = Edit { id: Some(9), changes: &[Change::set(name, value)], ..Edit::default() };
         Dubbo.rewrite(&bytes, &edit, &mut out).unwrap();

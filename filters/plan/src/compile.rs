@@ -190,7 +190,7 @@ async fn of_codec(
     let patterns = Patterns::default();
     // Of the protocols that "auto" may be, those whose calls may say their traces do.
     let tracing = raw.tracing.as_ref().filter(|_| tells_trace(&*codec));
-    let tracing = tracing.map(|raw| tracing::tracing(&path.key("tracing"), raw)).transpose()?;
+    let tracing = tracing.map(|raw| tracing::tracing(&path.key("tracing"), raw, &*codec)).transpose()?;
     // Into some it cannot be written.
     let is_traced = tracing.is_some() && codec.carries_attachments();
     let (routes, rules) = routes(&path.key("routes"), listed, &*codec, is_traced, &patterns).await?;

@@ -96,7 +96,8 @@ pub use span::Span;
 pub use table::Table;
 pub use tap::Tap;
 pub use tracing::{
-    B3, B3_FIELDS, Collector, LONGEST_TAG, TRACE_FIELDS, TRACEPARENT, Tag, Tracing, tells_trace,
+    B3, B3_FIELDS, Collector, LONGEST_TAG, TRACE_FIELDS, TRACEPARENT, TRACEPARENT_LEN, Tag, Tracing,
+    tells_trace,
 };
 pub use values::{MOST_WRITTEN, Operator, Part, Value};
 pub use warning::Warning;

@@ -17,8 +17,14 @@ use super::{
 /// The trace of a call in the format of the W3C.
 pub const TRACEPARENT: &str = "traceparent";
 
+/// The length of what is written of it.
+pub const TRACEPARENT_LEN: usize = 55;
+
 /// The same in the format of Zipkin, as one value.
 pub const B3: &str = "b3";
+
+/// The length of what is written of one that begins.
+pub const B3_LEN: usize = 51;
 
 /// The same as several values, in both ways of writing their names: trace, span, parent, whether it is sampled, and whether it
 /// is to be in any case.
@@ -41,6 +47,10 @@ pub fn tells_trace(codec: &dyn Codec) -> bool {
 /// How calls are traced.
 #[derive(Debug)]
 pub struct Tracing {
+    /// The format of spans, and so of traces that begin.
+    pub format: SpanFormat,
+    /// The attachment of a trace that begins, as the protocol's [`Codec::entry`] has it.
+    pub entry: Vec<u8>,
     /// The calls that are sampled, where no caller has decided that.
     pub sampling: Share,
     /// The collector that spans of sampled calls are sent to.
@@ -120,7 +130,7 @@ pub struct Collector {
     pub headers: Vec<(String, String)>,
 }
 
-pub(super) fn tracing(path: &Path<'_>, raw: &raw::Tracing) -> Result<Tracing> {
+pub(super) fn tracing(path: &Path<'_>, raw: &raw::Tracing, codec: &dyn Codec) -> Result<Tracing> {
     if let Some(cluster) = &raw.collector {
         name(&path.key("collector"), "the name of a cluster", cluster)?;
     }
@@ -145,7 +155,12 @@ pub(super) fn tracing(path: &Path<'_>, raw: &raw::Tracing) -> Result<Tracing> {
     let collector = raw.collector.as_deref().map(|cluster| {
         Rc::new(Collector { cluster: cluster.into(), format: raw.format, path: at.map(Rc::from), headers })
     });
-    Ok(Tracing { sampling, collector, tags })
+    let format = if collector.is_some() { raw.format } else { SpanFormat::Otlp };
+    let entry = match format {
+        SpanFormat::Otlp => codec.entry(TRACEPARENT, TRACEPARENT_LEN),
+        SpanFormat::Zipkin => codec.entry(B3, B3_LEN),
+    };
+    Ok(Tracing { format, entry, sampling, collector, tags })
 }
 
 /// Checks what a collector is told.

@@ -121,10 +121,11 @@ impl Worker {
         let most = service.limits.max_request_bytes;
         let (codec, number) = (&*service.codec, call.record().tries);
         let (edit, time) = (&call.route().request_edit, call.time_left(self.now));
-        let trace = call.record().trace.as_deref();
+        let trace = call.record().trace.as_deref().zip(service.tracing.as_deref());
         let trace = trace.filter(|_| edit.writes_trace && !edit.is_asked_for() && time.is_none());
-        let is_written =
-            trace.is_some_and(|trace| trace.place(number, codec, request, request_id, most, out));
+        let is_written = trace.is_some_and(|(trace, tracing)| {
+            trace.place(number, (codec, &tracing.entry), request, request_id, most, out)
+        });
         if !is_written {
             let changes = if edit.has_values() {
                 let sent = Sent { call, fresh, endpoint };

@@ -16,7 +16,7 @@ use self::format::{Said, said};
 pub(crate) use self::traces::Traces;
 pub(crate) use self::tries::TracedTry;
 use self::written::{hex, text};
-use crate::plan::{LONGEST_TAG, SpanFormat, Tracing};
+use crate::plan::{LONGEST_TAG, SpanFormat, TRACEPARENT_LEN, Tracing};
 use crate::policy::write_text;
 use crate::spans;
 
@@ -50,6 +50,9 @@ struct Report {
     tags: Vec<u8>,
 }
 
+/// A trace that begins has the spans of two tries as its id, of numbers that none reaches.
+const ID_OF: [u32; 2] = [u32::MAX, u32::MAX - 1];
+
 type Digits<const N: usize> = [u8; N];
 
 /// The most attachments that a trace is written into.
@@ -58,18 +61,20 @@ pub(crate) const MOST_FIELDS: usize = 12;
 impl Trace {
     /// Makes it that of the request that `head` is of, if that may say anything of one; else one that begins.
     fn begin(&mut self, head: &Head, may_say: bool, tracing: &Tracing, random: &mut fastrand::Rng) {
-        let spans = tracing.collector.as_ref().map_or(SpanFormat::Otlp, |collector| collector.format);
         let said = if may_say { said(head) } else { None };
-        let (said, format) = said.unwrap_or_else(|| (Said::default(), Format::of(spans)));
+        let begins = said.is_none();
+        let (said, format) = said.unwrap_or_else(|| (Said::default(), Format::of(tracing.format)));
         self.formats = [Some(format), None, None, None];
         self.place = if let [field] = format.fields() { head.place(field) } else { None };
-        // One number does for both: neither shows the other.
+        // The plan has what is added for one that begins.
+        self.place = self.place.filter(|place| begins || matches!(place, Place::Over { .. }));
+        // Ids are made of it, and whether it is sampled.
         self.seed = random.u64(..);
         self.is_sampled = said.is_sampled.unwrap_or_else(|| tracing.sampling.has(self.seed as u32));
         self.is_forced = said.is_forced;
         self.report = None;
         if self.is_sampled && tracing.collector.is_some() {
-            let tags = if tracing.tags.is_empty() { Vec::new() } else { tags(head, tracing, spans) };
+            let tags = if tracing.tags.is_empty() { Vec::new() } else { tags(head, tracing) };
             self.report = Some(Box::new(Report { tries: Vec::new(), tags }));
         }
         self.parent = [b'0'; 16];
@@ -80,8 +85,7 @@ impl Trace {
             write_end(&mut self.id, id);
             write_end(&mut self.parent, parent);
         } else {
-            // None is 0.
-            let halves = [hex(random.u64(..).max(1)), hex(random.u64(..))];
+            let halves = ID_OF.map(|number| hex(self.span(number)));
             self.id.copy_from_slice(halves.as_flattened());
         }
     }
@@ -137,27 +141,30 @@ impl Trace {
     }
 
     /// Appends a request with that id and what the try of that number says, at most so many bytes, if it is known where in the
-    /// request the one attachment goes: whether it is, and else nothing was appended.
+    /// request the one attachment goes: whether it is, and else nothing was appended. `entry` is that of a trace that begins.
     #[inline(never)]
     pub(crate) fn place(
         &self,
         number: u32,
-        codec: &dyn Codec,
+        (codec, entry): (&dyn Codec, &[u8]),
         request: &[u8],
         id: u64,
         most: usize,
         out: &mut Vec<u8>,
     ) -> bool {
         let (Some(place), Some(format)) = (self.place, self.formats[0]) else { return false };
-        let [name] = format.fields() else { return false };
-        let written = self.written((format, 0), number);
-        let start = out.len();
-        let is_placed = codec.place(request, id, &Placed { place, name, value: written.bytes() }, out);
-        let has_room = out.len() <= start.saturating_add(most);
-        if !has_room {
-            out.truncate(start);
+        if request.len().saturating_add(entry.len()) > most {
+            return false;
         }
-        is_placed && has_room
+        if format == Format::W3c {
+            let placed = Placed { place, entry, len: TRACEPARENT_LEN };
+            let value = codec.place(request, id, &placed, out).and_then(|value| value.as_mut_array());
+            return value.map(|value| self.write_w3c(number, value)).is_some();
+        }
+        let written = self.written((format, 0), number);
+        let value = written.bytes();
+        let placed = Placed { place, entry, len: value.len() };
+        codec.place(request, id, &placed, out).map(|room| room.copy_from_slice(value)).is_some()
     }
 
     /// The formats that it is written in, into at most [`MOST_FIELDS`] attachments.
@@ -168,8 +175,8 @@ impl Trace {
 
 /// What spans are to say of a call.
 #[inline(never)]
-fn tags(head: &Head, tracing: &Tracing, format: SpanFormat) -> Vec<u8> {
-    let write_tag = match format {
+fn tags(head: &Head, tracing: &Tracing) -> Vec<u8> {
+    let write_tag = match tracing.format {
         SpanFormat::Otlp => meltemi_otlp::write_tag,
         SpanFormat::Zipkin => spans::write_tag,
     };
@@ -191,9 +198,14 @@ fn write_end(place: &mut [u8], text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
+    use meltemi_codecs::dubbo::message::Request;
+    use meltemi_codecs::{Codecs, Depth, Dubbo};
+
     use super::format::is_id;
     use super::*;
-    use crate::plan::B3_FIELDS;
+    use crate::plan::{B3_FIELDS, Plan};
 
     fn head(fields: &[(&str, &str)]) -> Head {
         let mut head = Head::new();
@@ -210,11 +222,58 @@ mod tests {
         trace.formats().flat_map(of_format).collect()
     }
 
+    fn tracing(rules: &str) -> Rc<Tracing> {
+        let plan = format!(r#"{{"services": {{"a": {{"protocol": "dubbo", "tracing": {rules}}}}}}}"#);
+        let plan = Plan::parse(plan.as_bytes(), &Codecs::all()).unwrap();
+        plan.service("a").unwrap().tracing.clone().unwrap()
+    }
+
     fn read(fields: &[(&str, &str)]) -> Box<Trace> {
-        let plan = br#"{"services": {"a": {"protocol": "dubbo", "tracing": {"sampling": 0}}}}"#;
-        let plan = crate::plan::Plan::parse(plan, &meltemi_codecs::Codecs::all()).unwrap();
-        let tracing = plan.service("a").unwrap().tracing.clone().unwrap();
+        let tracing = tracing(r#"{"sampling": 0}"#);
         Traces::default().read(&head(fields), &tracing, &mut fastrand::Rng::with_seed(7))
+    }
+
+    #[test]
+    fn what_is_placed_is_what_is_written() {
+        let (id, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        let (w3c, b3) = (format!("00-{id}-{span}-01"), format!("{id}-{span}-1"));
+        let with_parent = format!("{b3}-{span}");
+        let mut placed = Vec::new();
+        for rules in
+            ["{}", r#"{"format": "zipkin"}"#, r#"{"format": "zipkin", "collector": "c", "sampling": 50}"#]
+        {
+            let (tracing, mut traces) = (tracing(rules), Traces::default());
+            for said in [
+                &[][..],
+                &[("user", "boss")],
+                &[("traceparent", &w3c)],
+                &[("b3", "0")],
+                &[("b3", &b3)],
+                &[("b3", &with_parent)],
+                &[("b3", &b3), ("traceparent", &w3c)],
+            ] {
+                let request =
+                    Request { interface: "a.B", method: "m", attachments: said, ..Request::default() };
+                let (mut bytes, mut head) = (Vec::new(), Head::new());
+                request.write(&mut bytes);
+                Dubbo.find(&bytes, traces.search(), &mut head).unwrap();
+                let trace = traces.read(&head, &tracing, &mut fastrand::Rng::with_seed(7));
+                let place =
+                    |most, out: &mut Vec<u8>| trace.place(3, (&Dubbo, &tracing.entry), &bytes, 9, most, out);
+                let mut out = Vec::new();
+                assert!(!place(bytes.len() - 1, &mut out) && out.is_empty());
+                let is_placed = place(1000, &mut out);
+                placed.push(is_placed);
+                if is_placed {
+                    Dubbo.head(&out, Depth::Attachments, &mut head).unwrap();
+                    let has = |(name, value): &(String, String)| head.get(name) == Some(value.as_str());
+                    assert!(written(&trace, 3).iter().all(has), "{rules} {said:?}");
+                }
+                assert_eq!(is_placed, !out.is_empty());
+            }
+        }
+        let of_each = [true, true, true, false, false, true, false];
+        assert_eq!(placed, [of_each; 3].as_flattened());
     }
 
     #[test]
@@ -275,7 +334,8 @@ mod tests {
     fn numbers_have_16_digits() {
         let mut random = fastrand::Rng::with_seed(1);
         for number in [0, 9, 10, 0xf, 0x9a, u64::MAX].into_iter().chain((0..1000).map(|_| random.u64(..))) {
-            assert_eq!(text(&hex(number)), format!("{number:016x}"));
+            let digits: String = format!("{number:016x}").chars().rev().collect();
+            assert_eq!(text(&hex(number)), digits);
         }
     }
 

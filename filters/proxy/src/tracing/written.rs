@@ -3,6 +3,7 @@
 use core::str;
 
 use super::{Digits, Format, Trace};
+use crate::plan::TRACEPARENT_LEN;
 
 /// The value of one attachment.
 #[derive(Debug)]
@@ -13,9 +14,6 @@ pub(crate) struct Written {
 
 /// The length of the longest: Zipkin's as one value, with the span that called.
 const LONGEST: usize = 68;
-
-/// What is written in the format of the W3C, and room.
-const OF_W3C: [u8; LONGEST] = *b"00-################################-################-0#             ";
 
 impl Written {
     const NOTHING: Self = Self { bytes: [0; LONGEST], len: 0 };
@@ -46,18 +44,27 @@ impl Trace {
         if format == Format::W3c { self.w3c(number) } else { self.b3(format, field, number) }
     }
 
-    #[inline]
     fn w3c(&self, number: u32) -> Written {
-        let mut bytes = OF_W3C;
-        if let [_, _, _, rest @ ..] = &mut bytes
-            && let Some((id, [_, rest @ ..])) = rest.split_first_chunk_mut()
-            && let Some((span, [_, _, sampled, ..])) = rest.split_first_chunk_mut()
+        let mut written = Written { len: TRACEPARENT_LEN, ..Written::NOTHING };
+        if let Some((value, _)) = written.bytes.split_first_chunk_mut() {
+            self.write_w3c(number, value);
+        }
+        written
+    }
+
+    /// What is written in the format of the W3C.
+    #[inline]
+    pub(super) fn write_w3c(&self, number: u32, value: &mut [u8; TRACEPARENT_LEN]) {
+        let [zero, same, cut, rest @ ..] = value;
+        (*zero, *same, *cut) = (b'0', b'0', b'-');
+        if let Some((id, [cut, rest @ ..])) = rest.split_first_chunk_mut()
+            && let Some((span, [other, zero, sampled])) = rest.split_first_chunk_mut()
         {
+            (*cut, *other, *zero) = (b'-', b'-', b'0');
             *id = self.id;
             *span = hex(self.span(number));
             *sampled = b'0' | u8::from(self.is_sampled);
         }
-        Written { bytes, len: 55 }
     }
 
     #[inline(never)]
@@ -104,10 +111,10 @@ pub(super) fn text(digits: &[u8]) -> &str {
     str::from_utf8(digits).unwrap_or_default()
 }
 
-/// A number in 16 digits.
+/// A number in 16 digits, the last first: no instruction of Wasm turns them around.
 pub(super) fn hex(number: u64) -> Digits<16> {
     let mut digits = [0; 16];
-    for (digits, half) in digits.chunks_exact_mut(8).zip([number >> 32, number & 0xffff_ffff]) {
+    for (digits, half) in digits.chunks_exact_mut(8).zip([number & 0xffff_ffff, number >> 32]) {
         // Each of its four bits alone in a byte.
         let bits = (half | half << 16) & 0x0000_ffff_0000_ffff;
         let bits = (bits | bits << 8) & 0x00ff_00ff_00ff_00ff;
@@ -115,7 +122,7 @@ pub(super) fn hex(number: u64) -> Digits<16> {
         // Those from ten on are letters. No byte carries into the next.
         let letters = bits.wrapping_add(0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
         let half = bits.wrapping_add(0x3030_3030_3030_3030).wrapping_add(letters.wrapping_mul(0x27));
-        digits.copy_from_slice(&half.to_be_bytes());
+        digits.copy_from_slice(&half.to_le_bytes());
     }
     digits
 }
