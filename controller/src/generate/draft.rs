@@ -15,7 +15,7 @@ pub(super) struct Draft {
     pub(super) destinations: Vec<Target>,
     pub(super) mirrors: Vec<Mirror>,
     /// What else happens to its calls.
-    pub(super) policies: raw::DefaultRoute,
+    pub(super) policies: raw::Actions,
     pub(super) places: Arc<Places>,
 }
 
@@ -69,7 +69,7 @@ impl Draft {
     }
 
     /// The same as the default route.
-    pub(super) fn default_route(&self, port: u16) -> raw::DefaultRoute {
+    pub(super) fn default_route(&self, port: u16) -> raw::Actions {
         let mut route = self.policies.clone();
         match &*self.destinations {
             [] => {}

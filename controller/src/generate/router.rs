@@ -163,7 +163,7 @@ fn draft(at: usize, route: &api::Route, namespace: &str, domain: &str) -> Draft 
     places.note("cluster", "route");
     places.note("weightedClusters", "route");
     places.note("mirrors", "mirror");
-    let policies = raw::DefaultRoute {
+    let policies = raw::Actions {
         timeout: route.timeout.as_deref().and_then(duration).unwrap_or_default(),
         propagate_deadline: route.propagate_deadline,
         retry: route.retries.as_ref().map(|retries| retry(retries, &mut places)),
@@ -181,7 +181,7 @@ fn draft(at: usize, route: &api::Route, namespace: &str, domain: &str) -> Draft 
             append: values(&route.response_append),
             remove: route.response_remove.clone(),
         },
-        ..raw::DefaultRoute::default()
+        ..raw::Actions::default()
     };
     for (plan, side) in [("requestAttachments", "request"), ("responseAttachments", "response")] {
         places.note(plan, format!("{side}Mutation"));

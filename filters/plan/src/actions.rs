@@ -21,7 +21,7 @@ use super::{
 /// A route of that name whose calls are dealt with so, and carry their traces where that `is_traced`.
 pub(super) fn actions(
     path: &Path<'_>,
-    raw: &raw::DefaultRoute,
+    raw: &raw::Actions,
     name: &str,
     codec: &dyn Codec,
     is_traced: bool,
@@ -53,7 +53,7 @@ pub(super) fn actions(
     Ok(Route { keeps_requests, mirrors: mirrors(&path.key("mirrors"), &raw.mirrors, &route)?, ..route })
 }
 
-fn destination(path: &Path<'_>, raw: &raw::DefaultRoute, route: &str) -> Result<Destination> {
+fn destination(path: &Path<'_>, raw: &raw::Actions, route: &str) -> Result<Destination> {
     match (&raw.cluster, &raw.weighted_clusters, &raw.reject) {
         (None, None, None) => Ok(Destination::Tunnel),
         (Some(cluster), None, None) => {

@@ -131,7 +131,7 @@ pub struct Service {
     pub on_no_match: OnNoMatch,
     /// The route of the calls that no route of the list matches.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
-    pub default_route: DefaultRoute,
+    pub default_route: Actions,
     /// Authorization that is tried out on the calls, whatever routes say of them.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub dry_run: Option<DryRun>,
@@ -201,7 +201,7 @@ impl Service {
             protocols: Vec::new(),
             routes: Vec::new(),
             on_no_match: OnNoMatch::default(),
-            default_route: DefaultRoute::default(),
+            default_route: Actions::default(),
             dry_run: None,
             local_rate_limit: None,
             global_rate_limits: Vec::new(),
@@ -239,24 +239,24 @@ pub struct Route {
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[cfg_attr(feature = "schema", serde(default, rename = "match", skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub matches: Option<Vec<Match>>,
-    /// Where they go, and how: the same keys as the default route has.
+    /// Where they go, and how: the same keys as `defaultRoute` has.
     #[cfg_attr(feature = "schema", serde(flatten))]
-    pub actions: DefaultRoute,
+    pub actions: Actions,
 }
 
 object! {
     Route from Self::default();
     required name;
     optional matches as "match";
-    flattened actions: DefaultRoute;
+    flattened actions: Actions;
 }
 
-/// Where the calls go that no route matches, and how.
+/// Where the calls of a route go, and how.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[cfg_attr(feature = "schema", schemars(transform = super::schema::at_most_one_destination))]
 #[cfg_attr(feature = "schema", serde(rename_all = "camelCase", deny_unknown_fields))]
-pub struct DefaultRoute {
+pub struct Actions {
     /// The Envoy cluster that calls go to. Default, without `weightedClusters` and `reject`: the tunnel's.
     #[cfg_attr(feature = "schema", serde(default, skip_serializing_if = "is_default"), schemars(!skip_serializing_if))]
     pub cluster: Option<String>,
@@ -295,7 +295,7 @@ pub struct DefaultRoute {
 }
 
 object! {
-    DefaultRoute from Self::default();
+    Actions from Self::default();
     optional cluster, weighted_clusters as "weightedClusters", reject, timeout,
         propagate_deadline as "propagateDeadline", retry, fault, hash_by as "hashBy", mirrors,
         request_attachments as "requestAttachments", response_attachments as "responseAttachments";

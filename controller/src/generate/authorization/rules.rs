@@ -160,9 +160,9 @@ impl RuleRoute {
         raw::Route {
             name: self.name.clone(),
             matches: self.alternatives.as_ref().map(|all| all.matches.clone()),
-            actions: raw::DefaultRoute {
+            actions: raw::Actions {
                 reject: self.denies.then(|| raw::Reject { message: Some(self.message.clone()) }),
-                ..raw::DefaultRoute::default()
+                ..raw::Actions::default()
             },
         }
     }

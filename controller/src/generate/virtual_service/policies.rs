@@ -30,10 +30,9 @@ pub(super) fn policies(
     protocol: &Protocol,
     say: &mut Remarks<'_>,
     places: &mut Places,
-) -> raw::DefaultRoute {
+) -> raw::Actions {
     let timeout = route.timeout.as_deref().and_then(|text| duration(text, "timeout", say));
-    let mut policies =
-        raw::DefaultRoute { timeout: timeout.unwrap_or_default(), ..raw::DefaultRoute::default() };
+    let mut policies = raw::Actions { timeout: timeout.unwrap_or_default(), ..raw::Actions::default() };
     if let Some(retries) = route.retries.as_ref().filter(|retries| retries.attempts > 0) {
         policies.retry = retry(retries, policies.timeout, protocol, say);
         places.note_alike("retry", "retries");
