@@ -424,7 +424,8 @@ impl Client {
 
     /// When it is to leave, or has been idle for too long.
     fn end_due(&self) -> Option<Instant> {
-        let is_idle = self.calls.is_empty() && self.arrival.is_none();
+        // While it has much to read, it is watched for that.
+        let is_idle = self.calls.is_empty() && self.arrival.is_none() && self.backpressure.is_none();
         let turn = match self.stay {
             Stay::Welcome => None,
             Stay::Until(turn) => Some(turn),

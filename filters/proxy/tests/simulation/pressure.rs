@@ -97,20 +97,28 @@ fn a_client_that_reads_slowly_is_not_dropped() {
     world.await_all(&calls);
 }
 
-#[test]
-fn clients_that_end_first_get_large_answers_whole_as_long_as_they_read() {
+/// Clients that are to be closed, `end` says why, while they have more to read than is kept for those that are.
+fn read_late(end: impl FnOnce(&mut World, [usize; 3])) {
     let downstream = Habits { window: 65_535, ..Habits::default() };
-    let mut world = World::new(Setup { downstream, ..Setup::demo(json!({})) });
+    // None keeps others waiting.
+    let service = json!({"limits": {"maxCallsPerConnection": 1}});
+    let mut world = World::new(Setup { downstream, ..Setup::demo(service) });
     world.cluster("demo", &[A], Policy::RoundRobin);
     world.serve(|_, _| What::Echo(5_000_000).now());
     let clients = [(); 3].map(|()| world.connect());
     let calls = clients.map(|client| {
         world.set_client_reading(client, false);
-        let call = world.call(client, Ask::new("large"));
-        world.half_close(client);
-        call
+        world.call(client, Ask::new("large"))
     });
     world.run_for(Duration::from_millis(300));
+    end(&mut world, clients);
+    // A window of 64 KiB twice a second, and then all.
+    for _ in 0..4 {
+        world.run_for(Duration::from_millis(500));
+        clients.into_iter().for_each(|client| world.set_client_reading(client, true));
+        world.run_for(Duration::from_micros(1));
+        clients.into_iter().for_each(|client| world.set_client_reading(client, false));
+    }
     clients.into_iter().for_each(|client| world.set_client_reading(client, true));
     world.await_all(&calls);
     assert!(calls.iter().all(|&call| world.calls[call].error().is_none()));
@@ -118,6 +126,16 @@ fn clients_that_end_first_get_large_answers_whole_as_long_as_they_read() {
         |world: &World| clients.iter().all(|&client| world.proxy.clients[client].closed_at.is_some());
     world.run_until(is_closed);
     assert!(clients.iter().all(|&client| world.proxy.clients[client].reset.is_none()));
+}
+
+#[test]
+fn clients_that_end_first_get_large_answers_whole_as_long_as_they_read() {
+    read_late(|world, clients| clients.into_iter().for_each(|client| world.half_close(client)));
+}
+
+#[test]
+fn clients_that_are_drained_get_large_answers_whole_as_long_as_they_read() {
+    read_late(|world, _| world.set_plan(&json!({"services": {}})));
 }
 
 #[test]
