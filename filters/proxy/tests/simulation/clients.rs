@@ -190,6 +190,7 @@ impl World {
                 && !client.has_stopped
                 && client.broke_at.is_none()
                 && client.closed_at.is_none()
+                && !client.ends_early
                 && self.proxy.http2.is_writable(client.stream)
         })
     }
