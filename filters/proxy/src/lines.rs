@@ -22,7 +22,7 @@ pub(crate) struct Said {
     format: Rc<LogFormat>,
     /// By the numbers that the format has of them.
     values: Vec<Option<Box<str>>>,
-    /// When its first try was sent, if any was that has an answer.
+    /// When its first try was sent, if any was that has an answer; of a large request, when its last byte was.
     pub(crate) sent: Option<Instant>,
 }
 

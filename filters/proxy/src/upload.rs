@@ -135,6 +135,9 @@ impl Worker {
         }
         client.arrived();
         self.forget_upload(key);
+        if let Some(call) = upload.call.and_then(|call| self.calls.get_mut(call)) {
+            call.note_sent(Some(self.now));
+        }
         if let Outlet::Open(key) = upload.outlet
             && let Some(connection) = self.connections.get_mut(key)
         {

@@ -204,6 +204,14 @@ impl Call {
     /// Its request is sent, and what follows the part that is kept is not kept.
     pub(crate) fn cut(&mut self) {
         self.is_whole = false;
+        self.note_sent(None);
+    }
+
+    /// Notes when all of its request was sent, if it was.
+    pub(crate) fn note_sent(&mut self, at: Option<Instant>) {
+        if let Some(said) = &mut self.record.said {
+            said.sent = at;
+        }
     }
 
     /// When its answer is due if the time-out of its route begins at `start`. The client's own time begins with the call.

@@ -226,6 +226,30 @@ fn the_time_of_the_service_is_that_from_the_first_try_to_the_answer() {
 }
 
 #[test]
+fn the_time_of_the_service_begins_when_a_large_request_has_gone() {
+    let text = "%DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%";
+    let service = json!({"protocol": "dubbo", "limits": {"cutThroughBytes": 4096}});
+    let mut world = World::new(Setup {
+        plan: json!({"services": {"demo": service}, "accessLog": {"textFormat": text}}),
+        ..Setup::default()
+    });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    world.serve(|_, _| What::Echo(0).after(Duration::from_millis(20)));
+    let client = world.connect();
+    world.call_and_wait(client, Ask::new("warm-up"));
+    let (call, mut bytes) = world.prepare(client, Ask::new("echo").size(1 << 20));
+    let rest = bytes.split_off(bytes.len() / 2);
+    world.write(client, &bytes);
+    world.run_for(Duration::from_millis(50));
+    world.write(client, &rest);
+    world.await_all(&[call]);
+    world.run_for(Duration::from_secs(1));
+    let calls = world.metrics.replies.iter().filter(|line| line.event == "call");
+    let lines: Vec<_> = calls.map(|line| line.text.as_deref().unwrap_or_default()).collect();
+    assert_eq!(lines[1], "70 20");
+}
+
+#[test]
 fn a_call_under_way_has_the_line_of_the_plan_that_it_began_by() {
     let plan = |format: &str| json!({"services": {"demo": {"protocol": "dubbo"}}, "accessLog": {"textFormat": format}});
     let mut world = World::new(Setup { plan: plan("old %REQ(tag)%"), ..Setup::default() });
