@@ -257,7 +257,8 @@ fn failures_are_retried_and_answered_in_the_protocols_own_form() {
             let [north, south] = [Ways::CloseOnce, Ways::Ignore].map(|ways| server(protocol.name, ways));
             let retry =
                 json!({"cluster": "north", "retry": {"attempts": 2, "on": ["reset", "connect-failure"]}});
-            let text = plan(&protocol, json!({"cluster": "south", "timeout": "300ms"}), retry);
+            // A busy machine connects within it.
+            let text = plan(&protocol, json!({"cluster": "south", "timeout": "2s"}), retry);
             let proxy = start(envoy, &text, north.address.port(), south.address.port());
             let mut client = Client::connect(&proxy, &protocol);
             let answers = client.call(2);
