@@ -1,7 +1,10 @@
 //! Everything that must hold for a commit.
 
-use std::fs;
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+use std::{fs, iter, thread};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -93,7 +96,7 @@ fn fuzz(seconds: u32) -> Result<()> {
     let fuzz = |args: &[&str]| cargo(["+nightly", "fuzz"]).args(args).within("fuzz");
     fuzz(&["build"]).go()?;
     let targets = fuzz(&["list"]).output().context("cannot list the fuzz targets")?;
-    for target in targets.lines() {
+    let run = |target: &str| {
         let folder = root().join("fuzz");
         let corpus = format!("corpus/{target}");
         fs::create_dir_all(folder.join(&corpus))?;
@@ -108,7 +111,19 @@ fn fuzz(seconds: u32) -> Result<()> {
         if folder.join(&dictionary).is_file() {
             run = run.args([format!("-dict={dictionary}")]);
         }
-        run.go()?;
-    }
-    Ok(())
+        run.go_aside()
+    };
+    // Each has one thread, and a time of its own: as many run at once as there are processors. None begins when one has failed.
+    let queue = Mutex::new(targets.lines());
+    let left = || queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let next = || left().next();
+    let work =
+        || iter::from_fn(next).try_for_each(|target| run(target).inspect_err(|_| *left() = "".lines()));
+    thread::scope(|scope| {
+        let workers = thread::available_parallelism().map_or(1, NonZero::get);
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let outcomes =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|why| resume_unwind(why)));
+        outcomes.collect()
+    })
 }

@@ -72,6 +72,18 @@ impl Run {
         Ok(())
     }
 
+    /// Runs it beside others, and shows what it printed when it has ended; fails if it does.
+    pub(crate) fn go_aside(mut self) -> Result<()> {
+        let output = self.0.stdin(Stdio::null()).output().with_context(|| format!("cannot run {self}"))?;
+        let [printed, complained] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        println!("+ {self}\n{printed}{complained}");
+        if !output.status.success() {
+            bail!("{self}: {}", output.status);
+        }
+        Ok(())
+    }
+
     /// Runs it silently; what it printed, if it succeeded.
     pub(crate) fn output(mut self) -> Option<String> {
         let output = self.0.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
