@@ -33,6 +33,8 @@ pub(super) struct Mesh {
     pub(super) told: Told,
     /// What each of them says, by its name.
     pub(super) own: BTreeMap<String, Told>,
+    /// Some of them say something else than others.
+    pub(super) differ: bool,
     /// The labels that proxies look for in the names of metrics, by who says it.
     pub(super) stat_tags: Vec<(ResourceRef, Vec<String>)>,
 }
@@ -65,8 +67,10 @@ impl Mesh {
             upgrades: None,
             told: Told::default(),
             own: BTreeMap::new(),
+            differ: false,
             stat_tags: Vec::new(),
         };
+        let mut first = None;
         for Maps { revision, own, shared } in mesh_maps::by_revision(world, istio_namespace) {
             let Some(origin) = own.or(shared).map(ResourceRef::of) else { continue };
             // As istiod does, the one is passed over where it cannot be read, and not the other.
@@ -78,6 +82,7 @@ impl Mesh {
                     None => continue,
                 },
             };
+            mesh.differ |= *first.get_or_insert_with(|| config.clone()) != config;
             mesh.add(config, &origin, revision);
         }
         mesh

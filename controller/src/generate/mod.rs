@@ -144,7 +144,7 @@ pub fn generate(world: &World, options: &Options) -> Output {
     telemetry::report_tags(&mesh, options, &mut reports);
     let protocols = Protocols::new(world, &options.codecs, &mut reports);
     let services = service::all(world, domain, &mesh, &protocols, &mut reports);
-    let revisions = Revisions::new(world, &mesh.root_namespace);
+    let revisions = Revisions::new(world, &mesh.root_namespace, &options.root_namespace);
     let rules = || Subsets::new(world, domain, &mesh, HashMap::new());
     let of_all = Receiving::new(&mesh.told, &services, rules(), domain);
     // What a single one says is what all say.
@@ -175,6 +175,9 @@ pub fn generate(world: &World, options: &Options) -> Output {
     let authorization = Authorization::new(world, &services, tells_identity, &mut reports);
     let namespaces =
         scope::with_sidecars(world, &mesh.root_namespace, named.chain(authorization.namespaces()));
+    if mesh.differ {
+        revisions.report_unknown(&namespaces, &mesh.own, &mut reports);
+    }
     let telemetries = Telemetries::new(world, &mesh.root_namespace);
     let tell = |Receiving { told, receivers, collectors }| {
         let (telemetries, visibility) = (&telemetries, &visibility);

@@ -2,19 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 
+use super::mesh::Told;
+use super::report::Reports;
 use super::scope::has_sidecar;
 use super::service::{Labels, selects};
 use super::sockets::Proxies;
 use super::telemetries::Whose;
+use crate::findings::ResourceRef;
 use crate::world::World;
 
 /// Of which revisions of Istio proxies are.
 #[derive(Debug)]
 pub(super) struct Revisions<'a> {
     root_namespace: &'a str,
-    /// Those that the labels of namespaces name.
+    /// Those that the labels of namespaces name, or tags of which it is not known for which they stand.
     namespaces: BTreeMap<&'a str, &'a str>,
     /// The pods with proxies, by their namespaces.
     pods: BTreeMap<&'a str, Vec<Proxy<'a>>>,
@@ -36,27 +39,52 @@ pub(super) struct ByRevision<'a, T> {
     all: T,
 }
 
-/// What names a revision.
+/// What names a revision, or a tag of one.
 pub(super) const REVISION: &str = "istio.io/rev";
+/// What names the tag that a Service of istiod stands for.
+const TAG: &str = "istio.io/tag";
 /// The name of that whose ConfigMap is without one.
 pub(super) const DEFAULT: &str = "default";
 
 impl<'a> Revisions<'a> {
-    /// Those of a mesh with this root namespace.
-    pub(super) fn new(world: &'a World, root_namespace: &'a str) -> Self {
-        let namespaces = world
-            .namespaces
-            .iter()
-            .filter_map(|namespace| Some((namespace.metadata.name.as_deref()?, of_namespace(namespace)?)));
+    /// Those of a mesh with this root namespace, and istiod in that one.
+    pub(super) fn new(world: &'a World, root_namespace: &'a str, istio_namespace: &str) -> Self {
+        let tags = tags(world, istio_namespace);
+        let namespaces = world.namespaces.iter().filter_map(|namespace| {
+            Some((namespace.metadata.name.as_deref()?, untagged(&tags, of_namespace(namespace)?)))
+        });
         let mut pods: BTreeMap<&str, Vec<_>> = BTreeMap::new();
         for pod in &world.pods {
-            let own = of_pod(pod);
+            let own = of_pod(pod, &tags);
             if own.is_some() || has_sidecar(pod) {
                 let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
                 pods.entry(namespace).or_default().push(Proxy { labels: pod.metadata.labels.as_ref(), own });
             }
         }
         Self { root_namespace, namespaces: namespaces.collect(), pods }
+    }
+
+    /// Says which namespaces have proxies of none of the `known` revisions, since their labels are tags that no Service stands for.
+    pub(super) fn report_unknown(
+        &self,
+        namespaces: &BTreeSet<&str>,
+        known: &BTreeMap<String, Told>,
+        reports: &mut Reports,
+    ) {
+        for (&namespace, &revision) in &self.namespaces {
+            let mut pods = self.pods.get(namespace).into_iter().flatten();
+            let is_told = known.contains_key(revision) || pods.any(|pod| pod.own.is_some());
+            if is_told || !namespaces.contains(namespace) {
+                continue;
+            }
+            let message = format!(
+                "{revision:?} is neither a revision that has a ConfigMap nor a tag that a Service beside istiod stands for: until \
+                 pods tell their revision, logs and traces are as all revisions have them together. Name a revision, or set the \
+                 tag anew with an istioctl that makes its Service"
+            );
+            let origin = ResourceRef::new("Namespace", "", None, namespace);
+            reports.warn(&origin, format!("metadata.labels[{REVISION}]"), message);
+        }
     }
 
     /// That of all of the proxies, if it is one and known.
@@ -93,6 +121,21 @@ impl<'a, T> ByRevision<'a, T> {
     }
 }
 
+/// The revisions that tags stand for, as the Services in istiod's namespace say that come with tags.
+fn tags<'a>(world: &'a World, istio_namespace: &str) -> BTreeMap<&'a str, &'a str> {
+    let are_there = |service: &&Service| {
+        service.metadata.namespace.as_deref().is_some_and(|name| name == istio_namespace)
+    };
+    let labels =
+        world.services.iter().filter(are_there).filter_map(|service| service.metadata.labels.as_ref());
+    labels.filter_map(|labels| Some((&**labels.get(TAG)?, &**labels.get(REVISION)?))).collect()
+}
+
+/// The revision of a name that may be a tag.
+fn untagged<'a>(tags: &BTreeMap<&str, &'a str>, name: &'a str) -> &'a str {
+    tags.get(name).copied().unwrap_or(name)
+}
+
 /// The revision that injects the pods of a namespace, unless they say another themselves. It may be a tag, which stands for one.
 fn of_namespace(namespace: &Namespace) -> Option<&str> {
     let labels = namespace.metadata.labels.as_ref()?;
@@ -102,12 +145,9 @@ fn of_namespace(namespace: &Namespace) -> Option<&str> {
     }
 }
 
-/// The revision that has injected a pod, or that it asks for.
-fn of_pod(pod: &Pod) -> Option<&str> {
-    let [annotations, labels] = [&pod.metadata.annotations, &pod.metadata.labels];
-    let named = |all: &'_ Option<BTreeMap<String, String>>| {
-        all.as_ref().is_some_and(|all| all.contains_key(REVISION))
-    };
-    let from = if named(annotations) { annotations } else { labels };
-    from.as_ref()?.get(REVISION).map(String::as_str)
+/// The revision that has injected a pod, or that it asks for, perhaps by a tag.
+fn of_pod<'a>(pod: &'a Pod, tags: &BTreeMap<&str, &'a str>) -> Option<&'a str> {
+    let named = |all: &'a Option<BTreeMap<String, String>>| all.as_ref()?.get(REVISION).map(String::as_str);
+    let asked = || named(&pod.metadata.labels).map(|name| untagged(tags, name));
+    named(&pod.metadata.annotations).or_else(asked)
 }

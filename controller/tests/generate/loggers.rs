@@ -5,7 +5,7 @@ use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Plan;
 use serde_json::{Value, json};
 
-use crate::{findings, made, namespace, options, service, spec, tracing, world};
+use crate::{findings, made, mesh_revisions, namespace, options, service, spec, tracing, world};
 
 /// A service that takes logs, in a namespace without sidecars.
 const LOGS: &str = "---
@@ -285,9 +285,9 @@ fn canary(providers: &str, other: &str) -> String {
     tracing::mesh(providers, other).replace("name: istio,", "name: istio-canary,")
 }
 
-/// A world in which nobody knows which revision has the proxies.
+/// A world whose namespaces have proxies of both revisions.
 fn of_both(world: &str) -> String {
-    world.replace("istio-injection: enabled", "istio.io/rev: stable")
+    world.to_owned() + &mesh_revisions::pods_of_both()
 }
 
 fn made_of_both(world: &str) -> Output {

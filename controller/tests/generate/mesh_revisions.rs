@@ -6,12 +6,13 @@ use crate::{findings, made, namespace, service, spec, tracing};
 
 const OURS: &str = "accessLogFile: /var/log/ours";
 
-/// A service in `shop`, whose clients are in `web`, and a mesh of two revisions with these providers and other fields. Nobody
-/// knows which of them has the proxies.
+/// A service in `shop`, whose clients are in `web`, and a mesh of two revisions with these providers and other fields. Each
+/// namespace has proxies of both.
 fn revisions(ours: [&str; 2], theirs: [&str; 2]) -> String {
     let mesh = |[providers, other]: [&str; 2]| tracing::mesh(providers, other);
-    of_revision("shop", "stable")
-        + &of_revision("web", "stable")
+    namespace("shop")
+        + &namespace("web")
+        + &pods_of_both()
         + &service("shop", "demo", "10.0.0.1")
         + &mesh(ours)
         + &mesh(theirs).replace("name: istio,", "name: istio-canary,")
@@ -119,15 +120,22 @@ fn own(web: &str) -> (Vec<String>, Vec<String>) {
     (logged.collect(), findings(&output))
 }
 
-/// A pod of `web` with a sidecar of a revision.
-fn pod(name: &str, revision: &str) -> String {
+/// Pods of two revisions in `shop`, which serve `demo`, and in `web`.
+pub fn pods_of_both() -> String {
+    let both = |namespace: &str| pod(namespace, "a", "default") + &pod(namespace, "b", "canary");
+    both("shop") + &both("web")
+}
+
+/// A pod with a sidecar of a revision.
+fn pod(namespace: &str, name: &str, revision: &str) -> String {
     format!(
         "---
 apiVersion: v1
 kind: Pod
 metadata:
   name: {name}
-  namespace: web
+  namespace: {namespace}
+  labels: {{app: demo}}
   annotations: {{sidecar.istio.io/status: '{{}}', istio.io/rev: {revision}}}
 spec: {{containers: [{{name: app}}, {{name: istio-proxy}}]}}
 "
@@ -141,14 +149,60 @@ fn proxies_have_the_providers_of_their_own_revision() {
     assert_eq!(own(&of_revision("web", "default")), only("ours"));
     assert_eq!(own(&of_revision("web", "canary")), only("theirs"));
     // Pods have what injected them: the revision of a tag, or the one before.
-    assert_eq!(own(&(of_revision("web", "stable") + &pod("a", "canary"))), only("theirs"));
-    assert_eq!(own(&(of_revision("web", "canary") + &pod("a", "default"))), only("ours"));
+    assert_eq!(own(&(of_revision("web", "stable") + &pod("web", "a", "canary"))), only("theirs"));
+    assert_eq!(own(&(of_revision("web", "canary") + &pod("web", "a", "default"))), only("ours"));
     // Those of two revisions share a plan, and the first counts.
     let of_all = "the access log \"f\" is as ConfigMap istio-system/istio has it, where proxies of both share a plan; write the \
                   same here";
     let both = (vec!["ours".to_owned()], vec![told("istio-canary", of_all)]);
-    assert_eq!(own(&(of_revision("web", "canary") + &pod("a", "default") + &pod("b", "canary"))), both);
-    assert_eq!(own(&of_revision("web", "stable")), both);
+    assert_eq!(
+        own(&(of_revision("web", "canary") + &pod("web", "a", "default") + &pod("web", "b", "canary"))),
+        both
+    );
+}
+
+/// The Service that stands for a tag of a revision.
+fn tag(namespace: &str, name: &str, revision: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Service
+metadata: {{name: istiod-revision-tag-{name}, namespace: {namespace}, labels: {{istio.io/tag: {name}, istio.io/rev: {revision}}}}}
+spec: {{selector: {{app: istiod}}, ports: [{{name: https-dns, port: 15012}}]}}
+"
+    )
+}
+
+#[test]
+fn tags_stand_for_revisions() {
+    let only = |file: &str| (vec![file.to_owned()], Vec::<String>::new());
+    let stable = of_revision("web", "stable");
+    for (revision, file) in [("canary", "theirs"), ("default", "ours")] {
+        assert_eq!(own(&(stable.clone() + &tag("istio-system", "stable", revision))), only(file));
+    }
+    let moved = tag("istio-system", "default", "canary");
+    assert_eq!(own(&(namespace("web") + &moved)), only("theirs"));
+    // Pods ask by tags, and are told their revision.
+    let asks = pod("web", "a", "stable")
+        .replace(", istio.io/rev: stable", "")
+        .replace("app: demo", "istio.io/rev: stable");
+    let tagged = tag("istio-system", "stable", "canary");
+    assert_eq!(own(&(namespace("web") + &asks + &tagged)), only("theirs"));
+    assert_eq!(own(&(namespace("web") + &pod("web", "a", "default") + &moved)), only("ours"));
+    // What others call a tag is none, and of what is known to nobody all holds.
+    let unknown = "Warning Namespace web: metadata.labels[istio.io/rev]: \"stable\" is neither a revision that has a ConfigMap nor \
+                   a tag that a Service beside istiod stands for: ";
+    for world in [stable.clone(), stable.clone() + &tag("web", "stable", "canary")] {
+        let (files, found) = own(&world);
+        assert_eq!((&*files, found.len()), (&["ours".to_owned()][..], 2), "{found:?}");
+        assert!(found.iter().any(|finding| finding.starts_with(unknown)), "{found:?}");
+    }
+    // It makes no difference where revisions say the same.
+    let same = "{name: f, envoyFileAccessLog: {path: /var/log/ours}}";
+    let mesh = tracing::mesh(same, "");
+    let canary = mesh.replace("name: istio,", "name: istio-canary,");
+    let world = stable + &namespace("shop") + &service("shop", "demo", "10.0.0.1") + &mesh + &canary;
+    assert_eq!(findings(&made(&world)), Vec::<String>::new());
 }
 
 #[test]

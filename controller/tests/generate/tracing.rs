@@ -6,7 +6,7 @@ use meltemi_codecs::Codecs;
 use meltemi_proxy::plan::Plan;
 use serde_json::{Value, json};
 
-use crate::{findings, made, namespace, plan, plan_of, service};
+use crate::{findings, made, mesh_revisions, namespace, plan, plan_of, service};
 
 /// A collector in a namespace without sidecars.
 const COLLECTOR: &str = "---
@@ -462,8 +462,8 @@ fn of_two_revisions_with_one_name_the_first_has_the_spans() {
         let config = mesh(&otel, "defaultProviders: {tracing: [otel]}");
         config.replace("name: istio,", &format!("name: {name},"))
     };
-    // Nobody knows which revision has the proxies.
-    let namespaces = mesh_of_two().replace("istio-injection: enabled", "istio.io/rev: stable");
+    // Each namespace has proxies of both.
+    let namespaces = mesh_of_two() + &mesh_revisions::pods_of_both();
     let both = |theirs| namespaces.clone() + &config("istio", 4317) + &config("istio-canary", theirs);
     let made = |theirs| made(&both(theirs));
     let output = made(4318);
