@@ -1,14 +1,9 @@
 //! Changes while calls are under way.
 
-use std::time::Duration;
-
-use meltemi_tests::Traffic;
+use meltemi_tests::{DEADLINE, Traffic};
 use serde_json::json;
 
 use crate::stage::{self, DEMO, SHOP, router, to};
-
-/// By then every connection has been renewed that was there: `maxConnectionAge` and some more.
-const RENEWAL: Duration = Duration::from_secs(100);
 
 #[test]
 fn a_change_of_the_router_loses_no_call() {
@@ -34,12 +29,12 @@ fn a_server_that_leaves_loses_no_call() {
     traffic.wait_for_answers(1000);
     stage.mesh.withdraw_pod(SHOP, "v2");
     let clients = "^wasmcustom.meltemi.client_connections_active";
-    stage.pod("v2").admin(|admin| admin.wait(clients, RENEWAL, |count| count == 0)).unwrap();
+    stage.pod("v2").admin(|admin| admin.wait(clients, DEADLINE, |count| count == 0)).unwrap();
     stage.kill_server("v2");
     traffic.wait_for_answers(1000);
     stage.start_server("v2");
     let calls = "^wasmcustom.meltemi.*method=.=sayHello;.;requests_total";
-    stage.pod("v2").admin(|admin| admin.wait(calls, RENEWAL, |count| count > 0)).unwrap();
+    stage.pod("v2").admin(|admin| admin.wait(calls, DEADLINE, |count| count > 0)).unwrap();
     traffic.wait_for_answers(1000);
     traffic.finish();
 }

@@ -192,7 +192,7 @@ fn jaeger_has_java_peers_and_both_sidecars_in_one_tree() {
         let attachments = json!({"user": "ada"});
         // A worker of a sidecar may not have the route yet.
         let _ = client.call("greeter", "sayHello", &json!({"text": "Ada", "attachments": attachments}));
-        let traces = stage.mesh.pod("plain", "bystander").enter(|| jaeger.traces(CALLER));
+        let traces = stage.mesh.pod("plain", "bystander").enter(|| jaeger.traces(CALLER))?;
         traces.iter().find_map(|trace| chain(trace).map(|spans| spans.map(Seen::clone)))
     });
     let [caller, by_client, by_server, called] = &spans;
