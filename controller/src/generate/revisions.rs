@@ -83,7 +83,7 @@ impl<'a> Revisions<'a> {
                  tag anew with an istioctl that makes its Service"
             );
             let origin = ResourceRef::new("Namespace", "", None, namespace);
-            reports.warn(&origin, format!("metadata.labels[{REVISION}]"), message);
+            reports.warn(&origin, "metadata.labels", message);
         }
     }
 

@@ -190,7 +190,7 @@ fn tags_stand_for_revisions() {
     assert_eq!(own(&(namespace("web") + &asks + &tagged)), only("theirs"));
     assert_eq!(own(&(namespace("web") + &pod("web", "a", "default") + &moved)), only("ours"));
     // What others call a tag is none, and of what is known to nobody all holds.
-    let unknown = "Warning Namespace web: metadata.labels[istio.io/rev]: \"stable\" is neither a revision that has a ConfigMap nor \
+    let unknown = "Warning Namespace web: metadata.labels: \"stable\" is neither a revision that has a ConfigMap nor \
                    a tag that a Service beside istiod stands for: ";
     for world in [stable.clone(), stable.clone() + &tag("web", "stable", "canary")] {
         let (files, found) = own(&world);
