@@ -6,6 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 use meltemi::checkout;
@@ -85,14 +87,43 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) {
 ///
 /// With its output when it cannot be run or fails.
 pub fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    written(command).unwrap_or_else(|why| panic!("{why}"));
+}
+
+/// Runs a command that fetches what it needs, again where it fails, since networks have moments without an answer: what it
+/// wrote.
+///
+/// # Panics
+///
+/// With its output when it cannot be run or fails each time.
+pub fn fetch(command: &mut Command) -> String {
+    with_pauses(&PAUSES, command)
+}
+
+/// How long nothing is fetched after each failure.
+const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
+
+fn with_pauses(pauses: &[Duration], command: &mut Command) -> String {
+    for &pause in pauses {
+        match written(command) {
+            Ok(text) => return text,
+            Err(why) => eprintln!("{why}\nonce more in {pause:?}"),
+        }
+        thread::park_timeout(pause);
+    }
+    written(command).unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// What a command writes to its end, or how it failed.
+fn written(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    let [written, complained] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    if output.status.success() {
+        Ok(written)
+    } else {
+        Err(format!("{command:?}: {}\n{written}{complained}", output.status))
+    }
 }
 
 /// Meltemi's Wasm module, built if it is not up to date.
@@ -150,4 +181,20 @@ pub fn courier_server() -> &'static Path {
 fn build_courier(what: &[&str]) {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     run(Command::new(cargo).current_dir(root()).args(["build", "--quiet"]).args(what));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_fetched_again_as_often_as_there_are_pauses() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut fails_once = Command::new("sh");
+        fails_once.current_dir(&folder).args(["-c", "ls known || { touch known; exit 1; }"]);
+        assert_eq!(with_pauses(&[Duration::ZERO], &mut fails_once), "known\n");
+        let given_up =
+            std::panic::catch_unwind(|| with_pauses(&[Duration::ZERO], &mut Command::new("false")));
+        assert!(given_up.is_err());
+    }
 }

@@ -43,10 +43,7 @@ const FETCHES: u32 = 21;
 pub fn go(project: &Path, arguments: &[&str]) -> String {
     static GO: OnceLock<PathBuf> = OnceLock::new();
     let go = GO.get_or_init(|| if is_on_path() { "go".into() } else { fetched() });
-    let output = Command::new(go).args(arguments).current_dir(project).output();
-    let output = output.unwrap_or_else(|error| panic!("{}: {error}", go.display()));
-    assert!(output.status.success(), "go {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    files::fetch(Command::new(go).args(arguments).current_dir(project))
 }
 
 fn is_on_path() -> bool {
@@ -69,7 +66,7 @@ fn fetched() -> PathBuf {
     let root = files::cached(&folder, |out| {
         let archive = out.join("archive.zip");
         let url = format!("https://proxy.golang.org/golang.org/toolchain/@v/{version}.zip");
-        files::run(Command::new("curl").args(["-fsSL", "--retry", "3", &url, "-o"]).arg(&archive));
+        files::fetch(Command::new("curl").args(["-fsSL", &url, "-o"]).arg(&archive));
         let sha256 = Sha256::digest(fs::read(&archive).unwrap());
         let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(sha256, SHA256, "{url} is not what it was");

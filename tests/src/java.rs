@@ -217,11 +217,11 @@ fn jars(version: &str) -> PathBuf {
 }
 
 /// The folder with what Maven makes of the project `tests/<project>`, built if the sources have changed since.
-fn built(project: &str, version: &str, arguments: &[&str]) -> PathBuf {
+pub(crate) fn built(project: &str, version: &str, arguments: &[&str]) -> PathBuf {
     let sources = files::root().join("tests").join(project);
     let folder = format!("{version}-{:016x}", files::fingerprint(&sources));
     files::cached(&Path::new(project).join(folder), |out| {
-        files::run(
+        files::fetch(
             Command::new("mvn")
                 .args(["-q", "-B", "package", "-f"])
                 .arg(sources.join("pom.xml"))

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::files;
+use crate::{files, java};
 
 /// A library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +136,9 @@ impl Library {
                 // In a shell without a locale it would read and write ASCII.
                 command.env("LC_ALL", "C.UTF-8");
                 command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]);
-                command.arg(java().join("lib/*")).arg("org.meltemi.thrift.Peer");
+                command
+                    .arg(java::built("thrift-java", "0.25.0", &[]).join("lib/*"))
+                    .arg("org.meltemi.thrift.Peer");
                 command
             }
             Self::Go => go("apache"),
@@ -158,20 +160,7 @@ fn python() -> &'static Path {
         files::cached(Path::new("python/thrift-0.25.0"), |out| {
             let mut pip = Command::new("python3");
             pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
-            files::run(pip.arg("--target").arg(out).arg("thrift==0.25.0"));
-        })
-    })
-}
-
-fn java() -> &'static Path {
-    static JAVA: OnceLock<PathBuf> = OnceLock::new();
-    JAVA.get_or_init(|| {
-        let project = files::root().join("tests/thrift-java");
-        let folder = Path::new("java").join(format!("thrift-{:016x}", files::fingerprint(&project)));
-        files::cached(&folder, |out| {
-            let mut mvn = Command::new("mvn");
-            mvn.args(["-q", "-B", "package", "-f"]).arg(project.join("pom.xml"));
-            files::run(mvn.arg(format!("-Dout={}", out.display())));
+            files::fetch(pip.arg("--target").arg(out).arg("thrift==0.25.0"));
         })
     })
 }
