@@ -29,12 +29,14 @@ use crate::findings::ResourceRef;
 use crate::istio::{Gateway, Server};
 use crate::world::World;
 
-/// A port of a Gateway that some router leads to services.
+/// A port of a Gateway that some router leads to services, as some of its pods have it.
 struct Entrance<'a> {
     gateway: &'a Gateway,
     /// `namespace/name`.
     name: String,
     server: &'a Server,
+    /// The namespace that has what is made for these pods.
+    home: &'a str,
     plan: GatewayPlan,
 }
 
@@ -70,19 +72,12 @@ pub(super) fn objects(
     options: &Options,
     reports: &mut Reports,
 ) -> Vec<Object> {
-    let entrances = gateways.entrances(planner, reports);
+    let mut entrances = gateways.entrances(planner, reports);
     let mut objects = Vec::new();
     let mut placed = BTreeMap::new();
     let mut by_namespace: BTreeMap<&str, Vec<&Entrance<'_>>> = BTreeMap::new();
     for entrance in &entrances {
-        let mut namespaces = namespaces(gateways.world, entrance.gateway);
-        if let Some(root) = namespaces.take(&*gateways.mesh.root_namespace) {
-            // What is written there holds for the pods of the other namespaces too.
-            namespaces = BTreeSet::from([root]);
-        }
-        for namespace in namespaces {
-            by_namespace.entry(namespace).or_default().push(entrance);
-        }
+        by_namespace.entry(entrance.home).or_default().push(entrance);
     }
     for (namespace, mut entrances) in by_namespace {
         if namespace == gateways.mesh.root_namespace {
@@ -134,7 +129,10 @@ pub(super) fn objects(
             objects.extend(group.tunnels(&name, Some(selector), patches));
         }
     }
-    // The listener comes with its tunnel, not before.
+    // The listener comes with its tunnel, not before. One route is for the pods of all namespaces.
+    entrances.dedup_by(|one, other| {
+        (&one.name, one.server.port.number) == (&other.name, other.server.port.number)
+    });
     objects.extend(entrances.iter().filter_map(|entrance| {
         let route = virtual_service(gateways.world, entrance, gateways.routings)?;
         let shard = placed.get(&(&*route.metadata.namespace, entrance.authority().text())).cloned();
@@ -163,27 +161,37 @@ impl<'a> Gateways<'a> {
                 if !may_be || entrances.iter().any(is_known) {
                     continue;
                 }
-                // Of pods in several namespaces, those of the first say it for all.
-                let pods = namespaces(self.world, gateway);
-                let whose = Whose {
-                    namespace: pods.first().copied().unwrap_or(namespace),
-                    labels: Some(&gateway.spec.selector),
-                    side: Side::Client,
-                };
-                let tracing = self.traces.of(whose, Proxies::Gateways).of(whose, Proxies::Gateways, reports);
-                let port = GatewayPort { name: &name, namespace, server, tracing: tracing.as_ref() };
-                match planner.gateway(&port, self.services, self.claims, &protocol, reports) {
-                    Some(plan) => entrances.push(Entrance { gateway, name: name.clone(), server, plan }),
-                    None => reports.warn(
-                        &origin,
-                        path(),
-                        "no MetaRouter with a managed host names this gateway: it leads nowhere",
-                    ),
+                for home in self.homes(gateway) {
+                    let labels = Some(&gateway.spec.selector);
+                    let whose = Whose { namespace: home, labels, side: Side::Client };
+                    let tracing =
+                        self.traces.of(whose, Proxies::Gateways).of(whose, Proxies::Gateways, reports);
+                    let port = GatewayPort { name: &name, namespace, server, tracing: tracing.as_ref() };
+                    match planner.gateway(&port, self.services, self.claims, &protocol, reports) {
+                        Some(plan) => {
+                            entrances.push(Entrance { gateway, name: name.clone(), server, home, plan });
+                        }
+                        None => reports.warn(
+                            &origin,
+                            path(),
+                            "no MetaRouter with a managed host names this gateway: it leads nowhere",
+                        ),
+                    }
                 }
             }
         }
         entrances.sort_by(|a, b| (&a.name, a.server.port.number).cmp(&(&b.name, b.server.port.number)));
         entrances
+    }
+
+    /// The namespaces that have what is made for a gateway's pods: theirs, or the root namespace alone, if it is one of them, as
+    /// what is written there holds for the pods of the others too.
+    fn homes(&self, gateway: &'a Gateway) -> BTreeSet<&'a str> {
+        let mut namespaces = namespaces(self.world, gateway);
+        match namespaces.take(&*self.mesh.root_namespace) {
+            Some(root) => BTreeSet::from([root]),
+            None => namespaces,
+        }
     }
 
     /// Whether a port can be managed, and is the Gateway's to manage.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{findings, made, mesh_revisions, namespace, plan, plan_of, service};
 
 /// A collector in a namespace without sidecars.
-const COLLECTOR: &str = "---
+pub const COLLECTOR: &str = "---
 apiVersion: v1
 kind: Service
 metadata: {name: otel, namespace: observability}

@@ -1,7 +1,7 @@
 //! Who may bind to a Gateway, and whose a port of its pods is.
 
 use super::{assert_told, base, explain, grab, made_with, own, router};
-use crate::{findings, made, names, object, service, spec, tunnels};
+use crate::{findings, made, names, object, service, spec, tracing, tunnels};
 use meltemi::generate::{ForeignRouters, Output};
 
 const POD: &str = "---
@@ -223,4 +223,27 @@ spec: {containers: [{name: pay}, {name: istio-proxy}]}
         // Nor does it put anything where others have their pods.
         assert!(!names(&output).iter().any(|name| name.contains(" shop/meltemi-gateway")), "{selector}");
     }
+}
+
+#[test]
+fn pods_with_a_gateways_labels_say_for_themselves_alone_what_is_traced() {
+    let text = base()
+        + tracing::COLLECTOR
+        + &tracing::mesh(tracing::OTEL, "defaultProviders: {tracing: [otel]}")
+        + &gateway("istio-system", "edge", FIRST, "'*'")
+        + &bound(&own(), "istio-system/edge")
+        + &POD.replace("istio-ingress", "evil")
+        + &tracing::telemetry("evil", "quiet", "", "{disableSpanReporting: true}");
+    let traced = |output: &Output, namespace: &str| {
+        let module = spec(output, "WasmPlugin", namespace, "meltemi-gateway");
+        module["pluginConfig"]["services"][EDGE]["tracing"].clone()
+    };
+    let output = made(&(text.clone() + POD));
+    assert_eq!(traced(&output, "istio-ingress"), tracing::sampled(1.0));
+    assert_eq!(traced(&output, "evil"), serde_json::Value::Null);
+    let routes = names(&output).into_iter().filter(|name| name.starts_with("VirtualService")).count();
+    assert_eq!(routes, 1);
+    // What is in the root namespace is for the pods of all.
+    let output = made(&(text + &POD.replace("istio-ingress", "istio-system")));
+    assert_eq!(traced(&output, "istio-system"), tracing::sampled(1.0));
 }
