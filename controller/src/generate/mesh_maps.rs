@@ -34,9 +34,12 @@ pub(super) fn by_revision<'a>(world: &'a World, istio_namespace: &str) -> Vec<Ma
     let maps = world.config_maps.iter().filter(|map| is_there(map.namespace()) && text(map).is_some());
     let maps: BTreeMap<&str, &ConfigMap> =
         maps.filter_map(|map| Some((map.metadata.name.as_deref()?, map))).collect();
-    let istiods = world.istiods.iter().filter(|istiod| is_there(istiod.namespace()));
+    let mut istiods: Vec<&Deployment> =
+        world.istiods.iter().filter(|istiod| is_there(istiod.namespace())).collect();
+    // Of several of one revision the first by name counts.
+    istiods.sort_by_key(|istiod| &istiod.metadata.name);
     let istiods: Vec<(&str, Option<&str>)> =
-        istiods.map(|istiod| (revision(istiod), variable(istiod, SHARED))).collect();
+        istiods.into_iter().map(|istiod| (revision(istiod), variable(istiod, SHARED))).collect();
     let running: BTreeSet<&str> = istiods.iter().map(|&(revision, _)| revision).collect();
     let named: BTreeSet<&str> = istiods.iter().filter_map(|&(_, shared)| shared).collect();
 

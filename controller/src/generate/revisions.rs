@@ -1,5 +1,6 @@
 //! What the mesh configuration of their own revision says to some proxies.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -126,8 +127,10 @@ fn tags<'a>(world: &'a World, istio_namespace: &str) -> BTreeMap<&'a str, &'a st
     let are_there = |service: &&Service| {
         service.metadata.namespace.as_deref().is_some_and(|name| name == istio_namespace)
     };
-    let labels =
-        world.services.iter().filter(are_there).filter_map(|service| service.metadata.labels.as_ref());
+    let mut services: Vec<&Service> = world.services.iter().filter(are_there).collect();
+    // Of several for one tag the first by name counts.
+    services.sort_by_key(|service| Reverse(&service.metadata.name));
+    let labels = services.into_iter().filter_map(|service| service.metadata.labels.as_ref());
     labels.filter_map(|labels| Some((&**labels.get(TAG)?, &**labels.get(REVISION)?))).collect()
 }
 

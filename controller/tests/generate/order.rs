@@ -14,7 +14,7 @@ fn contending() -> Vec<String> {
     let istio = "networking.istio.io/v1";
     let mut all = vec![
         namespace("one"),
-        namespace("two"),
+        namespace("two").replace("istio-injection: enabled", "istio.io/rev: stable"),
         service("one", "a", "10.96.0.1"),
         service("two", "b", "10.96.0.2"),
     ];
@@ -62,8 +62,38 @@ fn contending() -> Vec<String> {
         all.push(of(istio, "Gateway", name, "edge", &format!("{{selector: {{istio: edge}}, {servers}}}")));
         let router = "hosts: [a.one.svc.cluster.local], gateways: [one/edge, two/edge], routes: [{route: [{destination: {host: a}}]}]";
         all.push(of("meltemi.io/v1alpha1", "MetaRouter", name, "bound", &format!("{{{router}}}")));
+        all.push(tag(name));
+        all.push(istiod(name));
+        all.push(mesh(&format!("of-{name}"), name));
     }
+    all.extend([mesh("istio", ""), mesh("istio-canary", "canary")]);
     all
+}
+
+/// One of two Services for the tag of the namespace `two`.
+fn tag(name: &str) -> String {
+    let revision = if name == "one" { "default" } else { "canary" };
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: istio-system, labels: \
+         {{istio.io/tag: stable, istio.io/rev: {revision}}}}}\nspec: {{clusterIP: None, ports: [{{name: https, port: 443}}]}}\n"
+    )
+}
+
+/// One of two istiods of a revision, which share different ConfigMaps.
+fn istiod(name: &str) -> String {
+    let shared = format!("{{name: SHARED_MESH_CONFIG, value: of-{name}}}");
+    format!(
+        "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}, namespace: istio-system, labels: {{app: istiod}}}}\n\
+         spec: {{selector: {{}}, template: {{spec: {{containers: [{{name: discovery, env: [{shared}]}}]}}}}}}\n"
+    )
+}
+
+/// A ConfigMap with the mesh configuration, and the file that calls are logged to by it, if it says one.
+fn mesh(name: &str, file: &str) -> String {
+    let mesh = if file.is_empty() { "{}".to_owned() } else { format!("accessLogFile: /var/log/{file}") };
+    format!(
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: istio-system}}\ndata: {{mesh: '{mesh}'}}\n"
+    )
 }
 
 /// What was found, in no order.
