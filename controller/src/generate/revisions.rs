@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 
 use super::mesh::Told;
 use super::report::Reports;
-use super::scope::has_sidecar;
+use super::scope::{has_ended, has_sidecar, may_be_gateway};
 use super::service::{Labels, selects};
 use super::sockets::Proxies;
 use super::telemetries::Whose;
@@ -28,6 +28,7 @@ pub(super) struct Revisions<'a> {
 #[derive(Debug)]
 struct Proxy<'a> {
     labels: Option<&'a Labels>,
+    kind: Proxies,
     /// The revision that it has by itself.
     own: Option<&'a str>,
 }
@@ -55,12 +56,16 @@ impl<'a> Revisions<'a> {
             Some((namespace.metadata.name.as_deref()?, untagged(&tags, of_namespace(namespace)?)))
         });
         let mut pods: BTreeMap<&str, Vec<_>> = BTreeMap::new();
-        for pod in &world.pods {
+        for pod in world.pods.iter().filter(|pod| !has_ended(pod)) {
             let own = of_pod(pod, &tags);
-            if own.is_some() || has_sidecar(pod) {
-                let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-                pods.entry(namespace).or_default().push(Proxy { labels: pod.metadata.labels.as_ref(), own });
-            }
+            let kind = match has_sidecar(pod) {
+                true => Proxies::Sidecars,
+                false if own.is_some() && may_be_gateway(pod) => Proxies::Gateways,
+                false => continue,
+            };
+            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+            let labels = pod.metadata.labels.as_ref();
+            pods.entry(namespace).or_default().push(Proxy { labels, kind, own });
         }
         Self { root_namespace, namespaces: namespaces.collect(), pods }
     }
@@ -73,8 +78,8 @@ impl<'a> Revisions<'a> {
         reports: &mut Reports,
     ) {
         for (&namespace, &revision) in &self.namespaces {
-            let mut pods = self.pods.get(namespace).into_iter().flatten();
-            let is_told = known.contains_key(revision) || pods.any(|pod| pod.own.is_some());
+            let mut sidecars = self.of_kind(namespace, Proxies::Sidecars);
+            let is_told = known.contains_key(revision) || sidecars.any(|pod| pod.own.is_some());
             if is_told || !namespaces.contains(namespace) {
                 continue;
             }
@@ -88,6 +93,11 @@ impl<'a> Revisions<'a> {
         }
     }
 
+    /// The pods of a namespace with such proxies.
+    fn of_kind(&self, namespace: &str, kind: Proxies) -> impl Iterator<Item = &Proxy<'a>> {
+        self.pods.get(namespace).into_iter().flatten().filter(move |pod| pod.kind == kind)
+    }
+
     /// That of all of the proxies, if it is one and known.
     fn of(&self, Whose { namespace, labels, .. }: Whose<'_>, proxies: Proxies) -> Option<&'a str> {
         // What is written there is for gateways of all namespaces.
@@ -95,7 +105,7 @@ impl<'a> Revisions<'a> {
             return None;
         }
         let of_namespace = self.namespaces.get(namespace).copied();
-        let pods = self.pods.get(namespace).into_iter().flatten();
+        let pods = self.of_kind(namespace, proxies);
         let meant = pods.filter(|pod| labels.is_none_or(|labels| selects(labels, pod.labels)));
         let of_pods: BTreeSet<Option<&str>> = meant.map(|pod| pod.own.or(of_namespace)).collect();
         match of_pods.len() {

@@ -39,17 +39,24 @@ pub(super) fn report_root(root: &str, services: &[Service], reports: &mut Report
     }
 }
 
-/// The pods with these labels whose proxy may be a gateway. Labels are anybody's to ask for: pods with a sidecar, or without any
-/// proxy, are none of them.
+/// The pods with these labels whose proxy may be a gateway.
 pub(super) fn gateways<'a>(world: &'a World, labels: &Labels) -> impl Iterator<Item = &'a Pod> {
-    let has_proxy = |pod: &Pod| {
-        let containers = pod.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
-        containers.is_empty() || containers.iter().any(|container| container.name == "istio-proxy")
-    };
-    let may_be = move |pod: &&Pod| {
-        selects(labels, pod.metadata.labels.as_ref()) && has_proxy(pod) && !has_sidecar(pod)
-    };
+    let may_be = move |pod: &&Pod| selects(labels, pod.metadata.labels.as_ref()) && may_be_gateway(pod);
     world.pods.iter().filter(may_be)
+}
+
+/// Whether the proxy of a pod may be a gateway. Labels are anybody's to ask for: a pod with a sidecar, or without any proxy, is none.
+pub(super) fn may_be_gateway(pod: &Pod) -> bool {
+    let containers = pod.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
+    let has_proxy =
+        containers.is_empty() || containers.iter().any(|container| container.name == "istio-proxy");
+    has_proxy && !has_sidecar(pod)
+}
+
+/// Whether a pod will not run again, as that of a Job that is done.
+pub(super) fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 fn is_injected(namespace: &Namespace) -> bool {

@@ -151,6 +151,17 @@ fn proxies_have_the_providers_of_their_own_revision() {
     // Pods have what injected them: the revision of a tag, or the one before.
     assert_eq!(own(&(of_revision("web", "stable") + &pod("web", "a", "canary"))), only("theirs"));
     assert_eq!(own(&(of_revision("web", "canary") + &pod("web", "a", "default"))), only("ours"));
+    // Gateways are no sidecars, and neither are pods that have ended or that have no proxy.
+    let ours = pod("web", "b", "default");
+    let alone = ours.replace("{name: app}, ", "");
+    let ended = ours.clone() + "status: {phase: Succeeded}\n";
+    let asks = "labels: {istio.io/rev: default}";
+    let without = ours.replace("labels: {app: demo}", asks).replace(", {name: istio-proxy}", "");
+    let without = without.replace("sidecar.istio.io/status: '{}', istio.io/rev: default", "a: b");
+    for other in [alone, ended, without] {
+        let web = of_revision("web", "canary") + &pod("web", "a", "canary") + &other;
+        assert_eq!(own(&web), only("theirs"), "{other}");
+    }
     // Those of two revisions share a plan, and the first counts.
     let of_all = "the access log \"f\" is as ConfigMap istio-system/istio has it, where proxies of both share a plan; write the \
                   same here";
