@@ -75,13 +75,10 @@ impl Mesh {
             let Some(origin) = own.or(shared).map(ResourceRef::of) else { continue };
             // As istiod does, the one is passed over where it cannot be read, and not the other.
             let [own, shared] = [own, shared].map(|map| read_map(map?, reports));
-            let config = match (own, shared) {
-                (Some(own), Some(shared)) => own.over(shared),
-                (own, shared) => match own.or(shared) {
-                    Some(config) => config,
-                    None => continue,
-                },
-            };
+            if own.is_none() && shared.is_none() {
+                continue;
+            }
+            let config = own.unwrap_or_default().over(shared.unwrap_or_default());
             mesh.differ |= *first.get_or_insert_with(|| config.clone()) != config;
             mesh.add(config, &origin, revision);
         }

@@ -40,7 +40,7 @@ pub struct MeshConfig {
 
 impl MeshConfig {
     /// What the two say together, as Istio merges them: this one where both say something. What proxies start with and
-    /// the default providers are merged by field, and providers by name.
+    /// the default providers are merged by field, and providers by name: of several in one list the last counts.
     #[must_use]
     pub fn over(self, other: Self) -> Self {
         let default_config = both(self.default_config, other.default_config, |own, other| ProxyConfig {
@@ -52,16 +52,14 @@ impl MeshConfig {
                 access_logging: own.access_logging.or(other.access_logging),
                 tracing: own.tracing.or(other.tracing),
             });
-        let extension_providers =
-            both(self.extension_providers, other.extension_providers, |own, mut all| {
-                for provider in own {
-                    match all.iter_mut().find(|known| known.name == provider.name) {
-                        Some(known) => *known = provider,
-                        None => all.push(provider),
-                    }
-                }
-                all
-            });
+        let mut providers: Vec<ExtensionProvider> = Vec::new();
+        let said = [other.extension_providers, self.extension_providers];
+        for provider in said.into_iter().flatten().flatten() {
+            match providers.iter_mut().find(|known| known.name == provider.name) {
+                Some(known) => *known = provider,
+                None => providers.push(provider),
+            }
+        }
         Self {
             root_namespace: self.root_namespace.or(other.root_namespace),
             default_service_export_to: self.default_service_export_to.or(other.default_service_export_to),
@@ -78,7 +76,7 @@ impl MeshConfig {
             access_log_encoding: self.access_log_encoding.or(other.access_log_encoding),
             enable_tracing: self.enable_tracing.or(other.enable_tracing),
             default_config,
-            extension_providers,
+            extension_providers: Some(providers),
             default_providers,
         }
     }

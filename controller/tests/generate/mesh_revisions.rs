@@ -102,6 +102,11 @@ fn a_name_that_is_there_twice_is_told() {
     assert!(is_logged(&output, "/var/log/a") && !is_logged(&output, "/var/log/b"));
     let twice = "the access log \"f\" is there twice, as capitals make no difference, and the first counts; rename one";
     assert_eq!(findings(&output), [told("istio", twice)]);
+    // Of those that are written alike the last counts, as for Istio, whether something is shared or not.
+    let files = files.replace("name: F", "name: f");
+    let output = made(&(revisions([&*files, ""], ["", ""]) + &telemetry("f")));
+    assert!(is_logged(&output, "/var/log/b") && !is_logged(&output, "/var/log/a"));
+    assert_eq!(findings(&output), Vec::<String>::new());
 }
 
 /// What proxies of a revision log to, and what is found, where clients have these namespaces and pods.
