@@ -180,12 +180,16 @@ impl AccessLogs<'_> {
             let of_mode = all.filter(|(_, logging)| of.0.side.is_meant(logging.of.as_ref()));
             let mut named = BTreeSet::new();
             let mut said = Vec::new();
+            // What names no provider is about those that were named last.
+            let mut last = inherited.clone();
             for (at, logging) in of_mode {
                 let own: BTreeSet<String> =
                     logging.providers.iter().map(|provider| provider.name.to_ascii_lowercase()).collect();
-                named.extend(own.iter().cloned());
-                let names = if own.is_empty() { inherited.clone() } else { own };
-                said.push((names, self.lines((telemetry, at), logging, of, reports)));
+                if !own.is_empty() {
+                    named.extend(own.iter().cloned());
+                    last = own;
+                }
+                said.push((last.clone(), self.lines((telemetry, at), logging, of, reports)));
             }
             if !named.is_empty() {
                 providers.retain(|name, _| named.contains(name));

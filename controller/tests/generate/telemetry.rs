@@ -82,6 +82,21 @@ fn modes_are_sides_of_calls() {
 }
 
 #[test]
+fn what_names_no_provider_is_about_those_named_before() {
+    let all = json!({"errors": false});
+    let file = mesh("extensionProviders: [{name: f, envoyFileAccessLog: {path: /dev/stdout}}]");
+    let of_mesh = mesh_of_two() + &file;
+    let servers_off = "{providers: [{name: f}]}, {disabled: true, match: {mode: SERVER}}";
+    let text = of_mesh.clone() + &telemetry("istio-system", "all", "", servers_off);
+    assert_eq!(lines(&made(&text)), [all.clone(), all.clone(), Value::Null]);
+    // In another Telemetry it is about those of the one above.
+    let text = of_mesh
+        + &telemetry("istio-system", "all", "", "{providers: [{name: f}]}")
+        + &telemetry("shop", "quiet", "", "{disabled: true, match: {mode: SERVER}}");
+    assert_eq!(lines(&made(&text)), [all.clone(), all, Value::Null]);
+}
+
+#[test]
 fn the_mesh_configuration_switches_lines_on() {
     let all = json!({"errors": false});
     let wanted = [all.clone(), all.clone(), all.clone()];
