@@ -132,7 +132,8 @@ impl Traces<'_> {
             return None;
         }
         let named = said.provider.or_else(|| configured.default.clone());
-        let named = named.or_else(|| configured.zipkin.clone());
+        // As for Istio's own proxies, a Telemetry takes the place of what they start with.
+        let named = named.or_else(|| configured.zipkin.clone().filter(|_| levels.is_empty()));
         let Some((by, provider)) = named else {
             if let (true, Some(((origin, path), kind))) = (levels.is_empty(), &configured.of_proxies) {
                 let message = format!(

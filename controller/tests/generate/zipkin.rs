@@ -61,6 +61,9 @@ fn a_collector_may_take_spans_as_zipkin_does() {
         assert_eq!(findings(&output), Vec::<String>::new());
         let named = text.clone() + &telemetry("istio-system", "all", "", "{providers: [{name: otel}]}");
         assert_eq!(traced(&made(&named)), [sampled(1.0), sampled(1.0), sampled(1.0)]);
+        // A Telemetry takes the place of what proxies start with, and has to name a provider.
+        let unnamed = text.clone() + &telemetry("web", "all", "", "{randomSamplingPercentage: 5}");
+        assert_eq!(traced(&made(&unnamed))[0], Value::Null);
         let off =
             mesh_of_two() + SERVICE_OF_ZIPKIN + &mesh("", &format!("enableTracing: false\n    {config}"));
         assert_eq!(traced(&made(&off)), [Value::Null, Value::Null, Value::Null]);
