@@ -110,7 +110,7 @@ impl Worker {
         }
     }
 
-    /// An answer was written: sees whether the client has read since the last one.
+    /// An answer was written, or has left: sees whether the client has read since the last one.
     pub(crate) fn watch_answers(&mut self, key: ClientId, queued: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.note_sent(self.net.sent(client.socket()), self.now);
@@ -127,12 +127,15 @@ impl Worker {
         self.time_client(key);
     }
 
-    /// Answers of this client have left: read its requests again, and what feeds it.
+    /// Answers of this client have left: read its requests again, and what feeds it. There may still be much to read.
     pub(crate) fn client_writable(&mut self, key: ClientId) {
         let Some(client) = self.clients.get_mut(key) else { return };
+        let queued = client.unsent(&self.net);
         for connection in client.unblock() {
             self.unblock_connection(connection);
         }
+        self.watch_answers(key, queued);
+        self.time_client(key);
         self.list_client(key);
     }
 }

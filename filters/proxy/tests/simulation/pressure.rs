@@ -138,6 +138,63 @@ fn clients_that_are_drained_get_large_answers_whole_as_long_as_they_read() {
     read_late(|world, _| world.set_plan(&json!({"services": {}})));
 }
 
+/// Clients that were answered 7 MB each at once, which are more than clients may have to read while others go on.
+fn stored(service: Value) -> (World, [usize; 5]) {
+    let downstream = Habits { window: 65_535, ..Habits::default() };
+    let mut service = service;
+    service["limits"] = json!({"maxCallsPerConnection": 1, "cutThroughBytes": 64 * MIB});
+    let mut world = World::new(Setup { downstream, ..Setup::demo(service) });
+    world.cluster("demo", &[A], Policy::RoundRobin);
+    world.serve(|_, _| What::Echo(7_000_000).now());
+    let clients = [(); 5].map(|()| world.connect());
+    for client in clients {
+        world.set_client_reading(client, false);
+        world.call(client, Ask::new("large"));
+    }
+    world.run_for(Duration::from_millis(300));
+    (world, clients)
+}
+
+/// The client reads so many bytes of its answers at least, and no more.
+fn read(world: &mut World, client: usize, bytes: usize) {
+    while world.proxy.clients[client].received < bytes {
+        world.set_client_reading(client, true);
+        world.run_for(Duration::from_micros(1));
+        world.set_client_reading(client, false);
+        world.run_for(Duration::from_micros(50));
+    }
+}
+
+#[test]
+fn clients_that_are_drained_get_the_rest_of_large_answers_of_which_they_have_read_half() {
+    let (mut world, clients) = stored(json!({}));
+    world.set_plan(&json!({"services": {}}));
+    clients.into_iter().for_each(|client| read(&mut world, client, 4_000_000));
+    world.run_for(Duration::from_secs(2));
+    assert!(clients.iter().all(|&client| world.proxy.clients[client].reset.is_none()));
+    clients.into_iter().for_each(|client| world.set_client_reading(client, true));
+    world.await_all(&[0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn clients_that_stop_reading_after_half_of_an_answer_are_given_up() {
+    let (mut world, clients) = stored(json!({"frameTimeout": "5s"}));
+    clients.into_iter().for_each(|client| world.half_close(client));
+    clients.into_iter().for_each(|client| read(&mut world, client, 4_000_000));
+    world.run_for(Duration::from_secs(12));
+    assert_eq!(world.sum(Metric::ClientConnectionsGivenUp("unread_answers")), 5);
+}
+
+#[test]
+fn a_client_that_is_drained_and_has_read_leaves_in_time() {
+    let (mut world, clients) = stored(json!({}));
+    world.set_plan(&json!({"services": {}}));
+    clients.into_iter().for_each(|client| world.set_client_reading(client, true));
+    world.await_all(&[0, 1, 2, 3, 4]);
+    world.run_for(Duration::from_secs(2));
+    assert!(clients.iter().all(|&client| world.proxy.clients[client].closed_at.is_some()));
+}
+
 #[test]
 fn of_clients_that_are_closed_and_do_not_read_the_first_are_dropped_and_counted() {
     let mut world = world(json!({}));
