@@ -59,8 +59,9 @@ pub(crate) struct Client {
     stay: Stay,
     /// Upstream connections whose window waits until this client has read.
     blocked: Vec<ConnectionId>,
-    /// When to see whether it has: so many bytes of answers had been sent the last time.
-    backpressure: Option<(Instant, u64)>,
+    /// While it has much to read: when to see whether it has, if time limits that; so many bytes of answers had been sent the
+    /// last time.
+    backpressure: Option<(Option<Instant>, u64)>,
     /// Since when no more bytes of answers were sent than these, as far as was seen.
     read: Option<(Instant, u64)>,
     last_active: Instant,
@@ -384,7 +385,11 @@ impl Client {
 
     /// Whether it will be looked whether it reads.
     pub(crate) fn is_watched(&self) -> bool {
-        self.backpressure.is_some()
+        self.watched_until().is_some()
+    }
+
+    fn watched_until(&self) -> Option<Instant> {
+        self.backpressure.and_then(|(until, _)| until)
     }
 
     /// Has it be looked at some time later whether it has read by then more than was `sent`.
@@ -394,7 +399,7 @@ impl Client {
             true => self.service.frame_timeout,
             false => Some(BACKPRESSURE_TIMEOUT),
         };
-        self.backpressure = time.map(|time| (now.after(time), sent));
+        self.backpressure = Some((time.map(|time| now.after(time)), sent));
     }
 
     /// Since when it has neither completed what it sends nor read what it is sent, if there `is_unsent` something. `None`
@@ -406,8 +411,8 @@ impl Client {
 
     /// When it next needs attention by time alone.
     fn due(&self) -> Option<Instant> {
-        let backpressure = self.backpressure.map(|(until, _)| until);
-        earliest(earliest(backpressure, self.arrival_due()), earliest(self.torn_due(), self.end_due()))
+        let watched = earliest(self.watched_until(), self.arrival_due());
+        earliest(watched, earliest(self.torn_due(), self.end_due()))
     }
 
     /// When the rest of the answer that is passed on while it comes is no longer waited for.
@@ -424,12 +429,13 @@ impl Client {
 
     /// When it is to leave, or has been idle for too long.
     fn end_due(&self) -> Option<Instant> {
-        // While it has much to read, it is watched for that.
-        let is_idle = self.calls.is_empty() && self.arrival.is_none() && self.backpressure.is_none();
+        // While it has much to read, it is watched for that, and leaves later.
+        let is_idle = self.calls.is_empty() && self.arrival.is_none() && !self.is_watched();
+        let may_leave = is_idle && self.backpressure.is_none() && self.upload.is_none();
         let turn = match self.stay {
             Stay::Welcome => None,
             Stay::Until(turn) => Some(turn),
-            Stay::Draining(leaves_at) => (is_idle && self.upload.is_none()).then_some(leaves_at),
+            Stay::Draining(leaves_at) => may_leave.then_some(leaves_at),
         };
         let idle = self.service.idle_timeout.filter(|_| is_idle);
         earliest(idle.map(|timeout| self.last_active.after(timeout)), turn)
@@ -438,7 +444,7 @@ impl Client {
     /// Why its time has come, if it has.
     pub(crate) fn expiry(&self, now: Instant) -> Option<Expiry> {
         let has_come = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        if let Some((until, sent)) = self.backpressure
+        if let Some((Some(until), sent)) = self.backpressure
             && until <= now
         {
             return Some(Expiry::Backpressure { sent });

@@ -98,10 +98,11 @@ fn a_client_that_reads_slowly_is_not_dropped() {
 }
 
 /// Clients that are to be closed, `end` says why, while they have more to read than is kept for those that are.
-fn read_late(end: impl FnOnce(&mut World, [usize; 3])) {
+fn read_late(service: Value, end: impl FnOnce(&mut World, [usize; 3])) {
     let downstream = Habits { window: 65_535, ..Habits::default() };
+    let mut service = service;
     // None keeps others waiting.
-    let service = json!({"limits": {"maxCallsPerConnection": 1}});
+    service["limits"] = json!({"maxCallsPerConnection": 1});
     let mut world = World::new(Setup { downstream, ..Setup::demo(service) });
     world.cluster("demo", &[A], Policy::RoundRobin);
     world.serve(|_, _| What::Echo(5_000_000).now());
@@ -130,12 +131,17 @@ fn read_late(end: impl FnOnce(&mut World, [usize; 3])) {
 
 #[test]
 fn clients_that_end_first_get_large_answers_whole_as_long_as_they_read() {
-    read_late(|world, clients| clients.into_iter().for_each(|client| world.half_close(client)));
+    read_late(json!({}), |world, clients| clients.into_iter().for_each(|client| world.half_close(client)));
 }
 
 #[test]
 fn clients_that_are_drained_get_large_answers_whole_as_long_as_they_read() {
-    read_late(|world, _| world.set_plan(&json!({"services": {}})));
+    read_late(json!({}), |world, _| world.set_plan(&json!({"services": {}})));
+}
+
+#[test]
+fn clients_that_are_drained_get_large_answers_whole_where_no_time_ends_them() {
+    read_late(json!({"frameTimeout": "0s"}), |world, _| world.set_plan(&json!({"services": {}})));
 }
 
 /// Clients that were answered 7 MB each at once, which are more than clients may have to read while others go on.
