@@ -10,7 +10,6 @@ use std::rc::Rc;
 use meltemi_codecs::Failure;
 
 use crate::client::{Client, ClientId};
-use crate::clock::Instant;
 use crate::deadlines::sort_descending;
 use crate::net::HIGH_WATERMARK;
 use crate::pool::Pool;
@@ -176,11 +175,15 @@ impl Worker {
     /// the largest first.
     fn shed(&mut self, most: usize) {
         let mut holders: Vec<(Rank, Holder)> = Vec::new();
-        for (id, client) in self.clients.iter() {
-            let unsent = self.net.memory(client.socket());
+        for (id, client) in self.clients.iter_mut() {
+            let socket = client.socket();
+            let unsent = self.net.memory(socket);
             let kept = client.call_memory().saturating_add(client.counted()).saturating_add(unsent);
             if kept > 0 {
-                let is_stale = self.now.since(self.progress_of(client)) >= STALE;
+                // It may have read since it was last written to.
+                client.note_sent(self.net.sent(socket), self.now);
+                let since = client.stands_since(self.net.queued(socket) > 0);
+                let is_stale = since.is_some_and(|since| self.now.since(since) >= STALE);
                 holders.push((Rank::new(is_stale, kept), Holder::Client(id)));
             }
         }
@@ -228,11 +231,6 @@ impl Worker {
         }
         self.count_kept();
         self.alarms.wake_at(Some(self.now.after(LOOK)));
-    }
-
-    /// Since when a client has neither completed what it sends nor read what it is sent.
-    fn progress_of(&self, client: &Client) -> Instant {
-        client.stands_since(self.net.queued(client.socket()) > 0).unwrap_or(self.now)
     }
 }
 

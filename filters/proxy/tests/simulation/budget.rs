@@ -80,6 +80,37 @@ fn requests_that_never_end_stay_within_the_budget_and_an_upload_gets_through() {
 }
 
 #[test]
+fn a_client_that_reads_goes_after_smaller_ones_that_stand_still() {
+    let mut world = world(stored());
+    world.serve(|_, _| What::Echo(8_000_000).now());
+    let reader = world.connect();
+    world.set_client_reading(reader, false);
+    let call = world.call(reader, Ask::new("large"));
+    world.half_close(reader);
+    let read = |world: &mut World| {
+        world.set_client_reading(reader, true);
+        world.run_for(Duration::from_micros(1));
+        world.set_client_reading(reader, false);
+        world.run_for(Duration::from_millis(500));
+    };
+    read(&mut world);
+    let send = |world: &mut World| {
+        let client = world.connect();
+        world.proxy.clients[client].raw = Some(Vec::new());
+        world.write(client, &part_of_a_request(5 * MIB, 4 * MIB));
+        world.run_for(Duration::from_millis(20));
+    };
+    (0..4).for_each(|_| send(&mut world));
+    (0..6).for_each(|_| read(&mut world));
+    assert_eq!(world.sum(Metric::ClientConnectionsGivenUp("memory")), 0);
+    (0..3).for_each(|_| send(&mut world));
+    assert!(world.sum(Metric::ClientConnectionsGivenUp("memory")) > 0);
+    world.set_client_reading(reader, true);
+    world.await_all(&[call]);
+    assert_eq!(world.calls[call].error(), None);
+}
+
+#[test]
 fn answers_that_nobody_reads_stay_within_the_budget() {
     let mut world = world(json!({}));
     world.serve(|arrival, _| match arrival.method {
