@@ -24,8 +24,21 @@ impl Write for Escaping<'_, '_> {
     }
 }
 
+/// A text of JSON that says the same and steers nothing either. What would is in its strings alone, but for ends of lines.
+pub(crate) fn json(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match steers(c) && c != '\n' {
+            // No such character is over U+FFFF.
+            true => plain.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => plain.push(c),
+        }
+    }
+    plain
+}
+
 /// Whether a character does more than show itself.
-pub(crate) fn steers(c: char) -> bool {
+fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
@@ -38,5 +51,9 @@ mod tests {
     fn nothing_steers_a_terminal_or_a_log() {
         let text = "a\u{1b}[31m\n::error::x\u{9b}\u{202e}\u{61c}\tä";
         assert_eq!(Plain(text).to_string(), r"a\u{1b}[31m\n::error::x\u{9b}\u{202e}\u{61c}\tä");
+        let written = serde_json::to_string_pretty(&[text]).unwrap();
+        let json = json(&written);
+        assert_eq!(json.matches(steers).collect::<String>(), "\n\n", "{json:?}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [text]);
     }
 }

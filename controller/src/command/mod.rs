@@ -11,6 +11,7 @@ mod validate;
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 pub use diff::Diff;
 pub use explain::Explain;
@@ -19,7 +20,7 @@ pub use validate::Validate;
 
 use crate::generate::{IstioVersion, Options};
 use crate::mesh::{self, Delivered, Mesh};
-use crate::words;
+use crate::{plain, words};
 use inputs::Inputs;
 
 /// How objects are made.
@@ -63,6 +64,12 @@ pub enum Format {
 /// Writes results.
 pub(crate) fn print(text: &str) -> Result<(), String> {
     io::stdout().lock().write_all(text.as_bytes()).or_else(written)
+}
+
+/// Writes a result for programs. It steers no terminal, whatever others wrote in it.
+pub(crate) fn print_json(result: &impl Serialize) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(result).map_err(|error| error.to_string())?;
+    print(&(plain::json(&text) + "\n"))
 }
 
 /// A closed pipe is no error: whoever reads the output may stop when they have seen enough.

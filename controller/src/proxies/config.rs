@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::block_on;
 use super::dump::{self, Given};
 use super::which::{Proxy, Which, ask_all};
-use crate::command::{Format, findings, print};
+use crate::command::{Format, findings, print, print_json};
 use crate::generate::unpack_within;
 use crate::plain::Plain;
 use crate::screen;
@@ -51,12 +51,11 @@ impl ProxyConfig {
                 })),
             }
         }
-        let text = match self.output {
-            Format::Table => table(&plans),
-            Format::Json => serde_json::to_string_pretty(&plans).map_err(|error| error.to_string())? + "\n",
-            Format::Yaml => serde_saphyr::to_string(&plans).map_err(|error| error.to_string())?,
-        };
-        print(&text)?;
+        match self.output {
+            Format::Table => print(&table(&plans))?,
+            Format::Json => print_json(&plans)?,
+            Format::Yaml => print(&serde_saphyr::to_string(&plans).map_err(|error| error.to_string())?)?,
+        }
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
@@ -120,9 +119,10 @@ fn table(plans: &[Value]) -> String {
         let services = plan["plan"]["services"].as_object().into_iter().flatten();
         for (service, entry) in services {
             let of = |value: &Value| Plain(value.as_str().unwrap_or("-")).to_string();
-            let several = entry["protocols"]
-                .as_array()
-                .map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","));
+            let several = entry["protocols"].as_array().map(|all| {
+                let names: Vec<&str> = all.iter().filter_map(Value::as_str).collect();
+                Plain(names.join(",")).to_string()
+            });
             let default = &entry["defaultRoute"];
             // What else is said of it: how calls are limited, guarded and watched.
             let known = ["protocol", "protocols", "routes", "defaultRoute", "onNoMatch"];
@@ -142,7 +142,7 @@ fn table(plans: &[Value]) -> String {
                 entry["routes"].as_array().map_or(0, Vec::len).to_string(),
                 to,
                 of(&default["timeout"]),
-                others.join(","),
+                Plain(others.join(",")).to_string(),
             ]);
         }
     }

@@ -18,7 +18,7 @@ use super::stats::{self, label_value};
 use super::tags;
 use super::wanted::{self, Wanted, difference, is_same};
 use super::which::{Proxy, Which, ask_all};
-use crate::command::{findings, print};
+use crate::command::{findings, print, print_json};
 use crate::plain::Plain;
 use crate::validate::Source;
 use crate::words;
@@ -126,10 +126,7 @@ impl ProxyStatus {
         let rows = block_on(all(&self.which, file))?;
         match self.output {
             Form::Table => print(&table(&rows, Timestamp::now()))?,
-            Form::Json => {
-                let text = serde_json::to_string_pretty(&rows).map_err(|error| error.to_string())?;
-                print(&(text + "\n"))?;
-            }
+            Form::Json => print_json(&rows)?,
         }
         let is_fine = |row: &Row| matches!(row.state, State::InForce | State::Unmanaged);
         Ok(if rows.iter().all(is_fine) { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -7,7 +7,7 @@ use meltemi_proxy::flags;
 use serde::Serialize;
 
 use super::lines::{LEFT_OUT, Line};
-use crate::plain::{Plain, steers};
+use crate::plain::{self, Plain};
 use crate::top::time;
 
 /// A call, as a proxy tells of it.
@@ -106,15 +106,7 @@ impl Call {
 
     /// As an object of JSON, on one line. What others wrote in it steers no terminal.
     pub(super) fn json(&self) -> String {
-        let mut json = String::new();
-        for c in serde_json::to_string(self).unwrap_or_default().chars() {
-            match steers(c) {
-                // It is in a string. No such character is over U+FFFF.
-                true => json.push_str(&format!("\\u{:04x}", u32::from(c))),
-                false => json.push(c),
-            }
-        }
-        json
+        plain::json(&serde_json::to_string(self).unwrap_or_default())
     }
 
     /// Whether it is of no call, but of those that a proxy left out.

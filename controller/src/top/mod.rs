@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::command::print;
+use crate::command::{print, print_json};
 use crate::proxies::{Form, Which, block_on};
 use crate::screen;
 use crate::traffic::{Meters, State};
@@ -92,9 +92,7 @@ impl Top {
             }
             Form::Json => {
                 let seconds = self.interval.as_secs_f64();
-                let once = Once { seconds, rows: &table.rows, proxies: states.clone() };
-                let text = serde_json::to_string_pretty(&once).map_err(|error| error.to_string())?;
-                print(&(text + "\n"))?;
+                print_json(&Once { seconds, rows: &table.rows, proxies: states.clone() })?;
             }
         }
         let is_none = states.iter().all(|state| state.down.is_some());
