@@ -20,7 +20,7 @@ pub(crate) const PARALLEL: usize = 16;
 #[derive(Debug, Args)]
 pub struct Which {
     /// Pods of the kubeconfig's cluster, by name, or by namespace/name. Default: all with a proxy in the namespace.
-    #[arg(value_name = "PODS", conflicts_with = "admin")]
+    #[arg(value_name = "PODS", conflicts_with_all = ["admin", "all_namespaces", "selector"])]
     pods: Vec<String>,
     /// Ask the Envoy whose admin interface is here, such as 127.0.0.1:15000, and no cluster. May be repeated.
     #[arg(long, value_name = "ADDRESS")]
@@ -191,4 +191,31 @@ pub(crate) fn has_proxy(pod: &Pod) -> bool {
 /// Asks many proxies at a time; the answers are in their order.
 pub(crate) async fn ask_all<F: Future>(proxies: &[Proxy], ask: impl Fn(Proxy) -> F) -> Vec<F::Output> {
     futures::stream::iter(proxies.to_vec()).map(ask).buffered(PARALLEL).collect().await
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        which: Which,
+    }
+
+    #[test]
+    fn pods_are_named_or_selected() {
+        let read = |arguments: &[&str]| Command::try_parse_from([&["top"], arguments].concat());
+        let named = read(&["cart-1", "pay/pay-1", "-n", "shop"]).unwrap();
+        assert_eq!(named.which.pods, ["cart-1", "pay/pay-1"]);
+        // What would have no effect is refused.
+        for wrong in
+            [&["cart-1", "-l", "app=pay"][..], &["cart-1", "-A"], &["cart-1", "--admin", "127.0.0.1:15000"]]
+        {
+            let why = read(wrong).unwrap_err().to_string();
+            assert!(why.contains("cannot be used with"), "{wrong:?}: {why}");
+        }
+    }
 }
