@@ -43,7 +43,7 @@ async fn keep_while(mut questions: watch::Receiver<()>, which: Arc<Which>, histo
     while questions.changed().await.is_ok() {
         let none = Meters::of(Vec::new());
         tokio::select! {
-            () = keep(none, which.clone(), INTERVAL, history.clone()) => {}
+            () = keep(none, || which.proxies(), INTERVAL, &history) => {}
             () = silence(&mut questions) => {}
         }
         *history::lock(&history) = History::new(INTERVAL);

@@ -8,12 +8,14 @@ mod serve;
 mod traffic;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Args;
 use tokio::net::TcpListener;
+use tokio::time::{MissedTickBehavior, sleep};
 
 use crate::proxies::{Proxy, Which, block_on};
 use crate::traffic::{Meters, watch};
@@ -67,8 +69,8 @@ impl Dashboard {
             let history = Arc::new(Mutex::new(History::new(self.interval)));
             let which = Arc::new(self.which);
             tokio::select! {
-                () = keep(meters, which.clone(), self.interval, history.clone()) => {}
-                served = serve::serve(listener, address, which, history) => served?,
+                () = keep(meters, || which.proxies(), self.interval, &history) => {}
+                served = serve::serve(listener, address, which.clone(), history.clone()) => served?,
                 _ = tokio::signal::ctrl_c() => {}
             }
             Ok(ExitCode::SUCCESS)
@@ -76,29 +78,104 @@ impl Dashboard {
     }
 }
 
-/// Looks at the proxies, whichever there are, for ever.
-async fn keep(mut meters: Meters, which: Arc<Which>, interval: Duration, history: Arc<Mutex<History>>) {
+/// Looks at the proxies, whichever there are by what `proxies` says, for ever. While it says nothing they are those of before.
+async fn keep<F: Future<Output = Result<Vec<Proxy>, String>>>(
+    mut meters: Meters,
+    proxies: impl Fn() -> F,
+    interval: Duration,
+    history: &Mutex<History>,
+) {
     let look = |proxies: &[Proxy]| {
         let count = u32::try_from(proxies.len()).unwrap_or(u32::MAX);
         watch(proxies, interval.max(EACH.saturating_mul(count)))
     };
     let mut looks = look(meters.proxies());
     let mut ticks = tokio::time::interval(interval);
-    let mut renewals = tokio::time::interval(RENEWAL);
+    // What was not seen in time is not made up for by what is seen later.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let renewed = |pause| {
+        let proxies = &proxies;
+        async move {
+            sleep(pause).await;
+            proxies().await
+        }
+    };
+    let mut renewal = pin!(renewed(Duration::ZERO));
     loop {
         tokio::select! {
             Some((at, outcome)) = looks.next() => meters.saw(at, outcome),
-            _ = ticks.tick() => history::lock(&history).tick(meters.seen()),
-            _ = renewals.tick() => {
-                let proxies = which.proxies().await;
-                history::lock(&history).trouble = proxies.as_ref().err().cloned();
-                // What cannot be listed now may be at the next time; until then the proxies are those of before.
-                if let Ok(proxies) = proxies
-                    && meters.change_to(proxies)
+            _ = ticks.tick() => history::lock(history).tick(meters.seen()),
+            known = &mut renewal => {
+                history::lock(history).trouble = known.as_ref().err().cloned();
+                // What cannot be listed now may be at the next time.
+                if let Ok(known) = known
+                    && meters.change_to(known)
                 {
                     looks = look(meters.proxies());
                 }
+                renewal.set(renewed(RENEWAL));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use axum::Router;
+    use axum::routing::get;
+    use clap::Parser;
+    use futures::FutureExt;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::traffic::Look;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        dashboard: Dashboard,
+    }
+
+    /// Of one Envoy, that listens there.
+    async fn meters(listener: &TcpListener) -> Meters {
+        let address = listener.local_addr().unwrap().to_string();
+        let command = Command::parse_from(["dashboard", "--admin", &address]);
+        Meters::of(command.dashboard.which.proxies().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_is_silent_holds_no_look_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let meters = meters(&listener).await;
+        let router = Router::new().route("/stats", get(|| async { "" }));
+        tokio::spawn(axum::serve(listener, router).into_future());
+        let interval = Duration::from_millis(10);
+        let history = Mutex::new(History::new(interval));
+        let seen = async {
+            while history::lock(&history).ticks.len() < 3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = keep(meters, pending, interval, &history) => {}
+            seen = timeout(Duration::from_secs(30), seen) => seen.expect("looks go on"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_missed_is_not_made_up_for() {
+        // It does not answer, for less time than it is given.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut meters = meters(&listener).await;
+        meters.saw(0, Ok(Some(Look::default())));
+        let interval = Duration::from_secs(1);
+        let history = Mutex::new(History::new(interval));
+        let mut kept = Box::pin(keep(meters, pending, interval, &history));
+        assert!((&mut kept).now_or_never().is_none());
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!((&mut kept).now_or_never().is_none());
+        assert_eq!(history::lock(&history).ticks.len(), 2);
     }
 }
