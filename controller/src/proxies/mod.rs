@@ -19,7 +19,7 @@ pub(crate) use endpoints::{Endpoint, endpoints};
 pub(crate) use resources::{Resource, resources};
 pub use status::ProxyStatus;
 pub(crate) use status::{Form, Row as Standing, all as standings};
-pub(crate) use which::{CONTAINER, PARALLEL, Proxy, Which, ask_all, has_proxy};
+pub(crate) use which::{CONTAINER, PARALLEL, Proxy, Which, ask_all, has_proxy, in_time};
 
 use std::future::Future;
 

@@ -6,7 +6,7 @@ use kube::{Api, Error, ResourceExt};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::which::Which;
+use super::which::{Which, in_time};
 use crate::kinds::{self, Kind};
 use crate::words;
 
@@ -36,7 +36,7 @@ pub(crate) async fn resources(which: &Which) -> Result<Option<Vec<Resource>>, St
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
         };
-        match api.list(&ListParams::default()).await {
+        match in_time(api.list(&ListParams::default())).await {
             Ok(list) => all.extend(list.iter().map(|object| told(kind, object))),
             Err(Error::Api(status)) if status.is_not_found() => {}
             Err(error) => return Err(format!("cannot list {}: {}", resource.plural, words::cluster(&error))),

@@ -8,7 +8,7 @@ use kube::{Api, Client, Error, ResourceExt};
 use serde_json::Value;
 
 use super::dump::Given;
-use super::which::Site;
+use super::which::{Site, in_time};
 use crate::generate::{MANAGED_BY, ROLE, Role};
 use crate::kinds::{self, Kind};
 use crate::words;
@@ -59,7 +59,7 @@ pub(super) async fn in_cluster(client: &Client) -> Result<Vec<Wanted>, String> {
     let mut all = Vec::new();
     for resource in kinds::written().iter().map(Kind::resource) {
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        match api.list(&params).await {
+        match in_time(api.list(&params)).await {
             Ok(list) => all.extend(list.iter().filter_map(wanted)),
             // The kind may be one that the cluster has not.
             Err(Error::Api(status)) if status.is_not_found() => {}

@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::Args;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Error, ResourceExt};
+use tokio::time::timeout;
 
 use super::reach::{Question, Reach};
 use crate::install;
@@ -15,6 +17,9 @@ pub(crate) const CONTAINER: &str = "istio-proxy";
 
 /// How many proxies are asked at a time.
 pub(crate) const PARALLEL: usize = 16;
+
+/// How long the API server may take for an answer: a list of thousands of pods takes seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which proxies are asked.
 #[derive(Debug, Args)]
@@ -128,7 +133,7 @@ impl Which {
         for pod in &self.pods {
             let (namespace, name) = pod.split_once('/').unwrap_or((namespace, pod));
             let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-            let pod = pods.get(name).await;
+            let pod = in_time(pods.get(name)).await;
             let pod = pod.map_err(|error| format!("pod {namespace}/{name}: {}", words::cluster(&error)))?;
             proxies.push(proxy(&pod, client).ok_or_else(|| {
                 format!("pod {namespace}/{name} has no running container {CONTAINER}: is it in the mesh?")
@@ -142,7 +147,7 @@ impl Which {
             false => Api::namespaced(client.clone(), namespace),
         };
         let params = ListParams { label_selector: self.selector.clone(), ..ListParams::default() };
-        let list = pods.list(&params).await;
+        let list = in_time(pods.list(&params)).await;
         let list = list.map_err(|error| format!("cannot list pods: {}", words::cluster(&error)))?;
         proxies.extend(list.iter().filter_map(|pod| proxy(pod, client)));
         match proxies.is_empty() {
@@ -183,6 +188,12 @@ fn proxy(pod: &Pod, client: &Client) -> Option<Proxy> {
     })
 }
 
+/// What the API server answers, or that it does not: a connection to one that is gone tells nothing of it.
+pub(crate) async fn in_time<T>(answer: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    let nothing = |_| Err(Error::Service(format!("nothing within {} s", PATIENCE.as_secs()).into()));
+    timeout(PATIENCE, answer).await.unwrap_or_else(nothing)
+}
+
 /// Whether a pod has a proxy that runs.
 pub(crate) fn has_proxy(pod: &Pod) -> bool {
     container(pod).is_some()
@@ -203,6 +214,13 @@ mod tests {
     struct Command {
         #[command(flatten)]
         which: Which,
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_is_silent_is_not_waited_for() {
+        let error = in_time(std::future::pending::<kube::Result<()>>()).await.unwrap_err();
+        let why = "the API server of the kubeconfig does not answer: nothing within 30 s";
+        assert_eq!(words::cluster(&error), why);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::api::{LONGEST_TAP, Match, StringMatch, Tap as Resource, TapSpec, pars
 use crate::check;
 use crate::findings::Severity;
 use crate::plain::Plain;
-use crate::proxies::{Form, block_on};
+use crate::proxies::{Form, block_on, in_time};
 use crate::{install, screen, words};
 use call::{Call, Columns};
 use clock::Clock;
@@ -353,7 +353,7 @@ enum Standing {
 }
 
 async fn standing(taps: &Api<Resource>, name: &str) -> Result<Standing, String> {
-    match taps.get_opt(name).await {
+    match in_time(taps.get_opt(name)).await {
         Ok(tap) => stands(tap),
         Err(_) => Ok(Standing::Unknown),
     }

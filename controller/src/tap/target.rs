@@ -9,7 +9,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use crate::api::TapSelector;
-use crate::proxies::{CONTAINER, has_proxy};
+use crate::proxies::{CONTAINER, has_proxy, in_time};
 use crate::words;
 
 /// So many pods are followed at most: each takes a stream through the API server.
@@ -97,7 +97,7 @@ impl Selection {
     pub(super) async fn running(&self, pods: &Api<Pod>) -> Result<Vec<String>, String> {
         let labels: Vec<String> = self.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let params = ListParams::default().labels(&labels.join(","));
-        let list = pods.list(&params).await;
+        let list = in_time(pods.list(&params)).await;
         let list = list.map_err(|error| format!("cannot list pods: {}", words::cluster(&error)))?;
         let is_meant = |pod: &&Pod| self.pods.is_empty() || self.pods.contains(&pod.name_any());
         Ok(list.iter().filter(is_meant).filter(|pod| has_proxy(pod)).map(ResourceExt::name_any).collect())
