@@ -106,21 +106,18 @@ impl Sources {
     }
 
     pub(super) async fn endpoints(&self) -> Result<Arc<Vec<Endpoint>>, String> {
-        let ask = async || {
-            let proxies = self.which.proxies().await?;
-            let plans = proxies::plans(&proxies).await;
-            let plans = plans.into_iter().map(|(_, plans)| plans.unwrap_or_default());
-            let plans: Vec<Vec<Value>> =
-                plans.map(|plans| plans.into_iter().map(|(_, plan)| plan).collect()).collect();
-            Ok(proxies::endpoints(&proxies, &plans).await)
-        };
+        let ask = async || Ok(proxies::endpoints(&self.which.proxies().await?).await);
         self.endpoints.get(ask).await
     }
 
     async fn managed(&self) -> Result<Arc<BTreeMap<String, Managed>>, String> {
         let ask = async || {
-            let answers = proxies::plans(&self.which.proxies().await?).await;
-            Ok(managed(answers.into_iter().filter_map(|(proxy, plans)| Some((proxy, plans.ok()?)))))
+            let mut all = BTreeMap::new();
+            proxies::plans(&self.which.proxies().await?, |proxy, plans| {
+                plans.into_iter().flatten().for_each(|(_, plan)| add(&mut all, proxy, plan));
+            })
+            .await;
+            Ok(all)
         };
         self.plans.get(ask).await
     }
@@ -157,27 +154,20 @@ fn protocol(entry: &Value) -> String {
     several.unwrap_or_else(|| entry["protocol"].as_str().unwrap_or("-").to_owned())
 }
 
-/// The services of the plans of proxies: each as the first proxy has it.
-fn managed(proxies: impl Iterator<Item = (String, Vec<(String, Value)>)>) -> BTreeMap<String, Managed> {
-    let mut all: BTreeMap<String, Managed> = BTreeMap::new();
-    for (proxy, plans) in proxies {
-        for (_, mut plan) in plans {
-            let services = plan.get_mut("services").and_then(Value::as_object_mut);
-            let services = services.map(std::mem::take).unwrap_or_default();
-            for (authority, entry) in services {
-                let known = all.entry(authority).or_insert_with(|| Managed {
-                    proxies: Vec::new(),
-                    entry: entry.clone(),
-                    differs: false,
-                });
-                match known.entry == entry {
-                    true => known.proxies.push(proxy.clone()),
-                    false => known.differs = true,
-                }
-            }
+/// Adds the services of a proxy's plan to those that are known: each is as the first proxy has it.
+fn add(all: &mut BTreeMap<String, Managed>, proxy: &str, mut plan: Value) {
+    let services = plan.get_mut("services").and_then(Value::as_object_mut);
+    for (authority, entry) in services.map(std::mem::take).unwrap_or_default() {
+        let known = all.entry(authority).or_insert_with(|| Managed {
+            proxies: Vec::new(),
+            entry: entry.clone(),
+            differs: false,
+        });
+        match known.entry == entry {
+            true => known.proxies.push(proxy.to_owned()),
+            false => known.differs = true,
         }
     }
-    all
 }
 
 #[cfg(test)]
@@ -188,17 +178,12 @@ mod tests {
 
     #[test]
     fn services_are_put_together() {
-        let plan = |entry: Value| vec![("meltemi".to_owned(), json!({"services": {"demo:1": entry}}))];
         let dubbo = json!({"protocol": "dubbo"});
-        let all = managed(
-            [
-                ("a", plan(dubbo.clone())),
-                ("b", plan(json!({"protocols": ["dubbo", "brpc"]}))),
-                ("c", plan(dubbo)),
-            ]
-            .map(|(proxy, plans)| (proxy.to_owned(), plans))
-            .into_iter(),
-        );
+        let mut all = BTreeMap::new();
+        for (proxy, entry) in [("a", &dubbo), ("b", &json!({"protocols": ["dubbo", "brpc"]})), ("c", &dubbo)]
+        {
+            add(&mut all, proxy, json!({"services": {"demo:1": entry}}));
+        }
         assert_eq!((all["demo:1"].proxies.join(" "), all["demo:1"].differs), ("a c".to_owned(), true));
         assert_eq!(protocol(&all["demo:1"].entry), "dubbo");
         assert_eq!(protocol(&json!({"protocols": ["dubbo", "brpc"]})), "dubbo, brpc");

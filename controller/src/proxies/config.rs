@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::block_on;
 use super::dump::{self, Given};
-use super::which::{Proxy, Which, ask_all};
+use super::which::{Proxy, Which, ask_each};
 use crate::command::{Format, findings, print, print_json};
 use crate::generate::unpack_within;
 use crate::plain::Plain;
@@ -34,41 +34,48 @@ impl ProxyConfig {
     ///
     /// There is no cluster, or no such proxy in it.
     pub fn run(&self) -> Result<ExitCode, String> {
-        let answers = block_on(async { Ok(plans(&self.which.proxies().await?).await) })?;
-        let mut plans = Vec::new();
+        let mut shown = Vec::new();
         let mut is_complete = true;
-        for (proxy, answer) in answers {
-            match answer {
-                Err(why) => {
-                    screen::fail(format_args!("{proxy}: {why}"));
-                    is_complete = false;
-                }
-                Ok(own) => plans.extend(own.into_iter().map(|(name, mut plan)| {
-                    if let Some(services) = plan.get_mut("services").and_then(Value::as_object_mut) {
-                        services.retain(|name, _| name.contains(&self.service));
-                    }
-                    json!({"proxy": proxy, "name": name, "plan": plan})
-                })),
+        let take = |proxy: &str, answer: Plans| match answer {
+            Err(why) => {
+                screen::fail(format_args!("{proxy}: {why}"));
+                is_complete = false;
             }
-        }
+            Ok(own) => shown.extend(own.into_iter().map(|(name, mut plan)| {
+                if let Some(services) = plan.get_mut("services").and_then(Value::as_object_mut) {
+                    services.retain(|name, _| name.contains(&self.service));
+                }
+                json!({"proxy": proxy, "name": name, "plan": plan})
+            })),
+        };
+        block_on(async {
+            plans(&self.which.proxies().await?, take).await;
+            Ok(())
+        })?;
         match self.output {
-            Format::Table => print(&table(&plans))?,
-            Format::Json => print_json(&plans)?,
-            Format::Yaml => print(&serde_saphyr::to_string(&plans).map_err(|error| error.to_string())?)?,
+            Format::Table => print(&table(&shown))?,
+            Format::Json => print_json(&shown)?,
+            Format::Yaml => print(&serde_saphyr::to_string(&shown).map_err(|error| error.to_string())?)?,
         }
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
 /// The plans of a proxy by their names, or why it does not tell them.
-type Plans = Result<Vec<(String, Value)>, String>;
+pub(crate) type Plans = Result<Vec<(String, Value)>, String>;
 
-/// The plans that each proxy has, with packed services unpacked, and without secrets.
-pub(crate) async fn plans(proxies: &[Proxy]) -> Vec<(String, Plans)> {
-    let answers = ask_all(proxies, |proxy| async move {
-        // What a proxy says may be anything, and what little is packed be much.
-        let mut left = MOST_PACKED;
-        let read = |given: Given| {
+/// Hands over the plans that each proxy has, by its name, with packed services unpacked, and without secrets.
+pub(crate) async fn plans(proxies: &[Proxy], mut take: impl FnMut(&str, Plans)) {
+    let ask = |proxy: Proxy| async move { dump::ask(&proxy).await };
+    ask_each(proxies, ask, |proxy, given| take(&proxy.name, given.and_then(read))).await;
+}
+
+/// The plans in what a proxy was given.
+fn read(given: Vec<Given>) -> Plans {
+    // What a proxy says may be anything, and what little is packed be much.
+    let mut left = MOST_PACKED;
+    let one =
+        |given: Given| {
             let mut plan: Value = serde_json::from_str(&given.text).ok()?;
             let name = given.object().map_or(given.plugin.as_str(), |(_, name)| name).to_owned();
             let unpacked = unpack_within(&mut plan, &mut left);
@@ -77,9 +84,7 @@ pub(crate) async fn plans(proxies: &[Proxy]) -> Vec<(String, Plans)> {
                 format!("the packed services of its plans are more than {} MiB", MOST_PACKED >> 20)
             }))
         };
-        dump::ask(&proxy).await?.into_iter().filter_map(read).collect()
-    });
-    proxies.iter().map(|proxy| proxy.name.clone()).zip(answers.await).collect()
+    given.into_iter().filter_map(one).collect()
 }
 
 /// What is shown in the place of an entry that is none, so that nobody knows what is secret in it.

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::config::plans;
 use super::reach::Question;
-use super::which::{Proxy, ask_all};
+use super::which::{Proxy, ask_each};
 
 /// What asks for all clusters and their endpoints: thousands in a large mesh.
 const QUESTION: Question = Question { path: "/clusters?format=json", most: 32 << 20 };
@@ -30,50 +31,51 @@ pub(crate) struct Endpoint {
     pub(crate) proxies: usize,
 }
 
-/// The endpoints of the clusters that each proxy's plans name (`plans`, in the order of `proxies`), put together.
-pub(crate) async fn endpoints(proxies: &[Proxy], plans: &[Vec<Value>]) -> Vec<Endpoint> {
-    let named: BTreeMap<&str, BTreeSet<String>> =
-        proxies.iter().map(|proxy| &*proxy.name).zip(plans.iter().map(|plans| named(plans))).collect();
-    let named = &named;
+/// The endpoints of the clusters that each proxy's plans name, put together.
+pub(crate) async fn endpoints(proxies: &[Proxy]) -> Vec<Endpoint> {
+    let mut clusters: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    plans(proxies, |proxy, plans| {
+        clusters.insert(proxy.to_owned(), named(plans.iter().flatten().map(|(_, plan)| plan)));
+    })
+    .await;
+    let clusters = &clusters;
     // Of each answer no more is kept than what is of these clusters.
-    let answers = ask_all(proxies, |proxy| async move {
+    let ask = |proxy: Proxy| async move {
         let text = proxy.get(QUESTION).await.ok()?;
         let known: Value = serde_json::from_str(&text).ok()?;
-        Some(of(&known, named.get(&*proxy.name)?).collect::<Vec<_>>())
-    });
-    let mut all: BTreeMap<(String, String), Endpoint> = BTreeMap::new();
-    for endpoints in answers.await.into_iter().flatten() {
-        for endpoint in endpoints {
-            let key = (endpoint.cluster.clone(), endpoint.address.clone());
-            let sum =
-                all.entry(key).or_insert_with(|| Endpoint { weight: endpoint.weight, ..Endpoint::default() });
-            sum.connections += endpoint.connections;
-            sum.connect_failures += endpoint.connect_failures;
-            sum.proxies += 1;
-            // One that any proxy leaves out is shown so.
-            let health = if sum.health.is_empty() || sum.health == HEALTHY {
-                endpoint.health
-            } else {
-                sum.health.clone()
-            };
-            *sum = Endpoint {
-                health,
-                zone: endpoint.zone,
-                cluster: endpoint.cluster,
-                address: endpoint.address,
-                ..sum.clone()
-            };
-        }
-    }
+        Some(of(&known, clusters.get(&proxy.name)?).collect::<Vec<_>>())
+    };
+    let mut all = BTreeMap::new();
+    ask_each(proxies, ask, |_, known| known.into_iter().flatten().for_each(|one| add(&mut all, one))).await;
     all.into_values().collect()
+}
+
+/// Adds what one proxy knows of an endpoint.
+fn add(all: &mut BTreeMap<(String, String), Endpoint>, endpoint: Endpoint) {
+    let key = (endpoint.cluster.clone(), endpoint.address.clone());
+    let sum = all.entry(key).or_insert_with(|| Endpoint { weight: endpoint.weight, ..Endpoint::default() });
+    // What is counted may be anything.
+    let connections = sum.connections.saturating_add(endpoint.connections);
+    let connect_failures = sum.connect_failures.saturating_add(endpoint.connect_failures);
+    // One that any proxy leaves out is shown so.
+    let is_fine = sum.health.is_empty() || sum.health == HEALTHY;
+    let health = if is_fine { endpoint.health } else { std::mem::take(&mut sum.health) };
+    *sum = Endpoint {
+        connections,
+        connect_failures,
+        health,
+        weight: sum.weight,
+        proxies: sum.proxies + 1,
+        ..endpoint
+    };
 }
 
 const HEALTHY: &str = "healthy";
 
 /// The clusters that plans name, and those of the services' own names.
-fn named(plans: &[Value]) -> BTreeSet<String> {
+fn named<'a>(plans: impl Iterator<Item = &'a Value>) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for (authority, service) in plans.iter().filter_map(|plan| plan["services"].as_object()).flatten() {
+    for (authority, service) in plans.filter_map(|plan| plan["services"].as_object()).flatten() {
         // Where calls go that no route sends elsewhere: Istio's name for it, or the same name.
         names.insert(authority.clone());
         if let Some((host, port)) = authority.rsplit_once(':') {
@@ -154,7 +156,7 @@ mod tests {
         let plan = json!({"services": {"demo.shop.svc:20880": {
             "routes": [{"name": "a", "cluster": "v1"}, {"name": "b", "weightedClusters": [{"cluster": "v2"}]}],
         }}});
-        let names = named(&[plan]);
+        let names = named([&plan].into_iter());
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         assert_eq!(names, ["demo.shop.svc:20880", "outbound|20880||demo.shop.svc", "v1", "v2"]);
     }
@@ -184,5 +186,21 @@ mod tests {
             (endpoint("v1", &host).health.as_str(), endpoint("v1", &host).address.as_str()),
             ("draining", "?")
         );
+    }
+
+    #[test]
+    fn what_proxies_count_of_an_endpoint_has_no_end() {
+        let mut all = BTreeMap::new();
+        let known = |health: &str, connections| Endpoint {
+            health: health.to_owned(),
+            connections,
+            weight: 3,
+            ..Endpoint::default()
+        };
+        for one in [known(HEALTHY, u64::MAX), known("draining", 2), known(HEALTHY, 1)] {
+            add(&mut all, one);
+        }
+        let all: Vec<Endpoint> = all.into_values().collect();
+        assert_eq!(all, [Endpoint { proxies: 3, ..known("draining", u64::MAX) }]);
     }
 }

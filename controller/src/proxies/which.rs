@@ -199,13 +199,32 @@ pub(crate) fn has_proxy(pod: &Pod) -> bool {
     container(pod).is_some()
 }
 
+/// Asks many proxies at a time, and hands over the answers in their order. What is made of an answer is kept, and of the
+/// answers themselves no more than are under way.
+pub(crate) async fn ask_each<F: Future>(
+    proxies: &[Proxy],
+    ask: impl Fn(Proxy) -> F,
+    mut take: impl FnMut(&Proxy, F::Output),
+) {
+    let mut answers = futures::stream::iter(proxies.to_vec()).map(ask).buffered(PARALLEL);
+    for proxy in proxies {
+        if let Some(answer) = answers.next().await {
+            take(proxy, answer);
+        }
+    }
+}
+
 /// Asks many proxies at a time; the answers are in their order.
 pub(crate) async fn ask_all<F: Future>(proxies: &[Proxy], ask: impl Fn(Proxy) -> F) -> Vec<F::Output> {
-    futures::stream::iter(proxies.to_vec()).map(ask).buffered(PARALLEL).collect().await
+    let mut all = Vec::with_capacity(proxies.len());
+    ask_each(proxies, ask, |_, answer| all.push(answer)).await;
+    all
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use clap::Parser;
 
     use super::*;
@@ -221,6 +240,25 @@ mod tests {
         let error = in_time(std::future::pending::<kube::Result<()>>()).await.unwrap_err();
         let why = "the API server of the kubeconfig does not answer: nothing within 30 s";
         assert_eq!(words::cluster(&error), why);
+    }
+
+    #[tokio::test]
+    async fn answers_are_taken_while_others_are_asked_for() {
+        let admins: Vec<String> = (0..3 * PARALLEL).map(|port| format!("--admin=127.0.0.1:{port}")).collect();
+        let arguments = std::iter::once("top").chain(admins.iter().map(String::as_str));
+        let proxies = Command::parse_from(arguments).which.proxies().await.unwrap();
+        let (asked, mut taken) = (Cell::new(0), Vec::new());
+        let ask = |proxy: Proxy| {
+            asked.set(asked.get() + 1);
+            async move { proxy.name }
+        };
+        ask_each(&proxies, ask, |proxy, answer| {
+            assert_eq!(answer, proxy.name);
+            taken.push(answer);
+            assert!(asked.get() <= taken.len() + PARALLEL, "{} asked, {} taken", asked.get(), taken.len());
+        })
+        .await;
+        assert_eq!(taken.len(), proxies.len());
     }
 
     #[test]
