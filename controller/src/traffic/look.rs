@@ -85,7 +85,9 @@ impl Look {
                     },
                     "local_replies_total" => |figures, _, rate| figures.answers += rate,
                     "retries_total" => |figures, _, rate| figures.retries += rate,
-                    "in_flight" => |figures, sample, _| figures.in_flight += sample.value,
+                    "in_flight" => |figures, sample, _| {
+                        figures.in_flight = figures.in_flight.saturating_add(sample.value);
+                    },
                     "latency_microseconds_bucket" => |figures, sample, rate| {
                         figures.took(sample.label("le").parse().ok(), rate);
                     },
@@ -120,6 +122,12 @@ mod tests {
         samples(&text).for_each(|sample| look.count(&sample, 1.0));
         assert_eq!((look.methods.len(), look.clients.len(), look.left_out), (MOST, MOST, 3 + 3 + 3 + 1));
         assert_eq!(look.methods.values().next().map(|figures| figures.requests), Some(2.0));
+
+        // What is counted may be anything as well.
+        let one = format!("{start}a;.;n=.=1;.;in_flight: {}\n", u64::MAX);
+        let mut most = Look::default();
+        samples(&(one.replace("n=.=1", "n=.=2") + &one)).for_each(|sample| most.count(&sample, 1.0));
+        assert_eq!(most.methods.values().map(|figures| figures.in_flight).collect::<Vec<_>>(), [u64::MAX]);
 
         let mut sum = look.clone();
         let other = Look { methods: [(<_>::default(), Figures::default())].into(), ..Look::default() };
