@@ -60,11 +60,7 @@ fn together(looks: &[&Arc<Look>]) -> Look {
     let seen_by_clients: BTreeSet<&String> =
         looks.iter().flat_map(|look| look.servers.keys()).map(|(service, _)| service).collect();
     for look in looks {
-        let serves = |service: &String| {
-            let is_of = |(known, _): &(String, String)| known == service;
-            look.clients.keys().any(is_of) && !look.servers.keys().any(is_of)
-        };
-        sum.add(look, |service| seen_by_clients.contains(service) && serves(service));
+        sum.add(look, |service| seen_by_clients.contains(service) && look.serves(service));
     }
     sum
 }

@@ -38,6 +38,12 @@ fn room<'a, T: Default>(all: &'a mut BTreeMap<Key, T>, key: Key, left_out: &mut 
     Some(all.entry(key).or_default())
 }
 
+/// What is counted of a service, without a look at what is of others: there may be thousands.
+fn of<'a, T>(all: &'a BTreeMap<Key, T>, service: &'a str) -> impl Iterator<Item = (&'a String, &'a T)> {
+    let own = all.range((service.to_owned(), String::new())..);
+    own.take_while(move |((known, _), _)| known == service).map(|((_, name), counted)| (name, counted))
+}
+
 impl Look {
     /// What happened elsewhere too, but for the calls of services that are to be left out; who calls those is told all the
     /// same.
@@ -58,6 +64,21 @@ impl Look {
         }
         self.ejections += other.ejections;
         self.left_out += other.left_out;
+    }
+
+    /// The calls of a service's methods.
+    pub(crate) fn methods_of<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a Figures> {
+        of(&self.methods, service).map(|(_, figures)| figures)
+    }
+
+    /// Answers of a service by its servers.
+    pub(crate) fn servers_of<'a>(&'a self, service: &'a str) -> impl Iterator<Item = (&'a String, &'a f64)> {
+        of(&self.servers, service)
+    }
+
+    /// Whether it is known who calls a service, and not who answers: so the proxies of its servers have it.
+    pub(crate) fn serves(&self, service: &str) -> bool {
+        of(&self.clients, service).next().is_some() && of(&self.servers, service).next().is_none()
     }
 
     /// Counts what a sample has more by the second.
