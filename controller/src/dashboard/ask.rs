@@ -9,6 +9,8 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::history::{self, History};
+use super::traffic::RouteRates;
+use crate::proxies::stats::label_value;
 use crate::proxies::{self, Endpoint, Resource, Standing, Which};
 
 /// How old an answer may be. Many browsers cost no more than one.
@@ -78,7 +80,7 @@ pub(super) struct Summary {
 pub(super) struct Routes {
     authority: String,
     managed: Managed,
-    calls_per_second: BTreeMap<String, f64>,
+    calls_per_second: RouteRates,
 }
 
 impl Sources {
@@ -131,7 +133,7 @@ impl Sources {
             routes: managed.entry["routes"].as_array().map_or(0, Vec::len),
             proxies: managed.proxies.len(),
             differs: managed.differs,
-            calls_per_second: history.routes(authority).values().sum(),
+            calls_per_second: history.routes(&label_value(authority)).values().sum(),
         };
         Ok(managed.iter().map(summary).collect())
     }
@@ -142,9 +144,23 @@ impl Sources {
         Ok(all.get(authority).map(|managed| Routes {
             authority: authority.to_owned(),
             managed: managed.clone(),
-            calls_per_second: self.history().routes(authority),
+            calls_per_second: by_name(self.history().routes(&label_value(authority)), &managed.entry),
         }))
     }
+}
+
+/// What is counted by routes, by their names in the plan: proxies count them by what labels may have of these.
+fn by_name(mut counted: RouteRates, entry: &Value) -> RouteRates {
+    let routes = entry["routes"].as_array().into_iter().flatten();
+    for name in routes.filter_map(|route| route["name"].as_str()) {
+        let label = label_value(name);
+        if label != name
+            && let Some(rate) = counted.remove(&label)
+        {
+            counted.insert(name.to_owned(), rate);
+        }
+    }
+    counted
 }
 
 fn protocol(entry: &Value) -> String {
@@ -187,6 +203,16 @@ mod tests {
         assert_eq!((all["demo:1"].proxies.join(" "), all["demo:1"].differs), ("a c".to_owned(), true));
         assert_eq!(protocol(&all["demo:1"].entry), "dubbo");
         assert_eq!(protocol(&json!({"protocols": ["dubbo", "brpc"]})), "dubbo, brpc");
+    }
+
+    #[test]
+    fn routes_are_counted_whatever_their_names_have() {
+        let counted = [("blue_green", 4.0), ("shop/stock/v2", 1.0), ("default", 2.0)];
+        let counted = counted.map(|(name, rate)| (name.to_owned(), rate)).into();
+        let entry =
+            json!({"routes": [{"name": "blue green"}, {"name": "shop/stock/v2"}, {"name": "no~calls"}]});
+        let expected = [("blue green", 4.0), ("shop/stock/v2", 1.0), ("default", 2.0)];
+        assert_eq!(by_name(counted, &entry), expected.map(|(name, rate)| (name.to_owned(), rate)).into());
     }
 
     #[tokio::test(start_paused = true)]
