@@ -67,7 +67,18 @@ fn calls_are_seen_as_they_go() {
         let dashboard = Dashboard::start(&[proxy.admin()]);
         let browser = Browser::start();
         browser.go(&dashboard.url);
-        browser.shows(&[INTERFACE, "1 proxy, ", "100.0 %"]);
+        browser.shows(&[INTERFACE, "1 proxy.", "100.0 %"]);
+        // A screen reader is told of what is new, not of each look.
+        let watch = "window.told = []; window.looks = 0;
+            const count = (id, add) => new MutationObserver(add).observe(document.getElementById(id), { childList: true, characterData: true, subtree: true });
+            count('state', () => told.push(document.getElementById('state').textContent));
+            count('now', () => { looks += 1; });";
+        browser.run(watch);
+        eventually("the page is drawn anew", || {
+            (browser.run("return looks").as_u64() > Some(2)).then_some(())
+        });
+        assert_eq!(browser.run("return told"), json!([]));
+        assert_eq!(browser.accessible("#state"), [("status".to_owned(), String::new())]);
 
         // By keys alone into the service, whose pictures have words.
         browser.tab_to(INTERFACE);

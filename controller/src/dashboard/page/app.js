@@ -4,6 +4,7 @@ import { forget, views } from "./views.js";
 
 const main = document.getElementById("main");
 const state = document.getElementById("state");
+const now = document.getElementById("now");
 const pause = document.getElementById("pause");
 const gate = document.getElementById("sign-in");
 const why = document.getElementById("sign-in-why");
@@ -24,6 +25,13 @@ let token = "";
 class Trouble extends Error {}
 /** What it does not tell this reader. */
 class Refusal extends Trouble {}
+
+/** Says how things are. A screen reader says what is new of it; what differs at each look is beside it. */
+function say(words, kind = "", beside = "") {
+  if (state.textContent !== words) state.textContent = words;
+  state.className = kind;
+  now.textContent = beside;
+}
 
 /** What an address of the API tells. */
 async function ask(path) {
@@ -50,7 +58,7 @@ function askForToken(message) {
   main.hidden = true;
   leave.hidden = true;
   gate.hidden = false;
-  state.textContent = "";
+  say("");
   field.focus();
 }
 
@@ -126,13 +134,12 @@ async function draw() {
     if (!gate.hidden) letIn();
     redraw = () => put(view.draw(told, of, () => redraw()));
     redraw();
-    state.textContent = isPaused ? "Paused" : `${view.state?.(told) ?? ""} Seen ${new Date().toLocaleTimeString()}`.trim();
-    state.className = isPaused ? "warn" : "";
+    if (isPaused) say("Paused", "warn");
+    else say(view.state?.(told) ?? "", "", `${view.pace?.(told) ?? ""} Seen ${new Date().toLocaleTimeString()}`.trim());
   } catch (error) {
     if (mine !== turn) return;
     if (error instanceof Refusal) return askForToken(token && error.message);
-    state.textContent = error instanceof Trouble ? error.message : `the page cannot show this: ${error.message}`;
-    state.className = "bad";
+    say(error instanceof Trouble ? error.message : `the page cannot show this: ${error.message}`, "bad");
   }
   // Nobody sees a page that is hidden: and the controller looks at proxies only while somebody does.
   if (!isPaused && !document.hidden) timer = setTimeout(draw, view.every);
@@ -160,8 +167,7 @@ pause.addEventListener("click", () => {
   pause.setAttribute("aria-pressed", String(isPaused));
   if (isPaused) {
     clearTimeout(timer);
-    state.textContent = "Paused";
-    state.className = "warn";
+    say("Paused", "warn");
   } else draw();
 });
 gate.addEventListener("submit", (event) => {

@@ -109,11 +109,12 @@ function stateOfOverview(told) {
   const down = told.proxies.filter((proxy) => proxy.down);
   const words = [counted(told.proxies.length, "proxy", "proxies")];
   if (down.length) words.push(`${down.length} not answering (${down[0].proxy}: ${down[0].down})`);
-  words.push(`${rate(told.retriesPerSecond)} retries/s`, `${rate(told.ejectionsPerSecond)} ejections/s.`);
   if (told.leftOut) words.unshift(`${counted(told.leftOut, "series", "series")} left out: there are too many`);
   if (told.trouble) words.unshift(told.trouble);
-  return words.join(", ");
+  return `${words.join(", ")}.`;
 }
+
+const paceOfOverview = (told) => `${rate(told.retriesPerSecond)} retries/s, ${rate(told.ejectionsPerSecond)} ejections/s.`;
 
 function service(told, name, again) {
   const { times } = told;
@@ -282,9 +283,9 @@ const api = (path) => (of) => `/api/${path}${of == null ? "" : `/${encodeURIComp
 
 /** By the first part of the address; those of one thing end with a slash. */
 export const views = {
-  "": { title: "Services", path: api("overview"), draw: overview, state: stateOfOverview, every: QUICK, under: "" },
+  "": { title: "Services", path: api("overview"), draw: overview, state: stateOfOverview, pace: paceOfOverview, every: QUICK, under: "" },
   "service/": { title: "Service", path: api("calls"), draw: service, every: QUICK, under: "" },
-  calls: { title: "Who calls whom", path: api("overview"), draw: calls, state: stateOfOverview, every: QUICK },
+  calls: { title: "Who calls whom", path: api("overview"), draw: calls, state: stateOfOverview, pace: paceOfOverview, every: QUICK },
   routes: { title: "Routes", path: api("services"), draw: managed, every: SLOW },
   "routes/": { title: "Routes", path: api("services"), draw: routes, every: QUICK },
   endpoints: { title: "Endpoints", path: api("endpoints"), draw: endpoints, every: SLOW },
