@@ -10,7 +10,10 @@ use crate::traffic::{Look, Seen};
 const SPAN: Duration = Duration::from_secs(600);
 
 /// How many looks are kept at most.
-const KEPT: u64 = 300;
+const KEPT: usize = 300;
+
+/// How many bytes they may take, about: each may have thousands of series.
+const ROOM: usize = 128 << 20;
 
 /// The looks of the last minutes, those of all proxies together, and what each proxy did last.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(super) struct History {
     pub(super) seen: Vec<Seen>,
     /// Why it is not known which proxies there are.
     pub(super) trouble: Option<String>,
+    /// How many bytes the looks may take, about.
+    room: usize,
 }
 
 /// What all proxies did in one interval.
@@ -28,12 +33,14 @@ pub(super) struct Tick {
     /// When it was, in milliseconds of Unix time.
     pub(super) at: u64,
     pub(super) look: Look,
+    /// About how many bytes it takes.
+    bytes: usize,
 }
 
 impl History {
     /// Nothing happened yet.
     pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, ticks: VecDeque::new(), seen: Vec::new(), trouble: None }
+        Self { interval, ticks: VecDeque::new(), seen: Vec::new(), trouble: None, room: ROOM }
     }
 
     /// Keeps what the proxies did last.
@@ -43,13 +50,17 @@ impl History {
         if looks.is_empty() {
             return;
         }
-        let most = (SPAN.as_secs() / self.interval.as_secs().max(1)).clamp(1, KEPT);
-        if self.ticks.len() as u64 >= most {
-            self.ticks.pop_front();
-        }
+        let most = SPAN.as_secs() / self.interval.as_secs().max(1);
+        let most = usize::try_from(most).unwrap_or(KEPT).clamp(1, KEPT);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        self.ticks.push_back(Tick { at, look: together(&looks) });
+        let look = together(&looks);
+        let (bytes, room) = (look.bytes(), self.room);
+        let is_full = |ticks: &VecDeque<Tick>| {
+            ticks.len() >= most || ticks.iter().map(|tick| tick.bytes).sum::<usize>() + bytes > room
+        };
+        while is_full(&self.ticks) && self.ticks.pop_front().is_some() {}
+        self.ticks.push_back(Tick { at, look, bytes });
     }
 }
 
@@ -110,5 +121,18 @@ mod tests {
             (0..KEPT + 5).for_each(|_| history.tick(std::slice::from_ref(&seen)));
             assert_eq!(history.ticks.len(), kept, "every {seconds} s");
         }
+    }
+
+    #[test]
+    fn large_looks_make_room_sooner() {
+        let mut history = History { room: 1000, ..History::new(Duration::from_secs(2)) };
+        let mut tick = |bytes: usize| {
+            let look =
+                Look { servers: [(("s".repeat(bytes), String::new()), 1.0)].into(), ..Look::default() };
+            history.tick(&[Seen { look: Some(look.into()), ..Seen::default() }]);
+            history.ticks.len()
+        };
+        let kept: Vec<usize> = [300, 300, 300, 1000, 10, 10].into_iter().map(&mut tick).collect();
+        assert_eq!(kept, [1, 2, 2, 1, 1, 2], "the last is kept however large it is");
     }
 }

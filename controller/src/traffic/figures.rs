@@ -46,6 +46,12 @@ impl Figures {
         (self.answers > 0.0).then(|| (self.successes / self.answers).min(1.0))
     }
 
+    /// About how many bytes it takes.
+    pub(super) fn bytes(&self) -> usize {
+        // A tree has room for twice what is in it.
+        size_of::<Self>() + 2 * self.buckets.len() * size_of::<(u64, f64)>()
+    }
+
     /// The bounds of answers that are known, in microseconds.
     pub(crate) fn bounds(&self) -> Vec<u64> {
         self.buckets.keys().copied().filter(|bound| *bound != u64::MAX).collect()

@@ -66,6 +66,14 @@ impl Look {
         self.left_out += other.left_out;
     }
 
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let names = |(service, name): &Key| size_of::<Key>() + service.len() + name.len();
+        let methods = self.methods.iter().map(|(key, figures)| names(key) + figures.bytes());
+        let others = [&self.clients, &self.servers, &self.routes].into_iter().flatten();
+        methods.chain(others.map(|(key, _)| names(key) + size_of::<f64>())).sum()
+    }
+
     /// The calls of a service's methods.
     pub(crate) fn methods_of<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a Figures> {
         of(&self.methods, service).map(|(_, figures)| figures)
