@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 
 use meltemi::checkout;
 use meltemi::envoy::Config;
 use regex_lite::Regex;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 /// The dashboard as it is shipped.
 pub struct Dashboard(Value);
@@ -64,6 +66,27 @@ fn panels_are_laid_out() {
         for target in panel["targets"].as_array().into_iter().flatten() {
             assert_eq!(target["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
         }
+    }
+}
+
+/// Where all calls fail, that is shown, and not that nothing is known.
+#[test]
+fn a_share_of_nothing_is_none() {
+    let expressions = Dashboard::load().expressions();
+    let (_, success) = expressions.iter().find(|(panel, _)| panel == "Success").unwrap();
+    let series = |metric: &str| json!({"series": format!("{metric}{{service=\"a.B\",method=\"get\"}}"), "values": "0+60x10"});
+    for failures in ["meltemi_local_replies_total", "meltemi_responses_total"] {
+        let tests = json!({"evaluation_interval": "30s", "tests": [{
+            "interval": "30s",
+            "input_series": [series(failures)],
+            "promql_expr_test": [{
+                "expr": success, "eval_time": "4m", "exp_samples": [{"labels": "{}", "value": 0}],
+            }],
+        }]});
+        let file = NamedTempFile::with_suffix(".yml").unwrap();
+        fs::write(file.path(), tests.to_string()).unwrap();
+        let output = Command::new("promtool").args(["test", "rules"]).arg(file.path()).output().unwrap();
+        assert!(output.status.success(), "{failures}: {output:?}");
     }
 }
 
