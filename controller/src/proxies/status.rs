@@ -140,7 +140,14 @@ impl ProxyStatus {
 /// The cluster could not be read.
 pub(crate) async fn all(which: &Which, file: Option<Value>) -> Result<Vec<Row>, String> {
     let (proxies, wanted) = match which.cluster().await? {
-        Some(client) => (which.of_cluster(&client).await?, wanted::in_cluster(&client).await?),
+        Some(client) => {
+            let proxies = which.of_cluster(&client).await?;
+            let namespaces =
+                proxies.iter().filter_map(|proxy| Some(&*proxy.pod.as_ref()?.namespace)).collect();
+            let namespaces = which.namespace(&client).map(|_| &namespaces);
+            let wanted = wanted::in_cluster(&client, namespaces).await?;
+            (proxies, wanted)
+        }
         None => (which.proxies().await?, file.map(Wanted::alone).into_iter().collect()),
     };
     let answers = ask_all(&proxies, |proxy| async move { ask(&proxy).await }).await;

@@ -1,6 +1,6 @@
 //! Which plans proxies should have: the objects that the controller keeps in the cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::ListParams;
 use kube::core::DynamicObject;
@@ -15,6 +15,9 @@ use crate::words;
 
 /// What the objects of the gateways' plans are called; those of sidecars are called otherwise.
 const GATEWAY: &str = "meltemi-gateway";
+
+/// The kinds of objects that deliver the module with its plan.
+const DELIVERING: [&str; 2] = ["EnvoyFilter", "WasmPlugin"];
 
 /// A plan that proxies should have.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,23 +51,35 @@ impl Wanted {
     }
 }
 
-/// The plans in the cluster.
+/// The plans that the controller keeps in these namespaces, or in all (`None`), which not every user may see.
 ///
 /// # Errors
 ///
 /// The objects cannot be listed.
-pub(super) async fn in_cluster(client: &Client) -> Result<Vec<Wanted>, String> {
+pub(super) async fn in_cluster(
+    client: &Client,
+    namespaces: Option<&BTreeSet<&str>>,
+) -> Result<Vec<Wanted>, String> {
     let labels = format!("{}={},{ROLE}={}", MANAGED_BY.0, MANAGED_BY.1, Role::Module.label());
     let params = ListParams::default().labels(&labels);
     let mut all = Vec::new();
-    for resource in kinds::written().iter().map(Kind::resource) {
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        match in_time(api.list(&params)).await {
-            Ok(list) => all.extend(list.iter().filter_map(wanted)),
-            // The kind may be one that the cluster has not.
-            Err(Error::Api(status)) if status.is_not_found() => {}
-            Err(error) => {
-                return Err(format!("cannot list {}: {}", resource.plural, words::cluster(&error)));
+    let kinds = kinds::written().iter().filter(|kind| DELIVERING.contains(&&*kind.title));
+    for resource in kinds.map(Kind::resource) {
+        let apis: Vec<Api<DynamicObject>> = match namespaces {
+            Some(names) => {
+                let api = |name: &&str| Api::namespaced_with(client.clone(), name, &resource);
+                names.iter().map(api).collect()
+            }
+            None => vec![Api::all_with(client.clone(), &resource)],
+        };
+        for api in apis {
+            match in_time(api.list(&params)).await {
+                Ok(list) => all.extend(list.iter().filter_map(wanted)),
+                // The kind may be one that the cluster has not.
+                Err(Error::Api(status)) if status.is_not_found() => {}
+                Err(error) => {
+                    return Err(format!("cannot list {}: {}", resource.plural, words::cluster(&error)));
+                }
             }
         }
     }
@@ -126,9 +141,48 @@ pub(super) fn difference(wanted: &Value, given: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::Path;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use axum::{Json, Router};
     use serde_json::json;
+    use tokio::net::TcpListener;
 
     use super::*;
+
+    /// An API server for somebody who may list these two kinds in the namespace `shop`, and nothing else.
+    async fn client() -> Client {
+        let list = |Path((group, version, plural)): Path<(String, String, String)>| async move {
+            let plugin = json!({
+                "metadata": {"namespace": "shop", "name": "meltemi"}, "spec": {"pluginConfig": {"services": {}}},
+            });
+            let items = match &*plural {
+                "wasmplugins" => vec![plugin],
+                "envoyfilters" => Vec::new(),
+                _ => return Err(StatusCode::FORBIDDEN),
+            };
+            Ok(Json(json!({
+                "apiVersion": format!("{group}/{version}"), "kind": "List", "metadata": {}, "items": items,
+            })))
+        };
+        let router = Router::new()
+            .route("/apis/{group}/{version}/namespaces/shop/{plural}", get(list))
+            .fallback(|| async { StatusCode::FORBIDDEN });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_wanted_in_a_namespace_is_known_by_rights_in_it_alone() {
+        let client = client().await;
+        let plans = in_cluster(&client, Some(&["shop"].into())).await.unwrap();
+        assert_eq!(plans.len(), 1, "{plans:?}");
+        let why = in_cluster(&client, None).await.unwrap_err();
+        assert!(why.starts_with("cannot list envoyfilters: "), "{why}");
+    }
 
     fn site(namespace: &str, app: &str, is_gateway: bool) -> Site {
         let labels = BTreeMap::from([("app".to_owned(), app.to_owned())]);
