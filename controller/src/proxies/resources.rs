@@ -2,13 +2,12 @@
 
 use kube::api::ListParams;
 use kube::core::DynamicObject;
-use kube::{Api, Error, ResourceExt};
+use kube::{Api, ResourceExt};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::which::{Which, in_time};
+use super::which::{Which, listed};
 use crate::kinds::{self, Kind};
-use crate::words;
 
 /// A resource, and whether it is in force.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,11 +35,8 @@ pub(crate) async fn resources(which: &Which) -> Result<Option<Vec<Resource>>, St
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
         };
-        match in_time(api.list(&ListParams::default())).await {
-            Ok(list) => all.extend(list.iter().map(|object| told(kind, object))),
-            Err(Error::Api(status)) if status.is_not_found() => {}
-            Err(error) => return Err(format!("cannot list {}: {}", resource.plural, words::cluster(&error))),
-        }
+        let objects = listed(&api, &ListParams::default(), &resource).await?;
+        all.extend(objects.iter().map(|object| told(kind, object)));
     }
     all.sort_by_key(|resource| {
         ["refused", "warnings", "pending"].iter().position(|state| *state == resource.state).unwrap_or(3)

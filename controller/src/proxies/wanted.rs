@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::ListParams;
 use kube::core::DynamicObject;
-use kube::{Api, Client, Error, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use super::dump::Given;
-use super::which::{Site, in_time};
+use super::which::{Site, listed};
 use crate::generate::{MANAGED_BY, ROLE, Role};
 use crate::kinds::{self, Kind};
-use crate::words;
 
 /// What the objects of the gateways' plans are called; those of sidecars are called otherwise.
 const GATEWAY: &str = "meltemi-gateway";
@@ -73,14 +72,7 @@ pub(super) async fn in_cluster(
             None => vec![Api::all_with(client.clone(), &resource)],
         };
         for api in apis {
-            match in_time(api.list(&params)).await {
-                Ok(list) => all.extend(list.iter().filter_map(wanted)),
-                // The kind may be one that the cluster has not.
-                Err(Error::Api(status)) if status.is_not_found() => {}
-                Err(error) => {
-                    return Err(format!("cannot list {}: {}", resource.plural, words::cluster(&error)));
-                }
-            }
+            all.extend(listed(&api, &params, &resource).await?.iter().filter_map(wanted));
         }
     }
     Ok(all)

@@ -5,6 +5,7 @@ use clap::Args;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::api::ListParams;
+use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client, Error, ResourceExt};
 use tokio::time::timeout;
 
@@ -192,6 +193,19 @@ fn proxy(pod: &Pod, client: &Client) -> Option<Proxy> {
 pub(crate) async fn in_time<T>(answer: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     let nothing = |_| Err(Error::Service(format!("nothing within {} s", PATIENCE.as_secs()).into()));
     timeout(PATIENCE, answer).await.unwrap_or_else(nothing)
+}
+
+/// The objects of a kind, of which there are none where the cluster has not the kind.
+pub(super) async fn listed(
+    api: &Api<DynamicObject>,
+    params: &ListParams,
+    kind: &ApiResource,
+) -> Result<Vec<DynamicObject>, String> {
+    match in_time(api.list(params)).await {
+        Ok(list) => Ok(list.items),
+        Err(Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(format!("cannot list {}: {}", kind.plural, words::cluster(&error))),
+    }
 }
 
 /// Whether a pod has a proxy that runs.
